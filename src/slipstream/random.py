@@ -1,0 +1,96 @@
+"""Counted randomness: every random number is a function of a key and an index.
+
+There is no generator and no state. A key [4] holds the run's seed (two 32-bit words), a site (what
+the numbers are for and which layer or tensor uses them) and a time (a step or an epoch); the index
+is the number's place in the tensor. Philox-4x32-10 turns them into bits (Salmon, Moraes, Dror,
+Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore do not depend on
+what was drawn before, on the companions in a pack, or on the device, and resuming needs no state.
+
+All words are int64 tensors with values in [0, 2^32): torch has no unsigned 32-bit arithmetic on
+every device, and int64 products wrap without losing the low bits.
+"""
+
+from __future__ import annotations
+
+from math import pi, prod
+from typing import TYPE_CHECKING, Any
+
+from slipstream.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MASK = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+
+# Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
+INIT, SHUFFLE, NOISE, SPLIT, DATA, AUGMENT, SAMPLE = range(1, 8)
+
+Words = tuple[Any, Any, Any, Any]
+
+
+def philox(counter: Words, key: tuple[Any, Any]) -> Words:
+    """Philox-4x32-10 of four counter words and two key words, elementwise over broadcast shapes.
+
+    >>> from slipstream.lazy import torch
+    >>> zero = torch.tensor(0)
+    >>> [f"{int(word):08x}" for word in philox((zero,) * 4, (zero, zero))]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        # The shift is arithmetic; the mask removes the copies of the sign bit.
+        c0, c2 = ((p1 >> 32) ^ c1 ^ k0) & MASK, ((p0 >> 32) ^ c3 ^ k1) & MASK
+        c1, c3 = p1 & MASK, p0 & MASK
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
+    """A key [4], int64: seed (low, high word), site, time.
+
+    seed: 0 <= seed < 2^64. number: which tensor or layer, 0 <= number < 2^24.
+    time: a step or an epoch, 0 <= time < 2^32.
+    """
+    return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
+
+
+def at(key: Tensor, time: Any) -> Tensor:
+    """The same key at another time (an int, or an integer tensor without axes)."""
+    return torch.cat([key[:3], torch.as_tensor(time, device=key.device).reshape(1)])
+
+
+def bits(key: Tensor, count: int) -> Tensor:
+    """`count` words [count], int64 in [0, 2^32). The first n of more are the same numbers."""
+    index = torch.arange((count + 3) // 4, device=key.device)
+    high = torch.zeros_like(index)
+    words = philox((index, high, high + key[2], high + key[3]), (key[0], key[1]))
+    return torch.stack(words, dim=1).flatten()[:count]
+
+
+def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Uniform on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
+    return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
+
+
+def normal(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal by Box-Muller: float32 of the given shape."""
+    count = prod(shape)
+    pairs = (count + 1) // 2
+    u = uniform(key, (2 * pairs,)).view(pairs, 2)
+    radius = (-2 * torch.log(1 - u[:, 0])).sqrt()
+    angle = 2 * pi * u[:, 1]
+    both = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+    return both.flatten()[:count].reshape(shape)
+
+
+def permutation(key: Tensor, count: int) -> Tensor:
+    """A random order of 0 ... count-1, int64 [count]."""
+    words = bits(key, 2 * count).view(count, 2)
+    # 62 random bits an element: two equal ones are not to be expected below a billion elements,
+    # and a stable sort gives them a defined order.
+    return torch.argsort((words[:, 0] << 30) ^ words[:, 1], stable=True)

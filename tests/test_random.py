@@ -1,0 +1,66 @@
+"""Counted randomness: published vectors, moments, and independence of everything but the key."""
+
+import pytest
+import torch
+
+from slipstream import random
+
+# Random123 kat_vectors, philox4x32 10 rounds: counter, key, result.
+VECTORS = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def words(text):
+    return tuple(torch.tensor(int(word, 16)) for word in text.split())
+
+
+@pytest.mark.parametrize(("counter", "key", "result"), VECTORS)
+def test_philox_gives_the_published_vectors(counter, key, result):
+    """Philox-4x32-10 equals the known-answer vectors of its authors."""
+    assert random.philox(words(counter), words(key)) == words(result)
+
+
+def test_numbers_do_not_depend_on_how_many_are_drawn():
+    """The first numbers of a longer draw are those of a shorter one."""
+    key = random.make_key(7, random.NOISE, 3, 11)
+    assert torch.equal(random.bits(key, 1001)[:10], random.bits(key, 10))
+
+
+@pytest.mark.parametrize("change", [dict(seed=1), dict(seed=2**40), dict(purpose=2), dict(number=1), dict(time=1)])
+def test_every_part_of_the_key_matters(change):
+    """Another seed, purpose, number or time gives other numbers."""
+    base = dict(seed=0, purpose=1, number=0, time=0)
+    one, other = (random.bits(random.make_key(**arguments), 64) for arguments in (base, base | change))
+    assert not torch.equal(one, other)
+
+
+def test_members_of_a_pack_draw_what_they_draw_alone():
+    """Under vmap every member gets the bytes of its own key, whatever its companions."""
+    keys = torch.stack([random.make_key(seed, random.NOISE) for seed in range(5)])
+    for draw in (random.uniform, random.normal):
+        packed = torch.vmap(lambda key, draw=draw: draw(key, (3, 7)))(keys)
+        for key, row in zip(keys, packed, strict=True):
+            assert torch.equal(row, draw(key, (3, 7)))
+
+
+def test_moments():
+    """Mean and variance lie within five standard errors of their values for 100,000 numbers."""
+    key = random.make_key(0, random.INIT)
+    u, z = random.uniform(key, (100_000,)), random.normal(key, (100_000,))
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert abs(u.mean() - 0.5) < 5 * (1 / 12 / 1e5) ** 0.5
+    assert abs(z.mean()) < 5 * 1e-5**0.5
+    assert abs(z.var() - 1) < 5 * (2 / 1e5) ** 0.5
+    assert abs((z**4).mean() - 3) < 5 * (96 / 1e5) ** 0.5
+
+
+def test_permutation_is_a_permutation_and_even():
+    """Every index occurs once, and the first place holds each of four indices equally often."""
+    firsts = [int(random.permutation(random.make_key(seed, random.SHUFFLE), 4)[0]) for seed in range(2000)]
+    assert sorted(random.permutation(random.make_key(1, random.SHUFFLE), 1000).tolist()) == list(range(1000))
+    for index in range(4):  # five standard deviations of a binomial with n=2000, p=1/4
+        assert abs(firsts.count(index) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
