@@ -59,6 +59,17 @@ class Component:
         shared = keyword_only(_shared[self.group]) if self.group in _shared else {}
         return self.own_settings | shared
 
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the settings that are numbers: annotated as float, free to differ in a pack."""
+        return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
+
+    def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The function's own settings as (numbers, structure)."""
+        own = {name: settings[name] for name in self.own_settings}
+        numbers = {name: value for name, value in own.items() if name in self.numbers}
+        return numbers, {name: value for name, value in own.items() if name not in numbers}
+
 
 def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F], F]:
     """Register the decorated function as a component of `group`, under its own name by default.
@@ -105,6 +116,11 @@ def shared_function(group: str) -> Callable[..., Any] | None:
     """The function that declares the settings which a whole group shares, or None."""
     importlib.import_module(MODULES[group])
     return _shared.get(group)
+
+
+def is_number(annotation: Any) -> bool:
+    """Whether a setting of this type is a number: a float, with or without bounds."""
+    return annotation is float or getattr(annotation, "__origin__", None) is float
 
 
 def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:

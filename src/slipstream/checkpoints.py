@@ -1,0 +1,191 @@
+"""Checkpoints that survive a crash at any instant, and are believed only after they verify.
+
+A checkpoint is a folder `checkpoints/step-XXXXXXXX` with safetensors and JSON files and, written
+last, `manifest.json` with the size and SHA-256 of each. It is made in a `tmp-` folder, synced and
+renamed; older ones are removed only after the new one has been read back and verified. There is
+no pointer to the latest: it is the highest step that verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from slipstream.errors import UserError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+NAME = re.compile(r"step-(\d{8,})")
+TENSOR_FILES = ("weights", "optimizer", "best")
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, or of another format or architecture."""
+
+
+def save(
+    directory: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+) -> Path:
+    """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
+
+    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming
+    the path and the system's reason where the disk is full or read-only; older ones are untouched.
+    """
+    target = directory / f"step-{step:08d}"
+    if _is_complete(target):  # this step was saved before; a repeated step has the same bytes
+        return target
+    files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
+    files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
+    manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
+    temporary = directory / f"tmp-{step:08d}-{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            _write(temporary / name, content)
+        _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
+        _sync(temporary)
+        if target.exists():  # damaged: set aside, never in the way of the new one
+            os.replace(target, directory / f"tmp-{uuid.uuid4().hex[:8]}")
+        os.replace(temporary, target)
+        _sync(directory)
+        verify(target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        need = sum(len(content) for content in files.values())
+        raise CheckpointError(
+            f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
+            "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
+        ) from error
+    prune(directory, keep)
+    return target
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Remove left-overs of interrupted saves, and all but the `keep` newest checkpoints."""
+    for path in directory.glob("tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in _steps(directory)[keep:]:
+        # Renamed first: a folder that is half removed must not look like a checkpoint.
+        doomed = directory / f"tmp-{path.name}"
+        os.replace(path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest checkpoint that verifies; a damaged newer one is passed over with a warning."""
+    for path in _steps(directory):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            warnings.warn(f"passed over, an older checkpoint is used: {error}", stacklevel=2)
+        else:
+            return path
+    return None
+
+
+def verify(path: Path) -> dict[str, bytes]:
+    """The files of a checkpoint after their sizes and SHA-256 agreed with the manifest.
+
+    Nothing is parsed before it is checked. Raises CheckpointError that names the file.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        declared = manifest["files"]
+        found_format = manifest["format"]
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not a complete checkpoint, {MANIFEST} is missing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, not a manifest") from error
+    if found_format != FORMAT:
+        age = "newer" if isinstance(found_format, int) and found_format > FORMAT else "unknown"
+        raise CheckpointError(
+            f"{path}: format {found_format!r} is {age}, this version reads {FORMAT}; upgrade slipstream"
+        )
+    return {name: _verified(path, name, entry) for name, entry in declared.items()}
+
+
+def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by file and the state of a checkpoint. Raises CheckpointError."""
+    files = verify(path)
+    try:
+        tensors = {name: load_tensors(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
+        return tensors, json.loads(files["state.json"])
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {error.args[0]} is missing from the manifest") from error
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable: {error}") from error
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        return bool(verify(path))
+    except CheckpointError:
+        return False
+
+
+def _verified(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    file = path / name
+    # A name from a file never leads out of the checkpoint's own folder.
+    if Path(name).name != name or file.is_symlink():
+        raise CheckpointError(f"{path / MANIFEST}: {name!r} is not a plain file of this checkpoint")
+    try:
+        size = file.stat().st_size
+        if size != entry["bytes"]:
+            raise CheckpointError(f"{file}: {size:,} bytes, the manifest says {entry['bytes']:,}: truncated")
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: missing") from error
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, no size for {name!r}") from error
+    if _digest(content) != entry.get("sha256"):
+        raise CheckpointError(f"{file}: its SHA-256 is not the manifest's: damaged")
+    return content
+
+
+def _steps(directory: Path) -> list[Path]:
+    """Checkpoint folders, the highest step first."""
+    found = [(int(match[1]), p) for p in directory.glob("step-*") if (match := NAME.fullmatch(p.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _contiguous(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Views of one flat vector share its storage; safetensors takes only tensors of their own.
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened for syncing there
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,7 @@
+"""Networks. A model is a function that puts layers together; `Parts` hands it the layers.
+
+The functions import no torch: their signatures are read by the command line. Layers are in
+`layers.py`, weights get their first values in `initialize.py`.
+"""
+
+from slipstream.models import mlp as mlp

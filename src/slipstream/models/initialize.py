@@ -1,0 +1,89 @@
+"""First values of a network's parameters, from the run's seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slipstream import random
+from slipstream.registry import Component, component, shared_function
+from slipstream.types import Layout
+
+
+def layout_of(module: nn.Module) -> Layout:
+    """How the module's parameters lie in the flat vector: in their order, weights penalized.
+
+    A weight is a parameter with two or more axes; biases, and the scales and shifts of a
+    normalization, have one.
+    """
+    named = list(module.named_parameters())
+    return Layout(
+        names=tuple(name for name, _ in named),
+        shapes=tuple(tuple(p.shape) for _, p in named),
+        penalized=tuple(p.ndim >= 2 for _, p in named),
+    )
+
+
+def gain_of(activation: tuple[str, Mapping[str, Any]]) -> float:
+    """The activation's gain: what keeps the variance of a signal through W and it at about one."""
+    name, settings = activation
+    gain = component("activation", name).traits.get("gain", 1.0)
+    return float(gain(**settings) if callable(gain) else gain)
+
+
+@torch.no_grad()
+def initialize(
+    module: nn.Module,
+    initializer: tuple[Component, Mapping[str, Any]],
+    gain: float,
+    seed: int,
+    examples: Tensor,
+) -> None:
+    """Give every weight and bias of `module` its first value; what else it learns keeps its own.
+
+    The output layer, which no activation follows but its own, has gain 1. `examples` [N, ...] are
+    for initializers that look at data (lsuv).
+    """
+    part, settings = initializer
+    own = {name: settings[name] for name in part.own_settings}
+    bias = {"bias": settings["bias"]}
+    bias_of = shared_function("initializer")
+    assert bias_of is not None
+    for number, (name, parameter) in enumerate(module.named_parameters()):
+        shape = tuple(parameter.shape)
+        if parameter.ndim >= 2:
+            key = random.make_key(seed, random.INIT, number)
+            parameter.copy_(part(key, shape, 1.0 if name.startswith("output.") else gain, **own))
+        elif _is_bias(module, name):
+            parameter.copy_(bias_of(shape, **bias))
+    if part.traits.get("data_dependent"):
+        _unit_variance(module, examples, **own)
+
+
+def _is_bias(module: nn.Module, name: str) -> bool:
+    owner, _, own = name.rpartition(".")
+    weight = module.get_submodule(owner)._parameters.get("weight")
+    return own == "bias" and weight is not None and weight.ndim >= 2
+
+
+def _unit_variance(module: nn.Module, examples: Tensor, *, tolerance: float, max_iterations: int) -> None:
+    """Divide each weight by the deviation of its layer's output, layer by layer (lsuv)."""
+    training = module.training
+    module.eval()
+    for layer in module.modules():
+        weight = layer._parameters.get("weight")
+        if weight is None or weight.ndim < 2:
+            continue
+        seen: list[Tensor] = []
+        handle = layer.register_forward_hook(lambda _m, _x, output, seen=seen: seen.append(output))
+        for _ in range(max_iterations):
+            module(examples)
+            variance = seen.pop().var()
+            if not variance > 0 or abs(variance - 1) < tolerance:
+                break
+            weight.div_(variance.sqrt())
+        handle.remove()
+    module.train(training)

@@ -1,0 +1,89 @@
+"""The pack axis. The only module that knows that members are trained together.
+
+A function written for one member is lifted to K of them; trees of tensors are stacked along a new
+first axis and taken apart again. One member alone is not lifted: its tensors have no pack axis,
+its step is the plain function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from slipstream.registry import component
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+
+# Groups that act on the host between steps, by member: they never shape the computation.
+HOST_GROUPS = ("scheduler", "early_stopping", "logger")
+OWN_KEYS = ("seed", "name", "resume", "experiment")
+
+
+class Pack:
+    """K members side by side, or one alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.alone = size == 1
+
+    def lift(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
+        """`function` for all members; in_dims says which arguments have a pack axis (0) or none."""
+        return function if self.alone else torch.vmap(function, in_dims=in_dims)
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """One tree with a pack axis out of one tree per member."""
+        if self.alone:
+            return trees[0]
+        return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
+    def member(self, tree: Any, k: int) -> Any:
+        """The tree of member k."""
+        return tree if self.alone else pytree.tree_map(lambda leaf: leaf[k], tree)
+
+    def where(self, chosen: Sequence[bool], new: Any, old: Any) -> Any:
+        """Trees member by member: from `new` where chosen, else from `old`."""
+        if self.alone:
+            return new if chosen[0] else old
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            mask = torch.tensor(chosen, device=a.device).view(-1, *[1] * (a.ndim - 1))
+            return torch.where(mask, a, b)
+
+        return pytree.tree_map(pick, new, old)
+
+    def numbers(self, members: Sequence[Any], device: torch.device, *, tensors: bool) -> Any:
+        """Trees of floats as tensors [K] (float32); alone, as floats unless tensors are asked for."""
+        if self.alone and not tensors:
+            return members[0]
+        made = [pytree.tree_map(lambda x: torch.tensor(x, dtype=torch.float32), tree) for tree in members]
+        return pytree.tree_map(lambda leaf: leaf.to(device), self.stack(made))
+
+    def rows(self, values: Tensor) -> list[Any]:
+        """A tensor with a pack axis as a list with one entry a member. Waits for the device."""
+        return [values.tolist()] if self.alone else values.tolist()
+
+
+def signature(config: Config) -> str:
+    """What the members of a pack must have in common: all structure, as text.
+
+    Numbers, seeds, schedules, early stopping and logging may differ.
+    """
+    shape: dict[str, Any] = {}
+    for key, value in config.raw.items():
+        if key in OWN_KEYS or key in HOST_GROUPS:
+            continue
+        if key == "regularizer":
+            parts = sorted(value.items())
+            shape[key] = [(name, component(key, name).split(settings)[1]) for name, settings in parts]
+        elif key in ("activation", "initializer", "loss", "optimizer", "model"):
+            part = component(key, value["name"])
+            shape[key] = {n: v for n, v in value.items() if n not in part.numbers}
+        else:
+            shape[key] = value
+    return json.dumps(shape, sort_keys=True)

@@ -1,0 +1,162 @@
+"""The device's side of a pack: its functions, lifted and compiled, and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from slipstream import random
+from slipstream.packs import Pack
+from slipstream.training.evaluate import make_measure, make_predict
+from slipstream.training.plan import Batching, Plan, plan_epoch
+from slipstream.training.program import Program, State
+from slipstream.training.step import Batch, Examples, Norms, gradient_alone, gradient_functional, make_step
+from slipstream.types import Target
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+    from slipstream.data import Data, Split
+
+# What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
+# with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
+SAVED_ALONE, SAVED_PACKED, COMPILATION = 1.5e-4, 2e-3, 15.0
+
+
+def compile_pays(setting: bool | str, updates: int, pack: Pack) -> bool:
+    """Whether the planned updates repay a compilation. Decided before the run, never during it."""
+    if setting != "auto":
+        return bool(setting)
+    return updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+
+
+class Engine:
+    """Trains and evaluates K members on one device. All methods take and give stacked trees."""
+
+    def __init__(self, configs: Sequence[Config], data: Data, device: torch.device) -> None:
+        first = configs[0]
+        self.device, self.configs, self.pack = device, configs, Pack(len(configs))
+        self.batching = Batching.of(
+            len(data.train.inputs), first.data.settings["batch_size"], first.trainer.accumulate
+        )
+        self.splits = {"train": data.train, "val": data.validation, "test": data.test}
+        self.examples = {name: _on(device, split) for name, split in self.splits.items()}
+        self.weights = {name: split.weights.to(device) for name, split in self.splits.items()}
+        self.program = Program(first, data.target, tuple(data.train.inputs.shape[1:]))
+        self.program.module.train()
+        self.compiled = compile_pays(
+            first.trainer.compile, first.trainer.max_epochs * self.batching.steps, self.pack
+        )
+        self.numbers = self.pack.numbers(
+            [self.program.numbers(config) for config in configs], device, tensors=self.compiled
+        )
+        self.keys = self.pack.stack(
+            [random.make_key(config.seed, random.SHUFFLE).to(device) for config in configs]
+        )
+        self._step = self._make_step()
+        self._predict = self.pack.lift(make_predict(self.program), 0, 0, None)
+        self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
+
+    def _make_step(self) -> Callable[..., tuple[State, Tensor, Norms]]:
+        plain = self.pack.alone and not self.compiled
+        mask = self.program.mask(self.device)
+        step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
+        lifted = self.pack.lift(step, 0, None, 0, 0, None, 0)
+        return torch.compile(lifted, fullgraph=True, dynamic=False) if self.compiled else lifted
+
+    def start(self) -> State:
+        """The state before the first step."""
+        examples = self.splits["train"].inputs[: self.batching.size]
+        return self.to_device([self.program.start(config, examples) for config in self.configs])
+
+    def to_device(self, states: Sequence[State]) -> State:
+        """The members' states stacked, on the device."""
+        return torch.utils._pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(states))
+
+    def plan(self, epoch: int) -> Plan:
+        """The batches of an epoch."""
+        return plan_epoch(self.batching, self.keys, self.weights["train"], epoch, self.pack)
+
+    def rates(self, per_member: Sequence[Any]) -> list[Any]:
+        """Learning rates, member by member [S], as one value a step: [K], or a number alone."""
+        if self.pack.alone and not self.compiled:
+            return [float(rate) for rate in per_member[0]]
+        table = torch.tensor([list(rates) for rates in per_member], dtype=torch.float32, device=self.device)
+        return list((table[0] if self.pack.alone else table.t().contiguous()).unbind(0))
+
+    def counts(self, first: int, steps: int) -> list[Any]:
+        """The numbers of the updates after `first`: ints, or tensors for a lifted step."""
+        numbers = range(first + 1, first + steps + 1)
+        if self.pack.alone and not self.compiled:
+            return list(numbers)
+        return list(torch.tensor(list(numbers), dtype=torch.float32, device=self.device).unbind(0))
+
+    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Tensor, Norms]:
+        """One update of every member."""
+        return self._step(state, self.examples["train"], batch, lr, t, self.numbers)
+
+    def evaluated(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """Parameters and buffers to evaluate with."""
+        return self._evaluated(state, self.numbers), state.buffers
+
+    def measure(self, split: str, outputs: Tensor, names: Sequence[str]) -> Tensor:
+        """[(K,) 1 + M]: loss and metrics of a split's outputs."""
+        measure = self.pack.lift(make_measure(self.program, names), 0, None, None, 0)
+        return measure(outputs, self.examples[split].targets, self.weights[split], self.numbers)
+
+    def measure_epoch(self, plan: Plan, outputs: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+        """[(K,) 1 + M]: the same of an epoch's training outputs, one [(K,) A * B, C] a step."""
+        rows = torch.cat(list(outputs), dim=-2)
+        order = [part if self.pack.alone else part.transpose(0, 1) for part in (plan.indices, plan.counts)]
+        indices, counts = (part.reshape(*rows.shape[:-1]) for part in order)
+        measure = self.pack.lift(make_measure(self.program, names), 0, 0, 0, 0)
+        return measure(rows, self.examples["train"].targets[indices], counts, self.numbers)
+
+    @torch.no_grad()
+    def predict(self, params: Tensor, buffers: Mapping[str, Tensor], split: str) -> Tensor:
+        """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
+        self.program.module.eval()
+        try:
+            return self._predict(params, buffers, self.examples[split].inputs)
+        finally:
+            self.program.module.train()
+
+    def culprit(self, state: State, k: int, batch: Batch, t: int) -> str:
+        """What was not finite in the update that member k did not make: loss, or a tensor's gradient.
+
+        The member's state is still the one before that update, so it is computed again.
+        """
+        state, batch = self.pack.member(state, k), self.pack.member(batch, k)
+        config = self.configs[k]
+        return find_culprit(self.program, state, self.examples["train"], batch, config)
+
+
+def find_culprit(program: Program, state: State, data: Examples, batch: Batch, config: Config) -> str:
+    """Names the first thing that is not finite: the loss, or the gradient of a named tensor."""
+    views = [view.detach().requires_grad_() for view in program.views(state.params)]
+    numbers = program.numbers(config)
+    indices, weights = batch.indices.flatten(), batch.weights.flatten()
+    outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
+    loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
+    if not torch.isfinite(loss):
+        return f"the loss was {loss.item()}"
+    for name, gradient in zip(program.layout.names, torch.autograd.grad(loss, views), strict=True):
+        if not torch.isfinite(gradient).all():
+            return f"the gradient of {name} was not finite"
+    return "the gradient's norm overflowed"
+
+
+def _on(device: torch.device, split: Split) -> Examples:
+    return Examples(split.inputs.to(device), split.targets.to(device))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+__all__ = ["Engine", "Target", "choose_device", "compile_pays"]

@@ -1,0 +1,179 @@
+"""What is fixed before training: the network's structure, the chosen components, their order.
+
+A `Program` holds no state. Members of a pack share one; what differs between them (weights,
+buffers, numbers) is in the `State` and the numbers that are handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slipstream.models.initialize import gain_of, initialize, layout_of
+from slipstream.models.layers import Parts
+from slipstream.registry import Component, component, components
+from slipstream.types import Target
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+
+
+class State(NamedTuple):
+    """Everything that a step changes, for one member.
+
+    params: [P]. buffers: the network's, by name. rule: the optimizer's vectors, by name.
+    average: the averaged parameters [P] where a regularizer keeps them, else empty.
+    alive: bool, False once something was not finite. updates: int64, how many were made.
+    """
+
+    params: Tensor
+    buffers: dict[str, Tensor]
+    rule: dict[str, Tensor]
+    average: dict[str, Tensor]
+    alive: Tensor
+    updates: Tensor
+
+
+class Functional:
+    """Calls a module with parameters and buffers from outside and returns its new buffers.
+
+    `torch.func.functional_call` does the same but keeps no changed buffers, and its checks cost a
+    tenth of a small network's step.
+    """
+
+    def __init__(self, module: nn.Module, autocast: torch.dtype | None = None) -> None:
+        self.module = module
+        self.autocast = autocast
+        self.parameters = [self._slot(name, "_parameters") for name, _ in module.named_parameters()]
+        self.buffers = {name: self._slot(name, "_buffers") for name, _ in module.named_buffers()}
+
+    def _slot(self, name: str, kind: str) -> tuple[dict[str, Any], str, Any]:
+        owner, _, own = name.rpartition(".")
+        slots = getattr(self.module.get_submodule(owner), kind)
+        return slots, own, slots[own]
+
+    def __call__(
+        self, params: list[Tensor], buffers: dict[str, Tensor], x: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """x [N, ...] -> outputs [N, C], the buffers after the call."""
+        for (slots, own, _), value in zip(self.parameters, params, strict=True):
+            slots[own] = value
+        for name, (slots, own, _) in self.buffers.items():
+            slots[own] = buffers[name]
+        try:
+            if self.autocast is None:
+                outputs = self.module(x)
+            else:
+                with torch.autocast(x.device.type, self.autocast):
+                    outputs = self.module(x).float()
+            return outputs, {name: slots[own] for name, (slots, own, _) in self.buffers.items()}
+        finally:
+            for slots, own, original in (*self.parameters, *self.buffers.values()):
+                slots[own] = original
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen component with the structure part of its settings bound."""
+
+    name: str
+    part: Component
+    function: Callable[..., Any]
+
+    @classmethod
+    def of(cls, group: str, name: str, settings: Mapping[str, Any]) -> Choice:
+        part = component(group, name)
+        return cls(name, part, partial(part.function, **part.split(settings)[1]))
+
+
+class Program:
+    """The components of a configuration, put together for data of one shape."""
+
+    def __init__(self, config: Config, target: Target, input_shape: tuple[int, ...]) -> None:
+        self.target = target
+        self.loss = Choice.of("loss", config.loss.name, config.loss.settings)
+        self.optimizer = Choice.of("optimizer", config.optimizer.name, config.optimizer.settings)
+        order = [name for name in components("regularizer") if name in config.regularizers]
+        regularizers = [Choice.of("regularizer", name, config.regularizers[name]) for name in order]
+        self.places = {
+            place: [choice for choice in regularizers if choice.part.traits["place"] == place]
+            for place in ("penalty", "targets", "gradient", "decay", "constraint", "average")
+        }
+        self.accumulate = config.trainer.accumulate
+        self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
+        self.input_shape = input_shape
+        self.module = self._build(config)
+        self.forward = Functional(self.module, self.autocast)
+        self.layout = layout_of(self.module)
+
+    def _build(self, config: Config) -> nn.Module:
+        activation = (config.activation.name, config.activation.settings)
+        parts = Parts(activation, config.regularizers, config.seed)
+        model = component("model", config.model.name)
+        return model(self.input_shape, self.outputs(config), parts, **config.model.settings)
+
+    def outputs(self, config: Config) -> int:
+        """How many numbers the network gives for one example: the loss decides."""
+        part = component("loss", config.loss.name)
+        return part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
+
+    def start(self, config: Config, examples: Tensor) -> State:
+        """The state before the first step of a member with this configuration, on the CPU.
+
+        Another member's numbers and seed give other buffers: the network is built for each.
+        """
+        module = self._build(config)
+        chosen = (component("initializer", config.initializer.name), config.initializer.settings)
+        gain = gain_of((config.activation.name, config.activation.settings))
+        initialize(module, chosen, gain, config.seed, examples)
+        params = torch.cat([p.detach().flatten() for p in module.parameters()])
+        return State(
+            params=params,
+            buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
+            rule=self._rule_state(params, config),
+            average={choice.name: params.clone() for choice in self.places["average"]},
+            alive=torch.tensor(True),
+            updates=torch.tensor(0),
+        )
+
+    def _rule_state(self, params: Tensor, config: Config) -> dict[str, Tensor]:
+        init = self.optimizer.part.traits.get("init", ())
+        if callable(init):
+            return init(params, self.layout, **config.optimizer.settings)
+        return {name: torch.zeros_like(params) for name in init}
+
+    def numbers(self, config: Config) -> dict[str, dict[str, float]]:
+        """The numbers of the components that a step calls, by component; lr is not among them."""
+        named = {"loss": (self.loss, config.loss.settings)}
+        named |= {"optimizer": (self.optimizer, config.optimizer.settings)}
+        for choices in self.places.values():
+            named |= {choice.name: (choice, config.regularizers[choice.name]) for choice in choices}
+        numbers = {key: choice.part.split(settings)[0] for key, (choice, settings) in named.items()}
+        numbers["optimizer"].pop("lr")
+        return numbers
+
+    def mask(self, device: torch.device) -> Tensor:
+        """[P]: 1 where a parameter is a weight, 0 where penalties and decay leave it alone."""
+        shapes = zip(self.layout.sizes, self.layout.penalized, strict=True)
+        return torch.cat([torch.full((size,), float(weight)) for size, weight in shapes]).to(device)
+
+    def evaluated(self, state: State, numbers: Mapping[str, Any]) -> Tensor:
+        """The parameters [P] to evaluate with: averaged where something averages them."""
+        if self.places["average"]:
+            return state.average[self.places["average"][-1].name]
+        evaluate = self.optimizer.part.traits.get("evaluate")
+        if evaluate is None:
+            return state.params
+        return evaluate(state.params, state.rule, **numbers["optimizer"])
+
+    def views(self, params: Tensor) -> list[Tensor]:
+        """The flat vector [P] cut into the module's parameters, in their order."""
+        parts = params.split(self.layout.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
+
+
