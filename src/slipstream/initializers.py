@@ -1,0 +1,180 @@
+"""Initial weights: `f(key, shape, gain, *, settings) -> float32 tensor of the shape`.
+
+key [4] is a counted key (slipstream.random), so weights depend on the run's seed and the layer's
+number and on nothing else. shape is [out, in] or [out, in, *kernel]. gain is the factor that the
+activation behind the layer asks for (slipstream.activations.gain); those that do not use it say so.
+
+Traits
+  warns           a warning that the run shows, since the choice is legal and seldom meant.
+  data_dependent  the engine rescales the layers on the first batch, see `lsuv`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipstream import random
+from slipstream.lazy import torch
+from slipstream.registry import register, shared
+from slipstream.types import Count, Positive, Real
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape = tuple[int, ...]
+Mode = Literal["fan_in", "fan_out"]
+
+SYMMETRY = "hidden units start identical and stay so: a layer of any width learns like a single unit"
+BELOW = 0.02275013194817921  # the share of a normal distribution below -2 standard deviations
+
+
+def fans(shape: Shape) -> tuple[int, int]:
+    """(fan_in, fan_out): how many numbers feed one output, and how many outputs one input feeds.
+
+    Raises ValueError for a shape with fewer than two axes, which is no weight.
+
+    >>> fans((16, 3, 5, 5))
+    (75, 400)
+    """
+    if len(shape) < 2:
+        raise ValueError(f"a weight has at least the axes [out, in], found shape {list(shape)}")
+    kernel = prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel
+
+
+@shared("initializer")
+def bias(shape: Shape, *, bias: Real) -> Tensor:
+    """The initial biases: all equal to `bias`, a number (0.01 is advised for relu)."""
+    return torch.zeros(shape) + bias
+
+
+def _normal(key: Tensor, shape: Shape, std: Any) -> Tensor:
+    return random.normal(key, shape) * std
+
+
+def _uniform(key: Tensor, shape: Shape, bound: Any) -> Tensor:
+    return (2 * random.uniform(key, shape) - 1) * bound
+
+
+def _fan(shape: Shape, mode: Mode) -> int:
+    fan_in, fan_out = fans(shape)
+    return fan_in if mode == "fan_in" else fan_out
+
+
+@register("initializer")
+def auto(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """N(0, std^2) with std = gain / sqrt(fan_in): fits the activation.
+
+    That is kaiming_normal (fan_in) for every activation, hence He's for relu, and lecun_normal for
+    selu and the identity, whose gain is 1 (He et al. 2015; Klambauer et al. 2017).
+    """
+    return _normal(key, shape, gain * fans(shape)[0] ** -0.5)
+
+
+@register("initializer")
+def normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
+    """N(0, std^2), whatever the layer's size and activation.
+
+    std: above 0. Too small and the signal vanishes with depth, too large and it explodes.
+    """
+    return _normal(key, shape, std)
+
+
+@register("initializer")
+def uniform(key: Tensor, shape: Shape, gain: Any, *, bound: Positive) -> Tensor:
+    """U(-bound, bound), whatever the layer's size and activation; its deviation is bound / sqrt(3).
+
+    bound: above 0.
+    """
+    return _uniform(key, shape, bound)
+
+
+@register("initializer")
+def truncated_normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
+    """N(0, std^2) without the values beyond 2 std, whatever the layer's size and activation.
+
+    std: above 0, the deviation before the tails are cut; what is left has 0.880 std. The uniform
+    number u becomes the normal quantile of Phi(-2) + u (Phi(2) - Phi(-2)).
+    """
+    u = random.uniform(key, shape)
+    return torch.special.ndtri(BELOW + u * (1 - 2 * BELOW)).clamp(-2, 2) * std
+
+
+@register("initializer", warns=SYMMETRY)
+def zeros(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """All zeros: legal, and the run is warned that hidden units stay identical.
+
+    Only a network without a hidden layer learns from here as it should.
+    """
+    return torch.zeros(shape, device=key.device)
+
+
+@register("initializer", warns=SYMMETRY)
+def constant(key: Tensor, shape: Shape, gain: Any, *, value: Real) -> Tensor:
+    """All equal to `value`, a number: the run is warned that hidden units stay identical."""
+    return torch.zeros(shape, device=key.device) + value
+
+
+@register("initializer")
+def xavier_normal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """N(0, std^2) with std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    return _normal(key, shape, gain * (2 / sum(fans(shape))) ** 0.5)
+
+
+@register("initializer")
+def xavier_uniform(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    return _uniform(key, shape, gain * (6 / sum(fans(shape))) ** 0.5)
+
+
+@register("initializer")
+def kaiming_normal(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
+    """N(0, std^2) with std = gain / sqrt(fan) (He et al. 2015).
+
+    mode: fan_in keeps the signal's size on the way forward, fan_out the gradient's on the way back.
+    """
+    return _normal(key, shape, gain * _fan(shape, mode) ** -0.5)
+
+
+@register("initializer")
+def kaiming_uniform(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
+    """U(-a, a) with a = gain * sqrt(3 / fan) (He et al. 2015).
+
+    mode: fan_in keeps the signal's size on the way forward, fan_out the gradient's on the way back.
+    """
+    return _uniform(key, shape, gain * (3 / _fan(shape, mode)) ** 0.5)
+
+
+@register("initializer")
+def lecun_normal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """N(0, 1 / fan_in), whatever the activation (LeCun et al. 1998); the one that selu needs."""
+    return _normal(key, shape, fans(shape)[0] ** -0.5)
+
+
+@register("initializer")
+def orthogonal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+    """gain * Q: the rows, or the columns where they are fewer, are orthonormal (Saxe et al. 2014).
+
+    Q is uniformly distributed over the orthogonal matrices of the weight seen as [out, in * kernel].
+    Raises ValueError for a shape with fewer than two axes.
+    """
+    fan_in, _ = fans(shape)
+    rows, columns = max(shape[0], fan_in), min(shape[0], fan_in)
+    q, r = torch.linalg.qr(random.normal(key, (rows, columns)))
+    # QR leaves the signs of the columns free: with R's diagonal positive, Q is uniform (Mezzadri 2007).
+    q = q * r.diagonal().sign()
+    return (q if shape[0] == rows else q.mT).reshape(shape) * gain
+
+
+@register("initializer", data_dependent=True)
+def lsuv(key: Tensor, shape: Shape, gain: Any, *, tolerance: Positive, max_iterations: Count) -> Tensor:
+    """Layer-sequential unit variance: orthogonal, then rescaled on data (Mishkin and Matas 2016).
+
+    Layer by layer from the input, the engine divides the weight by the standard deviation of the
+    layer's output (before the activation) on the first batch, until its variance is within
+    `tolerance` of 1 or `max_iterations` are spent. This function gives the orthogonal start; the
+    activation's gain is not used, since the data settle the scale.
+    tolerance: above 0. max_iterations: at least 1.
+    """
+    return orthogonal(key, shape, 1.0)

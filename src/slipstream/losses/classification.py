@@ -1,0 +1,139 @@
+"""Losses for classes, of one value per example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slipstream.lazy import torch
+from slipstream.losses.targets import (
+    ONE_LABEL,
+    as_numbers,
+    margins,
+    one_hot,
+    one_if_binary,
+    one_per_class,
+    probabilities,
+)
+from slipstream.registry import register
+from slipstream.types import NonNegative, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register(
+    "loss",
+    tasks=("binary", "multilabel"),
+    outputs=one_if_binary,
+    predict=probabilities,
+    soft=True,
+    probabilistic=True,
+    expects_logits=True,
+)
+def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)) with p = sigmoid(output), the mean over the outputs.
+
+    binary: one logit. multilabel: a logit per label, each a yes or no of its own. Finite for every
+    finite logit.
+    """
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    return bce(outputs, as_numbers(outputs, targets), reduction="none").mean(-1)
+
+
+@register(
+    "loss",
+    tasks=ONE_LABEL,
+    outputs=one_per_class,
+    predict=probabilities,
+    soft=True,
+    probabilistic=True,
+    expects_logits=True,
+)
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """-sum_c t_c log p_c with p = softmax(outputs): -log p of the true class.
+
+    One logit per class, two for a binary target.
+    """
+    return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+@register(
+    "loss",
+    tasks=ONE_LABEL,
+    outputs=one_per_class,
+    predict=probabilities,
+    soft=True,
+    probabilistic=True,
+    expects_logits=True,
+)
+def kl_divergence(outputs: Tensor, targets: Tensor) -> Tensor:
+    """sum_c t_c (log t_c - log p_c) with p = softmax(outputs): 0 where the prediction is the target.
+
+    Cross-entropy less the target's own entropy: the same for class indices, and the same gradient
+    for soft targets (label smoothing, mixup), whose loss it makes comparable. 0 log 0 counts as 0.
+    """
+    t = as_numbers(outputs, targets)
+    return (torch.xlogy(t, t) - t * torch.log_softmax(outputs, -1)).sum(-1)
+
+
+@register(
+    "loss",
+    tasks=(*ONE_LABEL, "multilabel"),
+    outputs=one_if_binary,
+    predict=probabilities,
+    probabilistic=True,
+    expects_logits=True,
+)
+def focal(outputs: Tensor, targets: Tensor, *, gamma: NonNegative) -> Tensor:
+    """-(1 - p)^gamma log p, p of the true class: cross-entropy that easy examples hardly enter.
+
+    gamma: 0 or above; 0 is cross-entropy, 2 the paper's choice (Lin et al. 2017). binary: one
+    logit, p from a sigmoid; multiclass: a logit per class, softmax; multilabel: a logit per label,
+    sigmoids, the mean over the labels. The paper's alpha is a class weight: `data.class_weights`.
+    The probabilities come out less certain than they should be.
+    """
+    # log(1 - p) is computed as such: a power of 1 - p has no finite gradient where p rounds to 1.
+    if targets.dim() == 2 or outputs.shape[-1] == 1:
+        sign = 2 * as_numbers(outputs, targets) - 1
+        log_p = torch.nn.functional.logsigmoid(sign * outputs)
+        log_rest = torch.nn.functional.logsigmoid(-sign * outputs)
+        return -(torch.exp(gamma * log_rest) * log_p).mean(-1)
+    true, rest = _true_and_rest(torch.log_softmax(outputs, -1), targets)
+    return -torch.exp(gamma * torch.logsumexp(rest, -1)) * true
+
+
+def _true_and_rest(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The true class's output [N], and all outputs with that one at -inf [N, C]."""
+    true = outputs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return true, outputs.masked_fill(one_hot(outputs, targets), float("-inf"))
+
+
+def _violation(outputs: Tensor, targets: Tensor, margin: Any) -> Tensor:
+    """By how much the true class fails to lead all others by `margin`, [N], 0 or above."""
+    if outputs.shape[-1] == 1:
+        sign = 2 * as_numbers(outputs, targets) - 1
+        lead = (sign * outputs).squeeze(-1)
+    else:
+        true, rest = _true_and_rest(outputs, targets)
+        lead = true - rest.amax(-1)
+    return torch.relu(margin - lead)
+
+
+@register("loss", tasks=ONE_LABEL, outputs=one_if_binary, predict=margins)
+def hinge(outputs: Tensor, targets: Tensor, *, margin: Positive) -> Tensor:
+    """max(0, margin - lead): the loss of the support vector machine.
+
+    binary: lead = s f with one output f and s = +1 or -1 (Cortes and Vapnik 1995). multiclass: one
+    output per class, lead = f_y - max over k != y of f_k (Crammer and Singer 2001).
+    margin: above 0. Gives scores, no probabilities.
+    """
+    return _violation(outputs, targets, margin)
+
+
+@register("loss", tasks=ONE_LABEL, outputs=one_if_binary, predict=margins)
+def squared_hinge(outputs: Tensor, targets: Tensor, *, margin: Positive) -> Tensor:
+    """max(0, margin - lead)^2: the hinge loss, smooth at the margin, harder on large violations.
+
+    Lead and outputs as for `hinge`. margin: above 0. Gives scores, no probabilities.
+    """
+    return _violation(outputs, targets, margin).square()

@@ -1,0 +1,145 @@
+"""Losses for numbers, of one value per example: the mean over the D target columns."""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt, Lt, MinLen
+
+from slipstream.errors import ConfigError
+from slipstream.lazy import torch
+from slipstream.losses.targets import (
+    ALL,
+    REGRESSION,
+    as_numbers,
+    one_if_binary,
+    one_per_column,
+    values,
+)
+from slipstream.registry import register
+from slipstream.types import Positive, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register("loss", tasks=ALL, outputs=one_if_binary, predict=values, soft=True)
+def mse(outputs: Tensor, targets: Tensor, *, half: bool) -> Tensor:
+    """(output - target)^2, or half of it; the mean over the outputs.
+
+    half: false is the mean squared error as the metric `mse` reports it (on scaled targets), true
+    the 0.5 (y - t)^2 of textbooks, whose gradient is y - t.
+    For classes the targets are 0 and 1 (binary: one output; multiclass: one-hot, an output per
+    class), and the scores are 1 - y, y or the outputs: no probabilities.
+    """
+    squares = (outputs - as_numbers(outputs, targets)).square().mean(-1)
+    return 0.5 * squares if half else squares
+
+
+@register("loss", tasks=REGRESSION, outputs=one_per_column, predict=values)
+def mae(outputs: Tensor, targets: Tensor) -> Tensor:
+    """|output - target|, the mean over the columns: fits the median. The gradient at 0 is 0."""
+    return (outputs - targets).abs().mean(-1)
+
+
+@register("loss", tasks=REGRESSION, outputs=one_per_column, predict=values)
+def huber(outputs: Tensor, targets: Tensor, *, delta: Positive) -> Tensor:
+    """e^2 / 2 where |e| < delta, delta (|e| - delta / 2) beyond; the mean over the columns (Huber 1964).
+
+    delta: above 0, in units of the (scaled) target.
+    """
+    error = (outputs - targets).abs()
+    return torch.where(error < delta, 0.5 * error.square(), delta * (error - 0.5 * delta)).mean(-1)
+
+
+@register("loss", tasks=REGRESSION, outputs=one_per_column, predict=values)
+def smooth_l1(outputs: Tensor, targets: Tensor, *, beta: Positive) -> Tensor:
+    """e^2 / (2 beta) where |e| < beta, |e| - beta / 2 beyond; the mean over the columns (Girshick 2015).
+
+    beta: above 0, in units of the (scaled) target. It is huber(delta=beta) / beta.
+    """
+    error = (outputs - targets).abs()
+    return torch.where(error < beta, 0.5 * error.square() / beta, error - 0.5 * beta).mean(-1)
+
+
+@register("loss", tasks=REGRESSION, outputs=one_per_column, predict=values)
+def log_cosh(outputs: Tensor, targets: Tensor) -> Tensor:
+    """log(cosh(output - target)), the mean over the columns: e^2 / 2 near 0, |e| - log 2 far away.
+
+    Computed as |e| + log(1 + exp(-2 |e|)) - log 2, which does not overflow.
+    """
+    error = (outputs - targets).abs()
+    return (error + torch.nn.functional.softplus(-2 * error) - log(2)).mean(-1)
+
+
+@register(
+    "loss", tasks=REGRESSION, outputs=one_per_column, predict=lambda o, target, **_: o.exp(), unscaled=True
+)
+def poisson_nll(outputs: Tensor, targets: Tensor) -> Tensor:
+    """exp(o) - t o, the mean over the columns: counts t with rate exp(o), less the constant log t!.
+
+    targets: counts, 0 or above and not scaled (`unscaled`). The prediction is the rate exp(o).
+    """
+    return (outputs.exp() - targets * outputs).mean(-1)
+
+
+def _means(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
+    return outputs.chunk(2, -1)[0]
+
+
+@register("loss", tasks=REGRESSION, outputs=lambda target, **_: 2 * len(target.names), predict=_means)
+def gaussian_nll(outputs: Tensor, targets: Tensor, *, eps: Positive) -> Tensor:
+    """(log v + (t - m)^2 / v + log 2 pi) / 2: a mean m and a variance v for every example.
+
+    outputs [N, 2 D]: first the means, then the logarithms l of the variances, v = exp(l) + eps; the
+    mean over the columns (Nix and Weigend 1994). eps: above 0, the least variance, so that a
+    perfectly fitted example does not drive the loss to minus infinity. The prediction is m.
+    """
+    mean, log_variance = outputs.chunk(2, -1)
+    variance = log_variance.exp() + eps
+    return 0.5 * (variance.log() + (targets - mean).square() / variance + log(2 * pi)).mean(-1)
+
+
+Level = Annotated[float, Gt(0), Lt(1)]
+
+
+def _median(outputs: Tensor, target: Target, *, quantiles: list[float]) -> Tensor:
+    """The quantile nearest to the median, [N, D]."""
+    nearest = min(range(len(quantiles)), key=lambda i: abs(quantiles[i] - 0.5))
+    return outputs.unflatten(-1, (-1, len(quantiles)))[..., nearest]
+
+
+@register(
+    "loss",
+    tasks=REGRESSION,
+    outputs=lambda target, *, quantiles: len(target.names) * len(quantiles),
+    predict=_median,
+)
+def quantile(outputs: Tensor, targets: Tensor, *, quantiles: Annotated[list[Level], MinLen(1)]) -> Tensor:
+    """max(q e, (q - 1) e) with e = target - output: each output fits a quantile (Koenker and Bassett 1978).
+
+    outputs [N, D Q]: the Q quantiles of the first column, then those of the next; the mean over
+    all. quantiles: each between 0 and 1, both excluded. The prediction is the quantile nearest to
+    the median. Nothing keeps the quantiles from crossing.
+    """
+    level = torch.tensor(quantiles, device=outputs.device, dtype=outputs.dtype)
+    error = targets.unsqueeze(-1) - outputs.unflatten(-1, (-1, len(quantiles)))
+    return torch.maximum(level * error, (level - 1) * error).flatten(-2).mean(-1)
+
+
+def _directions(target: Target, **settings: Any) -> int:
+    if len(target.names) < 2:
+        problem = f"compares directions and needs two target columns or more, found {len(target.names)}"
+        raise ConfigError([f"loss=cosine_similarity: {problem}; loss=mse fits a single one"])
+    return len(target.names)
+
+
+@register("loss", tasks=REGRESSION, outputs=_directions, predict=values)
+def cosine_similarity(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 - cos(output, target): 0 for the same direction, 2 for the opposite, whatever the lengths.
+
+    For two target columns or more, ConfigError otherwise. Lengths below 1e-8 count as 1e-8. Since
+    the length is not learned, metrics such as rmse say little.
+    """
+    return 1 - torch.nn.functional.cosine_similarity(outputs, targets, dim=-1)
