@@ -1,0 +1,67 @@
+"""What every update rule shares: its types, its first state, and walking over the layout.
+
+An update rule is a pure function on the flat vector of P parameters,
+
+    rule(gradient, state, at, *, lr, ...) -> (delta, new state)
+
+and the engine computes params + delta. `gradient` [P] and `state` (a dict of tensors) are never
+changed in place. `lr` arrives already scaled by the schedule. Two traits complete a rule:
+
+init      the names of state vectors that start as zeros [P], or a function
+          (params, layout, **settings) -> state
+evaluate  (params, state, **settings) -> params: which parameters to evaluate and keep, for rules
+          that train at one point and answer at another. Default: params themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from slipstream.lazy import torch
+from slipstream.registry import Component
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slipstream.types import Layout
+
+State = dict[str, "Tensor"]
+Update = tuple["Tensor", State]
+
+
+def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Mapping[str, Any]) -> State:
+    """The state of an update rule before its first update."""
+    init = rule.traits["init"]
+    if callable(init):
+        return init(params, layout, **settings)
+    return {name: torch.zeros_like(params) for name in init}
+
+
+def evaluated(rule: Component, params: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
+    """The parameters [P] to evaluate with and to keep, given those that are trained."""
+    evaluate = rule.traits.get("evaluate")
+    return evaluate(params, state, **settings) if evaluate else params
+
+
+def weights_only(flat: Tensor, layout: Layout) -> Tensor:
+    """`flat` [P] with zeros in place of biases and of the scales and shifts of normalizations."""
+    if all(layout.penalized):
+        return flat
+    parts = zip(flat.split(layout.sizes), layout.penalized, strict=True)
+    return torch.cat([part if penalized else torch.zeros_like(part) for part, penalized in parts])
+
+
+def joined(parts: Iterable[Tensor], like: Tensor) -> Tensor:
+    """The parts, flattened and joined into one vector; an empty one where there are none."""
+    return torch.cat([like[:0], *(part.flatten() for part in parts)])
+
+
+def larger(a: Any, b: Any) -> Any:
+    """max(a, b) of two numbers, each a Python number or a tensor without axes."""
+    return (a + b + abs(a - b)) / 2
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """min(a, b) of two numbers, each a Python number or a tensor without axes."""
+    return (a + b - abs(a - b)) / 2

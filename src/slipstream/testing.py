@@ -1,0 +1,103 @@
+"""Contract tests that a user runs on their own components, as ours are run.
+
+from slipstream.testing import check_optimizer
+check_optimizer(component("optimizer", "mine"), lr=0.01)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from slipstream.lazy import torch
+from slipstream.optimizers.base import evaluated, initial_state
+from slipstream.registry import Component
+from slipstream.types import At, Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAYOUT = Layout(("first", "bias", "second"), ((4, 3), (4,), (2, 4)), (True, False, True))
+
+
+def numbers(component: Component) -> list[str]:
+    """The settings of a component that are numbers, and so may differ between members of a pack."""
+    return [name for name, kind in component.settings.items() if kind is float or float in get_args(kind)]
+
+
+def quadratic(params: Tensor) -> Tensor:
+    """sum of c (w - w0)^2 / 2 over the parameters [P], with c from 1/2 to 2 and w0 from -1 to 1."""
+    steps = torch.linspace(0, 1, params.numel(), dtype=params.dtype, device=params.device)
+    return 0.5 * ((0.5 + 1.5 * steps) * (params - (2 * steps - 1)) ** 2).sum()
+
+
+def descend(
+    rule: Component, settings: Mapping[str, Any], params: Tensor, layout: Layout = LAYOUT, steps: int = 50
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Parameters and state after `steps` updates of a rule on `quadratic`, written as a plain loop."""
+    state = initial_state(rule, params, layout, settings)
+    for t in range(1, steps + 1):
+        gradient = torch.func.grad(quadratic)(params)
+        delta, state = rule(gradient, state, At(t, params, layout), **settings)
+        params = params + delta
+    return params, state
+
+
+def check_optimizer(rule: Component, **settings: Any) -> None:
+    """Hold an update rule to its contract with these settings; AssertionError names what failed.
+
+    It decreases a quadratic in 200 updates; state and update keep their shapes; its inputs are not
+    changed in place; a zero gradient gives no NaN; members of a pack with different numbers equal
+    themselves alone (float64, relative 1e-9: only the order of scalar operations differs).
+    """
+    start = _start()
+    _check_one_update(rule, settings, start)
+    params, state = descend(rule, settings, start, steps=200)
+    before, after = quadratic(start), quadratic(evaluated(rule, params, state, settings))
+    assert after < before, f"{rule.name}: the quadratic rose from {before:.4g} to {after:.4g} in 200 updates"
+    _check_pack(rule, settings, start)
+
+
+def _start() -> Tensor:
+    return torch.cos(torch.arange(LAYOUT.size, dtype=torch.float64))
+
+
+def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tensor) -> None:
+    state = initial_state(rule, params, LAYOUT, settings)
+    for name, gradient in {"a zero": torch.zeros_like(params), "a": torch.sin(7 * params)}.items():
+        given = {"gradient": gradient, "params": params, **state}
+        copies = {key: tensor.clone() for key, tensor in given.items()}
+        delta, new = rule(gradient, state, At(1, params, LAYOUT), **settings)
+        assert delta.shape == params.shape, f"{rule.name}: the update has shape {tuple(delta.shape)}"
+        shapes = [{key: (t.shape, t.dtype) for key, t in s.items()} for s in (state, new)]
+        assert shapes[0] == shapes[1], f"{rule.name}: the state changed from {shapes[0]} to {shapes[1]}"
+        changed = [key for key, tensor in given.items() if not torch.equal(tensor, copies[key])]
+        assert not changed, f"{rule.name}: changed in place: {changed}"
+        finite = all(t.isfinite().all() for t in (delta, *new.values()))
+        assert finite, f"{rule.name}: {name} gradient gives NaN or infinity"
+
+
+def _check_pack(rule: Component, settings: Mapping[str, Any], start: Tensor) -> None:
+    # Small changes stay within every bound; the learning rate may differ more.
+    members = [
+        {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in numbers(rule)}
+        for k in range(3)
+    ]
+    structure = {name: value for name, value in settings.items() if name not in numbers(rule)}
+    states = [initial_state(rule, start, LAYOUT, structure | member) for member in members]
+    state = {name: torch.stack([s[name] for s in states]) for name in states[0]}
+    stacked = {name: torch.tensor([m[name] for m in members], dtype=start.dtype) for name in members[0]}
+    params = start.expand(3, -1).clone()
+
+    def update(params: Tensor, state: dict[str, Tensor], t: Tensor, own: dict[str, Tensor]) -> Any:
+        gradient = torch.func.grad(quadratic)(params)
+        delta, state = rule(gradient, state, At(t, params, LAYOUT), **structure, **own)
+        return params + delta, state
+
+    for t in range(1, 21):
+        time = torch.full((3,), float(t), dtype=start.dtype)
+        params, state = torch.vmap(update)(params, state, time, stacked)
+    for k, member in enumerate(members):
+        alone, _ = descend(rule, structure | member, start, steps=20)
+        gap = (params[k] - alone).abs().max()
+        assert gap <= 1e-9 * alone.abs().max(), f"{rule.name}: member {k} of a pack is {gap:.3g} off"
