@@ -1,0 +1,43 @@
+"""Metrics: `f(scores, targets, weights) -> float64 without axes`, fixed shapes, no synchronisation.
+
+  binary, multiclass  scores [N, C], targets int64 [N]; the largest score is the prediction
+  multilabel          scores [N, L], targets float [N, L], 0 or 1; above 1/2 counts as a yes
+  regression          predictions [N, D], targets [N, D], both in original units
+weights [N], 0 or above, count an example as so many; 0 is padding and leaves no trace. Sums are
+taken in float64. A metric that is undefined, as every one is without examples, is NaN. What is
+taken per class, label or column is averaged over them; "macro" means without regard to their sizes.
+
+Traits
+  tasks          the tasks that the metric fits.
+  mode           max or min: which way is better.
+  probabilistic  needs scores that are probabilities.
+  min_classes    says nothing for fewer classes.
+"""
+
+from __future__ import annotations
+
+from slipstream.metrics import classification, regression
+from slipstream.metrics.classification import confusion_matrix
+from slipstream.registry import components
+
+__all__ = ["classification", "confusion_matrix", "defaults", "final", "regression"]
+
+
+def defaults(task: str) -> list[str]:
+    """The names of the metrics cheap enough for every epoch."""
+    return ["rmse", "r2"] if task == "regression" else ["accuracy"]
+
+
+def final(task: str, n_classes: int, probabilistic: bool = True) -> list[str]:
+    """The names of all metrics that say something at the end of a run.
+
+    n_classes: 0 for multilabel and regression. probabilistic: whether the loss gives probabilities;
+    without them log_loss, brier and ece are left out.
+    """
+    return [
+        name
+        for name, metric in components("metric").items()
+        if task in metric.traits["tasks"]
+        and n_classes >= metric.traits.get("min_classes", 0)
+        and (probabilistic or not metric.traits.get("probabilistic", False))
+    ]

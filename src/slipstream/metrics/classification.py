@@ -1,0 +1,222 @@
+"""Metrics for classes and labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slipstream.lazy import torch
+from slipstream.metrics.steps import CLASSIFICATION, ONE_LABEL, counted, hits, mean, one_hot, weight_below
+from slipstream.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BINS = 15
+
+
+# By the predicted class
+
+
+def _counts(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Per class or label the weight of what is rightly predicted, predicted, and true: float64 [C]."""
+    weights = weights.double()
+    if targets.dim() == 2:
+        shares, said, true = weights.unsqueeze(-1), scores > 0.5, targets > 0.5
+        return (shares * (said & true)).sum(0), (shares * said).sum(0), (shares * true).sum(0)
+    guesses, zeros = scores.argmax(-1), weights.new_zeros(scores.shape[-1])
+    right = zeros.index_add(0, targets, weights * (guesses == targets))
+    return right, zeros.index_add(0, guesses, weights), zeros.index_add(0, targets, weights)
+
+
+def _per_class(values: Tensor, true: Tensor) -> Tensor:
+    """The mean over the classes [C]; NaN where a class does not occur."""
+    return torch.where(true > 0, values, torch.nan).mean()
+
+
+def confusion_matrix(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The weight of the examples of true class i that are taken for class j: float64 [C, C].
+
+    For binary and multiclass; scores [N, C], targets [N], weights [N].
+    """
+    classes = scores.shape[-1]
+    weights = weights.double()
+    cells = targets * classes + scores.argmax(-1)
+    return weights.new_zeros(classes * classes).index_add(0, cells, weights).view(classes, classes)
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The share of right predictions; for multilabel, of right labels."""
+    return mean(hits(scores, targets), weights).mean()
+
+
+@register("metric", tasks=ONE_LABEL, mode="max")
+def balanced_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the classes of the share of each that is recognized; recall_macro by another name.
+
+    1 / C for a constant prediction. NaN where a class does not occur.
+    """
+    return recall_macro(scores, targets, weights)
+
+
+def _top(k: int, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    best = scores.topk(min(k, scores.shape[-1]), -1).indices
+    return mean((best == targets.unsqueeze(-1)).any(-1), weights)
+
+
+@register("metric", tasks=("multiclass",), mode="max", min_classes=4)
+def top_3_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The share of examples whose class is among the 3 largest scores; 1 for up to 3 classes."""
+    return _top(3, scores, targets, weights)
+
+
+@register("metric", tasks=("multiclass",), mode="max", min_classes=6)
+def top_5_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The share of examples whose class is among the 5 largest scores; 1 for up to 5 classes."""
+    return _top(5, scores, targets, weights)
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def precision_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the classes of: right predictions of it / predictions of it.
+
+    A class that is never predicted counts 0. NaN where a class does not occur.
+    """
+    right, said, true = _counts(scores, targets, weights)
+    return _per_class(torch.where(said > 0, right / said, 0.0), true)
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def recall_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the classes of: right predictions of it / examples of it.
+
+    NaN where a class does not occur.
+    """
+    right, _, true = _counts(scores, targets, weights)
+    return _per_class(right / true, true)
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def f1_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the classes of F1, the harmonic mean of precision and recall.
+
+    NaN where a class does not occur.
+    """
+    right, said, true = _counts(scores, targets, weights)
+    return _per_class(2 * right / (said + true), true)
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def f1_weighted(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the classes of F1, each weighted by its share of the examples.
+
+    A class that does not occur has no share. NaN for multilabel without any true label.
+    """
+    right, said, true = _counts(scores, targets, weights)
+    f1 = torch.where(true > 0, 2 * right / (said + true), 0.0)
+    return (f1 * true).sum() / true.sum()
+
+
+def _agreement(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The share of right predictions, and the shares of the classes predicted and true [C]."""
+    right, said, true = _counts(scores, targets, weights)
+    return right.sum() / true.sum(), said / said.sum(), true / true.sum()
+
+
+@register("metric", tasks=ONE_LABEL, mode="max")
+def mcc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Matthews' correlation coefficient between prediction and class (Gorodkin 2004), -1 to 1.
+
+    0 where only one class is predicted; NaN where only one occurs.
+    """
+    right, said, true = _agreement(scores, targets, weights)
+    spread_said, spread_true = 1 - said.square().sum(), 1 - true.square().sum()
+    correlation = (right - (said * true).sum()) / (spread_said * spread_true).sqrt()
+    return torch.where((spread_said > 0) | (spread_true == 0), correlation, 0.0)
+
+
+@register("metric", tasks=ONE_LABEL, mode="max")
+def kappa(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cohen's kappa: (accuracy - chance) / (1 - chance), with chance from both sides' class shares.
+
+    NaN where a single class occurs and is always predicted.
+    """
+    right, said, true = _agreement(scores, targets, weights)
+    return (right - (said * true).sum()) / (1 - (said * true).sum())
+
+
+# By scores and probabilities
+
+
+def _one_against_rest(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, weights of the positives and of the negatives, [C, N]; one row for a binary target."""
+    positive = one_hot(scores, targets)
+    if targets.dim() == 1 and scores.shape[-1] == 2:
+        scores, positive = scores[:, 1:], positive[:, 1:]
+    yes = (positive * weights.double().unsqueeze(-1)).mT.contiguous()
+    no = (~positive * weights.double().unsqueeze(-1)).mT.contiguous()
+    return counted(scores, weights).mT.contiguous(), yes, no
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def roc_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The chance that a positive example scores above a negative one; ties count half.
+
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels.
+    NaN where one of them has no positive or no negative example. Scores need no scale.
+    """
+    scores, yes, no = _one_against_rest(scores, targets, weights)
+    smaller, not_larger = weight_below(scores, no)
+    return ((yes * (smaller + not_larger)).sum(-1) / (2 * yes.sum(-1) * no.sum(-1))).mean()
+
+
+@register("metric", tasks=CLASSIFICATION, mode="max")
+def pr_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The area under the precision-recall curve as average precision: sum of precision x gain in recall.
+
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels.
+    NaN where one of them has no positive example. A random score gives the share of positives.
+    """
+    scores, yes, no = _one_against_rest(scores, targets, weights)
+    positives, negatives = yes.sum(-1, keepdim=True), no.sum(-1, keepdim=True)
+    right = positives - weight_below(scores, yes)[0]
+    wrong = negatives - weight_below(scores, no)[0]
+    precision = torch.where(yes > 0, right / (right + wrong), 0.0)
+    return ((yes * precision).sum(-1) / positives.squeeze(-1)).mean()
+
+
+@register("metric", tasks=CLASSIFICATION, mode="min", probabilistic=True)
+def log_loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """-log of the probability given to the true class, the mean; for multilabel also over the labels.
+
+    A probability below the float's precision (1.2e-7 in float32) counts as that.
+    """
+    if targets.dim() == 2:
+        p = torch.where(targets > 0.5, scores, 1 - scores)
+    else:
+        p = scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return mean(-p.clamp(min=torch.finfo(p.dtype).eps).log(), weights).mean()
+
+
+@register("metric", tasks=CLASSIFICATION, mode="min", probabilistic=True)
+def brier(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The squared distance between probabilities and truth (Brier 1950).
+
+    binary: (p - y)^2, from 0 to 1; multiclass: sum_c (p_c - y_c)^2, from 0 to 2; multilabel: the
+    mean of (p - y)^2 over the labels.
+    """
+    squares = (scores - one_hot(scores, targets).to(scores.dtype)).square()
+    columns = mean(squares, weights)
+    return columns.mean() if targets.dim() == 2 or scores.shape[-1] == 2 else columns.sum()
+
+
+@register("metric", tasks=ONE_LABEL, mode="min", probabilistic=True)
+def ece(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Expected calibration error: |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).
+
+    Confidence is the probability of the predicted class; the bins are equally wide, (a, b].
+    """
+    confidence = counted(scores.amax(-1), weights)
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+    gaps = weights.double() * (confidence - hits(scores, targets).double())
+    return gaps.new_zeros(BINS).index_add(0, bins, gaps).abs().sum() / weights.double().sum()
