@@ -3,8 +3,9 @@
 `maxout`, `glu`, `softmax` and `softmin` work along an axis of features and take it as `dim`.
 
 Traits
-  gain          factor for the initializer, a number or a function of the settings; `gain` below
-                computes it where it is not given.
+  gain          factor for the initializer, a number or a function of the settings: see
+                `integrated_gain`. sigmoid and tanh carry 1 and 5/3, `torch.nn.init.calculate_gain`'s
+                custom, instead; selu carries 1, as its paper asks, and not torch's 3/4.
   width_factor  how many features the layer in front makes for each one that comes out, a number or
                 a function of the settings; 1 unless given.
   saturates     (low, high), a pair or a function of the settings: the bounds of the output at which
@@ -17,55 +18,60 @@ Traits
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 from math import inf, pi
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge
 
 from slipstream.lazy import torch
-from slipstream.registry import Component, register
+from slipstream.registry import register
 from slipstream.types import Positive, Real
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, eq. 14
 
 
-def gain(activation: Component, settings: dict[str, Any]) -> Any:
-    """The factor by which an initializer widens its weights to keep the signal's size.
+def activation(**traits: Any) -> Callable[[F], F]:
+    """Register the decorated function with its traits, and with an integrated gain if none is given."""
+
+    def decorate(function: F) -> F:
+        return register("activation", **({"gain": partial(integrated_gain, function)} | traits))(function)
+
+    return decorate
+
+
+def integrated_gain(function: Callable[..., Tensor], **settings: Any) -> float:
+    """The factor by which wider weights make up for an elementwise function's loss of signal.
 
         gain = 1 / sqrt(E[f(z)^2]),  z ~ N(0, 1)
 
-    which gives sqrt(2) for relu (He et al. 2015) and is integrated numerically for an activation
-    without a `gain` trait. With weights of standard deviation gain / sqrt(fan_in) the mean square
-    of every layer's input stays what it was. sigmoid and tanh carry `torch.nn.init.calculate_gain`'s
-    customary 1 and 5/3 instead; selu carries 1, as its paper asks, and not torch's 3/4.
-    Returns a float, or a tensor without axes.
+    With weights of standard deviation gain / sqrt(fan_in) the mean square of every layer's input
+    stays what it was; for relu that is sqrt(2) (He et al. 2015).
     """
-    known = activation.traits.get("gain")
-    if known is not None:
-        return known(**settings) if callable(known) else known
-    nodes = _nodes()
-    return _mean(activation(nodes, **settings).square()) ** -0.5
+    return _mean(function(_nodes(), **settings).square()) ** -0.5
 
 
 def _nodes() -> Tensor:
-    return torch.linspace(-9, 9, 1801)
+    return torch.linspace(-9, 9, 1801, dtype=torch.float64)
 
 
-def _mean(values: Tensor) -> Tensor:
+def _mean(values: Tensor) -> float:
     """E[values(z)] for z ~ N(0, 1), from the values at the nodes, by the trapezoid rule."""
     density = torch.exp(-0.5 * _nodes().square()) * (0.01 / (2 * pi) ** 0.5)
-    return (values * density).sum()
+    return float((values * density).sum())
 
 
-def _leaky_gain(slope: Any) -> Any:
+def _leaky_gain(slope: float) -> float:
     return (2 / (1 + slope * slope)) ** 0.5
 
 
-@register("activation", gain=1.0)
+@activation(gain=1.0)
 def identity(x: Tensor) -> Tensor:
     """f(x) = x: no non-linearity.
 
@@ -74,7 +80,7 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-@register("activation", gain=1.0, saturates=(0.0, 1.0))
+@activation(gain=1.0, saturates=(0.0, 1.0))
 def sigmoid(x: Tensor) -> Tensor:
     """f(x) = 1 / (1 + exp(-x)), in (0, 1).
 
@@ -84,13 +90,13 @@ def sigmoid(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-@register("activation", gain=5 / 3, saturates=(-1.0, 1.0))
+@activation(gain=5 / 3, saturates=(-1.0, 1.0))
 def tanh(x: Tensor) -> Tensor:
     """f(x) = tanh(x), in (-1, 1), centred on zero."""
     return torch.tanh(x)
 
 
-@register("activation", saturates=(-1.0, 1.0))
+@activation(saturates=(-1.0, 1.0))
 def hard_tanh(x: Tensor) -> Tensor:
     """f(x) = max(-1, min(1, x)): tanh in straight lines (Collobert 2004).
 
@@ -99,13 +105,13 @@ def hard_tanh(x: Tensor) -> Tensor:
     return torch.nn.functional.hardtanh(x)
 
 
-@register("activation", saturates=(-1.0, 1.0))
+@activation(saturates=(-1.0, 1.0))
 def softsign(x: Tensor) -> Tensor:
     """f(x) = x / (1 + |x|), in (-1, 1); saturates more slowly than tanh (Bergstra et al. 2009)."""
     return torch.nn.functional.softsign(x)
 
 
-@register("activation", gain=2**0.5, saturates=(0.0, inf))
+@activation(gain=2**0.5, saturates=(0.0, inf))
 def relu(x: Tensor) -> Tensor:
     """f(x) = max(0, x) (Nair and Hinton 2010).
 
@@ -115,7 +121,7 @@ def relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-@register("activation", gain=lambda negative_slope: _leaky_gain(negative_slope))
+@activation(gain=lambda negative_slope: _leaky_gain(negative_slope))
 def leaky_relu(x: Tensor, *, negative_slope: Real) -> Tensor:
     """f(x) = x for x > 0, negative_slope * x otherwise (Maas, Hannun and Ng 2013).
 
@@ -124,7 +130,7 @@ def leaky_relu(x: Tensor, *, negative_slope: Real) -> Tensor:
     return torch.where(x > 0, x, negative_slope * x)
 
 
-@register("activation", gain=lambda init: _leaky_gain(init), learned={"slope": "init"})
+@activation(gain=lambda init: _leaky_gain(init), learned={"slope": "init"})
 def prelu(x: Tensor, slope: Tensor, *, init: Real) -> Tensor:
     """f(x) = x for x > 0, slope * x otherwise, with a learned slope (He et al. 2015).
 
@@ -134,7 +140,7 @@ def prelu(x: Tensor, slope: Tensor, *, init: Real) -> Tensor:
     return torch.where(x > 0, x, slope * x)
 
 
-@register("activation", saturates=(0.0, inf))
+@activation(saturates=(0.0, inf))
 def softplus(x: Tensor, *, beta: Positive) -> Tensor:
     """f(x) = log(1 + exp(beta * x)) / beta: a smooth relu (Dugas et al. 2001).
 
@@ -143,7 +149,7 @@ def softplus(x: Tensor, *, beta: Positive) -> Tensor:
     return torch.nn.functional.softplus(beta * x) / beta
 
 
-@register("activation", saturates=lambda alpha: (-alpha, inf))
+@activation(saturates=lambda alpha: (-alpha, inf))
 def elu(x: Tensor, *, alpha: Positive) -> Tensor:
     """f(x) = x for x > 0, alpha * (exp(x) - 1) otherwise (Clevert, Unterthiner and Hochreiter 2016).
 
@@ -153,7 +159,7 @@ def elu(x: Tensor, *, alpha: Positive) -> Tensor:
     return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0)))
 
 
-@register("activation", saturates=lambda alpha: (-alpha, inf))
+@activation(saturates=lambda alpha: (-alpha, inf))
 def celu(x: Tensor, *, alpha: Positive) -> Tensor:
     """f(x) = x for x > 0, alpha * (exp(x / alpha) - 1) otherwise (Barron 2017).
 
@@ -162,7 +168,7 @@ def celu(x: Tensor, *, alpha: Positive) -> Tensor:
     return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) / alpha))
 
 
-@register("activation", gain=1.0, saturates=(-SELU_ALPHA * SELU_SCALE, inf), self_normalizing=True)
+@activation(gain=1.0, saturates=(-SELU_ALPHA * SELU_SCALE, inf), self_normalizing=True)
 def selu(x: Tensor) -> Tensor:
     """f(x) = 1.0507 * elu(x, alpha=1.6733): keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
@@ -172,7 +178,7 @@ def selu(x: Tensor) -> Tensor:
     return torch.nn.functional.selu(x)
 
 
-@register("activation", gain=lambda pieces: _maxout_gain(pieces), width_factor=lambda pieces: pieces)
+@activation(gain=lambda pieces: _maxout_gain(pieces), width_factor=lambda pieces: pieces)
 def maxout(x: Tensor, dim: int = -1, *, pieces: Annotated[int, Ge(2)]) -> Tensor:
     """The largest of `pieces` linear functions of the layer's input (Goodfellow et al. 2013).
 
@@ -184,13 +190,13 @@ def maxout(x: Tensor, dim: int = -1, *, pieces: Annotated[int, Ge(2)]) -> Tensor
     return reduce(torch.maximum, x.chunk(pieces, dim))
 
 
-def _maxout_gain(pieces: int) -> Tensor:
+def _maxout_gain(pieces: int) -> float:
     """1 / sqrt(E[m^2]) where m, the largest of independent normals, has density k phi Phi^(k-1)."""
     nodes = _nodes()
     return _mean(pieces * torch.special.ndtr(nodes) ** (pieces - 1) * nodes.square()) ** -0.5
 
 
-@register("activation")
+@activation()
 def gelu(x: Tensor, *, approximate: Literal["none", "tanh"]) -> Tensor:
     """f(x) = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016).
 
@@ -199,25 +205,25 @@ def gelu(x: Tensor, *, approximate: Literal["none", "tanh"]) -> Tensor:
     return torch.nn.functional.gelu(x, approximate=approximate)
 
 
-@register("activation")
+@activation()
 def silu(x: Tensor) -> Tensor:
     """f(x) = x * sigmoid(x), also called swish (Elfwing et al. 2017; Ramachandran et al. 2017)."""
     return torch.nn.functional.silu(x)
 
 
-@register("activation")
+@activation()
 def mish(x: Tensor) -> Tensor:
     """f(x) = x * tanh(log(1 + exp(x))) (Misra 2019)."""
     return torch.nn.functional.mish(x)
 
 
-@register("activation", gain=2**0.5, saturates=(0.0, 6.0))
+@activation(gain=2**0.5, saturates=(0.0, 6.0))
 def relu6(x: Tensor) -> Tensor:
     """f(x) = min(6, max(0, x)) (Krizhevsky 2010)."""
     return torch.nn.functional.relu6(x)
 
 
-@register("activation", gain=1.0, saturates=(0.0, 1.0))
+@activation(gain=1.0, saturates=(0.0, 1.0))
 def hard_sigmoid(x: Tensor) -> Tensor:
     """f(x) = min(1, max(0, x / 6 + 1/2)): a sigmoid in straight lines.
 
@@ -226,19 +232,19 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     return torch.nn.functional.hardsigmoid(x)
 
 
-@register("activation")
+@activation()
 def hard_swish(x: Tensor) -> Tensor:
     """f(x) = x * hard_sigmoid(x): silu without an exponential (Howard et al. 2019)."""
     return torch.nn.functional.hardswish(x)
 
 
-@register("activation", saturates=(-inf, 0.0))
+@activation(saturates=(-inf, 0.0))
 def log_sigmoid(x: Tensor) -> Tensor:
     """f(x) = log(sigmoid(x)) = -log(1 + exp(-x)), below 0."""
     return torch.nn.functional.logsigmoid(x)
 
 
-@register("activation", saturates=(0.0, inf))
+@activation(saturates=(0.0, inf))
 def squareplus(x: Tensor, *, b: Positive) -> Tensor:
     """f(x) = (x + sqrt(x^2 + b)) / 2: a smooth relu without an exponential (Barron 2021).
 
@@ -247,7 +253,7 @@ def squareplus(x: Tensor, *, b: Positive) -> Tensor:
     return 0.5 * (x + torch.sqrt(x * x + b))
 
 
-@register("activation", gain=lambda: _glu_gain(), width_factor=2)
+@activation(gain=lambda: _glu_gain(), width_factor=2)
 def glu(x: Tensor, dim: int = -1) -> Tensor:
     """First half times the sigmoid of the second: a * sigmoid(b) (Dauphin et al. 2017).
 
@@ -256,12 +262,12 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
     return torch.nn.functional.glu(x, dim)
 
 
-def _glu_gain() -> Tensor:
+def _glu_gain() -> float:
     """1 / sqrt(E[a^2] E[sigmoid(b)^2]) for independent a, b ~ N(0, 1)."""
     return _mean(torch.sigmoid(_nodes()).square()) ** -0.5
 
 
-@register("activation", gain=1.0, output_only=True)
+@activation(gain=1.0, output_only=True)
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """f(x)_c = exp(x_c) / sum_k exp(x_k) along `dim`: probabilities that sum to 1.
 
@@ -270,7 +276,7 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     return torch.softmax(x, dim)
 
 
-@register("activation", gain=1.0, output_only=True)
+@activation(gain=1.0, output_only=True)
 def softmin(x: Tensor, dim: int = -1) -> Tensor:
     """f(x)_c = exp(-x_c) / sum_k exp(-x_k) along `dim`: the softmax of -x, for the output."""
     return torch.softmax(-x, dim)

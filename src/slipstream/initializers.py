@@ -2,7 +2,7 @@
 
 key [4] is a counted key (slipstream.random), so weights depend on the run's seed and the layer's
 number and on nothing else. shape is [out, in] or [out, in, *kernel]. gain is the factor that the
-activation behind the layer asks for (slipstream.activations.gain); those that do not use it say so.
+activation behind the layer asks for (its trait `gain`); those that do not use it say so.
 
 Traits
   warns           a warning that the run shows, since the choice is legal and seldom meant.
