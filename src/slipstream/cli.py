@@ -1,0 +1,181 @@
+"""The command line of `train.py` and `slipstream`: everything a user types, and what it ends with.
+
+Exit codes: 0 finished; 2 a mistake that the user can mend; 3 training broke down (a diverged run, or
+some members of a sweep); 130 Ctrl-C, 143 SIGTERM; 1 a bug of slipstream.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SOME_FAILED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit.
+
+    arguments: what stands behind the program's name, sys.argv[1:] by default. Components of your
+    own are registered by importing their module before this is called.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a stand-in for the stream may lack it
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader has gone (`| head -1`). Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception:
+        traceback.print_exc()
+        print("\nThis is a bug of slipstream. Please report it with the lines above.", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["list"]:
+        load_installed_components()
+        from slipstream import listing
+
+        listing.show(arguments[1:])
+        return 0
+    if "--version" in arguments:
+        from slipstream import __version__
+
+        print(f"slipstream {__version__}")
+        return 0
+    return _hydra(arguments)
+
+
+def load_installed_components() -> None:
+    """Import what installed packages name under the entry point group `slipstream.components`."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="slipstream.components"):
+        try:
+            point.load()
+        except Exception as error:
+            raise UserError(
+                f"The installed components {point.name} ({point.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _hydra(arguments: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    flags = get_args_parser().parse_args(arguments)
+    if flags.config_path or flags.config_name or flags.experimental_rerun:
+        raise ConfigError(["--config-path, --config-name, --experimental-rerun: take --config-dir DIR"])
+    if not flags.shell_completion:
+        load_installed_components()
+    from slipstream.config import composition, resume
+
+    composition.use_folder(flags.config_dir)
+    overrides: list[str] = flags.overrides
+    sweep = flags.multirun or "hydra.mode=MULTIRUN" in overrides
+    resumes = resume.folder_of(overrides) is not None
+    if sweep and resumes:
+        raise ConfigError(["resume: continues one run, leave out -m"])
+    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
+        check(overrides, sweep)
+    if resumes:
+        arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
+    runner = Runner()
+    try:
+        _call_hydra(arguments, runner)
+    except composition.FAULTS as error:
+        raise ConfigError(composition.explain(error)) from None
+    except OSError as error:
+        if runner.started or isinstance(error, BrokenPipeError):
+            raise
+        raise UserError(
+            f"{error.filename}: the folder of the run cannot be made: {error.strerror}. "
+            "Choose another with hydra.run.dir=DIR"
+        ) from None
+    return runner.exit_code(sweep)
+
+
+def check(overrides: Sequence[str], sweep: bool = False) -> None:
+    """Raise ConfigError unless the run, or every job of the sweep, is sound. Nothing is written."""
+    from slipstream.config import compose, composition
+
+    problems: dict[str, None] = {}  # an ordered set: jobs share most of theirs
+    for job in composition.jobs(overrides) if sweep else [list(overrides)]:
+        try:
+            compose(*job)
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(problems)
+
+
+class Runner:
+    """Hydra's task function. It remembers how the runs ended: Hydra would print and stop."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.codes: list[int] = []
+
+    def __call__(self, composed: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from slipstream.config import composition, validate
+
+        self.started = True
+        hydra = HydraConfig.get()
+        overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
+        try:
+            config = validate(composition.to_plain(composed))
+            from slipstream.run import run
+
+            directory = Path(hydra.runtime.output_dir)
+            result = run(config, directory, overrides, resume=config.resume is not None)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            self.codes.append(error.exit_code)
+            return
+        self.codes.append(result.exit_code)
+        if result.exit_code > 128:  # a signal ends the whole sweep
+            sys.exit(result.exit_code)
+
+    def exit_code(self, sweep: bool) -> int:
+        """Of the only run; of a sweep SOME_FAILED where any job failed."""
+        worst = max(self.codes, default=0)
+        return SOME_FAILED if sweep and worst else worst
+
+
+def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+    import hydra
+
+    from slipstream.config import composition
+    from slipstream.config.files import folder
+
+    argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
+    try:
+        hydra.main(config_path=str(folder()), config_name=composition.ROOT, version_base="1.3")(task)()
+    finally:
+        sys.argv = argv
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

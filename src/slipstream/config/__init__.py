@@ -1,0 +1,171 @@
+"""The configuration: composed by Hydra, validated whole, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream import registry
+from slipstream.config import rules
+from slipstream.config.files import defaults
+from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings
+from slipstream.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from slipstream.types import Target
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen option: its name and the plain values of all its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything about a run. Made by `validate`; no part of it is a Hydra or OmegaConf object.
+
+    regularizers: name -> settings, in the configuration's order. resume: the folder of the run that
+    is continued. raw: the same as a plain nested dict, without `resume`, as config.yaml has it.
+    """
+
+    name: str
+    seed: int
+    data: Choice
+    model: Choice
+    activation: Choice
+    initializer: Choice
+    loss: Choice
+    optimizer: Choice
+    scheduler: Choice
+    early_stopping: Choice
+    regularizers: dict[str, dict[str, Any]]
+    trainer: Trainer
+    logger: Choice
+    resume: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def for_target(self, target: Target) -> Config:
+        """The configuration for data that has been read: `loss=auto` is replaced by the loss it stands for.
+
+        Raises ConfigError where loss, regularizers or metrics do not fit what is predicted.
+        """
+        problems = rules.problems(self, target.task)
+        if problems:
+            raise ConfigError(problems)
+        name = rules.loss_of(self, target).name
+        return self if name == self.loss.name else replace(self, loss=Choice(name, defaults("loss", name)))
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
+
+    `resume=DIR` replays that run's overrides before the others. Returns nested dicts and lists with
+    all references filled in. Raises ConfigError that lists every problem, as `validate` does.
+    """
+    from slipstream.config import composition, resume
+
+    plain, problems = composition.screen(overrides)
+    try:
+        config = validate(plain)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    if config.resume is not None:
+        resume.check_resume(Path(config.resume), config.raw)
+    return plain
+
+
+def validate(mapping: Mapping[str, Any]) -> Config:
+    """The typed configuration of a plain nested mapping.
+
+    Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
+    or out of range, and settings that contradict each other.
+    """
+    top = {"name": str, "seed": Seed, "resume": str | None}
+    own = {"resume": None} | {key: value for key, value in mapping.items() if key not in GROUPS}
+    unknown = [key for key in own if key not in top]
+    problems = [f"{key}: no such key, {did_you_mean(str(key), [*top, *GROUPS])}" for key in unknown]
+    plain, found = check(top, {key: own[key] for key in own if key in top}, "", "a run")
+    problems += found
+    parts: dict[str, Any] = {}
+    broken = {sentence.partition(":")[0] for sentence in problems}
+
+    def section(key: str, result: tuple[Any, list[str]]) -> Any:
+        value, faults = result
+        if faults:
+            problems.extend(faults)
+            broken.add(key.partition(".")[0])
+        return value
+
+    for group in CHOICES:
+        parts[group] = section(group, _choice(group, mapping.get(group)))
+    trainer = section(
+        "trainer", check(settings("trainer", "default"), mapping.get("trainer"), "trainer", "the trainer")
+    )
+    regularizers = section("regularizer", _regularizers(mapping.get("regularizer", {})))
+    raw = {
+        **{key: plain.get(key) for key in ("name", "seed")},
+        **{group: {"name": choice.name, **choice.settings} for group, choice in parts.items()},
+        "regularizer": regularizers,
+        "trainer": trainer,
+    }
+    config = Config(
+        name=plain.get("name", ""),
+        seed=plain.get("seed", 0),
+        resume=plain.get("resume"),
+        regularizers=regularizers,
+        trainer=Trainer(**trainer) if "trainer" not in broken else trainer,
+        raw=raw,
+        **parts,
+    )
+    problems += rules.problems(config, rules.known_task(config), frozenset(broken))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _choice(group: str, values: Any) -> tuple[Choice, list[str]]:
+    nothing = Choice("", {})
+    names = options(group)
+    if not isinstance(values, Mapping):
+        return nothing, [f"{group}: nothing is chosen, {did_you_mean('', names)}"]
+    name = values.get("name")
+    if isinstance(name, Unusable) or name in (None, "???"):
+        return nothing, [f"{group}.name: has no value, {did_you_mean('', names)}"]
+    if name not in names:
+        return nothing, [f"{group}.name: found {name!r}, no such option, {did_you_mean(str(name), names)}"]
+    own = {key: value for key, value in values.items() if key != "name"}
+    valid, problems = check(settings(group, name), own, group, f"{group}={name}")
+    return Choice(name, valid), problems or _own_problems(group, name, valid)
+
+
+def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
+    """What a component, or the data package for all of its sources, says about valid settings."""
+    if group == "logger":
+        return []
+    if group == "data":
+        from slipstream import data
+
+        return data.problems({"name": name, **valid})
+    return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
+
+
+def _regularizers(chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    if not isinstance(chosen, Mapping):
+        return {}, ["regularizer: expected names with their settings, as regularizer=[dropout,l2] has them"]
+    valid: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name, values in chosen.items():
+        path = f"regularizer.{name}"
+        if name not in options("regularizer"):
+            problems.append(f"{path}: no such option, {did_you_mean(str(name), options('regularizer'))}")
+            continue
+        valid[name], found = check(settings("regularizer", name), values, path, path)
+        problems += found
+    return valid, problems

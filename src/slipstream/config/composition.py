@@ -1,0 +1,212 @@
+"""From a command line to a plain configuration, with errors in our words and all of them at once.
+
+Hydra stops at its first problem and does not know which name was meant. So the overrides are
+screened here first: what cannot be composed is reported and left out, the rest is composed, and
+the values are validated whatever else was wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from slipstream.config import resume
+from slipstream.config.files import folder
+from slipstream.config.schema import Unusable
+from slipstream.errors import ConfigError, did_you_mean
+
+ROOT = "train"
+FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
+
+
+class UserFolder(SearchPathPlugin):
+    """Looks into the user's --config-dir first: Hydra would let a shipped file of the same name win."""
+
+    path: ClassVar[str | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.path is not None:
+            search_path.prepend("command-line", f"file://{self.path}")
+
+
+def use_folder(path: str | None) -> None:
+    """Compose with the options in `path` from now on (None: the shipped ones only)."""
+    if path is not None and not os.path.isdir(path):
+        raise ConfigError([f"--config-dir {path}: no such folder"])
+    UserFolder.path = None if path is None else os.path.abspath(path)
+    Plugins.instance().register(UserFolder)
+
+
+def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Compose what can be composed: the plain configuration, and a sentence for what could not."""
+    replayed = resume.replay(overrides)
+    with _loader() as loader:
+        kept, problems = _known(loader, replayed)
+        try:
+            composed = _load(loader, [override.input_line for override in kept])
+        except FAULTS:
+            try:
+                lines, unknown = _existing(loader, kept)
+                problems += unknown
+                composed = _load(loader, lines)
+            except FAULTS as error:
+                raise ConfigError([*problems, *explain(error)]) from None
+        plain = to_plain(composed)
+    return plain, problems
+
+
+def jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job of a multirun: all combinations of the comma-separated values."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    with _loader() as loader:
+        try:
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+            return BasicSweeper.split_arguments(parsed, None)[0]
+        except FAULTS as error:
+            raise ConfigError(explain(error)) from None
+
+
+def to_plain(composed: DictConfig) -> dict[str, Any]:
+    """Plain dicts and lists, without Hydra's own section.
+
+    What has no value or refers to nothing becomes `Unusable`, so that validation reports it with the rest.
+    """
+    return {str(key): _plain(composed, key) for key in composed if key != "hydra"}
+
+
+def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
+    try:
+        if OmegaConf.is_missing(node, key):
+            return Unusable()
+        value = node[key]
+    except OmegaConfBaseException as error:
+        text = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+        return Unusable(f"found {text!r}, which refers to nothing: {str(error).splitlines()[0]}")
+    if isinstance(value, DictConfig):
+        return {str(inner): _plain(value, inner) for inner in value}
+    if isinstance(value, ListConfig):
+        return [_plain(value, index) for index in range(len(value))]
+    return value
+
+
+def explain(error: BaseException) -> list[str]:
+    """An error of Hydra, OmegaConf or the YAML reader as sentences."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
+    lines = [line.strip() for line in str(error).splitlines()]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines += explain(error.__cause__)
+    return [" ".join(line for line in lines if line) or type(error).__name__]
+
+
+@contextmanager
+def _loader() -> Iterator[ConfigLoader]:
+    with initialize_config_dir(config_dir=str(folder()), version_base="1.3", job_name="slipstream"):
+        before = HydraConfig.instance().cfg
+        try:
+            yield GlobalHydra.instance().config_loader()
+        finally:
+            HydraConfig.instance().cfg = before
+
+
+def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
+    lines = [line for line in overrides if line is not None]
+    composed = loader.load_configuration(ROOT, lines, RunMode.RUN)
+    HydraConfig.instance().set_config(composed)  # for ${hydra:...} in values
+    return composed
+
+
+def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """Overrides whose groups, options and first keys exist, and a sentence for each that has not."""
+    groups = [group for group in loader.list_groups("") if group != "hydra"]
+    top = {*groups, "name", "seed", "resume"}
+    options = {group: [o for o in loader.get_group_options(group) if o[0] != "_"] for group in groups}
+    kept, problems, spoilt = [], [], set()
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            problems.append(f"{text}: {explain(error)[0]}" if "=" in text else f"{text}: expected key=value")
+            continue
+        key, value = override.key_or_group, override.value()
+        head = key.partition(".")[0].partition("/")[0]
+        if override.is_sweep_override():
+            problems.append(f"{text}: several values; add -m to run them all, or write a list as [a,b]")
+            spoilt.add(head)
+            continue
+        if key in groups and not override.is_delete():
+            wrong = _choice_problems(key, value, options[key])
+            if wrong:
+                spoilt.add(key)
+                problems += wrong
+                continue
+        elif head not in top and head != "hydra" and not override.is_delete():
+            problems.append(f"{text}: no such group or key, {did_you_mean(head, top)}")
+            continue
+        kept.append(override)
+    # What an unknown option's settings are cannot be said.
+    return [o for o in kept if o.key_or_group.partition(".")[0] not in spoilt], problems
+
+
+def _choice_problems(group: str, value: Any, options: list[str]) -> list[str]:
+    if value is None:
+        other = "write regularizer=[]" if group == "regularizer" else "leave it out or choose one"
+        return [f"{group}=null: not a choice, {other}"]
+    if isinstance(value, list) and group != "regularizer":
+        return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
+    names = [str(name) for name in value] if isinstance(value, list) else [value]
+    wrong = [name for name in names if isinstance(name, str) and name not in options]
+    return [f"{group}={name}: no such option, {did_you_mean(name, options)}" for name in wrong]
+
+
+def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list[str], list[str]]:
+    """After a composition failed: let unknown keys in by force, so that validation names them all.
+
+    A key below something that is no section cannot be let in; it gets its sentence here.
+    """
+    groups = set(loader.list_groups(""))
+    choices = [o.input_line or "" for o in overrides if o.key_or_group in groups or o.is_hydra_override()]
+    composed = _load(loader, choices)
+    kept, problems = list(choices), []
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line or ""
+        if line in choices:
+            continue
+        parent, _, last = key.rpartition(".")
+        section = OmegaConf.select(composed, parent) if parent else composed
+        if not isinstance(section, DictConfig):
+            problems.append(_no_section(key, composed))
+        elif override.is_add() and last in section:
+            problems.append(f"{line}: the key exists, write it without +")
+        else:
+            plain = last in section or override.is_delete() or override.is_force_add()
+            kept.append(line if plain else "++" + line.lstrip("+"))
+    return kept, problems
+
+
+def _no_section(key: str, composed: DictConfig) -> str:
+    group, _, rest = key.partition(".")
+    if group == "regularizer":
+        name = rest.partition(".")[0]
+        chosen = ", ".join(composed.regularizer) or "none"
+        return f"{key}: {name} is not among the chosen regularizers ({chosen}); add it: regularizer=[{name}]"
+    return f"{key}: no such key"

@@ -1,0 +1,201 @@
+"""What single settings cannot tell: whether the chosen parts fit each other and the data's task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from slipstream.errors import did_you_mean
+from slipstream.registry import Component, component, components
+from slipstream.types import Target
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+
+Rule = Callable[["Config", str | None], Iterator[str]]
+
+# What makes a loss that applies softmax or sigmoid itself do so twice.
+NORMALIZING = ("softmax", "softmin", "sigmoid", "hard_sigmoid", "log_sigmoid")
+
+_rules: list[tuple[frozenset[str], Rule]] = []
+
+
+def rule(*sections: str) -> Callable[[Rule], Rule]:
+    """Register a rule. It is asked only where the `sections` that it reads are valid by themselves."""
+
+    def decorate(function: Rule) -> Rule:
+        _rules.append((frozenset(sections), function))
+        return function
+
+    return decorate
+
+
+def problems(config: Config, task: str | None, broken: frozenset[str] = frozenset()) -> list[str]:
+    """A sentence for every contradiction. task: of the data, None while it is not known."""
+    sound = [function for sections, function in _rules if not sections & broken]
+    return [sentence for function in sound for sentence in function(config, task)]
+
+
+def known_task(config: Config) -> str | None:
+    """The task of data that needs no reading to know it, else None."""
+    part = components("data").get(config.data.name)
+    return part.traits.get("task") if part else None
+
+
+def loss_of(config: Config, target: Target | None) -> Component:
+    """The configured loss, or the one that `auto` stands for once the target is known."""
+    part = component("loss", config.loss.name)
+    return component("loss", part(target)) if target and part.traits.get("auto") else part
+
+
+def _loss(config: Config, task: str | None) -> Component:
+    return loss_of(config, Target(task) if task else None)
+
+
+def _has_hidden_layers(config: Config) -> bool:
+    hidden = component("model", config.model.name).traits.get("hidden", True)
+    return hidden and config.model.settings.get("depth") != 0
+
+
+def _output_activation(config: Config) -> tuple[str, str]:
+    """The key that chooses the activation behind the last layer, and the activation's name."""
+    if component("model", config.model.name).traits.get("hidden", True):
+        return "model.output_activation", config.model.settings.get("output_activation", "identity")
+    return "activation", config.activation.name
+
+
+@rule("name")
+def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
+    name = config.name
+    if not name or name.startswith(".") or any(letter in name for letter in "/\\\0\n"):
+        yield f"name: found {name!r}, expected the name of a folder, without / and not starting with a dot"
+
+
+@rule("model", "activation")
+def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]:
+    key, name = _output_activation(config)
+    known = components("activation")
+    if name not in known:
+        yield f"{key}: found {name!r}, no such activation, {did_you_mean(name, known)}"
+    elif known[name].traits.get("width_factor", 1) != 1:
+        yield f"{key}={name}: makes one feature of several and cannot stand behind the last layer"
+    elif key != "activation" and known[name].settings:
+        yield f"{key}={name}: has settings of its own, only one without can stand behind the last layer"
+    hidden = known[config.activation.name]
+    if key != "activation" and hidden.traits.get("output_only") and _has_hidden_layers(config):
+        yield (
+            f"activation={hidden.name}: belongs behind the last layer; in a hidden one it would squeeze "
+            "all units into one distribution. Take relu; cross_entropy brings its own softmax for the output"
+        )
+
+
+@rule("model", "activation", "loss", "data")
+def loss_normalizes_once(config: Config, task: str | None) -> Iterator[str]:
+    key, name = _output_activation(config)
+    loss = _loss(config, task)
+    if loss.traits.get("expects_logits") and name in NORMALIZING:
+        yield (
+            f"{key}={name}: the loss {loss.name} takes logits and normalizes them itself; after {name} "
+            f"it would do so twice and the gradients would fade. Take {key}=identity, or a loss such as mse"
+        )
+
+
+@rule("loss", "data")
+def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
+    if task is None:
+        return
+    loss = _loss(config, task)
+    if task not in loss.traits["tasks"]:
+        fitting = [name for name, part in components("loss").items() if task in part.traits["tasks"]]
+        yield (
+            f"loss={loss.name}: is for {' and '.join(loss.traits['tasks'])}, but data={config.data.name} is "
+            f"{task}; one of: {', '.join(sorted(fitting))}"
+        )
+
+
+@rule("optimizer", "data")
+def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]:
+    found = config.data.settings.get("batch_size")
+    if component("optimizer", config.optimizer.name).traits.get("full_batch") and found != "full":
+        yield (
+            f"data.batch_size: found {found}, but optimizer={config.optimizer.name} uses the whole training "
+            "set for every update; leave data.batch_size=full or take optimizer=sgd"
+        )
+
+
+@rule("regularizer", "data")
+def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[str]:
+    if config.data.settings.get("batch_size") == 1 and "batch_norm" in config.regularizers:
+        yield "regularizer.batch_norm: one example has no variance; raise data.batch_size or use layer_norm"
+
+
+@rule("regularizer", "model")
+def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
+    if _has_hidden_layers(config):
+        return
+    for name in config.regularizers:
+        traits = component("regularizer", name).traits
+        if traits.get("place") == "norm" or traits.get("on") == "hidden":
+            yield (
+                f"regularizer.{name}: works in hidden layers and this model={config.model.name} has none; "
+                "leave it out or take model=mlp with model.depth of 1 or more"
+            )
+
+
+@rule("regularizer", "loss", "data")
+def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
+    loss = _loss(config, task)
+    for name in config.regularizers:
+        if component("regularizer", name).traits.get("place") != "targets" or loss.traits.get("auto"):
+            continue
+        if task == "regression":
+            yield f"regularizer.{name}: spreads class labels, and data={config.data.name} is regression"
+        elif not loss.traits.get("soft"):
+            soft = [part.name for part in components("loss").values() if part.traits.get("soft")]
+            yield (
+                f"regularizer.{name}: makes distributions of the labels, which loss={loss.name} cannot take; "
+                f"one of: {', '.join(sorted(soft))}"
+            )
+
+
+@rule("trainer")
+def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
+    if isinstance(config.trainer.metrics, list):
+        for name in config.trainer.metrics:
+            yield from _metric_problems("trainer.metrics", name, task)
+    yield from _monitor_problems("trainer.monitor", config.trainer.monitor, task)
+
+
+@rule("trainer", "early_stopping")
+def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
+    metric = config.early_stopping.settings.get("metric")
+    if metric is not None and metric != config.trainer.monitor:
+        yield from _monitor_problems("early_stopping.metric", metric, task)
+
+
+@rule("trainer", "early_stopping", "data")
+def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
+    if config.data.settings.get("validation") != 0:
+        return
+    watched = {"trainer.monitor": config.trainer.monitor}
+    watched["early_stopping.metric"] = config.early_stopping.settings.get("metric", "")
+    for key, metric in watched.items():
+        if metric.startswith("val/"):
+            yield f"{key}: {metric} needs a validation part and data.validation is 0; take train/loss"
+
+
+def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:
+    split, slash, name = monitor.partition("/")
+    if not slash or split not in ("train", "val"):
+        yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as val/loss"
+    elif name != "loss":
+        yield from _metric_problems(key, name, task)
+
+
+def _metric_problems(key: str, name: str, task: str | None) -> Iterator[str]:
+    known = components("metric")
+    if name not in known:
+        yield f"{key}: found {name!r}, no such metric, {did_you_mean(name, ['loss', *known])}"
+    elif task is not None and task not in known[name].traits["tasks"]:
+        fitting = [metric for metric, part in known.items() if task in part.traits["tasks"]]
+        yield f"{key}: {name} is not for {task} data; one of: {', '.join(sorted(fitting))}"

@@ -1,0 +1,200 @@
+"""What each section of a configuration may contain, and how a value is held against it.
+
+The settings of a component are the keyword-only arguments of its function. Those of the trainer and
+the loggers, which are no components, are the fields of the classes below.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from slipstream import registry
+from slipstream.errors import did_you_mean
+from slipstream.types import Count, Natural
+
+Seed = Annotated[int, Ge(0), Lt(2**64)]
+Metrics = Literal["auto"] | list[str]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long, on what and how often: everything about a run that is not its mathematics.
+
+    max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into
+    one update. monitor, mode: the metric that decides on the best epoch, and whether it should
+    fall or rise. metrics: names computed after every epoch, or auto. threads: CPU threads, null
+    leaves torch's choice. checkpoint_seconds: least time between two saves, 0 saves every epoch.
+    keep: checkpoints kept besides the best. allow_changed_data: resume although a data file changed.
+    """
+
+    max_epochs: Count
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    compile: Literal["auto"] | bool
+    accumulate: Count
+    monitor: str
+    mode: Literal["auto", "min", "max"]
+    metrics: Metrics
+    threads: Count | None
+    checkpoint_seconds: Annotated[float, Ge(0)]
+    keep: Annotated[int, Ge(2)]
+    allow_changed_data: bool
+    progress: Literal["auto", "bar", "plain", "none"]
+
+
+@dataclass(frozen=True)
+class TensorBoard:
+    """Writes curves, hyperparameters, weight histograms and the network's structure as TensorBoard events.
+
+    histograms: how many times a run writes the histograms of its weights, evenly spread over the
+    epochs; 0 never. graph: whether the network's structure is written.
+    """
+
+    histograms: Natural
+    graph: bool
+
+
+@dataclass(frozen=True)
+class NoLogger:
+    """No event files; metrics.jsonl and summary.json are written all the same."""
+
+
+# Groups with options that are not components of the registry.
+SECTIONS: dict[str, dict[str, type]] = {
+    "trainer": {"default": Trainer},
+    "logger": {"tensorboard": TensorBoard, "none": NoLogger},
+}
+
+# One option of each is chosen by its `name`. Of `regularizer` any number is chosen, of `trainer` the one.
+CHOICES = (
+    *("data", "model", "activation", "initializer", "loss", "optimizer", "scheduler"),
+    *("early_stopping", "logger"),
+)
+GROUPS = (*CHOICES, "regularizer", "trainer")
+
+
+def options(group: str) -> list[str]:
+    """The names of a group's options."""
+    return sorted(SECTIONS[group] if group in SECTIONS else registry.components(group))
+
+
+def settings(group: str, name: str) -> dict[str, Any]:
+    """The settings of an option: name -> annotation."""
+    if group in SECTIONS:
+        return get_type_hints(SECTIONS[group][name], include_extras=True)
+    return registry.component(group, name).settings
+
+
+def check(
+    annotations: Mapping[str, Any], values: Any, path: str, owner: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Hold `values` against `annotations`: the valid ones, and a sentence for every problem.
+
+    path: the section's key ("" at the top). owner: whose settings they are, for the messages.
+    """
+    import pydantic
+    from typing_extensions import TypedDict
+
+    if not isinstance(values, Mapping):
+        return {}, [f"{path}: found {show(values)}, expected settings of {owner}"]
+    dotted = f"{path}." if path else ""
+    # A class made from names that a user's component chose: a TypedDict has no attributes to clash with.
+    schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # noqa: UP013
+    schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]
+        strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+    try:
+        return dict(pydantic.TypeAdapter(schema).validate_python(dict(values))), []
+    except pydantic.ValidationError as error:
+        problems = {}
+        for fault in error.errors(include_url=False, include_context=False):
+            key = str(fault["loc"][0])
+            if fault["type"] == "extra_forbidden":
+                problems[key] = f"{dotted}{key}: {owner} has no such setting, {_nearest(key, annotations)}"
+            elif fault["type"] == "missing":
+                problems[key] = missing(dotted + key, annotations[key])
+            else:
+                problems[key] = mismatch(dotted + key, values[key], annotations[key])
+        valid = {key: value for key, value in values.items() if key not in problems}
+        return valid, list(problems.values())
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Stands in a configuration for a value that is not there, and says why."""
+
+    reason: str = ""
+
+
+def missing(key: str, annotation: Any) -> str:
+    """The sentence for a setting without a value."""
+    return f"{key}: has no value, expected {describe(annotation)}; give it as {key}=..."
+
+
+def mismatch(key: str, found: Any, annotation: Any) -> str:
+    """The sentence for a value that is not what its annotation says."""
+    if isinstance(found, Unusable) or found == "???":
+        reason = found.reason if isinstance(found, Unusable) else ""
+        return f"{key}: {reason}" if reason else missing(key, annotation)
+    sentence = f"{key}: found {show(found)}, expected {describe(annotation)}"
+    if isinstance(found, float) and not math.isfinite(found):
+        return f"{sentence} (finite)"
+    if isinstance(found, str) and _reads_as_number(found) and "number" in describe(annotation):
+        return f"{sentence}; this is text: write it without quotes, and 1e-3 as 0.001 or 1.0e-3"
+    return sentence
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words.
+
+    >>> describe(Annotated[float, Gt(0)]), describe(Literal["full"] | Count)
+    ('number > 0', "'full' or whole number >= 1")
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [_bound(item) for item in arguments[1:]]
+        return " ".join([describe(arguments[0]), " and ".join(filter(None, bounds))]).strip()
+    if origin is Literal:
+        words = [show(value) for value in arguments]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if origin is list:
+        return f"list of ({describe(arguments[0])})"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"mapping of ({describe(arguments[0])}) to ({describe(arguments[1])})"
+    plain = {float: "number", int: "whole number", bool: "true or false", str: "text", type(None): "null"}
+    return plain.get(annotation, str(annotation))
+
+
+def show(value: Any) -> str:
+    """A value as YAML has it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _bound(item: Any) -> str:
+    for kind, sign, name in ((Gt, ">", "gt"), (Ge, ">=", "ge"), (Lt, "<", "lt"), (Le, "<=", "le")):
+        if isinstance(item, kind):
+            return f"{sign} {getattr(item, name)}"
+    return ""
+
+
+def _nearest(key: str, names: Mapping[str, Any]) -> str:
+    return did_you_mean(key, names) if names else "it has none"
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
