@@ -1,0 +1,196 @@
+"""When to stop: pure functions of what has happened so far, asked on the host after each epoch.
+
+    f(history, *, ...) -> reason to stop, or None
+
+There is no state to save: a resumed run asks the same question of the same history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.errors import UserError
+from slipstream.registry import Component, components, register, shared
+from slipstream.types import Count, Natural, NonNegative, Positive, Real
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened up to and with the last finished epoch; one entry an epoch in each sequence.
+
+    raw: the monitored metric, in its own units. sign: 1 if smaller is better, -1 if larger is.
+    train_loss: mean over the epoch. validation_loss: after the epoch.
+    seconds: training time so far, over all resumes.
+    """
+
+    raw: Sequence[float]
+    sign: int
+    train_loss: Sequence[float]
+    validation_loss: Sequence[float]
+    seconds: float
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The monitored metric with its sign changed where larger is better: smaller is better."""
+        return self.sign * np.asarray(self.raw, dtype=np.float64)
+
+
+@shared("early_stopping")
+def monitoring(*, metric: str, mode: Literal["auto", "min", "max"], restore_best: bool) -> None:
+    """The settings of every rule; the engine acts on them.
+
+    metric: what is watched, as split/name. mode: whether smaller or larger is better, see `direction`.
+    restore_best: at the end the run keeps the weights of its best epoch, whether or not the rule
+    fired; otherwise those of the last.
+    """
+
+
+def direction(metric: str, mode: str) -> int:
+    """1 if smaller values of a metric are better, -1 if larger ones are.
+
+    mode auto asks the metric of that name; losses, and what is no registered metric, are minimized.
+    """
+    if mode != "auto":
+        return 1 if mode == "min" else -1
+    known = components("metric").get(metric.rpartition("/")[2])
+    return -1 if known is not None and known.traits["mode"] == "max" else 1
+
+
+def best_epoch(values: Sequence[float] | NDArray[np.float64]) -> int | None:
+    """The index of the smallest value, of the first where they tie; None where none is finite."""
+    values = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(values)
+    return int(np.argmin(np.where(finite, values, np.inf))) if finite.any() else None
+
+
+def reason_to_stop(rule: Component, settings: Mapping[str, Any], history: History) -> str | None:
+    """What a rule with these settings says to the history: why to stop now, or None."""
+    return rule(history, **{name: settings[name] for name in rule.own_settings})
+
+
+@register("early_stopping")
+def none(history: History) -> str | None:
+    """No early stopping: train for all epochs.
+
+    `restore_best` applies still.
+    """
+    return None
+
+
+@register("early_stopping")
+def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_up: Natural) -> str | None:
+    """Stops when the monitored metric has not improved for a number of epochs.
+
+    An epoch improves if its value is better than the best so far by more than min_delta; that value
+    is then the best. Stops after `patience` epochs in a row that do not improve.
+
+    patience: epochs, at least 1. min_delta: in the metric's units. warm_up: epochs at the start that
+    are not looked at, neither as a best value nor as a failure.
+    Edge: NaN is no improvement. The semantics are those of Keras' EarlyStopping (warm_up is its
+    start_from_epoch) and, without warm_up, of Lightning's.
+    """
+    best, waited = np.inf, 0
+    for value in history.values[warm_up:].tolist():
+        if value < best - min_delta:
+            best, waited = value, 0
+        else:
+            waited += 1
+    if waited < patience:
+        return None
+    span = "1 epoch" if waited == 1 else f"{waited} epochs"
+    return f"no improvement by more than {min_delta:g} for {span} (best {history.sign * best:.6g})"
+
+
+def _errors(losses: Sequence[float], which: str) -> NDArray[np.float64]:
+    """Losses as Prechelt's errors. Raises UserError where one is below 0: ratios need errors above."""
+    errors = np.asarray(losses, dtype=np.float64)
+    negative = np.flatnonzero(errors < 0)
+    if len(negative):
+        raise UserError(
+            f"early_stopping compares ratios of the {which} loss, which is {errors[negative[0]]:.6g} in epoch "
+            f"{negative[0]}: they have no meaning below 0. Use early_stopping=patience with this loss."
+        )
+    return errors
+
+
+def _excess(value: float, least: float) -> float:
+    """value / least - 1 for 0 <= least <= value; infinite if only least is 0, 0 if both are."""
+    if least > 0:
+        return value / least - 1
+    return np.inf if value > 0 else 0.0 * value
+
+
+def _generalization_loss(history: History) -> float:
+    errors = _errors(history.validation_loss, "validation")
+    best = best_epoch(errors)
+    return np.nan if best is None else 100 * _excess(float(errors[-1]), float(errors[best]))
+
+
+@register("early_stopping")
+def generalization_loss(history: History, *, percent: NonNegative) -> str | None:
+    """Stops when the validation loss is a number of percent above its minimum.
+
+    GL(t) = 100 (E_va(t) / min E_va - 1);  stops at the first GL(t) > percent
+
+    percent: at least 0; Prechelt's GL_1 to GL_5 are 1 to 5. Looks at the validation loss whatever
+    the monitored metric.
+    Edge: a NaN loss is no minimum and does not stop. Raises UserError for a negative loss.
+    Source: Prechelt, "Early stopping - but when?", 1998.
+    """
+    loss = _generalization_loss(history)
+    if not loss > percent:
+        return None
+    return f"the validation loss is {loss:.4g} % above its minimum, more than {percent:g} %"
+
+
+@register("early_stopping")
+def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) -> str | None:
+    """Stops when generalization gets worse faster than the training still progresses.
+
+    P_k(t) = 1000 (mean of the last k training losses / their minimum - 1);
+    stops at the end of a strip of k epochs with GL(t) / P_k(t) > quotient, GL as `generalization_loss`
+
+    quotient: at least 0; Prechelt's PQ_0.5 to PQ_3 are 0.5 to 3. strip: k in epochs; he takes 5.
+    Edge: training that does not progress at all (P = 0) stops where GL > 0. A NaN in the strip or
+    as last validation loss does not stop. Raises UserError for a negative loss.
+    Source: Prechelt, "Early stopping - but when?", 1998.
+    """
+    epochs = len(history.train_loss)
+    if epochs == 0 or epochs % strip:
+        return None
+    recent = _errors(history.train_loss, "training")[-strip:]
+    progress = 1000 * _excess(float(recent.mean()), float(recent.min()))
+    loss = _generalization_loss(history)
+    # As a product: GL / P > quotient without a division by a progress of 0.
+    if not loss > quotient * progress:
+        return None
+    return f"generalization loss {loss:.4g} against progress {progress:.4g}: a quotient above {quotient:g}"
+
+
+@register("early_stopping")
+def time_limit(history: History, *, seconds: Positive) -> str | None:
+    """Stops after the epoch in which a number of seconds of training has passed.
+
+    seconds: above 0, over all resumes of the run.
+    """
+    if history.seconds < seconds:
+        return None
+    return f"{history.seconds:.1f} seconds of training, the limit is {seconds:g}"
+
+
+@register("early_stopping")
+def target(history: History, *, value: Real) -> str | None:
+    """Stops when the monitored metric reaches a value.
+
+    raw <= value where smaller is better, raw >= value where larger is
+
+    value: in the metric's own units. Edge: NaN reaches nothing.
+    """
+    if len(history.raw) == 0 or not history.values[-1] <= history.sign * value:
+        return None
+    return f"the monitored metric reached {history.raw[-1]:.6g}, the target is {value:g}"
