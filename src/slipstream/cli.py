@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments: what stands behind the program's name, sys.argv[1:] by default. Components of your
     own are registered by importing their module before this is called.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # a stand-in for the stream may lack it
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    _make_streams_safe()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -48,6 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\nThis is a bug of slipstream. Please report it with the lines above.", file=sys.stderr)
         code = 1
     sys.exit(code)
+
+
+def _make_streams_safe() -> None:
+    """Let no closed stream and no letter that a terminal lacks end a run."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        with suppress(AttributeError):  # a stand-in for the stream may lack it
+            getattr(sys, name).reconfigure(errors="replace")
 
 
 def _run(arguments: list[str]) -> int:
@@ -84,7 +91,7 @@ def _hydra(arguments: list[str]) -> int:
 
     flags = get_args_parser().parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
-        raise ConfigError(["--config-path, --config-name, --experimental-rerun: take --config-dir DIR"])
+        raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
     if not flags.shell_completion:
         load_installed_components()
     from slipstream.config import composition, resume
@@ -94,7 +101,7 @@ def _hydra(arguments: list[str]) -> int:
     sweep = flags.multirun or "hydra.mode=MULTIRUN" in overrides
     resumes = resume.folder_of(overrides) is not None
     if sweep and resumes:
-        raise ConfigError(["resume: continues one run, leave out -m"])
+        raise UserError("resume continues one run: leave out -m")
     if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
         check(overrides, sweep)
     if resumes:
@@ -102,15 +109,22 @@ def _hydra(arguments: list[str]) -> int:
     runner = Runner()
     try:
         _call_hydra(arguments, runner)
-    except composition.FAULTS as error:
-        raise ConfigError(composition.explain(error)) from None
-    except OSError as error:
-        if runner.started or isinstance(error, BrokenPipeError):
-            raise
-        raise UserError(
-            f"{error.filename}: the folder of the run cannot be made: {error.strerror}. "
-            "Choose another with hydra.run.dir=DIR"
-        ) from None
+    except SystemExit as end:
+        if runner.bug is not None:
+            raise runner.bug from None
+        return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for `--package` of a typo
+    except Exception as error:
+        if flags.shell_completion:
+            raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
+        if isinstance(error, composition.FAULTS):
+            check(overrides, sweep)  # says it better, where it finds something
+            raise ConfigError(composition.explain(error)) from error
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise UserError(
+                f"{error.filename}: the folder of the run cannot be made: {error.strerror}. "
+                "Choose another with hydra.run.dir=DIR"
+            ) from error
+        raise
     return runner.exit_code(sweep)
 
 
@@ -129,33 +143,37 @@ def check(overrides: Sequence[str], sweep: bool = False) -> None:
 
 
 class Runner:
-    """Hydra's task function. It remembers how the runs ended: Hydra would print and stop."""
+    """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended."""
 
     def __init__(self) -> None:
-        self.started = False
         self.codes: list[int] = []
+        self.bug: Exception | None = None
 
     def __call__(self, composed: DictConfig) -> None:
+        try:
+            code = self._run(composed)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            code = error.exit_code
+        except Exception as error:
+            self.bug = error
+            sys.exit(1)
+        self.codes.append(code)
+        if code > 128:  # a signal ends the whole sweep
+            sys.exit(code)
+
+    def _run(self, composed: DictConfig) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         from slipstream.config import composition, validate
 
-        self.started = True
         hydra = HydraConfig.get()
         overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
-        try:
-            config = validate(composition.to_plain(composed))
-            from slipstream.run import run
+        config = validate(composition.to_plain(composed))
+        from slipstream.run import run
 
-            directory = Path(hydra.runtime.output_dir)
-            result = run(config, directory, overrides, resume=config.resume is not None)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            self.codes.append(error.exit_code)
-            return
-        self.codes.append(result.exit_code)
-        if result.exit_code > 128:  # a signal ends the whole sweep
-            sys.exit(result.exit_code)
+        result = run(config, Path(hydra.runtime.output_dir), overrides, resume=config.resume is not None)
+        return result.exit_code
 
     def exit_code(self, sweep: bool) -> int:
         """Of the only run; of a sweep SOME_FAILED where any job failed."""

@@ -13,34 +13,33 @@ from rich.table import Table
 from slipstream import registry
 from slipstream.config.files import defaults
 from slipstream.config.schema import GROUPS, SECTIONS, describe, options, settings
-from slipstream.errors import ConfigError, did_you_mean
+from slipstream.errors import UserError, did_you_mean
 
 ALL = (*GROUPS, "metric")
 
 
-def show(arguments: Sequence[str], console: Console | None = None) -> None:
+def show(arguments: Sequence[str]) -> None:
     """Print all groups, one group (`optimizer`), or one option (`optimizer adam`).
 
-    Raises ConfigError for a name that does not exist.
+    Raises UserError for a name that does not exist.
     """
-    console = console or _console()
     if len(arguments) > 2:
-        raise ConfigError([f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]"])
-    if not arguments:
-        return _groups(console)
-    group, *rest = arguments[0].split("=") if len(arguments) == 1 else arguments
-    if group not in ALL:
-        raise ConfigError([f"list {group}: no such group, {did_you_mean(group, ALL)}"])
-    if not rest:
-        return _group(console, group)
-    if rest[0] not in options(group):
-        raise ConfigError([f"list {group} {rest[0]}: {did_you_mean(rest[0], options(group))}"])
-    return _option(console, group, rest[0])
-
-
-def _console() -> Console:
-    # A pipe has no width: long lines are the reader's to cut, not ours.
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+        raise UserError(f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]")
+    group, option = [*arguments, None, None][:2]
+    if group is not None and group not in ALL:
+        raise UserError(f"list {group}: no such group, {did_you_mean(group, ALL)}")
+    if group is not None and option is not None and option not in options(group):
+        raise UserError(f"list {group} {option}: no such option, {did_you_mean(option, options(group))}")
+    console = Console(highlight=False, markup=False)
+    # Captured, since rich ends the program by itself where the reader has closed the pipe.
+    with console.capture() as page:
+        if group is None:
+            _groups(console)
+        elif option is None:
+            _group(console, group)
+        else:
+            _option(console, group, option)
+    sys.stdout.write(page.get())
 
 
 def _groups(console: Console) -> None:

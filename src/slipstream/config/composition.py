@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
@@ -30,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from slipstream.config import resume
 from slipstream.config.files import folder
 from slipstream.config.schema import Unusable
-from slipstream.errors import ConfigError, did_you_mean
+from slipstream.errors import ConfigError, UserError, did_you_mean
 
 ROOT = "train"
 FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
@@ -49,7 +50,7 @@ class UserFolder(SearchPathPlugin):
 def use_folder(path: str | None) -> None:
     """Compose with the options in `path` from now on (None: the shipped ones only)."""
     if path is not None and not os.path.isdir(path):
-        raise ConfigError([f"--config-dir {path}: no such folder"])
+        raise UserError(f"--config-dir {path}: no such folder")
     UserFolder.path = None if path is None else os.path.abspath(path)
     Plugins.instance().register(UserFolder)
 
@@ -109,6 +110,8 @@ def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
 
 def explain(error: BaseException) -> list[str]:
     """An error of Hydra, OmegaConf or the YAML reader as sentences."""
+    if isinstance(error, UnicodeDecodeError):
+        return [f"{_not_utf8() or 'a YAML file'}: is not text in UTF-8: {error.reason}"]
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
@@ -116,6 +119,16 @@ def explain(error: BaseException) -> list[str]:
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines += explain(error.__cause__)
     return [" ".join(line for line in lines if line) or type(error).__name__]
+
+
+def _not_utf8() -> Path | None:
+    # The error does not say which file was read; only a user's own can be wrong.
+    for file in Path(UserFolder.path or folder()).rglob("*.yaml"):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return file
+    return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 
 Change = tuple[str, Any, Any]
@@ -22,10 +23,15 @@ EXTENDABLE = ("trainer.max_epochs",)
 
 def folder_of(overrides: Sequence[str]) -> Path | None:
     """The folder that `resume=DIR` names, or None."""
-    found = [text.partition("=")[2] for text in overrides if text.startswith("resume=")]
-    if not found or found[-1] in ("", "null"):
-        return None
-    return Path(found[-1].strip("'\""))
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    typed = [text for text in overrides if _key(text) == "resume"]
+    try:
+        folder = OverridesParser.create().parse_override(typed[-1]).value() if typed else None
+    except HydraException:
+        raise ConfigError([f"{typed[-1]}: put a path with unusual letters in quotes within quotes"]) from None
+    return None if folder is None else Path(str(folder))
 
 
 def replay(overrides: Sequence[str]) -> list[str]:
@@ -57,7 +63,7 @@ def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
     frozen = [change for change in diff(saved, new) if classify(*change) == "frozen"]
     if frozen:
         raise ConfigError(
-            f"{key}: was {old!r} in {folder}, now {value!r}; a resumed run keeps it; start a new one"
+            f"{key}: was {show(old)} in {folder}, now {show(value)}; a resumed run keeps it"
             for key, old, value in frozen
         )
 
