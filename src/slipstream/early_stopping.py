@@ -107,13 +107,14 @@ def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_
 
 
 def _errors(losses: Sequence[float], which: str) -> NDArray[np.float64]:
-    """Losses as Prechelt's errors. Raises UserError where one is below 0: ratios need errors above."""
+    """Losses as Prechelt's errors. Raises UserError where one is below 0: ratios mean nothing there."""
     errors = np.asarray(losses, dtype=np.float64)
     negative = np.flatnonzero(errors < 0)
     if len(negative):
         raise UserError(
-            f"early_stopping compares ratios of the {which} loss, which is {errors[negative[0]]:.6g} in epoch "
-            f"{negative[0]}: they have no meaning below 0. Use early_stopping=patience with this loss."
+            f"early_stopping compares ratios of the {which} loss, which is "
+            f"{errors[negative[0]]:.6g} in epoch {negative[0]}: they have no meaning below 0. "
+            "Use early_stopping=patience with this loss."
         )
     return errors
 
