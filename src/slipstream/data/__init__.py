@@ -1,0 +1,11 @@
+"""Data: sources, splits and the preprocessing that is fitted on train. `load(settings)` is the entrance."""
+
+from slipstream.data import arrays as arrays
+from slipstream.data import bundled as bundled
+from slipstream.data import synthetic as synthetic
+from slipstream.data import table as table
+from slipstream.data.base import Data, Split
+from slipstream.data.loading import load, problems
+from slipstream.data.preprocessing import Preprocessing
+
+__all__ = ["Data", "Preprocessing", "Split", "load", "problems"]

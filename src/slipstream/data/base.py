@@ -1,0 +1,164 @@
+"""What a data source returns, what the engine gets, and the settings that all data share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from slipstream.registry import shared
+from slipstream.types import Count, Fraction, Natural, Positive, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTS = ("train", "validation", "test")
+AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the data, ready for the engine.
+
+    inputs: float32 [N, ...]. targets: int64 [N] (binary, multiclass), float32 [N, L] (multilabel)
+    or float32 [N, D] (regression, scaled). weights: float32 [N], 1 where nothing else is asked for.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three parts, and what is needed to describe, repeat and undo the way to them.
+
+    validation and test may have no rows. preprocessing: as JSON, for `Preprocessing.from_json`.
+    summary: markdown. fingerprint: SHA-256 over the tensors and the files read, `sources`.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    target: Target
+    input_names: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    summary: str
+    warnings: tuple[str, ...]
+    fingerprint: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A column of words: codes int32 [N] into its distinct `values`; -1 where the value is missing."""
+
+    codes: np.ndarray
+    values: list[str]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def counts(self) -> np.ndarray:
+        """How often each value occurs, int64 [len(values)]."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
+
+
+Values = np.ndarray | Text  # float64 [N] with NaN where missing, or words
+
+
+@dataclass
+class Frame:
+    """A table's input columns with their kinds (number, boolean, date, category), still to be encoded."""
+
+    columns: dict[str, Values]
+    kinds: dict[str, str]
+    impute: str
+    max_categories: int
+
+
+@dataclass
+class Raw:
+    """What a source read, before it is split, scaled and turned into tensors.
+
+    inputs: an array [N, ...] or a Frame. targets: int64 [N] class indices, [N, L] of 0 and 1, or
+    float64 [N, D]. parts: int8 [N], where the source itself says what is train (0), validation (1)
+    and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
+    order: float64 [N], the time of each row,
+    None where their place in the data is all there is.
+    """
+
+    inputs: np.ndarray | Frame
+    input_names: tuple[str, ...]
+    targets: np.ndarray
+    target: Target
+    weights: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    order: np.ndarray | None = None
+    sources: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@shared("data")
+def common(
+    *,
+    batch_size: Count | Literal["full"],
+    split: Literal["auto", "random", "stratified", "group", "time"],
+    validation: Fraction | Literal["auto"],
+    test: Fraction | Literal["auto"],
+    folds: Count | None,
+    fold: Natural,
+    split_seed: Natural,
+    scaling: Literal["standard", "minmax", "global", "none"],
+    target_scaling: Literal["auto", "standard", "none"],
+    class_weights: Literal["none", "balanced"] | dict[str | int, Positive],
+) -> None:
+    """Settings that every data source shares.
+
+    batch_size: rows per step, or `full` for the whole training part.
+    split: how rows are cut into parts. `auto` is `group` or `time` where the data name a group or a
+        time, `stratified` (every class in its share, and at least one row of each in train) for
+        classes, and `random` otherwise. `group` keeps the rows of a group together. `time` trains on
+        the earliest rows and tests on the latest; rows of one time stay together.
+    validation, test: share of the rows, 0 for none; `auto` is 0.15, or what files, a split column,
+        the arrays' keys or `folds` say. A share is an error where one of those says it already.
+    folds: number of equal parts for cross-validation, of which number `fold` (from 0) is the
+        validation part; null for a single validation part. The test part is the same in every fold.
+    split_seed: what the random order of the split depends on, apart from the run's seed, so that
+        runs with different seeds share their data.
+    scaling: of the inputs, fitted on train: `standard` (mean 0, deviation 1) or `minmax` (0 to 1) by
+        column (by channel where inputs have more axes); `global` is `standard` with one mean and one
+        deviation for all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
+    target_scaling: of regression targets; `auto` is `standard` there. Undone in metrics and predictions.
+    class_weights: of the rows in the loss, in train only: `balanced` gives every class the same sum
+        (rows / (classes * rows of the class)); a mapping names every class.
+    """
+
+
+def class_names(target: Target, most: int = 12) -> str:
+    """The class labels as one phrase, shortened where there are many."""
+    return phrase(target.classes, most)
+
+
+def phrase(words: Any, most: int = 8) -> str:
+    """Words joined by commas; past `most`, how many more there are.
+
+    >>> phrase(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    words = [str(word) for word in words]
+    more = len(words) - most
+    return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
+
+
+Settings = Mapping[str, Any]

@@ -1,0 +1,179 @@
+"""One file of a table: its columns, and their reading by kind and by role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slipstream.data.base import PARTS, Text, Values, phrase
+from slipstream.data.columns import as_numbers, as_text, is_missing, pick
+from slipstream.data.csvfile import read_csv
+from slipstream.data.kinds import kind_of_words, looks_like_identifier
+from slipstream.data.parquet import read_parquet
+from slipstream.data.preprocessing import read_as
+from slipstream.data.targets import check_labels
+from slipstream.errors import DataError, did_you_mean
+
+PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    missing: frozenset[str]
+    separator: str | None
+    decimal: str
+    wanted: Callable[[str], bool]
+    as_words: frozenset[str]
+
+
+@dataclass
+class File:
+    """One file's raw columns, for the part that it stands for. Its errors name it.
+
+    names: of all its columns, the unwanted ones included. keep: the rows that have a target; rows keep
+    their numbers in messages, since columns are read before others are left out.
+    """
+
+    path: str
+    part: int
+    names: list[str]
+    columns: dict[str, Values]
+    kinds: dict[str, str]
+    separator: str | None
+    warnings: list[str]
+    keep: np.ndarray
+    targets: dict[str, Values]
+
+    @property
+    def rows(self) -> int:
+        return int(self.keep.sum())
+
+    @classmethod
+    def read(cls, path: str, part: int, how: Reading) -> File:
+        """Read a file by what its name says that it is. Raises DataError."""
+        separator: str | None = None
+        kinds: dict[str, str] = {}
+        if path.lower().endswith((".parquet", ".pq")):
+            names, columns, kinds = read_parquet(path, how.missing, how.wanted)
+        else:
+            tabs = "\t" if how.separator is None and ".tsv" in path.lower()[-7:] else how.separator
+            names, columns, separator = read_csv(
+                path, tabs, how.decimal, how.missing, how.wanted, how.as_words
+            )
+        keep = np.ones(len(next(iter(columns.values()), ())), bool)
+        return cls(path, part, names, columns, kinds, separator, [], keep, {})
+
+    def check_names(self, named: Mapping[str, list[str]]) -> None:
+        """Raise DataError for a setting that names a column which is not there."""
+        for key, names in named.items():
+            for name in names:
+                if name not in self.names:
+                    raise DataError(
+                        f"{self.path}: data.{key} names {name!r}, which is no column, "
+                        f"{did_you_mean(name, self.names)}"
+                    )
+
+    def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool) -> None:
+        """Read the target columns; leave out the rows without target, or raise DataError for them."""
+        for name in names:
+            values = self._pop(name)
+            numeric = task == "regression" or (task == "auto" and classes is None and _mostly_numbers(values))
+            try:
+                if numeric or isinstance(values, np.ndarray):
+                    values = as_numbers(name, values)
+                if classes is not None:
+                    check_labels(name, as_text(values), [str(label) for label in classes])
+            except DataError as error:
+                raise DataError(f"{self.path}: {error}") from error
+            self.targets[name] = values
+        gone = np.any([is_missing(self.targets[name]) for name in names], axis=0)
+        if not gone.any():
+            return
+        rows = np.flatnonzero(gone) + 1
+        said = (
+            f"{self.path}: the target is missing in {len(rows)} of {len(gone)} rows (row {phrase(rows, 5)})"
+        )
+        if not drop:
+            raise DataError(f"{said}: mend them, or leave these rows out with data.missing_target=drop")
+        if gone.all():
+            raise DataError(f"{said}: nothing is left")
+        self.warnings.append(f"{said}; they are left out")
+        self.keep = ~gone
+        self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
+
+    def kind(self, name: str, asked: str | None) -> tuple[str, str | None]:
+        """The kind of a column, asked for or inferred, and a warning where it is left out."""
+        values = self.columns[name]
+        if asked is not None:
+            told = self.kinds.get(name)
+            if isinstance(values, np.ndarray) and asked == "date" and told != "date":
+                raise DataError(f"{self.path}: data.kinds.{name}=date, but the column holds numbers")
+            return asked, None
+        if is_missing(values).all():
+            return "ignore", f"column {name!r} has no values and is left out"
+        if name in self.kinds:
+            return self.kinds[name], None
+        kind = kind_of_words(values) if isinstance(values, Text) else "number"
+        if looks_like_identifier(name, values, kind):
+            what = "numbers every row" if kind == "number" else "hardly has two equal values"
+            return "ignore", (
+                f"column {name!r} {what}, like an identifier, and is left out; "
+                f"data.kinds.{name}={kind} takes it in"
+            )
+        return kind, None
+
+    def take(self, name: str, kind: str) -> Values:
+        """A column, taken out, read as its kind."""
+        values = self._pop(name)
+        try:
+            read = as_text(values) if kind == "category" else read_as(kind, name, values)
+            return read if self.keep.all() else pick(read, self.keep)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
+
+    def role(self, key: str, name: str) -> Any:
+        """The values of a group, time, split or weight column, none of them missing."""
+        place = f"{self.path}: data.{key}={name}"
+        values = pick(self._pop(name), self.keep)
+        if is_missing(values).any():
+            row = self._row(is_missing(values))
+            raise DataError(f"{place}, row {row}: the value is missing; expected one in every row")
+        if key == "group_column":
+            return values
+        if key == "split_column":
+            text = as_text(values)
+            parts = np.array([PART_WORDS.get(word.lower(), -1) for word in text.values])[text.codes]
+            if (parts < 0).any():
+                word = text.values[text.codes[np.argmax(parts < 0)]]
+                raise DataError(
+                    f"{place}, row {self._row(parts < 0)}: found {word!r}, expected {', '.join(PARTS)}"
+                )
+            return parts
+        try:
+            dates = key == "time_column" and not _mostly_numbers(values)
+            numbers = read_as("date" if dates else "number", name, values)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
+        if key == "weight_column" and (numbers < 0).any():
+            row, found = self._row(numbers < 0), numbers[numbers < 0][0]
+            raise DataError(f"{place}, row {row}: found {found:g}, expected a weight that is not negative")
+        return numbers
+
+    def _row(self, wrong: np.ndarray) -> int:
+        """The number of the first wrong row in the file, from 1."""
+        return int(np.flatnonzero(self.keep)[np.argmax(wrong)]) + 1
+
+    def _pop(self, name: str) -> Values:
+        """A column, taken out."""
+        if name not in self.columns:
+            raise DataError(f"{self.path}: has no column {name!r}, {did_you_mean(name, self.names)}")
+        return self.columns.pop(name)
+
+
+def _mostly_numbers(values: Values) -> bool:
+    return isinstance(values, np.ndarray) or kind_of_words(values) == "number"

@@ -1,0 +1,247 @@
+"""From a source to tensors: check, read, split, fit on train, transform, describe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, phrase
+from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame
+from slipstream.data.splits import split_rows
+from slipstream.data.targets import class_weights
+from slipstream.errors import ConfigError, DataError
+from slipstream.lazy import torch
+from slipstream.registry import component
+from slipstream.types import Target
+
+
+def problems(settings: Settings) -> list[str]:
+    """What is wrong with data settings that are valid one by one, told without reading any data.
+
+    settings: `name`, the option's own settings and the common ones, as `load` takes them.
+    """
+    source = component("data", settings["name"])
+    found = []
+    if settings["split"] not in ("auto", "random", "stratified", *source.traits.get("splits", ())):
+        found.append(
+            f"data.split: {settings['split']} needs rows with a group or a time, which "
+            f"data={source.name} has not; expected auto, random or stratified"
+        )
+    shares = [settings[part] for part in ("validation", "test") if settings[part] != "auto"]
+    if sum(shares) >= 1:
+        found.append(
+            f"data.validation: {settings['validation']} and data.test: {settings['test']} leave no rows to "
+            "train on; expected a sum below 1"
+        )
+    folds, fold = settings["folds"], settings["fold"]
+    if folds is None and fold != 0:
+        found.append(
+            f"data.fold: found {fold}, but data.folds is null; set data.folds or leave data.fold out"
+        )
+    if folds is not None:
+        if folds < 2:
+            found.append(f"data.folds: found {folds}, expected at least 2, or null")
+        elif fold >= folds:
+            found.append(f"data.fold: found {fold}, expected 0 to {folds - 1} (data.folds={folds})")
+        if settings["validation"] != "auto":
+            found.append(
+                f"data.validation: found {settings['validation']}, but data.folds={folds} decides on the "
+                "validation part; leave one of them out"
+            )
+        if settings["split"] == "time" or settings.get("time_column") is not None:
+            found.append("data.folds: a split by time has no folds, since a fold would train on its future")
+    if settings["scaling"] == "global" and source.name == "table":
+        found.append(
+            "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax or none"
+        )
+    task = source.traits.get("task", settings.get("task", "auto"))
+    found += _task_problems(task, settings)
+    return found + source.traits.get("problems", lambda _: [])(settings)
+
+
+def _task_problems(task: str, settings: Settings) -> list[str]:
+    """Settings that do not fit the task, where it is known."""
+    found = []
+    classes = task in ("binary", "multiclass", "auto")
+    if settings["split"] == "stratified" and not classes:
+        found.append(f"data.split: stratified needs classes, but the task is {task}; expected random")
+    if settings["class_weights"] != "none" and not classes:
+        found.append(f"data.class_weights: the task is {task}, which has no classes to weigh; set it to none")
+    if settings["target_scaling"] == "standard" and task not in ("regression", "auto"):
+        found.append(
+            f"data.target_scaling: standard is for regression, but the task is {task}; expected auto"
+        )
+    return found
+
+
+def load(settings: Settings) -> Data:
+    """Read, split and transform the data that the settings name.
+
+    settings: the validated configuration of the group `data`, plain Python: `name`, the option's own
+    settings, and those that all data share (see `common`).
+    Raises ConfigError where settings do not fit each other or the data, DataError where data cannot be used.
+    """
+    found = problems(settings)
+    if found:
+        raise ConfigError(found)
+    source = component("data", settings["name"])
+    raw = source(**{name: settings[name] for name in source.own_settings})
+    how, rows = split_rows(raw, settings)
+    warnings = raw.warnings + class_warnings(raw, rows)
+    weights = row_weights(raw, rows, settings["class_weights"])
+    targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
+    kinds = dict(raw.inputs.kinds) if isinstance(raw.inputs, Frame) else None
+    inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
+    splits = [
+        Split(torch.from_numpy(x), torch.from_numpy(targets[part]), torch.from_numpy(w))
+        for part, x, w in zip(rows, inputs, weights, strict=True)
+    ]
+    return Data(
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        target=target,
+        input_names=preprocessing.names,
+        preprocessing=preprocessing.to_json(),
+        summary=summarize(settings, how, raw, rows, kinds, preprocessing, warnings),
+        warnings=tuple(warnings),
+        fingerprint=fingerprint(splits, target, preprocessing, raw.sources),
+        sources=raw.sources,
+    )
+
+
+def transform(
+    raw: Raw, rows: list[np.ndarray], scaling: str, warnings: list[str]
+) -> tuple[list[np.ndarray], Preprocessing]:
+    """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`."""
+    if isinstance(raw.inputs, Frame):
+        fitted, found = fit_frame(raw.inputs, rows[0], scaling)
+        encoded, unseen = fitted.encode(raw.inputs.columns)
+        warnings += found + unseen
+        return [rows_of(encoded, part) for part in rows], fitted
+    fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling)
+    warnings += found
+    return [fitted.scale(raw.inputs[part]) for part in rows], fitted
+
+
+def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a table stored by columns [C, N], stored by rows [rows, C]."""
+    out = np.empty((len(rows), len(columns)), np.float32)
+    for i, column in enumerate(columns):
+        out[:, i] = column[rows]
+    return out
+
+
+def scale_targets(
+    raw: Raw, train: np.ndarray, scaling: str, warnings: list[str]
+) -> tuple[np.ndarray, Target]:
+    """All targets in the engine's form, regression scaled by the mean and deviation of train."""
+    target = raw.target
+    if scaling == "standard" and target.task != "regression":
+        raise ConfigError(
+            [f"data.target_scaling: standard is for regression, but the task is {target.task}; expected auto"]
+        )
+    if target.task == "multilabel":
+        return raw.targets.astype(np.float32), target
+    if target.task != "regression":
+        return raw.targets, target
+    y = raw.targets
+    offset, scale = np.zeros(y.shape[1]), np.ones(y.shape[1])
+    if scaling != "none":
+        offset, deviation = y[train].mean(axis=0), y[train].std(axis=0)
+        constant = deviation <= 1e-12 * np.abs(y[train]).max(axis=0)
+        scale = np.where(constant, 1.0, deviation)
+        for i in np.flatnonzero(constant):
+            warnings.append(f"target {target.names[i]!r} does not vary in the training part")
+    scaled = ((y - offset) / scale).astype(np.float32)
+    return scaled, replace(target, offset=tuple(offset.tolist()), scale=tuple(scale.tolist()))
+
+
+def row_weights(raw: Raw, rows: list[np.ndarray], setting: Any) -> list[np.ndarray]:
+    """The weights of the three parts, float32; classes weigh in train only, so that metrics stay honest."""
+    own = np.ones(len(raw)) if raw.weights is None else raw.weights
+    weights = [own[part] for part in rows]
+    weights[0] = weights[0] * class_weights(raw, rows[0], setting)
+    for part, found in zip(PARTS, weights, strict=True):
+        if len(found) and found.sum() == 0:
+            raise DataError(f"all rows of the {part} part have weight 0; expected a positive one")
+    return [found.astype(np.float32) for found in weights]
+
+
+def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
+    """Parts that lack classes. Raises DataError where train has one class only."""
+    if raw.target.task not in ("binary", "multiclass"):
+        return []
+    names = raw.target.classes
+    found = []
+    for part, part_rows in zip(PARTS, rows, strict=True):
+        counts = np.bincount(raw.targets[part_rows], minlength=len(names))
+        absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+        if part == "train" and len(names) - len(absent) < 2:
+            only = names[int(np.argmax(counts))]
+            raise DataError(
+                f"the training part has one class only, {only!r}, and lacks {phrase(absent)}: "
+                "nothing to learn; split otherwise"
+            )
+        if absent and len(part_rows):
+            effect = "it cannot be learned" if part == "train" else "metrics that need it are undefined"
+            found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
+    return found
+
+
+def fingerprint(
+    splits: list[Split], target: Target, preprocessing: Preprocessing, sources: tuple[str, ...]
+) -> str:
+    """SHA-256 over all tensors with their shapes, the target, the preprocessing and the files' contents."""
+    digest = hashlib.sha256()
+    described = {"target": vars(target), "inputs": preprocessing.to_json()}
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for split in splits:
+        for tensor in (split.inputs, split.targets, split.weights):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().data)
+    for path in sources:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def summarize(
+    settings: Settings,
+    how: str,
+    raw: Raw,
+    rows: list[np.ndarray],
+    kinds: dict[str, str] | None,
+    preprocessing: Preprocessing,
+    warnings: list[str],
+) -> str:
+    """The data in markdown: rows by part, the task, the columns and their kinds, warnings."""
+    target = raw.target
+    classes = target.task in ("binary", "multiclass")
+    lines = [f"**data={settings['name']}**: {target.task}, target {phrase(target.names)}"]
+    lines += [f"Files: {', '.join(raw.sources)}"] if raw.sources else []
+    lines += raw.notes
+    shape = preprocessing.shape if len(preprocessing.shape) > 1 else len(preprocessing.names)
+    lines += [f"Inputs: {shape}, scaling {settings['scaling']}. Split: {how}, seed {settings['split_seed']}."]
+    shown = range(len(target.classes) if classes and len(target.classes) <= 20 else 0)
+    table = [["part", "rows", *(target.classes[i] for i in shown)]]
+    table.append(["---"] * len(table[0]))
+    for part, part_rows in zip(PARTS, rows, strict=True):
+        counts = [str(int((raw.targets[part_rows] == i).sum())) for i in shown]
+        table.append([part, str(len(part_rows)), *counts])
+    lines += ["\n".join("| " + " | ".join(row) + " |" for row in table)]
+    if kinds is None:
+        lines += [f"Columns: {phrase(raw.input_names)}"]
+    else:
+        by_kind: dict[str, list[str]] = {}
+        for name, kind in kinds.items():
+            by_kind.setdefault(kind, []).append(name)
+        lines += [
+            "\n".join(f"- {kind} ({len(names)}): {phrase(names, 20)}" for kind, names in by_kind.items())
+        ]
+    lines += ["\n".join(f"- warning: {warning}" for warning in warnings)] if warnings else []
+    return "\n\n".join(lines)

@@ -1,0 +1,291 @@
+"""From raw inputs to float32, fitted on the training part, kept as JSON, applied to new data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from slipstream.data.base import Frame, Text, Values, phrase
+from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any
+from slipstream.errors import DataError
+
+VERSION = 1
+# Periods in days of the cycles that a date is turned into, besides its days themselves.
+CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
+BLOCK = 4096  # rows that are scaled at a time in float64
+
+
+@dataclass(frozen=True)
+class Column:
+    """One raw column (or channel) and how it becomes numbers.
+
+    number, boolean, date: (x - offset) * factor, and where `flag`, one more output that is 1 where
+    the value is missing; `fill` stands for a missing value. A date is the days since 1970 and the
+    sine and cosine of each of its `cycles`.
+    category: one output for each of `categories`, then one for all `rare` ones, where there are any,
+    then, where `flag`, one for missing. A category that training has not seen is 0 in all of them.
+    """
+
+    name: str
+    kind: str
+    offset: float = 0.0
+    factor: float = 1.0
+    fill: float = 0.0
+    flag: bool = False
+    categories: tuple[str, ...] = ()
+    rare: tuple[str, ...] = ()
+    cycles: tuple[str, ...] = ()
+
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs."""
+        names = [f"{self.name}={category}" for category in self.categories]
+        names += [f"{self.name}=other"] if self.rare else []
+        names += [self.name] if self.kind != "category" else []
+        names += [f"{self.name} {wave} of {cycle}" for cycle in self.cycles for wave in ("sine", "cosine")]
+        return (*names, f"{self.name} is missing") if self.flag else tuple(names)
+
+    def encode(self, values: Values, out: np.ndarray, warnings: list[str]) -> None:
+        """Write the outputs into `out` [outputs, N]; append what is new to the column to `warnings`."""
+        if self.kind == "category":
+            self._encode_category(as_text(values), out, warnings)
+            return
+        numbers = read_as(self.kind, self.name, values)
+        missing = np.isnan(numbers)
+        if missing.any():
+            numbers = np.where(missing, self.fill, numbers)
+            if not self.flag:
+                warnings.append(
+                    f"column {self.name!r}: {missing.sum()} missing values, none in training; "
+                    f"{self.fill:g} stands for them"
+                )
+        out[0] = (numbers - self.offset) * self.factor
+        for i, cycle in enumerate(self.cycles):
+            angle = 2 * np.pi / CYCLES[cycle] * numbers
+            out[1 + 2 * i], out[2 + 2 * i] = np.sin(angle), np.cos(angle)
+        if self.flag:
+            out[-1] = missing
+
+    def _encode_category(self, text: Text, out: np.ndarray, warnings: list[str]) -> None:
+        place = {category: i for i, category in enumerate(self.categories)}
+        place |= dict.fromkeys(self.rare, len(self.categories))
+        counts = text.counts()
+        unseen = {v: int(n) for v, n in zip(text.values, counts, strict=True) if n and v not in place}
+        if unseen:
+            rows = sum(unseen.values())
+            warnings.append(
+                f"column {self.name!r}: {rows} rows with a category that training has not seen "
+                f"({phrase(unseen, 4)}); it is encoded as unknown (0 for every known category)"
+            )
+        where = np.array([place.get(value, -1) for value in text.values] + [-1], np.int32)[text.codes]
+        out[:] = 0
+        for i in range(len(self.categories) + bool(self.rare)):
+            out[i] = where == i
+        missing = text.codes < 0
+        if self.flag:
+            out[-1] = missing
+        elif missing.any():
+            warnings.append(
+                f"column {self.name!r}: {missing.sum()} missing values, none in training; "
+                "they are encoded as unknown"
+            )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that turns raw inputs into the network's inputs.
+
+    columns: of a table, or the channels of an array. shape: of one example of an array, () for a
+    table.
+    """
+
+    columns: tuple[Column, ...]
+    shape: tuple[int, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for column in self.columns for name in column.outputs())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able description, from which `from_json` makes the same preprocessing."""
+        return {
+            "version": VERSION,
+            "shape": list(self.shape),
+            "columns": [asdict(column) for column in self.columns],
+        }
+
+    @classmethod
+    def from_json(cls, source: Mapping[str, Any]) -> Preprocessing:
+        """The inverse of `to_json`. Raises DataError for a version that is not known here."""
+        if source.get("version") != VERSION:
+            raise DataError(
+                f"preprocessing of version {source.get('version')}, but this slipstream reads {VERSION}"
+            )
+        columns = []
+        for saved in source["columns"]:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+            columns.append(Column(**values))
+        return cls(tuple(columns), tuple(source["shape"]))
+
+    def transform(self, data: Any) -> tuple[np.ndarray, list[str]]:
+        """New raw data to float32 [N, ...], and warnings about what training has not seen.
+
+        data: an array [N, ...], or for a table a polars DataFrame or a mapping of names to values;
+        further columns are left alone. Raises DataError where a column is missing or is not of its
+        kind, or a number is not finite.
+        """
+        if self.shape:
+            array = np.asarray(data)
+            if array.shape[1:] != self.shape:
+                raise DataError(f"inputs of shape {array.shape[1:]}, but training had {self.shape}")
+            check_finite("inputs", array)
+            return self.scale(array), []
+        columns = from_any(data)
+        absent = [column.name for column in self.columns if column.name not in columns]
+        if absent:
+            raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+        encoded, warnings = self.encode(columns)
+        return np.ascontiguousarray(encoded.T), warnings
+
+    def encode(self, columns: dict[str, Values]) -> tuple[np.ndarray, list[str]]:
+        """A table to float32 [outputs, N]. Takes the columns out of `columns`.
+
+        Each column leaves memory as soon as it is encoded.
+        """
+        count = len(next(iter(columns.values())))
+        out = np.empty((len(self.names), count), np.float32)
+        warnings: list[str] = []
+        start = 0
+        for column in self.columns:
+            width = len(column.outputs())
+            column.encode(columns.pop(column.name), out[start : start + width], warnings)
+            start += width
+        return out, warnings
+
+    def scale(self, array: np.ndarray) -> np.ndarray:
+        """An array [N, ...] to float32, channel by channel."""
+        offset = along_channels([c.offset for c in self.columns], array.ndim)
+        factor = along_channels([c.factor for c in self.columns], array.ndim)
+        out = np.empty(array.shape, np.float32)
+        for i in range(0, len(array), BLOCK):
+            out[i : i + BLOCK] = (array[i : i + BLOCK].astype(np.float64) - offset) * factor
+        return out
+
+
+def read_as(kind: str, name: str, values: Values) -> np.ndarray:
+    """Values as the numbers of their kind, float64 [N], NaN where missing. Raises DataError."""
+    return {"number": as_numbers, "boolean": as_booleans, "date": as_dates}[kind](name, values)
+
+
+def channel_axis(ndim: int) -> int:
+    """The axis whose entries are scaled each by its own: [N, C], [N, T, C], [N, C, H, W]."""
+    return 2 if ndim == 3 else 1
+
+
+def along_channels(values: list[float], ndim: int) -> np.ndarray:
+    """Values [C] in a shape that broadcasts along the channels of an array with `ndim` axes."""
+    shape = [1] * ndim
+    shape[channel_axis(ndim)] = -1
+    return np.array(values, np.float64).reshape(shape)
+
+
+def fit_array(
+    array: np.ndarray, names: tuple[str, ...], rows: np.ndarray, scaling: str
+) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing of an array [N, ...], fitted on the given rows, and warnings."""
+    axis = channel_axis(array.ndim)
+    others = tuple(i for i in range(array.ndim) if i != axis)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for i in range(0, len(rows), BLOCK):
+            yield array[rows[i : i + BLOCK]].astype(np.float64)
+
+    low = np.min([block.min(axis=others) for block in blocks()], axis=0)
+    high = np.max([block.max(axis=others) for block in blocks()], axis=0)
+    size = len(rows) * array[0].size // array.shape[axis]  # values a channel
+    mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
+    centre = along_channels(mean, array.ndim)
+    deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
+    if scaling == "global":
+        deviation = np.full_like(mean, np.sqrt(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
+        mean = np.full_like(mean, mean.mean())
+        low, high = np.full_like(mean, low.min()), np.full_like(mean, high.max())
+    moments = zip(names, low, high, mean, deviation, strict=True)
+    columns = [Column(name, "number", *scale_of(scaling, *moment)) for name, *moment in moments]
+    return Preprocessing(tuple(columns), array.shape[1:]), constant_warnings(columns)
+
+
+def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing of a table, fitted on the given rows, and warnings."""
+    columns = []
+    for name, kind in frame.kinds.items():
+        values = frame.columns[name]
+        if kind == "category":
+            columns.append(fit_category(name, as_text(values), rows, frame.max_categories))
+        else:
+            columns.append(fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute))
+    return Preprocessing(tuple(columns)), constant_warnings(columns)
+
+
+def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
+    """The categories of the training rows; the most frequent `most` get an output of their own."""
+    codes = text.codes[rows]
+    counts = Text(codes, text.values).counts()
+    seen = sorted(np.flatnonzero(counts), key=lambda i: (-counts[i], text.values[i]))
+    names = [text.values[i] for i in seen]
+    kept, rare = (names, []) if len(names) <= most else (names[: most - 1], names[most - 1 :])
+    return Column(
+        name, "category", categories=tuple(sorted(kept)), rare=tuple(rare), flag=bool((codes < 0).any())
+    )
+
+
+def fit_number(
+    name: str, kind: str, numbers: np.ndarray, rows: np.ndarray, scaling: str, impute: str
+) -> Column:
+    """Scale and stand-in for missing values of one numeric column, from its training rows."""
+    train = numbers[rows]
+    present = train[~np.isnan(train)]
+    if len(present) == 0:
+        return Column(name, kind, 0.0, 0.0, flag=True)
+    if impute == "error" and len(present) < len(train):
+        row = int(rows[np.isnan(train)][0]) + 1
+        raise DataError(
+            f"column {name!r}, row {row}: the value is missing; fill it, or set data.impute to median, "
+            "mean or most_frequent"
+        )
+    if impute == "most_frequent" or kind == "boolean":
+        found, counts = np.unique(present, return_counts=True)
+        fill = float(found[np.argmax(counts)])
+    else:
+        fill = float(np.mean(present) if impute == "mean" else np.median(present))
+    cycles: tuple[str, ...] = ()
+    if kind == "date":
+        cycles = ("year", "week", "day") if (numbers[~np.isnan(numbers)] % 1).any() else ("year", "week")
+    moments = (present.min(), present.max(), present.mean(), present.std())
+    offset, factor = scale_of("none" if kind == "boolean" else scaling, *moments)
+    if kind == "date" and scaling == "none":
+        offset = fill  # days since 1970 are some 20,000: too large for any network, and nobody's unit
+    return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles)
+
+
+def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tuple[float, float]:
+    """Offset and factor of one column. A column without variance is scaled to 0 (factor 0)."""
+    if scaling == "none":
+        return 0.0, 1.0
+    # Equal values have a deviation of the mean's rounding error at most.
+    if deviation <= 1e-12 * max(abs(low), abs(high)):
+        return float(mean), 0.0
+    if scaling == "minmax":
+        return float(low), float(1 / (high - low))
+    return float(mean), float(1 / deviation)
+
+
+def constant_warnings(columns: list[Column]) -> list[str]:
+    """One sentence about all columns that say nothing, since they never vary in training."""
+    constant = [column.name for column in columns if column.factor == 0]
+    constant += [c.name for c in columns if c.kind == "category" and len(c.outputs()) <= 1]
+    if not constant:
+        return []
+    return [f"{len(constant)} input columns do not vary in the training part: {phrase(constant)}"]

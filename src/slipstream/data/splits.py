@@ -1,0 +1,181 @@
+"""Which row goes to train, validation or test. Row numbers come out in rising order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from slipstream import random
+from slipstream.data.base import AUTO_SHARE, PARTS, Raw, Settings
+from slipstream.errors import ConfigError, DataError
+
+
+def split_rows(raw: Raw, settings: Settings) -> tuple[str, list[np.ndarray]]:
+    """How the rows were cut, and the row numbers of train, validation and test, int64 each.
+
+    Parts that the source itself names stay as they are; the others are cut from its training rows.
+    Raises DataError where a part that is asked for would be without rows.
+    """
+    how = method(raw, settings)
+    count = len(raw)
+    given = np.zeros(count, np.int8) if raw.parts is None else raw.parts
+    shares = {part: share(part, bool((given == PARTS.index(part)).any()), settings) for part in PARTS[1:]}
+    pool = np.flatnonzero(given == 0)
+    # All draws take from one random order, whatever is asked for, so that a larger share keeps
+    # the rows of a smaller one.
+    pool = pool[shuffled(len(pool), settings["split_seed"])]
+    drawn = {}
+    total = len(pool)
+    for part in ("test", "validation"):
+        if shares[part] == 0:
+            drawn[part] = np.flatnonzero(given == PARTS.index(part))
+            continue
+        folds = settings["folds"] if part == "validation" else None
+        if folds is not None:
+            chosen = deal(how, raw, pool, folds, settings["split_seed"]) == settings["fold"]
+        else:
+            wanted = max(1, round(shares[part] * total))
+            chosen = draw(how, raw, pool, wanted, settings["split_seed"])
+        if not chosen.any() or chosen.all():
+            raise DataError(too_few(part, how, total, raw))
+        drawn[part], pool = pool[chosen], pool[~chosen]
+    if len(pool) == 0:
+        raise DataError("the training part has no rows: the split column, the files or the keys leave none")
+    return how, [np.sort(pool), np.sort(drawn["validation"]), np.sort(drawn["test"])]
+
+
+def method(raw: Raw, settings: Settings) -> str:
+    """The way to cut: `split`, with `auto` decided by what the data have."""
+    how = str(settings["split"])
+    classes = raw.target.task in ("binary", "multiclass")
+    if how == "auto":
+        if raw.groups is not None:
+            return "group"
+        if raw.order is not None:
+            return "time"
+        return "stratified" if classes else "random"
+    if how == "stratified" and not classes:
+        raise ConfigError(
+            [f"data.split=stratified needs classes, but the task is {raw.target.task}: use data.split=random"]
+        )
+    return how
+
+
+def share(part: str, given: bool, settings: Settings) -> float:
+    """The share of rows to draw for a part; 0 for none and for a part that the source gives."""
+    asked = settings[part]
+    if given:
+        if asked not in ("auto", 0) or (part == "validation" and settings["folds"] is not None):
+            name = "folds" if asked == "auto" else part
+            raise ConfigError(
+                [
+                    f"data.{name}={settings[name]}: the data give the {part} part already; "
+                    f"leave data.{name} out, or take the {part} rows out of the data"
+                ]
+            )
+        return 0.0
+    if part == "validation" and settings["folds"] is not None:
+        return 1 / float(settings["folds"])
+    return AUTO_SHARE if asked == "auto" else float(asked)
+
+
+def shuffled(count: int, seed: int, number: int = 0) -> np.ndarray:
+    """A random order of 0 ... count-1, int64."""
+    return np.asarray(random.permutation(random.make_key(seed, random.SPLIT, number), count).numpy())
+
+
+def draw(how: str, raw: Raw, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which of `rows` (in random order) to take, bool, so that about `count` are taken."""
+    if how == "stratified":
+        return draw_stratified(raw.targets[rows], count)
+    if how == "group":
+        return draw_groups(group_numbers(raw, rows, seed), count)
+    if how == "time":
+        return draw_latest(times(raw)[rows], count)
+    return np.arange(len(rows)) < count
+
+
+def draw_stratified(labels: np.ndarray, count: int) -> np.ndarray:
+    """Every class in its share of `count`, by largest remainder, but never all rows of a class."""
+    sizes = np.bincount(labels)
+    exact = sizes * count / len(labels)
+    take = np.floor(exact).astype(np.int64)
+    spare = np.flatnonzero(take + 1 < sizes)
+    by_remainder = spare[np.argsort(-(exact - take)[spare], kind="stable")]
+    take[by_remainder[: count - take.sum()]] += 1
+    return np.asarray(rank_within(labels) < take[labels])
+
+
+def rank_within(labels: np.ndarray) -> np.ndarray:
+    """For each element, how many equal ones stand before it."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - starts[labels[order]]
+    return rank
+
+
+def group_numbers(raw: Raw, rows: np.ndarray, seed: int) -> np.ndarray:
+    """The rows' groups, numbered 0 ... in random order."""
+    assert raw.groups is not None
+    present, codes = np.unique(raw.groups[rows], return_inverse=True)
+    return shuffled(len(present), seed, 1)[codes]
+
+
+def draw_groups(groups: np.ndarray, count: int) -> np.ndarray:
+    """Whole groups, in the order of their numbers, so many that the sum is nearest to `count`."""
+    totals = np.cumsum(np.bincount(groups))
+    last = int(np.argmin(np.abs(totals - count)))
+    return groups <= last
+
+
+def times(raw: Raw) -> np.ndarray:
+    """Each row's time; its place in the data where they name none."""
+    return np.arange(len(raw)) if raw.order is None else raw.order
+
+
+def draw_latest(times: np.ndarray, count: int) -> np.ndarray:
+    """The latest rows; a time is never divided, so the number is the nearest to `count` that allows it."""
+    moments, sizes = np.unique(times, return_counts=True)
+    after = np.cumsum(sizes[::-1])[::-1]  # rows from each moment on
+    first = int(np.argmin(np.abs(after[1:] - count))) + 1 if len(moments) > 1 else 0
+    return np.asarray(times >= moments[first])
+
+
+def deal(how: str, raw: Raw, rows: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each row (in random order), int64 in [0, folds)."""
+    if how == "stratified":
+        labels = raw.targets[rows]
+        number = np.empty(len(rows), np.int64)
+        number[np.argsort(labels, kind="stable")] = np.arange(len(rows))
+        return number % folds
+    if how == "group":
+        groups = group_numbers(raw, rows, seed)
+        return deal_groups(np.bincount(groups), folds)[groups]
+    return np.arange(len(rows)) % folds
+
+
+def deal_groups(sizes: np.ndarray, folds: int) -> np.ndarray:
+    """A fold for each group: the largest first, each to the fold that has the fewest rows."""
+    filled = np.zeros(folds, np.int64)
+    fold = np.empty(len(sizes), np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        fold[group] = np.argmin(filled)
+        filled[fold[group]] += sizes[group]
+    return fold
+
+
+def too_few(part: str, how: str, total: int, raw: Raw) -> str:
+    """Why a part would be without rows, or leave none."""
+    what: Any = f"{total} rows"
+    if how == "group":
+        assert raw.groups is not None
+        what = f"{total} rows in {len(np.unique(raw.groups))} groups"
+    elif how == "time":
+        what = f"{total} rows at {len(np.unique(times(raw)))} times"
+    return (
+        f"{what} are too few for a {part} part by data.split={how} that leaves rows to train on: "
+        f"add rows, or switch the part off with data.{part}=0"
+    )

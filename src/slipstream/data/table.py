@@ -1,0 +1,172 @@
+"""A table of your own: CSV, TSV, gzip or Parquet; the kinds of its columns and the task are inferred."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from slipstream.data.base import Frame, Raw
+from slipstream.data.columns import as_text, join
+from slipstream.data.files import File, Reading
+from slipstream.data.targets import make_target
+from slipstream.errors import DataError
+from slipstream.registry import register
+
+Kind = Literal["number", "boolean", "date", "category", "ignore"]
+ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
+ROLES = ("group_column", "time_column", "split_column", "weight_column")
+
+
+def table_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the settings of a table, as far as it can be told without reading it."""
+    found = []
+    if settings["path"] is None:
+        found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
+    if not settings["target"]:
+        found.append("data.target: is not set, expected the name of the column to predict")
+    for key in ("path", "validation_path", "test_path"):
+        path = settings[key]
+        if path is not None and not Path(path).is_file():
+            found.append(f"data.{key}: {path} is no file")
+        elif path is not None and not path.lower().endswith(ENDINGS):
+            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    if settings["split"] == "group" and settings["group_column"] is None:
+        found.append("data.split: group needs data.group_column, the column that names each row's group")
+    cuts = {"group_column": "group", "time_column": "time"}
+    for key, how in cuts.items():
+        if settings[key] is not None and settings["split"] not in ("auto", how):
+            found.append(f"data.{key}: is not used by data.split={settings['split']}; leave one of them out")
+    if settings["group_column"] is not None and settings["time_column"] is not None:
+        found.append(
+            "data.time_column: rows are kept together by data.group_column already; leave one of them out"
+        )
+    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
+        found.append("data.split_column: the parts come from files already; leave one of them out")
+    uses: dict[str, str] = {}
+    for key in ("target", *ROLES, "inputs"):
+        names = settings[key] or []
+        for name in [names] if isinstance(names, str) else names:
+            if name in uses:
+                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+            uses.setdefault(name, key)
+    if settings["separator"] is not None and (
+        len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
+    ):
+        found.append(f"data.separator: found {settings['separator']!r}, expected one character, such as ';'")
+    if settings["separator"] == settings["decimal"]:
+        found.append(f"data.decimal: {settings['decimal']!r} is data.separator already")
+    for name in settings["kinds"]:
+        if uses.get(name, "inputs") != "inputs":
+            found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
+    return found
+
+
+@register("data", problems=table_problems, splits=("group", "time"))
+def table(
+    *,
+    path: str | None,
+    target: str | list[str] | None,
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+    classes: list[str] | None,
+    inputs: list[str] | None,
+    kinds: dict[str, Kind],
+    missing: list[str],
+    missing_target: Literal["error", "drop"],
+    impute: Literal["median", "mean", "most_frequent", "error"],
+    max_categories: Annotated[int, Ge(2)],
+    separator: str | None,
+    decimal: Literal[".", ","],
+    group_column: str | None,
+    time_column: str | None,
+    split_column: str | None,
+    weight_column: str | None,
+    validation_path: str | None,
+    test_path: str | None,
+) -> Raw:
+    """Your own table: CSV, TSV, gzip or Parquet. Say its path and its target.
+
+    path: the file; its ending says what it is. target: the column to predict, or a list of them.
+    task: `auto` infers it: words or at most 20 distinct whole numbers are classes, several yes/no columns
+        are multilabel, other numbers regression. classes: the labels in order; the last of two is positive.
+    inputs: the columns to use; null for all that have no other role. kinds: column -> number, boolean, date,
+        category or ignore, where the inference is wrong. Identifier-like columns are left out with a warning.
+    missing: words that mean a missing value. missing_target: whether a row without target is an error.
+    impute: what stands for a missing number, with one more input that says it was missing; for categories
+        missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
+    separator: null finds it in the header. decimal: the decimal mark.
+    group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
+    weight_column: the weight of each row in the loss and the metrics, not negative.
+    validation_path, test_path: files with the same columns for these parts.
+    Raises DataError with file, row (counted from 1 below the header) and column.
+    """
+    assert path is not None
+    assert target is not None
+    targets = [_nfc(name) for name in ([target] if isinstance(target, str) else target)]
+    named = zip(ROLES, (group_column, time_column, split_column, weight_column), strict=True)
+    roles = {key: _nfc(name) for key, name in named if name is not None}
+    kinds = {_nfc(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else [_nfc(name) for name in inputs]
+
+    def wanted(name: str) -> bool:
+        used = name in targets or name in roles.values()
+        return used or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
+
+    as_words = frozenset(name for name, kind in kinds.items() if kind == "category")
+    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words)
+    paths = enumerate((path, validation_path, test_path))
+    files = [File.read(file, part, reading) for part, file in paths if file is not None]
+    first = files[0]
+    first.check_names({"target": targets, "inputs": chosen or [], "kinds": list(kinds)})
+    first.check_names({key: [name] for key, name in roles.items()})
+    for file in files:
+        file.read_targets(targets, task, classes, drop=missing_target == "drop")
+    warnings = [warning for file in files for warning in file.warnings]
+    found_kinds = _input_kinds(first, {*targets, *roles.values()}, kinds, warnings)
+    columns = {name: join([file.take(name, kind) for file in files]) for name, kind in found_kinds.items()}
+    y, meaning = make_target(
+        targets, [join([file.targets[name] for file in files]) for name in targets], task, classes
+    )
+    role: dict[str, Any] = {
+        key: join([file.role(key, name) for file in files]) for key, name in roles.items()
+    }
+    parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
+    return Raw(
+        Frame(columns, found_kinds, impute, max_categories),
+        tuple(found_kinds),
+        y,
+        meaning,
+        weights=role.get("weight_column"),
+        parts=parts.astype(np.int8),
+        groups=as_text(role["group_column"]).codes.astype(np.int64) if group_column is not None else None,
+        order=role.get("time_column"),
+        sources=tuple(file.path for file in files),
+        warnings=warnings,
+        notes=[f"Separator {first.separator!r}."] if first.separator else [],
+    )
+
+
+def _input_kinds(
+    file: File, taken: set[str], asked: Mapping[str, str], warnings: list[str]
+) -> dict[str, str]:
+    """The columns that serve as inputs, with their kinds; appends to `warnings` which are left out."""
+    kinds = {}
+    for name in file.columns:
+        if name in taken:
+            continue
+        kind, warning = file.kind(name, asked.get(name))
+        warnings += [warning] if warning else []
+        if kind != "ignore":
+            kinds[name] = kind
+    if not kinds:
+        reason = f" ({'; '.join(warnings)})" if warnings else ""
+        raise DataError(f"{file.path}: no columns are left as inputs{reason}; expected at least one")
+    return kinds
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

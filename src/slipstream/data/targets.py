@@ -1,0 +1,162 @@
+"""From raw target columns to class indices or numbers, and the weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from slipstream.data.base import Raw, Text, Values, phrase
+from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_days, to_number
+from slipstream.errors import ConfigError, DataError, did_you_mean
+from slipstream.types import Target
+
+MOST_CLASSES = 20  # distinct whole numbers that still count as classes
+ROWS_A_CLASS = 5  # rows for each of them at least
+
+
+def make_target(
+    names: Sequence[str],
+    columns: Sequence[Values],
+    task: str = "auto",
+    classes: Sequence[str] | None = None,
+    labels: bool = False,
+) -> tuple[np.ndarray, Target]:
+    """Target values in the form that Raw wants, and what they mean.
+
+    task: `auto` infers it. classes: the labels in the order of their indices; null sorts them,
+    numbers by value, so that the last is the positive class of a binary task. labels: whole numbers
+    are labels however many there are. Values must not be missing.
+    Raises DataError for one class only, a label that is not in `classes`, a word in regression.
+    """
+    columns = [_plain(column) for column in columns]
+    asked, task = task, infer_task(names, columns, labels) if task == "auto" else task
+    if task in ("binary", "multiclass"):
+        if len(columns) > 1:
+            raise ConfigError([f"data.task={task} has one target, found {len(columns)}: {phrase(names)}"])
+        indices, found = encode_labels(names[0], as_text(columns[0]), classes)
+        if task == "binary" and len(found) != 2:
+            raise DataError(
+                f"target {names[0]!r} has {len(found)} classes ({phrase(found)}), but data.task=binary has 2"
+            )
+        if asked == "auto" and len(found) == 2:
+            task = "binary"
+        return indices, Target(task, tuple(names), found)
+    if classes is not None:
+        raise ConfigError([f"data.classes: the task is {task}, which has no classes; leave data.classes out"])
+    if task == "multilabel":
+        flags = [as_booleans(name, column) for name, column in zip(names, columns, strict=True)]
+        return np.stack(flags, axis=1).astype(np.int64), Target(task, tuple(names), tuple(names))
+    numbers = [as_numbers(name, column) for name, column in zip(names, columns, strict=True)]
+    for name, column in zip(names, numbers, strict=True):
+        if (column == column[0]).all():
+            raise DataError(f"target {name!r} is {column[0]:g} in all {len(column)} rows: nothing to learn")
+    return np.stack(numbers, axis=1), Target("regression", tuple(names))
+
+
+def _plain(values: Values) -> Values:
+    """Words that all spell numbers become numbers."""
+    if isinstance(values, Text) and values.values:
+        found = [to_number(word) for word in values.values]
+        if None not in found:
+            return np.array([*found, np.nan], np.float64)[values.codes]
+    return values
+
+
+def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) -> str:
+    """binary, multiclass, multilabel or regression, from the target columns' values."""
+    if len(columns) == 1:
+        column = columns[0]
+        if isinstance(column, Text):
+            if column.values and all(to_days(word) is not None for word in column.values):
+                raise DataError(f"target {names[0]!r} is a date; expected classes or a number")
+            return "multiclass"
+        return "multiclass" if labels or few_whole_numbers(column) else "regression"
+    if all(_two_valued(column) for column in columns):
+        return "multilabel"
+    words = [name for name, column in zip(names, columns, strict=True) if isinstance(column, Text)]
+    if words:
+        raise DataError(
+            f"several targets are either all yes/no (multilabel) or all numbers (regression), but "
+            f"{words[0]!r} has words: choose one target"
+        )
+    return "regression"
+
+
+def few_whole_numbers(column: np.ndarray) -> bool:
+    """Whether numbers are rather labels: whole, at most 20 distinct, and five rows for each of them."""
+    distinct = np.unique(column)
+    most = MOST_CLASSES if len(distinct) > 2 else 2
+    enough = len(distinct) <= 2 or len(column) >= ROWS_A_CLASS * len(distinct)
+    return bool((distinct % 1 == 0).all() and len(distinct) <= most and enough)
+
+
+def _two_valued(column: Values) -> bool:
+    if isinstance(column, Text):
+        return all(to_boolean(word) is not None for word in column.values)
+    return bool(((column == 0) | (column == 1)).all())
+
+
+def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class indices int64 [N] and the labels in the order of the indices."""
+    present = [word for word, count in zip(text.values, text.counts(), strict=True) if count]
+    found = tuple(str(label) for label in classes) if classes is not None else tuple(in_order(present))
+    check_labels(name, text, found)
+    if len(present) < 2:
+        raise DataError(
+            f"target {name!r} has one class only, {phrase(present)!r} in all {len(text)} rows: "
+            "nothing to learn; is it the right column?"
+        )
+    place = {label: i for i, label in enumerate(found)}
+    return np.array([place.get(word, -1) for word in text.values], np.int64)[text.codes], found
+
+
+def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
+    """Raise DataError, with the row, for a label that is none of `classes`."""
+    unknown = np.array([word not in classes for word in text.values] + [False])[text.codes]
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        label = text.values[text.codes[row]]
+        raise DataError(
+            f"target {name!r}, row {row + 1}: label {label!r} is none of data.classes ({phrase(classes)}), "
+            f"{did_you_mean(label, classes)}; mend the label or add it to data.classes"
+        )
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Numbers by value, no before yes, words by the alphabet."""
+    for reader in (to_number, to_boolean):
+        values = [reader(label) for label in labels]
+        if None not in values:
+            return [label for _, label in sorted(zip(values, labels, strict=True))]
+    return sorted(labels)
+
+
+def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
+    """The weight of each training row by its class, float64 [rows].
+
+    `balanced` is rows / (classes present * rows of the class): every class weighs the same, and the
+    mean weight is 1.
+    """
+    if setting == "none":
+        return np.ones(len(rows))
+    target = raw.target
+    if target.task not in ("binary", "multiclass"):
+        raise ConfigError(
+            [f"data.class_weights: the task is {target.task}, which has no classes to weigh; set it to none"]
+        )
+    labels = raw.targets[rows]
+    counts = np.bincount(labels, minlength=len(target.classes))
+    if setting == "balanced":
+        return np.asarray((len(rows) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels])
+    given = {str(label): float(weight) for label, weight in setting.items()}
+    for label in given:
+        if label not in target.classes:
+            raise ConfigError(
+                [f"data.class_weights.{label}: no such class, {did_you_mean(label, target.classes)}"]
+            )
+    absent = [label for label in target.classes if label not in given]
+    if absent:
+        raise ConfigError([f"data.class_weights: names every class or none; lacks {phrase(absent)}"])
+    return np.array([given[label] for label in target.classes])[labels]
