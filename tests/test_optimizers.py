@@ -13,7 +13,7 @@ from slipstream.optimizers import evaluated, initial_state, weights_only
 from slipstream.optimizers.base import larger, smaller
 from slipstream.optimizers.layerwise import orthogonalized
 from slipstream.registry import Component, component, components
-from slipstream.testing import LAYOUT, check_optimizer, descend, numbers, quadratic
+from slipstream.testing import LAYOUT, check_optimizer, descend, quadratic
 from slipstream.types import At, Layout
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "optimizer"
@@ -316,7 +316,7 @@ def test_nan_passes_through(name: str) -> None:
 def pack_step(name: str):
     """A packed step of three members in float32 and its arguments, every number a member's own."""
     rule, settings = component("optimizer", name), defaults(name)
-    own = {n: torch.tensor([settings[n]] * 3) for n in numbers(rule)}
+    own = {n: torch.tensor([settings[n]] * 3) for n in rule.numbers}
     structure = {n: v for n, v in settings.items() if n not in own}
     params = START.float()
     state = initial_state(rule, params, LAYOUT, settings)

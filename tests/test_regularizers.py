@@ -15,7 +15,7 @@ from slipstream.errors import UserError
 from slipstream.random import NOISE, make_key
 from slipstream.registry import component, components
 from slipstream.regularizers import batch_norm, layer_norm
-from slipstream.testing import LAYOUT, numbers
+from slipstream.testing import LAYOUT
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "regularizer"
 OWN = [
@@ -253,7 +253,7 @@ def test_pack_equals_alone(name: str) -> None:
     settings = defaults(name)
     own = {
         n: torch.tensor([settings[n], settings[n] * 0.9, settings[n] * 0.5], dtype=torch.float64)
-        for n in numbers(component("regularizer", name))
+        for n in component("regularizer", name).numbers
     }
     structure = {n: v for n, v in settings.items() if n not in own}
     tensors, fixed = CALLS[name]

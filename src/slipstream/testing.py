@@ -7,7 +7,7 @@ check_optimizer(component("optimizer", "mine"), lr=0.01)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from slipstream.lazy import torch
 from slipstream.optimizers.base import evaluated, initial_state
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LAYOUT = Layout(("first", "bias", "second"), ((4, 3), (4,), (2, 4)), (True, False, True))
-
-
-def numbers(component: Component) -> list[str]:
-    """The settings of a component that are numbers, and so may differ between members of a pack."""
-    return [name for name, kind in component.settings.items() if kind is float or float in get_args(kind)]
 
 
 def quadratic(params: Tensor) -> Tensor:
@@ -80,10 +75,10 @@ def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tens
 def _check_pack(rule: Component, settings: Mapping[str, Any], start: Tensor) -> None:
     # Small changes stay within every bound; the learning rate may differ more.
     members = [
-        {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in numbers(rule)}
+        {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in rule.numbers}
         for k in range(3)
     ]
-    structure = {name: value for name, value in settings.items() if name not in numbers(rule)}
+    structure = {name: value for name, value in settings.items() if name not in rule.numbers}
     states = [initial_state(rule, start, LAYOUT, structure | member) for member in members]
     state = {name: torch.stack([s[name] for s in states]) for name in states[0]}
     stacked = {name: torch.tensor([m[name] for m in members], dtype=start.dtype) for name in members[0]}

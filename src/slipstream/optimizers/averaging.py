@@ -85,7 +85,7 @@ def schedule_free(
     x <- (1 - c) x + c z,  c = lr^2 / (sum of lr^2 so far)
 
     The engine's parameters are y; evaluation uses x. Meant for a constant learning rate with a
-    warm-up (`scheduler.warmup_steps`).
+    warm-up (`scheduler.warmup_steps`). The running statistics of `batch_norm` are those of y.
     lr: learning rate, above 0; 1 to 10 times Adam's. beta1: in (0, 1). beta2: fraction. eps: keeps
     the division finite. weight_decay: for weights and not biases.
     Source: Defazio et al., "The road less scheduled", NeurIPS 2024.
