@@ -1,3 +1,31 @@
 """slipstream: a PyTorch training toolkit driven by Hydra YAML."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipstream.config import compose as compose
+    from slipstream.registry import register as register
+    from slipstream.run import Result as Result
+    from slipstream.run import train as train
+    from slipstream.run import train_pack as train_pack
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "compose": "slipstream.config",
+    "register": "slipstream.registry",
+    "Result": "slipstream.run",
+    "train": "slipstream.run",
+    "train_pack": "slipstream.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at their first use: the command line needs none of torch before it trains.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,7 +37,11 @@ class CheckpointError(UserError):
 
 
 def save(
-    directory: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+    directory: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
 ) -> Path:
     """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
 

@@ -60,7 +60,7 @@ class TensorBoard:
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text in markdown."""
-        self._write([Summary.Value(tag=tag, tensor=_strings([markdown.encode()]), metadata=_plugin("text"))], step)
+        self._tensor(tag, _strings([markdown.encode()]), "text", step)
 
     def image(self, tag: str, picture: Image, step: int) -> None:
         """A picture."""
@@ -90,9 +90,7 @@ class TensorBoard:
         ]
         layout = layout_pb2.Layout(category=[layout_pb2.Category(title="train and validation", chart=charts)])
         tensor = _strings([layout.SerializeToString()])
-        self._write(
-            [Summary.Value(tag="custom_scalars__config__", tensor=tensor, metadata=_plugin("custom_scalars"))], 0
-        )
+        self._tensor("custom_scalars__config__", tensor, "custom_scalars", 0)
 
     def hparams(self, values: Mapping[str, Any], group: str) -> None:
         """The hyperparameters of this run, in this run. Runs of one group are merged into a row."""
@@ -125,6 +123,9 @@ class TensorBoard:
         metadata = _plugin("hparams", data.SerializeToString())
         empty = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto())
         self._write([Summary.Value(tag=tag, metadata=metadata, tensor=empty)], 0)
+
+    def _tensor(self, tag: str, tensor: TensorProto, plugin: str, step: int) -> None:
+        self._write([Summary.Value(tag=tag, tensor=tensor, metadata=_plugin(plugin))], step)
 
     def _write(self, values: Sequence[Summary.Value], step: int) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
@@ -164,4 +165,6 @@ def _histogram(array: np.ndarray) -> TensorProto:
     counts, edges = np.histogram(array, bins=BUCKETS) if array.size else (np.zeros(1), np.zeros(2))
     table = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float32)
     dims = [TensorShapeProto.Dim(size=size) for size in table.shape]
-    return TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(dim=dims), tensor_content=table.tobytes())
+    return TensorProto(
+        dtype=DT_FLOAT, tensor_shape=TensorShapeProto(dim=dims), tensor_content=table.tobytes()
+    )

@@ -66,10 +66,14 @@ def at(key: Tensor, time: Any) -> Tensor:
 
 def bits(key: Tensor, count: int) -> Tensor:
     """`count` words [count], int64 in [0, 2^32). The first n of more are the same numbers."""
-    index = torch.arange((count + 3) // 4, device=key.device)
-    high = torch.zeros_like(index)
-    words = philox((index, high, high + key[2], high + key[3]), (key[0], key[1]))
-    return torch.stack(words, dim=1).flatten()[:count]
+    return torch.stack(_words(key, (count + 3) // 4, key[3:]), dim=-1).flatten()[:count]
+
+
+def _words(key: Tensor, blocks: int, times: Tensor) -> Words:
+    """Philox words of blocks 0 ... blocks-1 at every time [E], each word [E, blocks]."""
+    index = torch.arange(blocks, device=key.device)
+    zero = torch.zeros_like(index)
+    return philox((index, zero, key[2], times[:, None]), (key[0], key[1]))
 
 
 def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -88,9 +92,15 @@ def normal(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     return both.flatten()[:count].reshape(shape)
 
 
-def permutation(key: Tensor, count: int) -> Tensor:
-    """A random order of 0 ... count-1, int64 [count]."""
-    words = bits(key, 2 * count).view(count, 2)
+def permutations(key: Tensor, times: Tensor, count: int) -> Tensor:
+    """A random order of 0 ... count-1 for each time [E]: int64 [E, count]."""
+    words = torch.stack(_words(key, (count + 1) // 2, times), dim=-1).flatten(-2)
+    words = words.view(len(times), -1, 2)[:, :count]
     # 62 random bits an element: two equal ones are not to be expected below a billion elements,
     # and a stable sort gives them a defined order.
-    return torch.argsort((words[:, 0] << 30) ^ words[:, 1], stable=True)
+    return torch.argsort((words[..., 0] << 30) ^ words[..., 1], dim=-1, stable=True)
+
+
+def permutation(key: Tensor, count: int) -> Tensor:
+    """A random order of 0 ... count-1 at the key's own time, int64 [count]."""
+    return permutations(key, key[3:], count)[0]

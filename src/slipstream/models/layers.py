@@ -10,7 +10,7 @@ engine reads them back after a functional call.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,8 @@ class Noise(Layer):
 
     def __init__(self, part: Component, settings: Mapping[str, Any], key: Tensor) -> None:
         super().__init__(part, settings)
+        self.key: Tensor
+        self.calls: Tensor
         self.register_buffer("key", key)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
@@ -142,14 +144,14 @@ class Parts:
         """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it."""
         return nn.Sequential(OrderedDict(linear=linear(features, outputs), activation=activation()))
 
-    def network(self, hidden: list[nn.Module], output: nn.Module) -> nn.Sequential:
+    def network(self, hidden: Sequence[nn.Module], output: nn.Module) -> nn.Sequential:
         """Inputs flattened and given their noise, hidden layers, output."""
         inputs = nn.Sequential(OrderedDict(flatten=nn.Flatten(), **self.noises("inputs")))
         return nn.Sequential(OrderedDict(inputs=inputs, hidden=nn.Sequential(*hidden), output=output))
 
     def noises(self, on: str) -> dict[str, nn.Module]:
         """The noise layers that belong `on` the inputs or the hidden layers, each with its own key."""
-        made = {}
+        made: dict[str, nn.Module] = {}
         for name, (part, settings) in self._placed("noise"):
             if part.traits["on"] == on:
                 key = random.make_key(self._seed, random.NOISE, self._noises)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from slipstream import random
 from slipstream.packs import Pack
 from slipstream.training.evaluate import make_measure, make_predict
-from slipstream.training.plan import Batching, Plan, plan_epoch
+from slipstream.training.plan import Batching, Plan, Planner
 from slipstream.training.program import Program, State
-from slipstream.training.step import Batch, Examples, Norms, gradient_alone, gradient_functional, make_step
-from slipstream.types import Target
+from slipstream.training.step import Batch, Examples, Seen, gradient_alone, gradient_functional, make_step
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -45,21 +45,19 @@ class Engine:
         self.examples = {name: _on(device, split) for name, split in self.splits.items()}
         self.weights = {name: split.weights.to(device) for name, split in self.splits.items()}
         self.program = Program(first, data.target, tuple(data.train.inputs.shape[1:]))
-        self.program.module.train()
         self.compiled = compile_pays(
             first.trainer.compile, first.trainer.max_epochs * self.batching.steps, self.pack
         )
         self.numbers = self.pack.numbers(
             [self.program.numbers(config) for config in configs], device, tensors=self.compiled
         )
-        self.keys = self.pack.stack(
-            [random.make_key(config.seed, random.SHUFFLE).to(device) for config in configs]
-        )
+        keys = self.pack.stack([random.make_key(config.seed, random.SHUFFLE) for config in configs])
+        self.plan = Planner(self.batching, keys.to(device), self.weights["train"], self.pack)
         self._step = self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, None)
         self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
 
-    def _make_step(self) -> Callable[..., tuple[State, Tensor, Norms]]:
+    def _make_step(self) -> Callable[..., tuple[State, Seen]]:
         plain = self.pack.alone and not self.compiled
         mask = self.program.mask(self.device)
         step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
@@ -71,13 +69,9 @@ class Engine:
         examples = self.splits["train"].inputs[: self.batching.size]
         return self.to_device([self.program.start(config, examples) for config in self.configs])
 
-    def to_device(self, states: Sequence[State]) -> State:
-        """The members' states stacked, on the device."""
-        return torch.utils._pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(states))
-
-    def plan(self, epoch: int) -> Plan:
-        """The batches of an epoch."""
-        return plan_epoch(self.batching, self.keys, self.weights["train"], epoch, self.pack)
+    def to_device(self, trees: Sequence[Any]) -> Any:
+        """The members' trees stacked, on the device."""
+        return pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(trees))
 
     def rates(self, per_member: Sequence[Any]) -> list[Any]:
         """Learning rates, member by member [S], as one value a step: [K], or a number alone."""
@@ -93,7 +87,7 @@ class Engine:
             return list(numbers)
         return list(torch.tensor(list(numbers), dtype=torch.float32, device=self.device).unbind(0))
 
-    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Tensor, Norms]:
+    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
         return self._step(state, self.examples["train"], batch, lr, t, self.numbers)
 
@@ -109,21 +103,15 @@ class Engine:
     def measure_epoch(self, plan: Plan, outputs: Sequence[Tensor], names: Sequence[str]) -> Tensor:
         """[(K,) 1 + M]: the same of an epoch's training outputs, one [(K,) A * B, C] a step."""
         rows = torch.cat(list(outputs), dim=-2)
-        order = [part if self.pack.alone else part.transpose(0, 1) for part in (plan.indices, plan.counts)]
-        indices, counts = (part.reshape(*rows.shape[:-1]) for part in order)
         measure = self.pack.lift(make_measure(self.program, names), 0, 0, 0, 0)
-        return measure(rows, self.examples["train"].targets[indices], counts, self.numbers)
+        return measure(rows, self.examples["train"].targets[plan.indices], plan.counts, self.numbers)
 
     @torch.no_grad()
     def predict(self, params: Tensor, buffers: Mapping[str, Tensor], split: str) -> Tensor:
         """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
-        self.program.module.eval()
-        try:
-            return self._predict(params, buffers, self.examples[split].inputs)
-        finally:
-            self.program.module.train()
+        return self._predict(params, buffers, self.examples[split].inputs)
 
-    def culprit(self, state: State, k: int, batch: Batch, t: int) -> str:
+    def culprit(self, state: State, k: int, batch: Batch) -> str:
         """What was not finite in the update that member k did not make: loss, or a tensor's gradient.
 
         The member's state is still the one before that update, so it is computed again.
@@ -137,7 +125,7 @@ def find_culprit(program: Program, state: State, data: Examples, batch: Batch, c
     """Names the first thing that is not finite: the loss, or the gradient of a named tensor."""
     views = [view.detach().requires_grad_() for view in program.views(state.params)]
     numbers = program.numbers(config)
-    indices, weights = batch.indices.flatten(), batch.weights.flatten()
+    indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)
     outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
     loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
     if not torch.isfinite(loss):
@@ -157,6 +145,3 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-__all__ = ["Engine", "Target", "choose_device", "compile_pays"]

@@ -19,7 +19,7 @@ def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tenso
 
     def predict(params: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         views = program.views(params)
-        parts = [program.forward(views, buffers, x)[0] for x in inputs.split(CHUNK)]
+        parts = [program.infer(views, buffers, x)[0] for x in inputs.split(CHUNK)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return predict
@@ -33,14 +33,12 @@ def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor
     """
     metrics = [component("metric", name) for name in names]
     traits = program.loss.part.traits
-    predict = _own(program.loss.part, traits["predict"], program)
 
     def measure(outputs: Tensor, targets: Tensor, weights: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         losses = program.loss.function(outputs, targets, **numbers["loss"])
         values = [losses @ weights / weights.sum()]
         if metrics:
-            scores = predict(outputs, **numbers["loss"])
-            scores, truth = original_units(program, scores), original_units(program, targets)
+            scores, truth = program.scores(outputs, numbers), program.original_units(targets)
             values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
 
@@ -51,17 +49,3 @@ def _measured(metric: Component, traits: Mapping[str, Any], scores: Tensor, y: T
     if metric.traits.get("probabilistic") and not traits.get("probabilistic"):
         return torch.full((), float("nan"), device=scores.device)
     return metric(scores, y, w)
-
-
-def _own(part: Component, function: Callable[..., Any], program: Program) -> Callable[..., Any]:
-    structure = program.loss.function.keywords
-    return lambda outputs, **numbers: function(outputs, **structure, **numbers)
-
-
-def original_units(program: Program, values: Tensor) -> Tensor:
-    """Regression values [N, D] with the scaling of the targets undone; others as they are."""
-    target = program.target
-    if target.task != "regression" or not target.scale:
-        return values
-    scale, offset = (values.new_tensor(part) for part in (target.scale, target.offset))
-    return values * scale + offset

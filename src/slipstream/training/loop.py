@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +15,7 @@ from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import DIVERGED, INTERRUPTED, Member, as_values
 from slipstream.training.plan import Plan
 from slipstream.training.program import State
-from slipstream.training.step import Norms
-
-if TYPE_CHECKING:
-    from slipstream.packs import Pack
+from slipstream.training.step import Seen
 
 Best = tuple[Tensor, dict[str, Tensor]]
 
@@ -27,14 +24,13 @@ Best = tuple[Tensor, dict[str, Tensor]]
 class Progress:
     """Where a pack stands: all that a checkpoint has to hold besides the members' histories.
 
-    epoch: how many are finished. outputs, norms: of the steps made since, one entry each.
+    epoch: how many are finished. seen: what the steps made since have left, one entry each.
     """
 
     state: State
     best: Best
     epoch: int = 0
-    outputs: list[Tensor] = field(default_factory=list)
-    norms: list[Norms] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
 
 
 class Watcher(Protocol):
@@ -53,29 +49,28 @@ def train_pack(
     """Train until every member has stopped or a signal came. Results are in members and progress."""
     metrics = members[0].config.trainer.metrics
     steps = engine.batching.steps
-    began, before = time.monotonic(), members[0].seconds
+    began, earlier = time.monotonic(), members[0].seconds
     while any(member.running for member in members):
         plan = engine.plan(progress.epoch)
-        batches, first = plan.batches(), progress.epoch * steps
         rates = [member.rates(progress.epoch, steps) for member in members]
-        lrs, counts = engine.rates(rates), engine.counts(first, steps)
+        lrs, counts = engine.rates(rates), engine.counts(progress.epoch * steps, steps)
 
-        state, outputs, norms = progress.state, progress.outputs, progress.norms
-        for i in range(len(outputs), steps):
-            state, output, norm = engine.step(state, batches[i], lrs[i], counts[i])
-            outputs.append(output)
-            norms.append(norm)
+        state = before = progress.state
+        for i in range(len(progress.seen), steps):
+            before = state
+            state, seen = engine.step(state, plan.batches[i], lrs[i], counts[i])
+            progress.seen.append(seen)
             if interrupts.received is not None:
                 break
         progress.state = state
 
         for member in members:
-            member.seconds = before + time.monotonic() - began
-        if len(outputs) < steps or (interrupts.received is not None and _last_moment(members)):
+            member.seconds = earlier + time.monotonic() - began
+        if len(progress.seen) < steps:
             _interrupt(members, interrupts)
             watcher.interrupted(progress)
             return
-        finished = _finish_epoch(engine, members, progress, plan, rates, metrics)
+        finished = _finish_epoch(engine, members, progress, before, plan, rates, metrics)
         watcher.epoch(progress, finished)
         if interrupts.received is not None and any(member.running for member in members):
             _interrupt(members, interrupts)
@@ -87,6 +82,7 @@ def _finish_epoch(
     engine: Engine,
     members: Sequence[Member],
     progress: Progress,
+    before: State,
     plan: Plan,
     rates: Sequence[Any],
     metrics: Sequence[str],
@@ -94,25 +90,28 @@ def _finish_epoch(
     """Measure, let every member decide, keep the best weights. The epoch's only wait for the device."""
     pack, state = engine.pack, progress.state
     params, buffers = engine.evaluated(state)
-    train = engine.measure_epoch(plan, progress.outputs, metrics)
-    names = [f"train/{name}" for name in ("loss", *metrics)]
-    parts = [train, *(_column(values, pack) for values in zip(*progress.norms, strict=True))]
-    names += ["train/gradient_norm", "train/update_norm"]
+    outputs, norms, alive = zip(*progress.seen, strict=True)
+    names = [f"train/{name}" for name in ("loss", *metrics)] + ["train/gradient_norm", "train/update_norm"]
+    parts = [
+        engine.measure_epoch(plan, outputs, metrics),
+        torch.stack(norms, dim=-1).double().mean(dim=-1, keepdim=True),
+        torch.linalg.vector_norm(state.params - before.params, dim=-1, keepdim=True).double(),
+    ]
     if len(engine.examples["val"].inputs):
         parts.append(engine.measure("val", engine.predict(params, buffers, "val"), metrics))
         names += [f"val/{name}" for name in ("loss", *metrics)]
-    alive = torch.stack([state.alive.double(), state.updates.double()], dim=-1)
-    rows = pack.rows(torch.cat([*parts, alive], dim=-1).cpu())
+    made = torch.stack(alive, dim=-1).double().sum(dim=-1, keepdim=True)
+    rows = pack.rows(torch.cat([*parts, made], dim=-1))
 
     progress.epoch += 1
     finished, improved = [], []
     for k, (member, row) in enumerate(zip(members, rows, strict=True)):
         was_running = member.running
         better = False
-        if was_running and not row[-2]:
+        if was_running and row[-1] < len(outputs):
             _diverge(engine, member, k, progress, plan, int(row[-1]))
         elif was_running:
-            values = {"lr": float(rates[k][-1])} | as_values(names, row)
+            values = {"lr": float(rates[k][-1])} | as_values(names, row[:-1])
             step = progress.epoch * engine.batching.steps
             better = member.finish_epoch({"epoch": progress.epoch, "step": step} | values)
         improved.append(better)
@@ -120,7 +119,7 @@ def _finish_epoch(
             finished.append(k)
     if any(improved):
         progress.best = pack.where(improved, (params, buffers), progress.best)
-    progress.outputs, progress.norms = [], []
+    progress.seen = []
     stopped = [not member.running for member in members]
     if any(stopped):
         still = torch.tensor([not stop for stop in stopped], device=state.alive.device)
@@ -128,17 +127,12 @@ def _finish_epoch(
     return finished
 
 
-def _column(values: Sequence[Tensor], pack: Pack) -> Tensor:
-    """The mean over an epoch of one value a step, [(K,)] each -> [(K,) 1]."""
-    return torch.stack(list(values)).double().mean(dim=0).unsqueeze(-1)
-
-
 def _diverge(engine: Engine, member: Member, k: int, progress: Progress, plan: Plan, made: int) -> None:
     """Say at which update the member stopped and what was not finite there."""
-    batch = plan.batches()[made % engine.batching.steps]
-    what = engine.culprit(progress.state, k, batch, made + 1)
+    what = engine.culprit(progress.state, k, plan.batches[made])
+    step = (progress.epoch - 1) * engine.batching.steps + made + 1
     member.status = DIVERGED
-    member.reason = f"{what} at step {made + 1} (epoch {progress.epoch}); the update was not made"
+    member.reason = f"{what} at step {step} (epoch {progress.epoch}); the update was not made"
 
 
 def _interrupt(members: Sequence[Member], interrupts: Interrupts) -> None:

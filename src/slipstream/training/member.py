@@ -6,16 +6,17 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slipstream.early_stopping import History
+from slipstream.early_stopping import History, direction, reason_to_stop
 from slipstream.errors import ConfigError
 from slipstream.registry import component
-from slipstream.schedulers import Clock, schedule
+from slipstream.schedulers import Clock, factors
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -33,39 +34,34 @@ class Member:
     """One run of a pack as the host sees it.
 
     records: one mapping an epoch, `split/name` -> value (None where undefined). best_epoch counts
-    from 1, 0 before any epoch had a finite monitored metric. `sign` turns the monitored metric
-    around where larger is better, so that smaller is better for every rule.
+    from 1, 0 before any epoch had a finite monitored metric.
     """
 
     config: Config
     directory: Path | None
-    records: list[Record] = field(default_factory=list)
     best_epoch: int = 0
     status: str = RUNNING
     reason: str = ""
-    seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        stopping = self.config.early_stopping
-        self.metric = stopping.settings["metric"]
-        self.sign = -1.0 if self._mode(stopping.settings["mode"]) == "max" else 1.0
-        self._stopping = component("early_stopping", stopping.name)
-        self._stopping_settings = {n: stopping.settings[n] for n in self._stopping.own_settings}
-
-    def _mode(self, mode: str) -> str:
-        name = self.metric.partition("/")[2]
-        if mode != "auto":
-            return mode
-        return "min" if name == "loss" else component("metric", name).traits["mode"]
+        settings = self.config.early_stopping.settings
+        self.metric = settings["metric"]
+        self.records: list[Record] = []
+        self.history = History([], direction(self.metric, settings["mode"]), [], [], 0.0)
 
     @property
     def running(self) -> bool:
+        """Whether it still trains."""
         return self.status == RUNNING
 
     @property
-    def monitored(self) -> list[float]:
-        """The monitored metric of every epoch, smaller is better, NaN where it is undefined."""
-        return [self.sign * _number(record.get(self.metric)) for record in self.records]
+    def seconds(self) -> float:
+        """Training time so far, over all resumes."""
+        return self.history.seconds
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        self.history = replace_field(self.history, seconds=value)
 
     def rates(self, epoch: int, steps: int) -> np.ndarray:
         """The learning rate of every step of the epoch that begins, float64 [S]."""
@@ -73,18 +69,36 @@ class Member:
             step=np.arange(epoch * steps, (epoch + 1) * steps),
             steps_per_epoch=steps,
             total_steps=steps * self.config.trainer.max_epochs,
-            history=self.monitored,
+            history=self._smaller_is_better(),
         )
         scheduler = self.config.scheduler
-        factors = schedule(component("scheduler", scheduler.name), scheduler.settings, clock)
-        return self.config.optimizer.settings["lr"] * factors
+        shape = factors(component("scheduler", scheduler.name), scheduler.settings, clock)
+        return self.config.optimizer.settings["lr"] * shape
+
+    def _smaller_is_better(self) -> Sequence[float]:
+        raw = self.history.raw
+        return raw if self.history.sign > 0 else [-value for value in raw]
+
+    def restore(self, records: Sequence[Record], best_epoch: int, seconds: float) -> None:
+        """Take over a history that was saved, and decide by it whether the run has ended."""
+        for record in records:
+            self._remember(record)
+        self.best_epoch, self.seconds = best_epoch, seconds
+        if self.records:
+            self._decide()
+
+    def _remember(self, record: Record) -> None:
+        self.records.append(record)
+        pairs = ((self.history.raw, self.metric), (self.history.train_loss, "train/loss"))
+        for values, name in (*pairs, (self.history.validation_loss, "val/loss")):
+            values.append(_number(record.get(name)))  # type: ignore[attr-defined]
 
     def finish_epoch(self, record: Record) -> bool:
         """Take in an epoch's record, write it down, decide whether to stop. True if it is the best."""
         if self.metric not in record:
             known = sorted(name for name in record if "/" in name)
             raise ConfigError([f"early_stopping.metric: no {self.metric!r} here, one of: {', '.join(known)}"])
-        self.records.append(record)
+        self._remember(record)
         if self.directory is not None:
             append(self.directory / METRICS, record)
             append(self.directory / TIMINGS, {"epoch": record["epoch"], "seconds": round(self.seconds, 3)})
@@ -95,25 +109,23 @@ class Member:
         return improved
 
     def _is_best(self) -> bool:
-        value = self.monitored[-1]
-        before = self.monitored[self.best_epoch - 1] if self.best_epoch else math.inf
-        return value < before
+        raw, sign = self.history.raw, self.history.sign
+        before = sign * raw[self.best_epoch - 1] if self.best_epoch else math.inf
+        return sign * raw[-1] < before
 
     def _decide(self) -> None:
-        reason = self._stopping(self.history(), **self._stopping_settings)
+        stopping = self.config.early_stopping
+        rule = component("early_stopping", stopping.name)
+        reason = reason_to_stop(rule, stopping.settings, self.history)
         if reason is not None:
             self.status, self.reason = STOPPED, reason
         elif len(self.records) >= self.config.trainer.max_epochs:
             self.status, self.reason = FINISHED, f"all {len(self.records)} epochs done"
 
-    def history(self) -> History:
-        """What the stopping rules look at."""
-        return History(
-            values=self.monitored,
-            train_loss=[_number(record.get("train/loss")) for record in self.records],
-            seconds=self.seconds,
-            raw=[_number(record.get(self.metric)) for record in self.records],
-        )
+    @property
+    def restores_best(self) -> bool:
+        """Whether the run's result is the best epoch's weights or the last ones."""
+        return self.config.early_stopping.settings["restore_best"]
 
     def rewrite(self) -> None:
         """Bring metrics.jsonl and timings.jsonl to this history: later lines go, torn ones too."""

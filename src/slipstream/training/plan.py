@@ -12,6 +12,8 @@ from slipstream import random
 from slipstream.packs import Pack
 from slipstream.training.step import Batch
 
+BLOCK = 2**17  # indices planned at once, at most (one epoch at least): a megabyte
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -45,37 +47,61 @@ class Batching:
 
 @dataclass(frozen=True)
 class Plan:
-    """indices, weights: [S, (K,) A, B]; `weights` sum to 1 within a step, `counts` are the raw ones."""
+    """One epoch: a batch a step, and of all steps together the indices and raw weights [(K,) S * A * B]."""
 
+    batches: list[Batch]
     indices: Tensor
-    weights: Tensor
     counts: Tensor
 
-    def batches(self) -> list[Batch]:
-        """One batch a step."""
-        pairs = zip(self.indices.unbind(0), self.weights.unbind(0), strict=True)
-        return [Batch(indices, weights) for indices, weights in pairs]
 
+class Planner:
+    """Plans epochs, many at once where they are small.
 
-def plan_epoch(batching: Batching, keys: Tensor, example_weights: Tensor, epoch: int, pack: Pack) -> Plan:
-    """The plan of one epoch for every member. keys: [(K,) 4], example_weights: [N]."""
+    keys: [(K,) 4]. example_weights: [N]. A call of Philox costs some hundred operations whatever
+    its size, so the orders of a block of epochs are drawn together; each is the same in any block.
+    """
 
-    def one(key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n, device = batching.examples, key.device
-        if batching.whole:
-            order = torch.arange(n, device=device)
+    def __init__(self, batching: Batching, keys: Tensor, example_weights: Tensor, pack: Pack) -> None:
+        self.batching, self.keys, self.weights, self.pack = batching, keys, example_weights, pack
+        self._block = max(BLOCK // (batching.examples * pack.size), 1)
+        self._first, self._plans = -1, list[Plan]()
+
+    def __call__(self, epoch: int) -> Plan:
+        """The plan of one epoch."""
+        first = epoch - epoch % self._block
+        if first != self._first:
+            self._first, self._plans = first, self._plan(first)
+        return self._plans[epoch - first]
+
+    def _plan(self, first: int) -> list[Plan]:
+        epochs = torch.arange(first, first + self._block, device=self.keys.device)
+        parts = self.pack.lift(self._orders, 0, None)(self.keys, epochs)
+        if not self.pack.alone:  # [K, E, ...] -> [E, K, ...]
+            parts = tuple(part.transpose(0, 1).contiguous() for part in parts)
+        return [self._cut(*part) for part in zip(*parts, strict=True)]
+
+    def _orders(self, key: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """indices, weights, counts, each [E, S, A * B], for one member."""
+        n, steps = self.batching.examples, self.batching.steps
+        rows = self.batching.accumulate * self.batching.size
+        if self.batching.whole:
+            orders = torch.arange(n, device=key.device).expand(len(epochs), n)
         else:
-            order = random.permutation(random.at(key, epoch), n)
-        shape = (batching.steps, batching.accumulate, batching.size)
-        place = torch.arange(batching.steps * batching.accumulate * batching.size, device=device)
-        indices = order[place % n]
-        counts = example_weights[indices] * (place < n)
-        counts = counts.view(shape)
+            orders = random.permutations(key, epochs, n)
+        place = torch.arange(steps * rows, device=key.device)
+        indices = orders[:, place % n].view(-1, steps, rows)
+        counts = self.weights[indices] * (place < n).view(steps, rows)
         # All weights of a step may be zero (a column of the user's); its loss is zero then, not NaN.
-        total = counts.sum(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
-        return indices.view(shape), counts / total, counts
+        total = counts.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
+        return indices, counts / total, counts
 
-    parts = pack.lift(one, 0)(keys)
-    if not pack.alone:
-        parts = [part.transpose(0, 1).contiguous() for part in parts]
-    return Plan(*parts)
+    def _cut(self, indices: Tensor, weights: Tensor, counts: Tensor) -> Plan:
+        """One epoch's [(K,) S, A * B] cut into batches of micro-batches."""
+        a, b, s = self.batching.accumulate, self.batching.size, self.batching.steps
+        micro = [part.split(b, dim=-1) for part in (indices, weights)]
+        # Every micro-batch is contiguous: [(K,) S, B] -> S times [(K,) B].
+        parts = [[piece.movedim(-2, 0).contiguous().unbind(0) for piece in pieces] for pieces in micro]
+        batches = [
+            Batch(*(tuple(parts[kind][i][step] for i in range(a)) for kind in (0, 1))) for step in range(s)
+        ]
+        return Plan(batches, indices.flatten(-2), counts.flatten(-2))

@@ -6,7 +6,7 @@ buffers, numbers) is in the `State` and the numbers that are handed to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +28,7 @@ class State(NamedTuple):
 
     params: [P]. buffers: the network's, by name. rule: the optimizer's vectors, by name.
     average: the averaged parameters [P] where a regularizer keeps them, else empty.
-    alive: bool, False once something was not finite. updates: int64, how many were made.
+    alive: bool, False once something was not finite.
     """
 
     params: Tensor
@@ -36,7 +36,6 @@ class State(NamedTuple):
     rule: dict[str, Tensor]
     average: dict[str, Tensor]
     alive: Tensor
-    updates: Tensor
 
 
 class Functional:
@@ -83,7 +82,7 @@ class Choice:
 
     name: str
     part: Component
-    function: Callable[..., Any]
+    function: partial[Any]
 
     @classmethod
     def of(cls, group: str, name: str, settings: Mapping[str, Any]) -> Choice:
@@ -107,9 +106,11 @@ class Program:
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
         self.input_shape = input_shape
-        self.module = self._build(config)
-        self.forward = Functional(self.module, self.autocast)
+        self.module = self._build(config).train()
         self.layout = layout_of(self.module)
+        self.forward = Functional(self.module, self.autocast)
+        # A second one, because switching a module between training and evaluation walks all of it.
+        self.infer = Functional(self._build(config).eval(), self.autocast)
 
     def _build(self, config: Config) -> nn.Module:
         activation = (config.activation.name, config.activation.settings)
@@ -138,7 +139,6 @@ class Program:
             rule=self._rule_state(params, config),
             average={choice.name: params.clone() for choice in self.places["average"]},
             alive=torch.tensor(True),
-            updates=torch.tensor(0),
         )
 
     def _rule_state(self, params: Tensor, config: Config) -> dict[str, Tensor]:
@@ -171,9 +171,20 @@ class Program:
             return state.params
         return evaluate(state.params, state.rule, **numbers["optimizer"])
 
+    def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        """What the outputs [N, C] predict: class scores [N, classes], or values in original units."""
+        predict = self.loss.part.traits["predict"]
+        scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
+        return self.original_units(scores)
+
+    def original_units(self, values: Tensor) -> Tensor:
+        """Regression values [N, D] with the scaling of the targets undone; others as they are."""
+        if self.target.task != "regression" or not self.target.scale:
+            return values
+        scale, offset = (values.new_tensor(part) for part in (self.target.scale, self.target.offset))
+        return values * scale + offset
+
     def views(self, params: Tensor) -> list[Tensor]:
         """The flat vector [P] cut into the module's parameters, in their order."""
         parts = params.split(self.layout.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
-
-

@@ -1,6 +1,6 @@
 """One training step of one member, a function without hidden state.
 
-    step(state, data, batch, lr, t, numbers) -> (state, outputs, norms)
+    step(state, data, batch, lr, t, numbers) -> (state, seen)
 
 A pack is `torch.vmap` of the same function (packs.py). Regularizers are called by name, each at
 its place: on the targets, the loss, the gradient, the update, the new weights, the average.
@@ -26,23 +26,28 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Which examples a step sees, and with what weight.
+    """Which examples an update sees, and with what weight.
 
-    indices: [A, B] int64, A micro-batches whose gradients add up. weights: [A, B], sum 1.
+    indices, weights: A micro-batches of [B] whose gradients add up; all weights together sum to 1.
     """
 
-    indices: Tensor
-    weights: Tensor
+    indices: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
 
 
-class Norms(NamedTuple):
-    """Two-norms of the gradient and of the update, without axes."""
+class Seen(NamedTuple):
+    """What a step leaves for the epoch's end to look at.
 
-    gradient: Tensor
-    update: Tensor
+    outputs: [A * B, C]. gradient_norm: the two-norm of the gradient before it was changed by
+    anything. alive: whether the update was made. The latter two have no axes.
+    """
+
+    outputs: Tensor
+    gradient_norm: Tensor
+    alive: Tensor
 
 
-Step = Callable[..., tuple[State, Tensor, Norms]]
+Step = Callable[..., tuple[State, Seen]]
 Gradient = Callable[..., tuple[Tensor, Tensor, Any]]
 
 
@@ -61,22 +66,23 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
     def gradient(
         state: State, data: Examples, batch: Batch, numbers: Mapping
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
-        buffers, total, value, outputs = state.buffers, None, None, []
-        for indices, weights in zip(batch.indices.unbind(0), batch.weights.unbind(0), strict=True):
-            x, y = data.inputs[indices], data.targets[indices]
+        buffers, parts = state.buffers, []
+        for indices, weights in zip(batch.indices, batch.weights, strict=True):
+            x, y = data.inputs.index_select(0, indices), data.targets.index_select(0, indices)
             for choice in program.places["targets"]:
                 y = choice.function(y, len(program.target.classes), **numbers[choice.name])
-            part, loss, (output, buffers) = gradient_of(
+            g, value, (outputs, buffers) = gradient_of(
                 objective, state.params, buffers, x, y, weights, numbers
             )
-            total = part if total is None else total + part
-            value = loss if value is None else value + loss
-            outputs.append(output)
-        return total, value, buffers, torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            parts.append((g, value, outputs))
+        if len(parts) == 1:
+            return g, value, buffers, outputs
+        gradients, values, batches = zip(*parts, strict=True)
+        return torch.stack(gradients).sum(0), torch.stack(values).sum(), buffers, torch.cat(batches)
 
     def step(
         state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping
-    ) -> tuple[State, Tensor, Norms]:
+    ) -> tuple[State, Seen]:
         g, value, buffers, outputs = gradient(state, data, batch, numbers)
         norm = torch.linalg.vector_norm(g)
         for choice in program.places["gradient"]:
@@ -91,15 +97,15 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
             params = choice.function(params, program.layout, **numbers[choice.name])
 
         # A member whose loss or gradient is not finite stays, from before this update, as it is.
-        alive = state.alive & torch.isfinite(norm + value)
+        total = norm + value
+        alive = state.alive & (total - total == 0)  # cheaper than isfinite: inf - inf is NaN
         params = torch.where(alive, params, state.params)
         average = {
             choice.name: choice.function(state.average[choice.name], params, t, **numbers[choice.name])
             for choice in program.places["average"]
         }
         buffers = {name: _keep(alive, new, state.buffers[name]) for name, new in buffers.items()}
-        state = State(params, buffers, rule, average, alive, state.updates + alive)
-        return state, outputs, Norms(norm, torch.linalg.vector_norm(delta))
+        return State(params, buffers, rule, average, alive), Seen(outputs, norm, alive)
 
     return step
 

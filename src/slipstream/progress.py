@@ -1,0 +1,99 @@
+"""What a person sees while a run trains and when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from slipstream.training.member import Member
+
+PLAIN_LINES = 20  # without a terminal a run prints about so many lines of progress
+
+
+def console() -> Console:
+    """Standard output; without colours and movement where it is no terminal or a dumb one."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+
+
+class Screen:
+    """A live bar on a terminal, plain lines elsewhere, nothing for `none`."""
+
+    def __init__(self, kind: str, epochs: int, examples: int, done: int = 0) -> None:
+        self.console = console()
+        if kind == "auto":
+            live = self.console.is_terminal and not self.console.is_dumb_terminal
+            kind = "bar" if live else "plain"
+        self.kind, self.epochs, self.examples = kind, epochs, examples
+        self._bar = self._start_bar(done) if kind == "bar" else None
+
+    def _start_bar(self, done: int) -> Bar:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            expand=True,
+        )
+        bar.start()
+        bar.add_task("epochs", total=self.epochs, completed=done, text="")
+        return bar
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.kind != "none":
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def epoch(self, member: Member, epochs_here: int) -> None:
+        """Show a finished epoch; `epochs_here` were made by this process."""
+        if self.kind == "none" or not member.records:
+            return
+        record = member.records[-1]
+        rate = self.examples * epochs_here / max(member.seconds, 1e-9)
+        text = f"{describe(record)}  {rate:,.0f} samples/s"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=record["epoch"], text=text)
+        elif self._is_due(record["epoch"]) or not member.running:
+            left = (self.epochs - record["epoch"]) * member.seconds / max(epochs_here, 1)
+            self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {text}  {left:.0f} s left")
+
+    def _is_due(self, epoch: int) -> bool:
+        return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """The losses and the first metric of an epoch, in a line."""
+    names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
+    shown = [name for name in names if name.endswith("/loss")]
+    shown += [name for name in names if name.startswith("val/") and name not in shown][:1]
+    return "  ".join(f"{name} {number(record[name])}" for name in shown)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash where it is undefined."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def metrics_table(values: Mapping[str, float | None], title: str) -> Table:
+    """Train, validation and test values of every metric, a row each."""
+    present = {key.partition("/")[0] for key in values}
+    splits = [split for split in ("train", "val", "test") if split in present]
+    table = Table("metric", *splits, title=title, title_justify="left")
+    for name in dict.fromkeys(key.partition("/")[2] for key in values):
+        cells = [number(values[key]) if (key := f"{split}/{name}") in values else "" for split in splits]
+        table.add_row(name, *cells)
+    return table

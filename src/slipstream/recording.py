@@ -1,0 +1,153 @@
+"""Writes down what a pack does: TensorBoard events, the screen, checkpoints, the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from slipstream import checkpoints
+from slipstream.diagnostics import confusion_picture, scatter_picture
+from slipstream.metrics import confusion_matrix
+from slipstream.training.snapshot import take
+
+if TYPE_CHECKING:
+    from slipstream.data import Data
+    from slipstream.loggers import TensorBoard
+    from slipstream.progress import Screen
+    from slipstream.training.engine import Engine
+    from slipstream.training.loop import Progress
+    from slipstream.training.member import Member
+
+GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
+
+
+class Recorder:
+    """The watcher of a pack. loggers: one TensorBoard a member, or None where it logs nothing."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        members: Sequence[Member],
+        loggers: Sequence[TensorBoard | None],
+        screen: Screen,
+        saved_with: Mapping[str, Any],
+    ) -> None:
+        self.engine, self.members, self.loggers, self.screen = engine, members, loggers, screen
+        self.saved_with = saved_with
+        self._trainer = members[0].config.trainer
+        self._last_save = time.monotonic()
+        self._began_at = len(members[0].records)
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Log the epoch, show it, save what has stopped and, when it is time, everything."""
+        done = [k for k, member in enumerate(self.members) if member.running or k in finished]
+        for k in done:
+            self._log(progress, k)
+        best = min(done, key=lambda k: k) if done else 0
+        self.screen.epoch(self.members[best], len(self.members[best].records) - self._began_at)
+        due = time.monotonic() - self._last_save >= self._trainer.checkpoint_seconds
+        self._save(progress, done if due else finished)
+        if due:
+            self._last_save = time.monotonic()
+
+    def interrupted(self, progress: Progress) -> None:
+        """Save everything that was still running."""
+        self._save(progress, [k for k, m in enumerate(self.members) if m.status == "interrupted"])
+
+    def _log(self, progress: Progress, k: int) -> None:
+        logger, member = self.loggers[k], self.members[k]
+        if logger is None or not member.records or member.records[-1]["epoch"] != progress.epoch:
+            return
+        record = member.records[-1]
+        values = {name: value for name, value in record.items() if name not in ("epoch", "step")}
+        logger.scalars(values, record["step"])
+        times = member.config.logger.settings["histograms"]
+        if times and progress.epoch % max(self._trainer.max_epochs // times, 1) == 0:
+            params = self.engine.pack.member(progress.state.params, k)
+            named = self.engine.program.layout.unflatten(params.detach().cpu())
+            arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
+            logger.histograms(arrays, record["step"])
+
+    def _save(self, progress: Progress, which: Sequence[int]) -> None:
+        for k in which:
+            member = self.members[k]
+            if member.directory is None:
+                continue
+            tensors, described = take(self.engine, progress, member, k)
+            step = progress.epoch * self.engine.batching.steps + len(progress.seen)
+            folder = member.directory / "checkpoints"
+            checkpoints.save(folder, step, tensors, described | dict(self.saved_with), self._trainer.keep)
+
+
+def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) -> TensorBoard | None:
+    """The member's TensorBoard with what is known before training, or None where it logs nothing."""
+    if member.config.logger.name != "tensorboard" or member.directory is None:
+        return None
+    from slipstream.loggers import TensorBoard
+
+    logger = TensorBoard(member.directory, upto)
+    if logger.resumed:
+        return logger
+    config = member.config
+    logger.hparams(flat(config.raw), group=str(hash_of(config.raw)))
+    logger.text("configuration", "```yaml\n" + yaml_text(config.raw) + "```")
+    logger.text("data", data.summary)
+    names = ["loss", *config.trainer.metrics]
+    logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
+    if config.logger.settings["graph"]:
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        module = engine.program.module.eval()
+        definition, _ = graph(module, engine.splits["train"].inputs[:1])
+        module.train()
+        logger.graph(definition.SerializeToString())
+    return logger
+
+
+def log_pictures(logger: TensorBoard, engine: Engine, outputs: torch.Tensor, split: str, step: int) -> None:
+    """Confusion matrix or predicted against true of one member's outputs [N, C] for a split."""
+    program, target = engine.program, engine.program.target
+    scores = program.scores(outputs, program.numbers(engine.configs[0]))
+    targets, weights = engine.examples[split].targets, engine.weights[split]
+    if target.task in ("binary", "multiclass"):
+        counts = confusion_matrix(scores, targets, (weights > 0).float()).cpu().numpy()
+        logger.image(f"{split}/confusion_matrix", confusion_picture(counts, target.classes), step)
+    elif target.task == "regression":
+        true, predicted = (v.cpu().numpy() for v in (program.original_units(targets), scores))
+        for column, name in enumerate(target.names):
+            picture = scatter_picture(true[:, column], predicted[:, column], name)
+            logger.image(f"{split}/{name}_predicted_against_true", picture, step)
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys.
+
+    >>> flat({"model": {"depth": 2}, "seed": 0})
+    {'model.depth': 2, 'seed': 0}
+    """
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def hash_of(raw: Mapping[str, Any]) -> str:
+    """A short name of a configuration without its seed: the same for repeats of one run."""
+    import hashlib
+    import json
+
+    kept = {key: value for key, value in raw.items() if key not in GROUP_FREE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def yaml_text(raw: Mapping[str, Any]) -> str:
+    """A plain nested mapping as YAML."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dict(raw)))

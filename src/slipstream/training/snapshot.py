@@ -1,0 +1,112 @@
+"""A member's progress as named tensors and JSON, and back: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slipstream.checkpoints import CheckpointError
+from slipstream.training.engine import Engine
+from slipstream.training.loop import Progress
+from slipstream.training.member import DIVERGED, Member
+from slipstream.training.program import State
+from slipstream.training.step import Seen
+
+Tensors = dict[str, dict[str, Tensor]]
+
+
+def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors by file, and the state, of member k."""
+    pack, names = engine.pack, engine.program.layout.unflatten
+    state: State = pack.member(progress.state, k)
+    best_params, best_buffers = pack.member(progress.best, k)
+    optimizer = {f"rule.{name}": value for name, value in state.rule.items()}
+    optimizer |= {f"average.{name}": value for name, value in state.average.items()}
+    if progress.seen:  # in the middle of an epoch: its training metrics need what it gave so far
+        columns = zip(*(pack.member(seen, k) for seen in progress.seen), strict=True)
+        pairs = zip(Seen._fields, columns, strict=True)
+        optimizer |= {f"seen.{name}": torch.stack(column) for name, column in pairs}
+    tensors = {
+        "weights": names(state.params) | state.buffers,
+        "optimizer": optimizer,
+        "best": names(best_params) | best_buffers,
+    }
+    described = {
+        "epoch": progress.epoch,
+        "steps_into_epoch": len(progress.seen),
+        "best_epoch": member.best_epoch,
+        "status": member.status,
+        "reason": member.reason,
+        "seconds": member.seconds,
+        "records": member.records,
+    }
+    return tensors, described
+
+
+def restore(
+    engine: Engine, members: Sequence[Member], taken: Sequence[tuple[Tensors, Mapping[str, Any]]]
+) -> Progress:
+    """The progress that was taken, and the members' histories with it. Raises CheckpointError."""
+    start = [engine.pack.member(engine.start(), k) for k in range(len(members))]
+    for (tensors, _), fresh in zip(taken, start, strict=True):
+        _same_architecture(engine, tensors, fresh)
+    states = [
+        _state(engine, tensors, described, fresh)
+        for (tensors, described), fresh in zip(taken, start, strict=True)
+    ]
+    files = [tensors for tensors, _ in taken]
+    bests = [_network(engine, file["best"], fresh) for file, fresh in zip(files, start, strict=True)]
+    for member, (_, described) in zip(members, taken, strict=True):
+        member.restore(described["records"], described["best_epoch"], described["seconds"])
+    to_device = engine.to_device
+    epoch = int(taken[0][1]["epoch"])
+    return Progress(to_device(states), to_device(bests), epoch, _seen(engine, taken))
+
+
+def _seen(engine: Engine, taken: Sequence[tuple[Tensors, Mapping[str, Any]]]) -> list[Seen]:
+    """What the finished steps of a half-done epoch had left."""
+    files = [tensors["optimizer"] for tensors, _ in taken]
+    made = range(int(taken[0][1]["steps_into_epoch"]))
+    return [
+        Seen(*(engine.to_device([file[f"seen.{name}"][i] for file in files]) for name in Seen._fields))
+        for i in made
+    ]
+
+
+def _state(engine: Engine, tensors: Tensors, described: Mapping[str, Any], fresh: State) -> State:
+    params, buffers = _network(engine, tensors["weights"], fresh)
+    return State(
+        params=params,
+        buffers=buffers,
+        rule={name: tensors["optimizer"][f"rule.{name}"] for name in fresh.rule},
+        average={name: tensors["optimizer"][f"average.{name}"] for name in fresh.average},
+        # One that had come to its end may be extended; one that diverged stays as it is.
+        alive=torch.tensor(described["status"] != DIVERGED),
+    )
+
+
+def _network(engine: Engine, named: Mapping[str, Tensor], fresh: State) -> tuple[Tensor, dict[str, Tensor]]:
+    params = torch.cat([named[name].flatten() for name in engine.program.layout.names])
+    return params, {name: named[name] for name in fresh.buffers}
+
+
+def _same_architecture(engine: Engine, tensors: Tensors, fresh: State) -> None:
+    layout = engine.program.layout
+    shapes = dict(zip(layout.names, layout.shapes, strict=True))
+    shapes |= {name: tuple(buffer.shape) for name, buffer in fresh.buffers.items()}
+    for file in ("weights", "best"):
+        found = {name: tuple(tensor.shape) for name, tensor in tensors[file].items()}
+        differing = [name for name in shapes | found if shapes.get(name) != found.get(name)]
+        if differing:
+            name = differing[0]
+            raise CheckpointError(
+                f"the checkpoint is of another network: {name} is {found.get(name, 'missing')} there "
+                f"and {shapes.get(name, 'missing')} in this configuration ({len(differing)} differ)"
+            )
+    missing = [f"rule.{name}" for name in fresh.rule] + [f"average.{name}" for name in fresh.average]
+    absent = [name for name in missing if name not in tensors["optimizer"]]
+    if absent:
+        raise CheckpointError(f"the checkpoint is of another optimizer or average: it has no {absent[0]}")
