@@ -132,7 +132,7 @@ def mcc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     right, said, true = _agreement(scores, targets, weights)
     spread_said, spread_true = 1 - said.square().sum(), 1 - true.square().sum()
     correlation = (right - (said * true).sum()) / (spread_said * spread_true).sqrt()
-    return torch.where((spread_said > 0) | (spread_true == 0), correlation, 0.0)
+    return torch.where((spread_said == 0) & (spread_true > 0), 0.0, correlation)
 
 
 @register("metric", tasks=ONE_LABEL, mode="max")
