@@ -149,13 +149,14 @@ def kappa(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _one_against_rest(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, weights of the positives and of the negatives, [C, N]; one row for a binary target."""
+    """Ascending scores with the weights of their positives and negatives: [C, N], binary [1, N]."""
     positive = one_hot(scores, targets)
     if targets.dim() == 1 and scores.shape[-1] == 2:
         scores, positive = scores[:, 1:], positive[:, 1:]
-    yes = (positive * weights.double().unsqueeze(-1)).mT.contiguous()
-    no = (~positive * weights.double().unsqueeze(-1)).mT.contiguous()
-    return counted(scores, weights).mT.contiguous(), yes, no
+    ordered, order = counted(scores, weights).mT.contiguous().sort(-1)
+    share = weights.double().expand(order.shape).gather(-1, order)
+    positive = positive.mT.gather(-1, order)
+    return ordered, share * positive, share * ~positive
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
@@ -216,7 +217,7 @@ def ece(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
     Confidence is the probability of the predicted class; the bins are equally wide, (a, b].
     """
-    confidence = counted(scores.amax(-1), weights)
+    confidence = counted(scores.amax(-1).double(), weights)
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gaps = weights.double() * (confidence - hits(scores, targets).double())
     return gaps.new_zeros(BINS).index_add(0, bins, gaps).abs().sum() / weights.double().sum()

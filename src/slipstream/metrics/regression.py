@@ -37,7 +37,7 @@ def r2(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     1 is perfect, 0 no better than the mean, and there is no lower bound. NaN where a column of
     targets does not vary, as with a single example.
     """
-    targets, scores = counted(targets, weights), counted(scores, weights)
+    targets, scores = counted(targets.double(), weights), counted(scores.double(), weights)
     # Any target will do as origin; with one of them, equal targets have no deviation at all.
     origin = targets.index_select(0, weights.argmax(0, keepdim=True))
     centre = origin + mean(targets - origin, weights)
@@ -62,7 +62,7 @@ def median_absolute_error(scores: Tensor, targets: Tensor, weights: Tensor) -> T
 
     With weights: where half of the weight lies below; the midpoint where that is between two.
     """
-    errors, order = counted((scores - targets).abs(), weights).mT.sort(-1)
+    errors, order = counted((scores - targets).abs().double(), weights).mT.sort(-1)
     running = weights.double().expand(errors.shape).gather(-1, order).cumsum(-1)
     half = running[:, -1:] / 2
     lower = (running < half).sum(-1, keepdim=True)
@@ -78,12 +78,13 @@ def spearman(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     The mean over the columns. A weight of k counts as k equal examples. NaN where the predictions
     or the targets do not vary.
     """
-    w = weights.double().expand(scores.shape[-1], -1).contiguous()
+    w = weights.double().expand(scores.shape[-1], -1)
     total = w.sum(-1, keepdim=True)
 
     def centred_ranks(values: Tensor) -> Tensor:
-        smaller, not_larger = weight_below(counted(values, weights).mT.contiguous(), w)
-        return 0.5 * (smaller + not_larger - total)
+        ordered, order = counted(values, weights).mT.contiguous().sort(-1)
+        smaller, not_larger = weight_below(ordered, w.gather(-1, order))
+        return torch.zeros_like(smaller).scatter(-1, order, 0.5 * (smaller + not_larger - total))
 
     a, b = centred_ranks(scores), centred_ranks(targets)
     return ((w * a * b).sum(-1) / ((w * a * a).sum(-1) * (w * b * b).sum(-1)).sqrt()).mean()

@@ -15,20 +15,19 @@ REGRESSION = ("regression",)
 
 
 def counted(values: Tensor, weights: Tensor) -> Tensor:
-    """The values [N] or [N, C] in float64, 0 where the weight is 0.
+    """The values [N] or [N, C], 0 where the weight is 0.
 
     A padded row may hold anything, and 0 times infinity or NaN is NaN.
     """
     present = (weights > 0) if values.dim() == 1 else (weights > 0).unsqueeze(-1)
-    return torch.where(present, values.double(), 0.0)
+    return torch.where(present, values, 0)
 
 
 def mean(values: Tensor, weights: Tensor) -> Tensor:
     """The weighted mean over N: values [N] -> without axes, [N, C] -> [C]."""
     # A sum and not a product: in a pack, a product's order of summation depends on the pack's size.
-    weights = weights.double()
     shares = weights if values.dim() == 1 else weights.unsqueeze(-1)
-    return (shares * counted(values, weights)).sum(0) / weights.sum()
+    return (shares * counted(values.double(), weights)).sum(0) / weights.sum(dtype=torch.float64)
 
 
 def hits(scores: Tensor, targets: Tensor) -> Tensor:
@@ -45,11 +44,10 @@ def one_hot(scores: Tensor, targets: Tensor) -> Tensor:
     return targets.unsqueeze(-1) == torch.arange(scores.shape[-1], device=targets.device)
 
 
-def weight_below(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """For each value the total weight of the smaller values, and of those not larger; all [C, N]."""
-    ordered, order = values.sort(-1)
-    running = weights.gather(-1, order).cumsum(-1)
+def weight_below(ordered: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of the ascending values the total weight of smaller ones, and of those not larger; [C, N]."""
+    running = weights.cumsum(-1)
     running = torch.cat([torch.zeros_like(running[..., :1]), running], -1)
-    smaller = torch.searchsorted(ordered, values)
-    not_larger = torch.searchsorted(ordered, values, right=True)
+    smaller = torch.searchsorted(ordered, ordered)
+    not_larger = torch.searchsorted(ordered, ordered, right=True)
     return running.gather(-1, smaller), running.gather(-1, not_larger)
