@@ -135,6 +135,22 @@ def test_every_activation_works_in_a_pack(name):
             torch.testing.assert_close(a[k], b, **TOLERANCE)
 
 
+@pytest.mark.parametrize("name", sorted(components("activation")))
+@pytest.mark.parametrize("width", [2, 6, 14, 66, 100])
+def test_a_members_bytes_depend_neither_on_the_pack_nor_on_its_place(name, width):
+    """Values and gradients of two members are the same bytes in packs of 2 and 7, first or last."""
+    x = 3 * torch.randn(7, 5, width, generator=torch.Generator().manual_seed(0))
+
+    def member(x):
+        slope = torch.func.grad(lambda x: call(name, x, yaml(name)).square().sum())
+        return call(name, x, yaml(name)), slope(x)
+
+    packed = torch.vmap(member)(x)
+    for pair in (slice(0, 2), slice(5, 7)):
+        for a, b in zip(packed, torch.vmap(member)(x[pair]), strict=True):
+            assert torch.equal(a[pair], b)
+
+
 def test_all_compile_in_a_pack_as_one_graph():
     """torch.compile takes the vmapped gradient of every activation without a graph break."""
     parts = [(part.function, yaml(name), part.traits) for name, part in components("activation").items()]

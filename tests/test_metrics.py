@@ -10,7 +10,7 @@ from sklearn.preprocessing import label_binarize
 from slipstream.metrics import confusion_matrix, defaults, final
 from slipstream.registry import component, components
 
-N = 300
+N = 301  # odd, so that vectorised kernels have left-over elements
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 METRICS = components("metric")
 CASES = [(name, task) for name, part in METRICS.items() for task in part.traits["tasks"]]

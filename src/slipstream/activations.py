@@ -2,6 +2,10 @@
 
 `maxout`, `glu`, `softmax` and `softmin` work along an axis of features and take it as `dim`.
 
+Some of torch's CPU kernels (sigmoid, softplus, silu, mish, elu, selu) round the last few elements of
+a tensor otherwise than the rest, so that a member's bytes would depend on its place in the pack and
+on the pack's size. These functions are written with kernels that do not: exp, expm1, tanh, logsigmoid.
+
 Traits
   gain          factor for the initializer, a number or a function of the settings: see
                 `integrated_gain`. sigmoid and tanh carry 1 and 5/3, `torch.nn.init.calculate_gain`'s
@@ -87,7 +91,7 @@ def sigmoid(x: Tensor) -> Tensor:
     Its gradient is at most 1/4 and dies at both ends, and its output is not centred on zero: deep
     networks of it learn slowly (Glorot and Bengio 2010).
     """
-    return torch.sigmoid(x)
+    return torch.exp(torch.nn.functional.logsigmoid(x))
 
 
 @activation(gain=5 / 3, saturates=(-1.0, 1.0))
@@ -146,7 +150,12 @@ def softplus(x: Tensor, *, beta: Positive) -> Tensor:
 
     beta: above 0; the larger, the closer to relu.
     """
-    return torch.nn.functional.softplus(beta * x) / beta
+    return _softplus(beta * x) / beta
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), by the identity softplus(x) = -logsigmoid(-x)."""
+    return -torch.nn.functional.logsigmoid(-x)
 
 
 @activation(saturates=lambda alpha: (-alpha, inf))
@@ -175,7 +184,7 @@ def selu(x: Tensor) -> Tensor:
     It does so with `initializer=lecun_normal` (or `auto`), standardized inputs and, if any,
     `alpha_dropout`.
     """
-    return torch.nn.functional.selu(x)
+    return SELU_SCALE * elu(x, alpha=SELU_ALPHA)
 
 
 @activation(gain=lambda pieces: _maxout_gain(pieces), width_factor=lambda pieces: pieces)
@@ -208,13 +217,13 @@ def gelu(x: Tensor, *, approximate: Literal["none", "tanh"]) -> Tensor:
 @activation()
 def silu(x: Tensor) -> Tensor:
     """f(x) = x * sigmoid(x), also called swish (Elfwing et al. 2017; Ramachandran et al. 2017)."""
-    return torch.nn.functional.silu(x)
+    return x * sigmoid(x)
 
 
 @activation()
 def mish(x: Tensor) -> Tensor:
     """f(x) = x * tanh(log(1 + exp(x))) (Misra 2019)."""
-    return torch.nn.functional.mish(x)
+    return x * torch.tanh(_softplus(x))
 
 
 @activation(gain=2**0.5, saturates=(0.0, 6.0))

@@ -70,7 +70,7 @@ def log_cosh(outputs: Tensor, targets: Tensor) -> Tensor:
     Computed as |e| + log(1 + exp(-2 |e|)) - log 2, which does not overflow.
     """
     error = (outputs - targets).abs()
-    return (error + torch.nn.functional.softplus(-2 * error) - log(2)).mean(-1)
+    return (error + torch.log1p(torch.exp(-2 * error)) - log(2)).mean(-1)
 
 
 @register(

@@ -48,12 +48,13 @@ def margins(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
 
 def probabilities(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
     """The sigmoid of single logits, the softmax of one logit per class."""
-    if target.task == "multilabel":
-        return torch.sigmoid(outputs)
-    if outputs.shape[-1] == 1:
+    if target.task != "multilabel" and outputs.shape[-1] > 1:
+        return torch.softmax(outputs, -1)
+    if target.task == "binary":
         # Not 1 - p, which would lose the small probabilities.
-        return torch.sigmoid(torch.cat([-outputs, outputs], -1))
-    return torch.softmax(outputs, -1)
+        outputs = torch.cat([-outputs, outputs], -1)
+    # torch.sigmoid rounds a tensor's last elements otherwise: see slipstream.activations.
+    return torch.exp(torch.nn.functional.logsigmoid(outputs))
 
 
 # Targets as the losses need them
