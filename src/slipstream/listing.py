@@ -58,7 +58,8 @@ def _group(console: Console, group: str) -> None:
 
 
 def _option(console: Console, group: str, name: str) -> None:
-    console.print(f"{group}={name}\n\n{_docstring(group, name)}\n")
+    # A docstring has lines of its own: the terminal may wrap them, a pipe keeps them whole.
+    console.print(f"{group}={name}\n\n{_docstring(group, name)}\n", soft_wrap=True)
     known, values = settings(group, name), defaults(group, name)
     if not known:
         return console.print("It has no settings.")

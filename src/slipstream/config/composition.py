@@ -69,8 +69,9 @@ def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
                 composed = _load(loader, lines)
             except FAULTS as error:
                 raise ConfigError([*problems, *explain(error)]) from None
-        plain = to_plain(composed)
-    return plain, problems
+        if composed.hydra.callbacks:  # Hydra would import and call whatever a YAML names there
+            problems.append("hydra.callbacks: a configuration of slipstream names no code")
+        return to_plain(composed), problems
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -102,7 +103,7 @@ def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
         text = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
         return Unusable(f"found {text!r}, which refers to nothing: {str(error).splitlines()[0]}")
     if isinstance(value, DictConfig):
-        return {str(inner): _plain(value, inner) for inner in value}
+        return {inner: _plain(value, inner) for inner in value}
     if isinstance(value, ListConfig):
         return [_plain(value, index) for index in range(len(value))]
     return value
@@ -151,44 +152,47 @@ def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
 def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
     """Overrides whose groups, options and first keys exist, and a sentence for each that has not."""
     groups = [group for group in loader.list_groups("") if group != "hydra"]
-    top = {*groups, "name", "seed", "resume"}
-    options = {group: [o for o in loader.get_group_options(group) if o[0] != "_"] for group in groups}
-    kept, problems, spoilt = [], [], set()
+    kept: list[Override] = []
+    problems, spoilt = [], set()
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             problems.append(f"{text}: {explain(error)[0]}" if "=" in text else f"{text}: expected key=value")
             continue
-        key, value = override.key_or_group, override.value()
-        head = key.partition(".")[0].partition("/")[0]
-        if override.is_sweep_override():
-            problems.append(f"{text}: several values; add -m to run them all, or write a list as [a,b]")
-            spoilt.add(head)
-            continue
-        if key in groups and not override.is_delete():
-            wrong = _choice_problems(key, value, options[key])
-            if wrong:
-                spoilt.add(key)
-                problems += wrong
-                continue
-        elif head not in top and head != "hydra" and not override.is_delete():
-            problems.append(f"{text}: no such group or key, {did_you_mean(head, top)}")
-            continue
-        kept.append(override)
-    # What an unknown option's settings are cannot be said.
-    return [o for o in kept if o.key_or_group.partition(".")[0] not in spoilt], problems
+        found = _faults(loader, groups, override)
+        if found:
+            spoilt.add(_head(override))
+            problems += found
+        else:
+            kept.append(override)
+    # What the settings of an unknown option are cannot be said.
+    return [override for override in kept if _head(override) not in spoilt], problems
 
 
-def _choice_problems(group: str, value: Any, options: list[str]) -> list[str]:
+def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override) -> list[str]:
+    group, value, line = override.key_or_group, override.value(), override.input_line
+    if override.is_delete() or override.is_hydra_override():
+        return []
+    if override.is_sweep_override():
+        return [f"{line}: several values; add -m to run them all, or write a list as [a,b]"]
+    if group not in groups:
+        top = {*groups, "name", "seed", "resume"}
+        wrong = _head(override) not in top
+        return [f"{line}: no such group or key, {did_you_mean(_head(override), top)}"] if wrong else []
     if value is None:
         other = "write regularizer=[]" if group == "regularizer" else "leave it out or choose one"
         return [f"{group}=null: not a choice, {other}"]
     if isinstance(value, list) and group != "regularizer":
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
-    names = [str(name) for name in value] if isinstance(value, list) else [value]
-    wrong = [name for name in names if isinstance(name, str) and name not in options]
-    return [f"{group}={name}: no such option, {did_you_mean(name, options)}" for name in wrong]
+    options = [name for name in loader.get_group_options(group) if not name.startswith("_")]
+    names = [str(name) for name in (value if isinstance(value, list) else [value])]
+    wrong_names = [name for name in names if name not in options]
+    return [f"{group}={name}: no such option, {did_you_mean(name, options)}" for name in wrong_names]
+
+
+def _head(override: Override) -> str:
+    return override.key_or_group.partition(".")[0].partition("/")[0]
 
 
 def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list[str], list[str]]:

@@ -39,7 +39,8 @@ def problems(config: Config, task: str | None, broken: frozenset[str] = frozense
 def known_task(config: Config) -> str | None:
     """The task of data that needs no reading to know it, else None."""
     part = components("data").get(config.data.name)
-    return part.traits.get("task") if part else None
+    task = part.traits.get("task", config.data.settings.get("task", "auto")) if part else "auto"
+    return None if task == "auto" else task
 
 
 def loss_of(config: Config, target: Target | None) -> Component:
@@ -125,8 +126,11 @@ def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]
 
 @rule("regularizer", "data")
 def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[str]:
-    if config.data.settings.get("batch_size") == 1 and "batch_norm" in config.regularizers:
-        yield "regularizer.batch_norm: one example has no variance; raise data.batch_size or use layer_norm"
+    if config.data.settings.get("batch_size") != 1:
+        return
+    for name in config.regularizers:
+        if component("regularizer", name).traits.get("buffers"):
+            yield f"regularizer.{name}: one example has no variance; raise data.batch_size or use layer_norm"
 
 
 @rule("regularizer", "model")

@@ -1,0 +1,56 @@
+"""Fixtures for everything about configurations."""
+
+import pytest
+
+from slipstream.config import compose, composition
+from slipstream.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def shipped_options_only():
+    """Whatever folder a test looks into, the next one starts without."""
+    yield
+    composition.use_folder(None)
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """The default configuration."""
+    return compose()
+
+
+@pytest.fixture
+def problems_of():
+    """A function of overrides: the problems that composing them reports."""
+
+    def problems(*overrides):
+        with pytest.raises(ConfigError) as caught:
+            compose(*overrides)
+        return caught.value.problems
+
+    return problems
+
+
+@pytest.fixture
+def only_problem(problems_of):
+    """A function of overrides with exactly one problem."""
+
+    def problem(*overrides):
+        (found,) = problems_of(*overrides)
+        return found
+
+    return problem
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder with the user's own options: writes one and looks there from then on."""
+
+    def write(file, text):
+        path = tmp_path / "mine" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        composition.use_folder(str(tmp_path / "mine"))
+        return path
+
+    return write

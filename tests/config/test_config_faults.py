@@ -1,0 +1,220 @@
+"""Rows C1 to C12 of the catalogue of faults, and the user's own files: all mistakes are named at once."""
+
+import pytest
+
+from slipstream.config import compose, composition
+from slipstream.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("optimiser=adam", "did you mean optimizer?"),
+        ("optimizer=adm", "did you mean adam?"),
+        ("experiment=xr", "did you mean xor?"),
+        ("optimzer.lr=1", "did you mean optimizer?"),
+        ("optimizer=[adam,sgd]", "takes one option, found 2"),
+        ("optimizer=null", "not a choice"),
+        ("adam", "expected key=value"),
+        ("optimizer.lr=0.1,0.2", "add -m"),
+    ],
+)
+def test_c01_misspelled_group(override, hint, only_problem):
+    """A group or option that does not exist is answered with the nearest name."""
+    assert hint in only_problem(override)
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("optimizer.lrr=1", "optimizer.lrr: optimizer=adam has no such setting, did you mean lr?"),
+        (
+            "trainer.max_epoch=1",
+            "trainer.max_epoch: the trainer has no such setting, did you mean max_epochs?",
+        ),
+        ("regularizer.dropout.rat=1", "regularizer.dropout has no such setting, did you mean rate?"),
+        ("sed=1", "did you mean seed?"),
+    ],
+)
+def test_c02_misspelled_key(prefix, override, hint, only_problem):
+    """An unknown key at any depth, with or without +, is answered with the nearest one."""
+    assert hint in only_problem("regularizer=dropout", prefix + override)
+
+
+def test_c02_a_key_below_a_value(only_problem):
+    """A setting that is a number has nothing below it, with or without +."""
+    assert only_problem("model.depth.x=1") == "model.depth.x: no such key"
+    assert only_problem("+model.depth.x=1").startswith("model.depth: found {'x': 1}, expected whole number")
+    assert only_problem("+optimizer.lr=1") == "+optimizer.lr=1: the key exists, write it without +"
+
+
+def test_c02_settings_of_a_regularizer_that_is_not_chosen(only_problem):
+    """Setting what is not in the list says how to add it."""
+    assert "add it: regularizer=[l2]" in only_problem("regularizer=dropout", "regularizer.l2.strength=1")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.depth=abc", "model.depth: found 'abc', expected whole number >= 0"),
+        ("model.depth=2.5", "model.depth: found 2.5, expected whole number >= 0"),
+        ("model.width=[8,x]", "expected whole number >= 1 or list of (whole number >= 1)"),
+        ("optimizer.lr=fast", "expected number > 0"),
+        ("optimizer.lr=null", "found null, expected number > 0"),
+        ("model.residual=1", "model.residual: found 1, expected true or false"),
+        ("trainer.device=gpu", "expected one of 'auto', 'cpu', 'cuda'"),
+        ("trainer.compile=1", "expected 'auto' or true or false"),
+        ("trainer.metrics=accuracy", "expected 'auto' or list of (text)"),
+        ("name=5", "name: found 5, expected text"),
+    ],
+)
+def test_c03_wrong_type(override, expected, only_problem):
+    """A value of the wrong type is shown with the type and range that is expected."""
+    assert expected in only_problem(override)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_c04_not_finite(value, only_problem):
+    """NaN and infinities are no numbers for a setting."""
+    assert only_problem(f"optimizer.lr={value}").endswith("expected number > 0 (finite)")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer.max_epochs=-5", "trainer.max_epochs: found -5, expected whole number >= 1"),
+        ("optimizer.lr=0", "optimizer.lr: found 0, expected number > 0"),
+        ("optimizer.beta1=1", "expected number >= 0 and < 1"),
+        ("seed=-1", "seed: found -1"),
+        (f"seed={2**64}", "expected whole number >= 0 and < 18446744073709551616"),
+        ("trainer.keep=1", "expected whole number >= 2"),
+        ("name=../up", "expected the name of a folder"),
+    ],
+)
+def test_c05_out_of_range(override, expected, only_problem):
+    """A number out of its range is shown with the range."""
+    assert expected in only_problem(override)
+
+
+def test_c06_a_bool_is_no_number(only_problem):
+    """true is neither 1 nor 1.0."""
+    assert "found true, expected whole number" in only_problem("model.depth=true")
+    assert "found true, expected number > 0" in only_problem("optimizer.lr=true")
+
+
+def test_c07_unknown_option_in_a_list(only_problem):
+    """One wrong name in a list is named with the nearest right one."""
+    assert only_problem("regularizer=[l2,drop]") == "regularizer=drop: no such option, did you mean dropout?"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (
+            ["loss=hinge", "data=diabetes"],
+            "loss=hinge: is for binary and multiclass, but data=diabetes is regression",
+        ),
+        (["loss=huber"], "data=digits is multiclass"),
+        (["activation=softmax"], "belongs behind the last layer"),
+        (["model=perceptron", "activation=softmax"], "would do so twice"),
+        (["model.output_activation=softmax"], "would do so twice"),
+        (["model=perceptron", "activation=sigmoid", "data=xor"], "binary_cross_entropy takes logits"),
+        (["model.output_activation=sigmod"], "did you mean sigmoid?"),
+        (["model.output_activation=maxout", "loss=mse"], "cannot stand behind the last layer"),
+        (["model.output_activation=elu", "loss=mse"], "has settings of its own"),
+        (["trainer.metrics=[rmse]"], "rmse is not for multiclass data"),
+        (["trainer.metrics=[acuracy]"], "did you mean accuracy?"),
+        (["trainer.monitor=loss"], "such as val/loss"),
+        (["early_stopping.metric=val/nothing"], "early_stopping.metric: found 'nothing'"),
+    ],
+)
+def test_c08_loss_and_output_that_do_not_fit(overrides, reason, only_problem):
+    """Parts that do not fit each other or the task are refused with the reason."""
+    assert reason in only_problem(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["optimizer=gradient_descent", "data.batch_size=8"], "uses the whole training set"),
+        (["regularizer=label_smoothing", "loss=hinge"], "which loss=hinge cannot take"),
+        (["regularizer=label_smoothing", "data=diabetes"], "diabetes is regression"),
+        (["regularizer=dropout", "model=perceptron"], "model=perceptron has none"),
+        (["regularizer=batch_norm", "model.depth=0"], "works in hidden layers"),
+        (["regularizer=batch_norm", "data.batch_size=1"], "one example has no variance"),
+        (["data.validation=0"], "needs a validation part"),
+        (["model.depth=3", "model.width=[4,4]"], "2 widths for 3 hidden layers"),
+        (["data.validation=0.6", "data.test=0.6"], "expected a sum below 1"),
+    ],
+)
+def test_c09_contradictions(overrides, reason, problems_of):
+    """Settings that contradict each other are refused; none is ignored."""
+    assert any(reason in problem for problem in problems_of(*overrides))
+
+
+def test_c10_a_duplicate_key(mine, only_problem):
+    """A key that a YAML has twice is an error that names file and line."""
+    file = mine("optimizer/twice.yaml", "name: sgd\nlr: 0.1\nlr: 0.2\n")
+    assert only_problem("optimizer=twice") == f"{file}, line 3: found duplicate key lr"
+
+
+def test_c11_a_number_that_reads_as_text(mine, only_problem):
+    """1e-3 is the number it looks like; in quotes it is text, and the message says so."""
+    mine("optimizer/plain.yaml", "name: sgd\nlr: 1e-3\n")
+    mine("optimizer/quoted.yaml", "name: sgd\nlr: '1e-3'\n")
+    assert compose("optimizer=plain")["optimizer"]["lr"] == 0.001
+    assert "this is text: write it without quotes" in only_problem("optimizer=quoted")
+    assert compose("optimizer.lr=1e-3")["optimizer"]["lr"] == 0.001
+
+
+def test_c12_unresolved_references_and_missing_values(mine, problems_of):
+    """${nothing} and ??? are named with their key, together with all the rest."""
+    mine("optimizer/open.yaml", "name: adam\nlr: ???\nbeta1: ${no.such}\nbeta2: 2\neps: 1e-8\n")
+    found = problems_of("optimizer=open", "seed=${nowhere}")
+    assert "seed: found '${nowhere}', which refers to nothing: Interpolation key 'nowhere' not found" in found
+    assert "optimizer.lr: has no value, expected number > 0; give it as optimizer.lr=..." in found
+    assert any(
+        text.startswith("optimizer.beta1: found '${no.such}', which refers to nothing") for text in found
+    )
+    assert "optimizer.beta2: found 2, expected number >= 0 and < 1" in found
+    assert len(found) == 4
+
+
+def test_all_problems_are_listed_at_once(problems_of):
+    """Faults of names, keys, types and ranges come in one message."""
+    found = problems_of(
+        "optimizer=adm", "optimizer.momentum=1", "model.depht=2", "trainer.keep=0", "foo=1", "seed=-1"
+    )
+    starts = ["optimizer=adm", "foo=1", "seed", "model.depht", "trainer.keep"]
+    assert [text.partition(":")[0] for text in found] == starts
+
+
+def test_own_options_are_found_and_win_over_shipped_ones(mine):
+    """--config-dir adds options, and a file of a shipped name takes its place."""
+    mine("optimizer/mine.yaml", "name: sgd\nlr: 0.25\n")
+    mine("optimizer/sgd.yaml", "name: sgd\nlr: 0.75\n")
+    assert compose("optimizer=mine")["optimizer"]["lr"] == 0.25
+    assert compose("optimizer=sgd")["optimizer"]["lr"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"name: sgd\nlr: [", "broken.yaml, line 2"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"- a\n", "nothing is chosen"),
+        (b"name: sgd\nlr: 0.1\n_target_: os.system\n", "has no such setting"),
+        (b"# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.getcwd\n", "names no code"),
+    ],
+)
+def test_a_broken_file_is_named(mine, content, hint, problems_of):
+    """YAML that cannot be read, or that names code, is refused."""
+    mine("optimizer/broken.yaml", content)
+    assert hint in " ".join(problems_of("optimizer=broken"))
+
+
+def test_a_folder_that_does_not_exist():
+    """--config-dir of nothing is an error."""
+    with pytest.raises(UserError, match="no such folder"):
+        composition.use_folder("/no/such/folder")

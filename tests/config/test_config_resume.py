@@ -1,0 +1,87 @@
+"""Resuming replays a run's command line and refuses what would make it another run (row C13)."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slipstream.config import compose, validate
+from slipstream.config.resume import check_resume, classify, diff
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """The folder of a run as the engine leaves it."""
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    overrides = ["optimizer=sgd", "optimizer.lr=0.2"]
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (folder / "config.yaml").write_text(yaml.safe_dump(validate(compose(*overrides)).raw))
+    return folder
+
+
+def test_resume_replays_the_run(run_folder):
+    """resume=DIR alone gives the configuration that ran."""
+    config = validate(compose(f"resume='{run_folder}'"))
+    assert config.optimizer.settings["lr"] == 0.2
+    assert config.resume == str(run_folder)
+    assert config.raw == yaml.safe_load((run_folder / "config.yaml").read_text())
+
+
+def test_c13_what_a_resumed_run_may_change(run_folder, problems_of):
+    """Logging is free, epochs may grow; the rest is refused with the difference."""
+    resume = f"resume='{run_folder}'"
+    free = compose(resume, "trainer.max_epochs=99", "logger=none", "trainer.keep=5", "trainer.device=cpu")
+    assert free["trainer"]["max_epochs"] == 99
+    found = problems_of(resume, "trainer.max_epochs=3", "optimizer.lr=0.3", "regularizer=l1", "seed=1")
+    assert {text.partition(":")[0] for text in found} == {
+        *("seed", "optimizer.lr", "regularizer.l1", "trainer.max_epochs")
+    }
+    assert f"optimizer.lr: was 0.2 in {run_folder}, now 0.3; a resumed run keeps it" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "hint"),
+    [
+        (None, None, "no such folder"),
+        ("overrides.yaml", None, "is not the folder of a run"),
+        ("config.yaml", None, "is not the folder of a run"),
+        ("overrides.yaml", "a: 1", "expected a list"),
+        ("overrides.yaml", "- ['", "cannot be read"),
+        ("overrides.yaml", "- +hydra.callbacks.x._target_=os.getcwd", "no setting of a run"),
+        ("overrides.yaml", "- hydra/launcher=other", "no setting of a run"),
+        ("config.yaml", "- 1", "expected a mapping"),
+    ],
+)
+def test_resume_of_something_else(run_folder, file, content, hint, only_problem):
+    """A folder that is no run, or one that was tampered with, is refused."""
+    if file is None:
+        shutil.rmtree(run_folder)
+    elif content is None:
+        (run_folder / file).unlink()
+    else:
+        (run_folder / file).write_text(content)
+    assert hint in only_problem(f"resume='{run_folder}'")
+
+
+def test_diff_and_classification():
+    """Every difference is found by its full key, and every key has one class."""
+    saved = {"a": 1, "b": {"c": True, "d": None}, "gone": {"x": 1}}
+    new = {"a": 1.0, "b": {"c": 1, "d": 2}, "came": 3}
+    assert diff(saved, new) == [
+        ("b.c", True, 1),
+        ("b.d", None, 2),
+        ("gone", {"x": 1}, None),
+        ("came", None, 3),
+    ]
+    assert classify("logger.histograms", 1, 2) == "free"
+    assert classify("logger", None, {}) == "free"
+    assert classify("trainer.max_epochs", 5, 6) == "extendable"
+    assert classify("trainer.max_epochs", 6, 5) == "frozen"
+    assert classify("optimizer.lr", 1, 2) == "frozen"
+
+
+def test_check_resume_accepts_the_same(run_folder):
+    """An unchanged configuration is no difference."""
+    check_resume(Path(run_folder), yaml.safe_load((run_folder / "config.yaml").read_text()))
