@@ -383,3 +383,32 @@ def test_every_rule_has_its_yaml() -> None:
     assert sorted(path.stem for path in CONFIGS.glob("*.yaml")) == RULES
     for name in RULES:
         assert list(defaults(name)) == list(component("optimizer", name).settings), name
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_member_does_not_depend_on_its_pack(name: str) -> None:
+    """Eagerly in float32 a member's bytes are the same at every place and in every size of a pack."""
+    layout = Layout(("w", "b", "v"), ((23, 11), (7,), (3, 23)), (True, False, True))  # P is odd
+    rule, settings = component("optimizer", name), defaults(name)
+    structure = {n: v for n, v in settings.items() if n not in rule.numbers}
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = (torch.randn(n, 7, layout.size, generator=generator) for n in (1, 4))
+
+    def update(params, state, g, t, own):
+        delta, state = rule(g, state, At(t, params, layout), **structure, **own)
+        return params + delta, state
+
+    def run(order: list[int]) -> torch.Tensor:
+        params, n = start[0, order], len(order)
+        own = {k: torch.full((n,), settings[k]) for k in rule.numbers}
+        states = [initial_state(rule, p, layout, settings) for p in params]
+        state = {k: torch.stack([s[k] for s in states]) for k in states[0]}
+        for t, g in enumerate(gradients, 1):
+            params, state = torch.vmap(update)(params, state, g[order], torch.full((n,), float(t)), own)
+        return torch.cat([params, *(s.reshape(n, -1) for s in state.values())], dim=1)
+
+    whole = run(list(range(7)))
+    for order in ([3, 0], [6, 3], [5, 6, 3], [1, 2, 4, 3, 0]):
+        found = run(order)
+        for place, k in enumerate(order):
+            assert found[place].numpy().tobytes() == whole[k].numpy().tobytes(), (order, k)
