@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import Raw, phrase
+from slipstream.data.base import Raw, naming, phrase
 from slipstream.data.columns import check_finite
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError, did_you_mean
@@ -17,8 +17,17 @@ from slipstream.registry import register
 
 
 def arrays_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the path, and whether split and groups go together."""
+    found = _path_problems(settings["path"])
+    if settings["split"] == "group" and settings["groups"] is None:
+        found.append("data.split: group needs data.groups, the name of the array with each row's group")
+    if settings["groups"] is not None and settings["split"] not in ("auto", "group"):
+        found.append(f"data.groups: is not used by data.split={settings['split']}; leave one of them out")
+    return found
+
+
+def _path_problems(found: str | None) -> list[str]:
     """No path, one that is not there, or one of another kind."""
-    found = settings["path"]
     if found is None:
         return ["data.path: is not set, expected an npz or safetensors file or a folder of npy files"]
     path = Path(found)
@@ -94,10 +103,9 @@ def read_arrays(path: str) -> Mapping[str, np.ndarray]:
                 for file in sorted(place.glob("*.npy"))
             }
         if place.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            return dict(load_file(place))
-        with np.load(place, allow_pickle=False) as found:
+            return _read_safetensors(place)
+        # Given the open file, numpy leaves none open where the content is broken.
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         pickled = "allow_pickle" in str(error) or "pickle" in str(error)
@@ -105,6 +113,16 @@ def read_arrays(path: str) -> Mapping[str, np.ndarray]:
             "holds Python objects, which are never unpickled; save plain numbers" if pickled else str(error)
         )
         raise DataError(f"{path}: cannot be read: {reason}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(error) from error
 
 
 def _get(store: Mapping[str, np.ndarray], name: str, path: str) -> np.ndarray:
@@ -157,10 +175,8 @@ def _targets(
     names = [name] if len(columns) == 1 else [f"{name}_{i}" for i in range(len(columns))]
     values = [column.astype(np.float64) for column in columns]
     indices = None if classes is None else [str(i) for i in range(len(classes))]
-    try:
+    with naming(path):
         encoded, target = make_target(names, values, task, indices, labels=y.dtype.kind in "iub")
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
     return encoded, target if classes is None else type(target)(target.task, target.names, tuple(classes))
 
 

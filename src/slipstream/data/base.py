@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from slipstream.errors import DataError
 from slipstream.registry import shared
 from slipstream.types import Count, Fraction, Natural, Positive, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Settings = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
 AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
 
@@ -145,11 +148,6 @@ def common(
     """
 
 
-def class_names(target: Target, most: int = 12) -> str:
-    """The class labels as one phrase, shortened where there are many."""
-    return phrase(target.classes, most)
-
-
 def phrase(words: Any, most: int = 8) -> str:
     """Words joined by commas; past `most`, how many more there are.
 
@@ -161,4 +159,10 @@ def phrase(words: Any, most: int = 8) -> str:
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
 
 
-Settings = Mapping[str, Any]
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put `place`, a file or a setting, before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error

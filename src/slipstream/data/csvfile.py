@@ -23,13 +23,14 @@ from slipstream.data.columns import own_memory
 from slipstream.errors import DataError
 
 BLOCK = 1 << 20  # bytes that are parsed at a time
+BOM = b"\xef\xbb\xbf"
 LONGEST = 1 << 26  # bytes of one record at most
 SEPARATORS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first pass knows. size: bytes of the header record, BOM included."""
+    """What the first pass knows. size: bytes of the header record."""
 
     names: list[str]
     separator: str
@@ -170,7 +171,7 @@ def survey(path: str, separator: str | None) -> Header:
         start = 0
         if not names:
             size = _header_size(path, block)
-            text = block[:size].decode("utf-8-sig", errors="replace")
+            text = block[:size].decode("utf-8", errors="replace")
             separator = separator or max(SEPARATORS, key=_unquoted(text).count)
             names = _names(path, text, separator)
             start = size
@@ -269,10 +270,11 @@ def records(path: str, header: Header) -> Iterator[bytes]:
 
 
 def raw_blocks(path: str) -> Iterator[bytes]:
-    """The file's bytes, each block a number of whole records."""
+    """The file's bytes, each block a number of whole records, without a byte order mark."""
     rest = b""
     try:
         with open_bytes(path) as file:
+            rest = file.read(len(BOM)).removeprefix(BOM)
             while chunk := file.read(BLOCK):
                 rest += chunk
                 ends, _, _ = shape(rest, ",")

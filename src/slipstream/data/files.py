@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Text, Values, phrase
-from slipstream.data.columns import as_numbers, as_text, is_missing, pick
+from slipstream.data.base import PARTS, Text, Values, naming, phrase
+from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
-from slipstream.data.kinds import kind_of_words, looks_like_identifier
+from slipstream.data.kinds import counts_rows, kind_of_words, looks_like_identifier
 from slipstream.data.parquet import read_parquet
 from slipstream.data.preprocessing import read_as
 from slipstream.data.targets import check_labels
@@ -83,13 +83,11 @@ class File:
         for name in names:
             values = self._pop(name)
             numeric = task == "regression" or (task == "auto" and classes is None and _mostly_numbers(values))
-            try:
+            with naming(self.path):
                 if numeric or isinstance(values, np.ndarray):
                     values = as_numbers(name, values)
                 if classes is not None:
-                    check_labels(name, as_text(values), [str(label) for label in classes])
-            except DataError as error:
-                raise DataError(f"{self.path}: {error}") from error
+                    check_labels(name, as_text(values), classes)
             self.targets[name] = values
         gone = np.any([is_missing(self.targets[name]) for name in names], axis=0)
         if not gone.any():
@@ -106,8 +104,11 @@ class File:
         self.keep = ~gone
         self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
 
-    def kind(self, name: str, asked: str | None) -> tuple[str, str | None]:
-        """The kind of a column, asked for or inferred, and a warning where it is left out."""
+    def kind(self, name: str, asked: str | None, listed: bool) -> tuple[str, str | None]:
+        """The kind of a column, asked for or inferred, and a warning where it is left out or doubtful.
+
+        listed: the user names it as an input, so that it is taken whatever it looks like.
+        """
         values = self.columns[name]
         if asked is not None:
             told = self.kinds.get(name)
@@ -119,54 +120,52 @@ class File:
         if name in self.kinds:
             return self.kinds[name], None
         kind = kind_of_words(values) if isinstance(values, Text) else "number"
+        with naming(self.path):
+            if isinstance(values, np.ndarray):
+                check_finite(f"column {name!r}", values, missing=True)
+        if listed:
+            return kind, None
         if looks_like_identifier(name, values, kind):
-            what = "numbers every row" if kind == "number" else "hardly has two equal values"
             return "ignore", (
-                f"column {name!r} {what}, like an identifier, and is left out; "
+                f"column {name!r} looks like an identifier and is left out; "
                 f"data.kinds.{name}={kind} takes it in"
             )
+        if counts_rows(values):
+            return kind, f"column {name!r} counts the rows; if it says nothing, set data.kinds.{name}=ignore"
         return kind, None
 
     def take(self, name: str, kind: str) -> Values:
         """A column, taken out, read as its kind."""
         values = self._pop(name)
-        try:
+        with naming(self.path):
             read = as_text(values) if kind == "category" else read_as(kind, name, values)
-            return read if self.keep.all() else pick(read, self.keep)
-        except DataError as error:
-            raise DataError(f"{self.path}: {error}") from error
+        return read if self.keep.all() else pick(read, self.keep)
 
     def role(self, key: str, name: str) -> Any:
         """The values of a group, time, split or weight column, none of them missing."""
-        place = f"{self.path}: data.{key}={name}"
-        values = pick(self._pop(name), self.keep)
-        if is_missing(values).any():
-            row = self._row(is_missing(values))
-            raise DataError(f"{place}, row {row}: the value is missing; expected one in every row")
-        if key == "group_column":
-            return values
-        if key == "split_column":
-            text = as_text(values)
-            parts = np.array([PART_WORDS.get(word.lower(), -1) for word in text.values])[text.codes]
-            if (parts < 0).any():
-                word = text.values[text.codes[np.argmax(parts < 0)]]
-                raise DataError(
-                    f"{place}, row {self._row(parts < 0)}: found {word!r}, expected {', '.join(PARTS)}"
+        values = self._pop(name)
+        with naming(f"{self.path}: data.{key}={name}"):
+            self._forbid(is_missing(values), "the value is missing; expected one in every row")
+            if key == "split_column":
+                text = as_text(values)
+                words = [*text.values, ""]  # the last one for a row without target and without part
+                values = np.array([PART_WORDS.get(word.lower(), -1) for word in words])[text.codes]
+                found = words[text.codes[np.argmax(values < 0)]]
+                self._forbid(values < 0, f"found {found!r}, expected {', '.join(PARTS)}")
+            elif key == "time_column":
+                values = read_as("number" if _mostly_numbers(values) else "date", name, values)
+            elif key == "weight_column":
+                values = as_numbers(name, values)
+                self._forbid(
+                    values < 0, f"found {np.nanmin(values):g}, expected a weight that is not negative"
                 )
-            return parts
-        try:
-            dates = key == "time_column" and not _mostly_numbers(values)
-            numbers = read_as("date" if dates else "number", name, values)
-        except DataError as error:
-            raise DataError(f"{place}: {error}") from error
-        if key == "weight_column" and (numbers < 0).any():
-            row, found = self._row(numbers < 0), numbers[numbers < 0][0]
-            raise DataError(f"{place}, row {row}: found {found:g}, expected a weight that is not negative")
-        return numbers
+        return pick(values, self.keep)
 
-    def _row(self, wrong: np.ndarray) -> int:
-        """The number of the first wrong row in the file, from 1."""
-        return int(np.flatnonzero(self.keep)[np.argmax(wrong)]) + 1
+    def _forbid(self, wrong: np.ndarray, message: str) -> None:
+        """Raise DataError for the first wrong row that has a target."""
+        wrong = wrong & self.keep
+        if wrong.any():
+            raise DataError(f"row {int(np.argmax(wrong)) + 1}: {message}")
 
     def _pop(self, name: str) -> Values:
         """A column, taken out."""

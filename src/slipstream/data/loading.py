@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, phrase
+from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
 from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame
 from slipstream.data.splits import split_rows
 from slipstream.data.targets import class_weights
@@ -90,12 +90,13 @@ def load(settings: Settings) -> Data:
         raise ConfigError(found)
     source = component("data", settings["name"])
     raw = source(**{name: settings[name] for name in source.own_settings})
-    how, rows = split_rows(raw, settings)
-    warnings = raw.warnings + class_warnings(raw, rows)
-    weights = row_weights(raw, rows, settings["class_weights"])
-    targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
-    kinds = dict(raw.inputs.kinds) if isinstance(raw.inputs, Frame) else None
-    inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
+    with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
+        how, rows = split_rows(raw, settings)
+        warnings = raw.warnings + class_warnings(raw, rows)
+        weights = row_weights(raw, rows, settings["class_weights"])
+        targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
+        kinds = dict(raw.inputs.kinds) if isinstance(raw.inputs, Frame) else None
+        inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
     splits = [
         Split(torch.from_numpy(x), torch.from_numpy(targets[part]), torch.from_numpy(w))
         for part, x, w in zip(rows, inputs, weights, strict=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values
+from slipstream.data.base import Text, Values, naming
 from slipstream.data.columns import own_memory
 from slipstream.errors import DataError
 
@@ -25,13 +25,12 @@ def read_parquet(
         for name, spelled in names.items():
             if wanted(name):
                 series = pl.read_parquet(path, columns=[spelled])[spelled]
-                columns[name], kind = from_series(series, missing)
+                with naming(path):
+                    columns[name], kind = from_series(series, missing)
                 if kind:
                     kinds[name] = kind
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: is no complete Parquet file: {str(error).splitlines()[0]}") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
     if not columns or len(next(iter(columns.values()))) == 0:
         raise DataError(f"{path}: no rows; expected at least 3")
     return list(names), columns, kinds

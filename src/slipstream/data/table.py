@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
-from slipstream.data.base import Frame, Raw
+from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, Reading
 from slipstream.data.targets import make_target
@@ -126,11 +126,11 @@ def table(
     for file in files:
         file.read_targets(targets, task, classes, drop=missing_target == "drop")
     warnings = [warning for file in files for warning in file.warnings]
-    found_kinds = _input_kinds(first, {*targets, *roles.values()}, kinds, warnings)
+    found_kinds = _input_kinds(first, {*targets, *roles.values()}, kinds, chosen is not None, warnings)
     columns = {name: join([file.take(name, kind) for file in files]) for name, kind in found_kinds.items()}
-    y, meaning = make_target(
-        targets, [join([file.targets[name] for file in files]) for name in targets], task, classes
-    )
+    with naming(path):
+        joined = [join([file.targets[name] for file in files]) for name in targets]
+        y, meaning = make_target(targets, joined, task, classes)
     role: dict[str, Any] = {
         key: join([file.role(key, name) for file in files]) for key, name in roles.items()
     }
@@ -151,14 +151,14 @@ def table(
 
 
 def _input_kinds(
-    file: File, taken: set[str], asked: Mapping[str, str], warnings: list[str]
+    file: File, taken: set[str], asked: Mapping[str, str], listed: bool, warnings: list[str]
 ) -> dict[str, str]:
     """The columns that serve as inputs, with their kinds; appends to `warnings` which are left out."""
     kinds = {}
     for name in file.columns:
         if name in taken:
             continue
-        kind, warning = file.kind(name, asked.get(name))
+        kind, warning = file.kind(name, asked.get(name), listed)
         warnings += [warning] if warning else []
         if kind != "ignore":
             kinds[name] = kind

@@ -114,13 +114,14 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
     """Raise DataError, with the row, for a label that is none of `classes`."""
-    unknown = np.array([word not in classes for word in text.values] + [False])[text.codes]
+    known = [str(label) for label in classes]
+    unknown = np.array([word not in known for word in text.values] + [False])[text.codes]
     if unknown.any():
         row = int(np.argmax(unknown))
         label = text.values[text.codes[row]]
         raise DataError(
             f"target {name!r}, row {row + 1}: label {label!r} is none of data.classes ({phrase(classes)}), "
-            f"{did_you_mean(label, classes)}; mend the label or add it to data.classes"
+            f"{did_you_mean(label, known)}; mend the label or add it to data.classes"
         )
 
 

@@ -1,0 +1,42 @@
+"""Settings as they stand in configs/data, changed where a test says so; tables written from text."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import slipstream.data as data
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "data"
+
+
+@pytest.fixture
+def settings():
+    """settings("iris", test=0.2): the option's settings with changes."""
+
+    def make(name, **changes):
+        base = OmegaConf.load(CONFIGS / "_base.yaml")
+        values = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.load(CONFIGS / f"{name}.yaml")))
+        del values["defaults"]
+        assert set(changes) <= set(values), set(changes) - set(values)
+        return values | changes
+
+    return make
+
+
+@pytest.fixture
+def load(settings):
+    """load("iris", test=0.2): the data of these settings."""
+    return lambda name, **changes: data.load(settings(name, **changes))
+
+
+@pytest.fixture
+def load_table(tmp_path, load):
+    """load_table(text or bytes, target="y", ...): a CSV file of that content, loaded."""
+
+    def make(content, file="t.csv", target="y", **changes):
+        path = tmp_path / file
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return load("table", path=str(path), target=target, **changes)
+
+    return make

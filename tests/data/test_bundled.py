@@ -1,0 +1,43 @@
+"""Bundled data: what scikit-learn's own loaders give, without importing scikit-learn."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from slipstream.registry import component
+
+
+@pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer", "diabetes"])
+def test_equals_scikit_learn(name):
+    """Inputs, targets, class names and column names are those of scikit-learn's loader."""
+    options = {"scaled": False} if name == "diabetes" else {}
+    theirs = getattr(datasets, f"load_{name}")(**options)
+    ours = component("data", name)()
+    assert np.array_equal(ours.inputs, theirs.data)
+    assert np.array_equal(ours.targets.reshape(-1), theirs.target)
+    assert list(ours.input_names) == list(theirs.feature_names)
+    if ours.target.classes:
+        assert ours.target.classes == tuple(map(str, theirs.target_names))
+    assert ours.target.task == component("data", name).traits["task"]
+
+
+def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():
+    """Importing the data package and finding problems is fast: none of the heavy modules is loaded."""
+    program = (
+        "import sys, slipstream.data, slipstream.registry as r\n"
+        "[c.settings for c in r.components('data').values()]\n"
+        "assert not {'torch', 'polars', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_loading_digits_imports_neither_polars_nor_scikit_learn():
+    """The default data cost no more memory than torch and the pixels."""
+    program = (
+        "import sys\nfrom slipstream.registry import component\ncomponent('data', 'digits')()\n"
+        "assert not {'polars', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
