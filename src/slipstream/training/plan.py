@@ -64,21 +64,21 @@ class Planner:
     def __init__(self, batching: Batching, keys: Tensor, example_weights: Tensor, pack: Pack) -> None:
         self.batching, self.keys, self.weights, self.pack = batching, keys, example_weights, pack
         self._block = max(BLOCK // (batching.examples * pack.size), 1)
-        self._first, self._plans = -1, list[Plan]()
+        self._first, self._drawn = -1, tuple[Tensor, ...]()
 
     def __call__(self, epoch: int) -> Plan:
         """The plan of one epoch."""
         first = epoch - epoch % self._block
         if first != self._first:
-            self._first, self._plans = first, self._plan(first)
-        return self._plans[epoch - first]
+            self._first, self._drawn = first, self._draw(first)
+        return self._cut(*(part[epoch - first] for part in self._drawn))
 
-    def _plan(self, first: int) -> list[Plan]:
+    def _draw(self, first: int) -> tuple[Tensor, ...]:
         epochs = torch.arange(first, first + self._block, device=self.keys.device)
         parts = self.pack.lift(self._orders, 0, None)(self.keys, epochs)
-        if not self.pack.alone:  # [K, E, ...] -> [E, K, ...]
-            parts = tuple(part.transpose(0, 1).contiguous() for part in parts)
-        return [self._cut(*part) for part in zip(*parts, strict=True)]
+        if self.pack.alone:
+            return parts
+        return tuple(part.transpose(0, 1).contiguous() for part in parts)  # [K, E, ...] -> [E, K, ...]
 
     def _orders(self, key: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """indices, weights, counts, each [E, S, A * B], for one member."""
