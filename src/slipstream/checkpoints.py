@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import uuid
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step-(\d{8,})")
 TENSOR_FILES = ("weights", "optimizer", "best")
+FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
 
 
 class CheckpointError(UserError):
@@ -56,7 +56,9 @@ def save(
     manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
     temporary = directory / f"tmp-{step:08d}-{uuid.uuid4().hex[:8]}"
     try:
-        temporary.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        _sync(directory.parent)
+        temporary.mkdir()
         for name, content in files.items():
             _write(temporary / name, content)
         _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
@@ -73,31 +75,52 @@ def save(
             f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
             "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
         ) from error
-    prune(directory, keep)
+    try:
+        prune(directory, keep)
+    except OSError as error:
+        why = error.strerror or error
+        raise CheckpointError(
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}); mend that, then resume"
+        ) from error
     return target
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Remove left-overs of interrupted saves, and all but the `keep` newest checkpoints."""
+    """Remove all but the `keep` newest checkpoints that verify, and what interrupted saves left."""
+    clean(directory)
+    good = [path for path in _steps(directory) if _is_complete(path)]
+    for path in _steps(directory):
+        if path not in good[:keep]:
+            # Renamed first: a folder that is half removed must not look like a checkpoint.
+            os.replace(path, directory / f"tmp-{path.name}")
+    clean(directory)
+
+
+def clean(directory: Path) -> None:
+    """Remove what a save or a removal that was interrupted left behind."""
     for path in directory.glob("tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in _steps(directory)[keep:]:
-        # Renamed first: a folder that is half removed must not look like a checkpoint.
-        doomed = directory / f"tmp-{path.name}"
-        os.replace(path, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
 
 
-def latest(directory: Path) -> Path | None:
-    """The newest checkpoint that verifies; a damaged newer one is passed over with a warning."""
+def latest(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and for every newer one why it was passed over.
+
+    None where no checkpoint was ever saved. Raises CheckpointError where all of them are damaged:
+    to begin anew would pass over what was trained.
+    """
+    damaged: list[str] = []
     for path in _steps(directory):
         try:
             verify(path)
         except CheckpointError as error:
-            warnings.warn(f"passed over, an older checkpoint is used: {error}", stacklevel=2)
+            damaged.append(str(error))
         else:
-            return path
-    return None
+            return path, damaged
+    if damaged:
+        raise CheckpointError(
+            "\n".join([f"{directory}: no checkpoint can be used; start a new run", *damaged])
+        )
+    return None, []
 
 
 def verify(path: Path) -> dict[str, bytes]:
@@ -105,12 +128,12 @@ def verify(path: Path) -> dict[str, bytes]:
 
     Nothing is parsed before it is checked. Raises CheckpointError that names the file.
     """
+    if path.is_symlink():
+        raise CheckpointError(f"{path}: a symbolic link, expected a folder of the run's own")
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = json.loads(_read(path / MANIFEST))
         declared = manifest["files"]
         found_format = manifest["format"]
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: not a complete checkpoint, {MANIFEST} is missing") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / MANIFEST}: damaged, not a manifest") from error
     if found_format != FORMAT:
@@ -118,6 +141,9 @@ def verify(path: Path) -> dict[str, bytes]:
         raise CheckpointError(
             f"{path}: format {found_format!r} is {age}, this version reads {FORMAT}; upgrade slipstream"
         )
+    # Names from a file never lead out of the checkpoint's own folder: they are known.
+    if not isinstance(declared, dict) or set(declared) != FILES:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, expected the files {', '.join(sorted(FILES))}")
     return {name: _verified(path, name, entry) for name, entry in declared.items()}
 
 
@@ -127,8 +153,6 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     try:
         tensors = {name: load_tensors(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
         return tensors, json.loads(files["state.json"])
-    except KeyError as error:
-        raise CheckpointError(f"{path}: {error.args[0]} is missing from the manifest") from error
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable: {error}") from error
 
@@ -140,23 +164,28 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def _verified(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
-    file = path / name
-    # A name from a file never leads out of the checkpoint's own folder.
-    if Path(name).name != name or file.is_symlink():
-        raise CheckpointError(f"{path / MANIFEST}: {name!r} is not a plain file of this checkpoint")
+def _verified(path: Path, name: str, entry: Any) -> bytes:
+    content = _read(path / name)
     try:
-        size = file.stat().st_size
-        if size != entry["bytes"]:
-            raise CheckpointError(f"{file}: {size:,} bytes, the manifest says {entry['bytes']:,}: truncated")
-        content = file.read_bytes()
+        size, digest = entry["bytes"], entry["sha256"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, no size and SHA-256 of {name}") from error
+    if len(content) != size:
+        raise CheckpointError(f"{path / name}: {len(content)} bytes, the manifest says {size}: damaged")
+    if _digest(content) != digest:
+        raise CheckpointError(f"{path / name}: its SHA-256 is not the manifest's: damaged")
+    return content
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if file.is_symlink():
+            raise CheckpointError(f"{file}: a symbolic link, expected a file of the checkpoint's own")
+        return file.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{file}: missing") from error
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / MANIFEST}: damaged, no size for {name!r}") from error
-    if _digest(content) != entry.get("sha256"):
-        raise CheckpointError(f"{file}: its SHA-256 is not the manifest's: damaged")
-    return content
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
 def _steps(directory: Path) -> list[Path]:

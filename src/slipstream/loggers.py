@@ -42,7 +42,8 @@ class TensorBoard:
         kept = _kept_events(directory, upto) if upto is not None else []
         before = list(directory.glob(f"{PREFIX}.*"))
         name = f"{PREFIX}.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
-        self._file = open(directory / name, "wb")  # noqa: SIM115 - closed by close()
+        self.path = directory / name
+        self._file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
         self._records = RecordWriter(self._file)
         self.resumed = bool(kept)
         for event in kept or [_version()]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,25 @@ if TYPE_CHECKING:
 PLAIN_LINES = 20  # without a terminal a run prints about so many lines of progress
 
 
+class Output(Console):
+    """A console whose reader may go away (`| head -1`): what follows is not shown, the run goes on."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:  # also a full disk behind a redirection
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing more. Rich would end the process."""
+        self.quiet = True
+        # Python flushes the stream once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def console() -> Console:
     """Standard output; without colours and movement where it is no terminal or a dumb one."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    return Output(file=sys.stdout, highlight=False, soft_wrap=False)
 
 
 class Screen:
@@ -52,6 +69,13 @@ class Screen:
         """A line above the bar."""
         if self.kind != "none":
             self.console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A warning, which reaches the user where nothing else is shown, too."""
+        if self.kind == "none":
+            print(f"warning: {text}", file=sys.stderr)
+        else:
+            self.say(f"warning: {text}")
 
     def epoch(self, member: Member, epochs_here: int) -> None:
         """Show a finished epoch; `epochs_here` were made by this process."""

@@ -11,6 +11,7 @@ import torch
 from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
 from slipstream.metrics import confusion_matrix
+from slipstream.training.member import writing
 from slipstream.training.snapshot import take
 
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ class Recorder:
         self._trainer = members[0].config.trainer
         self._last_save = time.monotonic()
         self._began_at = len(members[0].records)
+        # Said once a metric, in the run and not in each process that continues it.
+        self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
         """Log the epoch, show it, save what has stopped and, when it is time, everything."""
         done = [k for k, member in enumerate(self.members) if member.running or k in finished]
         for k in done:
             self._log(progress, k)
+            self._warn(self.members[k])
         best = min(done, key=lambda k: k) if done else 0
         self.screen.epoch(self.members[best], len(self.members[best].records) - self._began_at)
         due = time.monotonic() - self._last_save >= self._trainer.checkpoint_seconds
@@ -57,19 +61,28 @@ class Recorder:
         """Save everything that was still running."""
         self._save(progress, [k for k, m in enumerate(self.members) if m.status == "interrupted"])
 
+    def _warn(self, member: Member) -> None:
+        """Say which metrics became undefined."""
+        record = member.records[-1] if member.records else {}
+        names = [name for name in _undefined(record) if name not in self._undefined]
+        if names:
+            self._undefined |= set(names)
+            self.screen.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
+
     def _log(self, progress: Progress, k: int) -> None:
         logger, member = self.loggers[k], self.members[k]
         if logger is None or not member.records or member.records[-1]["epoch"] != progress.epoch:
             return
         record = member.records[-1]
         values = {name: value for name, value in record.items() if name not in ("epoch", "step")}
-        logger.scalars(values, record["step"])
-        times = member.config.logger.settings["histograms"]
-        if times and progress.epoch % max(self._trainer.max_epochs // times, 1) == 0:
-            params = self.engine.pack.member(progress.state.params, k)
-            named = self.engine.program.layout.unflatten(params.detach().cpu())
-            arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
-            logger.histograms(arrays, record["step"])
+        with writing(logger.path):
+            logger.scalars(values, record["step"])
+            times = member.config.logger.settings["histograms"]
+            if times and progress.epoch % max(self._trainer.max_epochs // times, 1) == 0:
+                params = self.engine.pack.member(progress.state.params, k)
+                named = self.engine.program.layout.unflatten(params.detach().cpu())
+                arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
+                logger.histograms(arrays, record["step"])
 
     def _save(self, progress: Progress, which: Sequence[int]) -> None:
         for k in which:
@@ -80,6 +93,10 @@ class Recorder:
             step = progress.epoch * self.engine.batching.steps + len(progress.seen)
             folder = member.directory / "checkpoints"
             checkpoints.save(folder, step, tensors, described | dict(self.saved_with), self._trainer.keep)
+
+
+def _undefined(record: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in record.items() if value is None]
 
 
 def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) -> TensorBoard | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
@@ -27,7 +27,16 @@ from slipstream.training.engine import Engine, choose_device
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress
 from slipstream.training.loop import train_pack as train_members
-from slipstream.training.member import DIVERGED, FINISHED, INTERRUPTED, STOPPED, Member, as_values, replace
+from slipstream.training.member import (
+    DIVERGED,
+    FINISHED,
+    INTERRUPTED,
+    STOPPED,
+    Member,
+    as_values,
+    replace,
+    writing,
+)
 from slipstream.training.snapshot import restore
 
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
@@ -99,7 +108,8 @@ def run_pack(
             if directory is not None:
                 stack.enter_context(rundir.claim(directory, resume=resume))
         interrupts = stack.enter_context(Interrupts())
-        saved = [_saved(directory) if resume else None for directory in directories]
+        warnings: list[str] = []
+        saved = [_saved(directory, warnings) if resume else None for directory in directories]
         data = load({"name": configs[0].data.name, **configs[0].data.settings})
         configs = [_resolved(config, data, entry) for config, entry in zip(configs, saved, strict=True)]
         _same_data(configs[0], data, saved)
@@ -107,6 +117,8 @@ def run_pack(
         engine = Engine(configs, data, device)
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
         progress = _begin(engine, members, saved)
+        if resume and not any(map(_unfinished, members)):
+            return _nothing_left(engine, members, progress, interrupts, quiet)
         for member, typed in zip(members, overrides, strict=True):
             _write_start(member, typed, data)
         upto = engine.batching.steps * progress.epoch if resume else None
@@ -118,8 +130,8 @@ def run_pack(
             progress.epoch,
         )
         screen.say(data.summary)
-        for warning in data.warnings:
-            screen.say(f"warning: {warning}")
+        for warning in (*warnings, *data.warnings, *_batch_warnings(configs[0], engine)):
+            screen.warn(warning)
         recorder = Recorder(engine, members, loggers, screen, _conditions(engine, data, device))
         try:
             train_members(engine, members, progress, recorder, interrupts)
@@ -160,8 +172,13 @@ def _set_up(config: Config) -> torch.device:
     return device
 
 
-def _saved(directory: Path | None) -> tuple[Any, Mapping[str, Any]] | None:
-    path = checkpoints.latest(directory / "checkpoints") if directory is not None else None
+def _saved(directory: Path | None, warnings: list[str]) -> tuple[Any, Mapping[str, Any]] | None:
+    """The newest checkpoint that verifies; a warning for every newer one, which does not."""
+    if directory is None:
+        return None
+    checkpoints.clean(directory / "checkpoints")
+    path, damaged = checkpoints.latest(directory / "checkpoints")
+    warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
     return None if path is None else checkpoints.load(path)
 
 
@@ -183,12 +200,42 @@ def _begin(engine: Engine, members: Sequence[Member], saved: Sequence[Any]) -> P
     return restore(engine, members, saved)
 
 
+def _unfinished(member: Member) -> bool:
+    """Whether anything is left to do: epochs, or the summary, which a run writes last."""
+    return member.running or member.directory is None or not (member.directory / rundir.SUMMARY).exists()
+
+
+def _nothing_left(
+    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts, quiet: bool
+) -> list[Result]:
+    """The results of runs that ended before; their directories stay as they are."""
+    results = _results(engine, members, progress, interrupts)
+    screen = Screen("none" if quiet else members[0].config.trainer.progress, 0, 0)
+    for result in results:
+        screen.say(f"nothing left to do: {result.status}, {result.reason}")
+        if result.status == FINISHED:
+            screen.say("to go on, raise trainer.max_epochs")
+    screen.close()
+    return results
+
+
+def _batch_warnings(config: Config, engine: Engine) -> Iterator[str]:
+    asked, batching = config.data.settings["batch_size"], engine.batching
+    if asked != "full" and asked > batching.examples:
+        yield (
+            f"data.batch_size is {asked} and there are {batching.examples} training rows: "
+            "every batch holds all of them"
+        )
+
+
 def _write_start(member: Member, overrides: Sequence[str], data: Data) -> None:
     if member.directory is None:
         return
     rundir.write_start(member.directory, overrides, yaml_text(member.config.raw))
     replace(member.directory / "preprocessing.json", json.dumps(data.preprocessing, indent=1) + "\n")
     member.rewrite()
+    # Written when a run ends: one that goes on has none.
+    (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
 
 
 def _conditions(engine: Engine, data: Data, device: torch.device) -> dict[str, Any]:
@@ -274,14 +321,16 @@ def _finish(
         "loss": member.config.loss.name,
         **conditions,
     }
-    replace(member.directory / rundir.SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     if logger is not None:
         split = "val" if len(data.validation.inputs) else "train"
         chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
         outputs = engine.pack.member(engine.predict(*chosen, split), k)
-        log_pictures(logger, engine, outputs, split, progress.epoch * engine.batching.steps)
-        logger.hparams_end(success=result.exit_code == 0)
-        logger.close()
+        with writing(logger.path):
+            log_pictures(logger, engine, outputs, split, progress.epoch * engine.batching.steps)
+            logger.hparams_end(success=result.exit_code == 0)
+            logger.close()
+    # Last: where it stands, the run came to its end.
+    replace(member.directory / rundir.SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
 
 def _show(screen: Screen, result: Result) -> None:

@@ -26,6 +26,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / ".lock")
         lock.acquire(timeout=0)
+        (directory / HOLDER).write_text(f"process {os.getpid()}\n")
     except Timeout as error:
         holder = _holder(directory)
         raise UserError(f"{directory}: in use by {holder}; wait for it, or choose another") from error
@@ -38,7 +39,6 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
                 f"{directory}: holds a run already, which is never overwritten; "
                 f"continue it with resume={directory}, or choose another hydra.run.dir"
             )
-        (directory / HOLDER).write_text(f"process {os.getpid()}\n")
         yield
     finally:
         (directory / HOLDER).unlink(missing_ok=True)

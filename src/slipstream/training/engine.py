@@ -130,10 +130,13 @@ def find_culprit(program: Program, state: State, data: Examples, batch: Batch, c
     loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
     if not torch.isfinite(loss):
         return f"the loss was {loss.item()}"
-    for name, gradient in zip(program.layout.names, torch.autograd.grad(loss, views), strict=True):
+    gradients = torch.autograd.grad(loss, views)
+    for name, gradient in zip(program.layout.names, gradients, strict=True):
         if not torch.isfinite(gradient).all():
             return f"the gradient of {name} was not finite"
-    return "the gradient's norm overflowed"
+    if not torch.isfinite(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))):
+        return "the gradient's norm overflowed"
+    return "the weights would have overflowed"
 
 
 def _on(device: torch.device, split: Split) -> Examples:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as replace_field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipstream.early_stopping import History, direction, reason_to_stop
-from slipstream.errors import ConfigError
+from slipstream.errors import ConfigError, UserError
 from slipstream.registry import component
 from slipstream.schedulers import Clock, factors
 
@@ -79,12 +80,14 @@ class Member:
         raw = self.history.raw
         return raw if self.history.sign > 0 else [-value for value in raw]
 
-    def restore(self, records: Sequence[Record], best_epoch: int, seconds: float) -> None:
-        """Take over a history that was saved, and decide by it whether the run has ended."""
-        for record in records:
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, and decide by its history whether the run has ended."""
+        for record in saved["records"]:
             self._remember(record)
-        self.best_epoch, self.seconds = best_epoch, seconds
-        if self.records:
+        self.best_epoch, self.seconds = saved["best_epoch"], saved["seconds"]
+        if saved["status"] == DIVERGED:
+            self.status, self.reason = DIVERGED, saved["reason"]
+        elif self.records and not saved["steps_into_epoch"]:  # in an epoch nothing ends
             self._decide()
 
     def _remember(self, record: Record) -> None:
@@ -133,8 +136,8 @@ class Member:
             return
         replace(self.directory / METRICS, "".join(_line(record) for record in self.records))
         timings = self.directory / TIMINGS
-        lines = timings.read_text().splitlines(keepends=True) if timings.exists() else []
-        replace(timings, "".join(lines[: len(self.records)]))
+        lines = timings.read_text("utf-8", "replace").split("\n")[:-1] if timings.exists() else []
+        replace(timings, "".join(f"{line}\n" for line in lines[: len(self.records)]))
 
 
 def _number(value: Any) -> float:
@@ -145,20 +148,37 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError with the path and the system's reason where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
+            f"mend that, then continue with resume={path.parent}"
+        ) from error
+
+
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line of JSON."""
-    with open(path, "a", encoding="utf-8") as file:
+    """Add one line of JSON. Raises UserError where it cannot be written."""
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(_line(record))
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a whole file so that at every instant the old or the new one is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a whole file so that at every instant the old or the new one is there.
+
+    Raises UserError where it cannot be written.
+    """
+    # One process at a time has the folder: what a crash leaves under this name, the next one takes.
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
 
 
 def as_values(names: Sequence[str], row: Sequence[float]) -> dict[str, float | None]:

@@ -103,6 +103,8 @@ class Program:
             place: [choice for choice in regularizers if choice.part.traits["place"] == place]
             for place in ("penalty", "targets", "gradient", "decay", "constraint", "average")
         }
+        # Whether the weights to evaluate with are made from the rule's vectors.
+        self.evaluates_rule = self.optimizer.part.traits.get("evaluate") is not None
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
         self.input_shape = input_shape

@@ -51,8 +51,8 @@ def restore(
 ) -> Progress:
     """The progress that was taken, and the members' histories with it. Raises CheckpointError."""
     start = [engine.pack.member(engine.start(), k) for k in range(len(members))]
-    for (tensors, _), fresh in zip(taken, start, strict=True):
-        _same_architecture(engine, tensors, fresh)
+    for member, (tensors, _), fresh in zip(members, taken, start, strict=True):
+        _same_architecture(engine, member, tensors, fresh)
     states = [
         _state(engine, tensors, described, fresh)
         for (tensors, described), fresh in zip(taken, start, strict=True)
@@ -60,7 +60,7 @@ def restore(
     files = [tensors for tensors, _ in taken]
     bests = [_network(engine, file["best"], fresh) for file, fresh in zip(files, start, strict=True)]
     for member, (_, described) in zip(members, taken, strict=True):
-        member.restore(described["records"], described["best_epoch"], described["seconds"])
+        member.restore(described)
     to_device = engine.to_device
     epoch = int(taken[0][1]["epoch"])
     return Progress(to_device(states), to_device(bests), epoch, _seen(engine, taken))
@@ -93,20 +93,21 @@ def _network(engine: Engine, named: Mapping[str, Tensor], fresh: State) -> tuple
     return params, {name: named[name] for name in fresh.buffers}
 
 
-def _same_architecture(engine: Engine, tensors: Tensors, fresh: State) -> None:
+def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> None:
     layout = engine.program.layout
-    shapes = dict(zip(layout.names, layout.shapes, strict=True))
-    shapes |= {name: tuple(buffer.shape) for name, buffer in fresh.buffers.items()}
-    for file in ("weights", "best"):
-        found = {name: tuple(tensor.shape) for name, tensor in tensors[file].items()}
-        differing = [name for name in shapes | found if shapes.get(name) != found.get(name)]
+    network = dict(zip(layout.names, layout.shapes, strict=True)) | _shapes(fresh.buffers)
+    optimizer = _shapes(fresh.rule, "rule.") | _shapes(fresh.average, "average.")
+    for file, expected in (("weights", network), ("best", network), ("optimizer", optimizer)):
+        found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
+        differing = [name for name in expected | found if expected.get(name) != found.get(name)]
         if differing:
             name = differing[0]
             raise CheckpointError(
-                f"the checkpoint is of another network: {name} is {found.get(name, 'missing')} there "
-                f"and {shapes.get(name, 'missing')} in this configuration ({len(differing)} differ)"
+                f"{member.directory}: the checkpoint is of another network or optimizer: {name} is "
+                f"{found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
+                f"configuration ({len(differing)} differ); resume with the configuration it was made with"
             )
-    missing = [f"rule.{name}" for name in fresh.rule] + [f"average.{name}" for name in fresh.average]
-    absent = [name for name in missing if name not in tensors["optimizer"]]
-    if absent:
-        raise CheckpointError(f"the checkpoint is of another optimizer or average: it has no {absent[0]}")
+
+
+def _shapes(named: Mapping[str, Tensor], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in named.items()}

@@ -96,14 +96,18 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
         for choice in program.places["constraint"]:
             params = choice.function(params, program.layout, **numbers[choice.name])
 
-        # A member whose loss or gradient is not finite stays, from before this update, as it is.
-        total = norm + value
+        # A member whose loss, gradient or new weights are not finite stays, from before this update,
+        # as it is. (The weights can overflow under a finite gradient, by their rate.)
+        total = norm + value + params.sum()
         alive = state.alive & (total - total == 0)  # cheaper than isfinite: inf - inf is NaN
         params = torch.where(alive, params, state.params)
-        average = {
-            choice.name: choice.function(state.average[choice.name], params, t, **numbers[choice.name])
-            for choice in program.places["average"]
-        }
+        average = {}
+        for choice in program.places["average"]:
+            old = state.average[choice.name]
+            new = choice.function(old, params, t, **numbers[choice.name])
+            average[choice.name] = torch.where(alive, new, old)
+        if program.evaluates_rule:
+            rule = {name: torch.where(alive, new, state.rule[name]) for name, new in rule.items()}
         buffers = {name: _keep(alive, new, state.buffers[name]) for name, new in buffers.items()}
         return State(params, buffers, rule, average, alive), Seen(outputs, norm, alive)
 
