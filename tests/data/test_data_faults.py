@@ -171,7 +171,15 @@ def test_d09_ragged_rows(load_table, row, fields, number):
 
 def test_d09_an_open_quote(load_table):
     """A quote that never closes is named and not taken for the rest of the table."""
-    refused(load_table, with_row(5, '"1,r,a'), "quote")
+    refused(load_table, with_row(5, '"1,r,a'), "a quote is opened in row 5 ")
+    refused(load_table, '"' + TABLE, "a quote is opened in the header")
+
+
+@pytest.mark.parametrize("row", ['1,a"b,c"d,a', '1,"r" x,a', '1,a "x\ny" b,a'])
+@pytest.mark.parametrize("number", [1, 40, 60])
+def test_d09_quotes_inside_an_unquoted_field(load_table, number, row):
+    """Quotes that no parser reads alike are refused with their row, and lose no rows in silence."""
+    refused(load_table, with_row(number, row), f"row {number} ", "quote")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 40, -1])

@@ -78,6 +78,7 @@ def test_json_gives_the_same_preprocessing(load_table, tmp_path):
     found = load_table(TABLE, target="y", test=0.0, validation=0.0)
     (tmp_path / "p.json").write_text(json.dumps(found.preprocessing, allow_nan=False))
     again = Preprocessing.from_json(json.loads((tmp_path / "p.json").read_text()))
+    assert json.loads((tmp_path / "p.json").read_text()) == found.preprocessing
     assert again.to_json() == found.preprocessing
     assert again.names == found.input_names
     frame = pl.read_csv(TABLE.encode(), try_parse_dates=True)

@@ -35,7 +35,7 @@ def cut(data, **changes):
 
 @examples(max_examples=60, deadline=None)
 @given(
-    labels=st.lists(st.integers(0, 4), min_size=8, max_size=120),
+    labels=st.lists(st.integers(0, 4), min_size=40, max_size=120),
     how=st.sampled_from(["random", "stratified", "time"]),
     validation=st.floats(0, 0.4),
     test=st.floats(0, 0.4),

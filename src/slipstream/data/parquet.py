@@ -29,7 +29,7 @@ def read_parquet(
                     columns[name], kind = from_series(series, missing)
                 if kind:
                     kinds[name] = kind
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{path}: is no complete Parquet file: {str(error).splitlines()[0]}") from error
     if not columns or len(next(iter(columns.values()))) == 0:
         raise DataError(f"{path}: no rows; expected at least 3")

@@ -113,7 +113,10 @@ class Preprocessing:
         return {
             "version": VERSION,
             "shape": list(self.shape),
-            "columns": [asdict(column) for column in self.columns],
+            "columns": [
+                {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(column).items()}
+                for column in self.columns
+            ],
         }
 
     @classmethod

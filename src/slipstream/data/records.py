@@ -1,0 +1,184 @@
+"""The records of a CSV file, plain or gzip, in blocks, and what is wrong with them.
+
+Parsers pass over in silence what a user has to know: short rows, a quote that never closes, a name
+that stands twice. It is found here, before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from slipstream.errors import DataError
+
+BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
+BOM = b"\xef\xbb\xbf"
+LONGEST = 1 << 26  # bytes of one record at most
+SEPARATORS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first pass knows. size: bytes of the header record."""
+
+    names: list[str]
+    separator: str
+    rows: int
+    size: int
+
+
+def survey(path: str, separator: str | None) -> Header:
+    """The first pass over the file. Raises DataError where it is no table."""
+    names: list[str] = []
+    rows = size = 0
+    for block in raw_blocks(path):
+        start = 0
+        if not names:
+            size = _header_size(path, block)
+            text = block[:size].decode("utf-8", errors="replace")
+            separator = separator or max(SEPARATORS, key=_unquoted(text).count)
+            names = _names(path, text, separator)
+            start = size
+        body = block[start:]
+        ends, fields, blank = shape(body, separator or ",")
+        _check_bytes(path, body, ends, rows)
+        wrong = (fields != len(names)) & ~blank
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            row = rows + int((~blank[:at]).sum()) + 1
+            more = " ..." if len(names) > 5 else ""
+            raise DataError(
+                f"{path}: row {row} (below the header) has {fields[at]} fields, but the header has "
+                f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: mend the row, "
+                "put a field that contains the separator in quotes, or set data.separator"
+            )
+        rows += int((~blank).sum())
+        if len(body) and (len(ends) == 0 or ends[-1] + 1 < len(body)):
+            raise DataError(
+                f"{path}: a quote is opened in row {rows + 1} (below the header) and never closed"
+            )
+    if not names:
+        raise DataError(f"{path}: the file is empty; expected a header and rows")
+    if rows == 0:
+        raise DataError(f"{path}: no rows below the header ({', '.join(names[:5])}); expected at least 3")
+    return Header(names, separator or ",", rows, size)
+
+
+def _header_size(path: str, block: bytes) -> int:
+    if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+    ends, _, blank = shape(block, ",")
+    if len(ends) == 0:
+        raise DataError(f"{path}: a quote is opened in the header and never closed")
+    return int(ends[np.argmin(blank)]) + 1
+
+
+def _unquoted(text: str) -> str:
+    return "".join(text.split('"')[::2])
+
+
+def _names(path: str, text: str, separator: str) -> list[str]:
+    """The column names: trimmed and in one Unicode form (NFC); an empty one is named by its place."""
+    fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator))
+    names = [unicodedata.normalize("NFC", field.strip()) for field in fields]
+    names = [name or f"column {i + 1}" for i, name in enumerate(names)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        places = [i + 1 for i, name in enumerate(names) if name == twice[0]]
+        raise DataError(
+            f"{path}: the header has {twice[0]!r} more than once (columns {', '.join(map(str, places))}): "
+            "give every column its own name"
+        )
+    other = max(SEPARATORS, key=_unquoted(text).count)
+    if len(names) == 1:
+        hint = f"; the header has {other!r}: set data.separator" if other in _unquoted(text) else ""
+        raise DataError(
+            f"{path}: one column only ({names[0]!r}), separated by {separator!r}; expected a target and at "
+            f"least one input{hint}"
+        )
+    return names
+
+
+def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int) -> None:
+    position = body.find(b"\0")
+    problem = "a zero byte"
+    if position < 0:
+        try:
+            body.decode("utf-8")
+            return
+        except UnicodeDecodeError as error:
+            position, problem = error.start, f"byte 0x{body[error.start]:02x}, which is not UTF-8"
+    row = rows + int(np.searchsorted(ends, position)) + 1
+    raise DataError(f"{path}: row {row} (below the header) holds {problem}: save the file as UTF-8 text")
+
+
+def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each record of the block ends, how many fields it has, and whether it is blank."""
+    data = np.frombuffer(block, np.uint8)
+    ends, marks = np.flatnonzero(data == 10), np.flatnonzero(data == ord(separator))
+    quotes = np.flatnonzero(data == 34)
+    if len(quotes):  # a separator or line end after an odd number of quotes belongs to a field
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+    fields = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+    lengths = np.diff(ends, prepend=-1) - 1
+    blank = (lengths == 0) | ((lengths == 1) & (data[ends - 1] == 13)) if len(ends) else lengths == 0
+    return ends, fields, blank
+
+
+def records(path: str, header: Header) -> Iterator[tuple[bytes, int]]:
+    """The blocks without the header and without blank lines, each with its number of records."""
+    start = header.size
+    for block in raw_blocks(path):
+        body, start = block[start:], 0
+        ends, _, blank = shape(body, header.separator)
+        if blank.any():
+            body = b"".join(record for record, gone in zip(cut(body, ends), blank, strict=True) if not gone)
+        if body:
+            yield body, int((~blank).sum())
+
+
+def cut(block: bytes, ends: np.ndarray) -> list[bytes]:
+    """The records of a block."""
+    starts = [0, *(ends[:-1] + 1)]
+    return [block[a : b + 1] for a, b in zip(starts, ends, strict=True)]
+
+
+def raw_blocks(path: str) -> Iterator[bytes]:
+    """The file's bytes, each block a number of whole records, without a byte order mark."""
+    rest = b""
+    try:
+        with open_bytes(path) as file:
+            rest = file.read(len(BOM)).removeprefix(BOM)
+            while chunk := file.read(BLOCK):
+                rest += chunk
+                ends, _, _ = shape(rest, ",")
+                if len(ends):
+                    cut = int(ends[-1]) + 1
+                    # Without any word in it there is no header to be found in it either.
+                    if rest[:cut].strip():
+                        yield rest[:cut]
+                        rest = rest[cut:]
+                elif len(rest) > LONGEST:
+                    raise DataError(
+                        f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote left open?"
+                    )
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if rest.strip():
+        yield rest + b"\n"
+
+
+def open_bytes(path: str) -> IO[bytes]:
+    """The file for reading, unpacked where it starts as gzip does."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]
