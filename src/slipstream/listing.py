@@ -19,10 +19,12 @@ ALL = (*GROUPS, "metric")
 
 
 def show(arguments: Sequence[str]) -> None:
-    """Print all groups, one group (`optimizer`), or one option (`optimizer adam`).
+    """Print all groups, one group (`optimizer`), or one option (`optimizer adam`, `optimizer=adam`).
 
     Raises UserError for a name that does not exist.
     """
+    if len(arguments) == 1:
+        arguments = arguments[0].split("=", maxsplit=1)
     if len(arguments) > 2:
         raise UserError(f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]")
     group, option = [*arguments, None, None][:2]

@@ -1,0 +1,173 @@
+"""The command line: exit codes, one message and no traceback, nothing on disk before all is valid."""
+
+from pathlib import Path
+
+import pytest
+
+from slipstream import cli
+from slipstream.errors import DataError
+
+# Running
+
+
+def test_a_run_gets_its_configuration_and_its_folder(slipstream, engine):
+    """The engine is called once, with the typed configuration, an existing folder and what was typed."""
+    result = slipstream("optimizer=sgd", "optimizer.lr=0.5", "name=mine")
+    (call,) = engine
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert call.config.optimizer.settings == {"lr": 0.5}
+    assert call.overrides == ["optimizer=sgd", "optimizer.lr=0.5", "name=mine"]
+    assert call.directory.parent == Path.cwd() / "outputs" / "mine"
+    assert sorted(file.name for file in call.directory.iterdir()) == ["config.yaml", "overrides.yaml"]
+    assert not call.resume
+
+
+def test_runs_that_start_together_have_folders_of_their_own(slipstream, engine):
+    """Two runs within a second do not share a folder."""
+    slipstream()
+    slipstream()
+    assert engine[0].directory != engine[1].directory
+
+
+@pytest.mark.parametrize("code", [0, 3, 130, 143])
+def test_the_exit_code_is_the_engines(slipstream, engine, code):
+    """Finished, diverged, interrupted: the command ends with what the engine says."""
+    engine.outcome = code
+    assert slipstream().code == code
+
+
+def test_a_mistake_that_only_the_engine_sees(slipstream, engine):
+    """A UserError of the engine is one message, exit code 2 and no traceback."""
+    engine.outcome = DataError("my.csv, row 7: found 'x'")
+    result = slipstream()
+    assert (result.code, result.err) == (2, "my.csv, row 7: found 'x'\n")
+
+
+def test_a_bug_is_called_a_bug(slipstream, engine):
+    """Any other exception ends with 1, the traceback and the request to report it."""
+    engine.outcome = ZeroDivisionError("oops")
+    result = slipstream()
+    assert result.code == 1
+    assert "ZeroDivisionError: oops" in result.err
+    assert "This is a bug of slipstream" in result.err
+
+
+def test_interrupt_while_composing(slipstream, monkeypatch):
+    """Ctrl-C before training starts ends with 130 and without a traceback."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "check", interrupt)
+    result = slipstream()
+    assert (result.code, result.out, result.err) == (130, "", "")
+
+
+# Mistakes
+
+MISTAKES = {
+    "C1": (["optimiser=adam"], "did you mean optimizer?"),
+    "C2": (["+optimizer.lrr=1"], "did you mean lr?"),
+    "C3": (["model.depth=abc"], "expected whole number >= 0"),
+    "C4": (["optimizer.lr=nan"], "(finite)"),
+    "C5": (["trainer.max_epochs=-5"], "expected whole number >= 1"),
+    "C6": (["model.depth=true"], "found true"),
+    "C7": (["regularizer=[drop]"], "did you mean dropout?"),
+    "C8": (["activation=softmax"], "belongs behind the last layer"),
+    "C9": (["optimizer=gradient_descent", "data.batch_size=4"], "whole training set"),
+    "C12": (["seed=${no.such}"], "refers to nothing"),
+    "sweep": (["-m", "optimizer=sgd,adm", "seed=1,-1"], "did you mean adam?"),
+    "folder": (["--config-dir", "/no/such"], "no such folder"),
+    "resume": (["resume=/no/such"], "no such folder"),
+    "resume a sweep": (["-m", "resume=/tmp", "seed=1,2"], "leave out -m"),
+    "flag": (["--config-name", "other"], "--config-dir"),
+    "unknown flag": (["--nonsense"], "unrecognized arguments"),
+    "--cfg": (["--cfg", "job", "optimizer=adm"], "did you mean adam?"),
+    "--cfg key": (["--cfg", "job", "optimizer.lrr=1"], "did you mean lr?"),
+    "--package": (["--cfg", "job", "-p", "nothing"], "not found in config"),
+    "--help": (["--help", "optimizer=adm"], "did you mean adam?"),
+    "completion": (["-sc", "install=tcsh"], "expected install=SHELL"),
+    "list group": (["list", "optimiser"], "did you mean optimizer?"),
+    "list option": (["list", "optimizer", "adm"], "did you mean adam?"),
+    "list more": (["list", "a", "b", "c"], "expected list [GROUP [OPTION]]"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_with_2_one_message_and_nothing_on_disk(slipstream, engine, mistake):
+    """Every user's mistake: exit code 2, the hint, no traceback, no engine and no folder."""
+    arguments, hint = MISTAKES[mistake]
+    result = slipstream(*arguments)
+    assert result.code == 2
+    assert hint in result.err
+    assert "Traceback" not in result.err
+    assert not engine
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir=/dev/null/x", "-m hydra.sweep.dir=/dev/null/x seed=1,2"])
+def test_p11_a_folder_that_cannot_be_made(slipstream, engine, key):
+    """Where the run's folder cannot be made, it is named before any data is read."""
+    result = slipstream(*key.split())
+    assert result.code == 2
+    assert "/dev/null/x: the folder of the run cannot be made: Not a directory" in result.err
+    assert not engine
+
+
+# Sweeps
+
+
+def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engine):
+    """-m calls the engine once a job, below one folder."""
+    assert slipstream("-m", "optimizer=sgd,adam", "seed=1,2").code == 0
+    assert [(c.config.optimizer.name, c.config.seed) for c in engine] == [
+        *(("sgd", 1), ("sgd", 2), ("adam", 1), ("adam", 2))
+    ]
+    assert [call.directory.name for call in engine] == ["0", "1", "2", "3"]
+    assert len({call.directory.parent for call in engine}) == 1
+    assert engine[1].overrides == ["optimizer=sgd", "seed=2"]
+
+
+def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
+    """Jobs that fail let the others run; the sweep ends with 3."""
+    engine.outcome = DataError("bad")
+    result = slipstream("-m", "seed=1,2")
+    assert (result.code, len(engine), result.err) == (3, 2, "bad\nbad\n")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(130, 130), (ZeroDivisionError(), 1)])
+def test_a_signal_or_a_bug_stops_a_sweep(slipstream, engine, outcome, code):
+    """After Ctrl-C, and after a bug, no further job starts."""
+    engine.outcome = outcome
+    assert slipstream("-m", "seed=1,2").code == code
+    assert len(engine) == 1
+
+
+# Resuming
+
+
+def test_resume_replays_in_the_same_folder(slipstream, engine):
+    """resume=DIR runs what was typed then, what is typed now, in DIR, and says that it resumes."""
+    slipstream("optimizer=sgd", "optimizer.lr=0.2")
+    first = engine[0].directory
+    assert slipstream(f"resume={first}", "trainer.max_epochs=99").code == 0
+    second = engine[1]
+    assert second.directory == first
+    assert second.resume
+    assert second.overrides == ["optimizer=sgd", "optimizer.lr=0.2", "trainer.max_epochs=99"]
+    assert second.config.optimizer.settings == {"lr": 0.2}
+    # And once more: the folder now holds the extended run.
+    assert slipstream(f"resume={first}").code == 0
+    assert engine[2].config.trainer.max_epochs == 99
+
+
+def test_resume_with_another_configuration_is_refused(slipstream, engine):
+    """A frozen key is named with both values, and the folder stays as it was."""
+    slipstream("seed=1")
+    folder = engine[0].directory
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    result = slipstream(f"resume={folder}", "seed=2")
+    assert result.code == 2
+    assert f"seed: was 1 in {folder}, now 2" in result.err
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert len(engine) == 1

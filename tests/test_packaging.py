@@ -1,0 +1,109 @@
+"""What is shipped: the wheel works from anywhere, and the pinned versions are those of the project."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_code_configs_and_license(wheel):
+    """Every module and every YAML is in the wheel, and no test, cache or output."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    source, yamls = ROOT / "src", ROOT / "configs"
+    modules = {str(file.relative_to(source)) for file in source.rglob("*.py")}
+    configs = {f"slipstream/configs/{file.relative_to(yamls)}" for file in yamls.rglob("*.yaml")}
+    assert modules | configs <= names
+    rest = names - modules - configs
+    assert all(".dist-info/" in name for name in rest), rest
+    assert any(name.endswith("LICENSE") for name in rest)
+
+
+@pytest.mark.slow
+def test_the_installed_command_finds_its_configs_from_an_empty_folder(wheel, tmp_path):
+    """Installed elsewhere, `slipstream` composes, lists and refuses without the checkout."""
+    target, empty = tmp_path / "target", tmp_path / "empty"
+    empty.mkdir()
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel]
+    subprocess.run(install, check=True, capture_output=True)
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, target / "bin" / "slipstream", *arguments],
+            cwd=empty,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert f"path: {target}/slipstream/configs" in command("--cfg", "all", "seed=3").stdout
+    assert "name: sgd" in command("--cfg", "job", "optimizer=sgd").stdout
+    assert "0.999" in command("list", "optimizer", "adam").stdout
+    refused = command("optimizer=adm")
+    assert (refused.returncode, list(empty.iterdir())) == (2, [])
+    assert "did you mean adam?" in refused.stderr
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_every_dependency_is_pinned_exactly():
+    """constraints.txt has one plain version for each dependency of the project and its tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["test"]
+    pinned = pins()
+    for requirement in needed:
+        name = re.match(r"[\w-]+", requirement)[0]
+        assert re.fullmatch(r"[\d.]+", pinned[name]), name
+        if "==" in requirement:
+            assert requirement == f"{name}=={pinned[name]}"
+
+
+def test_the_pinned_torch_is_a_released_one():
+    """Pins name no local build such as +cpu, which only one index has."""
+    assert not any("+" in number for number in pins().values())
+
+
+def test_the_license_is_whole():
+    """LICENSE is the Apache License 2.0, from its title to its appendix."""
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_the_check_of_a_clone_runs_what_the_readers_are_told():
+    """.ci/run is executable, stops at the first failure and leaves nothing behind."""
+    script = ROOT / ".ci" / "run"
+    text = script.read_text()
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in text
+    assert "pip install -c constraints.txt -e '.[test]' && pytest" in text
+    assert "trap 'rm -rf" in text
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def test_the_version_is_written_once():
+    """The installed version is the package's."""
+    import slipstream
+
+    assert version("slipstream") == slipstream.__version__
