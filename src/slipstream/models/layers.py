@@ -25,7 +25,7 @@ class Layer(nn.Module):
 
     def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.function = part.function
+        self.name, self.function = part.name, part.function
         self.structure = {name: value for name, value in settings.items() if name not in part.numbers}
         self.numbers = [name for name in settings if name in part.numbers]
         for name in self.numbers:
@@ -136,18 +136,25 @@ class Parts:
         wide = width * (factor(**settings) if callable(factor) else factor)
         layers = OrderedDict[str, nn.Module](linear=linear(features, wide))
         layers |= {name: Norm(*choice, wide) for name, choice in self._placed("norm")}
-        layers["activation"] = self.activation()
+        layers |= self._active(self.activation)
         layers |= self.noises("hidden")
         return (Residual if residual else nn.Sequential)(layers)
 
     def output(self, features: int, outputs: int, activation: Any) -> nn.Sequential:
         """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it."""
-        return nn.Sequential(OrderedDict(linear=linear(features, outputs), activation=activation()))
+        return nn.Sequential(OrderedDict(linear=linear(features, outputs), **self._active(activation)))
 
-    def network(self, hidden: Sequence[nn.Module], output: nn.Module) -> nn.Sequential:
-        """Inputs flattened and given their noise, hidden layers, output."""
-        inputs = nn.Sequential(OrderedDict(flatten=nn.Flatten(), **self.noises("inputs")))
-        return nn.Sequential(OrderedDict(inputs=inputs, hidden=nn.Sequential(*hidden), output=output))
+    def _active(self, activation: Any) -> dict[str, nn.Module]:
+        made = activation()
+        return {} if made.name == "identity" else {"activation": made}
+
+    def network(
+        self, shape: tuple[int, ...], hidden: Sequence[nn.Module], output: nn.Module
+    ) -> nn.Sequential:
+        """Examples of that shape flattened and given their noise, hidden layers, output."""
+        inputs: dict[str, nn.Module] = {"flatten": nn.Flatten()} if len(shape) > 1 else {}
+        layers = {"inputs": nn.Sequential(OrderedDict(**inputs, **self.noises("inputs")))}
+        return nn.Sequential(OrderedDict(**layers, hidden=nn.Sequential(*hidden), output=output))
 
     def noises(self, on: str) -> dict[str, nn.Module]:
         """The noise layers that belong `on` the inputs or the hidden layers, each with its own key."""

@@ -23,7 +23,7 @@ def perceptron(inputs: tuple[int, ...], outputs: int, parts: Parts) -> nn.Module
     The activation is the output's: leave it at `identity` in front of a loss that takes logits.
     Source: Rosenblatt, "The perceptron", Psychological Review 65, 1958.
     """
-    return parts.network([], parts.output(prod(inputs), outputs, parts.activation))
+    return parts.network(inputs, [], parts.output(prod(inputs), outputs, parts.activation))
 
 
 def _problems(settings: Mapping[str, Any]) -> list[str]:
@@ -59,4 +59,6 @@ def mlp(
         parts.hidden(before, after, residual=residual and before == after)
         for before, after in zip(sizes, widths, strict=False)
     ]
-    return parts.network(hidden, parts.output(sizes[-1], outputs, parts.plain_activation(output_activation)))
+    return parts.network(
+        inputs, hidden, parts.output(sizes[-1], outputs, parts.plain_activation(output_activation))
+    )

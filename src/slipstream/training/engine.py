@@ -111,33 +111,6 @@ class Engine:
         """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
         return self._predict(params, buffers, self.examples[split].inputs)
 
-    def culprit(self, state: State, k: int, batch: Batch) -> str:
-        """What was not finite in the update that member k did not make: loss, or a tensor's gradient.
-
-        The member's state is still the one before that update, so it is computed again.
-        """
-        state, batch = self.pack.member(state, k), self.pack.member(batch, k)
-        config = self.configs[k]
-        return find_culprit(self.program, state, self.examples["train"], batch, config)
-
-
-def find_culprit(program: Program, state: State, data: Examples, batch: Batch, config: Config) -> str:
-    """Names the first thing that is not finite: the loss, or the gradient of a named tensor."""
-    views = [view.detach().requires_grad_() for view in program.views(state.params)]
-    numbers = program.numbers(config)
-    indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)
-    outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
-    loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
-    if not torch.isfinite(loss):
-        return f"the loss was {loss.item()}"
-    gradients = torch.autograd.grad(loss, views)
-    for name, gradient in zip(program.layout.names, gradients, strict=True):
-        if not torch.isfinite(gradient).all():
-            return f"the gradient of {name} was not finite"
-    if not torch.isfinite(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))):
-        return "the gradient's norm overflowed"
-    return "the weights would have overflowed"
-
 
 def _on(device: torch.device, split: Split) -> Examples:
     return Examples(split.inputs.to(device), split.targets.to(device))

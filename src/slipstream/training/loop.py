@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from slipstream.training.divergence import examine, finite
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
-from slipstream.training.member import DIVERGED, INTERRUPTED, Member, as_values
+from slipstream.training.member import INTERRUPTED, Member, as_values
 from slipstream.training.plan import Plan
 from slipstream.training.program import State
 from slipstream.training.step import Seen
@@ -33,6 +34,17 @@ class Progress:
     seen: list[Seen] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch as far as it was trained here: its plan, the rate and number of every update, the
+    state `base` before the first of `steps`."""
+
+    plan: Plan
+    arguments: Sequence[tuple[Any, Any]]
+    base: State
+    steps: range
+
+
 class Watcher(Protocol):
     """What is told of a pack's progress: screens, loggers and checkpoints. It changes nothing."""
 
@@ -47,31 +59,33 @@ def train_pack(
     engine: Engine, members: Sequence[Member], progress: Progress, watcher: Watcher, interrupts: Interrupts
 ) -> None:
     """Train until every member has stopped or a signal came. Results are in members and progress."""
-    metrics = members[0].config.trainer.metrics
     steps = engine.batching.steps
     began, earlier = time.monotonic(), members[0].seconds
     while any(member.running for member in members):
         plan = engine.plan(progress.epoch)
         rates = [member.rates(progress.epoch, steps) for member in members]
-        lrs, counts = engine.rates(rates), engine.counts(progress.epoch * steps, steps)
+        counts = engine.counts(progress.epoch * steps, steps)
+        arguments = list(zip(engine.rates(rates), counts, strict=True))
 
-        state = before = progress.state
-        for i in range(len(progress.seen), steps):
+        base, first = progress.state, len(progress.seen)
+        state = before = base
+        for i in range(first, steps):
             before = state
-            state, seen = engine.step(state, plan.batches[i], lrs[i], counts[i])
+            state, seen = engine.step(state, plan.batches[i], *arguments[i])
             progress.seen.append(seen)
             if interrupts.received is not None:
                 break
-        progress.state = state
 
         for member in members:
             member.seconds = earlier + time.monotonic() - began
-        if len(progress.seen) < steps:
-            _interrupt(members, interrupts)
-            watcher.interrupted(progress)
-            return
-        finished = _finish_epoch(engine, members, progress, before, plan, rates, metrics)
-        watcher.epoch(progress, finished)
+        here = Epoch(plan, arguments, base, range(first, len(progress.seen)))
+        if len(progress.seen) == steps:
+            update = torch.linalg.vector_norm(state.params - before.params, dim=-1, keepdim=True)
+            finished = _finish_epoch(engine, members, progress, here, state, update, rates)
+            watcher.epoch(progress, finished)
+        else:
+            sound = engine.pack.rows(finite(engine, state, progress.seen))
+            _settle(engine, members, progress, here, state, [not row[0] for row in sound])
         if interrupts.received is not None and any(member.running for member in members):
             _interrupt(members, interrupts)
             watcher.interrupted(progress)
@@ -82,57 +96,60 @@ def _finish_epoch(
     engine: Engine,
     members: Sequence[Member],
     progress: Progress,
-    before: State,
-    plan: Plan,
+    here: Epoch,
+    state: State,
+    update: Tensor,
     rates: Sequence[Any],
-    metrics: Sequence[str],
 ) -> list[int]:
-    """Measure, let every member decide, keep the best weights. The epoch's only wait for the device."""
-    pack, state = engine.pack, progress.state
+    """Measure, let every member decide, keep the best weights. The epoch's only wait for the device.
+
+    Returns the members that ended with this epoch.
+    """
+    metrics = members[0].config.trainer.metrics
+    outputs, norms, _ = zip(*progress.seen, strict=True)
     params, buffers = engine.evaluated(state)
-    outputs, norms, alive = zip(*progress.seen, strict=True)
     names = [f"train/{name}" for name in ("loss", *metrics)] + ["train/gradient_norm", "train/update_norm"]
     parts = [
-        engine.measure_epoch(plan, outputs, metrics),
+        engine.measure_epoch(here.plan, outputs, metrics),
         torch.stack(norms, dim=-1).double().mean(dim=-1, keepdim=True),
-        torch.linalg.vector_norm(state.params - before.params, dim=-1, keepdim=True).double(),
+        update.double(),
     ]
     if len(engine.examples["val"].inputs):
         parts.append(engine.measure("val", engine.predict(params, buffers, "val"), metrics))
         names += [f"val/{name}" for name in ("loss", *metrics)]
-    made = torch.stack(alive, dim=-1).double().sum(dim=-1, keepdim=True)
-    rows = pack.rows(torch.cat([*parts, made], dim=-1))
+    sound = finite(engine, state, progress.seen)
+    rows = engine.pack.rows(torch.cat([*parts, sound], dim=-1))
 
-    progress.epoch += 1
-    finished, improved = [], []
-    for k, (member, row) in enumerate(zip(members, rows, strict=True)):
-        was_running = member.running
-        better = False
-        if was_running and row[-1] < len(outputs):
-            _diverge(engine, member, k, progress, plan, int(row[-1]))
-        elif was_running:
-            values = {"lr": float(rates[k][-1])} | as_values(names, row[:-1])
+    running = [k for k, member in enumerate(members) if member.running]
+    _settle(engine, members, progress, here, state, [not row[-1] for row in rows])
+    progress.epoch, progress.seen = progress.epoch + 1, []
+    improved = [False] * len(members)
+    for k in running:
+        if members[k].running:
+            values = {"optimizer.lr": float(rates[k][-1])} | as_values(names, rows[k][:-1])
             step = progress.epoch * engine.batching.steps
-            better = member.finish_epoch({"epoch": progress.epoch, "step": step} | values)
-        improved.append(better)
-        if was_running and not member.running:
-            finished.append(k)
+            improved[k] = members[k].finish_epoch({"epoch": progress.epoch, "step": step} | values)
     if any(improved):
-        progress.best = pack.where(improved, (params, buffers), progress.best)
-    progress.seen = []
-    stopped = [not member.running for member in members]
-    if any(stopped):
-        still = torch.tensor([not stop for stop in stopped], device=state.alive.device)
-        progress.state = state._replace(alive=state.alive & (still[0] if pack.alone else still))
-    return finished
+        progress.best = engine.pack.where(improved, (params, buffers), progress.best)
+    return [k for k in running if not members[k].running]
 
 
-def _diverge(engine: Engine, member: Member, k: int, progress: Progress, plan: Plan, made: int) -> None:
-    """Say at which update the member stopped and what was not finite there."""
-    what = engine.culprit(progress.state, k, plan.batches[made])
-    step = (progress.epoch - 1) * engine.batching.steps + made + 1
-    member.status = DIVERGED
-    member.reason = f"{what} at step {step} (epoch {progress.epoch}); the update was not made"
+def _settle(
+    engine: Engine,
+    members: Sequence[Member],
+    progress: Progress,
+    here: Epoch,
+    state: State,
+    suspicious: Sequence[bool],
+) -> None:
+    """Take over the new state of the members that run. Others keep theirs, what broke goes back."""
+    running = [member.running for member in members]
+    suspects = [k for k, bad in enumerate(suspicious) if bad and running[k]]
+    if not all(running):
+        state = engine.pack.where(running, state, here.base)
+    if suspects:
+        state = examine(engine, members, suspects, here.base, state, here.plan, here.steps, here.arguments)
+    progress.state = state
 
 
 def _interrupt(members: Sequence[Member], interrupts: Interrupts) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from slipstream.checkpoints import CheckpointError
 from slipstream.training.engine import Engine
 from slipstream.training.loop import Progress
-from slipstream.training.member import DIVERGED, Member
+from slipstream.training.member import Member
 from slipstream.training.program import State
 from slipstream.training.step import Seen
 
@@ -53,10 +53,7 @@ def restore(
     start = [engine.pack.member(engine.start(), k) for k in range(len(members))]
     for member, (tensors, _), fresh in zip(members, taken, start, strict=True):
         _same_architecture(engine, member, tensors, fresh)
-    states = [
-        _state(engine, tensors, described, fresh)
-        for (tensors, described), fresh in zip(taken, start, strict=True)
-    ]
+    states = [_state(engine, tensors, fresh) for (tensors, _), fresh in zip(taken, start, strict=True)]
     files = [tensors for tensors, _ in taken]
     bests = [_network(engine, file["best"], fresh) for file, fresh in zip(files, start, strict=True)]
     for member, (_, described) in zip(members, taken, strict=True):
@@ -76,15 +73,13 @@ def _seen(engine: Engine, taken: Sequence[tuple[Tensors, Mapping[str, Any]]]) ->
     ]
 
 
-def _state(engine: Engine, tensors: Tensors, described: Mapping[str, Any], fresh: State) -> State:
+def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
     params, buffers = _network(engine, tensors["weights"], fresh)
     return State(
         params=params,
         buffers=buffers,
         rule={name: tensors["optimizer"][f"rule.{name}"] for name in fresh.rule},
         average={name: tensors["optimizer"][f"average.{name}"] for name in fresh.average},
-        # One that had come to its end may be extended; one that diverged stays as it is.
-        alive=torch.tensor(described["status"] != DIVERGED),
     )
 
 

@@ -39,12 +39,13 @@ class Seen(NamedTuple):
     """What a step leaves for the epoch's end to look at.
 
     outputs: [A * B, C]. gradient_norm: the two-norm of the gradient before it was changed by
-    anything. alive: whether the update was made. The latter two have no axes.
+    anything. objective: the loss with its penalties. The latter two have no axes, and tell whether
+    everything was finite: nothing is checked inside an epoch (divergence.py).
     """
 
     outputs: Tensor
     gradient_norm: Tensor
-    alive: Tensor
+    objective: Tensor
 
 
 Step = Callable[..., tuple[State, Seen]]
@@ -96,26 +97,13 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
         for choice in program.places["constraint"]:
             params = choice.function(params, program.layout, **numbers[choice.name])
 
-        # A member whose loss, gradient or new weights are not finite stays, from before this update,
-        # as it is. (The weights can overflow under a finite gradient, by their rate.)
-        total = norm + value + params.sum()
-        alive = state.alive & (total - total == 0)  # cheaper than isfinite: inf - inf is NaN
-        params = torch.where(alive, params, state.params)
-        average = {}
-        for choice in program.places["average"]:
-            old = state.average[choice.name]
-            new = choice.function(old, params, t, **numbers[choice.name])
-            average[choice.name] = torch.where(alive, new, old)
-        if program.evaluates_rule:
-            rule = {name: torch.where(alive, new, state.rule[name]) for name, new in rule.items()}
-        buffers = {name: _keep(alive, new, state.buffers[name]) for name, new in buffers.items()}
-        return State(params, buffers, rule, average, alive), Seen(outputs, norm, alive)
+        average = {
+            choice.name: choice.function(state.average[choice.name], params, t, **numbers[choice.name])
+            for choice in program.places["average"]
+        }
+        return State(params, buffers, rule, average), Seen(outputs, norm, value)
 
     return step
-
-
-def _keep(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return new if new is old else torch.where(alive, new, old)
 
 
 def gradient_alone(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Any]:

@@ -1,0 +1,88 @@
+"""Finding the update that broke a run, after the epoch in which it happened.
+
+Inside an epoch nothing is checked, masked or waited for: whatever is not finite stays in its
+member's own lane. A step is a pure function and its old state is still there, so the epoch is
+repeated with a look at every step, and the member ends with the state before the update that broke
+it: the same bytes as if every step had been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slipstream.training.engine import Engine
+from slipstream.training.member import DIVERGED, Member
+from slipstream.training.plan import Plan
+from slipstream.training.program import Program, State
+from slipstream.training.step import Batch, Examples, Seen
+
+
+def finite(engine: Engine, state: State, seen: Sequence[Seen]) -> Tensor:
+    """[(K,) 1], 1 where the losses, gradients and weights of the steps seen look finite, else 0.
+
+    A sum may overflow where its terms do not: what looks broken is examined, what is broken is seen.
+    """
+    total = torch.stack([step.gradient_norm + step.objective for step in seen], dim=-1).double().sum(-1)
+    for params in (state.params, engine.evaluated(state)[0]):
+        total = total + params.double().sum(-1)
+    return torch.isfinite(total).double().unsqueeze(-1)
+
+
+def examine(
+    engine: Engine,
+    members: Sequence[Member],
+    suspects: Sequence[int],
+    base: State,
+    state: State,
+    plan: Plan,
+    steps: range,
+    arguments: Sequence[tuple[Any, Any]],
+) -> State:
+    """`state` with every suspect that did break put back to before its breaking update.
+
+    base: what the first of `steps` began with. arguments: rate and number of each update of the
+    epoch. The members that broke are marked as diverged, with the step and the tensor.
+    """
+    pack, left, now = engine.pack, list(suspects), base
+    for i in steps:
+        after, seen = engine.step(now, plan.batches[i], *arguments[i])
+        sound = torch.isfinite(seen.gradient_norm + seen.objective)
+        for params in (after.params, engine.evaluated(after)[0]):
+            sound = sound & torch.isfinite(params).all(-1)
+        verdicts = pack.rows(sound)
+        broken = [k for k in left if not verdicts[k]]
+        for k in broken:
+            what = culprit(engine.program, pack.member(now, k), engine, pack.member(plan.batches[i], k), k)
+            number, epoch = int(arguments[i][1]), len(members[k].records) + 1
+            members[k].status = DIVERGED
+            members[k].reason = f"{what} at step {number} (epoch {epoch}); the update was not made"
+        left = [k for k in left if k not in broken]
+        if broken:
+            state = pack.where([k in broken for k in range(pack.size)], now, state)
+        if not left:
+            break
+        now = after
+    return state
+
+
+def culprit(program: Program, state: State, engine: Engine, batch: Batch, k: int) -> str:
+    """Names the first thing that is not finite in an update: the loss, or a named tensor's gradient."""
+    data: Examples = engine.examples["train"]
+    views = [view.detach().requires_grad_() for view in program.views(state.params)]
+    numbers = program.numbers(engine.configs[k])
+    indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)
+    outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
+    loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
+    if not torch.isfinite(loss):
+        return f"the loss was {loss.item()}"
+    gradients = torch.autograd.grad(loss, views)
+    for name, gradient in zip(program.layout.names, gradients, strict=True):
+        if not torch.isfinite(gradient).all():
+            return f"the gradient of {name} was not finite"
+    if not torch.isfinite(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))):
+        return "the gradient's norm overflowed"
+    return "the weights would have overflowed"
