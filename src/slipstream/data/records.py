@@ -76,7 +76,7 @@ def _header_size(path: str, block: bytes) -> int:
     if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
     ends, _, blank = shape(block, ",")
-    if len(ends) == 0:
+    if blank.all():  # no record with a word in it ends, although there are words
         raise DataError(f"{path}: a quote is opened in the header and never closed")
     return int(ends[np.argmin(blank)]) + 1
 
@@ -87,7 +87,10 @@ def _unquoted(text: str) -> str:
 
 def _names(path: str, text: str, separator: str) -> list[str]:
     """The column names: trimmed and in one Unicode form (NFC); an empty one is named by its place."""
-    fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator))
+    try:
+        fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
+    except csv.Error as error:
+        raise DataError(f"{path}: the header cannot be read: {error}") from error
     names = [unicodedata.normalize("NFC", field.strip()) for field in fields]
     names = [name or f"column {i + 1}" for i, name in enumerate(names)]
     twice = sorted({name for name in names if names.count(name) > 1})
