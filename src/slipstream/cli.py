@@ -106,7 +106,7 @@ def _hydra(arguments: list[str]) -> int:
         check(overrides, sweep)
     if resumes:
         arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
-    runner = Runner()
+    runner = Runner(sweep)
     try:
         _call_hydra(arguments, runner)
     except SystemExit as end:
@@ -125,7 +125,7 @@ def _hydra(arguments: list[str]) -> int:
                 "Choose another with hydra.run.dir=DIR"
             ) from error
         raise
-    return runner.exit_code(sweep)
+    return runner.exit_code
 
 
 def check(overrides: Sequence[str], sweep: bool = False) -> None:
@@ -145,7 +145,8 @@ def check(overrides: Sequence[str], sweep: bool = False) -> None:
 class Runner:
     """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, sweep: bool) -> None:
+        self.sweep = sweep
         self.codes: list[int] = []
         self.bug: Exception | None = None
 
@@ -153,7 +154,8 @@ class Runner:
         try:
             code = self._run(composed)
         except UserError as error:
-            print(error, file=sys.stderr)
+            member = f"job {len(self.codes)} of the sweep: " if self.sweep else ""
+            print(f"{member}{error}", file=sys.stderr)
             code = error.exit_code
         except Exception as error:
             self.bug = error
@@ -175,10 +177,11 @@ class Runner:
         result = run(config, Path(hydra.runtime.output_dir), overrides, resume=config.resume is not None)
         return result.exit_code
 
-    def exit_code(self, sweep: bool) -> int:
+    @property
+    def exit_code(self) -> int:
         """Of the only run; of a sweep SOME_FAILED where any job failed."""
         worst = max(self.codes, default=0)
-        return SOME_FAILED if sweep and worst else worst
+        return SOME_FAILED if self.sweep and worst else worst
 
 
 def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:

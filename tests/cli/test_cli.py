@@ -129,10 +129,11 @@ def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engin
 
 
 def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
-    """Jobs that fail let the others run; the sweep ends with 3."""
+    """Jobs that fail are named and let the others run; the sweep ends with 3."""
     engine.outcome = DataError("bad")
     result = slipstream("-m", "seed=1,2")
-    assert (result.code, len(engine), result.err) == (3, 2, "bad\nbad\n")
+    text = "job 0 of the sweep: bad\njob 1 of the sweep: bad\n"
+    assert (result.code, len(engine), result.err) == (3, 2, text)
 
 
 @pytest.mark.parametrize(("outcome", "code"), [(130, 130), (ZeroDivisionError(), 1)])
