@@ -2,9 +2,10 @@
 
 `maxout`, `glu`, `softmax` and `softmin` work along an axis of features and take it as `dim`.
 
-Some of torch's CPU kernels (sigmoid, softplus, silu, mish, elu, selu) round the last few elements of
-a tensor otherwise than the rest, so that a member's bytes would depend on its place in the pack and
-on the pack's size. These functions are written with kernels that do not: exp, expm1, tanh, logsigmoid.
+Some of torch's CPU kernels (sigmoid, softplus, silu, mish, elu, selu, glu, tanh's gelu) round the last
+few elements of a tensor otherwise than the rest, so that a member's bytes would depend on its place in
+the pack and on the pack's size. These functions are written with kernels that do not: exp, expm1,
+tanh, logsigmoid.
 
 Traits
   gain          factor for the initializer, a number or a function of the settings: see
@@ -211,7 +212,9 @@ def gelu(x: Tensor, *, approximate: Literal["none", "tanh"]) -> Tensor:
 
     approximate: none (exact) or tanh: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), within 5e-4.
     """
-    return torch.nn.functional.gelu(x, approximate=approximate)
+    if approximate == "tanh":
+        return 0.5 * x * (1 + torch.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x * x * x)))
+    return torch.nn.functional.gelu(x)
 
 
 @activation()
@@ -268,7 +271,8 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
     x [..., 2 C, ...] -> [..., C, ...] along `dim`; the layer in front has twice the weights.
     """
-    return torch.nn.functional.glu(x, dim)
+    a, b = x.chunk(2, dim)
+    return a * sigmoid(b)
 
 
 def _glu_gain() -> float:

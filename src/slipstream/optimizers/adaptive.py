@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slipstream.lazy import torch
-from slipstream.optimizers.base import State, Update, larger, weights_only
+from slipstream.optimizers.base import State, Update, larger, raised, weights_only
 from slipstream.registry import register
 from slipstream.types import At, Fraction, NonNegative, Positive
 
@@ -22,8 +22,8 @@ def moments(gradient: Tensor, state: State, beta1: Any, beta2: Any) -> tuple[Ten
 
 def adam_step(m: Tensor, v: Tensor, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any) -> Tensor:
     """-lr m_hat / (sqrt(v_hat) + eps) with the bias corrections folded into two numbers."""
-    correction = (1 - beta2**t) ** 0.5
-    return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - beta1**t))
+    correction = (1 - raised(beta2, t)) ** 0.5
+    return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - raised(beta1, t)))
 
 
 def normalized(direction: Tensor, square: Tensor, eps: Any) -> Tensor:
@@ -171,7 +171,7 @@ def adamax(
     """
     m = state["m"].lerp(gradient, 1 - beta1)
     u = (state["u"] * beta2).maximum(gradient.abs() + eps)
-    return m.div(u).mul_(-lr / (1 - beta1**at.t)), {"m": m, "u": u}
+    return m.div(u).mul_(-lr / (1 - raised(beta1, at.t))), {"m": m, "u": u}
 
 
 def _nadam_state(params: Tensor, layout: Layout, **settings: Any) -> State:
@@ -201,11 +201,11 @@ def nadam(
     Source: Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
     m, v = moments(gradient, state, beta1, beta2)
-    mu = beta1 * (1 - 0.5 * 0.96 ** (at.t * momentum_decay))
-    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((at.t + 1) * momentum_decay))
+    mu = beta1 * (1 - 0.5 * raised(0.96, at.t * momentum_decay))
+    mu_next = beta1 * (1 - 0.5 * raised(0.96, (at.t + 1) * momentum_decay))
     product = state["mu_product"] * mu
     ahead = m * (mu_next / (1 - product * mu_next)) + gradient * ((1 - mu) / (1 - product))
-    correction = (1 - beta2**at.t) ** 0.5
+    correction = (1 - raised(beta2, at.t)) ** 0.5
     delta = normalized(ahead, v, eps * correction).mul_(-lr * correction)
     return delta, {"m": m, "v": v, "mu_product": product}
 
@@ -232,7 +232,7 @@ def radam(
     Source: Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
     m, v = moments(gradient, state, beta1, beta2)
-    decayed = beta2**at.t
+    decayed = raised(beta2, at.t)
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * at.t * decayed / (1 - decayed)
     adaptive = (rho > 5) * 1.0  # 1 or 0: the numbers of a pack's members cannot choose a branch
@@ -240,4 +240,4 @@ def radam(
     rho, rho_inf = larger(rho, 5.0), larger(rho_inf, 5.0)
     r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
     scale = v.sqrt().add_(eps).reciprocal_().mul_(adaptive * r * (1 - decayed) ** 0.5).add_(1 - adaptive)
-    return scale.mul_(m).mul_(-lr / (1 - beta1**at.t)), {"m": m, "v": v}
+    return scale.mul_(m).mul_(-lr / (1 - raised(beta1, at.t))), {"m": m, "v": v}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Gt, Lt
 
 from slipstream.optimizers.adaptive import normalized
-from slipstream.optimizers.base import State, Update, larger, weights_only
+from slipstream.optimizers.base import State, Update, larger, raised, weights_only
 from slipstream.registry import register
 from slipstream.types import At, Fraction, Natural, NonNegative, Positive
 
@@ -50,7 +50,7 @@ def asgd(
     stochastic gradient descent", 2010, which torch.optim.ASGD follows (decay, power and start_step
     are its lambd, alpha and t0).
     """
-    eta = lr / (1 + decay * lr * (at.t - 1)) ** power
+    eta = lr / raised(1 + decay * lr * (at.t - 1), power)
     delta = at.params * (-decay * eta) - gradient * eta
     share = 1 / larger(at.t - 1 - start_step, 1)
     average = state["average"]
@@ -91,7 +91,7 @@ def schedule_free(
     Source: Defazio et al., "The road less scheduled", NeurIPS 2024.
     """
     v = state["v"].lerp(gradient * gradient, 1 - beta2)
-    correction = (1 - beta2**at.t) ** 0.5
+    correction = (1 - raised(beta2, at.t)) ** 0.5
     direction = normalized(gradient, v, eps * correction).mul_(correction)
     direction = direction + weights_only(at.params, at.layout) * weight_decay
     lr_square_sum = state["lr_square_sum"] + lr**2

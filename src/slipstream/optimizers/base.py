@@ -16,6 +16,7 @@ evaluate  (params, state, **settings) -> params: which parameters to evaluate an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import log
 from typing import TYPE_CHECKING, Any
 
 from slipstream.lazy import torch
@@ -65,3 +66,14 @@ def larger(a: Any, b: Any) -> Any:
 def smaller(a: Any, b: Any) -> Any:
     """min(a, b) of two numbers, each a Python number or a tensor without axes."""
     return (a + b - abs(a - b)) / 2
+
+
+def raised(base: Any, exponent: Any) -> Any:
+    """base ** exponent of two numbers, each a Python number or a tensor without axes; base above 0.
+
+    torch's CPU kernel for powers rounds the last few elements of a tensor otherwise than the rest:
+    with it, a member's bytes would depend on its place in the pack and on the pack's size.
+    """
+    if not (torch.is_tensor(base) or torch.is_tensor(exponent)):
+        return base**exponent
+    return torch.exp(exponent * (torch.log(base) if torch.is_tensor(base) else log(base)))

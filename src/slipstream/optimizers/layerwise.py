@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.lazy import torch
 from slipstream.optimizers.adaptive import adam_step, moments
-from slipstream.optimizers.base import State, Update, joined, smaller
+from slipstream.optimizers.base import State, Update, joined, raised, smaller
 from slipstream.registry import register
 from slipstream.types import At, Count, Fraction, NonNegative, Positive
 
@@ -91,8 +91,8 @@ def adafactor(
     Source: Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost",
     ICML 2018, with the lr of torch.optim.Adafactor.
     """
-    weight = at.t**-decay_power
-    size = smaller(lr, at.t**-0.5)
+    weight = raised(at.t, -decay_power)
+    size = smaller(lr, raised(at.t, -0.5))
     row_sizes = [shape[0] for shape in at.layout.shapes]
     column_sizes = [prod(shape[1:]) for shape in at.layout.shapes if len(shape) > 1]
     columns = iter(state["columns"].split(column_sizes))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slipstream.metrics.steps import mean
 from slipstream.registry import Component, component
 from slipstream.training.program import Program
 
@@ -36,7 +37,7 @@ def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor
 
     def measure(outputs: Tensor, targets: Tensor, weights: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         losses = program.loss.function(outputs, targets, **numbers["loss"])
-        values = [losses @ weights / weights.sum()]
+        values = [mean(losses, weights)]
         if metrics:
             scores, truth = program.scores(outputs, numbers), program.original_units(targets)
             values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
