@@ -146,7 +146,7 @@ def table(
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
         warnings=warnings,
-        notes=[f"Separator {first.separator!r}."] if first.separator else [],
+        notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
     )
 
 
