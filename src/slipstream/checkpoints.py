@@ -49,12 +49,32 @@ def save(
     the path and the system's reason where the disk is full or read-only; older ones are untouched.
     """
     target = directory / f"step-{step:08d}"
-    if _is_complete(target):  # this step was saved before; a repeated step has the same bytes
-        return target
-    files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
-    files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
+    if not _is_complete(target):  # else this step was saved before: a repeated step has the same bytes
+        files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
+        files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
+        try:
+            _create(target, files)
+        except OSError as error:
+            need = sum(len(content) for content in files.values())
+            raise CheckpointError(
+                f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
+                "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
+            ) from error
+    try:
+        prune(directory, keep)
+    except OSError as error:
+        why = error.strerror or error
+        raise CheckpointError(
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}); mend that, then resume"
+        ) from error
+    return target
+
+
+def _create(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files and their manifest beside `target`, put them in its place and verify them."""
+    directory = target.parent
+    temporary = directory / f"tmp-{target.name}-{uuid.uuid4().hex[:8]}"
     manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
-    temporary = directory / f"tmp-{step:08d}-{uuid.uuid4().hex[:8]}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _sync(directory.parent)
@@ -68,21 +88,9 @@ def save(
         os.replace(temporary, target)
         _sync(directory)
         verify(target)
-    except OSError as error:
+    except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        need = sum(len(content) for content in files.values())
-        raise CheckpointError(
-            f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
-            "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
-        ) from error
-    try:
-        prune(directory, keep)
-    except OSError as error:
-        why = error.strerror or error
-        raise CheckpointError(
-            f"{target} is saved, but an older checkpoint cannot be removed ({why}); mend that, then resume"
-        ) from error
-    return target
+        raise
 
 
 def prune(directory: Path, keep: int) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from slipstream.training.member import Member
 
 GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
+# What a person compares runs by; the rest of data and trainer says how and where they were made.
+COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
+NOT_COMPARED = ("name", "logger")
 
 
 class Recorder:
@@ -109,18 +112,13 @@ def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) ->
     if logger.resumed:
         return logger
     config = member.config
-    logger.hparams(flat(config.raw), group=str(hash_of(config.raw)))
+    logger.hparams(hyperparameters(config.raw), group=hash_of(config.raw))
     logger.text("configuration", "```yaml\n" + yaml_text(config.raw) + "```")
     logger.text("data", data.summary)
     names = ["loss", *config.trainer.metrics]
     logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
     if config.logger.settings["graph"]:
-        from torch.utils.tensorboard._pytorch_graph import graph
-
-        module = engine.program.module.eval()
-        definition, _ = graph(module, engine.splits["train"].inputs[:1])
-        module.train()
-        logger.graph(definition.SerializeToString())
+        logger.graph(engine.program.infer.module, engine.splits["train"].inputs[:1])
     return logger
 
 
@@ -152,6 +150,14 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = value
     return result
+
+
+def hyperparameters(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the HParams table shows, by dotted key."""
+    kept = {key: value for key, value in raw.items() if key not in NOT_COMPARED}
+    for group, names in COMPARED.items():
+        kept[group] = {name: kept[group][name] for name in names}
+    return {key: value for key, value in flat(kept).items() if value is not None}
 
 
 def hash_of(raw: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
 from dataclasses import replace as changed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from slipstream.metrics import defaults, final
 from slipstream.packs import signature
 from slipstream.progress import Screen, metrics_table
 from slipstream.recording import Recorder, flat, log_pictures, open_logger, yaml_text
+from slipstream.registry import component
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress
@@ -38,6 +39,9 @@ from slipstream.training.member import (
     writing,
 )
 from slipstream.training.snapshot import restore
+
+if TYPE_CHECKING:
+    from slipstream.loggers import TensorBoard
 
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
 Values = dict[str, float | None]
@@ -123,6 +127,8 @@ def run_pack(
             _write_start(member, typed, data)
         upto = engine.batching.steps * progress.epoch if resume else None
         loggers = [open_logger(member, engine, data, upto) for member in members]
+        for logger in loggers:
+            stack.callback(_close, logger)
         screen = Screen(
             "none" if quiet else configs[0].trainer.progress,
             configs[0].trainer.max_epochs,
@@ -130,7 +136,7 @@ def run_pack(
             progress.epoch,
         )
         screen.say(data.summary)
-        for warning in (*warnings, *data.warnings, *_batch_warnings(configs[0], engine)):
+        for warning in (*warnings, *data.warnings, *_warnings(configs[0], engine)):
             screen.warn(warning)
         recorder = Recorder(engine, members, loggers, screen, _conditions(engine, data, device))
         try:
@@ -150,6 +156,9 @@ def _resolved(config: Config, data: Data, saved: Any) -> Config:
     trainer = config.trainer
     if trainer.metrics == "auto":
         trainer = changed(trainer, metrics=list(defaults(data.target.task)))
+    watched = config.early_stopping.settings["metric"].partition("/")[2]
+    if watched not in ("loss", *trainer.metrics):
+        trainer = changed(trainer, metrics=[*trainer.metrics, watched])
     if saved is not None:  # bytes are promised for the same threads and the same compile mode
         trainer = changed(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
     metric = config.early_stopping.settings["metric"]
@@ -219,7 +228,10 @@ def _nothing_left(
     return results
 
 
-def _batch_warnings(config: Config, engine: Engine) -> Iterator[str]:
+def _warnings(config: Config, engine: Engine) -> Iterator[str]:
+    chosen = component("initializer", config.initializer.name).traits.get("warns")
+    if chosen:
+        yield f"initializer={config.initializer.name}: {chosen}"
     asked, batching = config.data.settings["batch_size"], engine.batching
     if asked != "full" and asked > batching.examples:
         yield (
@@ -232,10 +244,12 @@ def _write_start(member: Member, overrides: Sequence[str], data: Data) -> None:
     if member.directory is None:
         return
     rundir.write_start(member.directory, overrides, yaml_text(member.config.raw))
-    replace(member.directory / "preprocessing.json", json.dumps(data.preprocessing, indent=1) + "\n")
+    fitted = {"inputs": data.preprocessing, "target": asdict(data.target)}
+    replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n")
     member.rewrite()
     # Written when a run ends: one that goes on has none.
-    (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
+    with writing(member.directory / rundir.SUMMARY):
+        (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
 
 
 def _conditions(engine: Engine, data: Data, device: torch.device) -> dict[str, Any]:
@@ -326,11 +340,19 @@ def _finish(
         chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
         outputs = engine.pack.member(engine.predict(*chosen, split), k)
         with writing(logger.path):
-            log_pictures(logger, engine, outputs, split, progress.epoch * engine.batching.steps)
+            step = progress.epoch * engine.batching.steps
+            log_pictures(logger, engine, outputs, split, step)
+            logger.scalars(_of_the_best(member, result), step)
             logger.hparams_end(success=result.exit_code == 0)
             logger.close()
     # Last: where it stands, the run came to its end.
     replace(member.directory / rundir.SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+
+
+def _of_the_best(member: Member, result: Result) -> Values:
+    """The best epoch's metrics, as tags of their own: what the HParams table should rank by."""
+    names = ("loss", *member.config.trainer.metrics)
+    return {f"best/{key}": value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
 def _show(screen: Screen, result: Result) -> None:
@@ -341,6 +363,13 @@ def _show(screen: Screen, result: Result) -> None:
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
         screen.say(f"curves: tensorboard --logdir {result.directory.parent}")
+
+
+def _close(logger: TensorBoard | None) -> None:
+    """Whatever happened: a full disk has been spoken of by then."""
+    if logger is not None:
+        with suppress(OSError):
+            logger.close()
 
 
 def _difference(configs: Sequence[Config]) -> str:
