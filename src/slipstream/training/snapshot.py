@@ -53,24 +53,28 @@ def restore(
     start = [engine.pack.member(engine.start(), k) for k in range(len(members))]
     for member, (tensors, _), fresh in zip(members, taken, start, strict=True):
         _same_architecture(engine, member, tensors, fresh)
+    for member, (_, described) in zip(members, taken, strict=True):
+        member.restore(described)
+    # A member that had stopped was saved at its own end; those that run stand together.
+    ahead = [entry for member, entry in zip(members, taken, strict=True) if member.running] or taken[:1]
+    places = {(described["epoch"], described["steps_into_epoch"]) for _, described in ahead}
+    if len(places) > 1:
+        raise CheckpointError(f"members of a pack were saved at different steps: {sorted(places)}")
+    ((epoch, made),) = places
     states = [_state(engine, tensors, fresh) for (tensors, _), fresh in zip(taken, start, strict=True)]
     files = [tensors for tensors, _ in taken]
     bests = [_network(engine, file["best"], fresh) for file, fresh in zip(files, start, strict=True)]
-    for member, (_, described) in zip(members, taken, strict=True):
-        member.restore(described)
+    past = [_seen(file["optimizer"], ahead[0][0]["optimizer"], made) for file in files]
     to_device = engine.to_device
-    epoch = int(taken[0][1]["epoch"])
-    return Progress(to_device(states), to_device(bests), epoch, _seen(engine, taken))
+    seen = [to_device(step) for step in zip(*past, strict=True)]
+    return Progress(to_device(states), to_device(bests), epoch, seen)
 
 
-def _seen(engine: Engine, taken: Sequence[tuple[Tensors, Mapping[str, Any]]]) -> list[Seen]:
-    """What the finished steps of a half-done epoch had left."""
-    files = [tensors["optimizer"] for tensors, _ in taken]
-    made = range(int(taken[0][1]["steps_into_epoch"]))
-    return [
-        Seen(*(engine.to_device([file[f"seen.{name}"][i] for file in files]) for name in Seen._fields))
-        for i in made
-    ]
+def _seen(optimizer: Mapping[str, Tensor], running: Mapping[str, Tensor], made: int) -> list[Seen]:
+    """What the finished steps of a half-done epoch had left; zeros for a member that had stopped."""
+    names = [f"seen.{name}" for name in Seen._fields] if made else []
+    columns = [optimizer.get(name, torch.zeros_like(running[name])) for name in names]
+    return [Seen(*(column[i] for column in columns)) for i in range(made)]
 
 
 def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
