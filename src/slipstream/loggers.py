@@ -10,6 +10,7 @@ import io
 import os
 import socket
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor, nn
 
 PREFIX = "events.out.tfevents"
 DT_FLOAT, DT_STRING = 1, 7
@@ -111,9 +113,15 @@ class TensorBoard:
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         self._hparam_event("_hparams_/session_end_info", session_end_info=end)
 
-    def graph(self, definition: bytes) -> None:
-        """The network's graph, a serialized GraphDef."""
-        self._records.write(Event(wall_time=time.time(), graph_def=definition).SerializeToString())
+    def graph(self, module: nn.Module, example: Tensor) -> None:
+        """The graph of a network, traced with one example [1, ...]."""
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
+            warnings.simplefilter("ignore", DeprecationWarning)
+            definition, _ = graph(module, example)
+        event = Event(wall_time=time.time(), graph_def=definition.SerializeToString())
+        self._records.write(event.SerializeToString())
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -301,7 +301,7 @@ def _all_metrics(engine: Engine, evaluated: Any) -> list[Values]:
     values: list[Values] = [{} for _ in engine.configs]
     for split, examples in engine.examples.items():
         if len(examples.inputs):
-            table = engine.measure(split, engine.predict(*evaluated, split), names)
+            table = engine.measure(split, engine.predict(evaluated, split), names)
             keys = [f"{split}/{name}" for name in ("loss", *names)]
             for mapping, row in zip(values, engine.pack.rows(table), strict=True):
                 mapping |= as_values(keys, row)
@@ -338,7 +338,7 @@ def _finish(
     if logger is not None:
         split = "val" if len(data.validation.inputs) else "train"
         chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
-        outputs = engine.pack.member(engine.predict(*chosen, split), k)
+        outputs = engine.pack.member(engine.predict(chosen, split), k)
         with writing(logger.path):
             step = progress.epoch * engine.batching.steps
             log_pictures(logger, engine, outputs, split, step)

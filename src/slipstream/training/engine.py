@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -107,9 +107,9 @@ class Engine:
         return measure(rows, self.examples["train"].targets[plan.indices], plan.counts, self.numbers)
 
     @torch.no_grad()
-    def predict(self, params: Tensor, buffers: Mapping[str, Tensor], split: str) -> Tensor:
+    def predict(self, evaluated: tuple[Tensor, dict[str, Tensor]], split: str) -> Tensor:
         """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
-        return self._predict(params, buffers, self.examples[split].inputs)
+        return self._predict(*evaluated, self.examples[split].inputs)
 
 
 def _on(device: torch.device, split: Split) -> Examples:

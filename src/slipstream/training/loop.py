@@ -107,7 +107,7 @@ def _finish_epoch(
     """
     metrics = members[0].config.trainer.metrics
     outputs, norms, _ = zip(*progress.seen, strict=True)
-    params, buffers = engine.evaluated(state)
+    evaluated = engine.evaluated(state)
     names = [f"train/{name}" for name in ("loss", *metrics)] + ["train/gradient_norm", "train/update_norm"]
     parts = [
         engine.measure_epoch(here.plan, outputs, metrics),
@@ -115,7 +115,7 @@ def _finish_epoch(
         update.double(),
     ]
     if len(engine.examples["val"].inputs):
-        parts.append(engine.measure("val", engine.predict(params, buffers, "val"), metrics))
+        parts.append(engine.measure("val", engine.predict(evaluated, "val"), metrics))
         names += [f"val/{name}" for name in ("loss", *metrics)]
     sound = finite(engine, state, progress.seen)
     rows = engine.pack.rows(torch.cat([*parts, sound], dim=-1))
@@ -130,7 +130,7 @@ def _finish_epoch(
             step = progress.epoch * engine.batching.steps
             improved[k] = members[k].finish_epoch({"epoch": progress.epoch, "step": step} | values)
     if any(improved):
-        progress.best = engine.pack.where(improved, (params, buffers), progress.best)
+        progress.best = engine.pack.where(improved, evaluated, progress.best)
     return [k for k in running if not members[k].running]
 
 
