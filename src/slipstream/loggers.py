@@ -154,7 +154,7 @@ def _kept_events(directory: Path, upto: int) -> list[bytes]:
         for record in RawEventFileLoader(str(path)).Load():
             if Event.FromString(record).step <= upto:
                 kept.append(record)
-    return kept
+    return list(dict.fromkeys(kept))  # a crash in the middle of this may have left copies
 
 
 def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:

@@ -335,7 +335,7 @@ def _finish(
         "loss": member.config.loss.name,
         **conditions,
     }
-    if logger is not None:
+    if logger is not None and member.status != INTERRUPTED:  # the end is logged when it is one
         split = "val" if len(data.validation.inputs) else "train"
         chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
         outputs = engine.pack.member(engine.predict(chosen, split), k)

@@ -1,0 +1,304 @@
+"""Faults of the process: P1-P7, P10, P11, P13. Every one of them is made to happen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+from ondisk import STEPS, at_operation, at_step, bytes_of, newest, terminate, train_in, tree
+from slipstream import checkpoints
+from slipstream.errors import UserError
+
+KILLED = -signal.SIGKILL
+ROOT = Path(__file__).parents[2]
+NOISY = {"regularizer": ["dropout", "batch_norm", "ema"], "optimizer": "adam"}
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The directory of a run that nothing disturbed."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    assert train_in(directory).exit_code == 0
+    return directory
+
+
+def leftovers(directory):
+    return [path.name for path in directory.rglob("*") if "tmp" in path.name]
+
+
+def test_a_kill_at_any_operation_of_a_save_leaves_a_complete_checkpoint(warm, tmp_path):
+    """P2, P3, P4, G2: SIGKILL at operation 1, 2, 3 ... of three saves (the last of them prunes): the
+    newest checkpoint is never older than the last finished save, and the next save cleans up."""
+    for number in count(1):
+        run = tmp_path / str(number)
+        run.mkdir()
+        code, output = warm.run("save", run, at_operation=[number, "kill"])
+        done = len(output.split())
+        if code == 0:
+            break
+        assert code == KILLED
+        path, damaged = checkpoints.latest(run / "checkpoints")
+        assert not damaged  # a half-made folder never bears a checkpoint's name
+        step = int(path.name[-8:]) if path else 0
+        assert step in (done, done + 1)
+        if path:
+            tensors, state = checkpoints.load(path)
+            assert state["step"] == step
+            assert all(torch.equal(named["w"], torch.full((5,), float(step))) for named in tensors.values())
+        assert warm.run("save", run)[0] == 0
+        assert leftovers(run) == []
+        assert sorted(os.listdir(run / "checkpoints")) == ["step-00000002", "step-00000003"]
+    assert number > 50  # so many operations there are; fewer would mean that they are not seen
+
+
+def test_a_save_writes_syncs_renames_and_syncs_the_folder_before_it_removes_anything(tmp_path):
+    """Every file is synced before the rename, the folder after it, and removal comes last."""
+    tensors = {name: {"w": torch.zeros(3)} for name in checkpoints.TENSOR_FILES}
+    for step in (1, 2):
+        checkpoints.save(tmp_path / "checkpoints", step, tensors, {}, keep=2)
+    with at_operation(0, lambda: None, tmp_path) as made:
+        checkpoints.save(tmp_path / "checkpoints", 3, tensors, {}, keep=2)
+    files = len(checkpoints.FILES) + 1
+    written = ["write", "fsync"] * files
+    removed = ["replace", *["unlink"] * files, "rmdir"]
+    # The folder above, the new folder; the folder itself, its place; the folder that holds it.
+    assert [name for name in made if name != "mkdir"] == [
+        "fsync",
+        *written,
+        "fsync",
+        "replace",
+        "fsync",
+        *removed,
+    ]
+
+
+@pytest.mark.parametrize("number", [1, STEPS, STEPS + 2, 3 * STEPS])
+def test_a_kill_during_a_step_costs_nothing(warm, whole, tmp_path, number):
+    """P1, P8: SIGKILL during a step, then resume: the bytes of the uninterrupted run."""
+    run = tmp_path / "run"
+    assert warm.run("train", run, at_step=[number, "kill"])[0] == KILLED
+    assert warm.run("train", run, resume=True)[0] == 0
+    assert bytes_of(run) == bytes_of(whole)
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_operation_of_a_run_costs_nothing(warm, whole, tmp_path):
+    """P1-P4: SIGKILL at operation 1, 2, 3 ... of a whole run, then resume: always the same bytes."""
+    expected, summary = bytes_of(whole), json.loads((whole / "summary.json").read_text())
+    for number in count(1):
+        run = tmp_path / str(number)
+        code, output = warm.run("train", run, at_operation=[number, "kill"])
+        if code == 0:
+            break
+        assert code == KILLED, output
+        code, output = warm.run("train", run, resume=True)
+        assert code == 0, output
+        assert bytes_of(run) == expected, f"killed at operation {number}"
+        assert leftovers(run) == []
+        again = json.loads((run / "summary.json").read_text())
+        assert {**again, "seconds": 0} == {**summary, "seconds": 0}
+    assert number > 80
+
+
+@pytest.mark.slow
+def test_kills_at_random_instants_cost_nothing(warm, tmp_path):
+    """P1: a run that is killed again and again, whenever, ends with the bytes of one that was not."""
+    changes = NOISY | {"trainer.max_epochs": 20}
+    assert warm.run("train", tmp_path / "whole", changes=changes)[0] == 0
+    run, resume, kills = tmp_path / "run", False, 0
+    for delay in torch.linspace(0.05, 0.6, 30).tolist():
+        pid = warm.start("train", run, changes=changes, resume=resume)
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)  # not yet waited for: the number is still this process's
+        code, output = warm.wait(pid)
+        assert code in (KILLED, 0), output
+        kills += code == KILLED
+        resume = (run / "config.yaml").exists()
+        if code == 0:
+            break
+    assert kills
+    assert warm.run("train", run, changes=changes, resume=resume)[0] == 0
+    assert bytes_of(run) == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS - 1])
+def test_sigterm_saves_at_the_next_step_and_ends_with_143(whole, tmp_path, number):
+    """P5: exit code 143, a checkpoint of exactly that step, and resuming gives the same bytes."""
+    run = tmp_path / "run"
+    with at_step(number, terminate):
+        result = train_in(run)
+    assert (result.status, result.exit_code) == ("interrupted", 143)
+    assert newest(run).name == f"step-{number:08d}"
+    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    assert train_in(run, resume=True).exit_code == 0
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_ctrl_c_saves_and_ends_with_130(whole, tmp_path):
+    """P6: the same for SIGINT, with 130."""
+    with at_step(4, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        assert train_in(tmp_path / "run").exit_code == 130
+    assert train_in(tmp_path / "run", resume=True).exit_code == 0
+    assert bytes_of(tmp_path / "run") == bytes_of(whole)
+
+
+def test_a_signal_in_the_last_step_of_all_changes_nothing(whole, tmp_path):
+    """G4: what is finished is finished, exit code 0."""
+    with at_step(3 * STEPS, terminate):
+        result = train_in(tmp_path / "run")
+    assert (result.status, result.exit_code) == ("finished", 0)
+    assert bytes_of(tmp_path / "run") == bytes_of(whole)
+
+
+def test_a_second_signal_leaves_at_once(warm, tmp_path):
+    """P7, G2: two signals at any operation of a save end the process there and then; the newest
+    checkpoint is complete."""
+    for number in range(40, 64, 4):
+        run = tmp_path / str(number)
+        code, output = warm.run("train", run, at_operation=[number, "terminate_twice"])
+        assert code == 143, output
+        assert not (run / "summary.json").exists()
+        assert warm.run("train", run, resume=True)[0] == 0
+
+
+def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path):
+    """P10: ENOSPC at every third operation of the run that takes space: a message with the path, the
+    old checkpoint stays whole, and resuming gives the same bytes."""
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with at_operation(0, full, tmp_path) as made:
+        train_in(tmp_path / "0")
+    taking = [n for n, name in enumerate(made, start=1) if name not in ("unlink", "rmdir")]
+    for number in taking[::3]:
+        run = tmp_path / str(number)
+        with at_operation(number, full, run), pytest.raises(UserError, match="No space left") as error:
+            train_in(run)
+        assert str(run) in str(error.value)
+        assert error.value.exit_code == 2
+        _, damaged = checkpoints.latest(run / "checkpoints")
+        assert damaged == []
+        train_in(run, resume=(run / "config.yaml").exists())
+        assert bytes_of(run) == bytes_of(whole)
+
+
+@pytest.mark.parametrize("error", [28, 122, 5])
+def test_a_save_that_fails_removes_nothing_older(tmp_path, error):
+    """P10: ENOSPC, EDQUOT or EIO at every operation of a save that would prune: the two checkpoints
+    before it are untouched, unless the new one was verified."""
+    tensors = {name: {"w": torch.arange(5.0)} for name in checkpoints.TENSOR_FILES}
+
+    def fail():
+        raise OSError(error, os.strerror(error))
+
+    for number in count(1):
+        run = tmp_path / str(number)
+        for step in (1, 2):
+            checkpoints.save(run, step, tensors, {}, keep=2)
+        before = tree(run)
+        try:
+            with at_operation(number, fail, run):
+                checkpoints.save(run, 3, tensors, {}, keep=2)
+        except checkpoints.CheckpointError as raised:
+            assert str(run) in str(raised)
+            assert os.strerror(error) in str(raised)
+        else:
+            if number > 20:
+                break
+        if not (run / "step-00000003").exists():
+            assert tree(run) == before
+        path, damaged = checkpoints.latest(run)
+        assert path.name in ("step-00000002", "step-00000003")
+        assert damaged == []
+
+
+TINY = (
+    *("data=spirals", "data.rows=40", "data.batch_size=12", "model.width=5", "model.depth=1"),
+    *("logger=none", "trainer.max_epochs=3", "trainer.compile=false", "trainer.device=cpu"),
+    *("trainer.checkpoint_seconds=0", "trainer.threads=1"),
+)
+
+
+@pytest.mark.slow
+def test_a_file_size_limit_ends_with_a_message(tmp_path):
+    """P10 for real: with RLIMIT_FSIZE the kernel refuses the checkpoint; exit code 2, the path, no
+    traceback, and no half checkpoint."""
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "model.width=4096"]
+    command.append(f"hydra.run.dir={tmp_path / 'run'}")
+    ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "could not be written: File too large" in ended.stderr
+    assert str(tmp_path / "run" / "checkpoints") in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints") == (None, [])
+
+
+def test_an_output_that_cannot_be_written_fails_before_data_is_read(tmp_path, monkeypatch):
+    """P11: a file stands where the folder should be (root may write everywhere else)."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("slipstream.run.load", lambda *_: pytest.fail("data was read"))
+    with pytest.raises(
+        UserError, match=r"cannot be written \(Not a directory\); choose another hydra.run.dir"
+    ):
+        train_in(tmp_path / "file" / "run")
+
+
+def test_two_processes_never_share_a_directory(warm, whole, tmp_path):
+    """P13: the second one exits with 2 and names the first, which is unharmed."""
+    run = tmp_path / "run"
+    changes = {"trainer.max_epochs": 100_000}
+    first = warm.start("train", run, changes=changes)
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
+        time.sleep(0.01)
+    for resume in (False, True):
+        with pytest.raises(UserError, match=f"in use by process {first}; wait for it") as error:
+            train_in(run, resume=resume)
+        assert error.value.exit_code == 2
+    os.kill(first, signal.SIGTERM)
+    assert warm.wait(first)[0] == 143
+    checkpoints.verify(newest(run))
+
+
+@pytest.mark.slow
+def test_signals_end_the_command_line_with_their_codes(tmp_path):
+    """P5, P6 for real: SIGTERM to `train.py` gives 143 and a checkpoint, resume=DIR goes on to 0."""
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *TINY,
+        f"hydra.run.dir={run}",
+        "trainer.max_epochs=4000",
+    ]
+    command.append("early_stopping=none")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
+        assert process.stderr.read() == ""
+    epochs = len((run / "metrics.jsonl").read_text().splitlines())
+    again = [sys.executable, str(ROOT / "train.py"), f"resume={run}", "trainer.max_epochs=4001"]
+    with subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while len((run / "metrics.jsonl").read_text().splitlines()) <= epochs:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stderr.read() == ""

@@ -1,0 +1,62 @@
+"""Signals become a flag that the loop reads; the second one leaves at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from slipstream.training.interrupts import Interrupts
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_kept_and_does_not_end_the_process(number, code):
+    """The first signal sets `received`; its exit code is 128 and its number."""
+    with Interrupts() as interrupts:
+        assert interrupts.received is None
+        os.kill(os.getpid(), number)
+        assert interrupts.received == number
+        assert interrupts.exit_code == code
+
+
+def test_handlers_are_given_back():
+    """After it, also after an exception, signals do what they did before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError), Interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    """Only the main thread may take them over: elsewhere a run trains without."""
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with Interrupts() as interrupts:
+            found.append((signal.getsignal(signal.SIGTERM), interrupts.received))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(before, None)]
+
+
+@pytest.mark.parametrize(("second", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_second_signal_ends_the_process_at_once(second, code):
+    """Not even a `finally` runs; the exit code is that of the second signal."""
+    program = f"""
+import os, signal
+from slipstream.training.interrupts import Interrupts
+with Interrupts():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("still here", flush=True)
+        os.kill(os.getpid(), signal.{second})
+    finally:
+        print("never")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (code, "still here\n")
