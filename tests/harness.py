@@ -41,7 +41,9 @@ def small(*overrides: str) -> dict[str, Any]:
 
 @cache
 def _base() -> dict[str, Any]:
-    return slipstream.compose(*TINY)
+    raw = slipstream.compose(*TINY)
+    raw["early_stopping"] |= {"metric": "${trainer.monitor}", "mode": "${trainer.mode}"}
+    return raw
 
 
 def tiny(changes: Mapping[str, Any] | None = None, **more: Any) -> Config:
