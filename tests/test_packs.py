@@ -22,6 +22,7 @@ STRUCTURE = [
     {"trainer.accumulate": 2},
     {"trainer.max_epochs": 3},
     {"trainer.metrics": ["accuracy"]},
+    {"early_stopping.metric": "train/loss"},
 ]
 NUMBERS = [
     {"optimizer.lr": 0.7},

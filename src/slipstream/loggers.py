@@ -36,12 +36,12 @@ BUCKETS = 30
 class TensorBoard:
     """Writes one run's events into its directory.
 
-    upto: on resume, events of later steps are taken out of what is there (the step of the
-    checkpoint); None starts afresh.
+    upto: on resume, events of later steps are taken out of what is there (the step of the last
+    whole epoch); None starts afresh, as does 0: before the first epoch nothing is flushed for sure.
     """
 
     def __init__(self, directory: Path, upto: int | None = None) -> None:
-        kept = _kept_events(directory, upto) if upto is not None else []
+        kept = _kept_events(directory, upto) if upto else []
         before = list(directory.glob(f"{PREFIX}.*"))
         name = f"{PREFIX}.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
         self.path = directory / name

@@ -72,9 +72,9 @@ class Pack:
 def signature(config: Config) -> str:
     """What the members of a pack must have in common: all structure, as text.
 
-    Numbers, seeds, schedules, early stopping and logging may differ.
+    Numbers, seeds, schedules, early stopping (but for its metric) and logging may differ.
     """
-    shape: dict[str, Any] = {}
+    shape: dict[str, Any] = {"measured": config.early_stopping.settings["metric"]}
     for key, value in config.raw.items():
         if key in OWN_KEYS or key in HOST_GROUPS:
             continue

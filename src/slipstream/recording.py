@@ -122,10 +122,12 @@ def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) ->
     return logger
 
 
-def log_pictures(logger: TensorBoard, engine: Engine, outputs: torch.Tensor, split: str, step: int) -> None:
-    """Confusion matrix or predicted against true of one member's outputs [N, C] for a split."""
+def log_pictures(
+    logger: TensorBoard, engine: Engine, k: int, outputs: torch.Tensor, split: str, step: int
+) -> None:
+    """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
-    scores = program.scores(outputs, program.numbers(engine.configs[0]))
+    scores = program.scores(outputs, program.numbers(engine.configs[k]))
     targets, weights = engine.examples[split].targets, engine.weights[split]
     if target.task in ("binary", "multiclass"):
         counts = confusion_matrix(scores, targets, (weights > 0).float()).cpu().numpy()

@@ -340,9 +340,8 @@ def _finish(
         chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
         outputs = engine.pack.member(engine.predict(chosen, split), k)
         with writing(logger.path):
-            step = progress.epoch * engine.batching.steps
-            log_pictures(logger, engine, outputs, split, step)
-            logger.scalars(_of_the_best(member, result), step)
+            log_pictures(logger, engine, k, outputs, split, summary["steps"])
+            logger.scalars(_of_the_best(member, result), summary["steps"])
             logger.hparams_end(success=result.exit_code == 0)
             logger.close()
     # Last: where it stands, the run came to its end.
