@@ -210,12 +210,12 @@ def test_a_save_that_fails_removes_nothing_older(tmp_path, error):
         try:
             with at_operation(number, fail, run):
                 checkpoints.save(run, 3, tensors, {}, keep=2)
+            said = None
         except checkpoints.CheckpointError as raised:
-            assert str(run) in str(raised)
-            assert os.strerror(error) in str(raised)
-        else:
-            if number > 20:
-                break
+            said = str(raised)
+        if said is None and number > 20:
+            break
+        assert said is None or (str(run) in said and os.strerror(error) in said)
         if not (run / "step-00000003").exists():
             assert tree(run) == before
         path, damaged = checkpoints.latest(run)

@@ -24,8 +24,9 @@ def test_a_signal_is_kept_and_does_not_end_the_process(number, code):
 def test_handlers_are_given_back():
     """After it, also after an exception, signals do what they did before."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(ZeroDivisionError), Interrupts():
+    with Interrupts():
         assert signal.getsignal(signal.SIGINT) is not before[0]
+    with pytest.raises(ZeroDivisionError), Interrupts():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
