@@ -1,0 +1,279 @@
+"""TensorBoard's own reader and backend find in a run's directory what a person looks for."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+
+import slipstream
+from harness import small
+from slipstream.loggers import TensorBoard
+
+# What TensorBoard itself warns about while it reads.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+EVERYTHING = {"compressedHistograms": 0, "images": 0, "histograms": 0, "scalars": 0, "tensors": 0}
+
+
+def read(directory) -> EventAccumulator:
+    return EventAccumulator(str(directory), size_guidance=EVERYTHING).Reload()
+
+
+def plugin(found: EventAccumulator, name: str) -> list[str]:
+    return sorted(found.PluginTagToContent(name))
+
+
+def text(found: EventAccumulator, tag: str) -> str:
+    (event,) = found.Tensors(tag)
+    return event.tensor_proto.string_val[0].decode()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run with all that a logger writes: (its result, what TensorBoard reads, its directory)."""
+    directory = tmp_path_factory.mktemp("logs") / "run"
+    config = small(
+        *("logger=tensorboard", "trainer.metrics=[accuracy,f1_macro]", "trainer.max_epochs=4"),
+        *("data.class_weights=balanced", "logger.histograms=2", "regularizer=[batch_norm]"),
+    )
+    return slipstream.train(config, directory), read(directory), directory
+
+
+def test_every_number_of_an_epoch_is_a_scalar(run):
+    """train and validation of each metric, learning rate, gradient and update norm: each epoch's value
+    at its step, as metrics.jsonl has it."""
+    result, found, _ = run
+    expected = {f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "f1_macro")}
+    expected |= {"optimizer.lr", "train/gradient_norm", "train/update_norm"}
+    assert expected <= set(found.Tags()["scalars"])
+    for name in expected:
+        logged = [(event.step, event.value) for event in found.Scalars(name)]
+        # An event holds float32.
+        assert logged == [(r["step"], np.float32(r[name])) for r in result.records], name
+
+
+def test_train_and_validation_of_a_metric_share_a_chart(run):
+    """The custom scalars layout has one chart for each metric with both of its tags."""
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    _, found, _ = run
+    (event,) = found.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts == {name: [f"train/{name}", f"val/{name}"] for name in ("loss", "accuracy", "f1_macro")}
+    assert {tag for tags in charts.values() for tag in tags} <= set(found.Tags()["scalars"])
+
+
+def test_weight_histograms_hold_every_weight(run):
+    """Each named parameter, as many times as asked; the counts add up to its size and the edges rise."""
+    result, found, _ = run
+    assert plugin(found, "histograms") == sorted(f"weights/{name}" for name in result.weights)
+    for name, weight in result.weights.items():
+        events = found.Tensors(f"weights/{name}")
+        assert [event.step for event in events] == [6, 12]
+        table = np.frombuffer(events[-1].tensor_proto.tensor_content, np.float32).reshape(30, 3)
+        assert table[:, 2].sum() == weight.numel()
+        assert (table[:, 0] <= table[:, 1]).all()
+
+
+def test_the_confusion_matrix_is_an_image(run):
+    """A PNG of the validation part at the last step."""
+    _, found, _ = run
+    (event,) = found.Images("val/confusion_matrix")
+    assert event.step == 12
+    picture = Image.open(io.BytesIO(event.encoded_image_string))
+    assert picture.size == (event.width, event.height)
+
+
+def test_configuration_and_data_are_texts(run):
+    """The text tab has the whole configuration as YAML, equal to config.yaml, and the data's summary."""
+    _, found, directory = run
+    assert plugin(found, "text") == ["configuration", "data"]
+    shown = text(found, "configuration").removeprefix("```yaml\n").removesuffix("```")
+    assert yaml.safe_load(shown) == yaml.safe_load((directory / "config.yaml").read_text())
+    assert "rows" in text(found, "data")
+
+
+def test_the_graph_is_the_networks(run):
+    """Nodes for the linear layer, the normalization and the output are in the graph."""
+    _, found, _ = run
+    names = " ".join(node.name for node in found.Graph().node)
+    for part in ("hidden", "linear", "batch_norm", "output"):
+        assert part in names
+
+
+def test_hyperparameters_are_in_the_same_run(run):
+    """No second run: the session's start with its settings and its end stand in this one."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    _, found, directory = run
+    assert len(list(directory.glob("**/events.out.tfevents.*"))) == 1
+    content = found.PluginTagToContent("hparams")
+    assert sorted(content) == ["_hparams_/session_end_info", "_hparams_/session_start_info"]
+    start = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    values = start.session_start_info.hparams
+    assert values["optimizer.lr"].number_value == 0.1
+    assert values["activation.name"].string_value == "tanh"
+    assert values["model.residual"].bool_value is False
+    end = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_end_info"])
+    assert end.session_end_info.status == 1  # STATUS_SUCCESS
+
+
+def test_seeds_share_a_row_and_other_changes_do_not(tmp_path):
+    """Runs that differ in the seed alone have one group name in HParams, others another."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    def group(name, *overrides):
+        slipstream.train(small("logger=tensorboard", "logger.graph=false", *overrides), tmp_path / name)
+        content = read(tmp_path / name).PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        return plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.group_name
+
+    assert group("a", "seed=1") == group("b", "seed=2") != group("c", "optimizer.lr=0.2")
+
+
+def test_predicted_against_true_is_an_image_for_regression(tmp_path):
+    """A regression run has a scatter picture of its target in place of a confusion matrix."""
+    slipstream.train(small("data=linear", "data.rows=40", "logger=tensorboard"), tmp_path / "run")
+    (tag,) = read(tmp_path / "run").Tags()["images"]
+    assert tag.endswith("predicted_against_true")
+
+
+def test_lists_numbers_and_nothing_are_hyperparameters(tmp_path):
+    """A list is text, a bool a bool, a number a number, in one event that can be read back."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    logger = TensorBoard(tmp_path)
+    logger.hparams({"widths": [7, 4], "on": True, "lr": 0.1, "depth": 2, "split": None}, group="g")
+    logger.close()
+    content = read(tmp_path).PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert values["widths"].string_value == "[7, 4]"
+    assert values["on"].WhichOneof("kind") == "bool_value"
+    assert (values["lr"].number_value, values["depth"].number_value) == (0.1, 2)
+    assert values["split"].string_value == "None"
+
+
+def test_an_undefined_metric_is_a_gap(tmp_path):
+    """None leaves the tag out of its step, others stay."""
+    logger = TensorBoard(tmp_path)
+    logger.scalars({"a": 1.0, "b": None}, 3)
+    logger.scalars({"a": None, "b": 2.0}, 6)
+    logger.close()
+    found = read(tmp_path)
+    assert [(e.step, e.value) for e in found.Scalars("a")] == [(3, 1.0)]
+    assert [(e.step, e.value) for e in found.Scalars("b")] == [(6, 2.0)]
+
+
+def test_histograms_leave_out_what_is_not_finite(tmp_path):
+    """NaN and infinity are not counted, and an array of nothing else is an empty histogram."""
+    logger = TensorBoard(tmp_path)
+    logger.histograms({"w": np.array([0.0, 1, np.nan, np.inf]), "nan": np.array([np.nan])}, 1)
+    logger.close()
+    found = read(tmp_path)
+    totals = {
+        tag: np.frombuffer(found.Tensors(tag)[0].tensor_proto.tensor_content, np.float32)[2::3].sum()
+        for tag in ("w", "nan")
+    }
+    assert totals == {"w": 2, "nan": 0}
+
+
+def steps_of(directory, tag):
+    return [event.step for event in read(directory).Scalars(tag)]
+
+
+def test_on_resume_no_step_is_lost_or_doubled(tmp_path):
+    """Events past the checkpoint go, earlier ones stay in one file, a torn last record is dropped."""
+    logger = TensorBoard(tmp_path)
+    logger.text("configuration", "x")
+    for step in (3, 6, 9):
+        logger.scalars({"loss": float(step)}, step)
+    logger.close()
+    (path,) = tmp_path.glob("events.*")
+    path.write_bytes(path.read_bytes()[:-5])
+    again = TensorBoard(tmp_path, upto=6)
+    assert again.resumed
+    for step in (9, 12):
+        again.scalars({"loss": float(step)}, step)
+    again.close()
+    assert steps_of(tmp_path, "loss") == [3, 6, 9, 12]
+    assert text(read(tmp_path), "configuration") == "x"
+    assert len(list(tmp_path.glob("events.*"))) == 1
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_logs_its_start_anew(tmp_path):
+    """What was not flushed then is written by the resumed run: it starts its file afresh."""
+    TensorBoard(tmp_path).close()
+    again = TensorBoard(tmp_path, upto=0)
+    assert not again.resumed
+    again.close()
+    (path,) = tmp_path.glob("events.*")
+    versions = [Event.FromString(record).file_version for record in RawEventFileLoader(str(path)).Load()]
+    assert versions == ["brain.Event:2"]
+
+
+def test_a_longer_run_goes_on_in_its_events(tmp_path):
+    """A finished run whose max_epochs is raised has every step of both parts once, in one file."""
+    from pathlib import Path
+
+    from slipstream.config import validate
+    from slipstream.run import run
+
+    first = small("logger=tensorboard", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0")
+    run(validate(first), tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    longer = validate(first | {"trainer": first["trainer"] | {"max_epochs": 4}})
+    result = run(longer, Path(tmp_path / "run"), resume=True)
+    assert steps_of(tmp_path / "run", "train/loss") == [r["step"] for r in result.records] == [3, 6, 9, 12]
+    assert steps_of(tmp_path / "copy", "train/loss") == [3, 6]
+
+
+@pytest.mark.slow
+def test_tensorboards_backend_serves_it_all(run):
+    """The server's own answers, asked in process: runs, scalars, charts, histograms, images, text,
+    graph, and a row of the HParams table with its metrics."""
+    from tensorboard import default, program
+    from tensorboard.backend import application
+    from werkzeug.test import Client
+
+    result, _, directory = run
+    board = program.TensorBoard(plugins=default.get_plugins())
+    board.configure(argv=["tensorboard", "--logdir", str(directory.parent), "--load_fast", "false"])
+    ingester = program.data_ingester.LocalDataIngester(board.flags)
+    ingester.start()
+    while "run" not in ingester.data_provider._multiplexer.Runs():
+        ingester._multiplexer.Reload()
+    app = application.TensorBoardWSGIApp(
+        board.flags, board.plugin_loaders, ingester.data_provider, board.assets_zip_provider, None
+    )
+    client = Client(app)
+
+    def ask(path, **query):
+        answer = client.get(f"/data/{path}", query_string=query)
+        assert answer.status_code == 200, (path, answer.status_code, answer.text)
+        return json.loads(answer.text)
+
+    assert ask("runs") == ["run"]
+    assert {"train/loss", "val/loss", "optimizer.lr"} <= set(ask("plugin/scalars/tags")["run"])
+    curve = ask("plugin/scalars/scalars", run="run", tag="val/loss")
+    assert [point[1] for point in curve] == [record["step"] for record in result.records]
+    (category,) = ask("plugin/custom_scalars/layout")["category"]
+    assert [chart["title"] for chart in category["chart"]] == ["loss", "accuracy", "f1_macro"]
+    assert len(ask("plugin/histograms/tags")["run"]) == len(result.weights)
+    assert list(ask("plugin/images/tags")["run"]) == ["val/confusion_matrix"]
+    assert sorted(ask("plugin/text/tags")["run"]) == ["configuration", "data"]
+    assert "run" in ask("plugin/graphs/info")
+    request = {"startIndex": 0, "sliceSize": 10, "allowedStatuses": ["STATUS_SUCCESS"]}
+    answer = client.post("/data/plugin/hparams/session_groups", json=request)
+    assert answer.status_code == 200, answer.text
+    (group,) = json.loads(answer.text)["sessionGroups"]
+    assert group["hparams"]["optimizer.lr"] == 0.1
+    assert group["hparams"]["optimizer.name"] == "sgd"
