@@ -264,13 +264,13 @@ def test_adafactor_treats_kernels_as_matrices() -> None:
 
 
 def test_muon_leaves_vectors_to_adam() -> None:
-    """Without matrices Muon is Adam to the bit."""
+    """Without matrices Muon is Adam, up to rounding: alone, Adam is torch's fused kernel."""
     layout = Layout(("a", "b"), ((3,), (4,)), (False, False))
     start, settings = START[:7], defaults("muon")
     ours, _ = descend(component("optimizer", "muon"), settings, start, layout)
     adam = {name: settings[name] for name in ("lr", "beta1", "beta2", "eps")}
     expected, _ = descend(component("optimizer", "adam"), adam, start, layout)
-    assert torch.equal(ours, expected)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)  # float64, 50 updates
 
 
 def test_lamb_moves_from_zero() -> None:

@@ -8,6 +8,7 @@ cannot, such as how many outputs a loss needs.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -123,6 +124,7 @@ def is_number(annotation: Any) -> bool:
     return annotation is float or getattr(annotation, "__origin__", None) is float
 
 
+@functools.cache
 def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -58,7 +58,8 @@ class Layout:
 class At(NamedTuple):
     """Where an update happens: all that a rule may know besides the gradient and its own state.
 
-    t: the number of this update, from 1 (an int, or a float tensor without axes in a pack).
+    t: the number of this update, from 1: an int for one run alone that is not compiled, else a float
+        tensor without axes.
     params: the flat parameters [P] before the update.
     layout: how they are cut into tensors, for the rules that treat matrices as matrices.
     """

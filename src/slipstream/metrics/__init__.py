@@ -12,6 +12,7 @@ Traits
   mode           max or min: which way is better.
   probabilistic  needs scores that are probabilities.
   min_classes    says nothing for fewer classes.
+  order_only     looks at the order of an example's class scores alone: logits serve as well.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def confusion_matrix(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor
     return weights.new_zeros(classes * classes).index_add(0, cells, weights).view(classes, classes)
 
 
-@register("metric", tasks=CLASSIFICATION, mode="max")
+@register("metric", tasks=CLASSIFICATION, mode="max", order_only=True)
 def accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The share of right predictions; for multilabel, of right labels."""
     return mean(hits(scores, targets), weights).mean()

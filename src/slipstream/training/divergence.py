@@ -27,8 +27,8 @@ def finite(engine: Engine, state: State, seen: Sequence[Seen]) -> Tensor:
     A sum may overflow where its terms do not: what looks broken is examined, what is broken is seen.
     """
     total = torch.stack([step.gradient_norm + step.objective for step in seen], dim=-1).double().sum(-1)
-    for params in (state.params, engine.evaluated(state)[0]):
-        total = total + params.double().sum(-1)
+    for params in _weights(engine, state):
+        total = total + params.sum(-1)
     return torch.isfinite(total).double().unsqueeze(-1)
 
 
@@ -51,7 +51,7 @@ def examine(
     for i in steps:
         after, seen = engine.step(now, plan.batches[i], *arguments[i])
         sound = torch.isfinite(seen.gradient_norm + seen.objective)
-        for params in (after.params, engine.evaluated(after)[0]):
+        for params in _weights(engine, after):
             sound = sound & torch.isfinite(params).all(-1)
         verdicts = pack.rows(sound)
         broken = [k for k in left if not verdicts[k]]
@@ -67,6 +67,12 @@ def examine(
             break
         now = after
     return state
+
+
+def _weights(engine: Engine, state: State) -> list[Tensor]:
+    """The trained parameters and, where they are others, those to evaluate with."""
+    evaluated = engine.evaluated(state)[0]
+    return [state.params] if evaluated is state.params else [state.params, evaluated]
 
 
 def culprit(program: Program, state: State, engine: Engine, batch: Batch, k: int) -> str:

@@ -34,12 +34,15 @@ def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor
     """
     metrics = [component("metric", name) for name in names]
     traits = program.loss.part.traits
+    # Where logits serve, the softmax is left out: it is the larger part of an epoch's accuracy.
+    as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
 
     def measure(outputs: Tensor, targets: Tensor, weights: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         losses = program.loss.function(outputs, targets, **numbers["loss"])
         values = [mean(losses, weights)]
         if metrics:
-            scores, truth = program.scores(outputs, numbers), program.original_units(targets)
+            scores = outputs if as_they_are else program.scores(outputs, numbers)
+            truth = program.original_units(targets)
             values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
 
