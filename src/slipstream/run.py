@@ -32,19 +32,22 @@ from slipstream.training.member import (
     DIVERGED,
     FINISHED,
     INTERRUPTED,
+    RUNNING,
     STOPPED,
     Member,
     as_values,
     replace,
     writing,
 )
-from slipstream.training.snapshot import restore
+from slipstream.training.snapshot import Tensors, restore
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
 
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
 Values = dict[str, float | None]
+UNENDED = (RUNNING, INTERRUPTED)
+Saved = tuple[Tensors, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def run_pack(
         interrupts = stack.enter_context(Interrupts())
         warnings: list[str] = []
         saved = [_saved(directory, warnings) if resume else None for directory in directories]
+        saved = _together(directories, saved)
         data = load({"name": configs[0].data.name, **configs[0].data.settings})
         configs = [_resolved(config, data, entry) for config, entry in zip(configs, saved, strict=True)]
         _same_data(configs[0], data, saved)
@@ -181,7 +185,7 @@ def _set_up(config: Config) -> torch.device:
     return device
 
 
-def _saved(directory: Path | None, warnings: list[str]) -> tuple[Any, Mapping[str, Any]] | None:
+def _saved(directory: Path | None, warnings: list[str]) -> Saved | None:
     """The newest checkpoint that verifies; a warning for every newer one, which does not."""
     if directory is None:
         return None
@@ -189,6 +193,20 @@ def _saved(directory: Path | None, warnings: list[str]) -> tuple[Any, Mapping[st
     path, damaged = checkpoints.latest(directory / "checkpoints")
     warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
     return None if path is None else checkpoints.load(path)
+
+
+def _together(directories: Sequence[Path | None], saved: Sequence[Saved | None]) -> list[Saved | None]:
+    """What was saved of a pack, with all members that had not ended at the step of the slowest.
+
+    A pack that is killed while it saves has some members a save ahead.
+    """
+    steps = {k: entry[1]["step"] for k, entry in enumerate(saved) if entry and entry[1]["status"] in UNENDED}
+    slowest, found = min(steps.values(), default=0), list(saved)
+    for k, step in steps.items():
+        directory = directories[k]
+        if directory is not None and step > slowest:
+            found[k] = checkpoints.load(directory / "checkpoints" / f"step-{slowest:08d}")
+    return found
 
 
 def _same_data(config: Config, data: Data, saved: Sequence[Any]) -> None:
@@ -361,6 +379,8 @@ def _show(screen: Screen, result: Result) -> None:
     screen.say(f"{result.status}: {result.reason}")
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
+        if result.status == INTERRUPTED:
+            screen.say(f"continue: resume={result.directory}")
         screen.say(f"curves: tensorboard --logdir {result.directory.parent}")
 
 

@@ -233,11 +233,11 @@ def test_the_members_beside_one_that_diverges_keep_their_bytes(tmp_path, place):
 
 
 def test_divergence_in_an_epoch_that_was_interrupted_is_found_after_it(tmp_path, spoil):
-    """Interrupted at any step before the one that breaks, and resumed: the same step is named."""
+    """Interrupted at any step up to the one that breaks, and resumed: the same step is named."""
     spoil(row=3, inputs=float("nan"))
     whole = train_in(tmp_path / "whole")
     broken = int(whole.reason.partition(" at step ")[2].split()[0])
-    for number in range(1, broken):
+    for number in range(1, broken + 1):
         with at_step(number, terminate):
             train_in(tmp_path / str(number))
         again = train_in(tmp_path / str(number), resume=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import patch
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from harness import tiny, train
-from ondisk import SAVING, STEPS, at_step, bytes_of, terminate, train_in, tree
+from harness import TINY, tiny, train
+from ondisk import SAVING, STEPS, at_step, bytes_of, newest, terminate, train_in, tree
+from slipstream.checkpoints import save
+from slipstream.cli import main
 from slipstream.config import validate
 from slipstream.errors import UserError
-from slipstream.run import run, train_pack
+from slipstream.run import run, run_pack, train_pack
+from slipstream.training.engine import Engine
 
 NOISY = {"regularizer": ["dropout", "batch_norm", "ema"], "optimizer": "adam"}
 STOPPING = {
@@ -224,6 +228,68 @@ def test_a_pack_with_directories_writes_what_its_members_would():
     one, other = tiny(SAVING), tiny(SAVING | {"model.width": 6})
     with pytest.raises(UserError, match=r"differ in structure, among model.width"):
         train_pack([one, validate(other.raw)])
+
+
+def test_a_pack_that_was_killed_while_it_saved_is_resumed_together(tmp_path):
+    """One member is a save ahead of the others, one has ended: all go on from the slowest, and end with
+    the bytes of the uninterrupted pack."""
+    changes = SAVING | NOISY | {"trainer.max_epochs": 4}
+    configs = [tiny(changes, seed=seed) for seed in range(3)]
+    configs[2] = tiny(
+        changes
+        | {"early_stopping": "patience", "early_stopping.patience": 1, "early_stopping.min_delta": 9.0}
+    )
+    whole = [tmp_path / f"whole-{k}" for k in range(3)]
+    run_pack(configs, whole, [()] * 3)
+    for number in (1, 2):  # saves of the third epoch that were made before the kill
+        run = [tmp_path / f"{number}-{k}" for k in range(3)]
+        saves = iter(range(3 + 3 + number))  # of three members in the epochs 1 and 2
+        with pytest.raises(StopIteration), patch("slipstream.checkpoints.save", limited(save, saves)):
+            run_pack(configs, run, [()] * 3)
+        assert len({newest(directory).name for directory in run}) > 1
+        again = run_pack(configs, run, [()] * 3, resume=True)
+        assert [result.status for result in again] == ["finished", "finished", "stopped_early"]
+        assert [bytes_of(directory) for directory in run] == [bytes_of(directory) for directory in whole]
+
+
+def limited(function, calls):
+    """The function as long as there are calls left; then StopIteration."""
+
+    def call(*arguments):
+        next(calls)
+        return function(*arguments)
+
+    return call
+
+
+def test_a_changed_setting_is_refused_with_the_difference_and_nothing_is_touched(whole, capsys):
+    """C13: `resume=DIR seed=1` and a smaller number of epochs: exit code 2, both values, no change."""
+    typed = [f"{key}={value}" for key, value in SAVING.items()]
+    before = tree(whole)
+    with pytest.raises(SystemExit) as ended:
+        main([f"resume={whole}", *TINY, *typed, "seed=1", "trainer.max_epochs=2"])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert f"seed: was 0 in {whole}, now 1" in message
+    assert f"trainer.max_epochs: was 3 in {whole}, now 2" in message
+    assert tree(whole) == before
+
+
+def test_a_signal_during_an_evaluation_saves_at_the_epochs_end(whole, tmp_path):
+    """P5: the epoch that was being measured is kept whole; resuming gives the same bytes."""
+    plain, calls = Engine.predict, iter(range(2))
+
+    def predict(self, *arguments):
+        if next(calls, None) == 1:
+            terminate()
+        return plain(self, *arguments)
+
+    with patch.object(Engine, "predict", predict):
+        result = train_in(tmp_path / "run")
+    assert (result.exit_code, len(result.records)) == (143, 2)
+    assert newest(tmp_path / "run").name == f"step-{2 * STEPS:08d}"
+    train_in(tmp_path / "run", resume=True)
+    assert bytes_of(tmp_path / "run") == bytes_of(whole)
 
 
 def test_a_run_is_never_overwritten(whole):
