@@ -242,18 +242,17 @@ def test_tensorboards_backend_serves_it_all(run):
     graph, and a row of the HParams table with its metrics."""
     from tensorboard import default, program
     from tensorboard.backend import application
+    from tensorboard.backend.event_processing.data_ingester import LocalDataIngester
     from werkzeug.test import Client
 
     result, _, directory = run
-    board = program.TensorBoard(plugins=default.get_plugins())
-    board.configure(argv=["tensorboard", "--logdir", str(directory.parent), "--load_fast", "false"])
-    ingester = program.data_ingester.LocalDataIngester(board.flags)
+    plugins = default.get_plugins()
+    board = program.TensorBoard(plugins=plugins)
+    options = ("--load_fast=false", "--reload_interval=0", "--reload_task=blocking")
+    board.configure(argv=["tensorboard", f"--logdir={directory.parent}", *options])
+    ingester = LocalDataIngester(board.flags)
     ingester.start()
-    while "run" not in ingester.data_provider._multiplexer.Runs():
-        ingester._multiplexer.Reload()
-    app = application.TensorBoardWSGIApp(
-        board.flags, board.plugin_loaders, ingester.data_provider, board.assets_zip_provider, None
-    )
+    app = application.TensorBoardWSGIApp(board.flags, plugins, ingester.data_provider)
     client = Client(app)
 
     def ask(path, **query):
