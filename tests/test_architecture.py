@@ -18,7 +18,7 @@ LAYERS = [
     {"training.program", "training.step", "training.evaluate"},
     {"packs", "checkpoints", "loggers"},
     {"training"},
-    {"rundir", "progress", "recording"},
+    {"rundir", "progress", "recording", "resuming"},
     {"sweep"},
     {"config"},
     {"run"},

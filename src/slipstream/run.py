@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from slipstream import checkpoints, rundir
+from slipstream import resuming, rundir
 from slipstream.config import Config, validate
 from slipstream.data import Data, load
-from slipstream.errors import ConfigError, DataError
+from slipstream.errors import ConfigError
 from slipstream.metrics import defaults, final
 from slipstream.packs import signature
 from slipstream.progress import Screen, metrics_table
@@ -32,22 +32,18 @@ from slipstream.training.member import (
     DIVERGED,
     FINISHED,
     INTERRUPTED,
-    RUNNING,
     STOPPED,
     Member,
     as_values,
     replace,
     writing,
 )
-from slipstream.training.snapshot import Tensors, restore
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
 
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
 Values = dict[str, float | None]
-UNENDED = (RUNNING, INTERRUPTED)
-Saved = tuple[Tensors, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -116,16 +112,16 @@ def run_pack(
                 stack.enter_context(rundir.claim(directory, resume=resume))
         interrupts = stack.enter_context(Interrupts())
         warnings: list[str] = []
-        saved = [_saved(directory, warnings) if resume else None for directory in directories]
-        saved = _together(directories, saved)
+        saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
+        saved = resuming.together(directories, saved)
         data = load({"name": configs[0].data.name, **configs[0].data.settings})
         configs = [_resolved(config, data, entry) for config, entry in zip(configs, saved, strict=True)]
-        _same_data(configs[0], data, saved)
+        resuming.require_same_data(configs[0], data, saved)
         device = _set_up(configs[0])
         engine = Engine(configs, data, device)
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
-        progress = _begin(engine, members, saved)
-        if resume and not any(map(_unfinished, members)):
+        progress = resuming.begin(engine, members, saved)
+        if resume and not any(map(resuming.unfinished, members)):
             return _nothing_left(engine, members, progress, interrupts, quiet)
         for member, typed in zip(members, overrides, strict=True):
             _write_start(member, typed, data)
@@ -154,7 +150,7 @@ def run_pack(
         return results
 
 
-def _resolved(config: Config, data: Data, saved: Any) -> Config:
+def _resolved(config: Config, data: Data, saved: resuming.Saved | None) -> Config:
     """The configuration with what only the data, or an earlier start, could tell."""
     config = config.for_target(data.target)
     trainer = config.trainer
@@ -183,53 +179,6 @@ def _set_up(config: Config) -> torch.device:
     # Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower.
     torch.set_flush_denormal(True)
     return device
-
-
-def _saved(directory: Path | None, warnings: list[str]) -> Saved | None:
-    """The newest checkpoint that verifies; a warning for every newer one, which does not."""
-    if directory is None:
-        return None
-    checkpoints.clean(directory / "checkpoints")
-    path, damaged = checkpoints.latest(directory / "checkpoints")
-    warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
-    return None if path is None else checkpoints.load(path)
-
-
-def _together(directories: Sequence[Path | None], saved: Sequence[Saved | None]) -> list[Saved | None]:
-    """What was saved of a pack, with all members that had not ended at the step of the slowest.
-
-    A pack that is killed while it saves has some members a save ahead.
-    """
-    steps = {k: entry[1]["step"] for k, entry in enumerate(saved) if entry and entry[1]["status"] in UNENDED}
-    slowest, found = min(steps.values(), default=0), list(saved)
-    for k, step in steps.items():
-        directory = directories[k]
-        if directory is not None and step > slowest:
-            found[k] = checkpoints.load(directory / "checkpoints" / f"step-{slowest:08d}")
-    return found
-
-
-def _same_data(config: Config, data: Data, saved: Sequence[Any]) -> None:
-    for entry in saved:
-        if entry is None or entry[1]["fingerprint"] == data.fingerprint or config.trainer.allow_changed_data:
-            continue
-        files = ", ".join(map(str, data.sources)) or config.data.name
-        raise DataError(
-            f"{files}: the data changed since this run began; restore it, start a new run, "
-            "or go on regardless with trainer.allow_changed_data=true"
-        )
-
-
-def _begin(engine: Engine, members: Sequence[Member], saved: Sequence[Any]) -> Progress:
-    if any(entry is None for entry in saved):  # nothing was saved yet: the same run from its start
-        state = engine.start()
-        return Progress(state, engine.evaluated(state))
-    return restore(engine, members, saved)
-
-
-def _unfinished(member: Member) -> bool:
-    """Whether anything is left to do: epochs, or the summary, which a run writes last."""
-    return member.running or member.directory is None or not (member.directory / rundir.SUMMARY).exists()
 
 
 def _nothing_left(
