@@ -7,6 +7,7 @@ import torch
 
 from harness import engine_of, tiny, tiny_data
 from slipstream.training.engine import choose_device
+from slipstream.training.step import Seen
 
 
 def test_rates_and_counts_are_numbers_alone_and_tensors_in_a_pack():
@@ -49,16 +50,19 @@ def test_bfloat16_trains_near_float32_with_float32_weights():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 def test_an_epochs_metrics_are_those_of_its_batches_together(task):
-    """measure_epoch over the steps' outputs equals measure over the split, each row in its place."""
+    """The report over the steps' outputs equals measure over the split, each row in its place."""
     data = tiny_data(task)
-    engine = engine_of(tiny(), data)
+    names = ["rmse", "mae"] if task == "regression" else ["accuracy"]
+    engine = engine_of(tiny({"trainer.metrics": names}), data)
     state, plan = engine.start(), engine.plan(0)
     outputs = engine.predict(engine.evaluated(state), "train")
-    steps = [outputs[torch.cat(batch.indices)] for batch in plan.batches]
-    names = ["rmse", "mae"] if task == "regression" else ["accuracy"]
+    zero = torch.zeros(())
+    steps = [Seen(outputs[torch.cat(batch.indices)], zero, zero) for batch in plan.batches]
     whole = engine.measure("train", outputs, names)
+    report = engine.report(plan, steps, state, state)
+    assert engine.reported[: len(whole)] == [f"train/{name}" for name in ("loss", *names)]
     # Sums over 28 rows in another order, in float64.
-    torch.testing.assert_close(engine.measure_epoch(plan, steps, names), whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(report[: len(whole)], whole, rtol=1e-12, atol=0)
 
 
 def test_the_device_is_chosen_by_name():

@@ -277,14 +277,14 @@ def test_a_changed_setting_is_refused_with_the_difference_and_nothing_is_touched
 
 def test_a_signal_during_an_evaluation_saves_at_the_epochs_end(whole, tmp_path):
     """P5: the epoch that was being measured is kept whole; resuming gives the same bytes."""
-    plain, calls = Engine.predict, iter(range(2))
+    plain, calls = Engine.report, iter(range(2))
 
-    def predict(self, *arguments):
+    def report(self, *arguments):
         if next(calls, None) == 1:
             terminate()
         return plain(self, *arguments)
 
-    with patch.object(Engine, "predict", predict):
+    with patch.object(Engine, "report", report):
         result = train_in(tmp_path / "run")
     assert (result.exit_code, len(result.records)) == (143, 2)
     assert newest(tmp_path / "run").name == f"step-{2 * STEPS:08d}"

@@ -15,21 +15,19 @@ import torch
 from torch import Tensor
 
 from slipstream.training.engine import Engine
+from slipstream.training.evaluate import is_sound
 from slipstream.training.member import DIVERGED, Member
 from slipstream.training.plan import Plan
 from slipstream.training.program import Program, State
 from slipstream.training.step import Batch, Examples, Seen
 
 
-def finite(engine: Engine, state: State, seen: Sequence[Seen]) -> Tensor:
-    """[(K,) 1], 1 where the losses, gradients and weights of the steps seen look finite, else 0.
-
-    A sum may overflow where its terms do not: what looks broken is examined, what is broken is seen.
-    """
-    total = torch.stack([step.gradient_norm + step.objective for step in seen], dim=-1).double().sum(-1)
-    for params in _weights(engine, state):
-        total = total + params.sum(-1)
-    return torch.isfinite(total).double().unsqueeze(-1)
+def sound_members(engine: Engine, state: State, seen: Sequence[Seen]) -> list[bool]:
+    """Whether each member looks finite after the steps seen. Waits for the device."""
+    norms = torch.stack([step.gradient_norm for step in seen], dim=-1)
+    objectives = torch.stack([step.objective for step in seen], dim=-1)
+    lifted = engine.pack.lift(is_sound, 0, 0, 0, 0)
+    return engine.pack.rows(lifted(norms, objectives, state.params, engine.evaluated(state)[0]))
 
 
 def examine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,14 @@ from torch.utils import _pytree as pytree
 
 from slipstream import random
 from slipstream.packs import Pack
-from slipstream.training.evaluate import make_measure, make_predict
+from slipstream.training.evaluate import (
+    CHUNK,
+    EpochEnd,
+    make_measure,
+    make_predict,
+    make_report,
+    report_names,
+)
 from slipstream.training.plan import Batching, Plan, Planner
 from slipstream.training.program import Program, State
 from slipstream.training.step import Batch, Examples, Seen, gradient_alone, gradient_functional, make_step
@@ -55,6 +63,7 @@ class Engine:
         self.plan = Planner(self.batching, keys.to(device), self.weights["train"], self.pack)
         self._step = self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, None)
+        self._report = self._make_report(first.trainer.metrics)
         self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
 
     def _make_step(self) -> Callable[..., tuple[State, Seen]]:
@@ -63,6 +72,15 @@ class Engine:
         step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
         lifted = self.pack.lift(step, 0, None, 0, 0, None, 0)
         return torch.compile(lifted, fullgraph=True, dynamic=False) if self.compiled else lifted
+
+    def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
+        rows = len(self.splits["val"])
+        self.reported = report_names(metrics, validates=rows > 0)
+        report = make_report(self.program, metrics, validates=rows > 0)
+        lifted = self.pack.lift(report, 0, None, None, None, 0)
+        # Of many chunks a compiler would unroll every one, and large ones gain nothing.
+        small = self.compiled and rows <= CHUNK
+        return torch.compile(lifted, fullgraph=True, dynamic=False) if small else lifted
 
     def start(self) -> State:
         """The state before the first step."""
@@ -87,6 +105,13 @@ class Engine:
             return list(numbers)
         return list(torch.tensor(list(numbers), dtype=torch.float32, device=self.device).unbind(0))
 
+    def settled(self) -> AbstractContextManager[Any]:
+        """To be entered once every compiled function has run: nothing that it was compiled for changes
+        any more, and asking at each call whether it did costs a sixth of a small network's step."""
+        if not self.compiled:
+            return nullcontext()
+        return torch.compiler.set_stance(skip_guard_eval_unsafe=True)
+
     def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
         return self._step(state, self.examples["train"], batch, lr, t, self.numbers)
@@ -100,13 +125,26 @@ class Engine:
         measure = self.pack.lift(make_measure(self.program, names), 0, None, None, 0)
         return measure(outputs, self.examples[split].targets, self.weights[split], self.numbers)
 
-    def measure_epoch(self, plan: Plan, outputs: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-        """[(K,) 1 + M]: the same of an epoch's training outputs, one [(K,) A * B, C] a step."""
-        rows = torch.cat(list(outputs), dim=-2)
-        measure = self.pack.lift(make_measure(self.program, names), 0, 0, 0, 0)
-        return measure(rows, self.examples["train"].targets[plan.indices], plan.counts, self.numbers)
+    def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: State) -> Tensor:
+        """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
 
-    @torch.no_grad()
+        before: the state before the epoch's last update.
+        """
+        outputs, norms, objectives = zip(*seen, strict=True)
+        end = EpochEnd(
+            outputs=torch.cat(outputs, dim=-2),
+            indices=plan.indices,
+            counts=plan.counts,
+            norms=torch.stack(norms, dim=-1),
+            objectives=torch.stack(objectives, dim=-1),
+            params=state.params,
+            before=before.params,
+            evaluated=self.evaluated(state)[0],
+            buffers=state.buffers,
+        )
+        train, val = self.examples["train"], self.examples["val"]
+        return self._report(end, train, val, self.weights["val"], self.numbers)
+
     def predict(self, evaluated: tuple[Tensor, dict[str, Tensor]], split: str) -> Tensor:
         """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
         return self._predict(*evaluated, self.examples[split].inputs)

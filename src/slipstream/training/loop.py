@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from slipstream.training.divergence import examine, finite
+from slipstream.training.divergence import examine, sound_members
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import INTERRUPTED, Member, as_values
@@ -36,13 +36,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch as far as it was trained here: its plan, the rate and number of every update, the
-    state `base` before the first of `steps`."""
+    """An epoch as far as it was trained here.
+
+    rates: of every member [S]. arguments: rate and number of every update. steps: those made here;
+    base, before, state: the state before the first of them, before the last and after the last.
+    """
 
     plan: Plan
+    rates: Sequence[Any]
     arguments: Sequence[tuple[Any, Any]]
-    base: State
     steps: range
+    base: State
+    before: State
+    state: State
 
 
 class Watcher(Protocol):
@@ -59,74 +65,63 @@ def train_pack(
     engine: Engine, members: Sequence[Member], progress: Progress, watcher: Watcher, interrupts: Interrupts
 ) -> None:
     """Train until every member has stopped or a signal came. Results are in members and progress."""
+    began, earlier, settled = time.monotonic(), members[0].seconds, False
+    with ExitStack() as stack:
+        while any(member.running for member in members):
+            epoch = _train_epoch(engine, members, progress, interrupts)
+            for member in members:
+                member.seconds = earlier + time.monotonic() - began
+            if len(progress.seen) == engine.batching.steps:
+                finished = _finish_epoch(engine, members, progress, epoch)
+                watcher.epoch(progress, finished)
+            else:
+                _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
+            if interrupts.received is not None and any(member.running for member in members):
+                _interrupt(members, interrupts)
+                watcher.interrupted(progress)
+                return
+            if not settled:
+                stack.enter_context(engine.settled())
+                settled = True
+
+
+def _train_epoch(
+    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
+) -> Epoch:
+    """Make the updates of the current epoch, or what is left of it, until its end or a signal."""
     steps = engine.batching.steps
-    began, earlier = time.monotonic(), members[0].seconds
-    while any(member.running for member in members):
-        plan = engine.plan(progress.epoch)
-        rates = [member.rates(progress.epoch, steps) for member in members]
-        counts = engine.counts(progress.epoch * steps, steps)
-        arguments = list(zip(engine.rates(rates), counts, strict=True))
+    plan = engine.plan(progress.epoch)
+    rates = [member.rates(progress.epoch, steps) for member in members]
+    counts = engine.counts(progress.epoch * steps, steps)
+    arguments = list(zip(engine.rates(rates), counts, strict=True))
 
-        base, first = progress.state, len(progress.seen)
-        state = before = base
-        for i in range(first, steps):
-            before = state
-            state, seen = engine.step(state, plan.batches[i], *arguments[i])
-            progress.seen.append(seen)
-            if interrupts.received is not None:
-                break
-
-        for member in members:
-            member.seconds = earlier + time.monotonic() - began
-        here = Epoch(plan, arguments, base, range(first, len(progress.seen)))
-        if len(progress.seen) == steps:
-            update = torch.linalg.vector_norm(state.params - before.params, dim=-1, keepdim=True)
-            finished = _finish_epoch(engine, members, progress, here, state, update, rates)
-            watcher.epoch(progress, finished)
-        else:
-            sound = engine.pack.rows(finite(engine, state, progress.seen))
-            _settle(engine, members, progress, here, state, [not row[0] for row in sound])
-        if interrupts.received is not None and any(member.running for member in members):
-            _interrupt(members, interrupts)
-            watcher.interrupted(progress)
-            return
+    first = len(progress.seen)
+    state = before = progress.state
+    for i in range(first, steps):
+        before = state
+        state, seen = engine.step(state, plan.batches[i], *arguments[i])
+        progress.seen.append(seen)
+        if interrupts.received is not None:
+            break
+    made = range(first, len(progress.seen))
+    return Epoch(plan, rates, arguments, made, progress.state, before, state)
 
 
-def _finish_epoch(
-    engine: Engine,
-    members: Sequence[Member],
-    progress: Progress,
-    here: Epoch,
-    state: State,
-    update: Tensor,
-    rates: Sequence[Any],
-) -> list[int]:
+def _finish_epoch(engine: Engine, members: Sequence[Member], progress: Progress, epoch: Epoch) -> list[int]:
     """Measure, let every member decide, keep the best weights. The epoch's only wait for the device.
 
     Returns the members that ended with this epoch.
     """
-    metrics = members[0].config.trainer.metrics
-    outputs, norms, _ = zip(*progress.seen, strict=True)
-    evaluated = engine.evaluated(state)
-    names = [f"train/{name}" for name in ("loss", *metrics)] + ["train/gradient_norm", "train/update_norm"]
-    parts = [
-        engine.measure_epoch(here.plan, outputs, metrics),
-        torch.stack(norms, dim=-1).double().mean(dim=-1, keepdim=True),
-        update.double(),
-    ]
-    if len(engine.examples["val"].inputs):
-        parts.append(engine.measure("val", engine.predict(evaluated, "val"), metrics))
-        names += [f"val/{name}" for name in ("loss", *metrics)]
-    sound = finite(engine, state, progress.seen)
-    rows = engine.pack.rows(torch.cat([*parts, sound], dim=-1))
+    evaluated = engine.evaluated(epoch.state)
+    rows = engine.pack.rows(engine.report(epoch.plan, progress.seen, epoch.state, epoch.before))
 
     running = [k for k, member in enumerate(members) if member.running]
-    _settle(engine, members, progress, here, state, [not row[-1] for row in rows])
+    _settle(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
     progress.epoch, progress.seen = progress.epoch + 1, []
     improved = [False] * len(members)
     for k in running:
         if members[k].running:
-            values = {"optimizer.lr": float(rates[k][-1])} | as_values(names, rows[k][:-1])
+            values = {"optimizer.lr": float(epoch.rates[k][-1])} | as_values(engine.reported, rows[k][:-1])
             step = progress.epoch * engine.batching.steps
             improved[k] = members[k].finish_epoch({"epoch": progress.epoch, "step": step} | values)
     if any(improved):
@@ -135,20 +130,17 @@ def _finish_epoch(
 
 
 def _settle(
-    engine: Engine,
-    members: Sequence[Member],
-    progress: Progress,
-    here: Epoch,
-    state: State,
-    suspicious: Sequence[bool],
+    engine: Engine, members: Sequence[Member], progress: Progress, epoch: Epoch, sound: Sequence[bool]
 ) -> None:
     """Take over the new state of the members that run. Others keep theirs, what broke goes back."""
     running = [member.running for member in members]
-    suspects = [k for k, bad in enumerate(suspicious) if bad and running[k]]
+    suspects = [k for k, good in enumerate(sound) if running[k] and not good]
+    state = epoch.state
     if not all(running):
-        state = engine.pack.where(running, state, here.base)
+        state = engine.pack.where(running, state, epoch.base)
     if suspects:
-        state = examine(engine, members, suspects, here.base, state, here.plan, here.steps, here.arguments)
+        plan, steps, arguments = epoch.plan, epoch.steps, epoch.arguments
+        state = examine(engine, members, suspects, epoch.base, state, plan, steps, arguments)
     progress.state = state
 
 
