@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data, train
+from slipstream.config.files import defaults
+from slipstream.data import load
+from slipstream.optimizers.base import raised
 from slipstream.packs import Pack, signature
+from slipstream.registry import component, components
 
 CPU = torch.device("cpu")
 STRUCTURE = [
@@ -79,6 +83,45 @@ def test_a_members_bytes_do_not_depend_on_the_size_of_its_pack(task, changes):
     assert many.bytes(39) == expected
 
 
+def values_and_gradients(function, x):
+    x = x.clone().requires_grad_()
+    y = function(x)
+    (slopes,) = torch.autograd.grad(y.sum(), x)
+    return y.detach(), slopes
+
+
+@pytest.mark.parametrize("name", components("activation"))
+def test_an_activation_rounds_a_number_the_same_wherever_it_stands(name):
+    """A row's values and gradients are the same bytes in a tensor of 512 rows and in one of its own,
+    whose 18 numbers leave elements behind the last whole vector register."""
+    part = component("activation", name)
+    learned = [torch.tensor(0.25) for _ in part.traits.get("learned", {})]
+    settings = {
+        key: torch.tensor(value) if key in part.numbers else value
+        for key, value in defaults("activation", name).items()
+    }
+    rows = 4 * torch.randn(512, 18, generator=torch.Generator().manual_seed(0))
+
+    def call(x):
+        return part(x, *learned, **settings)
+
+    together = values_and_gradients(call, rows)
+    apart = zip(*(values_and_gradients(call, row[None]) for row in rows), strict=True)
+    for whole, pieces in zip(together, apart, strict=True):
+        assert torch.equal(whole, torch.cat(pieces))
+
+
+def test_powers_round_a_number_the_same_wherever_it_stands():
+    """beta^t of 40 members is beta^t of 2, over 2000 steps, and near the power itself."""
+    betas = torch.full((40,), 0.999)
+    for t in torch.arange(1.0, 2000.0):
+        power = raised(betas, t)
+        assert torch.equal(power[:2], raised(betas[:2], t))
+    assert raised(0.999, 1999) == 0.999**1999
+    # t log beta is rounded to float32 and has a size of 2 here.
+    torch.testing.assert_close(power[0], torch.tensor(0.999) ** 1999, rtol=1e-6, atol=0)
+
+
 def test_one_alone_has_no_pack_axis():
     """A single member is not lifted; stacking two and taking one out is the identity."""
     function = torch.sin
@@ -108,3 +151,21 @@ def test_numbers_are_floats_alone_and_tensors_in_a_pack():
     assert (alone.shape, alone.dtype) == ((), torch.float32)
     packed = Pack(2).numbers(trees, CPU, tensors=False)["l2"]["strength"]
     assert torch.equal(packed, torch.tensor([0.1, 0.2]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "batch", "regularizers"), [(128, 64, ["batch_norm"]), (17, 33, ["dropout"])]
+)
+def test_bytes_do_not_depend_on_the_pack_in_wide_networks(width, batch, regularizers):
+    """The same on the digits in wide layers, whose batched products take other kernels: packs of 2, 9
+    and 33, at both ends."""
+    changes = {"model.width": width, "model.depth": 2, "data.batch_size": batch, "optimizer": "adam"}
+    changes |= {"regularizer": regularizers, "trainer.metrics": ["accuracy"]}
+    data = load({"name": "digits", **defaults("data", "digits")})
+    one, other = tiny(changes), tiny(changes, seed=1)
+    expected = train([one, other], data).bytes(0)
+    for size, place in ((9, 8), (33, 0), (33, 32)):
+        pack = [other] * size
+        pack[place] = one
+        assert train(pack, data).bytes(place) == expected
