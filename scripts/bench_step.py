@@ -84,7 +84,7 @@ def main() -> None:
         "slipstream compiled": lambda width, epochs: toolkit(width, epochs, compiled=True),
     }
     print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}, torch {torch.__version__}, load {os.getloadavg()[0]:.2f}; "
         f"{arguments.rounds} rounds of {arguments.epochs} epochs, digits, batch 64, Adam"
     )

@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 from harness import tiny
 from slipstream.checkpoints import latest, verify
-from slipstream.run import Result, run
+from slipstream.run import run
+from slipstream.summary import Result
 from slipstream.training.engine import Engine
 
 SAVING = {"data.rows": 40, "trainer.max_epochs": 3, "trainer.checkpoint_seconds": 0.0, "trainer.threads": 1}

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "slipstream"
 # From left to right. Modules of one layer may import each other; a package's name stands for all
 # of its modules that are not named themselves.
 LAYERS = [
-    {"types", "random", "registry", "errors", "lazy"},
+    {"types", "random", "registry", "errors", "lazy", "files"},
     {"activations", "initializers", "losses", "metrics", "regularizers", "schedulers", "early_stopping"}
     | {"optimizers", "data"},
     {"models", "testing"},
@@ -18,7 +18,7 @@ LAYERS = [
     {"training.program", "training.step", "training.evaluate"},
     {"packs", "checkpoints", "loggers"},
     {"training"},
-    {"rundir", "progress", "recording", "resuming"},
+    {"rundir", "progress", "recording", "resuming", "summary"},
     {"sweep"},
     {"config"},
     {"run"},

@@ -29,10 +29,10 @@ def test_numbers_do_not_depend_on_how_many_are_drawn():
     assert torch.equal(random.bits(key, 1001)[:10], random.bits(key, 10))
 
 
-@pytest.mark.parametrize("change", [dict(seed=1), dict(seed=2**40), dict(purpose=2), dict(number=1), dict(time=1)])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 2**40}, {"purpose": 2}, {"number": 1}, {"time": 1}])
 def test_every_part_of_the_key_matters(change):
     """Another seed, purpose, number or time gives other numbers."""
-    base = dict(seed=0, purpose=1, number=0, time=0)
+    base = {"seed": 0, "purpose": 1, "number": 0, "time": 0}
     one, other = (random.bits(random.make_key(**arguments), 64) for arguments in (base, base | change))
     assert not torch.equal(one, other)
 

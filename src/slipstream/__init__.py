@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slipstream.config import compose as compose
     from slipstream.registry import register as register
-    from slipstream.run import Result as Result
     from slipstream.run import train as train
     from slipstream.run import train_pack as train_pack
+    from slipstream.summary import Result as Result
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "compose": "slipstream.config",
     "register": "slipstream.registry",
-    "Result": "slipstream.run",
+    "Result": "slipstream.summary",
     "train": "slipstream.run",
     "train_pack": "slipstream.run",
 }

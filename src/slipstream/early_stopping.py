@@ -132,7 +132,7 @@ def _generalization_loss(history: History) -> float:
     return np.nan if best is None else 100 * _excess(float(errors[-1]), float(errors[best]))
 
 
-@register("early_stopping")
+@register("early_stopping", validates=True)
 def generalization_loss(history: History, *, percent: NonNegative) -> str | None:
     """Stops when the validation loss is a number of percent above its minimum.
 
@@ -149,7 +149,7 @@ def generalization_loss(history: History, *, percent: NonNegative) -> str | None
     return f"the validation loss is {loss:.4g} % above its minimum, more than {percent:g} %"
 
 
-@register("early_stopping")
+@register("early_stopping", validates=True)
 def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) -> str | None:
     """Stops when generalization gets worse faster than the training still progresses.
 

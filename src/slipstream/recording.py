@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 
 from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
+from slipstream.files import writing
 from slipstream.metrics import confusion_matrix
-from slipstream.training.member import writing
 from slipstream.training.snapshot import take
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
+FLUSH_SECONDS = 1.0  # opening two files a member every epoch would cost a large pack a third of its time
 GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
 # What a person compares runs by; the rest of data and trainer says how and where they were made.
 COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
@@ -42,7 +44,7 @@ class Recorder:
         self.engine, self.members, self.loggers, self.screen = engine, members, loggers, screen
         self.saved_with = saved_with
         self._trainer = members[0].config.trainer
-        self._last_save = time.monotonic()
+        self._last_save = self._last_flush = time.monotonic()
         self._began_at = len(members[0].records)
         # Said once a metric, in the run and not in each process that continues it.
         self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
@@ -55,14 +57,20 @@ class Recorder:
             self._warn(self.members[k])
         best = min(done, key=lambda k: k) if done else 0
         self.screen.epoch(self.members[best], len(self.members[best].records) - self._began_at)
-        due = time.monotonic() - self._last_save >= self._trainer.checkpoint_seconds
+        now = time.monotonic()
+        due = now - self._last_save >= self._trainer.checkpoint_seconds
+        for k in done if due or now - self._last_flush >= FLUSH_SECONDS else finished:
+            self.members[k].flush()
         self._save(progress, done if due else finished)
-        if due:
-            self._last_save = time.monotonic()
+        self._last_flush = now if now - self._last_flush >= FLUSH_SECONDS else self._last_flush
+        self._last_save = now if due else self._last_save
 
     def interrupted(self, progress: Progress) -> None:
         """Save everything that was still running."""
-        self._save(progress, [k for k, m in enumerate(self.members) if m.status == "interrupted"])
+        stopped = [k for k, member in enumerate(self.members) if member.status == "interrupted"]
+        for k in stopped:
+            self.members[k].flush()
+        self._save(progress, stopped)
 
     def _warn(self, member: Member) -> None:
         """Say which metrics became undefined."""
@@ -173,6 +181,4 @@ def hash_of(raw: Mapping[str, Any]) -> str:
 
 def yaml_text(raw: Mapping[str, Any]) -> str:
     """A plain nested mapping as YAML."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(dict(raw)))
+    return yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True)

@@ -3,68 +3,34 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from dataclasses import replace as changed
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from slipstream import resuming, rundir
+from slipstream import resuming, rundir, summary
 from slipstream.config import Config, validate
 from slipstream.data import Data, load
 from slipstream.errors import ConfigError
-from slipstream.metrics import defaults, final
+from slipstream.files import replace, writing
+from slipstream.metrics import defaults
 from slipstream.packs import signature
-from slipstream.progress import Screen, metrics_table
-from slipstream.recording import Recorder, flat, log_pictures, open_logger, yaml_text
+from slipstream.progress import Screen
+from slipstream.recording import Recorder, flat, open_logger, yaml_text
 from slipstream.registry import component
+from slipstream.summary import Result
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress
 from slipstream.training.loop import train_pack as train_members
-from slipstream.training.member import (
-    DIVERGED,
-    FINISHED,
-    INTERRUPTED,
-    STOPPED,
-    Member,
-    as_values,
-    replace,
-    writing,
-)
+from slipstream.training.member import FINISHED, Member
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
-
-EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
-Values = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended.
-
-    status: finished | stopped_early | diverged | interrupted. best, last: metrics of the weights of
-    the best epoch and of the last, `split/name` -> value. weights: the parameters by name, those of
-    the best epoch where early_stopping.restore_best is set. records: the lines of metrics.jsonl.
-    exit_code: what the command line ends with.
-    """
-
-    status: str
-    reason: str
-    best_epoch: int
-    best: Values
-    last: Values
-    records: list[dict[str, Any]] = field(repr=False)
-    weights: dict[str, Tensor] = field(repr=False)
-    directory: Path | None = None
-    exit_code: int = 0
 
 
 def train(config: Mapping[str, Any] | Config, directory: str | Path | None = None) -> Result:
@@ -85,6 +51,8 @@ def train_pack(
     weights, rates of dropout, schedules, patience) and must agree in structure. Raises ConfigError
     where they do not.
     """
+    if not configs:
+        return []
     valid = [config if isinstance(config, Config) else validate(config) for config in configs]
     if len({signature(config) for config in valid}) > 1:
         raise ConfigError([_difference(valid)])
@@ -136,23 +104,28 @@ def run_pack(
             progress.epoch,
         )
         screen.say(data.summary)
-        for warning in (*warnings, *data.warnings, *_warnings(configs[0], engine)):
+        said = data.warnings if screen.kind == "none" else ()  # the summary above has them
+        for warning in (*warnings, *said, *_warnings(configs[0], engine)):
             screen.warn(warning)
-        recorder = Recorder(engine, members, loggers, screen, _conditions(engine, data, device))
+        made_with = summary.conditions(engine, data, device)
+        recorder = Recorder(engine, members, loggers, screen, made_with)
         try:
             train_members(engine, members, progress, recorder, interrupts)
         finally:
             screen.close()
-        results = _results(engine, members, progress, interrupts)
-        for k, (member, result) in enumerate(zip(members, results, strict=True)):
-            _finish(engine, data, member, result, loggers[k], k, progress, recorder.saved_with)
-            _show(screen, result)
+        results = summary.results(engine, members, progress, interrupts)
+        for k, result in enumerate(results):
+            summary.log_end(engine, members[k], k, result, progress, loggers[k])
+            summary.write(engine, members[k], result, made_with)
+            summary.show(screen, result)
         return results
 
 
 def _resolved(config: Config, data: Data, saved: resuming.Saved | None) -> Config:
     """The configuration with what only the data, or an earlier start, could tell."""
     config = config.for_target(data.target)
+    if component("loss", config.loss.name).traits.get("unscaled"):
+        _require_counts(config, data)
     trainer = config.trainer
     if trainer.metrics == "auto":
         trainer = changed(trainer, metrics=list(defaults(data.target.task)))
@@ -167,6 +140,19 @@ def _resolved(config: Config, data: Data, saved: resuming.Saved | None) -> Confi
             [f"early_stopping.metric: {metric} needs validation data, and there is none; use train/loss"]
         )
     return changed(config, trainer=trainer)
+
+
+def _require_counts(config: Config, data: Data) -> None:
+    """A loss of counts needs targets in their own units, 0 or above."""
+    if any(scale != 1 for scale in data.target.scale):
+        raise ConfigError(
+            [f"loss={config.loss.name}: is of counts, and they were scaled; set data.target_scaling=none"]
+        )
+    lowest = min(float(part.targets.min()) for part in (data.train, data.validation, data.test) if len(part))
+    if lowest < 0:
+        raise ConfigError(
+            [f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take mse"]
+        )
 
 
 def _set_up(config: Config) -> torch.device:
@@ -185,7 +171,7 @@ def _nothing_left(
     engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts, quiet: bool
 ) -> list[Result]:
     """The results of runs that ended before; their directories stay as they are."""
-    results = _results(engine, members, progress, interrupts)
+    results = summary.results(engine, members, progress, interrupts)
     screen = Screen("none" if quiet else members[0].config.trainer.progress, 0, 0)
     for result in results:
         screen.say(f"nothing left to do: {result.status}, {result.reason}")
@@ -217,120 +203,6 @@ def _write_start(member: Member, overrides: Sequence[str], data: Data) -> None:
     # Written when a run ends: one that goes on has none.
     with writing(member.directory / rundir.SUMMARY):
         (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
-
-
-def _conditions(engine: Engine, data: Data, device: torch.device) -> dict[str, Any]:
-    """What the bytes of a run depend on besides its configuration."""
-    return {
-        "fingerprint": data.fingerprint,
-        "compile": engine.compiled,
-        "threads": torch.get_num_threads(),
-        "device": device.type,
-        "versions": {
-            "slipstream": version("slipstream"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _results(
-    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
-) -> list[Result]:
-    last = _all_metrics(engine, engine.evaluated(progress.state))
-    best = _all_metrics(engine, progress.best)
-    results = []
-    for k, member in enumerate(members):
-        chosen = progress.best[0] if member.restores_best else engine.evaluated(progress.state)[0]
-        weights = engine.program.layout.unflatten(engine.pack.member(chosen, k))
-        code = interrupts.exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status]
-        results.append(
-            Result(
-                member.status,
-                member.reason,
-                member.best_epoch,
-                best[k],
-                last[k],
-                member.records,
-                weights,
-                member.directory,
-                code,
-            )
-        )
-    return results
-
-
-def _all_metrics(engine: Engine, evaluated: Any) -> list[Values]:
-    """Every metric of the task on every split, in evaluation mode, one mapping a member."""
-    target = engine.program.target
-    probabilistic = engine.program.loss.part.traits.get("probabilistic", False)
-    names = final(target.task, len(target.classes), probabilistic)
-    values: list[Values] = [{} for _ in engine.configs]
-    for split, examples in engine.examples.items():
-        if len(examples.inputs):
-            table = engine.measure(split, engine.predict(evaluated, split), names)
-            keys = [f"{split}/{name}" for name in ("loss", *names)]
-            for mapping, row in zip(values, engine.pack.rows(table), strict=True):
-                mapping |= as_values(keys, row)
-    return values
-
-
-def _finish(
-    engine: Engine,
-    data: Data,
-    member: Member,
-    result: Result,
-    logger: Any,
-    k: int,
-    progress: Progress,
-    conditions: Mapping[str, Any],
-) -> None:
-    if member.directory is None:
-        return
-    summary = {
-        "status": result.status,
-        "reason": result.reason,
-        "best_epoch": result.best_epoch,
-        "epochs": len(member.records),
-        "best": result.best,
-        "last": result.last,
-        "parameters": engine.program.layout.size,
-        "steps": member.records[-1]["step"] if member.records else 0,
-        "seconds": round(member.seconds, 3),
-        "dtype": member.config.trainer.dtype,
-        "seed": member.config.seed,
-        "loss": member.config.loss.name,
-        **conditions,
-    }
-    if logger is not None and member.status != INTERRUPTED:  # the end is logged when it is one
-        split = "val" if len(data.validation.inputs) else "train"
-        chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
-        outputs = engine.pack.member(engine.predict(chosen, split), k)
-        with writing(logger.path):
-            log_pictures(logger, engine, k, outputs, split, summary["steps"])
-            logger.scalars(_of_the_best(member, result), summary["steps"])
-            logger.hparams_end(success=result.exit_code == 0)
-            logger.close()
-    # Last: where it stands, the run came to its end.
-    replace(member.directory / rundir.SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
-
-
-def _of_the_best(member: Member, result: Result) -> Values:
-    """The best epoch's metrics, as tags of their own: what the HParams table should rank by."""
-    names = ("loss", *member.config.trainer.metrics)
-    return {f"best/{key}": value for key, value in result.best.items() if key.partition("/")[2] in names}
-
-
-def _show(screen: Screen, result: Result) -> None:
-    if screen.kind == "none":
-        return
-    screen.console.print(metrics_table(result.best, f"metrics of the best epoch ({result.best_epoch})"))
-    screen.say(f"{result.status}: {result.reason}")
-    if result.directory is not None:
-        screen.say(f"run: {result.directory}")
-        if result.status == INTERRUPTED:
-            screen.say(f"continue: resume={result.directory}")
-        screen.say(f"curves: tensorboard --logdir {result.directory.parent}")
 
 
 def _close(logger: TensorBoard | None) -> None:

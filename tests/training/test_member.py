@@ -48,6 +48,7 @@ def test_an_epoch_is_a_line_of_metrics_and_a_line_of_timings(tmp_path):
     run = member(tmp_path)
     run.seconds = 1.23456
     run.finish_epoch(record(1, None))
+    run.flush()
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record(1, None)
     assert json.loads((tmp_path / "timings.jsonl").read_text()) == {"epoch": 1, "seconds": 1.235}
 
@@ -57,6 +58,7 @@ def test_rewriting_drops_lines_after_the_history_and_torn_ones(tmp_path):
     run = member(tmp_path)
     for epoch in (1, 2, 3):
         run.finish_epoch(record(epoch, 1.0))
+    run.flush()
     whole = [(tmp_path / name).read_bytes() for name in ("metrics.jsonl", "timings.jsonl")]
     resumed = member(tmp_path)
     state = {"records": run.records[:2], "best_epoch": 1, "seconds": 7.0, "status": "interrupted"}
@@ -66,6 +68,7 @@ def test_rewriting_drops_lines_after_the_history_and_torn_ones(tmp_path):
     resumed.rewrite()
     assert (resumed.best_epoch, resumed.seconds, resumed.running) == (1, 7.0, True)
     resumed.finish_epoch(record(3, 1.0))
+    resumed.flush()
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole[0]
     assert len((tmp_path / "timings.jsonl").read_text().splitlines()) == 3
 

@@ -186,6 +186,9 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     for key, metric in watched.items():
         if metric.startswith("val/"):
             yield f"{key}: {metric} needs a validation part and data.validation is 0; take train/loss"
+    rule = component("early_stopping", config.early_stopping.name)
+    if rule.traits.get("validates"):
+        yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; take patience"
 
 
 def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:

@@ -33,6 +33,8 @@ class Layer(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """The function's keyword arguments, with the numbers as they are bound now."""
+        if not self.numbers:
+            return self.structure
         return self.structure | {name: self._buffers[name] for name in self.numbers}
 
 
@@ -134,8 +136,11 @@ class Parts:
         part, settings = component("activation", self._activation[0]), self._activation[1]
         factor = part.traits.get("width_factor", 1)
         wide = width * (factor(**settings) if callable(factor) else factor)
-        layers = OrderedDict[str, nn.Module](linear=linear(features, wide))
-        layers |= {name: Norm(*choice, wide) for name, choice in self._placed("norm")}
+        norms = self._placed("norm")
+        # Batch statistics take a bias away again: its gradient would be rounding, Adam's food.
+        bias = not any(part.traits["buffers"] for _, (part, _) in norms)
+        layers = OrderedDict[str, nn.Module](linear=linear(features, wide, bias=bias))
+        layers |= {name: Norm(*choice, wide) for name, choice in norms}
         layers |= self._active(self.activation)
         layers |= self.noises("hidden")
         return (Residual if residual else nn.Sequential)(layers)
@@ -170,6 +175,6 @@ class Parts:
         return [(n, c) for n, c in self._regularizers.items() if c[0].traits["place"] == place]
 
 
-def linear(features: int, outputs: int) -> nn.Linear:
+def linear(features: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """A dense layer without first values: the initializer gives them."""
-    return nn.utils.skip_init(nn.Linear, features, outputs)
+    return nn.utils.skip_init(nn.Linear, features, outputs, bias=bias)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_field
 from pathlib import Path
@@ -15,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipstream.early_stopping import History, direction, reason_to_stop
-from slipstream.errors import ConfigError, UserError
+from slipstream.errors import ConfigError
+from slipstream.files import append, line, replace
 from slipstream.registry import component
 from slipstream.schedulers import Clock, factors
 
@@ -48,6 +46,8 @@ class Member:
         settings = self.config.early_stopping.settings
         self.metric = settings["metric"]
         self.records: list[Record] = []
+        self.timings: list[Record] = []
+        self._written = 0
         self.history = History([], direction(self.metric, settings["mode"]), [], [], 0.0)
 
     @property
@@ -97,14 +97,12 @@ class Member:
             values.append(_number(record.get(name)))  # type: ignore[attr-defined]
 
     def finish_epoch(self, record: Record) -> bool:
-        """Take in an epoch's record, write it down, decide whether to stop. True if it is the best."""
+        """Take in an epoch's record and decide whether to stop. True if it is the best so far."""
         if self.metric not in record:
             known = sorted(name for name in record if "/" in name)
             raise ConfigError([f"early_stopping.metric: no {self.metric!r} here, one of: {', '.join(known)}"])
         self._remember(record)
-        if self.directory is not None:
-            append(self.directory / METRICS, record)
-            append(self.directory / TIMINGS, {"epoch": record["epoch"], "seconds": round(self.seconds, 3)})
+        self.timings.append({"epoch": record["epoch"], "seconds": round(self.seconds, 3)})
         improved = self._is_best()
         if improved:
             self.best_epoch = len(self.records)
@@ -130,55 +128,27 @@ class Member:
         """Whether the run's result is the best epoch's weights or the last ones."""
         return self.config.early_stopping.settings["restore_best"]
 
+    def flush(self) -> None:
+        """Write the lines of metrics.jsonl and timings.jsonl that are not written yet."""
+        if self.directory is not None:
+            append(self.directory / METRICS, self.records[self._written :])
+            append(self.directory / TIMINGS, self.timings[self._written :])
+            self._written = len(self.records)
+
     def rewrite(self) -> None:
-        """Bring metrics.jsonl and timings.jsonl to this history: later lines go, torn ones too."""
+        """Bring both files to this history: later lines go, torn ones too."""
         if self.directory is None:
             return
-        replace(self.directory / METRICS, "".join(_line(record) for record in self.records))
-        timings = self.directory / TIMINGS
-        lines = timings.read_text("utf-8", "replace").split("\n")[:-1] if timings.exists() else []
-        replace(timings, "".join(f"{line}\n" for line in lines[: len(self.records)]))
+        path = self.directory / TIMINGS
+        before = path.read_text("utf-8", "replace").split("\n")[:-1] if path.exists() else []
+        replace(self.directory / METRICS, "".join(line(record) for record in self.records))
+        replace(path, "".join(f"{text}\n" for text in before[: len(self.records)]))
+        self.timings = [{}] * len(self.records)
+        self._written = len(self.records)
 
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises UserError with the path and the system's reason where it cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
-            f"mend that, then continue with resume={path.parent}"
-        ) from error
-
-
-def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line of JSON. Raises UserError where it cannot be written."""
-    with writing(path), open(path, "a", encoding="utf-8") as file:
-        file.write(_line(record))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a whole file so that at every instant the old or the new one is there.
-
-    Raises UserError where it cannot be written.
-    """
-    # One process at a time has the folder: what a crash leaves under this name, the next one takes.
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 def as_values(names: Sequence[str], row: Sequence[float]) -> dict[str, float | None]:

@@ -1,0 +1,51 @@
+"""Writing the files of a run so that a full disk is an error that can be mended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slipstream.errors import UserError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError with the path and the system's reason where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
+            f"mend that, then continue with resume={path.parent}"
+        ) from error
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """A line of JSON."""
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Add lines of JSON. Raises UserError where they cannot be written."""
+    if records:
+        with writing(path), open(path, "a", encoding="utf-8") as file:
+            file.write("".join(map(line, records)))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a whole file so that at every instant the old or the new one is there.
+
+    Raises UserError where it cannot be written.
+    """
+    # One process at a time has the folder: what a crash leaves under this name, the next one takes.
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
