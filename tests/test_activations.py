@@ -152,6 +152,7 @@ def test_a_members_bytes_depend_neither_on_the_pack_nor_on_its_place(name, width
             assert torch.equal(a[pair], b)
 
 
+@pytest.mark.slow
 def test_all_compile_in_a_pack_as_one_graph():
     """torch.compile takes the vmapped gradient of every activation without a graph break."""
     parts = [(part.function, yaml(name), part.traits) for name, part in components("activation").items()]

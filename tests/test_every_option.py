@@ -32,7 +32,13 @@ def variants() -> list[Any]:
                 choices = get_args(annotation) if get_origin(annotation) is Literal else ()
                 choices = (True, False) if annotation is bool else choices
                 made += [
-                    pytest.param(group, name, {setting: choice}, id=f"{group}={name},{setting}={choice}")
+                    pytest.param(
+                        group,
+                        name,
+                        {setting: choice},
+                        id=f"{group}={name},{setting}={choice}",
+                        marks=pytest.mark.slow,
+                    )
                     for choice in choices
                     if choice != usual[setting]
                 ]

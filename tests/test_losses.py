@@ -348,6 +348,7 @@ def test_a_members_bytes_depend_neither_on_the_pack_nor_on_its_place(name, task)
             assert torch.equal(a[pair], b)
 
 
+@pytest.mark.slow
 def test_all_compile_in_a_pack_as_one_graph():
     """torch.compile takes the vmapped gradient of every loss on every task without a graph break."""
     parts = [(component("loss", n).function, *problem(n, t), yaml(n)) for n, t in CASES]

@@ -344,6 +344,7 @@ def test_pack_in_float32_equals_alone(name: str) -> None:
     assert (packed - alone).norm(dim=1).max() < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_one_graph(name: str) -> None:
     """A packed step is traced as one graph, and the traced step gives the bytes of the untraced."""

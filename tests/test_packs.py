@@ -59,6 +59,7 @@ def test_the_order_of_regularizers_does_not_matter():
     assert train(one).bytes() == train(other).bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
 @pytest.mark.parametrize(
     "changes",

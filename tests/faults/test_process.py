@@ -171,6 +171,7 @@ def test_a_second_signal_leaves_at_once(warm, tmp_path):
         assert warm.run("train", run, resume=True)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path):
     """P10: ENOSPC at every third operation of the run that takes space: a message with the path, the
     old checkpoint stays whole, and resuming gives the same bytes."""
