@@ -158,12 +158,12 @@ def train(
 
 
 def _signal_during(engine: Engine, interrupts: Interrupts, number: int) -> None:
-    plain, made = engine.step, []
+    plain, made = engine.advance, [0]
 
-    def step(*arguments: Any) -> Any:
-        made.append(None)
-        if len(made) == number:
+    def advance(state: Any, batches: Any, arguments: Any) -> Any:
+        made[0] += len(batches)
+        if made[0] >= number:
             interrupts.received = SIGTERM
-        return plain(*arguments)
+        return plain(state, batches, arguments)
 
-    engine.step = step  # type: ignore[method-assign]
+    engine.advance = advance  # type: ignore[method-assign]

@@ -59,7 +59,7 @@ def test_an_epochs_metrics_are_those_of_its_batches_together(task):
     zero = torch.zeros(())
     steps = [Seen(outputs[torch.cat(batch.indices)], zero, zero) for batch in plan.batches]
     whole = engine.measure("train", outputs, names)
-    report = engine.report(plan, steps, state, state)
+    report = engine.report(plan, steps, state, state.params)
     assert engine.reported[: len(whole)] == [f"train/{name}" for name in ("loss", *names)]
     # Sums over 28 rows in another order, in float64.
     torch.testing.assert_close(report[: len(whole)], whole, rtol=1e-12, atol=0)

@@ -22,7 +22,15 @@ from slipstream.training.evaluate import (
 )
 from slipstream.training.plan import Batching, Plan, Planner
 from slipstream.training.program import Program, State
-from slipstream.training.step import Batch, Examples, Seen, gradient_alone, gradient_functional, make_step
+from slipstream.training.step import (
+    Batch,
+    Examples,
+    Seen,
+    gradient_alone,
+    gradient_functional,
+    make_step,
+    make_stride,
+)
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -30,7 +38,8 @@ if TYPE_CHECKING:
 
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
-SAVED_ALONE, SAVED_PACKED, COMPILATION = 1.5e-4, 2e-3, 15.0
+SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
+LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
 def compile_pays(setting: bool | str, updates: int, pack: Pack) -> bool:
@@ -61,17 +70,23 @@ class Engine:
         )
         keys = self.pack.stack([random.make_key(config.seed, random.SHUFFLE) for config in configs])
         self.plan = Planner(self.batching, keys.to(device), self.weights["train"], self.pack)
-        self._step = self._make_step()
+        # All strides of an epoch are of one length, so that one graph does for all.
+        lengths = range(1, LONGEST_STRIDE + 1) if self.compiled else (1,)
+        self.stride = max(length for length in lengths if self.batching.steps % length == 0)
+        self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, None)
         self._report = self._make_report(first.trainer.metrics)
         self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
 
-    def _make_step(self) -> Callable[..., tuple[State, Seen]]:
+    def _make_step(self) -> None:
         plain = self.pack.alone and not self.compiled
         mask = self.program.mask(self.device)
         step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
-        lifted = self.pack.lift(step, 0, None, 0, 0, None, 0)
-        return torch.compile(lifted, fullgraph=True, dynamic=False) if self.compiled else lifted
+        self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, None, 0))
+        self._stride = self._compile(self.pack.lift(make_stride(step), 0, None, 0, 0, None, 0))
+
+    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(function, fullgraph=True, dynamic=False) if self.compiled else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
         rows = len(self.splits["val"])
@@ -79,8 +94,7 @@ class Engine:
         report = make_report(self.program, metrics, validates=rows > 0)
         lifted = self.pack.lift(report, 0, None, None, None, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing.
-        small = self.compiled and rows <= CHUNK
-        return torch.compile(lifted, fullgraph=True, dynamic=False) if small else lifted
+        return self._compile(lifted) if rows <= CHUNK else lifted
 
     def start(self) -> State:
         """The state before the first step."""
@@ -116,6 +130,16 @@ class Engine:
         """One update of every member."""
         return self._step(state, self.examples["train"], batch, lr, t, self.numbers)
 
+    def advance(
+        self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
+    ) -> tuple[State, tuple[Seen, ...], Tensor]:
+        """`stride` updates: the new state, what each leaves, and the parameters before the last."""
+        if self.stride == 1:
+            after, seen = self.step(state, batches[0], *arguments[0])
+            return after, (seen,), state.params
+        lrs, ts = zip(*arguments, strict=True)
+        return self._stride(state, self.examples["train"], tuple(batches), lrs, ts, self.numbers)
+
     def evaluated(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Parameters and buffers to evaluate with."""
         return self._evaluated(state, self.numbers), state.buffers
@@ -125,10 +149,10 @@ class Engine:
         measure = self.pack.lift(make_measure(self.program, names), 0, None, None, 0)
         return measure(outputs, self.examples[split].targets, self.weights[split], self.numbers)
 
-    def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: State) -> Tensor:
+    def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: Tensor) -> Tensor:
         """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
 
-        before: the state before the epoch's last update.
+        before: the parameters before the epoch's last update.
         """
         outputs, norms, objectives = zip(*seen, strict=True)
         end = EpochEnd(
@@ -138,7 +162,7 @@ class Engine:
             norms=torch.stack(norms, dim=-1),
             objectives=torch.stack(objectives, dim=-1),
             params=state.params,
-            before=before.params,
+            before=before,
             evaluated=self.evaluated(state)[0],
             buffers=state.buffers,
         )

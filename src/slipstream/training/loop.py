@@ -39,7 +39,8 @@ class Epoch:
     """An epoch as far as it was trained here.
 
     rates: of every member [S]. arguments: rate and number of every update. steps: those made here;
-    base, before, state: the state before the first of them, before the last and after the last.
+    base, state: the state before the first of them and after the last. before: the parameters
+    before the last.
     """
 
     plan: Plan
@@ -47,7 +48,7 @@ class Epoch:
     arguments: Sequence[tuple[Any, Any]]
     steps: range
     base: State
-    before: State
+    before: Tensor
     state: State
 
 
@@ -96,11 +97,11 @@ def _train_epoch(
     arguments = list(zip(engine.rates(rates), counts, strict=True))
 
     first = len(progress.seen)
-    state = before = progress.state
-    for i in range(first, steps):
-        before = state
-        state, seen = engine.step(state, plan.batches[i], *arguments[i])
-        progress.seen.append(seen)
+    state, before = progress.state, progress.state.params
+    for i in range(first, steps, engine.stride):
+        here = slice(i, i + engine.stride)
+        state, seen, before = engine.advance(state, plan.batches[here], arguments[here])
+        progress.seen += seen
         if interrupts.received is not None:
             break
     made = range(first, len(progress.seen))

@@ -106,6 +106,25 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
     return step
 
 
+def make_stride(step: Step) -> Callable[..., tuple[State, tuple[Seen, ...], Tensor]]:
+    """Several updates as one function, for compilation: entering a compiled function costs 50 us.
+
+    stride(state, data, batches, lrs, ts, numbers) -> (state, seen, params before the last update)
+    """
+
+    def stride(
+        state: State, data: Examples, batches: tuple[Batch, ...], lrs: tuple, ts: tuple, numbers: Mapping
+    ) -> tuple[State, tuple[Seen, ...], Tensor]:
+        before, seen = state.params, []
+        for batch, lr, t in zip(batches, lrs, ts, strict=True):
+            before = state.params
+            state, one = step(state, data, batch, lr, t, numbers)
+            seen.append(one)
+        return state, tuple(seen), before
+
+    return stride
+
+
 def gradient_alone(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Any]:
     """Gradient, value and auxiliary results of f for one member, by plain autograd.
 
