@@ -160,3 +160,16 @@ def test_every_task_ends_with_all_of_its_metrics(task):
     names = ["loss", *final(task, classes)]
     assert list(result.best) == [f"{split}/{name}" for split in ("train", "val", "test") for name in names]
     assert all(value is not None for key, value in result.best.items() if key.endswith("loss"))
+
+
+def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tmp_path):
+    """The parameters are counted without storage; the message has their number, and no folder stays."""
+    config = slipstream.compose("data=iris", "model.width=100000000")
+    with pytest.raises(ConfigError, match=r"model: .* parameters need about .* GB"):
+        slipstream.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_runs_are_no_results():
+    """An empty pack is an empty list."""
+    assert slipstream.train_pack([]) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from slipstream.training.member import Member
 
+BAR = 12  # characters
 PLAIN_LINES = 20  # without a terminal a run prints about so many lines of progress
 
 
@@ -48,6 +50,7 @@ class Screen:
             live = self.console.is_terminal and not self.console.is_dumb_terminal
             kind = "bar" if live else "plain"
         self.kind, self.epochs, self.examples = kind, epochs, examples
+        self._began = time.monotonic()
         self._bar = self._start_bar(done) if kind == "bar" else None
 
     def _start_bar(self, done: int) -> Bar:
@@ -55,11 +58,11 @@ class Screen:
 
         bar = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=BAR),
             TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=self.console,
-            expand=True,
+            transient=True,
         )
         bar.start()
         bar.add_task("epochs", total=self.epochs, completed=done, text="")
@@ -79,15 +82,21 @@ class Screen:
 
     def epoch(self, member: Member, epochs_here: int) -> None:
         """Show a finished epoch; `epochs_here` were made by this process."""
-        if self.kind == "none" or not member.records:
+        if self.kind == "none":
             return
         record = member.records[-1]
-        rate = self.examples * epochs_here / max(member.seconds, 1e-9)
-        text = f"{describe(record)}  {rate:,.0f} samples/s"
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        parts = [*describe(record, member.metric), f"{self.examples * epochs_here / seconds:,.0f} samples/s"]
         if self._bar is not None:
+            # What does not fit beside epoch, bar and time left is left out, the last first.
+            room = self.console.width - BAR - 2 * len(str(self.epochs)) - len("epoch / 0:00:00") - 6
+            while len(parts) > 1 and len("  ".join(parts)) > room:
+                parts.pop()
+            text = "  ".join(parts)
             self._bar.update(self._bar.task_ids[0], completed=record["epoch"], text=text)
         elif self._is_due(record["epoch"]) or not member.running:
-            left = (self.epochs - record["epoch"]) * member.seconds / max(epochs_here, 1)
+            left = (self.epochs - record["epoch"]) * seconds / max(epochs_here, 1)
+            text = "  ".join(parts)
             self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {text}  {left:.0f} s left")
 
     def _is_due(self, epoch: int) -> bool:
@@ -99,12 +108,13 @@ class Screen:
             self._bar.stop()
 
 
-def describe(record: Mapping[str, Any]) -> str:
-    """The losses and the first metric of an epoch, in a line."""
+def describe(record: Mapping[str, Any], metric: str) -> list[str]:
+    """The losses and one metric more of an epoch: the monitored one, where it is no loss."""
     names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
+    others = [name for name in names if name.startswith("val/") and not name.endswith("/loss")]
     shown = [name for name in names if name.endswith("/loss")]
-    shown += [name for name in names if name.startswith("val/") and name not in shown][:1]
-    return "  ".join(f"{name} {number(record[name])}" for name in shown)
+    shown += [metric] if metric in record and metric not in shown else others[:1]
+    return [f"{name} {number(record[name])}" for name in shown]
 
 
 def number(value: float | None) -> str:

@@ -55,8 +55,9 @@ class Recorder:
         for k in done:
             self._log(progress, k)
             self._warn(self.members[k])
-        best = min(done, key=lambda k: k) if done else 0
-        self.screen.epoch(self.members[best], len(self.members[best].records) - self._began_at)
+        first = self.members[done[0]]
+        if first.records and first.records[-1]["epoch"] == progress.epoch:
+            self.screen.epoch(first, progress.epoch - self._began_at)
         now = time.monotonic()
         due = now - self._last_save >= self._trainer.checkpoint_seconds
         for k in done if due or now - self._last_flush >= FLUSH_SECONDS else finished:

@@ -28,6 +28,8 @@ def find(directory: Path | None, warnings: list[str]) -> Saved | None:
     checkpoints.clean(directory / "checkpoints")
     path, damaged = checkpoints.latest(directory / "checkpoints")
     warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
+    if path is None:
+        warnings.append(f"{directory}: has no checkpoint; the run begins anew")
     return None if path is None else checkpoints.load(path)
 
 

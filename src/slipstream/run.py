@@ -107,6 +107,8 @@ def run_pack(
         said = data.warnings if screen.kind == "none" else ()  # the summary above has them
         for warning in (*warnings, *said, *_warnings(configs[0], engine)):
             screen.warn(warning)
+        if resume:
+            screen.say(f"going on at epoch {progress.epoch + 1} of {configs[0].trainer.max_epochs}")
         made_with = summary.conditions(engine, data, device)
         recorder = Recorder(engine, members, loggers, screen, made_with)
         try:
@@ -117,7 +119,7 @@ def run_pack(
         for k, result in enumerate(results):
             summary.log_end(engine, members[k], k, result, progress, loggers[k])
             summary.write(engine, members[k], result, made_with)
-            summary.show(screen, result)
+            summary.show(screen, members[k], result)
         return results
 
 

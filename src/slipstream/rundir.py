@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,6 +43,10 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     finally:
         (directory / HOLDER).unlink(missing_ok=True)
         lock.release()
+        if not (directory / CONFIG).exists():  # nothing began: leave nothing behind
+            with suppress(OSError):
+                (directory / ".lock").unlink(missing_ok=True)
+                directory.rmdir()
 
 
 def _holder(directory: Path) -> str:

@@ -157,14 +157,17 @@ def _of_the_best(member: Member, result: Result) -> Values:
     return {f"best/{key}": value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
-def show(screen: Screen, result: Result) -> None:
+def show(screen: Screen, member: Member, result: Result) -> None:
     """The metrics, why it ended, and where everything is."""
     if screen.kind == "none":
         return
-    screen.console.print(metrics_table(result.best, f"metrics of the best epoch ({result.best_epoch})"))
-    screen.say(f"{result.status}: {result.reason}")
+    which = f"epoch {result.best_epoch}, the best by {member.metric}"
+    title = f"metrics of {which if result.best_epoch else 'the untrained network: no epoch was finished'}"
+    screen.console.print(metrics_table(result.best, title))
+    advice = "; lower optimizer.lr, or add regularizer=gradient_clipping" if result.status == DIVERGED else ""
+    screen.say(f"{result.status}: {result.reason}{advice}")
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:
-            screen.say(f"continue: resume={result.directory}")
+            screen.say(f"go on: python train.py resume={result.directory}")
         screen.say(f"curves: tensorboard --logdir {result.directory.parent}")

@@ -177,4 +177,5 @@ class Parts:
 
 def linear(features: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """A dense layer without first values: the initializer gives them."""
-    return nn.utils.skip_init(nn.Linear, features, outputs, bias=bias)
+    layer = nn.Linear(features, outputs, bias=bias, device="meta")
+    return layer.to_empty(device=torch.get_default_device())

@@ -61,7 +61,7 @@ class Engine:
         self.splits = {"train": data.train, "val": data.validation, "test": data.test}
         self.examples = {name: _on(device, split) for name, split in self.splits.items()}
         self.weights = {name: split.weights.to(device) for name, split in self.splits.items()}
-        self.program = Program(first, data.target, tuple(data.train.inputs.shape[1:]))
+        self.program = Program(first, data.target, tuple(data.train.inputs.shape[1:]), len(configs))
         self.compiled = compile_pays(
             first.trainer.compile, first.trainer.max_epochs * self.batching.steps, self.pack
         )

@@ -38,6 +38,11 @@ class Interrupts:
         self.received = number
 
     @property
+    def name(self) -> str:
+        """What a person calls the signal."""
+        return "Ctrl-C" if self.received == signal.SIGINT else signal.Signals(self.received or 0).name
+
+    @property
     def exit_code(self) -> int:
         """130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + (self.received or 0)

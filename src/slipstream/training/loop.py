@@ -148,4 +148,4 @@ def _settle(
 def _interrupt(members: Sequence[Member], interrupts: Interrupts) -> None:
     for member in members:
         if member.running:
-            member.status, member.reason = INTERRUPTED, f"signal {interrupts.received}"
+            member.status, member.reason = INTERRUPTED, interrupts.name

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from slipstream.errors import ConfigError
 from slipstream.models.initialize import gain_of, initialize, layout_of
 from slipstream.models.layers import Parts
 from slipstream.registry import Component, component, components
@@ -22,6 +24,9 @@ from slipstream.types import Target
 
 if TYPE_CHECKING:
     from slipstream.config import Config
+
+
+VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
 
 
 class State(NamedTuple):
@@ -97,10 +102,29 @@ class Choice:
         return cls(name, part, partial(part.function, **part.split(settings)[1]))
 
 
+def require_memory(parameters: int, members: int) -> None:
+    """Raise ConfigError where the parameters alone would not fit into the memory that is free."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: no cheap way to know
+        return
+    need = 4 * parameters * members * VECTORS
+    if need > free:
+        raise ConfigError(
+            [
+                f"model: {parameters:,} parameters need about {need / 2**30:.1f} GB to train and "
+                f"{free / 2**30:.1f} GB are free; lower model.width or model.depth"
+            ]
+        )
+
+
 class Program:
     """The components of a configuration, put together for data of one shape."""
 
-    def __init__(self, config: Config, target: Target, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, config: Config, target: Target, input_shape: tuple[int, ...], members: int = 1
+    ) -> None:
         self.target = target
         self.loss = Choice.of("loss", config.loss.name, config.loss.settings)
         self.optimizer = Choice.of("optimizer", config.optimizer.name, config.optimizer.settings)
@@ -113,8 +137,10 @@ class Program:
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
         self.input_shape = input_shape
+        with torch.device("meta"):  # shapes only: they say what the rest would need
+            self.layout = layout_of(self._build(config))
+        require_memory(self.layout.size, members)
         self.module = self._build(config).train()
-        self.layout = layout_of(self.module)
         self.forward = Functional(self.module, self.autocast)
         # A second one, because switching a module between training and evaluation walks all of it.
         self.infer = Functional(self._build(config).eval(), self.autocast)
