@@ -12,8 +12,14 @@ from slipstream import progress
 from slipstream.progress import Screen, describe, metrics_table
 
 RECORD = {
-    **{"epoch": 36, "step": 720, "optimizer.lr": 0.001, "train/loss": 0.002589, "train/gradient_norm": 1.0},
-    **{"val/loss": 0.05479, "val/accuracy": 0.9778, "val/mcc": 0.97},
+    "epoch": 36,
+    "step": 720,
+    "optimizer.lr": 0.001,
+    "train/loss": 0.002589,
+    "train/gradient_norm": 1.0,
+    "val/loss": 0.05479,
+    "val/accuracy": 0.9778,
+    "val/mcc": 0.97,
 }
 
 
