@@ -89,7 +89,7 @@ def tiny_data(task: str = "multiclass", columns: int = 2, counts: bool = False) 
         Split(torch.from_numpy(x[a:b]), torch.from_numpy(y[a:b]), torch.ones(b - a))
         for a, b in pairwise(cuts)
     ]
-    return Data(*parts, target, ("i", "j", "k"), {}, "# tiny", (), "fingerprint", ())
+    return Data(*parts, target, ("i", "j", "k"), {}, "# tiny", "tiny", (), "fingerprint", ())
 
 
 class Keeper:

@@ -44,7 +44,8 @@ def test_c02_misspelled_key(prefix, override, hint, only_problem):
 
 def test_c02_a_key_below_a_value(only_problem):
     """A setting that is a number has nothing below it, with or without +."""
-    assert only_problem("model.depth.x=1") == "model.depth.x: no such key"
+    found = only_problem("model.depth.x=1")
+    assert found == "model.depth.x: no such key, model.depth is 2; set model.depth itself"
     assert only_problem("+model.depth.x=1").startswith("model.depth: found {'x': 1}, expected whole number")
     assert only_problem("+optimizer.lr=1") == "+optimizer.lr=1: the key exists, write it without +"
 

@@ -288,7 +288,7 @@ def test_n07_a_feature_without_variance(load_table):
     found = load_table("\n".join(["x,same,y,part", *rows]) + "\n", split_column="part", validation=0.0)
     assert (found.train.inputs[:, 1] == 0).all()
     assert (found.test.inputs[:, 1] == 0).all()
-    assert any("same" in warning and "do not vary" in warning for warning in found.warnings)
+    assert any("same" in warning and "does not vary" in warning for warning in found.warnings)
 
 
 def test_n08_a_class_absent_from_train(load_table):

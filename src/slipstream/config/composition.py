@@ -226,4 +226,6 @@ def _no_section(key: str, composed: DictConfig) -> str:
         name = rest.partition(".")[0]
         chosen = ", ".join(composed.regularizer) or "none"
         return f"{key}: {name} is not among the chosen regularizers ({chosen}); add it: regularizer=[{name}]"
-    return f"{key}: no such key"
+    parent = key.rpartition(".")[0]
+    value = OmegaConf.select(composed, parent)
+    return f"{key}: no such key" + ("" if value is None else f", {parent} is {value}; set {parent} itself")

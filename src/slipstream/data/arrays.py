@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -109,10 +110,13 @@ def read_arrays(path: str) -> Mapping[str, np.ndarray]:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except Exception as error:  # a damaged file makes numpy and zipfile raise anything, TokenError included
-        pickled = "allow_pickle" in str(error) or "pickle" in str(error)
-        reason = (
-            "holds Python objects, which are never unpickled; save plain numbers" if pickled else str(error)
-        )
+        # numpy takes for a pickle what it does not know.
+        if place.suffix == ".npz" and not zipfile.is_zipfile(place):
+            reason = "is no npz file; numpy.savez writes one"
+        elif "pickle" in str(error):
+            reason = "holds Python objects, which are never unpickled; save plain numbers"
+        else:
+            reason = str(error)
         raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
@@ -121,7 +125,10 @@ def _get(store: Mapping[str, np.ndarray], name: str, path: str) -> np.ndarray:
         raise DataError(f"{path}: has no array {name!r}, {did_you_mean(name, store)}")
     array = store[name]
     if array.dtype.kind not in "fiub":
-        raise DataError(f"{path}: {name} holds {array.dtype}, expected numbers or booleans")
+        kind = {"U": "text", "S": "text", "M": "dates", "c": "complex numbers"}.get(array.dtype.kind)
+        raise DataError(
+            f"{path}: {name} holds {kind or array.dtype}, expected numbers or booleans (classes as 0, 1, ...)"
+        )
     if array.ndim == 0:
         raise DataError(f"{path}: {name} is a single number, expected one entry for each row")
     return array

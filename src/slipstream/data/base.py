@@ -42,7 +42,8 @@ class Data:
     """The three parts, and what is needed to describe, repeat and undo the way to them.
 
     validation and test may have no rows. preprocessing: as JSON, for `Preprocessing.from_json`.
-    summary: markdown. fingerprint: SHA-256 over the tensors and the files read, `sources`.
+    summary: all about them in markdown, warnings included. card: the same in at most 12 short lines of
+    plain text, without the warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`.
     """
 
     train: Split
@@ -52,6 +53,7 @@ class Data:
     input_names: tuple[str, ...]
     preprocessing: dict[str, Any]
     summary: str
+    card: str
     warnings: tuple[str, ...]
     fingerprint: str
     sources: tuple[str, ...]
@@ -92,8 +94,8 @@ class Raw:
     inputs: an array [N, ...] or a Frame. targets: int64 [N] class indices, [N, L] of 0 and 1, or
     float64 [N, D]. parts: int8 [N], where the source itself says what is train (0), validation (1)
     and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
-    order: float64 [N], the time of each row,
-    None where their place in the data is all there is.
+    order: float64 [N], the time of each row, None where their place in the data is all there is.
+    left_out: the file's columns that serve for nothing. notes: sentences for the summary.
     """
 
     inputs: np.ndarray | Frame
@@ -105,6 +107,7 @@ class Raw:
     groups: np.ndarray | None = None
     order: np.ndarray | None = None
     sources: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -157,6 +160,15 @@ def phrase(words: Any, most: int = 8) -> str:
     words = [str(word) for word in words]
     more = len(words) - most
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
+
+
+def counted(count: int, word: str) -> str:
+    """How many there are of something.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 @contextmanager

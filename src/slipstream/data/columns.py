@@ -96,11 +96,11 @@ def _read(name: str, text: Text, reader: Any, expected: str) -> np.ndarray:
         rows = np.isin(text.codes, wrong)
         row = int(np.argmax(rows))
         word = text.values[text.codes[row]]
-        words = [text.values[i] for i in wrong]
+        words = phrase([repr(text.values[i]) for i in wrong], 4)
         hint = " (a decimal comma? set data.decimal=',')" if re.fullmatch(r"-?\d+,\d+", word) else ""
         raise DataError(
             f"column {name!r}, row {row + 1}: found {word!r}, expected {expected}{hint}; "
-            f"{rows.sum()} of {(text.codes >= 0).sum()} values are not ({phrase(words, 4)}). Mend them, "
+            f"{rows.sum()} of {(text.codes >= 0).sum()} values are not ({words}). Mend them, "
             f"add them to data.missing if they mean a missing value, or set data.kinds.{name}=category"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)

@@ -88,6 +88,8 @@ class File:
                     values = as_numbers(name, values)
                 if classes is not None:
                     check_labels(name, as_text(values), classes)
+            if isinstance(values, np.ndarray) and looks_like_identifier(name, values, "number"):
+                self.warnings.append(f"target {name!r} looks like an identifier: is it the right column?")
             self.targets[name] = values
         gone = np.any([is_missing(self.targets[name]) for name in names], axis=0)
         if not gone.any():

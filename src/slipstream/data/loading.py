@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
+from slipstream.data.card import Facts
 from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame
 from slipstream.data.splits import split_rows
 from slipstream.data.targets import class_weights
@@ -95,7 +96,7 @@ def load(settings: Settings) -> Data:
         warnings = raw.warnings + class_warnings(raw, rows)
         weights = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
-        kinds = dict(raw.inputs.kinds) if isinstance(raw.inputs, Frame) else None
+        facts = Facts.of(settings, how, raw, rows)
         inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
     splits = [
         Split(torch.from_numpy(x), torch.from_numpy(targets[part]), torch.from_numpy(w))
@@ -108,7 +109,8 @@ def load(settings: Settings) -> Data:
         target=target,
         input_names=preprocessing.names,
         preprocessing=preprocessing.to_json(),
-        summary=summarize(settings, how, raw, rows, kinds, preprocessing, warnings),
+        summary=facts.summary(preprocessing, warnings),
+        card=facts.card(preprocessing),
         warnings=tuple(warnings),
         fingerprint=fingerprint(splits, target, preprocessing, raw.sources),
         sources=raw.sources,
@@ -209,40 +211,3 @@ def fingerprint(
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def summarize(
-    settings: Settings,
-    how: str,
-    raw: Raw,
-    rows: list[np.ndarray],
-    kinds: dict[str, str] | None,
-    preprocessing: Preprocessing,
-    warnings: list[str],
-) -> str:
-    """The data in markdown: rows by part, the task, the columns and their kinds, warnings."""
-    target = raw.target
-    classes = target.task in ("binary", "multiclass")
-    lines = [f"**data={settings['name']}**: {target.task}, target {phrase(target.names)}"]
-    lines += [f"Files: {', '.join(raw.sources)}"] if raw.sources else []
-    lines += raw.notes
-    shape = preprocessing.shape if len(preprocessing.shape) > 1 else len(preprocessing.names)
-    lines += [f"Inputs: {shape}, scaling {settings['scaling']}. Split: {how}, seed {settings['split_seed']}."]
-    shown = range(len(target.classes) if classes and len(target.classes) <= 20 else 0)
-    table = [["part", "rows", *(target.classes[i] for i in shown)]]
-    table.append(["---"] * len(table[0]))
-    for part, part_rows in zip(PARTS, rows, strict=True):
-        counts = [str(int((raw.targets[part_rows] == i).sum())) for i in shown]
-        table.append([part, str(len(part_rows)), *counts])
-    lines += ["\n".join("| " + " | ".join(row) + " |" for row in table)]
-    if kinds is None:
-        lines += [f"Columns: {phrase(raw.input_names)}"]
-    else:
-        by_kind: dict[str, list[str]] = {}
-        for name, kind in kinds.items():
-            by_kind.setdefault(kind, []).append(name)
-        lines += [
-            "\n".join(f"- {kind} ({len(names)}): {phrase(names, 20)}" for kind, names in by_kind.items())
-        ]
-    lines += ["\n".join(f"- warning: {warning}" for warning in warnings)] if warnings else []
-    return "\n\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Frame, Text, Values, phrase
+from slipstream.data.base import Frame, Text, Values, counted, phrase
 from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any
 from slipstream.errors import DataError
 
@@ -58,8 +58,8 @@ class Column:
             numbers = np.where(missing, self.fill, numbers)
             if not self.flag:
                 warnings.append(
-                    f"column {self.name!r}: {missing.sum()} missing values, none in training; "
-                    f"{self.fill:g} stands for them"
+                    f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, none in training; "
+                    f"filled with {self.fill:g}"
                 )
         out[0] = (numbers - self.offset) * self.factor
         for i, cycle in enumerate(self.cycles):
@@ -76,7 +76,7 @@ class Column:
         if unseen:
             rows = sum(unseen.values())
             warnings.append(
-                f"column {self.name!r}: {rows} rows with a category that training has not seen "
+                f"column {self.name!r}: {counted(rows, 'row')} with a category that training has not seen "
                 f"({phrase(unseen, 4)}); it is encoded as unknown (0 for every known category)"
             )
         where = np.array([place.get(value, -1) for value in text.values] + [-1], np.int32)[text.codes]
@@ -88,8 +88,8 @@ class Column:
             out[-1] = missing
         elif missing.any():
             warnings.append(
-                f"column {self.name!r}: {missing.sum()} missing values, none in training; "
-                "they are encoded as unknown"
+                f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, none in training: "
+                "encoded as unknown"
             )
 
 
@@ -291,4 +291,6 @@ def constant_warnings(columns: list[Column]) -> list[str]:
     constant += [c.name for c in columns if c.kind == "category" and len(c.outputs()) <= 1]
     if not constant:
         return []
-    return [f"{len(constant)} input columns do not vary in the training part: {phrase(constant)}"]
+    verb = "does" if len(constant) == 1 else "do"
+    number = counted(len(constant), "input column")
+    return [f"{number} {verb} not vary in the training part: {phrase(constant)}"]

@@ -145,6 +145,7 @@ def table(
         groups=as_text(role["group_column"]).codes.astype(np.int64) if group_column is not None else None,
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
+        left_out=tuple(name for name in first.names if name not in {*found_kinds, *targets, *roles.values()}),
         warnings=warnings,
         notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
     )

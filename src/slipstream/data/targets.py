@@ -9,6 +9,7 @@ import numpy as np
 
 from slipstream.data.base import Raw, Text, Values, phrase
 from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_days, to_number
+from slipstream.data.kinds import SOME
 from slipstream.errors import ConfigError, DataError, did_you_mean
 from slipstream.types import Target
 
@@ -51,7 +52,7 @@ def make_target(
     numbers = [as_numbers(name, column) for name, column in zip(names, columns, strict=True)]
     for name, column in zip(names, numbers, strict=True):
         if (column == column[0]).all():
-            raise DataError(f"target {name!r} is {column[0]:g} in all {len(column)} rows: nothing to learn")
+            raise DataError(f"target {name!r} is {column[0]:g} in {_all_rows(len(column))}: nothing to learn")
     return np.stack(numbers, axis=1), Target("regression", tuple(names))
 
 
@@ -105,11 +106,20 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
     check_labels(name, text, found)
     if len(present) < 2:
         raise DataError(
-            f"target {name!r} has one class only, {phrase(present)!r} in all {len(text)} rows: "
+            f"target {name!r} has one class only, {phrase(present)!r} in {_all_rows(len(text))}: "
             "nothing to learn; is it the right column?"
+        )
+    if len(text) >= SOME and len(present) > 0.9 * len(text):
+        raise DataError(
+            f"target {name!r} looks like an identifier: {len(present)} classes in {len(text)} rows, nothing "
+            "to learn from so few rows of each; is it the right column?"
         )
     place = {label: i for i, label in enumerate(found)}
     return np.array([place.get(word, -1) for word in text.values], np.int64)[text.codes], found
+
+
+def _all_rows(count: int) -> str:
+    return "the only row" if count == 1 else f"all {count} rows"
 
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
