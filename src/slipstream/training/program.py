@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from slipstream.errors import ConfigError
 from slipstream.models.initialize import gain_of, initialize, layout_of
 from slipstream.models.layers import Parts
+from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components
 from slipstream.types import Target
 
@@ -169,15 +170,9 @@ class Program:
         return State(
             params=params,
             buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
-            rule=self._rule_state(params, config),
+            rule=initial_state(self.optimizer.part, params, self.layout, config.optimizer.settings),
             average={choice.name: params.clone() for choice in self.places["average"]},
         )
-
-    def _rule_state(self, params: Tensor, config: Config) -> dict[str, Tensor]:
-        init = self.optimizer.part.traits.get("init", ())
-        if callable(init):
-            return init(params, self.layout, **config.optimizer.settings)
-        return {name: torch.zeros_like(params) for name in init}
 
     def numbers(self, config: Config) -> dict[str, dict[str, float]]:
         """The numbers of the components that a step calls, by component; lr is not among them."""
@@ -198,10 +193,8 @@ class Program:
         """The parameters [P] to evaluate with: averaged where something averages them."""
         if self.places["average"]:
             return state.average[self.places["average"][-1].name]
-        evaluate = self.optimizer.part.traits.get("evaluate")
-        if evaluate is None:
-            return state.params
-        return evaluate(state.params, state.rule, **numbers["optimizer"])
+        settings = self.optimizer.function.keywords | numbers["optimizer"]
+        return evaluated(self.optimizer.part, state.params, state.rule, settings)
 
     def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         """What the outputs [N, C] predict: class scores [N, classes], or values in original units."""
