@@ -21,8 +21,8 @@ LAYERS = [
     {"rundir", "progress", "recording", "resuming", "summary"},
     {"sweep"},
     {"config"},
-    {"run"},
-    {"listing", "cli"},
+    {"run", "prediction"},
+    {"listing", "multirun", "cli"},
     {"__main__"},
 ]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slipstream.config import compose as compose
+    from slipstream.prediction import load as load
     from slipstream.registry import register as register
     from slipstream.run import train as train
     from slipstream.run import train_pack as train_pack
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "compose": "slipstream.config",
+    "load": "slipstream.prediction",
     "register": "slipstream.registry",
     "Result": "slipstream.summary",
     "train": "slipstream.run",
@@ -29,3 +31,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*_HOMES, "__version__"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream.errors import ConfigError, UserError
+from slipstream.multirun import Sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,6 +59,8 @@ def _make_streams_safe() -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    if "-sc" in arguments and _completes_list():
+        return 0
     if arguments[:1] == ["list"]:
         load_installed_components()
         from slipstream import listing
@@ -70,6 +73,19 @@ def _run(arguments: list[str]) -> int:
         print(f"slipstream {__version__}")
         return 0
     return _hydra(arguments)
+
+
+def _completes_list() -> bool:
+    """Answer a shell that completes `slipstream list ...`, of which Hydra knows nothing."""
+    line = os.environ.get("COMP_LINE", "")
+    words = [*line.split(), *([""] if line.endswith(" ") else [])]
+    typed = words[2 if words and words[0].startswith("python") else 1 :]
+    if typed[:1] != ["list"] or len(typed) < 2:
+        return False
+    from slipstream import listing
+
+    print(" ".join(listing.completions(typed[1:])))
+    return True
 
 
 def load_installed_components() -> None:
@@ -102,22 +118,27 @@ def _hydra(arguments: list[str]) -> int:
     resumes = resume.folder_of(overrides) is not None
     if sweep and resumes:
         raise UserError("resume continues one run: leave out -m")
-    if not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion):
-        check(overrides, sweep)
+    trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    jobs = composition.jobs(overrides) if sweep and trains else [overrides]
+    if trains:
+        check(jobs)
     if resumes:
         arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
-    runner = Runner(sweep)
+    runner = Runner(jobs if sweep else None)
     try:
         _call_hydra(arguments, runner)
     except SystemExit as end:
+        runner.report()
         if runner.bug is not None:
             raise runner.bug from None
         return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for `--package` of a typo
     except Exception as error:
+        if flags.shell_completion and any(text.startswith("query=") for text in overrides):
+            return 0  # there is nothing to offer, and the prompt is no place for an explanation
         if flags.shell_completion:
             raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
         if isinstance(error, composition.FAULTS):
-            check(overrides, sweep)  # says it better, where it finds something
+            check(jobs)  # says it better, where it finds something
             raise ConfigError(composition.explain(error)) from error
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise UserError(
@@ -125,17 +146,18 @@ def _hydra(arguments: list[str]) -> int:
                 "Choose another with hydra.run.dir=DIR"
             ) from error
         raise
+    runner.report()
     return runner.exit_code
 
 
-def check(overrides: Sequence[str], sweep: bool = False) -> None:
-    """Raise ConfigError unless the run, or every job of the sweep, is sound. Nothing is written."""
-    from slipstream.config import compose, composition
+def check(jobs: Sequence[Sequence[str]]) -> None:
+    """Raise ConfigError unless every job's overrides make a sound run. Nothing is written."""
+    from slipstream.config import composed
 
     problems: dict[str, None] = {}  # an ordered set: jobs share most of theirs
-    for job in composition.jobs(overrides) if sweep else [list(overrides)]:
+    for job in jobs:
         try:
-            compose(*job)
+            composed(job)
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
@@ -143,12 +165,15 @@ def check(overrides: Sequence[str], sweep: bool = False) -> None:
 
 
 class Runner:
-    """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended."""
+    """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended.
 
-    def __init__(self, sweep: bool) -> None:
-        self.sweep = sweep
+    jobs: the overrides of every job of a sweep, None for a run alone.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[str]] | None) -> None:
         self.codes: list[int] = []
         self.bug: Exception | None = None
+        self.sweep = None if jobs is None else Sweep(jobs)
 
     def __call__(self, composed: DictConfig) -> None:
         try:
@@ -172,10 +197,20 @@ class Runner:
         hydra = HydraConfig.get()
         overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
         config = validate(composition.to_plain(composed))
+        directory = Path(hydra.runtime.output_dir)
+        if self.sweep is not None:
+            self.sweep.begin(config, directory, overrides)
         from slipstream.run import run
 
-        result = run(config, Path(hydra.runtime.output_dir), overrides, resume=config.resume is not None)
+        result = run(config, directory, overrides, resume=config.resume is not None)
+        if self.sweep is not None:
+            self.sweep.end(result)
         return result.exit_code
+
+    def report(self) -> None:
+        """Print how the jobs of a sweep ended."""
+        if self.sweep is not None:
+            self.sweep.report()
 
     @property
     def exit_code(self) -> int:

@@ -128,6 +128,27 @@ def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engin
     assert engine[1].overrides == ["optimizer=sgd", "seed=2"]
 
 
+def test_a_sweep_says_which_job_is_which(slipstream, engine):
+    """A heading stands above every job; a table at the end has each with its outcome."""
+    out = slipstream("-m", "data=iris", "optimizer=sgd,adam", "seed=1,2").out.splitlines()
+    assert [line for line in out if "/4 " in line][1] == "2/4  optimizer=sgd  seed=2"
+    rows = [line.split() for line in out]
+    head = rows.index(["folder", "job", "status", "best", "epoch", "val/loss"])
+    assert rows[head + 4] == ["3", "optimizer=adam", "seed=2", "finished", "7", "0.25"]
+    assert out[-1] == str(engine[0].directory.parent)
+
+
+def test_a_failed_job_stands_in_the_table(slipstream, engine):
+    """A job that ended with an error has a row."""
+    engine.outcome = DataError("bad")
+    assert slipstream("-m", "seed=1,2").out.count("  failed  ") == 2
+
+
+def test_a_silent_sweep(slipstream):
+    """trainer.progress=none holds for headings and the table too."""
+    assert slipstream("-m", "seed=1,2", "trainer.progress=none").out == ""
+
+
 def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
     """Jobs that fail are named and let the others run; the sweep ends with 3."""
     engine.outcome = DataError("bad")

@@ -15,6 +15,7 @@ def test_help_is_ours(slipstream):
     assert result.code == 0
     for text in ("python train.py", "optimizer: adadelta", "slipstream list", "resume=", "$(python train.py"):
         assert text in result.out
+    assert "_base" not in result.out
 
 
 def test_the_configuration_can_be_printed(slipstream):
@@ -43,6 +44,33 @@ def test_list_shows_groups_options_and_settings(slipstream):
     assert "regularizer.dropout.rate" in slipstream("list", "regularizer", "dropout").out
     assert "It has no settings." in slipstream("list", "activation", "relu").out
     assert "whole number >= 1 or null" in slipstream("list", "trainer", "default").out
+
+
+def test_list_finds_options_without_their_group(slipstream):
+    """An option alone is looked up in every group; experiments are listed; --help says how."""
+    assert slipstream("list", "adam").out == slipstream("list", "optimizer", "adam").out
+    assert "logger=none" in slipstream("list", "none").out
+    assert "early_stopping=none" in slipstream("list", "none").out
+    assert "perceptron_xor" in slipstream("list").out
+    assert "Minsky & Papert" in slipstream("list", "experiment").out
+    assert slipstream("list", "--help").out.startswith("slipstream list")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("slipstream list opt", "optimizer"),
+        ("python train.py list experiment xo", "xor"),
+        ("slipstream list logger ", "none tensorboard"),
+        ("python train.py data=_", ""),
+        ("python train.py [", ""),
+    ],
+)
+def test_completion_of_list_and_of_nothing(line, offered, slipstream, monkeypatch):
+    """`list` completes groups and options; no file that is no option is offered, and no error."""
+    monkeypatch.setenv("COMP_LINE", line)
+    result = slipstream("-sc", "query=bash")
+    assert (result.code, result.out.strip(), result.err) == (0, offered, "")
 
 
 def test_completion_offers_options(slipstream, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slipstream.config import compose, composition
+from slipstream.config import compose, composed, composition
 from slipstream.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def problems_of():
 
     def problems(*overrides):
         with pytest.raises(ConfigError) as caught:
-            compose(*overrides)
+            composed(overrides)
         return caught.value.problems
 
     return problems

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipstream.config import compose, validate
+from slipstream.config import compose, composed, validate
 from slipstream.config.resume import check_resume, classify, diff
 
 
@@ -23,7 +23,7 @@ def run_folder(tmp_path):
 
 def test_resume_replays_the_run(run_folder):
     """resume=DIR alone gives the configuration that ran."""
-    config = validate(compose(f"resume='{run_folder}'"))
+    config = validate(composed([f"resume='{run_folder}'"]))
     assert config.optimizer.settings["lr"] == 0.2
     assert config.resume == str(run_folder)
     assert config.raw == yaml.safe_load((run_folder / "config.yaml").read_text())
@@ -32,13 +32,44 @@ def test_resume_replays_the_run(run_folder):
 def test_c13_what_a_resumed_run_may_change(run_folder, problems_of):
     """Logging is free, epochs may grow; the rest is refused with the difference."""
     resume = f"resume='{run_folder}'"
-    free = compose(resume, "trainer.max_epochs=99", "logger=none", "trainer.keep=5", "trainer.device=cpu")
+    free = composed([resume, "trainer.max_epochs=99", "logger=none", "trainer.keep=5", "trainer.device=cpu"])
     assert free["trainer"]["max_epochs"] == 99
     found = problems_of(resume, "trainer.max_epochs=3", "optimizer.lr=0.3", "regularizer=l1", "seed=1")
     assert {text.partition(":")[0] for text in found} == {
         *("seed", "optimizer.lr", "regularizer.l1", "trainer.max_epochs")
     }
     assert f"optimizer.lr: was 0.2 in {run_folder}, now 0.3; a resumed run keeps it" in found
+    assert f"trainer.max_epochs: was 50 in {run_folder}, now 3; it may only be raised" in found
+
+
+def test_another_choice_is_one_difference(run_folder, only_problem):
+    """A changed option is named once, not with each of its settings."""
+    problem = only_problem(f"resume='{run_folder}'", "optimizer=adam", "optimizer.lr=0.1")
+    assert problem.startswith("optimizer.name: was 'sgd'")
+
+
+def test_what_resume_cannot_be_combined_with(run_folder, only_problem):
+    """Another folder, two runs, no folder, and the folder of a whole sweep are refused."""
+    resume = f"resume='{run_folder}'"
+    assert "a resumed run stays in its folder" in only_problem(resume, "hydra.run.dir=/tmp/x")
+    assert "one run is resumed at a time" in only_problem(resume, resume)
+    assert "names no folder" in only_problem("resume=")
+    assert f"choose one, such as resume={run_folder}" in only_problem(f"resume='{run_folder.parent}'")
+
+
+def test_a_relative_path_is_kept_as_it_was(tmp_path, monkeypatch):
+    """A run on a relative path resumes from another folder: config.yaml has it absolute."""
+    (tmp_path / "x.csv").write_text("x,y\n1,0\n2,1\n")
+    monkeypatch.chdir(tmp_path)
+    overrides = ["data=table", "data.path=x.csv", "data.target=y"]
+    raw = validate(compose(overrides)).raw
+    assert raw["data"]["path"] == str(tmp_path / "x.csv")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (folder / "config.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(folder)
+    assert validate(composed([f"resume='{folder}'"])).raw == raw
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import registry
 from slipstream.config import rules
-from slipstream.config.files import defaults
-from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings
+from slipstream.config.files import defaults, paths
+from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
 from slipstream.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Config:
     """Everything about a run. Made by `validate`; no part of it is a Hydra or OmegaConf object.
 
     regularizers: name -> settings, in the configuration's order. resume: the folder of the run that
-    is continued. raw: the same as a plain nested dict, without `resume`, as config.yaml has it.
+    is continued. raw: the same as a plain nested dict, without `resume` and with absolute paths, as
+    config.yaml has it.
     """
 
     name: str
@@ -61,12 +63,33 @@ class Config:
         return self if name == self.loss.name else replace(self, loss=Choice(name, defaults("loss", name)))
 
 
-def compose(*overrides: str) -> dict[str, Any]:
+def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
     """The plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
 
-    `resume=DIR` replays that run's overrides before the others. Returns nested dicts and lists with
-    all references filled in. Raises ConfigError that lists every problem, as `validate` does.
+    overrides: texts, or lists of them. Returns nested dicts and lists with all references filled in.
+    Raises ConfigError that lists every problem, as `validate` does, and for `resume` and `hydra` keys.
     """
+    texts: list[str] = []
+    for item in overrides:
+        texts += [item] if isinstance(item, str) or not isinstance(item, Sequence) else item
+    problems = [sentence for text in texts for sentence in _not_for_python(text)]
+    if problems:
+        raise ConfigError(problems)
+    return composed(texts)
+
+
+def _not_for_python(override: Any) -> Iterator[str]:
+    """What would be ignored: where a run is and what it continues is no part of a configuration."""
+    if not isinstance(override, str):
+        yield f"{override!r}: expected text, such as 'optimizer.lr=0.1'"
+    elif override.startswith("resume="):
+        yield f"{override}: runs are resumed on the command line: python train.py {override}"
+    elif override.lstrip("+~").startswith(("hydra.", "hydra/")):
+        yield f"{override}: is for the command line; a run's folder is slipstream.train(config, directory)"
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """`compose` for the command line: `resume=DIR` replays that run's overrides before the others."""
     from slipstream.config import composition, resume
 
     plain, problems = composition.screen(overrides)
@@ -87,6 +110,8 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
     or out of range, and settings that contradict each other.
     """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError([f"expected a mapping, as slipstream.compose() returns, found {show(mapping)}"])
     top = {"name": str, "seed": Seed, "resume": str | None}
     own = {"resume": None} | {key: value for key, value in mapping.items() if key not in GROUPS}
     unknown = [key for key in own if key not in top]
@@ -115,6 +140,8 @@ def validate(mapping: Mapping[str, Any]) -> Config:
         "regularizer": regularizers,
         "trainer": trainer,
     }
+    for key in paths(raw["data"]):  # a run is resumed from anywhere
+        raw["data"][key] = os.path.abspath(raw["data"][key])
     config = Config(
         name=plain.get("name", ""),
         seed=plain.get("seed", 0),

@@ -8,6 +8,7 @@ the values are validated whatever else was wrong.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import yaml
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -22,7 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -30,10 +32,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slipstream.config import resume
 from slipstream.config.files import folder
-from slipstream.config.schema import Unusable
+from slipstream.config.schema import CHOICES, GROUPS, Unusable, options
 from slipstream.errors import ConfigError, UserError, did_you_mean
 
 ROOT = "train"
+
+# What stands for "nothing" where that is no option of its own.
+NOTHING = {
+    "regularizer": "write regularizer=[]",
+    "scheduler": "did you mean constant?",
+    "activation": "did you mean identity?",
+    "experiment": "leave it out",
+}
 FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
 
@@ -45,6 +55,17 @@ class UserFolder(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         if self.path is not None:
             search_path.prepend("command-line", f"file://{self.path}")
+
+
+_group_options = ConfigLoaderImpl.get_group_options
+
+
+def _without_bases(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> list[str]:
+    """A group's _base.yaml is no option: neither completion nor --help may offer it."""
+    return [name for name in _group_options(self, *arguments, **named) if not name.startswith("_")]
+
+
+ConfigLoaderImpl.get_group_options = _without_bases  # type: ignore[method-assign]
 
 
 def use_folder(path: str | None) -> None:
@@ -82,6 +103,8 @@ def jobs(overrides: Sequence[str]) -> list[list[str]]:
         try:
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
             return BasicSweeper.split_arguments(parsed, None)[0]
+        except OverrideParseException:
+            raise ConfigError(_known(loader, overrides)[1]) from None
         except FAULTS as error:
             raise ConfigError(explain(error)) from None
 
@@ -117,6 +140,9 @@ def explain(error: BaseException) -> list[str]:
         mark = error.problem_mark
         return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
     lines = [line.strip() for line in str(error).splitlines()]
+    unknown = re.match(r"Could not override '(hydra\b[^']*)'", lines[0] if lines else "")
+    if unknown:
+        return [f"{unknown[1]}: Hydra has no such key or takes no such value; --cfg hydra prints its keys"]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines += explain(error.__cause__)
     return [" ".join(line for line in lines if line) or type(error).__name__]
@@ -157,8 +183,8 @@ def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overrid
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            problems.append(f"{text}: {explain(error)[0]}" if "=" in text else f"{text}: expected key=value")
+        except HydraException:
+            problems.append(_unreadable(text))
             continue
         found = _faults(loader, groups, override)
         if found:
@@ -170,25 +196,49 @@ def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overrid
     return [override for override in kept if _head(override) not in spoilt], problems
 
 
+def _unreadable(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not equals:
+        hint = ", or did you mean slipstream list?" if did_you_mean(text, ["list"]).startswith("did") else ""
+        return f"{text}: expected key=value{hint}"
+    quoted = value.replace("'", "\\'")
+    what = "a bracket is not closed" if value[:1] in ("[", "{") else "the value cannot be read"
+    return f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written \"{key}='{quoted}'\""
+
+
 def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override) -> list[str]:
     group, value, line = override.key_or_group, override.value(), override.input_line
     if override.is_delete() or override.is_hydra_override():
         return []
     if override.is_sweep_override():
         return [f"{line}: several values; add -m to run them all, or write a list as [a,b]"]
+    section, _, setting = group.rpartition(".")
+    if section in CHOICES and setting == "name":
+        return [f"{line}: choose it with {section}={value}"]
     if group not in groups:
         top = {*groups, "name", "seed", "resume"}
         wrong = _head(override) not in top
         return [f"{line}: no such group or key, {did_you_mean(_head(override), top)}"] if wrong else []
+    if override.is_add():
+        return [f"{line}: the group exists, write it without +"]
     if value is None:
-        other = "write regularizer=[]" if group == "regularizer" else "leave it out or choose one"
-        return [f"{group}=null: not a choice, {other}"]
+        return [f"{group}=null: not a choice, {NOTHING.get(group, 'leave it out or choose one')}"]
     if isinstance(value, list) and group != "regularizer":
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
-    options = [name for name in loader.get_group_options(group) if not name.startswith("_")]
     names = [str(name) for name in (value if isinstance(value, list) else [value])]
-    wrong_names = [name for name in names if name not in options]
-    return [f"{group}={name}: no such option, {did_you_mean(name, options)}" for name in wrong_names]
+    offered = loader.get_group_options(group)
+    twice = [
+        f"{group}={name}: is in the list twice" for name in dict.fromkeys(names) if names.count(name) > 1
+    ]
+    return twice + [_no_option(group, name, offered) for name in names if name not in offered]
+
+
+def _no_option(group: str, name: str, offered: Sequence[str]) -> str:
+    if group in GROUPS and name in options(group):
+        file = f"{group}/{name}.yaml"
+        return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
+    hint = NOTHING.get(group) if name == "none" else None
+    return f"{group}={name}: no such option, {hint or did_you_mean(name, offered)}"
 
 
 def _head(override: Override) -> str:

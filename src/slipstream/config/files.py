@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,22 @@ def folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
+
+
+def experiments() -> list[str]:
+    """The names of the shipped experiments."""
+    return sorted(file.stem for file in (folder() / "experiment").glob("*.yaml"))
+
+
+def experiment(name: str) -> str:
+    """What an experiment says of itself in its first comment, and what it sets."""
+    text = (folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    return text.removeprefix("# @package _global_\n").removeprefix("# ")
+
+
+def paths(data: Mapping[str, Any]) -> list[str]:
+    """Those of the data's settings that name a file or folder."""
+    return [key for key in ("path", "validation_path", "test_path") if isinstance(data.get(key), str)]
 
 
 def defaults(group: str, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from slipstream.config.files import paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 
@@ -27,6 +28,10 @@ def folder_of(overrides: Sequence[str]) -> Path | None:
     from hydra.errors import HydraException
 
     typed = [text for text in overrides if _key(text) == "resume"]
+    if len(typed) > 1:
+        raise ConfigError([f"{' '.join(typed)}: one run is resumed at a time"])
+    if typed and not typed[0].partition("=")[2].strip("'\" "):
+        raise ConfigError([f"{typed[0]}: names no folder, expected one like outputs/digits/DATE"])
     try:
         folder = OverridesParser.create().parse_override(typed[-1]).value() if typed else None
     except HydraException:
@@ -42,6 +47,9 @@ def replay(overrides: Sequence[str]) -> list[str]:
     folder = folder_of(overrides)
     if folder is None:
         return list(overrides)
+    elsewhere = [text for text in overrides if _key(text) in ("hydra.run.dir", "hydra.sweep.dir")]
+    if elsewhere:
+        raise ConfigError([f"{text}: a resumed run stays in its folder; leave it out" for text in elsewhere])
     saved = _read(folder, "overrides.yaml")
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
         raise ConfigError([f"{folder / 'overrides.yaml'}: expected a list of key=value lines"])
@@ -51,20 +59,39 @@ def replay(overrides: Sequence[str]) -> list[str]:
         raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
     new = {_key(text) for text in overrides}
     kept = [text for text in saved if _key(text) not in new and _key(text) != "resume"]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [*kept, *overrides, f"hydra.run.dir='{quoted}'"]
+    data = _config(folder).get("data")
+    if not isinstance(data, Mapping) or "data" in new:
+        data = {}
+    # A path that was typed was relative to where the run began.
+    began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
+    kept = [text for text in kept if _key(text) not in began]
+    kept += [f"{key}={_quoted(value)}" for key, value in began.items()]
+    return [*kept, *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    saved = _read(folder, "config.yaml")
+    if not isinstance(saved, dict):
+        raise ConfigError([f"{folder / 'config.yaml'}: expected a mapping of settings"])
+    return saved
 
 
 def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
     """Raise ConfigError with the difference where `new` changes what the run in `folder` has fixed."""
-    saved = _read(folder, "config.yaml")
-    if not isinstance(saved, dict):
-        raise ConfigError([f"{folder / 'config.yaml'}: expected a mapping of settings"])
-    frozen = [change for change in diff(saved, new) if classify(*change) == "frozen"]
-    if frozen:
+    frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
+    # Where another option was chosen, its settings differ by nature.
+    rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
+    told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
+    if told:
         raise ConfigError(
-            f"{key}: was {show(old)} in {folder}, now {show(value)}; a resumed run keeps it"
-            for key, old, value in frozen
+            f"{key}: was {show(old)} in {folder}, now {show(value)}; "
+            + ("it may only be raised" if key in EXTENDABLE else "a resumed run keeps it")
+            for key, old, value in told
         )
 
 
@@ -106,7 +133,9 @@ def _read(folder: Path, name: str) -> Any:
     if not folder.is_dir():
         raise ConfigError([f"resume={folder}: no such folder, expected one like outputs/digits/DATE"])
     if not file.is_file():
-        raise ConfigError([f"resume={folder}: has no {name}, so it is not the folder of a run"])
+        inside = sorted(found.parent for found in folder.glob(f"*/{name}"))
+        hint = f"; it holds {len(inside)}: choose one, such as resume={inside[0]}" if inside else ""
+        raise ConfigError([f"resume={folder}: has no {name}, so it is not the folder of a run{hint}"])
     try:
         if os.path.getsize(file) > 1_000_000:
             raise ConfigError([f"{file}: is larger than any configuration"])

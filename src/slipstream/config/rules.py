@@ -17,6 +17,9 @@ Rule = Callable[["Config", str | None], Iterator[str]]
 # What makes a loss that applies softmax or sigmoid itself do so twice.
 NORMALIZING = ("softmax", "softmin", "sigmoid", "hard_sigmoid", "log_sigmoid")
 
+# Activations whose values are all real numbers.
+UNBOUNDED = ("identity", "leaky_relu", "prelu")
+
 _rules: list[tuple[frozenset[str], Rule]] = []
 
 
@@ -91,13 +94,31 @@ def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]
 
 
 @rule("model", "activation", "loss", "data")
-def loss_normalizes_once(config: Config, task: str | None) -> Iterator[str]:
+def output_fits_the_loss(config: Config, task: str | None) -> Iterator[str]:
     key, name = _output_activation(config)
     loss = _loss(config, task)
-    if loss.traits.get("expects_logits") and name in NORMALIZING:
+    if not loss.traits.get("expects_logits") or name == "identity" or name not in components("activation"):
+        return
+    if name in NORMALIZING:
         yield (
             f"{key}={name}: the loss {loss.name} takes logits and normalizes them itself; after {name} "
             f"it would do so twice and the gradients would fade. Take {key}=identity, or a loss such as mse"
+        )
+    else:
+        yield (
+            f"{key}={name}: the loss {loss.name} takes logits, which are any real numbers, and {name} would "
+            f"bend or cut them off. Take {key}=identity, or a loss such as mse"
+        )
+
+
+@rule("model", "activation", "data")
+def output_reaches_the_targets(config: Config, task: str | None) -> Iterator[str]:
+    key, name = _output_activation(config)
+    scaled = task == "regression" and config.data.settings.get("target_scaling") != "none"
+    if scaled and name in components("activation") and name not in UNBOUNDED:
+        yield (
+            f"{key}={name}: regression targets are standardized, to both sides of 0 and beyond 1, which "
+            f"{name} cannot reach. Take {key}=identity, or data.target_scaling=none if it fits your targets"
         )
 
 
@@ -121,6 +142,15 @@ def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]
         yield (
             f"data.batch_size: found {found}, but optimizer={config.optimizer.name} uses the whole training "
             "set for every update; leave data.batch_size=full or take optimizer=sgd"
+        )
+
+
+@rule("regularizer", "optimizer")
+def weights_decay_once(config: Config, task: str | None) -> Iterator[str]:
+    if "weight_decay" in config.regularizers and config.optimizer.settings.get("weight_decay", 0) > 0:
+        yield (
+            f"regularizer.weight_decay: optimizer={config.optimizer.name} decays the weights already; set "
+            "optimizer.weight_decay=0 or leave the regularizer out"
         )
 
 
@@ -181,11 +211,11 @@ def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
 def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     if config.data.settings.get("validation") != 0:
         return
-    watched = {"trainer.monitor": config.trainer.monitor}
-    watched["early_stopping.metric"] = config.early_stopping.settings.get("metric", "")
-    for key, metric in watched.items():
-        if metric.startswith("val/"):
-            yield f"{key}: {metric} needs a validation part and data.validation is 0; take train/loss"
+    # The best epoch is chosen by it under every rule, `none` included.
+    metric = config.early_stopping.settings.get("metric", "")
+    key = "trainer.monitor" if metric == config.trainer.monitor else "early_stopping.metric"
+    if metric.startswith("val/"):
+        yield f"{key}: {metric} needs a validation part and data.validation is 0; take train/loss"
     rule = component("early_stopping", config.early_stopping.name)
     if rule.traits.get("validates"):
         yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; take patience"
