@@ -1,0 +1,204 @@
+"""Trained networks put to use: `slipstream.load(directory)` gives a `Model` with a `predict`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from slipstream import checkpoints
+from slipstream.config import Config, validate
+from slipstream.config.files import defaults
+from slipstream.data import Preprocessing
+from slipstream.data.base import Text, Values
+from slipstream.data.columns import as_numbers, from_any
+from slipstream.errors import DataError, UserError
+from slipstream.training.evaluate import CHUNK
+from slipstream.training.program import Program, State
+from slipstream.types import Target
+
+LARGEST = 100_000_000  # bytes of a run's configuration or preprocessing that are read
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Predicted classes or labels of N examples.
+
+    classes: the names in the order of the columns. scores: float32 [N, C], a larger one is likelier.
+    labels: the names [N] of the classes with the largest score; for multilabel bool [N, C].
+    """
+
+    classes: tuple[str, ...]
+    scores: np.ndarray
+    labels: np.ndarray
+    loss: str
+    probabilistic: bool
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[N, C]. Raises UserError for a loss whose scores are none, such as hinge."""
+        if not self.probabilistic:
+            raise UserError(f"a network trained with loss={self.loss} gives no probabilities; use scores")
+        return self.scores
+
+
+class Model:
+    """A trained network with all that leads from raw inputs to predictions.
+
+    module: the network alone, in evaluation mode; it takes what `inputs` gives, and gives logits, or
+    for regression values that are still scaled.
+    """
+
+    def __init__(
+        self, config: Config, program: Program, preprocessing: Preprocessing, missing: Sequence[str]
+    ) -> None:
+        self.program, self.preprocessing, self.target = program, preprocessing, program.target
+        self.numbers, self.missing = program.numbers(config), frozenset(missing)
+        self.module: nn.Module = program.infer.module
+
+    def predict(self, x: Any) -> Classification | np.ndarray:
+        """The predictions for N raw examples.
+
+        x: an array [N, ...] with the columns in the order of training, or a polars DataFrame or a mapping
+            of names to values; further columns, the target too, are left alone.
+        Classes: a `Classification`. Regression: values in original units, float32 [N], or [N, D] for
+        several targets. Warns of what training has not seen; raises DataError for what does not fit.
+        """
+        inputs = self.inputs(x)
+        parameters: list[Tensor] = list(self.module.parameters())
+        buffers = dict(self.module.named_buffers())
+        with torch.no_grad():
+            parts = [self.program.infer(parameters, buffers, part)[0] for part in inputs.split(CHUNK)]
+            scores = self.program.scores(torch.cat(parts), self.numbers).numpy()
+        if self.target.task == "regression":
+            return scores[:, 0] if scores.shape[1] == 1 else scores
+        if self.target.task == "multilabel":
+            labels = scores > 0.5
+        else:
+            labels = np.array(self.target.classes)[scores.argmax(axis=1)]
+        loss = self.program.loss
+        probabilistic = loss.part.traits.get("probabilistic", False)
+        return Classification(self.target.classes, scores, labels, loss.name, probabilistic)
+
+    def inputs(self, x: Any) -> Tensor:
+        """Raw examples as the network takes them, float32 [N, ...]: scaled, encoded, imputed."""
+        array, unseen = self.preprocessing.transform(self._raw(x))
+        for warning in unseen:
+            warnings.warn(warning, stacklevel=3)
+        return torch.from_numpy(array)
+
+    def _raw(self, x: Any) -> Any:
+        """An array for what was trained on arrays, columns by name for a table."""
+        names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
+        if isinstance(x, Mapping) or hasattr(x, "iter_columns"):
+            return self._columns(from_any(x), names, shape)
+        if not isinstance(x, np.ndarray | Tensor | list):
+            raise DataError(
+                f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars DataFrame or "
+                "a mapping of column names to values"
+            )
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
+        if shape:
+            return array[:, None] if shape == (1,) and array.ndim == 1 else array
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise DataError(
+                f"found an array of shape {array.shape}, expected [N, {len(names)}]: {', '.join(names)}"
+            )
+        return dict(zip(names, array.T, strict=True))
+
+    def _columns(self, columns: dict[str, Any], names: list[str], shape: tuple[int, ...]) -> Any:
+        lengths = {len(columns[name]) for name in names if name in columns}
+        if len(lengths) > 1:
+            raise DataError(f"columns of different lengths: {', '.join(map(str, sorted(lengths)))}")
+        if not shape:
+            return {name: _without(self.missing, values) for name, values in columns.items()}
+        absent = [name for name in names if name not in columns]
+        if absent or len(shape) > 1:
+            lacks = f"the table lacks {', '.join(absent)}; " if absent and len(shape) == 1 else ""
+            raise DataError(f"{lacks}expected an array of shape {('N', *shape)}")
+        return np.stack([as_numbers(name, columns[name]) for name in names], axis=1)
+
+
+def load(directory: str | Path) -> Model:
+    """The network that a run has trained, with the weights of its best epoch (the last ones where
+    early_stopping.restore_best is false), on the CPU.
+
+    directory: of a run, or of a member of a sweep; the data need not be there any more. Nothing in it is
+    executed or unpickled. Raises UserError where it is no run, has no checkpoint that verifies, or
+    where no epoch was finished.
+    """
+    folder = Path(directory)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: no run is here, expected a folder with config.yaml and checkpoints")
+    try:
+        saved = json.loads(_read(folder / "preprocessing.json"))
+        fields: Any = saved["target"].items()
+        told: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
+        target = Target(**told)
+        preprocessing = Preprocessing.from_json(saved["inputs"])
+        raw = yaml.safe_load(_read(folder / "config.yaml"))
+        config = validate(raw | {"data": _no_data(raw["data"], target, folder)}).for_target(target)
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
+    program = Program(config, target, preprocessing.shape or (len(preprocessing.names),))
+    path, damaged = checkpoints.latest(folder / "checkpoints")
+    for reason in damaged:
+        warnings.warn(f"{reason}; an earlier checkpoint is used", stacklevel=2)
+    if path is None:
+        raise UserError(f"{folder}: nothing is saved yet; wait, or continue the run with resume={folder}")
+    tensors, state = checkpoints.load(path)
+    if not state["best_epoch"]:
+        raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
+    try:
+        program.infer.module.load_state_dict(_weights(config, program, tensors))
+    except (RuntimeError, KeyError) as error:
+        raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
+    return Model(config, program, preprocessing, raw["data"].get("missing", ()))
+
+
+def _without(missing: frozenset[str], values: Values) -> Values:
+    """A column in which the words that mean a missing value are missing."""
+    if isinstance(values, np.ndarray):
+        return values
+    gone = np.array([word in missing for word in values.values] + [True])
+    return Text(np.where(gone[values.codes], -1, values.codes).astype(np.int32), values.values)
+
+
+def _weights(config: Config, program: Program, tensors: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Parameters and buffers by name: the best epoch's, or those that the last would be evaluated with."""
+    if config.early_stopping.settings["restore_best"]:
+        return tensors["best"]
+    named, optimizer = tensors["weights"], tensors["optimizer"]
+    params = torch.cat([named[name].flatten() for name in program.layout.names])
+    rule, average = (
+        {k.removeprefix(kind): v for k, v in optimizer.items() if k.startswith(kind)}
+        for kind in ("rule.", "average.")
+    )
+    evaluated = program.evaluated(State(params, {}, rule, average), program.numbers(config))
+    return named | program.layout.unflatten(evaluated)
+
+
+def _no_data(saved: Mapping[str, Any], target: Target, folder: Path) -> dict[str, Any]:
+    """Data settings that stand for those of the run, whose files may be gone: only what rules look at."""
+    plain = defaults("data", "arrays")
+    kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}
+    return plain | kept | {"name": "arrays", "path": str(folder), "task": target.task}
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: is larger than any that slipstream writes")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
