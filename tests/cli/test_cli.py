@@ -77,6 +77,8 @@ MISTAKES = {
     "C9": (["optimizer=gradient_descent", "data.batch_size=4"], "whole training set"),
     "C12": (["seed=${no.such}"], "refers to nothing"),
     "sweep": (["-m", "optimizer=sgd,adm", "seed=1,-1"], "did you mean adam?"),
+    "sweep of what cannot be read": (["-m", "data.target=[a", "seed=1,2"], "1 problem in"),
+    "Hydra's own key": (["hydra.job.chdir=abc"], "is not a valid bool"),
     "folder": (["--config-dir", "/no/such"], "no such folder"),
     "resume": (["resume=/no/such"], "no such folder"),
     "resume a sweep": (["-m", "resume=/tmp", "seed=1,2"], "leave out -m"),
@@ -101,6 +103,7 @@ def test_a_mistake_ends_with_2_one_message_and_nothing_on_disk(slipstream, engin
     assert result.code == 2
     assert hint in result.err
     assert "Traceback" not in result.err
+    assert "full_key" not in result.err
     assert not engine
     assert list(Path.cwd().iterdir()) == []
 

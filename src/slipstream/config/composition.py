@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,7 +105,7 @@ def jobs(overrides: Sequence[str]) -> list[list[str]]:
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
             return BasicSweeper.split_arguments(parsed, None)[0]
         except OverrideParseException:
-            raise ConfigError(_known(loader, overrides)[1]) from None
+            raise ConfigError(_unreadable(text) for text in overrides if _parsed(text) is None) from None
         except FAULTS as error:
             raise ConfigError(explain(error)) from None
 
@@ -140,6 +141,8 @@ def explain(error: BaseException) -> list[str]:
         mark = error.problem_mark
         return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
     lines = [line.strip() for line in str(error).splitlines()]
+    # What follows are OmegaConf's types and Hydra's search path: nothing that a user can mend.
+    lines = list(takewhile(lambda line: not line.startswith(("full_key:", "Config search")), lines))
     unknown = re.match(r"Could not override '(hydra\b[^']*)'", lines[0] if lines else "")
     if unknown:
         return [f"{unknown[1]}: Hydra has no such key or takes no such value; --cfg hydra prints its keys"]
@@ -181,9 +184,8 @@ def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overrid
     kept: list[Override] = []
     problems, spoilt = [], set()
     for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
+        override = _parsed(text)
+        if override is None:
             problems.append(_unreadable(text))
             continue
         found = _faults(loader, groups, override)
@@ -194,6 +196,13 @@ def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overrid
             kept.append(override)
     # What the settings of an unknown option are cannot be said.
     return [override for override in kept if _head(override) not in spoilt], problems
+
+
+def _parsed(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
 
 
 def _unreadable(text: str) -> str:
