@@ -86,6 +86,9 @@ def run_pack(
         configs = [_resolved(config, data, entry) for config, entry in zip(configs, saved, strict=True)]
         resuming.require_same_data(configs[0], data, saved)
         device = _set_up(configs[0])
+        # Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower.
+        torch.set_flush_denormal(True)
+        stack.callback(torch.set_flush_denormal, False)
         engine = Engine(configs, data, device)
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
         progress = resuming.begin(engine, members, saved)
@@ -103,9 +106,8 @@ def run_pack(
             engine.batching.examples,
             progress.epoch,
         )
-        screen.say(data.summary)
-        said = data.warnings if screen.kind == "none" else ()  # the summary above has them
-        for warning in (*warnings, *said, *_warnings(configs[0], engine)):
+        screen.say(data.card)
+        for warning in (*warnings, *data.warnings, *_warnings(configs[0], engine)):
             screen.warn(warning)
         if resume:
             screen.say(f"going on at epoch {progress.epoch + 1} of {configs[0].trainer.max_epochs}")
@@ -164,8 +166,6 @@ def _set_up(config: Config) -> torch.device:
         raise ConfigError([f"{found}; use auto or cpu"])
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    # Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower.
-    torch.set_flush_denormal(True)
     return device
 
 
