@@ -59,12 +59,15 @@ class Recorder:
         if first.records and first.records[-1]["epoch"] == progress.epoch:
             self.screen.epoch(first, progress.epoch - self._began_at)
         now = time.monotonic()
-        due = now - self._last_save >= self._trainer.checkpoint_seconds
-        for k in done if due or now - self._last_flush >= FLUSH_SECONDS else finished:
+        save = now - self._last_save >= self._trainer.checkpoint_seconds
+        flush = save or now - self._last_flush >= FLUSH_SECONDS
+        for k in done if flush else finished:
             self.members[k].flush()
-        self._save(progress, done if due else finished)
-        self._last_flush = now if now - self._last_flush >= FLUSH_SECONDS else self._last_flush
-        self._last_save = now if due else self._last_save
+        self._save(progress, done if save else finished)
+        if flush:
+            self._last_flush = now
+        if save:
+            self._last_save = now
 
     def interrupted(self, progress: Progress) -> None:
         """Save everything that was still running."""
