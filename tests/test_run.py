@@ -173,3 +173,22 @@ def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tm
 def test_no_runs_are_no_results():
     """An empty pack is an empty list."""
     assert slipstream.train_pack([]) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "warning"),
+    [
+        ("trainer.accumulate=1000", "every update sees all 106 training rows"),
+        ("scheduler.warmup_steps=100000", "the rate stays below lr"),
+        ("trainer.threads=1000", "trainer.threads is 1000"),
+        ("model.width=[10,20]", "so nothing is added"),
+        ("data.batch_size=1000", "every batch holds all of them"),
+    ],
+)
+def test_a_choice_that_does_not_do_what_was_meant_is_said(override, warning, capsys):
+    """It trains, with one warning on standard error."""
+    threads = torch.get_num_threads()
+    common = ["data=iris", "model.residual=true", "model.depth=2", "trainer.max_epochs=1", "logger=none"]
+    slipstream.train(slipstream.compose(*common, override))
+    torch.set_num_threads(threads)
+    assert warning in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from slipstream.data import Data, load
 from slipstream.errors import ConfigError
 from slipstream.files import replace, writing
 from slipstream.metrics import defaults
+from slipstream.models.layers import Residual
 from slipstream.packs import signature
 from slipstream.progress import Screen
 from slipstream.recording import Recorder, flat, open_logger, yaml_text
@@ -184,15 +186,24 @@ def _nothing_left(
 
 
 def _warnings(config: Config, engine: Engine) -> Iterator[str]:
+    """Choices that are legal and do not do what was meant."""
     chosen = component("initializer", config.initializer.name).traits.get("warns")
     if chosen:
         yield f"initializer={config.initializer.name}: {chosen}"
     asked, batching = config.data.settings["batch_size"], engine.batching
-    if asked != "full" and asked > batching.examples:
-        yield (
-            f"data.batch_size is {asked} and there are {batching.examples} training rows: "
-            "every batch holds all of them"
-        )
+    rows = batching.examples
+    if asked != "full" and asked > rows:
+        yield f"data.batch_size is {asked} and there are {rows} training rows: every batch holds all of them"
+    elif batching.accumulate > 1 and batching.size * (batching.accumulate - 1) >= rows:
+        yield f"trainer.accumulate is {batching.accumulate}: every update sees all {rows} training rows"
+    warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
+    if warm_up >= updates:
+        yield f"scheduler.warmup_steps: {warm_up}, but the run has {updates} updates: the rate stays below lr"
+    if config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
+        yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
+    layers = engine.program.module.modules()
+    if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
+        yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
 
 
 def _write_start(member: Member, overrides: Sequence[str], data: Data) -> None:

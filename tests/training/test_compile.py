@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
+from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.training.engine import compile_pays
 
@@ -72,3 +73,12 @@ def test_auto_counts_the_planned_updates():
     """A short run is eager, the same run with many epochs is compiled."""
     assert not engine_of(tiny({"trainer.compile": "auto"})).compiled
     assert engine_of(tiny({"trainer.compile": "auto", "trainer.max_epochs": 10**6})).compiled
+
+
+def test_without_a_compiler_auto_stays_eager_and_true_is_refused(monkeypatch):
+    """No C++ compiler on the PATH: long work runs all the same, and asking for it is a mistake."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("CXX", raising=False)
+    assert compile_pays("auto", 10**9, Pack(1)) is False
+    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler"):
+        compile_pays(True, 1, Pack(1))

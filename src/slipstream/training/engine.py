@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from slipstream import random
+from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.training.evaluate import (
     CHUNK,
@@ -43,10 +46,16 @@ LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with
 
 
 def compile_pays(setting: bool | str, updates: int, pack: Pack) -> bool:
-    """Whether the planned updates repay a compilation. Decided before the run, never during it."""
+    """Whether the planned updates repay a compilation. Decided before the run, never during it.
+
+    Raises ConfigError where compilation is asked for and there is no compiler.
+    """
+    compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
+    if setting is True and not compiler:
+        raise ConfigError(["trainer.compile: needs a C++ compiler, and g++ is not installed; use false"])
     if setting != "auto":
         return bool(setting)
-    return updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+    return compiler and updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
 
 
 class Engine:
