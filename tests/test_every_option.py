@@ -49,7 +49,7 @@ def tasks() -> list[Any]:
     """Every loss with each task that it fits, past the last one, which `variants` has."""
     losses = components("loss").values()
     return [
-        pytest.param("loss", part.name, {"task": task}, id=f"loss={part.name},{task}")
+        pytest.param("loss", part.name, {"task": task}, id=f"loss={part.name},{task}", marks=pytest.mark.slow)
         for part in losses
         for task in part.traits["tasks"][:-1]
         if not part.traits.get("auto")

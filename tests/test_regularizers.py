@@ -244,6 +244,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_pack_equals_alone(name: str) -> None:
     """Members with different numbers, in one traced graph, equal themselves alone to 1e-6.

@@ -175,6 +175,7 @@ def test_no_runs_are_no_results():
     assert slipstream.train_pack([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "warning"),
     [

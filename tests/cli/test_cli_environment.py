@@ -97,6 +97,7 @@ def test_what_answers_at_once_imports_no_torch(arguments, tmp_path, shell):
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

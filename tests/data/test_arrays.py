@@ -156,6 +156,7 @@ def test_split_and_groups_go_together(tmp_path, load, changes):
         load("arrays", path=save(tmp_path, "npz", inputs=X, targets=Y, g=Y), **changes)
 
 
+@pytest.mark.slow
 @examples(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["npz", "safetensors", "folder"]), where=st.integers(0, 5000), cut=st.booleans())
 def test_damaged_files_give_data_or_a_data_error(tmp_path, load, kind, where, cut):

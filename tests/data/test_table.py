@@ -253,6 +253,7 @@ def test_random_bytes_give_data_or_a_data_error(load_table, content):
         assert all(torch.isfinite(part.inputs).all() for part in (found.train, found.validation, found.test))
 
 
+@pytest.mark.slow
 @examples(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 4000), flip=st.integers(0, 3999))
 def test_damaged_parquet_gives_data_or_a_data_error(load_table, tmp_path, cut, flip):
