@@ -26,7 +26,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 # Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
-INIT, SHUFFLE, NOISE, SPLIT, DATA, AUGMENT, SAMPLE = range(1, 8)
+INIT, SHUFFLE, NOISE, SPLIT, DATA = range(1, 6)
 
 Words = tuple[Any, Any, Any, Any]
 

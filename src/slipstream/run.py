@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 def train(config: Mapping[str, Any] | Config, directory: str | Path | None = None) -> Result:
     """Train one run. Without a directory nothing is written to disk.
 
+    Nothing is shown but warnings, on standard error: `trainer.progress` is for the command line.
     config: a composed configuration (`slipstream.compose("optimizer=adam")`) or a validated one.
     Raises ConfigError and DataError, both UserError, before training starts.
     """
