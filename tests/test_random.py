@@ -60,7 +60,7 @@ def test_moments():
 
 def test_permutation_is_a_permutation_and_even():
     """Every index occurs once, and the first place holds each of four indices equally often."""
-    firsts = [int(random.permutation(random.make_key(seed, random.SHUFFLE), 4)[0]) for seed in range(500)]
+    firsts = [int(random.permutation(random.make_key(seed, random.SHUFFLE), 4)[0]) for seed in range(2000)]
     assert sorted(random.permutation(random.make_key(1, random.SHUFFLE), 1000).tolist()) == list(range(1000))
-    for index in range(4):  # five standard deviations of a binomial with n=500, p=1/4
-        assert abs(firsts.count(index) - 125) < 5 * (500 * 0.25 * 0.75) ** 0.5
+    for index in range(4):  # five standard deviations of a binomial with n=2000, p=1/4
+        assert abs(firsts.count(index) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5

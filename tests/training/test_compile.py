@@ -11,9 +11,9 @@ from slipstream.packs import Pack
 from slipstream.training.engine import compile_pays
 
 CASES = {
-    "adam": {
-        "optimizer": "adam",
-        "regularizer": ["dropout", "l2", "gradient_clipping", "ema"],
+    "nadam": {
+        "optimizer": "nadam",
+        "regularizer": ["dropout", "layer_norm", "l2", "gradient_clipping", "ema"],
         "activation": "gelu",
     },
     "momentum": {
