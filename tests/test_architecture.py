@@ -19,9 +19,10 @@ LAYERS = [
     {"packs", "checkpoints", "loggers"},
     {"training"},
     {"rundir", "progress", "recording", "resuming", "summary"},
-    {"sweep"},
+    {"sweep.jobs", "sweep.space"},
     {"config"},
     {"run", "prediction"},
+    {"sweep"},
     {"listing", "multirun", "cli"},
     {"__main__"},
 ]

@@ -1,0 +1,51 @@
+"""What a sweep is made of: members to be trained, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """One member to be trained.
+
+    number: its folder's name in the sweep. trial: the configuration that it repeats; members of a
+    trial differ in seed or fold only. overrides: its whole command line. values: what was swept,
+    key -> plain value, without the keys that do not apply to it.
+    """
+
+    number: int
+    trial: int
+    overrides: tuple[str, ...]
+    values: Mapping[str, Any]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a member ended, or stands: read from its folder.
+
+    status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting.
+    value: the best value of the monitored metric, None where there is none. best: all metrics of the
+    best epoch, `split/name` -> value.
+    """
+
+    number: int
+    trial: int
+    values: Mapping[str, Any]
+    status: str
+    reason: str
+    value: float | None
+    best_epoch: int
+    epochs: int
+    seconds: float
+    seed: int
+    fold: int | None
+    best: Mapping[str, float | None]
+    directory: Path | None
