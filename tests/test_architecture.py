@@ -21,6 +21,7 @@ LAYERS = [
     {"rundir", "progress", "recording", "resuming", "summary"},
     {"sweep.jobs", "sweep.space"},
     {"config"},
+    {"preparing"},
     {"run", "prediction"},
     {"sweep"},
     {"listing", "multirun", "cli"},

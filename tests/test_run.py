@@ -14,7 +14,7 @@ from slipstream.errors import ConfigError, UserError
 
 SUMMARY = {
     *("status", "reason", "best_epoch", "epochs", "best", "last", "parameters", "steps", "seconds", "dtype"),
-    *("seed", "loss", "fingerprint", "compile", "threads", "device", "versions"),
+    *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions"),
 }
 
 

@@ -57,12 +57,33 @@ class Pack:
 
         return pytree.tree_map(pick, new, old)
 
+    def put(self, tree: Any, places: Sequence[int], trees: Sequence[Any]) -> Any:
+        """The tree with other members' trees at some places."""
+        if self.alone:
+            return trees[-1]
+        at = torch.tensor(places)
+
+        def put(leaf: Tensor, *new: Tensor) -> Tensor:
+            return leaf.index_copy(0, at.to(leaf.device), torch.stack(new).to(leaf.device))
+
+        return pytree.tree_map(put, tree, *trees)
+
+    def select(self, tree: Any, places: Sequence[int]) -> Any:
+        """The tree of some members, as of a pack of their own."""
+        if self.alone:
+            return tree
+        return pytree.tree_map(lambda leaf: leaf[torch.tensor(places, device=leaf.device)], tree)
+
     def numbers(self, members: Sequence[Any], device: torch.device, *, tensors: bool) -> Any:
         """Trees of floats as tensors [K] (float32); alone, as floats unless tensors are asked for."""
         if self.alone and not tensors:
             return members[0]
-        made = [pytree.tree_map(lambda x: torch.tensor(x, dtype=torch.float32), tree) for tree in members]
-        return pytree.tree_map(lambda leaf: leaf.to(device), self.stack(made))
+
+        def stack(*values: float) -> Tensor:
+            made = torch.tensor(values, dtype=torch.float32, device=device)
+            return made[0] if self.alone else made
+
+        return pytree.tree_map(stack, *members)
 
     def rows(self, values: Tensor) -> list[Any]:
         """A tensor with a pack axis as a list with one entry a member. Waits for the device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
 from slipstream.files import writing
 from slipstream.metrics import confusion_matrix
+from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
 from slipstream.training.snapshot import take
 
 if TYPE_CHECKING:
@@ -28,41 +29,44 @@ GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HP
 # What a person compares runs by; the rest of data and trainer says how and where they were made.
 COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
 NOT_COMPARED = ("name", "logger")
+NO_SCALARS = ("epoch", "step")
+BROKEN = (DIVERGED, FAILED)
 
 
 class Recorder:
-    """The watcher of a pack. loggers: one TensorBoard a member, or None where it logs nothing."""
+    """The watcher of a pack: event files, metrics.jsonl and checkpoints.
+
+    loggers: one TensorBoard a member, or None where it logs nothing. members and loggers may be
+    replaced in their lists while the pack trains. warn: is told which metrics are undefined.
+    """
 
     def __init__(
         self,
         engine: Engine,
         members: Sequence[Member],
         loggers: Sequence[TensorBoard | None],
-        screen: Screen,
-        saved_with: Mapping[str, Any],
+        warn: Callable[[str], None],
+        saved_with: Callable[[Engine, int], Mapping[str, Any]],
     ) -> None:
-        self.engine, self.members, self.loggers, self.screen = engine, members, loggers, screen
+        self.engine, self.members, self.loggers, self.warn = engine, members, loggers, warn
         self.saved_with = saved_with
         self._trainer = members[0].config.trainer
         self._last_save = self._last_flush = time.monotonic()
-        self._began_at = len(members[0].records)
         # Said once a metric, in the run and not in each process that continues it.
         self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """Log the epoch, show it, save what has stopped and, when it is time, everything."""
+        """Log the epoch, save what has stopped and, when it is time, everything."""
         done = [k for k, member in enumerate(self.members) if member.running or k in finished]
         for k in done:
-            self._log(progress, k)
-            self._warn(self.members[k])
-        first = self.members[done[0]]
-        if first.records and first.records[-1]["epoch"] == progress.epoch:
-            self.screen.epoch(first, progress.epoch - self._began_at)
+            if self.members[k].status not in BROKEN:  # then its last epoch has no record
+                self._log(progress, k)
+                self._warn(self.members[k])
         now = time.monotonic()
         save = now - self._last_save >= self._trainer.checkpoint_seconds
         flush = save or now - self._last_flush >= FLUSH_SECONDS
         for k in done if flush else finished:
-            self.members[k].flush()
+            self._flush(k)
         self._save(progress, done if save else finished)
         if flush:
             self._last_flush = now
@@ -71,33 +75,38 @@ class Recorder:
 
     def interrupted(self, progress: Progress) -> None:
         """Save everything that was still running."""
-        stopped = [k for k, member in enumerate(self.members) if member.status == "interrupted"]
+        stopped = [k for k, member in enumerate(self.members) if member.status == INTERRUPTED]
         for k in stopped:
-            self.members[k].flush()
+            self._flush(k)
         self._save(progress, stopped)
+
+    def _flush(self, k: int) -> None:
+        self.members[k].flush()
+        logger = self.loggers[k]
+        if logger is not None:
+            with writing(logger.path):
+                getattr(logger, "flush", lambda: None)()
 
     def _warn(self, member: Member) -> None:
         """Say which metrics became undefined."""
-        record = member.records[-1] if member.records else {}
+        record = member.records[-1]
         names = [name for name in _undefined(record) if name not in self._undefined]
         if names:
             self._undefined |= set(names)
-            self.screen.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
+            self.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
 
     def _log(self, progress: Progress, k: int) -> None:
         logger, member = self.loggers[k], self.members[k]
-        if logger is None or not member.records or member.records[-1]["epoch"] != progress.epoch:
+        if logger is None:
             return
         record = member.records[-1]
-        values = {name: value for name, value in record.items() if name not in ("epoch", "step")}
-        with writing(logger.path):
-            logger.scalars(values, record["step"])
-            times = member.config.logger.settings["histograms"]
-            if times and progress.epoch % max(self._trainer.max_epochs // times, 1) == 0:
-                params = self.engine.pack.member(progress.state.params, k)
-                named = self.engine.program.layout.unflatten(params.detach().cpu())
-                arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
-                logger.histograms(arrays, record["step"])
+        logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
+        times = member.config.logger.settings["histograms"]
+        if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
+            params = self.engine.pack.member(progress.state.params, k)
+            named = self.engine.program.layout.unflatten(params.detach().cpu())
+            arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
+            logger.histograms(arrays, record["step"])
 
     def _save(self, progress: Progress, which: Sequence[int]) -> None:
         for k in which:
@@ -105,9 +114,33 @@ class Recorder:
             if member.directory is None:
                 continue
             tensors, described = take(self.engine, progress, member, k)
-            step = progress.epoch * self.engine.batching.steps + len(progress.seen)
-            folder = member.directory / "checkpoints"
-            checkpoints.save(folder, step, tensors, described | dict(self.saved_with), self._trainer.keep)
+            begun = member.epoch + (member.status == DIVERGED)
+            step = begun * self.engine.batching.steps + len(progress.seen)
+            folder, state = (
+                member.directory / "checkpoints",
+                described | dict(self.saved_with(self.engine, k)),
+            )
+            checkpoints.save(folder, step, tensors, state, self._trainer.keep)
+
+
+class Shown:
+    """A watcher that lets another one record, and shows the first member that trains on a screen."""
+
+    def __init__(self, recorder: Recorder, screen: Screen) -> None:
+        self.recorder, self.screen = recorder, screen
+        self._began_at = recorder.members[0].epoch
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Record the epoch and show it."""
+        self.recorder.epoch(progress, finished)
+        members = self.recorder.members
+        first = next(m for k, m in enumerate(members) if m.running or k in finished)
+        if first.status not in BROKEN:
+            self.screen.epoch(first, first.epoch - self._began_at)
+
+    def interrupted(self, progress: Progress) -> None:
+        """Record that the run ends early."""
+        self.recorder.interrupted(progress)
 
 
 def _undefined(record: Mapping[str, Any]) -> list[str]:
@@ -130,7 +163,7 @@ def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) ->
     names = ["loss", *config.trainer.metrics]
     logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
     if config.logger.settings["graph"]:
-        logger.graph(engine.program.infer.module, engine.splits["train"].inputs[:1])
+        logger.graph(engine.program.infer.module, engine.part("train", 0)[0].inputs[:1])
     return logger
 
 
@@ -140,7 +173,7 @@ def log_pictures(
     """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
     scores = program.scores(outputs, program.numbers(engine.configs[k]))
-    targets, weights = engine.examples[split].targets, engine.weights[split]
+    (_, targets), weights = engine.part(split, k)
     if target.task in ("binary", "multiclass"):
         counts = confusion_matrix(scores, targets, (weights > 0).float()).cpu().numpy()
         logger.image(f"{split}/confusion_matrix", confusion_picture(counts, target.classes), step)

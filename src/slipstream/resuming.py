@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream import checkpoints, rundir
 from slipstream.errors import DataError
 from slipstream.training.loop import Progress
-from slipstream.training.member import INTERRUPTED, RUNNING, Member
-from slipstream.training.snapshot import Tensors, restore
+from slipstream.training.member import Member
+from slipstream.training.snapshot import Taken, restore
 
 if TYPE_CHECKING:
     from slipstream.config import Config
     from slipstream.data import Data
     from slipstream.training.engine import Engine
 
-Saved = tuple[Tensors, Mapping[str, Any]]  # the tensors of a checkpoint by file, and its state
-UNENDED = (RUNNING, INTERRUPTED)
 
-
-def find(directory: Path | None, warnings: list[str]) -> Saved | None:
+def find(directory: Path | None, warnings: list[str]) -> Taken | None:
     """The newest checkpoint that verifies; a warning for every newer one, which does not."""
     if directory is None:
         return None
@@ -33,25 +30,10 @@ def find(directory: Path | None, warnings: list[str]) -> Saved | None:
     return None if path is None else checkpoints.load(path)
 
 
-def together(directories: Sequence[Path | None], saved: Sequence[Saved | None]) -> list[Saved | None]:
-    """What was saved of a pack, with all members that had not ended at the step of the slowest.
-
-    A pack that is killed while it saves has some members a save ahead.
-    """
-    steps = {k: entry[1]["step"] for k, entry in enumerate(saved) if entry and entry[1]["status"] in UNENDED}
-    slowest, found = min(steps.values(), default=0), list(saved)
-    for k, step in steps.items():
-        directory = directories[k]
-        if directory is not None and step > slowest:
-            found[k] = checkpoints.load(directory / "checkpoints" / f"step-{slowest:08d}")
-    return found
-
-
-def require_same_data(config: Config, data: Data, saved: Sequence[Saved | None]) -> None:
+def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
     """Raise DataError where a run would go on with other data than it began with, unless allowed."""
-    for entry in saved:
-        if entry is None or entry[1]["fingerprint"] == data.fingerprint or config.trainer.allow_changed_data:
-            continue
+    allowed = config.trainer.allow_changed_data
+    if saved is not None and saved[1]["fingerprint"] != data.fingerprint and not allowed:
         files = ", ".join(map(str, data.sources)) or config.data.name
         raise DataError(
             f"{files}: the data changed since this run began; restore it, start a new run, "
@@ -59,13 +41,12 @@ def require_same_data(config: Config, data: Data, saved: Sequence[Saved | None])
         )
 
 
-def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Saved | None]) -> Progress:
+def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | None]) -> Progress:
     """Where a pack stands that goes on, or begins: its progress, and its members' histories with it."""
-    known = [entry for entry in saved if entry is not None]
-    if len(known) < len(members):  # nothing was saved yet: the same run from its start
-        state = engine.start()
-        return Progress(state, engine.evaluated(state))
-    return restore(engine, members, known)
+    if any(entry is not None for entry in saved):
+        return restore(engine, members, saved)
+    state = engine.start()
+    return Progress(state, engine.evaluated(state))
 
 
 def unfinished(member: Member) -> bool:

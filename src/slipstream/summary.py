@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,23 @@ from slipstream.metrics import final
 from slipstream.progress import Screen, metrics_table
 from slipstream.recording import log_pictures
 from slipstream.training.engine import Engine
-from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress
-from slipstream.training.member import DIVERGED, FINISHED, INTERRUPTED, STOPPED, Member, as_values
+from slipstream.training.member import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PRUNED,
+    STOPPED,
+    Member,
+    as_values,
+)
 
 if TYPE_CHECKING:
-    from slipstream.data import Data
     from slipstream.loggers import TensorBoard
 
-EXIT_CODES = {FINISHED: 0, STOPPED: 0, DIVERGED: 3}
+EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
+TOGETHER = 32  # members whose metrics are computed at once: what sorts rows needs memory
 Values = dict[str, float | None]
 
 
@@ -35,9 +44,10 @@ Values = dict[str, float | None]
 class Result:
     """How a run ended.
 
-    status: finished | stopped_early | diverged | interrupted. best, last: metrics of the weights of
-    the best epoch and of the last, `split/name` -> value. weights: the parameters by name, those of
-    the best epoch where early_stopping.restore_best is set. records: the lines of metrics.jsonl.
+    status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
+    best, last: metrics of the weights of the best epoch and of the last, `split/name` -> value.
+    weights: the parameters by name, those of the best epoch where early_stopping.restore_best is
+    set. records: the lines of metrics.jsonl.
     exit_code: what the command line ends with.
     """
 
@@ -52,80 +62,119 @@ class Result:
     exit_code: int = 0
 
 
-def conditions(engine: Engine, data: Data, device: torch.device) -> dict[str, Any]:
-    """What the bytes of a run depend on besides its configuration."""
+def conditions(engine: Engine, k: int) -> dict[str, Any]:
+    """What the bytes of member k depend on besides its configuration."""
     return {
-        "fingerprint": data.fingerprint,
+        "fingerprint": engine.data[engine.folds[k]].fingerprint,
+        "packed": not engine.pack.alone,
         "compile": engine.compiled,
         "threads": torch.get_num_threads(),
-        "device": device.type,
-        "versions": {
-            "slipstream": version("slipstream"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "device": engine.device.type,
+        "versions": _versions(),
     }
 
 
-def results(
-    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "slipstream": version("slipstream"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def conclude(
+    engine: Engine,
+    members: Sequence[Member],
+    places: Sequence[int],
+    progress: Progress,
+    loggers: Sequence[TensorBoard | None],
+    exit_code: int,
 ) -> list[Result]:
-    """One result a member, with every metric of the best and of the last weights."""
-    last = _all_metrics(engine, engine.evaluated(progress.state))
-    best = _all_metrics(engine, progress.best)
+    """The results of the members at some places, written to summary.json and TensorBoard.
+
+    exit_code: of one that was interrupted.
+    """
     results = []
-    for k, member in enumerate(members):
-        chosen = progress.best[0] if member.restores_best else engine.evaluated(progress.state)[0]
-        weights = engine.program.layout.unflatten(engine.pack.member(chosen, k))
-        code = interrupts.exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status]
-        results.append(
-            Result(
-                member.status,
-                member.reason,
-                member.best_epoch,
-                best[k],
-                last[k],
-                member.records,
-                weights,
-                member.directory,
-                code,
-            )
-        )
+    for first in range(0, len(places), TOGETHER):
+        here = places[first : first + TOGETHER]
+        for k, result, outputs in _endings(engine, members, here, progress, exit_code):
+            log_end(engine, members[k], k, result, outputs, loggers[k])
+            write(engine, members[k], k, result)
+            results.append(result)
     return results
 
 
-def _all_metrics(engine: Engine, evaluated: Any) -> list[Values]:
-    """Every metric of the task on every split, in evaluation mode, one mapping a member."""
+def results(
+    engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
+) -> list[Result]:
+    """The results of the members at some places. Nothing is written."""
+    return [result for _, result, _ in _endings(engine, members, places, progress, exit_code)]
+
+
+def _endings(
+    engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
+) -> list[tuple[int, Result, Tensor]]:
+    """Place, result with every metric of the best and of the last weights, and the outputs to be shown."""
+    last = engine.evaluated(progress.state)
+    shown = "val" if engine.rows["val"] else "train"
+    last_values, last_outputs = _all_metrics(engine, last, places, shown)
+    best_values, best_outputs = _all_metrics(engine, progress.best, places, shown)
+    endings = []
+    for i, k in enumerate(places):
+        member = members[k]
+        chosen, outputs = (progress.best, best_outputs) if member.restores_best else (last, last_outputs)
+        result = Result(
+            status=member.status,
+            reason=member.reason,
+            best_epoch=member.best_epoch,
+            best=best_values[i],
+            last=last_values[i],
+            records=member.records,
+            weights=engine.program.layout.unflatten(engine.pack.member(chosen[0], k)),
+            directory=member.directory,
+            exit_code=exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status],
+        )
+        endings.append((k, result, engine.pack.member(outputs, i)))
+    return endings
+
+
+def _all_metrics(
+    engine: Engine, evaluated: Any, places: Sequence[int], shown: str
+) -> tuple[list[Values], Tensor]:
+    """Every metric of the task on every split, in evaluation mode, by place; the outputs of one split."""
+    # In a pack of one sums would be rounded otherwise, and bytes depend on who ends together.
+    places = [*places, *places] if len(places) == 1 and not engine.pack.alone else places
     target = engine.program.target
     probabilistic = engine.program.loss.part.traits.get("probabilistic", False)
     names = final(target.task, len(target.classes), probabilistic)
-    values: list[Values] = [{} for _ in engine.configs]
-    for split, examples in engine.examples.items():
-        if len(examples.inputs):
-            table = engine.measure(split, engine.predict(evaluated, split), names)
+    values: list[Values] = [{} for _ in places]
+    outputs = torch.empty(0)
+    for split, rows in engine.rows.items():
+        if rows:
+            found = engine.predict(evaluated, split, places)
+            table = engine.measure(split, found, names, places)
+            outputs = found if split == shown else outputs
             keys = [f"{split}/{name}" for name in ("loss", *names)]
-            for mapping, row in zip(values, engine.pack.rows(table), strict=True):
+            for mapping, row in zip(values, engine.pack.rows(table), strict=False):
                 mapping |= as_values(keys, row)
-    return values
+    return values, outputs
 
 
 def log_end(
-    engine: Engine, member: Member, k: int, result: Result, progress: Progress, logger: TensorBoard | None
+    engine: Engine, member: Member, k: int, result: Result, outputs: Tensor, logger: TensorBoard | None
 ) -> None:
     """The end of a run in TensorBoard; one that was interrupted has not come to it."""
     if logger is None or member.status == INTERRUPTED:
         return
-    split = "val" if len(engine.examples["val"].inputs) else "train"
-    chosen = progress.best if member.restores_best else engine.evaluated(progress.state)
-    outputs = engine.pack.member(engine.predict(chosen, split), k)
     with writing(logger.path):
-        log_pictures(logger, engine, k, outputs, split, _steps(member))
+        log_pictures(logger, engine, k, outputs, "val" if engine.rows["val"] else "train", _steps(member))
         logger.scalars(_of_the_best(member, result), _steps(member))
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()
 
 
-def write(engine: Engine, member: Member, result: Result, made_with: Mapping[str, Any]) -> None:
+def write(engine: Engine, member: Member, k: int, result: Result) -> None:
     """summary.json, the last file of a run: where it stands, the run came to its end."""
     if member.directory is None:
         return
@@ -142,7 +191,7 @@ def write(engine: Engine, member: Member, result: Result, made_with: Mapping[str
         "dtype": member.config.trainer.dtype,
         "seed": member.config.seed,
         "loss": member.config.loss.name,
-        **made_with,
+        **conditions(engine, k),
     }
     replace(member.directory / rundir.SUMMARY, json.dumps(content, indent=1, allow_nan=False) + "\n")
 

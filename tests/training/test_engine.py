@@ -11,12 +11,13 @@ from slipstream.training.step import Seen
 
 
 def test_rates_and_counts_are_numbers_alone_and_tensors_in_a_pack():
-    """Step by step: floats and ints for one member, [K] rates and one count for all in a pack."""
+    """Step by step: floats and ints for one member, [K] rates and counts in a pack, whose members may
+    stand at different updates."""
     alone, pack = engine_of(tiny()), engine_of([tiny(), tiny(seed=1)])
     assert alone.rates([[0.1, 0.2]]) == [0.1, 0.2]
     assert alone.counts(3, 2) == [4, 5]
     assert [rate.tolist() for rate in pack.rates([[0.25, 0.5], [1.0, 2.0]])] == [[0.25, 1], [0.5, 2]]
-    assert [count.item() for count in pack.counts(3, 2)] == [4, 5]
+    assert [count.tolist() for count in pack.counts([3, 7], 2)] == [[4, 8], [5, 9]]
 
 
 def test_a_packs_start_is_its_members_starts():
@@ -58,7 +59,7 @@ def test_an_epochs_metrics_are_those_of_its_batches_together(task):
     outputs = engine.predict(engine.evaluated(state), "train")
     zero = torch.zeros(())
     steps = [Seen(outputs[torch.cat(batch.indices)], zero, zero) for batch in plan.batches]
-    whole = engine.measure("train", outputs, names)
+    whole = engine.measure("train", outputs, names, [0])
     report = engine.report(plan, steps, state, state.params)
     assert engine.reported[: len(whole)] == [f"train/{name}" for name in ("loss", *names)]
     # Sums over 28 rows in another order, in float64.

@@ -55,7 +55,7 @@ def test_a_metric_of_probabilities_is_undefined_for_scores():
     """The hinge loss gives no probabilities: log_loss is NaN, accuracy is not."""
     engine = engine_of(tiny({"loss": "hinge"}))
     outputs = engine.predict(engine.evaluated(engine.start()), "val")
-    loss, accuracy, log_loss = engine.measure("val", outputs, ["accuracy", "log_loss"]).tolist()
+    loss, accuracy, log_loss = engine.measure("val", outputs, ["accuracy", "log_loss"], [0]).tolist()
     assert np.isfinite([loss, accuracy]).all()
     assert np.isnan(log_loss)
 

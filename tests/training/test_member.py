@@ -81,8 +81,8 @@ def test_a_plateau_lowers_the_rate_in_the_metrics_direction():
         rising.finish_epoch(record(epoch + 1, value, "val/accuracy"))
         falling.finish_epoch(record(epoch + 1, 1 - value, "val/accuracy"))
     lr = rising.config.optimizer.settings["lr"]
-    assert rising.rates(4, 3).tolist() == pytest.approx([lr] * 3)
-    assert falling.rates(4, 3).tolist() == pytest.approx([lr * 0.1] * 3)
+    assert rising.rates(3).tolist() == pytest.approx([lr] * 3)
+    assert falling.rates(3).tolist() == pytest.approx([lr * 0.1] * 3)
 
 
 def test_what_is_not_finite_is_undefined():

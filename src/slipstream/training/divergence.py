@@ -55,7 +55,7 @@ def examine(
         broken = [k for k in left if not verdicts[k]]
         for k in broken:
             what = culprit(engine.program, pack.member(now, k), engine, pack.member(plan.batches[i], k), k)
-            number, epoch = int(arguments[i][1]), len(members[k].records) + 1
+            number, epoch = members[k].epoch * engine.batching.steps + i + 1, members[k].epoch + 1
             members[k].status = DIVERGED
             members[k].reason = f"{what} at step {number} (epoch {epoch}); the update was not made"
         left = [k for k in left if k not in broken]
@@ -67,7 +67,7 @@ def examine(
     for k in left:  # single updates round otherwise than strides do: they may pass where a stride broke
         if not torch.isfinite(pack.member(state, k).params).all():
             members[k].status = DIVERGED
-            members[k].reason = f"weights were not finite in epoch {len(members[k].records) + 1}"
+            members[k].reason = f"weights were not finite in epoch {members[k].epoch + 1}"
             state = pack.where([k == other for other in range(pack.size)], base, state)
     return state
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
+STARTS = 64  # initial states kept, for members that begin alike
 LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
@@ -58,57 +59,110 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack) -> bool:
     return compiler and updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
 
 
-class Engine:
-    """Trains and evaluates K members on one device. All methods take and give stacked trees."""
+Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate with
 
-    def __init__(self, configs: Sequence[Config], data: Data, device: torch.device) -> None:
+
+class Engine:
+    """Trains and evaluates K members on one device. All methods take and give stacked trees.
+
+    data: what all members share, or several folds of it with parts of equal size; folds [K] says
+    which of them each member has. Members may be replaced by others of the same structure (`place`).
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        data: Data | Sequence[Data],
+        device: torch.device,
+        folds: Sequence[int] | None = None,
+    ) -> None:
         first = configs[0]
-        self.device, self.configs, self.pack = device, configs, Pack(len(configs))
-        self.batching = Batching.of(
-            len(data.train.inputs), first.data.settings["batch_size"], first.trainer.accumulate
-        )
-        self.splits = {"train": data.train, "val": data.validation, "test": data.test}
-        self.examples = {name: _on(device, split) for name, split in self.splits.items()}
-        self.weights = {name: split.weights.to(device) for name, split in self.splits.items()}
-        self.program = Program(first, data.target, tuple(data.train.inputs.shape[1:]), len(configs))
-        self.compiled = compile_pays(
-            first.trainer.compile, first.trainer.max_epochs * self.batching.steps, self.pack
-        )
-        self.numbers = self.pack.numbers(
-            [self.program.numbers(config) for config in configs], device, tensors=self.compiled
-        )
-        keys = self.pack.stack([random.make_key(config.seed, random.SHUFFLE) for config in configs])
-        self.plan = Planner(self.batching, keys.to(device), self.weights["train"], self.pack)
+        datas = list(data) if isinstance(data, Sequence) else [data]
+        self.device, self.configs, self.pack = device, list(configs), Pack(len(configs))
+        self.folds = [0] * len(configs) if folds is None else list(folds)
+        self.data = datas
+        self._folded = len(datas) > 1
+        rows = len(datas[0].train.inputs)
+        self.batching = Batching.of(rows, first.data.settings["batch_size"], first.trainer.accumulate)
+        self.rows = {name: len(split.inputs) for name, split in _splits(datas[0]).items()}
+        self._stored = {name: _on(device, [_splits(d)[name] for d in datas]) for name in self.rows}
+        self.program = Program(first, datas[0].target, tuple(datas[0].train.inputs.shape[1:]), len(configs))
+        updates = first.trainer.max_epochs * self.batching.steps
+        self.compiled = compile_pays(first.trainer.compile, updates, self.pack)
+        self._starts: dict[str, State] = {}
+        self._arrange()
         # All strides of an epoch are of one length, so that one graph does for all.
         lengths = range(1, LONGEST_STRIDE + 1) if self.compiled else (1,)
         self.stride = max(length for length in lengths if self.batching.steps % length == 0)
         self._make_step()
-        self._predict = self.pack.lift(make_predict(self.program), 0, 0, None)
+        self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
         self._report = self._make_report(first.trainer.metrics)
         self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
+
+    @property
+    def _own(self) -> int | None:
+        """Whether the parts to evaluate have a pack axis: members with folds have each its own."""
+        return 0 if self._folded else None
+
+    def place(self, places: Sequence[int], configs: Sequence[Config], folds: Sequence[int]) -> None:
+        """Let other members take the places of some. Their states are the caller's to put in."""
+        for k, config, fold in zip(places, configs, folds, strict=True):
+            self.configs[k], self.folds[k] = config, fold
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Put together what differs between members: numbers, orders of examples, folds."""
+        numbers = [self.program.numbers(config) for config in self.configs]
+        self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
+        seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
+        examples, weights = self._stored["train"]
+        examples, weights = Examples(*(part.flatten(0, 1) for part in examples)), weights.flatten()
+        offsets = [self.batching.examples * fold for fold in self.folds]
+        self.plan = Planner(self.batching, seeds.to(self.device), weights, self.pack, offsets)
+        self.examples, self.weights = {"train": examples}, {"train": weights}
+        self.examples["val"], self.weights["val"] = self._parts("val", range(self.pack.size))
+
+    def part(self, split: str, k: int) -> tuple[Examples, Tensor]:
+        """The examples [N, ...] and weights [N] of a split that member k has."""
+        examples, weights = self._stored[split]
+        return Examples(*(part[self.folds[k]] for part in examples)), weights[self.folds[k]]
 
     def _make_step(self) -> None:
         plain = self.pack.alone and not self.compiled
         mask = self.program.mask(self.device)
         step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
-        self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, None, 0))
-        self._stride = self._compile(self.pack.lift(make_stride(step), 0, None, 0, 0, None, 0))
+        if self.compiled:  # of all functions with one code only a few may be compiled in a process
+            torch.compiler.reset()
+        self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, 0, 0))
+        self._stride = self._compile(self.pack.lift(make_stride(step), 0, None, 0, 0, 0, 0))
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function, fullgraph=True, dynamic=False) if self.compiled else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
-        rows = len(self.splits["val"])
+        rows = self.rows["val"]
         self.reported = report_names(metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0)
-        lifted = self.pack.lift(report, 0, None, None, None, 0)
+        lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing.
         return self._compile(lifted) if rows <= CHUNK else lifted
 
     def start(self) -> State:
         """The state before the first step."""
-        examples = self.splits["train"].inputs[: self.batching.size]
-        return self.to_device([self.program.start(config, examples) for config in self.configs])
+        return self.to_device([self.start_of(k) for k in range(self.pack.size)])
+
+    def start_of(self, k: int) -> State:
+        """The state of member k before its first step, on the CPU."""
+        config = self.configs[k]
+        rule = {name: value for name, value in config.optimizer.settings.items() if name != "lr"}
+        network = (config.activation, config.initializer, config.regularizers)
+        same = repr((config.seed, self.folds[k], network, rule))
+        if same not in self._starts:
+            if len(self._starts) >= STARTS:
+                self._starts.clear()
+            examples = self.part("train", k)[0].inputs[: self.batching.size].cpu()
+            self._starts[same] = self.program.start(config, examples)
+        return self._starts[same]
 
     def to_device(self, trees: Sequence[Any]) -> Any:
         """The members' trees stacked, on the device."""
@@ -121,12 +175,14 @@ class Engine:
         table = torch.tensor([list(rates) for rates in per_member], dtype=torch.float32, device=self.device)
         return list((table[0] if self.pack.alone else table.t().contiguous()).unbind(0))
 
-    def counts(self, first: int, steps: int) -> list[Any]:
-        """The numbers of the updates after `first`: ints, or tensors for a lifted step."""
-        numbers = range(first + 1, first + steps + 1)
+    def counts(self, first: int | Sequence[int], steps: int) -> list[Any]:
+        """The numbers of the updates after each member's `first`: ints, or tensors [K] for a lifted step."""
+        firsts = [first] * self.pack.size if isinstance(first, int) else first
         if self.pack.alone and not self.compiled:
-            return list(numbers)
-        return list(torch.tensor(list(numbers), dtype=torch.float32, device=self.device).unbind(0))
+            return list(range(firsts[0] + 1, firsts[0] + steps + 1))
+        before = torch.tensor(firsts, dtype=torch.float32, device=self.device)
+        made = torch.arange(1, steps + 1, dtype=torch.float32, device=self.device)[:, None] + before
+        return list((made[:, 0] if self.pack.alone else made).unbind(0))
 
     def settled(self) -> AbstractContextManager[Any]:
         """To be entered once every compiled function has run: nothing that it was compiled for changes
@@ -149,14 +205,32 @@ class Engine:
         lrs, ts = zip(*arguments, strict=True)
         return self._stride(state, self.examples["train"], tuple(batches), lrs, ts, self.numbers)
 
-    def evaluated(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def evaluated(self, state: State) -> Best:
         """Parameters and buffers to evaluate with."""
         return self._evaluated(state, self.numbers), state.buffers
 
-    def measure(self, split: str, outputs: Tensor, names: Sequence[str]) -> Tensor:
-        """[(K,) 1 + M]: loss and metrics of a split's outputs."""
-        measure = self.pack.lift(make_measure(self.program, names), 0, None, None, 0)
-        return measure(outputs, self.examples[split].targets, self.weights[split], self.numbers)
+    def predict(self, evaluated: Best, split: str, places: Sequence[int] | None = None) -> Tensor:
+        """[(K,) N, C]: the outputs for a whole split, in evaluation mode, of all members or of some.
+
+        evaluated: what to evaluate all members with.
+        """
+        places = range(self.pack.size) if places is None else places
+        return self._predict(*self.pack.select(evaluated, places), self._parts(split, places)[0].inputs)
+
+    def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
+        """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
+        (_, targets), weights = self._parts(split, places)
+        numbers = self.numbers if self.pack.alone else self.pack.select(self.numbers, places)
+        measure = self.pack.lift(make_measure(self.program, names), 0, self._own, self._own, 0)
+        return measure(outputs, targets, weights, numbers)
+
+    def _parts(self, split: str, places: Sequence[int]) -> tuple[Examples, Tensor]:
+        """A split and its weights; of members with folds, with a pack axis."""
+        if self.pack.alone or not self._folded:
+            return self.part(split, places[0])
+        examples, weights = self._stored[split]
+        which = torch.tensor([self.folds[k] for k in places], device=self.device)
+        return Examples(*(part[which] for part in examples)), weights[which]
 
     def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: Tensor) -> Tensor:
         """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
@@ -178,13 +252,21 @@ class Engine:
         train, val = self.examples["train"], self.examples["val"]
         return self._report(end, train, val, self.weights["val"], self.numbers)
 
-    def predict(self, evaluated: tuple[Tensor, dict[str, Tensor]], split: str) -> Tensor:
-        """[(K,) N, C]: the network's outputs for a whole split, in evaluation mode."""
-        return self._predict(*evaluated, self.examples[split].inputs)
+
+def _splits(data: Data) -> dict[str, Split]:
+    return {"train": data.train, "val": data.validation, "test": data.test}
 
 
-def _on(device: torch.device, split: Split) -> Examples:
-    return Examples(split.inputs.to(device), split.targets.to(device))
+def _on(device: torch.device, splits: Sequence[Split]) -> tuple[Examples, Tensor]:
+    """A split of every fold, [F, N, ...]: its examples and its weights."""
+
+    def together(parts: Sequence[Tensor]) -> Tensor:
+        # One alone is not copied.
+        return (parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))).to(device)
+
+    columns = zip(*((split.inputs, split.targets, split.weights) for split in splits), strict=True)
+    inputs, targets, weights = map(together, columns)
+    return Examples(inputs, targets), weights
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,27 +10,25 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from slipstream.errors import UserError
 from slipstream.training.divergence import examine, sound_members
-from slipstream.training.engine import Engine
+from slipstream.training.engine import Best, Engine
 from slipstream.training.interrupts import Interrupts
-from slipstream.training.member import INTERRUPTED, Member, as_values
+from slipstream.training.member import INTERRUPTED, Member, Record, as_values
 from slipstream.training.plan import Plan
 from slipstream.training.program import State
 from slipstream.training.step import Seen
-
-Best = tuple[Tensor, dict[str, Tensor]]
 
 
 @dataclass
 class Progress:
     """Where a pack stands: all that a checkpoint has to hold besides the members' histories.
 
-    epoch: how many are finished. seen: what the steps made since have left, one entry each.
+    seen: what the steps made in the members' current epochs have left, one entry each.
     """
 
     state: State
     best: Best
-    epoch: int = 0
     seen: list[Seen] = field(default_factory=list)
 
 
@@ -62,24 +60,50 @@ class Watcher(Protocol):
         """The run ends early and can be resumed from here."""
 
 
+class Overseer(Protocol):
+    """Who decides over members from outside, at the end of an epoch: a sweep."""
+
+    def verdict(self, member: Member) -> tuple[str, str] | None:
+        """Status and reason for a member that shall not go on."""
+
+    def failed(self, member: Member, error: UserError) -> None:
+        """A member's own mistake came to light. It is raised where nobody oversees."""
+
+    def pauses(self) -> bool:
+        """Whether to leave the loop here, with members still running."""
+
+
 def train_pack(
-    engine: Engine, members: Sequence[Member], progress: Progress, watcher: Watcher, interrupts: Interrupts
+    engine: Engine,
+    members: Sequence[Member],
+    progress: Progress,
+    watcher: Watcher,
+    interrupts: Interrupts,
+    overseer: Overseer | None = None,
 ) -> None:
-    """Train until every member has stopped or a signal came. Results are in members and progress."""
-    began, earlier, settled = time.monotonic(), members[0].seconds, False
+    """Train until every member has stopped, a signal came or the overseer pauses.
+
+    Members may stand at different epochs. Results are in members and progress.
+    """
+    began, settled = time.monotonic(), False
+    earlier = [member.seconds for member in members]
     with ExitStack() as stack:
         while any(member.running for member in members):
             epoch = _train_epoch(engine, members, progress, interrupts)
-            for member in members:
-                member.seconds = earlier + time.monotonic() - began
+            passed = time.monotonic() - began
+            for member, before in zip(members, earlier, strict=True):
+                if member.running:
+                    member.seconds = before + passed
             if len(progress.seen) == engine.batching.steps:
-                finished = _finish_epoch(engine, members, progress, epoch)
+                finished = _finish_epoch(engine, members, progress, epoch, overseer)
                 watcher.epoch(progress, finished)
             else:
                 _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
             if interrupts.received is not None and any(member.running for member in members):
                 _interrupt(members, interrupts)
                 watcher.interrupted(progress)
+                return
+            if overseer is not None and overseer.pauses():
                 return
             if not settled:
                 stack.enter_context(engine.settled())
@@ -89,11 +113,11 @@ def train_pack(
 def _train_epoch(
     engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
 ) -> Epoch:
-    """Make the updates of the current epoch, or what is left of it, until its end or a signal."""
+    """Make the updates of the members' current epochs, or what is left of them, until the end or a signal."""
     steps = engine.batching.steps
-    plan = engine.plan(progress.epoch)
-    rates = [member.rates(progress.epoch, steps) for member in members]
-    counts = engine.counts(progress.epoch * steps, steps)
+    plan = engine.plan([member.epoch if member.running else None for member in members])
+    rates = [member.rates(steps) for member in members]
+    counts = engine.counts([member.epoch * steps for member in members], steps)
     arguments = list(zip(engine.rates(rates), counts, strict=True))
 
     first = len(progress.seen)
@@ -108,7 +132,13 @@ def _train_epoch(
     return Epoch(plan, rates, arguments, made, progress.state, before, state)
 
 
-def _finish_epoch(engine: Engine, members: Sequence[Member], progress: Progress, epoch: Epoch) -> list[int]:
+def _finish_epoch(
+    engine: Engine,
+    members: Sequence[Member],
+    progress: Progress,
+    epoch: Epoch,
+    overseer: Overseer | None,
+) -> list[int]:
     """Measure, let every member decide, keep the best weights. The epoch's only wait for the device.
 
     Returns the members that ended with this epoch.
@@ -118,16 +148,32 @@ def _finish_epoch(engine: Engine, members: Sequence[Member], progress: Progress,
 
     running = [k for k, member in enumerate(members) if member.running]
     _settle(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
-    progress.epoch, progress.seen = progress.epoch + 1, []
+    progress.seen = []
     improved = [False] * len(members)
     for k in running:
-        if members[k].running:
+        member = members[k]
+        if member.running:
             values = {"optimizer.lr": float(epoch.rates[k][-1])} | as_values(engine.reported, rows[k][:-1])
-            step = progress.epoch * engine.batching.steps
-            improved[k] = members[k].finish_epoch({"epoch": progress.epoch, "step": step} | values)
+            step = (member.epoch + 1) * engine.batching.steps
+            improved[k] = _take_in(member, {"epoch": member.epoch + 1, "step": step} | values, overseer)
     if any(improved):
         progress.best = engine.pack.where(improved, evaluated, progress.best)
     return [k for k in running if not members[k].running]
+
+
+def _take_in(member: Member, record: Record, overseer: Overseer | None) -> bool:
+    """The member's epoch is over: whether it was its best, and whether it goes on."""
+    if overseer is None:
+        return member.finish_epoch(record)
+    try:
+        improved = member.finish_epoch(record)
+    except UserError as error:
+        overseer.failed(member, error)
+        return False
+    verdict = overseer.verdict(member) if member.running else None
+    if verdict is not None:
+        member.status, member.reason = verdict
+    return improved
 
 
 def _settle(

@@ -25,7 +25,8 @@ METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
-INTERRUPTED = "interrupted"
+INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
+IDLE = "idle"  # holds a place in a pack and does nothing
 
 
 @dataclass
@@ -56,6 +57,11 @@ class Member:
         return self.status == RUNNING
 
     @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.records)
+
+    @property
     def seconds(self) -> float:
         """Training time so far, over all resumes."""
         return self.history.seconds
@@ -64,10 +70,10 @@ class Member:
     def seconds(self, value: float) -> None:
         self.history = replace_field(self.history, seconds=value)
 
-    def rates(self, epoch: int, steps: int) -> np.ndarray:
+    def rates(self, steps: int) -> np.ndarray:
         """The learning rate of every step of the epoch that begins, float64 [S]."""
         clock = Clock(
-            step=np.arange(epoch * steps, (epoch + 1) * steps),
+            step=np.arange(self.epoch * steps, (self.epoch + 1) * steps),
             steps_per_epoch=steps,
             total_steps=steps * self.config.trainer.max_epochs,
             history=self._smaller_is_better(),

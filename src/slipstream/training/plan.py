@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -57,30 +58,59 @@ class Plan:
 class Planner:
     """Plans epochs, many at once where they are small.
 
-    keys: [(K,) 4]. example_weights: [N]. A call of Philox costs some hundred operations whatever
-    its size, so the orders of a block of epochs are drawn together; each is the same in any block.
+    keys: [(K,) 4]. example_weights: [N]. offsets: where each member's examples begin among all, for
+    members that train on different folds of the data. A call of Philox costs some hundred operations
+    whatever its size, so the orders of a block of epochs are drawn together, and once for members
+    that share a seed; each is the same in any block.
     """
 
-    def __init__(self, batching: Batching, keys: Tensor, example_weights: Tensor, pack: Pack) -> None:
-        self.batching, self.keys, self.weights, self.pack = batching, keys, example_weights, pack
-        self._block = max(BLOCK // (batching.examples * pack.size), 1)
-        self._first, self._drawn = -1, tuple[Tensor, ...]()
+    def __init__(
+        self,
+        batching: Batching,
+        keys: Tensor,
+        example_weights: Tensor,
+        pack: Pack,
+        offsets: Sequence[int] | None = None,
+    ) -> None:
+        self.batching, self.weights, self.pack = batching, example_weights, pack
+        self.keys = keys.view(pack.size, 4)
+        offsets = [0] * pack.size if offsets is None else offsets
+        self._whose = list(zip(map(tuple, self.keys.tolist()), offsets, strict=True))
+        self._first, self._block, self._drawn = list[int](), 0, tuple[Tensor, ...]()
+        self._place = torch.zeros(0)
 
-    def __call__(self, epoch: int) -> Plan:
-        """The plan of one epoch."""
-        first = epoch - epoch % self._block
-        if first != self._first:
-            self._first, self._drawn = first, self._draw(first)
-        return self._cut(*(part[epoch - first] for part in self._drawn))
-
-    def _draw(self, first: int) -> tuple[Tensor, ...]:
-        epochs = torch.arange(first, first + self._block, device=self.keys.device)
-        parts = self.pack.lift(self._orders, 0, None)(self.keys, epochs)
+    def __call__(self, epochs: int | Sequence[int | None]) -> Plan:
+        """The plan of one epoch: the same for all members, or of each its own, None where it has stopped."""
+        if isinstance(epochs, int):
+            epochs = [epochs] * self.pack.size
+        later = {
+            epoch - first for epoch, first in zip(epochs, self._first, strict=False) if epoch is not None
+        }
+        age = later.pop() if len(later) == 1 else -1
+        if later or not 0 <= age < self._block:
+            self._draw([epoch or 0 for epoch in epochs])
+            age = 0
+        parts = (part[age] for part in self._drawn)
         if self.pack.alone:
-            return parts
-        return tuple(part.transpose(0, 1).contiguous() for part in parts)  # [K, E, ...] -> [E, K, ...]
+            return self._cut(*(part[0] for part in parts))
+        return self._cut(*(part.index_select(0, self._place) for part in parts))
 
-    def _orders(self, key: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, first: list[int]) -> None:
+        """Draw a block of epochs that begins with each member's first."""
+        wanted = list(zip(self._whose, first, strict=True))
+        distinct = {each: place for place, each in enumerate(dict.fromkeys(wanted))}
+        device = self.keys.device
+        self._first = first
+        self._block = max(BLOCK // (self.batching.examples * len(distinct)), 1)
+        self._place = torch.tensor([distinct[each] for each in wanted], device=device)
+        keys = torch.tensor([key for (key, _), _ in distinct], device=device)
+        offsets = torch.tensor([offset for (_, offset), _ in distinct], device=device)
+        starts = torch.tensor([epoch for _, epoch in distinct], device=device)
+        epochs = starts[:, None] + torch.arange(self._block, device=device)
+        parts = torch.vmap(self._orders)(keys, epochs, offsets)
+        self._drawn = tuple(part.transpose(0, 1).contiguous() for part in parts)  # [U, E, ...] -> [E, U, ...]
+
+    def _orders(self, key: Tensor, epochs: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """indices, weights, counts, each [E, S, A * B], for one member."""
         n, steps = self.batching.examples, self.batching.steps
         rows = self.batching.accumulate * self.batching.size
@@ -89,7 +119,7 @@ class Planner:
         else:
             orders = random.permutations(key, epochs, n)
         place = torch.arange(steps * rows, device=key.device)
-        indices = orders[:, place % n].view(-1, steps, rows)
+        indices = orders[:, place % n].view(-1, steps, rows) + offset
         counts = self.weights[indices] * (place < n).view(steps, rows)
         # All weights of a step may be zero (a column of the user's); its loss is zero then, not NaN.
         total = counts.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from slipstream.checkpoints import CheckpointError
-from slipstream.training.engine import Engine
+from slipstream.training.engine import Best, Engine
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
 from slipstream.training.program import State
 from slipstream.training.step import Seen
 
 Tensors = dict[str, dict[str, Tensor]]
+Taken = tuple[Tensors, Mapping[str, Any]]  # tensors by file and name, and the state beside them
 
 
 def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Any]]:
@@ -35,7 +36,7 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
         "best": names(best_params) | best_buffers,
     }
     described = {
-        "epoch": progress.epoch,
+        "epoch": member.epoch,
         "steps_into_epoch": len(progress.seen),
         "best_epoch": member.best_epoch,
         "status": member.status,
@@ -46,35 +47,45 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
     return tensors, described
 
 
-def restore(
-    engine: Engine, members: Sequence[Member], taken: Sequence[tuple[Tensors, Mapping[str, Any]]]
-) -> Progress:
-    """The progress that was taken, and the members' histories with it. Raises CheckpointError."""
-    start = [engine.pack.member(engine.start(), k) for k in range(len(members))]
-    for member, (tensors, _), fresh in zip(members, taken, start, strict=True):
-        _same_architecture(engine, member, tensors, fresh)
-    for member, (_, described) in zip(members, taken, strict=True):
-        member.restore(described)
-    # A member that had stopped was saved at its own end; those that run stand together.
-    ahead = [entry for member, entry in zip(members, taken, strict=True) if member.running] or taken[:1]
-    places = {(described["epoch"], described["steps_into_epoch"]) for _, described in ahead}
-    if len(places) > 1:
-        raise CheckpointError(f"members of a pack were saved at different steps: {sorted(places)}")
-    ((epoch, made),) = places
-    states = [_state(engine, tensors, fresh) for (tensors, _), fresh in zip(taken, start, strict=True)]
-    files = [tensors for tensors, _ in taken]
-    bests = [_network(engine, file["best"], fresh) for file, fresh in zip(files, start, strict=True)]
-    past = [_seen(file["optimizer"], ahead[0][0]["optimizer"], made) for file in files]
-    to_device = engine.to_device
-    seen = [to_device(step) for step in zip(*past, strict=True)]
-    return Progress(to_device(states), to_device(bests), epoch, seen)
+def restore(engine: Engine, members: Sequence[Member], taken: Sequence[Taken | None]) -> Progress:
+    """The progress that was taken of each member; None stands for its start. Raises CheckpointError."""
+    places = range(len(members))
+    states, bests = zip(*(enter(engine, members[k], k, taken[k]) for k in places), strict=True)
+    # A member that had stopped was saved at its own end; those that run stand at the same place of
+    # their epochs.
+    made = {0 if (e := taken[k]) is None else e[1]["steps_into_epoch"] for k in places if members[k].running}
+    if len(made) > 1:
+        raise CheckpointError(f"members of a pack were saved after different steps: {sorted(made)}")
+    seen = _seen(engine, taken, made.pop() if made else 0)
+    return Progress(engine.to_device(states), engine.to_device(bests), seen)
 
 
-def _seen(optimizer: Mapping[str, Tensor], running: Mapping[str, Tensor], made: int) -> list[Seen]:
-    """What the finished steps of a half-done epoch had left; zeros for a member that had stopped."""
-    names = [f"seen.{name}" for name in Seen._fields] if made else []
-    columns = [optimizer.get(name, torch.zeros_like(running[name])) for name in names]
-    return [Seen(*(column[i] for column in columns)) for i in range(made)]
+def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[State, Best]:
+    """State and best network, on the CPU, of a member that takes place k; its history with them.
+
+    entry: what was taken of it, or None where it begins.
+    """
+    fresh = engine.start_of(k)
+    if entry is None:
+        numbers = engine.program.numbers(member.config)
+        return fresh, (engine.program.evaluated(fresh, numbers), fresh.buffers)
+    tensors, described = entry
+    _same_architecture(engine, member, tensors, fresh)
+    member.restore(described)
+    return _state(engine, tensors, fresh), _network(engine, tensors["best"], fresh)
+
+
+def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[Seen]:
+    """What the finished steps of half-done epochs had left; zeros for a member that had stopped."""
+    if not steps:
+        return []
+    optimizers = [{} if entry is None else entry[0]["optimizer"] for entry in taken]
+    names = [f"seen.{name}" for name in Seen._fields]
+    running = next(optimizer for optimizer in optimizers if names[0] in optimizer)
+    columns = [[o.get(name, torch.zeros_like(running[name])) for name in names] for o in optimizers]
+    return [
+        engine.to_device([Seen(*(part[i] for part in column)) for column in columns]) for i in range(steps)
+    ]
 
 
 def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:

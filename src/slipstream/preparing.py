@@ -1,0 +1,121 @@
+"""What lies between a validated configuration and its first step: what only data and machine can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from slipstream import files, rundir
+from slipstream.config import Config
+from slipstream.data import Data
+from slipstream.errors import ConfigError
+from slipstream.metrics import defaults
+from slipstream.models.layers import Residual
+from slipstream.recording import open_logger, yaml_text
+from slipstream.registry import component
+from slipstream.training.engine import Engine, choose_device
+from slipstream.training.member import Member
+
+if TYPE_CHECKING:
+    from slipstream.loggers import TensorBoard
+    from slipstream.training.snapshot import Taken
+
+
+def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
+    """The configuration with what only the data, or an earlier start, could tell."""
+    config = config.for_target(data.target)
+    if component("loss", config.loss.name).traits.get("unscaled"):
+        _require_counts(config, data)
+    trainer = config.trainer
+    if trainer.metrics == "auto":
+        trainer = replace(trainer, metrics=list(defaults(data.target.task)))
+    watched = config.early_stopping.settings["metric"].partition("/")[2]
+    if watched not in ("loss", *trainer.metrics):
+        trainer = replace(trainer, metrics=[*trainer.metrics, watched])
+    if saved is not None:  # bytes are promised for the same threads and the same compile mode
+        trainer = replace(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
+    metric = config.early_stopping.settings["metric"]
+    if metric.startswith("val/") and not len(data.validation.inputs):
+        raise ConfigError(
+            [f"early_stopping.metric: {metric} needs validation data, and there is none; use train/loss"]
+        )
+    return replace(config, trainer=trainer)
+
+
+def _require_counts(config: Config, data: Data) -> None:
+    """A loss of counts needs targets in their own units, 0 or above."""
+    if any(scale != 1 for scale in data.target.scale):
+        raise ConfigError(
+            [f"loss={config.loss.name}: is of counts, and they were scaled; set data.target_scaling=none"]
+        )
+    lowest = min(float(part.targets.min()) for part in (data.train, data.validation, data.test) if len(part))
+    if lowest < 0:
+        raise ConfigError(
+            [f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take mse"]
+        )
+
+
+def set_up(config: Config) -> torch.device:
+    """The device to train on, with the number of threads set. Raises ConfigError where there is none."""
+    device = choose_device(config.trainer.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        found = "trainer.device: found cuda, this machine has no usable CUDA device"
+        raise ConfigError([f"{found}; use auto or cpu"])
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    return device
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def warnings(config: Config, engine: Engine) -> Iterator[str]:
+    """Choices that are legal and do not do what was meant."""
+    chosen = component("initializer", config.initializer.name).traits.get("warns")
+    if chosen:
+        yield f"initializer={config.initializer.name}: {chosen}"
+    asked, batching = config.data.settings["batch_size"], engine.batching
+    rows = batching.examples
+    if asked != "full" and asked > rows:
+        yield f"data.batch_size is {asked} and there are {rows} training rows: every batch holds all of them"
+    elif batching.accumulate > 1 and batching.size * (batching.accumulate - 1) >= rows:
+        yield f"trainer.accumulate is {batching.accumulate}: every update sees all {rows} training rows"
+    warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
+    if warm_up >= updates:
+        yield f"scheduler.warmup_steps: {warm_up}, but the run has {updates} updates: the rate stays below lr"
+    if config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
+        yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
+    layers = engine.program.module.modules()
+    if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
+        yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
+
+
+def open_member(
+    member: Member, overrides: Sequence[str], engine: Engine, k: int, *, resume: bool
+) -> TensorBoard | None:
+    """Write what is known of a member before its first step; its logger, or None where it logs nothing."""
+    if member.directory is None:
+        return None
+    data = engine.data[engine.folds[k]]
+    rundir.write_start(member.directory, overrides, yaml_text(member.config.raw))
+    fitted = {"inputs": data.preprocessing, "target": asdict(data.target)}
+    files.replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n")
+    member.rewrite()
+    # Written when a run ends: one that goes on has none.
+    with files.writing(member.directory / rundir.SUMMARY):
+        (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
+    upto = engine.batching.steps * member.epoch if resume else None
+    return open_logger(member, engine, data, upto)
