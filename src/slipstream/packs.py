@@ -93,7 +93,8 @@ class Pack:
 def signature(config: Config) -> str:
     """What the members of a pack must have in common: all structure, as text.
 
-    Numbers, seeds, schedules, early stopping (but for its metric) and logging may differ.
+    Numbers, seeds, folds of the data, schedules, early stopping (but for its metric) and logging may
+    differ.
     """
     shape: dict[str, Any] = {"measured": config.early_stopping.settings["metric"]}
     for key, value in config.raw.items():
@@ -102,6 +103,8 @@ def signature(config: Config) -> str:
         if key == "regularizer":
             parts = sorted(value.items())
             shape[key] = [(name, component(key, name).split(settings)[1]) for name, settings in parts]
+        elif key == "data":
+            shape[key] = {name: v for name, v in value.items() if name != "fold"}
         elif key in ("activation", "initializer", "loss", "optimizer", "model"):
             part = component(key, value["name"])
             shape[key] = {n: v for n, v in value.items() if n not in part.numbers}

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from slipstream import files, rundir
 from slipstream.config import Config
-from slipstream.data import Data
+from slipstream.data import Data, load
 from slipstream.errors import ConfigError
 from slipstream.metrics import defaults
 from slipstream.models.layers import Residual
@@ -25,6 +25,27 @@ from slipstream.training.member import Member
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
     from slipstream.training.snapshot import Taken
+
+
+def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
+    """The data of all configurations, read once for each fold, and which of them each has."""
+    read: dict[str, Data] = {}
+    for config in configs:
+        if (key := data_key(config)) not in read:
+            read[key] = load({"name": config.data.name, **config.data.settings})
+    places = {key: place for place, key in enumerate(read)}
+    return list(read.values()), [places[data_key(config)] for config in configs]
+
+
+def data_key(config: Config) -> str:
+    """The same for configurations that have the same data."""
+    return json.dumps(config.raw["data"], sort_keys=True)
+
+
+def form(data: Data) -> Any:
+    """What data must have in common for one pack: sizes, shapes, and the target with its scaling."""
+    splits = (data.train, data.validation, data.test)
+    return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
 
 
 def resolve(config: Config, data: Data, saved: Taken | None) -> Config:

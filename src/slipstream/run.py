@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream import preparing, resuming, rundir, summary
 from slipstream.config import Config, validate
-from slipstream.data import load
 from slipstream.errors import ConfigError
 from slipstream.packs import signature
 from slipstream.progress import Screen
@@ -74,20 +73,24 @@ def run_pack(
         interrupts = stack.enter_context(Interrupts())
         warnings: list[str] = []
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
-        data = load({"name": configs[0].data.name, **configs[0].data.settings})
+        datas, folds = preparing.load_all(configs)
+        data = datas[0]
+        if any(preparing.form(other) != preparing.form(data) for other in datas):
+            raise ConfigError(["data.fold: these folds differ in their sizes or in the target's scaling"])
         configs = [
-            preparing.resolve(config, data, entry) for config, entry in zip(configs, saved, strict=True)
+            preparing.resolve(config, datas[fold], entry)
+            for config, fold, entry in zip(configs, folds, saved, strict=True)
         ]
-        for entry in saved:
-            resuming.require_same_data(configs[0], data, entry)
+        for fold, entry in zip(folds, saved, strict=True):
+            resuming.require_same_data(configs[0], datas[fold], entry)
         device = preparing.set_up(configs[0])
         stack.enter_context(preparing.flushing_denormals())
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
         known = range(len(members))
         if len(members) == 1 and saved[0] is not None and saved[0][1].get("packed"):
             # It was a member of a pack, whose rounding differs from that of one alone.
-            members, saved = [*members, Member(configs[0], None, status=IDLE)], [*saved, None]
-        engine = Engine([member.config for member in members], data, device)
+            members, saved, folds = [*members, Member(configs[0], None, status=IDLE)], [*saved, None], [0, 0]
+        engine = Engine([member.config for member in members], datas, device, folds)
         progress = resuming.begin(engine, members, saved)
         if resume and not any(resuming.unfinished(members[k]) for k in known):
             return _nothing_left(engine, members, known, progress, interrupts, quiet)
