@@ -1,0 +1,139 @@
+"""What a sweep varies: axes, and which of them apply together. Plain values only.
+
+An axis is a swept key. It may apply under a condition: `optimizer.momentum` where the chosen
+optimizer has a momentum, `regularizer.dropout.rate` where dropout is in the list.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A key and the values that it takes, in their order: texts, numbers, bools, null or lists."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A key and the numbers from low to high, both included.
+
+    log: drawn evenly over the logarithm. integer: whole numbers only.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+Axis = Choices | Interval
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A key applies where the values of these axes, together, are among the allowed ones."""
+
+    axes: tuple[str, ...]
+    allowed: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The axes of a sweep in their order, and the conditions of those keys that have one.
+
+    conditions: by key; a key that does not vary may have one too. Axes that a condition looks at are
+    Choices and have none themselves.
+    """
+
+    axes: tuple[Axis, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    def applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        """Whether a key applies to what has been chosen: axis -> value.
+
+        >>> only = Condition(("optimizer",), (("momentum",),))
+        >>> space = Space((Choices("optimizer", ("sgd", "momentum")),), {"optimizer.momentum": only})
+        >>> space.applies("optimizer.momentum", {"optimizer": "sgd"})
+        False
+        """
+        condition = self.conditions.get(key)
+        return condition is None or tuple(chosen[axis] for axis in condition.axes) in condition.allowed
+
+    @property
+    def in_asking_order(self) -> tuple[Axis, ...]:
+        """The axes, those that others depend on first: in this order every `applies` can be answered."""
+        return tuple(sorted(self.axes, key=lambda axis: axis.key in self.conditions))
+
+    @property
+    def size(self) -> int | None:
+        """How many combinations a grid has at most, None where an axis is an interval."""
+        size = 1
+        for axis in self.axes:
+            if isinstance(axis, Interval):
+                return None
+            size *= len(axis.values)
+        return size
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """All combinations, the last axis fastest: key -> value, without keys that do not apply.
+
+        Combinations that become equal thereby come once. Raises ValueError where an axis is an interval.
+        """
+        columns = []
+        for axis in self.axes:
+            if isinstance(axis, Interval):
+                raise ValueError(f"{axis.key}: an interval has no end of values")
+            columns.append(axis.values)
+        seen: set[str] = set()
+        for row in itertools.product(*columns):
+            chosen = dict(zip((axis.key for axis in self.axes), row, strict=True))
+            values = {key: value for key, value in chosen.items() if self.applies(key, chosen)}
+            if len(values) < len(chosen):
+                if (text := repr(values)) in seen:
+                    continue
+                seen.add(text)
+            yield values
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and lists, of which `from_json` makes an equal space."""
+        return {
+            "axes": [_axis_to_json(axis) for axis in self.axes],
+            "conditions": {
+                key: {"axes": list(condition.axes), "allowed": [list(row) for row in condition.allowed]}
+                for key, condition in self.conditions.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Space:
+        """The space that `to_json` wrote."""
+        return cls(
+            tuple(
+                Choices(axis["key"], tuple(axis["values"])) if "values" in axis else Interval(**axis)
+                for axis in saved["axes"]
+            ),
+            {
+                key: Condition(tuple(entry["axes"]), tuple(tuple(row) for row in entry["allowed"]))
+                for key, entry in saved["conditions"].items()
+            },
+        )
+
+
+def _axis_to_json(axis: Axis) -> dict[str, Any]:
+    if isinstance(axis, Choices):
+        return {"key": axis.key, "values": list(axis.values)}
+    return {
+        "key": axis.key,
+        "low": axis.low,
+        "high": axis.high,
+        "log": axis.log,
+        "integer": axis.integer,
+    }
