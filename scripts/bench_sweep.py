@@ -18,7 +18,7 @@ packs              time per member and step of packs by their size: whole epochs
                    histograms (in this process, compiled, the first epochs left out; few epochs mean
                    histograms more often)
 
-The peers (the last four contestants) stand in scripts/peers/ and say there what they leave out: they
+The peers (Lightning twice, Keras, skorch) stand in scripts/peers/ and say there what they leave out: they
 validate and write TensorBoard files every epoch, and save nothing. Whole batches are indexed at once
 for Lightning (a DataLoader that collects rows takes 1.5 times as long). Each runs all its members in one
 process of one thread: two are no faster at these widths. They train one member of SAMPLE (every
