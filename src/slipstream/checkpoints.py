@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from slipstream.errors import UserError
+from slipstream.files import StorageError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -32,7 +32,7 @@ TENSOR_FILES = ("weights", "optimizer", "best")
 FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
 
 
-class CheckpointError(UserError):
+class CheckpointError(StorageError):
     """A checkpoint that is missing, damaged, or of another format or architecture."""
 
 

@@ -12,13 +12,17 @@ from typing import Any
 from slipstream.errors import UserError
 
 
+class StorageError(UserError):
+    """A file that cannot be written: no member's mistake, and nothing that goes away by itself."""
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises UserError with the path and the system's reason where it cannot be written."""
+    """Raises StorageError with the path and the system's reason where it cannot be written."""
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
             f"mend that, then continue with resume={path.parent}"
         ) from error

@@ -60,7 +60,7 @@ class Pack:
     def put(self, tree: Any, places: Sequence[int], trees: Sequence[Any]) -> Any:
         """The tree with other members' trees at some places."""
         if self.alone:
-            return trees[-1]
+            return pytree.tree_map(lambda leaf, new: new.to(leaf.device), tree, trees[-1])
         at = torch.tensor(places)
 
         def put(leaf: Tensor, *new: Tensor) -> Tensor:

@@ -80,6 +80,14 @@ class Recorder:
             self._flush(k)
         self._save(progress, stopped)
 
+    def save(self, progress: Progress) -> None:
+        """Save everything that runs, at the end of an epoch."""
+        self._save(progress, [k for k, member in enumerate(self.members) if member.running])
+
+    def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[TensorBoard | None]) -> None:
+        """Go on with some of the members in an engine of another size."""
+        self.engine, self.members, self.loggers = engine, members, loggers
+
     def _flush(self, k: int) -> None:
         self.members[k].flush()
         logger = self.loggers[k]

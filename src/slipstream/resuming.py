@@ -30,6 +30,12 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
     return None if path is None else checkpoints.load(path)
 
 
+def position(directory: Path) -> int:
+    """How many steps of an epoch the newest checkpoint of a run has made; 0 where there is none."""
+    path, _ = checkpoints.latest(directory / "checkpoints")
+    return 0 if path is None else int(checkpoints.load(path)[1]["steps_into_epoch"])
+
+
 def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
     """Raise DataError where a run would go on with other data than it began with, unless allowed."""
     allowed = config.trainer.allow_changed_data

@@ -183,6 +183,8 @@ def write(engine: Engine, member: Member, k: int, result: Result) -> None:
         "reason": result.reason,
         "best_epoch": result.best_epoch,
         "epochs": len(member.records),
+        "metric": member.metric,
+        "value": member.best_value,
         "best": result.best,
         "last": result.last,
         "parameters": engine.program.layout.size,
@@ -194,6 +196,25 @@ def write(engine: Engine, member: Member, k: int, result: Result) -> None:
         **conditions(engine, k),
     }
     replace(member.directory / rundir.SUMMARY, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_failure(member: Member, reason: str) -> None:
+    """The summary of a member that could not be trained at all."""
+    if member.directory is None:
+        return
+    content = {
+        "status": FAILED,
+        "reason": reason,
+        "metric": member.metric,
+        "value": None,
+        "best_epoch": 0,
+        "epochs": member.epoch,
+        "best": {},
+        "last": {},
+        "seconds": round(member.seconds, 3),
+        "seed": member.config.seed,
+    }
+    replace(member.directory / rundir.SUMMARY, json.dumps(content, indent=1) + "\n")
 
 
 def _steps(member: Member) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from slipstream.rundir import SUMMARY
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -49,3 +52,21 @@ class Outcome:
     fold: int | None
     best: Mapping[str, float | None]
     directory: Path | None
+
+
+@dataclass(frozen=True)
+class End:
+    """What a member that will not be trained again came to."""
+
+    status: str
+    value: float | None
+
+
+def ended(directory: Path) -> End | None:
+    """How the member of a folder ended, None where it has not: it is unfinished, or nothing is there."""
+    try:
+        found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+        status, value = found["status"], found["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if status == "interrupted" else End(status, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -36,6 +37,12 @@ class Interrupts:
         if self.received is not None:
             os._exit(128 + number)  # twice: at once; what is on disk is complete at every instant
         self.received = number
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, at most until a signal comes."""
+        until = time.monotonic() + seconds
+        while self.received is None and time.monotonic() < until:
+            time.sleep(min(0.1, seconds))
 
     @property
     def name(self) -> str:

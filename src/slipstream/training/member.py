@@ -62,6 +62,11 @@ class Member:
         return len(self.records)
 
     @property
+    def best_value(self) -> float | None:
+        """The monitored metric after the best epoch, None before there is one."""
+        return self.history.raw[self.best_epoch - 1] if self.best_epoch else None
+
+    @property
     def seconds(self) -> float:
         """Training time so far, over all resumes."""
         return self.history.seconds

@@ -1,0 +1,289 @@
+"""One process's work on a sweep: it takes members by kind, trains them as packs and tells how they end.
+
+Which member belongs to whom is said by claims, what has ended by the members' own summaries; a worker
+that dies leaves nothing else behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from slipstream import preparing, resuming, rundir, summary
+from slipstream.errors import UserError
+from slipstream.files import StorageError
+from slipstream.packs import signature
+from slipstream.sweep.crew import Crew, Setting
+from slipstream.sweep.jobs import Job
+from slipstream.sweep.sources import Source
+from slipstream.training.interrupts import Interrupts
+from slipstream.training.member import FAILED, Member
+
+if TYPE_CHECKING:
+    from slipstream.data import Data
+    from slipstream.summary import Result
+    from slipstream.sweep.calibration import Choice
+
+POLL_SECONDS = 1.0  # between two looks at what other workers do
+ERROR = "error.txt"
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
+
+
+class SameMistake(Exception):
+    """The first and the last member of the first pack failed alike: so would all others."""
+
+    def __init__(self, error: Exception, count: int) -> None:
+        self.error, self.count = error, count
+        super().__init__(str(error))
+
+
+class Broken(Exception):
+    """A crew was ended by an error; `left` are its members that had not come to their end."""
+
+    def __init__(self, error: Exception, left: Sequence[Job]) -> None:
+        self.error, self.left = error, left
+        super().__init__(str(error))
+
+
+class Observer(Protocol):
+    """What is told of a worker's progress. It changes nothing."""
+
+    def epoch(self, crew: Crew) -> None:
+        """A crew has finished an epoch."""
+
+    def ended(self, job: Job, status: str, value: float | None) -> None:
+        """A member has come to its end."""
+
+    def failed(self, job: Job, reason: str) -> None:
+        """A member could not be trained."""
+
+    def warn(self, text: str) -> None:
+        """Something that a person should read."""
+
+
+class Chooser(Protocol):
+    """Decides how the members of a kind are trained."""
+
+    def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> Choice:
+        """jobs: those of the kind that wait. folds: their data, all of one form."""
+
+
+class Worker:
+    """Drains a source of members. It listens to its crew."""
+
+    def __init__(
+        self, directory: Path, source: Source, interrupts: Interrupts, observer: Observer, choose: Chooser
+    ) -> None:
+        self.directory, self.source, self.interrupts = directory, source, interrupts
+        self.observer, self.choose = observer, choose
+        self.succeeded = 0
+        self._kind = ""
+        self._folds: dict[str, Data] = {}
+        self._refills = True
+        self._structures: dict[int, str] = {}
+        self._positions: dict[int, int] = {}
+
+    def drain(self) -> None:
+        """Train until nothing is left to take, or a signal came.
+
+        Raises SameMistake where the first pack shows that no member can be trained.
+        """
+        while self.interrupts.received is None:
+            waiting = self.source.waiting()
+            if waiting:
+                self._train_kind(waiting)
+            elif self.source.elsewhere():
+                if not self.source.waiting():
+                    self.interrupts.wait(POLL_SECONDS)
+            elif not self.source.waiting():
+                return
+        self.source.give_back()
+
+    # Kinds
+
+    def _train_kind(self, waiting: Sequence[Job]) -> None:
+        """Train the waiting members that are of the first one's kind."""
+        first = waiting[0]
+        self._kind = self._structure(first)
+        alike = [job for job in waiting if self._structure(job) == self._kind]
+        begun = self._position(first)
+        alike = [job for job in alike if self._position(job) == begun]
+        try:
+            self._folds = self._read(alike)
+            alike = [job for job in alike if preparing.data_key(job.config) in self._folds]
+            device = preparing.set_up(first.config)
+            how = self.choose(alike, self._folds, device)
+        except StorageError:
+            raise
+        except Exception as error:  # nothing of this kind can be trained
+            self._blame_all(self.source.claim(alike), error)
+            return
+        jobs = self.source.claim(alike[: how.size])
+        threads = torch.get_num_threads()
+        setting = Setting(self.directory, self._folds, device, how.size, how.packed, how.compile, threads)
+        if jobs:
+            self._train(setting, jobs)
+        gc.collect()  # engines refer to themselves
+
+    def _read(self, jobs: Sequence[Job]) -> dict[str, Data]:
+        """The folds that the jobs have, as far as they are of one form with the first's."""
+        keys = list(dict.fromkeys(preparing.data_key(job.config) for job in jobs))
+        if all(key in self._folds for key in keys):
+            return self._folds
+        datas, _ = preparing.load_all([job.config for job in jobs])
+        form = preparing.form(datas[0])
+        return {key: data for key, data in zip(keys, datas, strict=True) if preparing.form(data) == form}
+
+    def _structure(self, job: Job) -> str:
+        if job.number not in self._structures:
+            self._structures[job.number] = signature(job.config)
+        return self._structures[job.number]
+
+    def _position(self, job: Job) -> int:
+        """How far into an epoch the member was saved: members of a pack stand at one place."""
+        if job.number not in self._positions:
+            directory = self.directory / str(job.number)
+            begun = (directory / rundir.CONFIG).exists()
+            self._positions[job.number] = resuming.position(directory) if begun else 0
+        return self._positions[job.number]
+
+    def _fits(self, job: Job) -> bool:
+        return (
+            self._structure(job) == self._kind
+            and preparing.data_key(job.config) in self._folds
+            and not self._position(job)
+        )
+
+    # What the crew asks and tells
+
+    def more(self) -> bool:
+        """Whether members of the crew's kind wait."""
+        return self._refills and any(self._fits(job) for job in self.source.waiting())
+
+    def take(self, count: int) -> list[Job]:
+        """Members of the crew's kind, claimed."""
+        if not self._refills:
+            return []
+        fitting = [job for job in self.source.waiting() if self._fits(job)]
+        return self.source.claim(fitting[:count])
+
+    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
+        """What the source says about a member."""
+        return self.source.verdict(job, member)
+
+    def epoch(self, crew: Crew) -> None:
+        """All running members have finished an epoch."""
+        self.observer.epoch(crew)
+
+    def ended(self, job: Job, result: Result, value: float | None) -> None:
+        """A member has come to its end."""
+        self.succeeded += 1
+        self.source.ended(job, result.status, value)
+        self.observer.ended(job, result.status, value)
+
+    def warn(self, text: str) -> None:
+        """Something that a person should read."""
+        self.observer.warn(text)
+
+    # Training, and finding out who breaks it
+
+    def _train(self, setting: Setting, jobs: Sequence[Job]) -> None:
+        """Train these members, and others of their kind in their places. An error ends only whose it is."""
+        try:
+            self._crew(setting, jobs)
+        except Broken as broken:
+            if not broken.left or self.interrupts.received is not None:
+                raise broken.error from None
+            if out_of_memory(broken.error):
+                self._halve(setting, broken)
+            else:
+                self._blame(setting, broken)
+
+    def _crew(self, setting: Setting, jobs: Sequence[Job]) -> None:
+        crew = None
+        try:
+            crew = Crew(setting, jobs, self, self.interrupts)
+            crew.train()
+        except StorageError:
+            raise
+        except Exception as error:
+            left = jobs if crew is None else crew.unended
+            if crew is not None and out_of_memory(error):
+                crew.save()
+            raise Broken(error, left) from error
+        finally:
+            if crew is not None:
+                crew.close()
+
+    def _halve(self, setting: Setting, broken: Broken) -> None:
+        """Too large together: train each half on its own, down to one member alone."""
+        left = list(broken.left)
+        broken.error.__traceback__ = None  # it holds on to what the crew had
+        gc.collect()
+        if len(left) == 1:
+            self._fail(left[0], MemoryError("the memory of this machine is too small for this member alone"))
+            return
+        middle = (len(left) + 1) // 2
+        self.observer.warn(f"{len(left)} members together need more memory than there is: {middle} at a time")
+        for part in (left[:middle], left[middle:]):
+            self._train(replace(setting, size=middle), part)
+
+    def _blame(self, setting: Setting, broken: Broken) -> None:
+        """Find out whose error it was: the first and the last member are tried alone, then halves."""
+        left = list(broken.left)
+        if len(left) == 1:
+            self._fail(left[0], broken.error)
+            return
+        self._refills, failed = False, dict[int, Exception]()
+        for job in (left[0], left[-1]):
+            try:
+                self._crew(replace(setting, size=1), [job])
+            except Broken as alone:
+                if alone.left:
+                    failed[job.number] = alone.error
+        self._refills = True
+        if len(failed) == 2 and len({_text(error) for error in failed.values()}) == 1:
+            self._blame_all(left, broken.error)
+            return
+        for job in (left[0], left[-1]):
+            if job.number in failed:
+                self._fail(job, failed[job.number])
+        middle = left[1:-1]
+        for part in (middle[: len(middle) // 2], middle[len(middle) // 2 :]):
+            if part:
+                self._train(replace(setting, size=len(part)), part)
+
+    def _blame_all(self, jobs: Sequence[Job], error: Exception) -> None:
+        if not self.succeeded:
+            raise SameMistake(error, len(jobs)) from error
+        for job in jobs:
+            self._fail(job, error)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        """Note that a member cannot be trained, and go on."""
+        directory, reason = self.directory / str(job.number), _text(error)
+        directory.mkdir(parents=True, exist_ok=True)
+        if not isinstance(error, UserError):
+            (directory / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            reason += f"; see {ERROR}"
+        summary.write_failure(Member(job.config, directory), reason)
+        self.source.ended(job, FAILED, None)
+        self.observer.failed(job, reason)
+
+
+def _text(error: Exception) -> str:
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
