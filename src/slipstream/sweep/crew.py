@@ -44,8 +44,8 @@ class Listener(Protocol):
     def take(self, count: int) -> list[Job]:
         """Up to so many more jobs of the crew's kind, now its own to train."""
 
-    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
-        """After an epoch: status and reason for a member that shall not go on."""
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
+        """After an epoch: of these members, by number, status and reason of those that shall not go on."""
 
     def epoch(self, crew: Crew) -> None:
         """All running members have finished an epoch."""
@@ -179,10 +179,11 @@ class Crew:
         """The loop's watcher: save what was running."""
         self.recorder.interrupted(progress)
 
-    def verdict(self, member: Member) -> tuple[str, str] | None:
-        """The loop's overseer: what the sweep says about a member."""
-        place = next(place for place in self.places if place.member is member)
-        return None if place.job is None else self.listener.verdict(place.job, member)
+    def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
+        """The loop's overseer: what the sweep says about those that trained."""
+        jobs = {job.number: k for k in trained if (job := self.places[k].job) is not None}
+        told = [(job, self.members[k]) for k in trained if (job := self.places[k].job) is not None]
+        return {jobs[number]: verdict for number, verdict in self.listener.verdicts(told).items()}
 
     def failed(self, member: Member, error: UserError) -> None:
         """The loop's overseer: a member's own mistake ends that member."""

@@ -173,9 +173,9 @@ class Worker:
         fitting = [job for job in self.source.waiting() if self._fits(job)]
         return self.source.claim(fitting[:count])
 
-    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
-        """What the source says about a member."""
-        return self.source.verdict(job, member)
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
+        """What the source says about those that trained."""
+        return self.source.verdicts(trained)
 
     def epoch(self, crew: Crew) -> None:
         """All running members have finished an epoch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from slipstream.sweep.claims import Claims
     from slipstream.sweep.study import Study, Trial
 
-PRUNED_BY = "the pruner: others were better by then"
+REASON = "others were better by then"
+Verdict = tuple[str, str]
 
 
 class Source(Protocol):
@@ -26,8 +28,8 @@ class Source(Protocol):
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of the jobs that are now this worker's to train."""
 
-    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
-        """After an epoch: status and reason for a member that shall not go on."""
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
+        """After an epoch: of these members, by number, status and reason of those that shall not go on."""
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """A member has come to its end."""
@@ -65,9 +67,9 @@ class Grid:
             self._forget(number)
         return [job for job in jobs if job.number in got - over]
 
-    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
         """Nobody is pruned: all combinations were asked for."""
-        return None
+        return {}
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """Nothing is learnt from it."""
@@ -93,46 +95,55 @@ class Grid:
         self._others.discard(number)
 
 
+@dataclass
+class Out:
+    """A trial that this worker has: its members that have not ended, what the others came to, the curves."""
+
+    open: dict[int, Job]
+    values: dict[int, float | None] = field(default_factory=dict)
+    curves: dict[int, Sequence[float]] = field(default_factory=dict)
+    reported: int = 0
+    pruned: bool = False
+
+
 class Searched:
     """A study that is asked for trials, each of which has one member or several.
 
-    job: makes the member of (trial number, which of its members, values). members: of a trial.
-    at_once: trials that are out at a time.
+    job: makes a member of (trial, which of its members, values). members: of a trial. at_once: trials
+    that are out at a time. paired: whether the pruner compares members one by one (wilcoxon).
     """
 
     def __init__(
         self,
         study: Study,
-        job: Callable[[int, int, Any], Job],
+        job: Callable[[int, int, Mapping[str, Any]], Job],
         members: int,
         at_once: int,
+        paired: bool,
         directory: Path,
         claims: Claims,
     ) -> None:
-        self.study, self.job, self.members, self.at_once = study, job, members, at_once
+        self.study, self.job, self.members = study, job, members
+        self.at_once, self.paired = at_once, paired
         self.directory, self.claims = directory, claims
-        self._open: dict[int, dict[int, Job]] = {}  # trial -> its members that have not ended
+        self._out: dict[int, Out] = {}
         self._placed: set[int] = set()
-        self._values: dict[int, dict[int, float | None]] = {}
-        self._curves: dict[int, dict[int, list[float | None]]] = {}
-        self._reported: dict[int, int] = {}
-        self._pruned: set[int] = set()
         self._others: set[int] = set()
         for trial in study.waiting():
-            self._take_over(trial)
+            self._begin(trial)
 
     def waiting(self) -> list[Job]:
         """Asks for as many trials as may be out."""
-        while len(self._open) < self.at_once:
-            trials = self.study.ask(self.at_once - len(self._open))
+        while len(self._out) < self.at_once:
+            trials = self.study.ask(self.at_once - len(self._out))
             if not trials:
                 break
             for trial in trials:
-                self._take_over(trial)
-        jobs = [job for members in self._open.values() for job in members.values()]
+                self._begin(trial)
+        jobs = [job for out in self._out.values() for job in out.open.values()]
         return [job for job in jobs if job.number not in self._placed]
 
-    def _take_over(self, trial: Trial) -> None:
+    def _begin(self, trial: Trial) -> None:
         """Make a trial ours with all of its members, unless another worker has it."""
         jobs = [self.job(trial.number, i, trial.values) for i in range(self.members)]
         numbers = [job.number for job in jobs]
@@ -141,8 +152,7 @@ class Searched:
             self.claims.release(got)
             self._others.add(trial.number)
             return
-        self._open[trial.number] = {job.number: job for job in jobs}
-        self._values[trial.number], self._curves[trial.number] = {}, {}
+        self._out[trial.number] = Out({job.number: job for job in jobs})
         for job in jobs:
             end = ended(self.directory / str(job.number))
             if end is not None:  # its worker died before it could tell
@@ -153,51 +163,54 @@ class Searched:
         self._placed |= {job.number for job in jobs}
         return list(jobs)
 
-    def verdict(self, job: Job, member: Member) -> tuple[str, str] | None:
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
         """Reports the mean of a trial's members, of every epoch that all have reached."""
-        if job.trial in self._pruned:
-            return PRUNED, PRUNED_BY
-        curve = member.history.raw
-        curves = self._curves[job.trial]
-        curves[job.number] = [float(value) for value in curve]
-        if len(curves) == self.members:
-            reached = min(map(len, curves.values()))
-            for epoch in range(self._reported.get(job.trial, 0) + 1, reached + 1):
-                values = [curve[epoch - 1] for curve in curves.values()]
-                self._reported[job.trial] = epoch
-                if self.study.report(job.trial, epoch, fmean(values)):
-                    self._pruned.add(job.trial)
-                    return PRUNED, PRUNED_BY
-        return None
+        for job, member in trained:
+            self._out[job.trial].curves[job.number] = member.history.raw
+        if not self.paired:
+            reports = [report for trial in {job.trial for job, _ in trained} for report in self._means(trial)]
+            self._prune(self.study.report(reports))
+        return {job.number: (PRUNED, REASON) for job, _ in trained if self._out[job.trial].pruned}
+
+    def _means(self, trial: int) -> Iterator[tuple[int, int, float]]:
+        out = self._out[trial]
+        reached = min(map(len, out.curves.values())) if len(out.curves) == self.members else 0
+        for epoch in range(out.reported + 1, reached + 1):
+            yield trial, epoch, fmean(curve[epoch - 1] for curve in out.curves.values())
+        out.reported = max(out.reported, reached)
+
+    def _prune(self, trials: Iterable[int]) -> None:
+        for trial in trials:
+            self._out[trial].pruned = True
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """When the last member of a trial has ended, the study is told the mean."""
-        values = self._values[job.trial]
-        values[job.number] = None if status in (DIVERGED, FAILED) else value
-        self._open[job.trial].pop(job.number, None)
+        out = self._out[job.trial]
+        out.values[job.number] = None if status in (DIVERGED, FAILED) else value
+        out.open.pop(job.number, None)
+        out.pruned |= status == PRUNED
         self._placed.discard(job.number)
-        if status == PRUNED:
-            self._pruned.add(job.trial)
-        if self._open[job.trial]:
+        if self.paired and status not in (DIVERGED, FAILED, PRUNED):
+            self._prune(self.study.report([(job.trial, job.number % self.members, value)]))
+        if out.open:
             return
-        known = [found for found in values.values() if found is not None]
-        whole = len(known) == len(values)
-        verdict = PRUNED if job.trial in self._pruned else status if whole else DIVERGED
-        self.study.tell(job.trial, fmean(known) if whole else None, verdict)
-        del self._open[job.trial], self._values[job.trial], self._curves[job.trial]
+        known = [found for found in out.values.values() if found is not None]
+        if out.pruned:
+            self.study.tell(job.trial, None, PRUNED)
+        elif len(known) == len(out.values):
+            self.study.tell(job.trial, fmean(known), status)
+        else:
+            self.study.tell(job.trial, None, status if status in (DIVERGED, FAILED) else DIVERGED)
+        del self._out[job.trial]
 
     def give_back(self) -> None:
         """Release the claims; the trials stay in the study as begun."""
-        self.claims.release([number for members in self._open.values() for number in members])
+        self.claims.release([number for out in self._out.values() for number in out.open])
 
     def elsewhere(self) -> int:
         """Takes over the trials of workers that died."""
         begun = {trial.number: trial for trial in self.study.waiting()}
-        for number in self._others - set(begun):
-            self._others.discard(number)
-        for number in list(self._others):
-            self._others.discard(number)
-            self._take_over(begun[number])
-        for number in begun.keys() - self._open.keys() - self._others:
-            self._take_over(begun[number])
+        self._others.clear()
+        for number in begun.keys() - self._out.keys():
+            self._begin(begun[number])
         return len(self._others)

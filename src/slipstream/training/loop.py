@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -63,8 +63,8 @@ class Watcher(Protocol):
 class Overseer(Protocol):
     """Who decides over members from outside, at the end of an epoch: a sweep."""
 
-    def verdict(self, member: Member) -> tuple[str, str] | None:
-        """Status and reason for a member that shall not go on."""
+    def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
+        """Of the members at these places, status and reason of those that shall not go on."""
 
     def failed(self, member: Member, error: UserError) -> None:
         """A member's own mistake came to light. It is raised where nobody oversees."""
@@ -156,24 +156,24 @@ def _finish_epoch(
             values = {"optimizer.lr": float(epoch.rates[k][-1])} | as_values(engine.reported, rows[k][:-1])
             step = (member.epoch + 1) * engine.batching.steps
             improved[k] = _take_in(member, {"epoch": member.epoch + 1, "step": step} | values, overseer)
+    if overseer is not None:
+        for k, (status, reason) in overseer.verdicts(running).items():
+            if members[k].running:
+                members[k].status, members[k].reason = status, reason
     if any(improved):
         progress.best = engine.pack.where(improved, evaluated, progress.best)
     return [k for k in running if not members[k].running]
 
 
 def _take_in(member: Member, record: Record, overseer: Overseer | None) -> bool:
-    """The member's epoch is over: whether it was its best, and whether it goes on."""
+    """The member's epoch is over: whether it was its best."""
     if overseer is None:
         return member.finish_epoch(record)
     try:
-        improved = member.finish_epoch(record)
+        return member.finish_epoch(record)
     except UserError as error:
         overseer.failed(member, error)
         return False
-    verdict = overseer.verdict(member) if member.running else None
-    if verdict is not None:
-        member.status, member.reason = verdict
-    return improved
 
 
 def _settle(
