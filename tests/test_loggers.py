@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 import slipstream
 from harness import small
-from slipstream.loggers import TensorBoard
+from slipstream.loggers import TensorBoard, crc32c
 
 # What TensorBoard itself warns about while it reads.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -171,6 +174,102 @@ def test_an_undefined_metric_is_a_gap(tmp_path):
     found = read(tmp_path)
     assert [(e.step, e.value) for e in found.Scalars("a")] == [(3, 1.0)]
     assert [(e.step, e.value) for e in found.Scalars("b")] == [(6, 2.0)]
+
+
+SCALARS = {
+    "train/loss": 0.25,
+    "val/größe": -1e-30,
+    "zero": 0.0,
+    "int": 3,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "huge": 1e300,
+    "x" * 200: -1e300,
+}
+
+
+@pytest.mark.parametrize("step", [0, 1, 127, 128, 300, 2**40])
+def test_an_events_bytes_are_protobufs(step):
+    """What is written without protobuf is what protobuf writes, for every length of a tag and a step."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    from slipstream.loggers import _scalar_event
+
+    for count in (0, 1, len(SCALARS)):
+        values = dict(list(SCALARS.items())[:count])
+        made = _scalar_event(values | {"undefined": None}, step)
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+        event = Event(wall_time=Event.FromString(made).wall_time, step=step, summary=summary)
+        assert made == event.SerializeToString()
+        assert abs(event.wall_time - time.time()) < 60
+
+
+@pytest.mark.parametrize("length", [*range(9), 1023, 1024, 1025, 1027, 3000])
+def test_checksums_are_tensorboards(length):
+    """The same as TensorBoard's own loop over the bytes, around the ends of a block too."""
+    from tensorboard.compat.tensorflow_stub import pywrap_tensorflow as reference
+
+    data = np.random.default_rng(length).bytes(length)
+    assert crc32c(data) == reference.crc32c(data)
+
+
+def test_nothing_is_written_and_no_file_is_open_between_two_flushes(tmp_path):
+    """Events wait in memory; 300 loggers open no more files than one."""
+    loggers = []
+    for k in range(300):
+        (tmp_path / str(k)).mkdir()
+        loggers.append(TensorBoard(tmp_path / str(k)))
+    for logger in loggers:
+        logger.scalars({"loss": 1.0}, 1)
+    if os.path.exists("/proc/self/fd"):
+        opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+        assert not any(path.startswith(str(tmp_path)) for path in opened)
+    assert read(tmp_path / "7").Tags()["scalars"] == []
+    loggers[7].flush()
+    assert steps_of(tmp_path / "7", "loss") == [1]
+    loggers[7].close()
+    loggers[7].close()
+    assert steps_of(tmp_path / "7", "loss") == [1]
+
+
+def test_half_a_record_is_taken_back_when_the_disk_is_full(tmp_path, monkeypatch):
+    """A failed flush leaves the file as it was and keeps the events; the next one writes them."""
+    from slipstream import loggers
+
+    logger = TensorBoard(tmp_path)
+    logger.scalars({"loss": 1.0}, 1)
+    logger.flush()
+    before = logger.path.read_bytes()
+    logger.scalars({"loss": 2.0}, 2)
+
+    class Full(io.FileIO):
+        def write(self, content):
+            super().write(content[:11])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loggers, "open", Full, raising=False)
+    with pytest.raises(OSError, match="No space"):
+        logger.flush()
+    assert logger.path.read_bytes() == before
+    monkeypatch.undo()
+    logger.close()
+    assert steps_of(tmp_path, "loss") == [1, 2]
+
+
+def test_columns_of_the_hparams_table(tmp_path):
+    """Numbers have an interval, bools and all that is mixed have a list; metrics are tags."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    logger = TensorBoard(tmp_path)
+    logger.columns({"lr": [0.1, 1], "on": [True, False], "mixed": [32, "full"]}, ["best/val/loss"])
+    logger.close()
+    content = read(tmp_path).PluginTagToContent("hparams")["_hparams_/experiment"]
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    lr, on, mixed = experiment.hparam_infos
+    assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (0.1, 1)
+    assert [value.bool_value for value in on.domain_discrete.values] == [False, True]
+    assert [value.string_value for value in mixed.domain_discrete.values] == ["32", "full"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss"]
 
 
 def test_histograms_leave_out_what_is_not_finite(tmp_path):
