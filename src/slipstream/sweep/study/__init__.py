@@ -1,0 +1,256 @@
+"""The study of a searcher: which configurations to try, and what came of them. On Optuna."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipstream.errors import UserError
+from slipstream.lazy import torch
+from slipstream.sweep.space import Space
+
+try:
+    import optuna
+except ModuleNotFoundError as error:
+    raise UserError("searching needs the package optuna: pip install 'slipstream[search]'") from error
+
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from slipstream.sweep.study import pruners, samplers
+from slipstream.sweep.study.journal import Journal
+
+NAME = "sweep"
+PRUNED = "pruned"  # a trial's attribute: after which epoch the pruner gave it up
+STATUS = "status"  # a trial's attribute: how it ended, in our words
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration to try: its number, and the value of each axis that applies to it."""
+
+    number: int
+    values: Mapping[str, Any]
+
+
+class Study:
+    """A searcher, its pruner and all its trials, which several processes may share.
+
+    journal: its file, None to keep everything in memory. space: what varies. settings: those of the
+    sweep: name, trials, at_once, seed, pruner, min_epochs, reduction, patience. minimize: whether small
+    values are good. epochs: how long a trial trains at most.
+
+    What is asked depends on the seed and the study alone: a study that is opened again goes on as if it
+    had never been closed. Processes that share one change each other's trials, since each learns from
+    what all have told by then.
+    """
+
+    def __init__(
+        self, journal: Path | None, space: Space, settings: Mapping[str, Any], minimize: bool, epochs: int
+    ) -> None:
+        self._path = journal
+        self._space = space
+        self._settings = settings
+        self._direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
+        self._distributions = {axis.key: samplers.distribution(axis) for axis in space.axes}
+        with _quiet():
+            self._pruner = pruners.make(settings, epochs)
+        self._asked: set[int] = set()  # by this object
+        self._journal: Journal | None = None
+        self._optuna: optuna.Study | None = None
+        self._open = False  # whether a transaction is
+        with self.together():  # what cannot work says so here
+            pass
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All calls inside are one transaction: one wait for the disk, all of them or none.
+
+        Other processes wait meanwhile. Every call outside is a transaction of its own.
+        """
+        if self._open:
+            yield
+            return
+        try:
+            if self._optuna is None:
+                self._journal = None if self._path is None else Journal(self._path)
+            transaction: AbstractContextManager[None]
+            transaction = nullcontext() if self._journal is None else self._journal.transaction()
+            with transaction:
+                self._open = True
+                if self._optuna is None:
+                    self._optuna = self._load()
+                yield
+        except BaseException:
+            # The storage has seen what the file never will; a study in memory has nothing else.
+            self._optuna = self._optuna if self._path is None else None
+            raise
+        finally:
+            self._open = False
+
+    def left(self) -> int:
+        """How many trials may still be asked, by all processes together."""
+        with self.together():
+            return max(self._settings["trials"] - len(self._trials()), 0)
+
+    def waiting(self) -> list[Trial]:
+        """Trials that have not ended and were asked elsewhere: by a process that is gone, or by one
+        that is at work; whose members these are, the sweep's claims tell."""
+        with self.together():
+            return [
+                self._trial(trial)
+                for trial in self._trials()
+                if trial.state is TrialState.RUNNING and trial.number not in self._asked
+            ]
+
+    def ask(self, count: int) -> list[Trial]:
+        """`count` new trials, fewer where that would be more than the sweep's `trials`."""
+        asked = []
+        with self.together(), _quiet(), self._threads():
+            study = self._study
+            for _ in range(min(count, self.left())):
+                study.sampler = self._sampler(len(self._trials()))
+                asked.append(self._draw(study.ask()))
+        self._asked |= {trial.number for trial in asked}
+        return asked
+
+    def report(self, reports: Iterable[tuple[int, int, float | None]]) -> set[int]:
+        """Take (trial, epoch, value) of all that trained an epoch; the numbers of those to be pruned.
+
+        epoch: from 1; for wilcoxon the number of the repeat or fold. All are written before one is
+        judged, so that members of a pack are compared with each other. A trial may come again, by a
+        process that goes on with it: it is judged as it was the first time. Undefined values (None,
+        NaN) say nothing. Free where nothing is pruned.
+        """
+        pruner = self._pruner
+        if pruner is None:
+            return set()
+        wanted = [
+            (number, epoch, float(value))
+            for number, epoch, value in reports
+            if value is not None and not math.isnan(value) and pruners.reads(pruner, number, epoch)
+        ]
+        if not wanted:
+            return set()
+        with self.together(), _quiet():
+            before = self._trials()
+            judged = []
+            for number, epoch, value in wanted:
+                known = before[number]
+                if known.state is TrialState.RUNNING and epoch not in known.intermediate_values:
+                    self._storage.set_trial_intermediate_value(number, epoch, value)
+                    judged.append((number, epoch))
+            after = self._trials()
+            for number, epoch in judged:
+                if PRUNED not in after[number].user_attrs and pruner.prune(self._study, after[number]):
+                    self._storage.set_trial_user_attr(number, PRUNED, epoch)
+            marks = {trial.number: trial.user_attrs.get(PRUNED, math.inf) for trial in self._trials()}
+            return {number for number, epoch, _ in wanted if epoch >= marks[number]}
+
+    def tell(self, number: int, value: float | None, status: str) -> None:
+        """How a trial ended: finished | stopped_early | diverged | pruned | failed. Twice is harmless.
+
+        A trial that diverged counts as the worst there is, whatever it had reached, so that searchers
+        learn to keep away from there; so does an infinite value. Of one that failed, or that has no
+        value, they learn nothing: the fault need not lie in the configuration.
+        """
+        state, objective = self._verdict(value, status)
+        with self.together(), _quiet():
+            trials = self._trials()
+            if trials[number].state is not TrialState.RUNNING:
+                return
+            self._storage.set_trial_user_attr(number, STATUS, status)
+            ended = sum(trial.state is not TrialState.RUNNING for trial in trials)
+            self._storage.set_trial_user_attr(number, samplers.ORDER, ended)
+            self._study.tell(number, objective, state=state)
+
+    def _verdict(self, value: float | None, status: str) -> tuple[TrialState, float | None]:
+        worst = math.inf if self._direction is StudyDirection.MINIMIZE else -math.inf
+        match status:
+            case "pruned":
+                return TrialState.PRUNED, None
+            case "diverged":
+                return TrialState.COMPLETE, worst
+            case "finished" | "stopped_early" if value is not None and not math.isnan(value):
+                return TrialState.COMPLETE, value if math.isfinite(value) else worst
+            case "finished" | "stopped_early" | "failed":
+                return TrialState.FAIL, None
+        raise ValueError(f"a trial does not end as {status}")
+
+    def _load(self) -> optuna.Study:
+        self._storage: BaseStorage
+        self._storage = InMemoryStorage() if self._journal is None else JournalStorage(self._journal)
+        with _quiet():
+            if optuna.get_all_study_names(self._storage):
+                return optuna.load_study(study_name=NAME, storage=self._storage, sampler=self._sampler(0))
+            # Not `load_if_exists`: that writes a line each time.
+            return optuna.create_study(
+                storage=self._storage, study_name=NAME, direction=self._direction, sampler=self._sampler(0)
+            )
+
+    @property
+    def _study(self) -> optuna.Study:
+        assert self._optuna is not None
+        return self._optuna
+
+    def _sampler(self, number: int) -> Any:
+        settings, kinds = self._settings, self._distributions
+        population = samplers.population(kinds, settings["at_once"], settings["trials"])
+        conditional = bool(self._space.conditions)
+        return samplers.make(settings["name"], kinds, settings["seed"], number, population, conditional)
+
+    def _trials(self) -> list[FrozenTrial]:
+        """All trials by number; in a storage with one study that is also the storage's name for them."""
+        return self._study.get_trials(deepcopy=False)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One thread for `gp`: its matrices are small, and what it asks must not depend on their number."""
+        if self._settings["name"] != "gp":
+            yield
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def _draw(self, trial: optuna.Trial) -> Trial:
+        chosen: dict[str, Any] = {}
+        for axis in self._space.in_asking_order:
+            applies = self._space.applies(axis.key, chosen)
+            if applies or self._settings["name"] in samplers.WHOLE:
+                drawn = samplers.suggest(trial, axis.key, self._distributions[axis.key])
+                chosen[axis.key] = samplers.value(axis, drawn)
+        return self._trial(self._trials()[trial.number])
+
+    def _trial(self, trial: FrozenTrial) -> Trial:
+        chosen = {
+            axis.key: samplers.value(axis, trial.params[axis.key])
+            for axis in self._space.axes
+            if axis.key in trial.params
+        }
+        applying = {key: value for key, value in chosen.items() if self._space.applies(key, chosen)}
+        return Trial(trial.number, applying)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's log and warnings: what a user has to know, we say in our words."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,106 @@
+"""Which trials are not worth going on with.
+
+`median`, `patient` and `wilcoxon` are Optuna's. Halving is our own: members of a pack reach a rung
+at the same epoch, where Optuna's compares each with those judged before it alone, so that the first
+always pass; and its bracket of Hyperband reads all trials at every report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from optuna.pruners import BasePruner, MedianPruner, PatientPruner, WilcoxonPruner
+from optuna.study import StudyDirection
+
+from slipstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+# The settings of each pruner and their own values.
+SETTINGS: Mapping[str, Mapping[str, int]] = {
+    "none": {},
+    "median": {"min_epochs": 1},
+    "asha": {"min_epochs": 1, "reduction": 4},
+    "hyperband": {"min_epochs": 1, "reduction": 3},
+    "patient": {"min_epochs": 1, "patience": 5},
+    "wilcoxon": {},
+}
+NAMES = ("min_epochs", "reduction", "patience")
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def make(settings: Mapping[str, Any], epochs: int) -> BasePruner | None:
+    """The pruner that the settings name, None for `none`.
+
+    epochs: how long a trial trains at most. Raises ConfigError for settings that the pruner lacks.
+    """
+    name = settings["pruner"]
+    given = {key: settings[key] for key in NAMES if settings.get(key) is not None}
+    own = SETTINGS[name]
+    if problems := [f"sweep.{key}: the pruner {name} has no such setting" for key in given if key not in own]:
+        raise ConfigError(problems)
+    chosen = {**own, **given}
+    match name:
+        case "median":
+            return MedianPruner(n_warmup_steps=chosen["min_epochs"])
+        case "patient":
+            return PatientPruner(MedianPruner(n_warmup_steps=chosen["min_epochs"]), chosen["patience"])
+        case "wilcoxon":
+            return WilcoxonPruner()
+        case "asha":
+            return Halving(chosen["min_epochs"], chosen["reduction"], brackets=1)
+        case "hyperband":
+            rungs = math.log(max(epochs / chosen["min_epochs"], 1), chosen["reduction"])
+            return Halving(chosen["min_epochs"], chosen["reduction"], brackets=int(rungs + 1e-9) + 1)
+    return None
+
+
+def reads(pruner: BasePruner, number: int, step: int) -> bool:
+    """Whether what a trial reports at this step can matter: what cannot is not written."""
+    return not isinstance(pruner, Halving) or pruner.is_rung(number, step)
+
+
+class Halving(BasePruner):
+    """Asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter
+    tuning", 2020), with several brackets Hyperband (Li et al. 2018).
+
+    Rungs stand at first * reduction^(bracket + i) epochs, i = 0, 1, ... At a rung a trial goes on if it is
+    among the best 1/reduction of all that have reached it in its bracket, at least one.
+    """
+
+    def __init__(self, first: int, reduction: int, brackets: int) -> None:
+        self._first, self._reduction = first, reduction
+        # The paper's numbers of trials in a bracket: the sooner it prunes the more it takes.
+        sizes = [
+            math.ceil(brackets * reduction ** (brackets - 1 - b) / (brackets - b)) for b in range(brackets)
+        ]
+        self._bounds = [sum(sizes[: b + 1]) / sum(sizes) for b in range(brackets)]
+
+    def bracket(self, number: int) -> int:
+        """Which bracket a trial is in. The golden ratio's multiples deal them out evenly."""
+        share = (number + 1) * GOLDEN % 1
+        return next((b for b, bound in enumerate(self._bounds) if share < bound), len(self._bounds) - 1)
+
+    def is_rung(self, number: int, step: int) -> bool:
+        rung = self._first * self._reduction ** self.bracket(number)
+        while rung < step:
+            rung *= self._reduction
+        return rung == step
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        step = trial.last_step
+        if step is None or not self.is_rung(trial.number, step):
+            return False
+        bracket = self.bracket(trial.number)
+        sign = 1 if study.direction is StudyDirection.MINIMIZE else -1
+        rivals = sorted(
+            sign * other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False)
+            if step in other.intermediate_values and self.bracket(other.number) == bracket
+        )
+        worst_kept = rivals[max(len(rivals) // self._reduction, 1) - 1]
+        return sign * trial.intermediate_values[step] > worst_kept
