@@ -127,14 +127,18 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
 def open_member(
     member: Member, overrides: Sequence[str], engine: Engine, k: int, *, resume: bool
 ) -> TensorBoard | None:
-    """Write what is known of a member before its first step; its logger, or None where it logs nothing."""
+    """Write what is known of a member before its first step; its logger, or None where it logs nothing.
+
+    A member of a sweep needs none of it to begin again: its files wait for no disk.
+    """
+    sync = engine.pack.alone
     if member.directory is None:
         return None
     data = engine.data[engine.folds[k]]
-    rundir.write_start(member.directory, overrides, yaml_text(member.config.raw))
+    rundir.write_start(member.directory, overrides, yaml_text(member.config.raw), sync=sync)
     fitted = {"inputs": data.preprocessing, "target": asdict(data.target)}
-    files.replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n")
-    member.rewrite()
+    files.replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n", sync=sync)
+    member.rewrite(sync=sync)
     # Written when a run ends: one that goes on has none.
     with files.writing(member.directory / rundir.SUMMARY):
         (member.directory / rundir.SUMMARY).unlink(missing_ok=True)

@@ -56,10 +56,10 @@ def _holder(directory: Path) -> str:
         return "another process"
 
 
-def write_start(directory: Path, overrides: Sequence[str], text: str) -> None:
+def write_start(directory: Path, overrides: Sequence[str], text: str, *, sync: bool = True) -> None:
     """config.yaml (what runs, fully resolved) and overrides.yaml (what was typed)."""
-    replace(directory / OVERRIDES, "".join(f"- {_quoted(item)}\n" for item in overrides) or "[]\n")
-    replace(directory / CONFIG, text)
+    replace(directory / OVERRIDES, "".join(f"- {_quoted(item)}\n" for item in overrides) or "[]\n", sync=sync)
+    replace(directory / CONFIG, text, sync=sync)
 
 
 def _quoted(item: str) -> str:

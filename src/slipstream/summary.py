@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slipstream import rundir
-from slipstream.files import replace, writing
+from slipstream.files import replace, side_by_side, writing
 from slipstream.metrics import final
 from slipstream.progress import Screen, metrics_table
 from slipstream.recording import log_pictures
@@ -98,10 +98,11 @@ def conclude(
     results = []
     for first in range(0, len(places), TOGETHER):
         here = places[first : first + TOGETHER]
-        for k, result, outputs in _endings(engine, members, here, progress, exit_code):
+        endings = _endings(engine, members, here, progress, exit_code)
+        for k, result, outputs in endings:
             log_end(engine, members[k], k, result, outputs, loggers[k])
-            write(engine, members[k], k, result)
-            results.append(result)
+        side_by_side(lambda end: write(engine, members[end[0]], end[0], end[1]), endings)
+        results += [result for _, result, _ in endings]
     return results
 
 

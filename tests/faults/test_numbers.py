@@ -24,7 +24,7 @@ SINE = {"data": "sine", "data.rows": 40, "data.batch_size": 12, "activation": "i
 @pytest.fixture
 def spoil(monkeypatch):
     """spoil(part, inputs=..., targets=...): one value of a part of the data becomes another."""
-    plain = slipstream.run.load
+    plain = slipstream.preparing.load
 
     def make(part="train", row=0, **values):
         def spoiled(settings):
@@ -36,7 +36,7 @@ def spoil(monkeypatch):
                 split = replace(split, **{field: tensor})
             return replace(data, **{part: split})
 
-        monkeypatch.setattr(slipstream.run, "load", spoiled)
+        monkeypatch.setattr(slipstream.preparing, "load", spoiled)
 
     return make
 

@@ -254,7 +254,7 @@ def test_a_file_size_limit_ends_with_a_message(tmp_path):
 def test_an_output_that_cannot_be_written_fails_before_data_is_read(tmp_path, monkeypatch):
     """P11: a file stands where the folder should be (root may write everywhere else)."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("slipstream.run.load", lambda *_: pytest.fail("data was read"))
+    monkeypatch.setattr("slipstream.preparing.load", lambda *_: pytest.fail("data was read"))
     with pytest.raises(
         UserError, match=r"cannot be written \(Not a directory\); choose another hydra.run.dir"
     ):

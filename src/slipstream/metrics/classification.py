@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slipstream.lazy import torch
-from slipstream.metrics.steps import CLASSIFICATION, ONE_LABEL, counted, hits, mean, one_hot, weight_below
+from slipstream.metrics.steps import CLASSIFICATION, ONE_LABEL, counted, hits, mean, one_hot, weights_below
 from slipstream.registry import register
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def roc_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     NaN where one of them has no positive or no negative example. Scores need no scale.
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
-    smaller, not_larger = weight_below(scores, no)
+    ((smaller, not_larger),) = weights_below(scores, no)
     return ((yes * (smaller + not_larger)).sum(-1) / (2 * yes.sum(-1) * no.sum(-1))).mean()
 
 
@@ -180,8 +180,8 @@ def pr_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
     positives, negatives = yes.sum(-1, keepdim=True), no.sum(-1, keepdim=True)
-    right = positives - weight_below(scores, yes)[0]
-    wrong = negatives - weight_below(scores, no)[0]
+    (right_below, _), (wrong_below, _) = weights_below(scores, yes, no)
+    right, wrong = positives - right_below, negatives - wrong_below
     precision = torch.where(yes > 0, right / (right + wrong), 0.0)
     return ((yes * precision).sum(-1) / positives.squeeze(-1)).mean()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slipstream.lazy import torch
-from slipstream.metrics.steps import REGRESSION, counted, mean, weight_below
+from slipstream.metrics.steps import REGRESSION, counted, mean, weights_below
 from slipstream.registry import register
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def spearman(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
     def centred_ranks(values: Tensor) -> Tensor:
         ordered, order = counted(values, weights).mT.contiguous().sort(-1)
-        smaller, not_larger = weight_below(ordered, w.gather(-1, order))
+        ((smaller, not_larger),) = weights_below(ordered, w.gather(-1, order))
         return torch.zeros_like(smaller).scatter(-1, order, 0.5 * (smaller + not_larger - total))
 
     a, b = centred_ranks(scores), centred_ranks(targets)

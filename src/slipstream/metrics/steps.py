@@ -44,10 +44,18 @@ def one_hot(scores: Tensor, targets: Tensor) -> Tensor:
     return targets.unsqueeze(-1) == torch.arange(scores.shape[-1], device=targets.device)
 
 
-def weight_below(ordered: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of the ascending values the total weight of smaller ones, and of those not larger; [C, N]."""
-    running = weights.cumsum(-1)
-    running = torch.cat([torch.zeros_like(running[..., :1]), running], -1)
-    smaller = torch.searchsorted(ordered, ordered)
-    not_larger = torch.searchsorted(ordered, ordered, right=True)
-    return running.gather(-1, smaller), running.gather(-1, not_larger)
+def weights_below(ordered: Tensor, *weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each of the ascending values the total weight of smaller ones, and of those not larger; [C, N].
+
+    For every one of several weights.
+    """
+    # Where each run of equal values begins, and where the next one does. `searchsorted` says the same
+    # in four times the time.
+    pad, count = torch.nn.functional.pad, ordered.shape[-1]
+    begins = pad(ordered[..., 1:] != ordered[..., :-1], (1, 0), value=True)
+    ends = pad(begins[..., 1:], (0, 1), value=True)
+    place = torch.arange(count, device=ordered.device)
+    first = torch.where(begins, place, 0).cummax(-1).values
+    after = torch.where(ends, place + 1, count).flip(-1).cummin(-1).values.flip(-1)
+    sums = [pad(weight.cumsum(-1), (1, 0)) for weight in weights]
+    return [(running.gather(-1, first), running.gather(-1, after)) for running in sums]

@@ -18,6 +18,7 @@ import torch
 
 from slipstream import preparing, resuming, rundir, summary
 from slipstream.errors import UserError
+from slipstream.files import side_by_side
 from slipstream.recording import Recorder
 from slipstream.sweep.jobs import Job
 from slipstream.training.engine import COMPILATION, Engine
@@ -102,7 +103,7 @@ class Crew:
         self.loggers: list[TensorBoard | None] = []
         self.seconds_an_epoch, self._last = 0.0, time.monotonic()
         try:
-            self.places = [self._place(job) for job in jobs]
+            self.places = side_by_side(self._place, jobs)
             self._man([*self.places, *self._idle(jobs)])
         except BaseException:
             self.close()
@@ -140,7 +141,7 @@ class Crew:
         folds = [place.fold for place in places]
         self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
         self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
-        self.loggers = [self._open(k) for k in range(len(places))]
+        self.loggers = side_by_side(self._open, range(len(places)))
         self.recorder = Recorder(
             self.engine, self.members, self.loggers, self.listener.warn, summary.conditions
         )
@@ -219,9 +220,8 @@ class Crew:
         if not jobs:
             return
         pack, places = self.engine.pack, free[: len(jobs)]
-        for k, job in zip(places, jobs, strict=True):
-            self.places[k] = self._place(job)
-            self.members[k] = self.places[k].member
+        for k, place in zip(places, side_by_side(self._place, jobs), strict=True):
+            self.places[k], self.members[k] = place, place.member
         newcomers = [self.places[k] for k in places]
         self.engine.place(
             places, [place.member.config for place in newcomers], [place.fold for place in newcomers]
@@ -229,8 +229,8 @@ class Crew:
         entered = [enter(self.engine, self.members[k], k, self.places[k].saved) for k in places]
         self.progress.state = pack.put(self.progress.state, places, [state for state, _ in entered])
         self.progress.best = pack.put(self.progress.best, places, [best for _, best in entered])
-        for k in places:
-            self.loggers[k] = self._open(k)
+        for k, logger in zip(places, side_by_side(self._open, places), strict=True):
+            self.loggers[k] = logger
 
     # Shrinking
 

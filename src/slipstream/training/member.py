@@ -146,14 +146,14 @@ class Member:
             append(self.directory / TIMINGS, self.timings[self._written :])
             self._written = len(self.records)
 
-    def rewrite(self) -> None:
+    def rewrite(self, *, sync: bool = True) -> None:
         """Bring both files to this history: later lines go, torn ones too."""
         if self.directory is None:
             return
         path = self.directory / TIMINGS
         before = path.read_text("utf-8", "replace").split("\n")[:-1] if path.exists() else []
-        replace(self.directory / METRICS, "".join(line(record) for record in self.records))
-        replace(path, "".join(f"{text}\n" for text in before[: len(self.records)]))
+        replace(self.directory / METRICS, "".join(line(record) for record in self.records), sync=sync)
+        replace(path, "".join(f"{text}\n" for text in before[: len(self.records)]), sync=sync)
         self.timings = [{}] * len(self.records)
         self._written = len(self.records)
 
