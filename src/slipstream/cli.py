@@ -18,7 +18,12 @@ from slipstream.errors import ConfigError, UserError
 from slipstream.multirun import Sweep
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from omegaconf import DictConfig
+
+    from slipstream.config.plans import Plan
+    from slipstream.config.sweeping import Command
 
 SOME_FAILED = 3
 
@@ -111,20 +116,25 @@ def _hydra(arguments: list[str]) -> int:
     if not flags.shell_completion:
         load_installed_components()
     from slipstream.config import composition, resume
+    from slipstream.config.frozen import holds_sweep
 
     composition.use_folder(flags.config_dir)
     overrides: list[str] = flags.overrides
-    sweep = flags.multirun or "hydra.mode=MULTIRUN" in overrides
-    resumes = resume.folder_of(overrides) is not None
-    if sweep and resumes:
-        raise UserError("resume continues one run: leave out -m")
     trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
-    jobs = composition.jobs(overrides) if sweep and trains else [overrides]
-    if trains:
-        check(jobs)
-    if resumes:
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
+    folder = resume.folder_of(overrides)
+    if multirun and folder is not None:
+        raise UserError("resume continues a run or a sweep as it was begun: leave out -m")
+    if folder is not None and trains and holds_sweep(folder):
+        return _resume_sweep(folder, overrides)
+    sweep = _sweep(overrides, multirun, flags) if trains or flags.cfg or flags.info else None
+    if sweep is not None:
+        arguments = _sweep_arguments(arguments, overrides, sweep, trains)
+    elif trains:
+        check(overrides)
+    if folder is not None:
         arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
-    runner = Runner(jobs if sweep else None)
+    runner = Runner(None if sweep is None else sweep.plan)
     try:
         _call_hydra(arguments, runner)
     except SystemExit as end:
@@ -138,48 +148,99 @@ def _hydra(arguments: list[str]) -> int:
         if flags.shell_completion:
             raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
         if isinstance(error, composition.FAULTS):
-            check(jobs)  # says it better, where it finds something
+            if sweep is None:
+                check(overrides)  # says it better, where it finds something
             raise ConfigError(composition.explain(error)) from error
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            kind = "run" if sweep is None else "sweep"
             raise UserError(
-                f"{error.filename}: the folder of the run cannot be made: {error.strerror}. "
-                "Choose another with hydra.run.dir=DIR"
+                f"{error.filename}: the folder of the {kind} cannot be made: {error.strerror}. "
+                f"Choose another with hydra.{kind}.dir=DIR"
             ) from error
         raise
     runner.report()
     return runner.exit_code
 
 
-def check(jobs: Sequence[Sequence[str]]) -> None:
-    """Raise ConfigError unless every job's overrides make a sound run. Nothing is written."""
+def _resume_sweep(folder: Path, overrides: Sequence[str]) -> int:
+    from slipstream.sweep.runner import resume
+
+    return resume(folder, [text for text in overrides if not text.startswith("resume=")])
+
+
+def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Command | None:
+    """The command as a sweep, where -m is typed or a chosen YAML describes a whole sweep."""
+    from slipstream.config import sweeping
+
+    # Composing twice costs a tenth of a second: only these can bring a sweep.space along.
+    may = flags.config_dir or any(text.startswith(("experiment=", "hydra.searchpath")) for text in overrides)
+    if multirun or (may and sweeping.is_sweep(overrides)):
+        return sweeping.command(overrides)
+    return None
+
+
+def _sweep_arguments(
+    arguments: Sequence[str], overrides: Sequence[str], sweep: Command, trains: bool
+) -> list[str]:
+    """What Hydra is told: its own sweeper what was typed, ours one job that stands for all."""
+    rest = [text for text in arguments if text not in ("-m", "--multirun")]
+    if trains:
+        rest.append("--multirun")
+        if sweep.sweeper == "basic":
+            return rest
+    flags = [text for text in rest if text not in overrides]
+    context = [text for text in sweep.context if trains or text != "hydra.mode=MULTIRUN"]
+    return [*flags, *context, *sweep.plan.example.overrides]
+
+
+def check(overrides: Sequence[str]) -> None:
+    """Raise ConfigError unless the overrides make a sound run. Nothing is written."""
     from slipstream.config import composed
 
-    problems: dict[str, None] = {}  # an ordered set: jobs share most of theirs
-    for job in jobs:
-        try:
-            composed(job)
-        except ConfigError as error:
-            problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise ConfigError(problems)
+    composed(overrides)
 
 
 class Runner:
     """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended.
 
-    jobs: the overrides of every job of a sweep, None for a run alone.
+    plan: of a sweep, None for a run alone.
     """
 
-    def __init__(self, jobs: Sequence[Sequence[str]] | None) -> None:
+    def __init__(self, plan: Plan | None) -> None:
         self.codes: list[int] = []
         self.bug: Exception | None = None
-        self.sweep = None if jobs is None else Sweep(jobs)
+        self.plan = plan
+        self.table = None if plan is None else Sweep(self.jobs, plan.notes)
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The overrides of every job of a sweep that is a grid."""
+        return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
+
+    def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[Any]:
+        """Train a whole sweep in its folder: Hydra's launcher calls this instead of a run after the other."""
+        assert self.plan is not None
+        from slipstream.config.frozen import freeze
+
+        self.table = None  # the sweep has a screen of its own
+        try:
+            assert len(jobs) == len(self.plan.jobs)
+            plan = freeze(self.plan, Path(directory))
+            from slipstream.sweep.runner import sweep  # imports torch: only now that all is sound
+
+            self.codes.append(sweep(plan, Path(directory)))
+        except UserError:
+            raise
+        except Exception as error:
+            self.bug = error
+            sys.exit(1)
+        return []
 
     def __call__(self, composed: DictConfig) -> None:
         try:
             code = self._run(composed)
         except UserError as error:
-            member = f"job {len(self.codes)} of the sweep: " if self.sweep else ""
+            member = f"job {len(self.codes)} of the sweep: " if self.table else ""
             print(f"{member}{error}", file=sys.stderr)
             code = error.exit_code
         except Exception as error:
@@ -198,25 +259,25 @@ class Runner:
         overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
         config = validate(composition.to_plain(composed))
         directory = Path(hydra.runtime.output_dir)
-        if self.sweep is not None:
-            self.sweep.begin(config, directory, overrides)
+        if self.table is not None:
+            self.table.begin(config, directory, overrides)
         from slipstream.run import run
 
         result = run(config, directory, overrides, resume=config.resume is not None)
-        if self.sweep is not None:
-            self.sweep.end(result)
+        if self.table is not None:
+            self.table.end(result)
         return result.exit_code
 
     def report(self) -> None:
         """Print how the jobs of a sweep ended."""
-        if self.sweep is not None:
-            self.sweep.report()
+        if self.table is not None:
+            self.table.report()
 
     @property
     def exit_code(self) -> int:
-        """Of the only run; of a sweep SOME_FAILED where any job failed."""
+        """Of the only run, or of a packed sweep; of one job by job SOME_FAILED where any failed."""
         worst = max(self.codes, default=0)
-        return SOME_FAILED if self.sweep and worst else worst
+        return SOME_FAILED if self.table and worst else worst
 
 
 def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:

@@ -15,7 +15,7 @@ from slipstream.config.files import defaults, experiment, experiments
 from slipstream.config.schema import GROUPS, SECTIONS, describe, options, settings
 from slipstream.errors import UserError, did_you_mean
 
-ALL = (*GROUPS, "experiment", "metric")
+ALL = (*GROUPS, "sweep", "experiment", "metric")
 USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, slipstream list OPTION"
 
 

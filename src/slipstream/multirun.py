@@ -1,4 +1,4 @@
-"""What a person sees of a sweep besides its runs: a heading for every job, and a table at the end."""
+"""What a person sees of a sweep that runs job by job: a heading for every job, and a table at the end."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Job:
 class Sweep:
     """The jobs of a multirun, in their order. Nothing is printed for those with trainer.progress=none."""
 
-    def __init__(self, jobs: Sequence[Sequence[str]]) -> None:
-        self.total = len(jobs)
+    def __init__(self, jobs: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+        self.total, self.notes = len(jobs), notes
         # What all jobs share tells none from another.
         self._common = set(jobs[0]).intersection(*jobs) if self.total > 1 else set()
         self._shown: list[Job] = []
@@ -53,6 +53,9 @@ class Sweep:
         self._shown.append(self._job)
         from slipstream.progress import console
 
+        if self._number == 1:
+            for note in self.notes:
+                console().print(note, markup=False, soft_wrap=True)
         gap = "" if self._number == 1 else "\n"
         console().print(
             f"{gap}{self._number}/{self.total}  {own}", style="bold", markup=False, soft_wrap=True

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from slipstream import cli
-from slipstream.config import composition
+from slipstream.config import composition, frozen
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +20,16 @@ class Calls(list):
 
     def __init__(self):
         self.outcome = 0
+        self.sweeps = []
+
+    def sweep(self, plan, directory):
+        self.sweeps.append(SimpleNamespace(plan=plan, directory=directory))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def resume(self, directory, overrides):
+        return self.sweep(frozen.resume(directory, overrides), directory)
 
     def run(self, config, directory, overrides=(), resume=False):
         self.append(SimpleNamespace(config=config, directory=directory, overrides=overrides, resume=resume))
@@ -36,6 +46,8 @@ def engine(monkeypatch, tmp_path):
     """The engine's stand-in; commands run in an empty folder."""
     calls = Calls()
     monkeypatch.setitem(sys.modules, "slipstream.run", SimpleNamespace(run=calls.run))
+    runner = SimpleNamespace(sweep=calls.sweep, resume=calls.resume)
+    monkeypatch.setitem(sys.modules, "slipstream.sweep.runner", runner)
     monkeypatch.chdir(tmp_path)
     yield calls
     composition.use_folder(None)

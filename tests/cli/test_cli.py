@@ -82,6 +82,17 @@ MISTAKES = {
     "folder": (["--config-dir", "/no/such"], "no such folder"),
     "resume": (["resume=/no/such"], "no such folder"),
     "resume a sweep": (["-m", "resume=/tmp", "seed=1,2"], "leave out -m"),
+    "S4": (
+        ["-m", "optimizer=sgd,adam", "optimizer.lr=1,-1"],
+        "(in optimizer=sgd optimizer.lr=-1, and 1 more)",
+    ),
+    "sweep setting without -m": (["sweep.repeats=5"], "add -m"),
+    "sweep option": (["-m", "sweep=tp", "seed=1,2"], "did you mean tpe?"),
+    "searching one by one": (["-m", "hydra/launcher=basic", "sweep=tpe", "seed=1,2"], "hydra/launcher=packs"),
+    "batches": (
+        ["-m", "hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1", "seed=1,2"],
+        "max_batch_size",
+    ),
     "flag": (["--config-name", "other"], "--config-dir"),
     "unknown flag": (["--nonsense"], "unrecognized arguments"),
     "--cfg": (["--cfg", "job", "optimizer=adm"], "did you mean adam?"),
@@ -113,27 +124,32 @@ def test_p11_a_folder_that_cannot_be_made(slipstream, engine, key):
     """Where the run's folder cannot be made, it is named before any data is read."""
     result = slipstream(*key.split())
     assert result.code == 2
-    assert "/dev/null/x: the folder of the run cannot be made: Not a directory" in result.err
+    kind = "sweep" if "-m" in key else "run"
+    assert f"/dev/null/x: the folder of the {kind} cannot be made: Not a directory" in result.err
     assert not engine
+    assert not engine.sweeps
 
 
-# Sweeps
+# Sweeps, job by job
+
+BASIC = ("-m", "hydra/launcher=basic")
 
 
 def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engine):
-    """-m calls the engine once a job, below one folder."""
-    assert slipstream("-m", "optimizer=sgd,adam", "seed=1,2").code == 0
+    """hydra/launcher=basic calls the engine once a job, below one folder."""
+    assert slipstream(*BASIC, "optimizer=sgd,adam", "seed=1,2").code == 0
     assert [(c.config.optimizer.name, c.config.seed) for c in engine] == [
         *(("sgd", 1), ("sgd", 2), ("adam", 1), ("adam", 2))
     ]
     assert [call.directory.name for call in engine] == ["0", "1", "2", "3"]
     assert len({call.directory.parent for call in engine}) == 1
+    assert not engine.sweeps
     assert engine[1].overrides == ["optimizer=sgd", "seed=2"]
 
 
 def test_a_sweep_says_which_job_is_which(slipstream, engine):
     """A heading stands above every job; a table at the end has each with its outcome."""
-    out = slipstream("-m", "data=iris", "optimizer=sgd,adam", "seed=1,2").out.splitlines()
+    out = slipstream(*BASIC, "data=iris", "optimizer=sgd,adam", "seed=1,2").out.splitlines()
     assert [line for line in out if "/4 " in line][1] == "2/4  optimizer=sgd  seed=2"
     rows = [line.split() for line in out]
     head = rows.index(["folder", "job", "status", "best", "epoch", "val/loss"])
@@ -144,18 +160,18 @@ def test_a_sweep_says_which_job_is_which(slipstream, engine):
 def test_a_failed_job_stands_in_the_table(slipstream, engine):
     """A job that ended with an error has a row."""
     engine.outcome = DataError("bad")
-    assert slipstream("-m", "seed=1,2").out.count("  failed  ") == 2
+    assert slipstream(*BASIC, "seed=1,2").out.count("  failed  ") == 2
 
 
 def test_a_silent_sweep(slipstream):
     """trainer.progress=none holds for headings and the table too."""
-    assert slipstream("-m", "seed=1,2", "trainer.progress=none").out == ""
+    assert slipstream(*BASIC, "seed=1,2", "trainer.progress=none").out == ""
 
 
 def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
     """Jobs that fail are named and let the others run; the sweep ends with 3."""
     engine.outcome = DataError("bad")
-    result = slipstream("-m", "seed=1,2")
+    result = slipstream(*BASIC, "seed=1,2")
     text = "job 0 of the sweep: bad\njob 1 of the sweep: bad\n"
     assert (result.code, len(engine), result.err) == (3, 2, text)
 
@@ -164,7 +180,7 @@ def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
 def test_a_signal_or_a_bug_stops_a_sweep(slipstream, engine, outcome, code):
     """After Ctrl-C, and after a bug, no further job starts."""
     engine.outcome = outcome
-    assert slipstream("-m", "seed=1,2").code == code
+    assert slipstream(*BASIC, "seed=1,2").code == code
     assert len(engine) == 1
 
 

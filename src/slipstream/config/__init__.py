@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from slipstream.types import Target
 
 
+# What stands outside every group.
+TOP: dict[str, Any] = {"name": str, "seed": Seed, "resume": str | None}
+
+
 @dataclass(frozen=True)
 class Choice:
     """A chosen option: its name and the plain values of all its settings."""
@@ -112,11 +116,10 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError([f"expected a mapping, as slipstream.compose() returns, found {show(mapping)}"])
-    top = {"name": str, "seed": Seed, "resume": str | None}
     own = {"resume": None} | {key: value for key, value in mapping.items() if key not in GROUPS}
-    unknown = [key for key in own if key not in top]
-    problems = [f"{key}: no such key, {did_you_mean(str(key), [*top, *GROUPS])}" for key in unknown]
-    plain, found = check(top, {key: own[key] for key in own if key in top}, "", "a run")
+    unknown = [key for key in own if key not in TOP]
+    problems = [f"{key}: no such key, {did_you_mean(str(key), [*TOP, *GROUPS])}" for key in unknown]
+    plain, found = check(TOP, {key: own[key] for key in own if key in TOP}, "", "a run")
     problems += found
     parts: dict[str, Any] = {}
     broken = {sentence.partition(":")[0] for sentence in problems}

@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -79,9 +79,18 @@ def use_folder(path: str | None) -> None:
 
 def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Compose what can be composed: the plain configuration, and a sentence for what could not."""
-    replayed = resume.replay(overrides)
-    with _loader() as loader:
-        kept, problems = _known(loader, replayed)
+    with loading():
+        composed, problems = read(resume.replay(overrides))
+        return to_plain(composed), problems
+
+
+def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig, list[str]]:
+    """What `screen` makes plain. sweeps: whether settings of a sweep may stand among the overrides.
+
+    Inside `loading`, references to Hydra's own values are those of this composition.
+    """
+    with loading() as loader:
+        kept, problems = _known(loader, overrides, sweeps)
         try:
             composed = _load(loader, [override.input_line for override in kept])
         except FAULTS:
@@ -93,29 +102,20 @@ def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
                 raise ConfigError([*problems, *explain(error)]) from None
         if composed.hydra.callbacks:  # Hydra would import and call whatever a YAML names there
             problems.append("hydra.callbacks: a configuration of slipstream names no code")
-        return to_plain(composed), problems
-
-
-def jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job of a multirun: all combinations of the comma-separated values."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    with _loader() as loader:
-        try:
-            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
-            return BasicSweeper.split_arguments(parsed, None)[0]
-        except OverrideParseException:
-            raise ConfigError(_unreadable(text) for text in overrides if _parsed(text) is None) from None
-        except FAULTS as error:
-            raise ConfigError(explain(error)) from None
+        return composed, problems
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """Plain dicts and lists, without Hydra's own section.
+    """Plain dicts and lists, without the sections that are no part of a run: Hydra's and the sweep's.
 
     What has no value or refers to nothing becomes `Unusable`, so that validation reports it with the rest.
     """
-    return {str(key): _plain(composed, key) for key in composed if key != "hydra"}
+    return {str(key): _plain(composed, key) for key in composed if key not in ("hydra", "sweep")}
+
+
+def plain_section(composed: DictConfig, key: str) -> Any:
+    """One section of a composition, as `to_plain` would have it."""
+    return _plain(composed, key)
 
 
 def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
@@ -161,13 +161,22 @@ def _not_utf8() -> Path | None:
     return None
 
 
+_open: list[ConfigLoader] = []
+
+
 @contextmanager
-def _loader() -> Iterator[ConfigLoader]:
+def loading() -> Iterator[ConfigLoader]:
+    """Read Hydra's configs: the inner one of several takes the loader of the outer."""
+    if _open:
+        yield _open[-1]
+        return
     with initialize_config_dir(config_dir=str(folder()), version_base="1.3", job_name="slipstream"):
         before = HydraConfig.instance().cfg
+        _open.append(GlobalHydra.instance().config_loader())
         try:
-            yield GlobalHydra.instance().config_loader()
+            yield _open[-1]
         finally:
+            _open.pop()
             HydraConfig.instance().cfg = before
 
 
@@ -178,17 +187,17 @@ def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
     return composed
 
 
-def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+def _known(loader: ConfigLoader, overrides: Sequence[str], sweeps: bool) -> tuple[list[Override], list[str]]:
     """Overrides whose groups, options and first keys exist, and a sentence for each that has not."""
     groups = [group for group in loader.list_groups("") if group != "hydra"]
     kept: list[Override] = []
     problems, spoilt = [], set()
     for text in overrides:
-        override = _parsed(text)
+        override = parsed(text)
         if override is None:
-            problems.append(_unreadable(text))
+            problems.append(unreadable(text))
             continue
-        found = _faults(loader, groups, override)
+        found = _faults(loader, groups, override, sweeps)
         if found:
             spoilt.add(_head(override))
             problems += found
@@ -198,14 +207,14 @@ def _known(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overrid
     return [override for override in kept if _head(override) not in spoilt], problems
 
 
-def _parsed(text: str) -> Override | None:
+def parsed(text: str) -> Override | None:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException:
         return None
 
 
-def _unreadable(text: str) -> str:
+def unreadable(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals:
         hint = ", or did you mean slipstream list?" if did_you_mean(text, ["list"]).startswith("did") else ""
@@ -215,14 +224,16 @@ def _unreadable(text: str) -> str:
     return f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written \"{key}='{quoted}'\""
 
 
-def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override) -> list[str]:
+def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, sweeps: bool) -> list[str]:
     group, value, line = override.key_or_group, override.value(), override.input_line
     if override.is_delete() or override.is_hydra_override():
         return []
+    if _head(override) == "sweep" and not sweeps:
+        return [f"{line}: is a setting of a sweep; add -m"]
     if override.is_sweep_override():
         return [f"{line}: several values; add -m to run them all, or write a list as [a,b]"]
     section, _, setting = group.rpartition(".")
-    if section in CHOICES and setting == "name":
+    if section in (*CHOICES, "sweep") and setting == "name":
         return [f"{line}: choose it with {section}={value}"]
     if group not in groups:
         top = {*groups, "name", "seed", "resume"}
@@ -232,6 +243,8 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override) -> 
         return [f"{line}: the group exists, write it without +"]
     if value is None:
         return [f"{group}=null: not a choice, {NOTHING.get(group, 'leave it out or choose one')}"]
+    if isinstance(value, list) and group == "sweep":
+        return [f"{line}: takes one option, found {len(value)}"]
     if isinstance(value, list) and group != "regularizer":
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
     names = [str(name) for name in (value if isinstance(value, list) else [value])]
@@ -270,7 +283,7 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
         parent, _, last = key.rpartition(".")
         section = OmegaConf.select(composed, parent) if parent else composed
         if not isinstance(section, DictConfig):
-            problems.append(_no_section(key, composed))
+            problems.append(no_section(key, composed))
         elif override.is_add() and last in section:
             problems.append(f"{line}: the key exists, write it without +")
         else:
@@ -279,7 +292,8 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
     return kept, problems
 
 
-def _no_section(key: str, composed: DictConfig) -> str:
+def no_section(key: str, composed: DictConfig) -> str:
+    """The sentence for a key below something that has no keys."""
     group, _, rest = key.partition(".")
     if group == "regularizer":
         name = rest.partition(".")[0]

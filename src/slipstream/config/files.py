@@ -37,17 +37,25 @@ def defaults(group: str, name: str) -> dict[str, Any]:
 
     An option that only a user's --config-dir describes has none here: {}.
     """
+    merged = _content(folder() / group, name)
+    merged.pop("name", None)
+    return merged
+
+
+def _content(group: Path, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
+    file = group / f"{name}.yaml"
+    if not file.is_file():
+        return {}
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(content, dict)
     merged: dict[str, Any] = {}
-    # A group's common settings stand in its _base.yaml.
-    for file in (folder() / group / "_base.yaml", folder() / group / f"{name}.yaml"):
-        if file.is_file():
-            content = OmegaConf.to_container(OmegaConf.load(file))
-            assert isinstance(content, dict)
-            # gradient_descent reaches beyond its own group and so nests its settings.
-            inner = content.get(group)
-            merged |= {str(k): v for k, v in (inner if isinstance(inner, dict) else content).items()}
-    for key in ("name", "defaults"):
-        merged.pop(key, None)
-    return merged
+    for base in content.pop(
+        "defaults", []
+    ):  # what options of a group share stands in files such as _base.yaml
+        if isinstance(base, str) and base != "_self_":
+            merged |= _content(group, base)
+    # gradient_descent reaches beyond its own group and so nests its settings.
+    inner = content.get(group.name)
+    return merged | {str(k): v for k, v in (inner if isinstance(inner, dict) else content).items()}

@@ -6,17 +6,22 @@ the loggers, which are no components, are the fields of the classes below.
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from slipstream import registry
+from slipstream.config.searchers import SWEEPS
 from slipstream.errors import did_you_mean
 from slipstream.types import Count, Natural
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Seed = Annotated[int, Ge(0), Lt(2**64)]
 Metrics = Literal["auto"] | list[str]
@@ -66,9 +71,10 @@ class NoLogger:
 
 
 # Groups with options that are not components of the registry.
-SECTIONS: dict[str, dict[str, type]] = {
+SECTIONS: dict[str, Mapping[str, type]] = {
     "trainer": {"default": Trainer},
     "logger": {"tensorboard": TensorBoard, "none": NoLogger},
+    "sweep": SWEEPS,
 }
 
 # One option of each is chosen by its `name`. Of `regularizer` any number is chosen, of `trainer` the one.
@@ -87,8 +93,13 @@ def options(group: str) -> list[str]:
 def settings(group: str, name: str) -> dict[str, Any]:
     """The settings of an option: name -> annotation."""
     if group in SECTIONS:
-        return get_type_hints(SECTIONS[group][name], include_extras=True)
+        return _fields(SECTIONS[group][name])
     return registry.component(group, name).settings
+
+
+@functools.cache
+def _fields(section: type) -> dict[str, Any]:
+    return get_type_hints(section, include_extras=True)
 
 
 def check(
@@ -99,18 +110,12 @@ def check(
     path: the section's key ("" at the top). owner: whose settings they are, for the messages.
     """
     import pydantic
-    from typing_extensions import TypedDict
 
     if not isinstance(values, Mapping):
         return {}, [f"{path}: found {show(values)}, expected settings of {owner}"]
     dotted = f"{path}." if path else ""
-    # A class made from names that a user's component chose: a TypedDict has no attributes to clash with.
-    schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # noqa: UP013
-    schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]
-        strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
-    )
     try:
-        return dict(pydantic.TypeAdapter(schema).validate_python(dict(values))), []
+        return dict(_adapter(annotations).validate_python(dict(values))), []
     except pydantic.ValidationError as error:
         problems = {}
         for fault in error.errors(include_url=False, include_context=False):
@@ -123,6 +128,27 @@ def check(
                 problems[key] = mismatch(dotted + key, values[key], annotations[key])
         valid = {key: value for key, value in values.items() if key not in problems}
         return valid, list(problems.values())
+
+
+def _adapter(annotations: Mapping[str, Any]) -> TypeAdapter[Any]:
+    """What holds values against annotations. Building one takes longer than a hundred uses."""
+    # By identity: an annotation may have no hash, and equal ones such as Literal[1] and Literal[True] differ.
+    key = tuple((name, id(annotation)) for name, annotation in annotations.items())
+    if key not in _adapters:
+        import pydantic
+        from typing_extensions import TypedDict
+
+        # Made from names that a user's component chose: a TypedDict has no attributes to clash with.
+        schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # noqa: UP013
+        schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]
+            strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+        )
+        # The annotations are kept, so that no other object is given their identity.
+        _adapters[key] = pydantic.TypeAdapter(schema), tuple(annotations.values())
+    return _adapters[key][0]
+
+
+_adapters: dict[tuple[tuple[str, int], ...], tuple[TypeAdapter[Any], tuple[Any, ...]]] = {}
 
 
 @dataclass(frozen=True)
@@ -169,8 +195,20 @@ def describe(annotation: Any) -> str:
         return f"list of ({describe(arguments[0])})"
     if origin is not None and issubclass(origin, Mapping):
         return f"mapping of ({describe(arguments[0])}) to ({describe(arguments[1])})"
-    plain = {float: "number", int: "whole number", bool: "true or false", str: "text", type(None): "null"}
+    plain = {
+        float: "number",
+        int: "whole number",
+        bool: "true or false",
+        str: "text",
+        type(None): "null",
+        Any: "anything",
+    }
     return plain.get(annotation, str(annotation))
+
+
+def takes_fractions(annotation: Any) -> bool:
+    """Whether a value of this type may be a number that is not whole."""
+    return annotation in (float, Any) or any(map(takes_fractions, get_args(annotation)))
 
 
 def show(value: Any) -> str:
