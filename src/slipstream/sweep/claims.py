@@ -59,9 +59,8 @@ class Claims:
         self._mine: set[int] = set()
         self._tops: dict[int, tuple[int, str]] = {}  # member -> its chain's last known link and its worker
         self._watched: dict[str, SoftFileLease] = {}
-        self._seen: dict[
-            str, tuple[tuple[int, ...], float]
-        ] = {}  # worker -> its marker, and since when it is so
+        # Worker -> its lease's marker as it was last seen, and since when it has been so.
+        self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
         self._paused = False
 
     def __enter__(self) -> Claims:
