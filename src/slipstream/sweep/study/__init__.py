@@ -28,7 +28,7 @@ from slipstream.sweep.study import pruners, samplers
 from slipstream.sweep.study.journal import Journal
 
 NAME = "sweep"
-PRUNED = "pruned"  # a trial's attribute: after which epoch the pruner gave it up
+PRUNED = "pruned"  # a trial's attribute: from which epoch on the pruner has given it up
 STATUS = "status"  # a trial's attribute: how it ended, in our words
 
 
@@ -73,11 +73,13 @@ class Study:
     def together(self) -> Iterator[None]:
         """All calls inside are one transaction: one wait for the disk, all of them or none.
 
-        Other processes wait meanwhile. Every call outside is a transaction of its own.
+        Other processes wait meanwhile. Every call outside is a transaction of its own. What was asked
+        inside counts from the end on: make no folder for it before.
         """
         if self._open:
             yield
             return
+        asked = self._asked
         try:
             if self._optuna is None:
                 self._journal = None if self._path is None else Journal(self._path)
@@ -90,7 +92,8 @@ class Study:
                 yield
         except BaseException:
             # The storage has seen what the file never will; a study in memory has nothing else.
-            self._optuna = self._optuna if self._path is None else None
+            if self._path is not None:
+                self._optuna, self._asked = None, asked
             raise
         finally:
             self._open = False
@@ -118,7 +121,7 @@ class Study:
             for _ in range(min(count, self.left())):
                 study.sampler = self._sampler(len(self._trials()))
                 asked.append(self._draw(study.ask()))
-        self._asked |= {trial.number for trial in asked}
+        self._asked = self._asked | {trial.number for trial in asked}
         return asked
 
     def report(self, reports: Iterable[tuple[int, int, float | None]]) -> set[int]:
@@ -150,9 +153,13 @@ class Study:
             after = self._trials()
             for number, epoch in judged:
                 if PRUNED not in after[number].user_attrs and pruner.prune(self._study, after[number]):
-                    self._storage.set_trial_user_attr(number, PRUNED, epoch)
-            marks = {trial.number: trial.user_attrs.get(PRUNED, math.inf) for trial in self._trials()}
-            return {number for number, epoch, _ in wanted if epoch >= marks[number]}
+                    self._storage.set_trial_user_attr(number, PRUNED, pruners.since(pruner, epoch))
+            trials = self._trials()
+            return {
+                number
+                for number, epoch, _ in wanted
+                if epoch >= trials[number].user_attrs.get(PRUNED, math.inf)
+            }
 
     def tell(self, number: int, value: float | None, status: str) -> None:
         """How a trial ended: finished | stopped_early | diverged | pruned | failed. Twice is harmless.

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner, WilcoxonPruner
 from optuna.study import StudyDirection
 
-from slipstream.errors import ConfigError
-
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
@@ -29,21 +27,17 @@ SETTINGS: Mapping[str, Mapping[str, int]] = {
     "patient": {"min_epochs": 1, "patience": 5},
     "wilcoxon": {},
 }
-NAMES = ("min_epochs", "reduction", "patience")
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def make(settings: Mapping[str, Any], epochs: int) -> BasePruner | None:
     """The pruner that the settings name, None for `none`.
 
-    epochs: how long a trial trains at most. Raises ConfigError for settings that the pruner lacks.
+    epochs: how long a trial trains at most.
     """
     name = settings["pruner"]
-    given = {key: settings[key] for key in NAMES if settings.get(key) is not None}
     own = SETTINGS[name]
-    if problems := [f"sweep.{key}: the pruner {name} has no such setting" for key in given if key not in own]:
-        raise ConfigError(problems)
-    chosen = {**own, **given}
+    chosen = {key: value if settings[key] is None else settings[key] for key, value in own.items()}
     match name:
         case "median":
             return MedianPruner(n_warmup_steps=chosen["min_epochs"])
@@ -62,6 +56,14 @@ def make(settings: Mapping[str, Any], epochs: int) -> BasePruner | None:
 def reads(pruner: BasePruner, number: int, step: int) -> bool:
     """Whether what a trial reports at this step can matter: what cannot is not written."""
     return not isinstance(pruner, Halving) or pruner.is_rung(number, step)
+
+
+def since(pruner: BasePruner, step: int) -> int:
+    """From which step on a trial that is given up at this one counts as given up.
+
+    Epochs come in order, and who repeats some hears nothing before it is due; repeats and folds do not.
+    """
+    return 0 if isinstance(pruner, WilcoxonPruner) else step
 
 
 class Halving(BasePruner):

@@ -198,7 +198,9 @@ class Evolution(BaseSampler):
             population_size=self._population,
         )
         states = (TrialState.COMPLETE, TrialState.PRUNED)
-        ended = sorted(study.get_trials(deepcopy=False, states=states), key=lambda t: t.user_attrs[ORDER])
+        trials = study.get_trials(deepcopy=False, states=states)
+        # Another tool may have added trials of its own: they have no place in the order.
+        ended = sorted((t for t in trials if ORDER in t.user_attrs), key=lambda t: t.user_attrs[ORDER])
         sign = 1 if study.direction.name == "MINIMIZE" else -1
         for start in range(0, len(ended) - self._population + 1, self._population):
             generation = ended[start : start + self._population]
