@@ -15,11 +15,15 @@ from slipstream.files import replace
 CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
 
 
+class Busy(UserError):
+    """Another process has the folder."""
+
+
 @contextmanager
 def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     """Hold the directory while a run uses it, making it first where it is not there.
 
-    Raises UserError where another process holds it, where it cannot be written, and, unless
+    Raises Busy where another process holds it, UserError where it cannot be written and, unless
     resuming, where it holds a run already.
     """
     try:
@@ -29,7 +33,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
         (directory / HOLDER).write_text(f"process {os.getpid()}\n")
     except Timeout as error:
         holder = _holder(directory)
-        raise UserError(f"{directory}: in use by {holder}; wait for it, or choose another") from error
+        raise Busy(f"{directory}: in use by {holder}; wait for it, or choose another") from error
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error

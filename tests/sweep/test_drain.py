@@ -25,6 +25,8 @@ STOPS = {"early_stopping": "patience", "early_stopping.patience": 1, "early_stop
 class NoOthers:
     """Claims of the only worker."""
 
+    lost = False
+
     def take(self, numbers, limit):
         return list(numbers)[:limit]
 

@@ -45,6 +45,9 @@ class Listener(Protocol):
     def take(self, count: int) -> list[Job]:
         """Up to so many more jobs of the crew's kind, now its own to train."""
 
+    def busy(self, jobs: Sequence[Job]) -> None:
+        """The folders of these are still in use by another process; they are to be tried later."""
+
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
         """After an epoch: of these members, by number, status and reason of those that shall not go on."""
 
@@ -103,20 +106,32 @@ class Crew:
         self.loggers: list[TensorBoard | None] = []
         self.seconds_an_epoch, self._last = 0.0, time.monotonic()
         try:
-            self.places = side_by_side(self._place, jobs)
-            self._man([*self.places, *self._idle(jobs)])
+            self.places = self._enter(jobs)
+            if self.places:
+                self._man([*self.places, *self._idle(self.places)])
         except BaseException:
             self.close()
             raise
 
     # What the places hold
 
-    def _place(self, job: Job) -> Place:
-        """Lock the job's folder and find what an earlier process left there."""
+    def _enter(self, jobs: Sequence[Job]) -> list[Place]:
+        """Places for jobs, but for those whose folder somebody uses: a worker that was thought dead."""
+        found = [(job, place) for job, place in zip(jobs, side_by_side(self._place, jobs), strict=True)]
+        busy = [job for job, place in found if place is None]
+        if busy:
+            self.listener.busy(busy)
+        return [place for _, place in found if place is not None]
+
+    def _place(self, job: Job) -> Place | None:
+        """Lock the job's folder and find what an earlier process left there; None if it is in use."""
         directory, warnings = self.setting.directory / str(job.number), list[str]()
         lock = ExitStack()
         resume = (directory / rundir.CONFIG).exists()
-        lock.enter_context(rundir.claim(directory, resume=resume))
+        try:
+            lock.enter_context(rundir.claim(directory, resume=resume))
+        except rundir.Busy:
+            return None
         saved = resuming.find(directory, warnings) if resume else None
         key = preparing.data_key(job.config)
         data, fold = self.setting.folds[key], list(self.setting.folds).index(key)
@@ -125,9 +140,9 @@ class Crew:
         resuming.require_same_data(config, data, saved)
         return Place(job, Member(config, directory), fold, saved, resume, lock=lock)
 
-    def _idle(self, jobs: Sequence[Job]) -> list[Place]:
+    def _idle(self, taken: Sequence[Place]) -> list[Place]:
         """Nobody, in as many places as a pack needs at least."""
-        missing = SMALLEST - len(jobs) if self.setting.packed else 0
+        missing = SMALLEST - len(taken) if self.setting.packed else 0
         first = self.places[0]
         return [
             Place(None, Member(first.member.config, None, status=IDLE), first.fold) for _ in range(missing)
@@ -157,7 +172,7 @@ class Crew:
 
     def train(self) -> None:
         """Until no job is left or a signal came."""
-        while True:
+        while self.places:
             train_pack(self.engine, self.members, self.progress, self, self.interrupts, self)
             self._conclude()
             if self.interrupts.received is not None:
@@ -216,19 +231,17 @@ class Crew:
     def _refill(self) -> None:
         """Let waiting members have the free places, each from its own beginning."""
         free = [k for k, place in enumerate(self.places) if place.vacant]
-        jobs = self.listener.take(len(free)) if free else []
-        if not jobs:
+        entered = self._enter(self.listener.take(len(free))) if free else []
+        if not entered:
             return
-        pack, places = self.engine.pack, free[: len(jobs)]
-        for k, place in zip(places, side_by_side(self._place, jobs), strict=True):
+        pack, places = self.engine.pack, free[: len(entered)]
+        for k, place in zip(places, entered, strict=True):
             self.places[k], self.members[k] = place, place.member
-        newcomers = [self.places[k] for k in places]
-        self.engine.place(
-            places, [place.member.config for place in newcomers], [place.fold for place in newcomers]
-        )
-        entered = [enter(self.engine, self.members[k], k, self.places[k].saved) for k in places]
-        self.progress.state = pack.put(self.progress.state, places, [state for state, _ in entered])
-        self.progress.best = pack.put(self.progress.best, places, [best for _, best in entered])
+        configs, folds = [place.member.config for place in entered], [place.fold for place in entered]
+        self.engine.place(places, configs, folds)
+        trees = [enter(self.engine, self.members[k], k, self.places[k].saved) for k in places]
+        self.progress.state = pack.put(self.progress.state, places, [state for state, _ in trees])
+        self.progress.best = pack.put(self.progress.best, places, [best for _, best in trees])
         for k, logger in zip(places, side_by_side(self._open, places), strict=True):
             self.loggers[k] = logger
 

@@ -43,6 +43,10 @@ class SameMistake(Exception):
         super().__init__(str(error))
 
 
+class Lost(StorageError):
+    """Others think this worker dead, and its members are theirs."""
+
+
 class Broken(Exception):
     """A crew was ended by an error; `left` are its members that had not come to their end."""
 
@@ -173,12 +177,22 @@ class Worker:
         fitting = [job for job in self.source.waiting() if self._fits(job)]
         return self.source.claim(fitting[:count])
 
+    def busy(self, jobs: Sequence[Job]) -> None:
+        """Leave them to whoever has them, for now."""
+        self.source.leave(jobs)
+        self.interrupts.wait(POLL_SECONDS)
+
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
         """What the source says about those that trained."""
         return self.source.verdicts(trained)
 
     def epoch(self, crew: Crew) -> None:
         """All running members have finished an epoch."""
+        if self.source.lost:
+            raise Lost(
+                f"{self.directory}: this process gave no sign of life for too long, and another one has "
+                f"taken over its members; nothing is lost. To help again: resume={self.directory}"
+            )
         self.observer.epoch(crew)
 
     def ended(self, job: Job, result: Result, value: float | None) -> None:

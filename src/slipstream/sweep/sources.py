@@ -37,6 +37,13 @@ class Source(Protocol):
     def give_back(self) -> None:
         """Let other workers have what this one has claimed and not ended."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken over what this worker had."""
+
+    def leave(self, jobs: Sequence[Job]) -> None:
+        """Jobs that were claimed and are in use all the same."""
+
     def elsewhere(self) -> int:
         """How many members other workers have that had not ended when they were last looked at."""
 
@@ -79,6 +86,18 @@ class Grid:
         """Release the claims."""
         self.claims.release(sorted(self._mine))
         self._mine.clear()
+
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken over what this worker had."""
+        return self.claims.lost
+
+    def leave(self, jobs: Sequence[Job]) -> None:
+        """They count as another worker's, until they are looked at again."""
+        numbers = {job.number for job in jobs}
+        self.claims.release(sorted(numbers))
+        self._mine -= numbers
+        self._others |= numbers
 
     def elsewhere(self) -> int:
         """Looks at the folders of other workers' members: those of dead workers wait again."""
@@ -206,6 +225,15 @@ class Searched:
     def give_back(self) -> None:
         """Release the claims; the trials stay in the study as begun."""
         self.claims.release([number for out in self._out.values() for number in out.open])
+
+    @property
+    def lost(self) -> bool:
+        """Whether others have taken over what this worker had."""
+        return self.claims.lost
+
+    def leave(self, jobs: Sequence[Job]) -> None:
+        """They wait, and are tried again when there is nothing else to do."""
+        self._placed -= {job.number for job in jobs}
 
     def elsewhere(self) -> int:
         """Takes over the trials of workers that died."""
