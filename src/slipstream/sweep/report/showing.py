@@ -1,0 +1,183 @@
+"""What a person is shown when a sweep ends."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from slipstream.config.axes import text
+from slipstream.progress import number
+from slipstream.rundir import SUMMARY
+from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
+from slipstream.sweep.statistics import Comparison, Group
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+SHOWN = 10  # trials in the table, and failures in the list
+
+
+def show(console: Console, report: Report) -> None:
+    """The best trials, what mattered, what to try next, what failed, and where everything is."""
+
+    def say(line: str = "") -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    say()
+    say(_counts(report))
+    best = report.best
+    if best is not None:
+        table = _table(report, console)
+        # A pipe keeps lines whole.
+        console.print(table, width=None if console.is_terminal else 1000, crop=console.is_terminal)
+        if len(report.groups) > SHOWN:
+            say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
+        say(f"\nbest: {overrides(best.values) or f'member {best.members[0].number}'}")
+    for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
+        say(line)
+    say(f"\nsweep: {report.directory}")
+    say(f"curves: tensorboard --logdir {report.directory}")
+
+
+def _counts(report: Report) -> str:
+    statuses = Counter(outcome.status for outcome in report.outcomes)
+    said = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in statuses.most_common())
+    members, trials = len(report.outcomes), len(report.groups)
+    of = "" if members == trials else f" of {trials} trials"
+    return f"{members} members{of}: {said}" if report.outcomes else "no members"
+
+
+def _table(report: Report, console: Console) -> Table:
+    """The best trials with a column for each key, or, where that is too wide, one for all of them."""
+    from rich.table import Table
+
+    keys = [key for key in report.keys if any(key in group.values for group in report.groups)]
+    sign = "±" if _has(console, "±") else "+/-"
+    heads = _short(keys)
+    for columns in (True, False):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("rank", justify="right", no_wrap=True)
+        for head in [heads[key] for key in keys] if columns else ["trial"]:
+            table.add_column(head, overflow="fold", no_wrap=columns)
+        table.add_column(report.metric, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("folder", justify="right", no_wrap=True)
+        for rank, (group, compared) in enumerate(
+            zip(report.groups[:SHOWN], report.comparisons, strict=False), start=1
+        ):
+            cells = [_shown(group.values, key) for key in keys]
+            if not columns:
+                pairs = zip(keys, cells, strict=True)
+                cells = [" ".join(f"{heads[key]}={cell}" for key, cell in pairs if cell)]
+            table.add_row(
+                str(rank), *cells, _mean(group, sign), _mark(group, compared), _folder(group, report)
+            )
+        wide = console.measure(table, options=console.options.update(width=1000)).maximum
+        if wide <= console.width or (not console.is_terminal and len(keys) <= SHOWN):
+            break
+    return table
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return ""
+    value = values[key]
+    return number(value) if isinstance(value, float) else value if isinstance(value, str) else text(value)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """The last word of each key, where it says enough."""
+    words = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: word if words[word := key.rpartition(".")[2]] == 1 else key for key in keys}
+
+
+def _mean(group: Group, sign: str) -> str:
+    if group.std is None:
+        return number(group.mean)
+    return f"{number(group.mean)} {sign} {group.std:.2g} ({group.n})"
+
+
+def _mark(group: Group, compared: Comparison | None) -> str:
+    return group.remark or ("tie" if compared and compared.verdict == "tie" else "")
+
+
+def _folder(group: Group, report: Report) -> str:
+    """The folder of the trial's best member."""
+    sign = 1 if report.minimize else -1
+    known = [(sign * m.value, m.number) for m in group.members if m.value is not None]
+    return str(min(known)[1] if known else group.members[0].number)
+
+
+def _remarks(report: Report, sign: str) -> Iterator[str]:
+    """Sentences below the table, as far as there is something to be said."""
+    compared = [entry for entry in report.comparisons if entry is not None]
+    tests = dict.fromkeys(entry.test for entry in compared if entry.p is not None)
+    if tests:
+        ties = sum(entry.verdict == "tie" for entry in compared)
+        how = f"no worse than the noise ({', '.join(tests)}, 5 %)"
+        yield f"{ties or 'none'} of {len(compared)} other trials tie with it: {how}"
+    elif compared:
+        yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
+    if report.importance:
+        unclear = [entry.key for entry in report.importance if not entry.clear]
+        clear = [
+            f"{entry.key} {100 * entry.share:.0f} {sign} {100 * entry.std:.0f} %"
+            for entry in report.importance
+            if entry.clear
+        ]
+        yield f"what mattered: {', '.join(clear) or 'no key clearly'}"
+        if unclear:
+            yield f"not told from chance: {', '.join(unclear)}"
+    elif report.silence:
+        yield report.silence
+    yield from report.advice
+    yield from _diverged(report)
+    yield from _failures(report)
+
+
+def _diverged(report: Report) -> Iterator[str]:
+    found = [outcome for outcome in report.outcomes if outcome.status == "diverged"]
+    if found and len(found) == len(report.outcomes):
+        yield "all members diverged: lower optimizer.lr, or add regularizer=gradient_clipping"
+    elif found:
+        yield f"diverged: {_numbers([outcome.number for outcome in found])}"
+
+
+def _failures(report: Report) -> Iterator[str]:
+    if not report.failures:
+        return
+    yield "\nfailed:"
+    for outcome in report.failures[:SHOWN]:
+        yield f"  {outcome.number}  {overrides(outcome.values)}: {outcome.reason}"
+    if len(report.failures) > SHOWN:
+        yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
+    yield f"to train {'it' if len(report.failures) == 1 else 'them'} again, when the cause is mended:"
+    folders = [str(outcome.number) for outcome in report.failures]
+    where = f"{{{','.join(folders)}}}" if len(folders) > 1 else folders[0]
+    yield f"  rm {report.directory}/{where}/{SUMMARY} && python train.py resume={report.directory}"
+
+
+def _numbers(found: Sequence[int]) -> str:
+    named = ", ".join(map(str, found[: 2 * SHOWN]))
+    return named if len(found) <= 2 * SHOWN else f"{named} and {len(found) - 2 * SHOWN} more"
+
+
+def overrides(values: Mapping[str, Any]) -> str:
+    """What was swept, as it would be typed.
+
+    >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})
+    "optimizer=adam optimizer.lr=0.01 'regularizer=[l2]'"
+    """
+    return " ".join(shlex.quote(f"{key}={text(value)}") for key, value in values.items())
+
+
+def _has(console: Console, sign: str) -> bool:
+    """Whether the console's encoding has a character."""
+    try:
+        sign.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
