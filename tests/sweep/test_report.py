@@ -259,7 +259,7 @@ def test_nothing_is_cut_on_a_narrow_terminal(tmp_path, width):
     """Long keys fold; every value and every number of the table is there, and no line is wider."""
     found = sweep()
     long = [
-        Outcome(o.number, o.trial, {f"{k}_and_a_long_name": v for k, v in o.values.items()}, *rest)
+        Outcome(o.number, o.trial, {f"{k}_and_more": v for k, v in o.values.items()}, *rest)
         for o in found
         for rest in [(o.status, "", o.value, 1, 1, 1.0, o.seed, None, {}, None)]
     ]
