@@ -550,6 +550,21 @@ def test_asha_compares_with_all_that_came_by():
     assert race(made, [1.5], 1) == {9: 1}
 
 
+def test_epochs_that_come_together_are_judged_one_by_one():
+    """Several epochs of a trial in one call are judged as in calls of their own."""
+    changes = {"pruner": "asha", "min_epochs": 1, "reduction": 2, "seed": 1}
+    one, several = study(**changes), study(**changes)
+    assert one.ask(8) == several.ask(8)
+    values = np.random.default_rng(1).uniform(size=(9, 8)).tolist()
+    calls = [[(k, epoch, values[epoch][k]) for k in range(8)] for epoch in range(1, 9)]
+    expected = set().union(*(one.report(call) for call in calls))
+    assert several.report([report for call in calls for report in call]) == expected
+    assert len(expected) >= 6
+    marks = [[t.user_attrs.get("pruned") for t in made._trials()] for made in (one, several)]
+    assert marks[0] == marks[1]
+    assert {1, 2} <= set(marks[0])
+
+
 def test_pruning_follows_the_direction():
     """Where large is good, the small ones are pruned."""
     made = study(pruner="asha", minimize=False, min_epochs=1, reduction=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from slipstream.sweep.study.journal import Journal
 NAME = "sweep"
 PRUNED = "pruned"  # a trial's attribute: from which epoch on the pruner has given it up
 STATUS = "status"  # a trial's attribute: how it ended, in our words
+
+
+Report = tuple[int, int, float]  # trial, epoch, value
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Study:
         with _quiet():
             self._pruner = pruners.make(settings, epochs)
         self._asked: set[int] = set()  # by this object
+        self._spent = False  # whether all trials have been asked
         self._journal: Journal | None = None
         self._optuna: optuna.Study | None = None
         self._open = False  # whether a transaction is
@@ -93,7 +98,7 @@ class Study:
         except BaseException:
             # The storage has seen what the file never will; a study in memory has nothing else.
             if self._path is not None:
-                self._optuna, self._asked = None, asked
+                self._optuna, self._asked, self._spent = None, asked, False
             raise
         finally:
             self._open = False
@@ -115,10 +120,14 @@ class Study:
 
     def ask(self, count: int) -> list[Trial]:
         """`count` new trials, fewer where that would be more than the sweep's `trials`."""
-        asked = []
+        asked: list[Trial] = []
+        if self._spent:
+            return asked
         with self.together(), _quiet(), self._threads():
             study = self._study
-            for _ in range(min(count, self.left())):
+            left = self.left()
+            self._spent = left <= count
+            for _ in range(min(count, left)):
                 study.sampler = self._sampler(len(self._trials()))
                 asked.append(self._draw(study.ask()))
         self._asked = self._asked | {trial.number for trial in asked}
@@ -127,10 +136,10 @@ class Study:
     def report(self, reports: Iterable[tuple[int, int, float | None]]) -> set[int]:
         """Take (trial, epoch, value) of all that trained an epoch; the numbers of those to be pruned.
 
-        epoch: from 1; for wilcoxon the number of the repeat or fold. All are written before one is
-        judged, so that members of a pack are compared with each other. A trial may come again, by a
-        process that goes on with it: it is judged as it was the first time. Undefined values (None,
-        NaN) say nothing. Free where nothing is pruned.
+        epoch: from 1, rising within a trial; for wilcoxon the number of the repeat or fold. All trials
+        are written before one is judged, so that members of a pack are compared with each other. A
+        trial may come again, by a process that goes on with it: it is judged as it was the first time.
+        Undefined values (None, NaN) say nothing. Free where nothing is pruned.
         """
         pruner = self._pruner
         if pruner is None:
@@ -143,23 +152,27 @@ class Study:
         if not wanted:
             return set()
         with self.together(), _quiet():
-            before = self._trials()
-            judged = []
-            for number, epoch, value in wanted:
-                known = before[number]
-                if known.state is TrialState.RUNNING and epoch not in known.intermediate_values:
-                    self._storage.set_trial_intermediate_value(number, epoch, value)
-                    judged.append((number, epoch))
-            after = self._trials()
-            for number, epoch in judged:
-                if PRUNED not in after[number].user_attrs and pruner.prune(self._study, after[number]):
-                    self._storage.set_trial_user_attr(number, PRUNED, pruners.since(pruner, epoch))
+            for reports in _rounds(wanted):
+                self._judge(pruner, reports)
             trials = self._trials()
             return {
                 number
                 for number, epoch, _ in wanted
                 if epoch >= trials[number].user_attrs.get(PRUNED, math.inf)
             }
+
+    def _judge(self, pruner: optuna.pruners.BasePruner, reports: Iterable[Report]) -> None:
+        before = self._trials()
+        new = []
+        for number, epoch, value in reports:
+            known = before[number]
+            if known.state is TrialState.RUNNING and epoch not in known.intermediate_values:
+                self._storage.set_trial_intermediate_value(number, epoch, value)
+                new.append((number, epoch))
+        after = self._trials()
+        for number, epoch in new:
+            if PRUNED not in after[number].user_attrs and pruner.prune(self._study, after[number]):
+                self._storage.set_trial_user_attr(number, PRUNED, pruners.since(pruner, epoch))
 
     def tell(self, number: int, value: float | None, status: str) -> None:
         """How a trial ended: finished | stopped_early | diverged | pruned | failed. Twice is harmless.
@@ -247,6 +260,18 @@ class Study:
         }
         applying = {key: value for key, value in chosen.items() if self._space.applies(key, chosen)}
         return Trial(trial.number, applying)
+
+
+def _rounds(reports: Iterable[Report]) -> list[list[Report]]:
+    """The first report of each trial, then the second of those that have one, and so on."""
+    rounds: list[list[Report]] = []
+    count: Counter[int] = Counter()
+    for report in reports:
+        if count[report[0]] == len(rounds):
+            rounds.append([])
+        rounds[count[report[0]]].append(report)
+        count[report[0]] += 1
+    return rounds
 
 
 @contextmanager
