@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
     Override,
+    OverrideType,
     Quote,
     QuotedString,
     RangeSweep,
@@ -25,6 +26,7 @@ from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 from slipstream.sweep.space import Axis, Choices, Interval
 
+CHANGE = OverrideType.CHANGE
 INTERVAL = ("low", "high", "log", "integer")
 WIDE = 1000.0  # from this ratio on, even draws hardly see an interval's lower end
 
@@ -64,7 +66,9 @@ def read(overrides: Sequence[str]) -> Reading:
                     reading.hydra.append(text)
                 elif head in ("sweep", "resume"):
                     reading.problems += _refused(head, override)
-                    reading.sweep.append(text)
+                    # The parameters of a cluster are whatever it knows: none stands in our YAML.
+                    opens = override.key_or_group.startswith("sweep.slurm") and override.type is CHANGE
+                    reading.sweep.append(f"++{text}" if opens else text)
                 elif override.is_sweep_override():
                     reading.add(*_axis(override))
                 else:

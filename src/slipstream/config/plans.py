@@ -12,7 +12,7 @@ from slipstream.config import axes, searchers, validate
 from slipstream.config.templates import Combination, Templates
 from slipstream.errors import ConfigError
 from slipstream.sweep.jobs import Job
-from slipstream.sweep.space import Choices, Space
+from slipstream.sweep.space import Choices, Space, decoded, encoded
 
 Values = Mapping[str, Any]
 
@@ -122,12 +122,12 @@ class Plan:
         return {
             "format": 1,
             "lines": dict(self.lines),
-            "fixed": dict(self.fixed),
+            "fixed": encoded(self.fixed),
             "space": self.space.to_json(),
             "name": self.name,
-            "settings": asdict(self.settings),
+            "settings": encoded(asdict(self.settings)),
             "templates": self.templates.to_json(),
-            "grid": None if self.grid is None else [dict(values) for values in self.grid],
+            "grid": None if self.grid is None else [encoded(values) for values in self.grid],
             "notes": list(self.notes),
         }
 
@@ -136,12 +136,12 @@ class Plan:
         """The plan that `to_json` wrote."""
         return cls(
             saved["lines"],
-            saved["fixed"],
+            decoded(saved["fixed"]),
             Space.from_json(saved["space"]),
-            searchers.SWEEPS[saved["name"]](**saved["settings"]),
+            searchers.SWEEPS[saved["name"]](**decoded(saved["settings"])),
             saved["name"],
             Templates.from_json(saved["templates"]),
-            None if saved["grid"] is None else tuple(saved["grid"]),
+            None if saved["grid"] is None else tuple(decoded(saved["grid"])),
             tuple(saved["notes"]),
         )
 

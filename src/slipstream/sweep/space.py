@@ -117,7 +117,7 @@ class Space:
         """The space that `to_json` wrote."""
         return cls(
             tuple(
-                Choices(axis["key"], tuple(axis["values"])) if "values" in axis else Interval(**axis)
+                Choices(axis["key"], tuple(decoded(axis["values"]))) if "values" in axis else Interval(**axis)
                 for axis in saved["axes"]
             ),
             {
@@ -129,7 +129,7 @@ class Space:
 
 def _axis_to_json(axis: Axis) -> dict[str, Any]:
     if isinstance(axis, Choices):
-        return {"key": axis.key, "values": list(axis.values)}
+        return {"key": axis.key, "values": encoded(list(axis.values))}
     return {
         "key": axis.key,
         "low": axis.low,
@@ -137,3 +137,21 @@ def _axis_to_json(axis: Axis) -> dict[str, Any]:
         "log": axis.log,
         "integer": axis.integer,
     }
+
+
+def encoded(value: Any) -> Any:
+    """A plain value for JSON, whose mappings take no keys but texts: as pairs.
+
+    >>> encoded([{1: 0.5}, None])
+    [{'pairs': [[1, 0.5]]}, None]
+    """
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, encoded(inner)] for key, inner in value.items()]}
+    return [encoded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def decoded(value: Any) -> Any:
+    """The value that `encoded` was given."""
+    if isinstance(value, dict):
+        return {key: decoded(inner) for key, inner in value["pairs"]}
+    return [decoded(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,47 @@
+"""Hydra's own test suites for launchers: for a task that is not slipstream's, ours behave as Hydra's do."""
+
+import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.test_utils.launcher_common_tests import (
+    BatchedSweeperTestSuite,
+    IntegrationTestSuite,
+    LauncherTestSuite,
+)
+
+# Hydra's suites are written for the defaults of its older versions, of which it warns.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*Hydra:UserWarning", "ignore:\\nThe version_base:UserWarning"
+)
+
+
+def test_hydra_finds_both():
+    """The plugins are discovered as installed ones are."""
+    assert "PackLauncher" in [plugin.__name__ for plugin in Plugins.instance().discover(Launcher)]
+    assert "SpaceSweeper" in [plugin.__name__ for plugin in Plugins.instance().discover(Sweeper)]
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("packs", []), ("packs", ["hydra/sweeper=space"])])
+class TestPackLauncher(LauncherTestSuite):
+    """Hydra's suite for launchers."""
+
+
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [
+        ("packs", ["hydra.sweeper.max_batch_size=2"]),
+        ("packs", ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=space"]),
+    ],
+)
+class TestPackLauncherInBatches(BatchedSweeperTestSuite):
+    """Hydra's suite for sweepers that launch a few jobs at a time."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"),
+    [({}, ["-m", "hydra/launcher=packs"]), ({}, ["-m", "hydra/launcher=packs", "hydra/sweeper=space"])],
+)
+class TestPackLauncherIntegration(IntegrationTestSuite):
+    """Hydra's suite that runs applications in processes of their own."""
