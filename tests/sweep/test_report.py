@@ -245,11 +245,11 @@ def test_ties_are_marked(tmp_path):
 
 
 def test_failures_are_listed_with_their_overrides_and_the_way_to_run_just_them_again(tmp_path):
-    """Each with its number, what was swept and why; one command takes them back."""
+    """Each with its number, what was swept and why; a resume tries them again."""
     broken = {1: ("failed", "ValueError: bang"), 3: ("failed", "out of memory"), 5: ("diverged", "")}
     text = shown(make(tmp_path, sweep(2, broken), AXES, "val/loss", True))
     assert "1  optimizer=adam optimizer.lr=0.001: ValueError: bang" in text
-    assert f"rm {tmp_path}/{{1,3}}/summary.json && python train.py resume={tmp_path}" in text
+    assert f"to train them again, when the cause is mended: python train.py resume={tmp_path}\n" in text
     assert "diverged: 5" in text
     assert "1 of 2 diverged" in text
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.config.axes import text
 from slipstream.progress import number
-from slipstream.rundir import SUMMARY
 from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
 from slipstream.sweep.statistics import Comparison, Group
 
@@ -154,10 +153,8 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"  {outcome.number}  {overrides(outcome.values)}: {outcome.reason}"
     if len(report.failures) > SHOWN:
         yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
-    yield f"to train {'it' if len(report.failures) == 1 else 'them'} again, when the cause is mended:"
-    folders = [str(outcome.number) for outcome in report.failures]
-    where = f"{{{','.join(folders)}}}" if len(folders) > 1 else folders[0]
-    yield f"  rm {report.directory}/{where}/{SUMMARY} && python train.py resume={report.directory}"
+    which = "it" if len(report.failures) == 1 else "them"
+    yield f"to train {which} again, when the cause is mended: python train.py resume={report.directory}"
 
 
 def _numbers(found: Sequence[int]) -> str:
