@@ -29,7 +29,6 @@ from slipstream.training.snapshot import Taken, enter
 if TYPE_CHECKING:
     from slipstream.data import Data
     from slipstream.loggers import TensorBoard
-    from slipstream.summary import Result
     from slipstream.training.interrupts import Interrupts
 
 SMALLEST = 2  # places of a pack: a member alone is rounded otherwise
@@ -54,8 +53,8 @@ class Listener(Protocol):
     def epoch(self, crew: Crew) -> None:
         """All running members have finished an epoch."""
 
-    def ended(self, job: Job, result: Result, value: float | None) -> None:
-        """A member has come to its end with this best value; all that it leaves is on disk."""
+    def ended(self, ends: Sequence[tuple[Job, str, float | None]]) -> None:
+        """Members have come to their ends, with status and best value; what they leave is on disk."""
 
     def warn(self, text: str) -> None:
         """Something that a person should read."""
@@ -220,13 +219,14 @@ class Crew:
             if place.job is not None and not place.member.running and place.member.status != "interrupted"
         ]
         results = summary.conclude(self.engine, self.members, ended, self.progress, self.loggers, 0)
+        ends = []
         for k, result in zip(ended, results, strict=True):
             place = self.places[k]
             assert place.job is not None
-            self.loggers[k] = None
+            ends.append((place.job, result.status, place.member.best_value))
+            self.loggers[k] = place.job = None
             place.lock.close()
-            self.listener.ended(place.job, result, place.member.best_value)
-            place.job = None
+        self.listener.ended(ends)
 
     def _refill(self) -> None:
         """Let waiting members have the free places, each from its own beginning."""

@@ -21,13 +21,12 @@ from slipstream.files import StorageError
 from slipstream.packs import signature
 from slipstream.sweep.crew import Crew, Setting
 from slipstream.sweep.jobs import Job
-from slipstream.sweep.sources import Source
+from slipstream.sweep.sources import End, Source
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FAILED, Member
 
 if TYPE_CHECKING:
     from slipstream.data import Data
-    from slipstream.summary import Result
     from slipstream.sweep.calibration import Choice
 
 POLL_SECONDS = 1.0  # between two looks at what other workers do
@@ -195,11 +194,12 @@ class Worker:
             )
         self.observer.epoch(crew)
 
-    def ended(self, job: Job, result: Result, value: float | None) -> None:
-        """A member has come to its end."""
-        self.succeeded += 1
-        self.source.ended(job, result.status, value)
-        self.observer.ended(job, result.status, value)
+    def ended(self, ends: Sequence[End]) -> None:
+        """Members have come to their ends."""
+        self.succeeded += len(ends)
+        self.source.ended(ends)
+        for job, status, value in ends:
+            self.observer.ended(job, status, value)
 
     def warn(self, text: str) -> None:
         """Something that a person should read."""
@@ -287,7 +287,7 @@ class Worker:
             (directory / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
             reason += f"; see {ERROR}"
         summary.write_failure(Member(job.config, directory), reason)
-        self.source.ended(job, FAILED, None)
+        self.source.ended([(job, FAILED, None)])
         self.observer.failed(job, reason)
 
 

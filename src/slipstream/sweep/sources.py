@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from slipstream.sweep.study import Study, Trial
 
 REASON = "others were better by then"
-Verdict = tuple[str, str]
+Verdict = tuple[str, str]  # status and reason
+End = tuple[Job, str, float | None]  # with status and best value
 
 
 class Source(Protocol):
@@ -31,8 +32,8 @@ class Source(Protocol):
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
         """After an epoch: of these members, by number, status and reason of those that shall not go on."""
 
-    def ended(self, job: Job, status: str, value: float | None) -> None:
-        """A member has come to its end."""
+    def ended(self, ends: Sequence[End]) -> None:
+        """Members have come to their ends."""
 
     def give_back(self) -> None:
         """Let other workers have what this one has claimed and not ended."""
@@ -78,9 +79,10 @@ class Grid:
         """Nobody is pruned: all combinations were asked for."""
         return {}
 
-    def ended(self, job: Job, status: str, value: float | None) -> None:
+    def ended(self, ends: Sequence[End]) -> None:
         """Nothing is learnt from it."""
-        self._forget(job.number)
+        for job, _, _ in ends:
+            self._forget(job.number)
 
     def give_back(self) -> None:
         """Release the claims."""
@@ -175,7 +177,7 @@ class Searched:
         for job in jobs:
             end = ended(self.directory / str(job.number))
             if end is not None:  # its worker died before it could tell
-                self.ended(job, end.status, end.value)
+                self._end(job, end.status, end.value)
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """They were claimed when they were asked for."""
@@ -202,8 +204,13 @@ class Searched:
         for trial in trials:
             self._out[trial].pruned = True
 
-    def ended(self, job: Job, status: str, value: float | None) -> None:
+    def ended(self, ends: Sequence[End]) -> None:
         """When the last member of a trial has ended, the study is told the mean."""
+        with self.study.together():
+            for end in ends:
+                self._end(*end)
+
+    def _end(self, job: Job, status: str, value: float | None) -> None:
         out = self._out[job.trial]
         out.values[job.number] = None if status in (DIVERGED, FAILED) else value
         out.open.pop(job.number, None)

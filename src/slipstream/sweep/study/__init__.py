@@ -108,6 +108,11 @@ class Study:
         with self.together():
             return max(self._settings["trials"] - len(self._trials()), 0)
 
+    def asked(self) -> list[Trial]:
+        """All trials, by number."""
+        with self.together():
+            return [self._trial(trial) for trial in self._trials()]
+
     def waiting(self) -> list[Trial]:
         """Trials that have not ended and were asked elsewhere: by a process that is gone, or by one
         that is at work; whose members these are, the sweep's claims tell."""

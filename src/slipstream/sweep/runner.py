@@ -1,0 +1,151 @@
+"""A sweep from its frozen plan to its report. Every process that works on one comes through here.
+
+The first process (`sweep`, or `resume` later) shows what happens, starts further workers where the plan
+has some, and reports at the end; workers drain the same folder quietly.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipstream import preparing, rundir
+from slipstream.config import frozen
+from slipstream.config.searchers import Search
+from slipstream.early_stopping import direction
+from slipstream.errors import UserError
+from slipstream.progress import console
+from slipstream.sweep import report, workers
+from slipstream.sweep.calibration import Chooser
+from slipstream.sweep.claims import Claims
+from slipstream.sweep.drain import SameMistake, Worker
+from slipstream.sweep.jobs import Job, ended
+from slipstream.sweep.screen import SweepScreen
+from slipstream.sweep.sources import Grid, Searched, Source
+from slipstream.sweep.statistics import BROKEN
+from slipstream.training.interrupts import Interrupts
+from slipstream.training.member import FAILED
+
+if TYPE_CHECKING:
+    from slipstream.config.plans import Plan
+    from slipstream.sweep.report import Report
+    from slipstream.sweep.study import Study
+
+JOURNAL = "study.journal"
+SOME_FAILED = 3
+
+
+def sweep(plan: Plan, directory: Path) -> int:
+    """Train a sweep whose plan stands in the folder, or help with it; the exit code."""
+    if plan.settings.cluster is not None:
+        return _submit(plan, directory)
+    return _work(plan, directory)[0]
+
+
+def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
+    """Go on with the sweep of a folder; members that failed are tried again."""
+    plan = frozen.resume(directory, overrides)
+    if workers.index() == 0:
+        _forget_failures(directory)
+    return _work(plan, directory)[0]
+
+
+def _submit(plan: Plan, directory: Path) -> int:
+    settings = plan.settings
+    assert settings.cluster is not None
+    jobs = workers.submit(
+        directory, settings.workers, settings.cluster, settings.slurm, program=workers.program()
+    )
+    names = " ".join(job.job_id for job in jobs)
+    print(f"submitted to {settings.cluster}: {names}\nlook on, or help: python train.py resume={directory}")
+    return 0
+
+
+def _forget_failures(directory: Path) -> None:
+    """A failure is no result: what stands in its way is taken away, and the member trained again."""
+    for file in directory.glob(f"*/{rundir.SUMMARY}"):
+        end = ended(file.parent)
+        if end is not None and end.status == FAILED:
+            file.unlink(missing_ok=True)
+
+
+def _work(plan: Plan, directory: Path) -> tuple[int, Report | None]:
+    """Drain the sweep; the first process also shows it and reports."""
+    lead, example = workers.index() == 0, plan.example
+    stopping = example.config.early_stopping.settings
+    minimize = direction(stopping["metric"], stopping["mode"]) > 0
+    with ExitStack() as stack:
+        _allow_open_files()
+        interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(preparing.flushing_denormals())
+        claims = stack.enter_context(Claims(directory))
+        source, study = _source(plan, directory, claims, minimize)
+        screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
+        stack.callback(screen.close)
+        helpers = None
+        if lead and plan.settings.workers > 1:
+            helpers = workers.start(directory, plan.settings.workers - 1, program=workers.program())
+            stack.enter_context(helpers)
+        worker = Worker(directory, source, interrupts, screen, Chooser(directory, plan.settings))
+        try:
+            worker.drain()
+        except SameMistake as mistake:
+            return _all_alike(mistake, screen), None
+        except BaseException:
+            source.give_back()
+            raise
+        if not lead:
+            return interrupts.exit_code if interrupts.received else 0, None
+        screen.close()
+        jobs = plan.jobs if study is None else _jobs_of(plan, study)
+        found = report.outcomes(directory, jobs)
+        made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
+        if example.config.trainer.progress != "none":
+            report.show(console(), made)
+    if interrupts.received is not None:
+        return interrupts.exit_code, made
+    return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made
+
+
+def _source(plan: Plan, directory: Path, claims: Claims, minimize: bool) -> tuple[Source, Study | None]:
+    if plan.grid is not None:
+        return Grid(plan.jobs, directory, claims), None
+    from slipstream.sweep.study import Study
+
+    settings = plan.settings
+    assert isinstance(settings, Search)
+    epochs = plan.example.config.trainer.max_epochs
+    study = Study(directory / JOURNAL, plan.space, {"name": plan.name, **vars(settings)}, minimize, epochs)
+    paired = settings.pruner == "wilcoxon"
+    return Searched(study, plan.job, plan.members, settings.at_once, paired, directory, claims), study
+
+
+def _jobs_of(plan: Plan, study: Study) -> list[Job]:
+    """The members of all trials that were asked, in their order."""
+    members = range(plan.members)
+    return [plan.job(trial.number, i, trial.values) for trial in study.asked() for i in members]
+
+
+def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
+    """Nothing can be trained: one message for all."""
+    screen.close()
+    error = mistake.error
+    what = f"all {mistake.count} members of the first pack fail alike; nothing else was started"
+    if isinstance(error, UserError):
+        raise UserError(f"{error}\n({what})") from None
+    traceback.print_exception(error)
+    print(f"\nThis is a bug of slipstream, or of a component of yours: {what}.", file=sys.stderr)
+    return 1
+
+
+def _allow_open_files() -> None:
+    """Every member's folder is locked by an open file: ask for as many as the system grants."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
