@@ -225,10 +225,11 @@ class Runner:
         self.table = None  # the sweep has a screen of its own
         try:
             assert len(jobs) == len(self.plan.jobs)
-            plan = freeze(self.plan, Path(directory))
+            folder = Path(directory).absolute()
+            plan = freeze(self.plan, folder)
             from slipstream.sweep.runner import sweep  # imports torch: only now that all is sound
 
-            self.codes.append(sweep(plan, Path(directory)))
+            self.codes.append(sweep(plan, folder))
         except UserError:
             raise
         except Exception as error:

@@ -9,11 +9,22 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.version import _UNSPECIFIED_, VersionBase
 
 # Hydra's suites are written for the defaults of its older versions, of which it warns.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Hydra:UserWarning", "ignore:\\nThe version_base:UserWarning"
 )
+
+
+@pytest.fixture(autouse=True)
+def version_base():
+    """Hydra's suites expect that no version has been chosen, and a command of ours chooses 1.3."""
+    state = VersionBase.instance()
+    before = state.version_base
+    state.version_base = _UNSPECIFIED_
+    yield
+    VersionBase.instance().version_base = before
 
 
 def test_hydra_finds_both():
