@@ -12,7 +12,7 @@ from slipstream.config.schema import CHOICES, GROUPS, options, settings
 from slipstream.errors import ConfigError
 from slipstream.types import Target
 
-OPTIONS = [(group, name) for group in GROUPS for name in options(group)]
+OPTIONS = [(group, name) for group in (*GROUPS, "sweep") for name in options(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -21,14 +21,14 @@ def test_a_yaml_has_the_keys_of_its_function(group, name):
     assert defaults(group, name).keys() == settings(group, name).keys()
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [*GROUPS, "sweep"])
 def test_a_group_has_a_yaml_for_every_option_and_no_other(group):
     """The files of a group are the names of its components."""
     files = {file.stem for file in (folder() / group).glob("*.yaml") if not file.stem.startswith("_")}
     assert files == set(options(group))
 
 
-@pytest.mark.parametrize("group", CHOICES)
+@pytest.mark.parametrize("group", [*CHOICES, "sweep"])
 def test_a_yaml_says_its_own_name(group):
     """`name` in an option's YAML is the file's name, so that the right component is found."""
     for name in options(group):
@@ -74,6 +74,7 @@ FITTING = {
     "logger=none": [],
     "experiment=xor": [],
     "experiment=perceptron_xor": [],
+    "experiment=learning_rate": [],
 }
 
 

@@ -23,7 +23,7 @@ def refused(function, *arguments):
 
 
 def test_a_plan_is_written_once_and_joined_afterwards(folder):
-    """The first writes sweep.json; the same command joins, with workers and a screen of its own, and writes nothing."""
+    """The first writes sweep.json; the same command joins, with workers of its own, and writes nothing."""
     first = frozen.freeze(sweeping.plan(GRID), folder)
     written = (folder / "sweep.json").read_bytes()
     joined = frozen.freeze(sweeping.plan([*GRID, "sweep.workers=2", "trainer.progress=none"]), folder)
