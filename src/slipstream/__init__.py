@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from slipstream.run import train as train
     from slipstream.run import train_pack as train_pack
     from slipstream.summary import Result as Result
+    from slipstream.sweep.python import SweepResult as SweepResult
 
 __version__ = "0.1.0"
 

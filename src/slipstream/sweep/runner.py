@@ -13,6 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from slipstream import preparing, rundir
 from slipstream.config import frozen
 from slipstream.config.searchers import Search
@@ -43,7 +45,7 @@ def sweep(plan: Plan, directory: Path) -> int:
     """Train a sweep whose plan stands in the folder, or help with it; the exit code."""
     if plan.settings.cluster is not None:
         return _submit(plan, directory)
-    return _work(plan, directory)[0]
+    return work(plan, directory, workers.program())[0]
 
 
 def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
@@ -51,7 +53,7 @@ def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
     plan = frozen.resume(directory, overrides)
     if workers.index() == 0:
         _forget_failures(directory)
-    return _work(plan, directory)[0]
+    return work(plan, directory, workers.program())[0]
 
 
 def _submit(plan: Plan, directory: Path) -> int:
@@ -73,8 +75,11 @@ def _forget_failures(directory: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _work(plan: Plan, directory: Path) -> tuple[int, Report | None]:
-    """Drain the sweep; the first process also shows it and reports."""
+def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Report | None]:
+    """Drain the sweep; the first process also shows it and reports.
+
+    program: what further workers run. Raises UserError where no member can be trained.
+    """
     lead, example = workers.index() == 0, plan.example
     stopping = example.config.early_stopping.settings
     minimize = direction(stopping["metric"], stopping["mode"]) > 0
@@ -86,10 +91,12 @@ def _work(plan: Plan, directory: Path) -> tuple[int, Report | None]:
         source, study = _source(plan, directory, claims, minimize)
         screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
         stack.callback(screen.close)
-        helpers = None
-        if lead and plan.settings.workers > 1:
-            helpers = workers.start(directory, plan.settings.workers - 1, program=workers.program())
-            stack.enter_context(helpers)
+        helpers = workers.Helpers()
+        if plan.settings.workers > 1:
+            torch.set_num_threads(workers.share(plan.settings.workers))
+            if lead:
+                helpers = workers.start(directory, plan.settings.workers - 1, program=program)
+        stack.enter_context(helpers)
         worker = Worker(directory, source, interrupts, screen, Chooser(directory, plan.settings))
         try:
             worker.drain()
@@ -98,6 +105,9 @@ def _work(plan: Plan, directory: Path) -> tuple[int, Report | None]:
         except BaseException:
             source.give_back()
             raise
+        helpers.wait(interrupts)
+        for fallen in helpers.fallen():
+            screen.warn(str(fallen))
         if not lead:
             return interrupts.exit_code if interrupts.received else 0, None
         screen.close()
