@@ -19,7 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 import slipstream
 from harness import small
-from slipstream.loggers import TensorBoard, crc32c
+from slipstream.loggers import TensorBoard
+from slipstream.loggers.records import crc32c, scalar_event
 
 # What TensorBoard itself warns about while it reads.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -193,11 +194,9 @@ def test_an_events_bytes_are_protobufs(step):
     """What is written without protobuf is what protobuf writes, for every length of a tag and a step."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    from slipstream.loggers import _scalar_event
-
     for count in (0, 1, len(SCALARS)):
         values = dict(list(SCALARS.items())[:count])
-        made = _scalar_event(values | {"undefined": None}, step)
+        made = scalar_event(values | {"undefined": None}, step)
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
         event = Event(wall_time=Event.FromString(made).wall_time, step=step, summary=summary)
         assert made == event.SerializeToString()

@@ -216,7 +216,12 @@ def test_what_is_shown_of_a_sweep(tmp_path):
     assert "best: optimizer=adam optimizer.lr=0.1\n" in text
     assert "the best optimizer.lr, 0.1, is the largest tried: widen it upwards" in text
     assert "paired t-test over seeds" in text
-    assert f"curves: tensorboard --logdir {tmp_path}\n" in text
+    assert f"sweep: {tmp_path}\n" in text
+    assert "tensorboard" not in text
+    (tmp_path / "events.out.tfevents.1").touch()
+    assert f"curves: tensorboard --logdir {tmp_path}\n" in shown(
+        make(tmp_path, sweep(), AXES, "val/loss", True)
+    )
 
 
 def test_only_the_best_ten_are_shown(tmp_path):

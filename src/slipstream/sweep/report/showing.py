@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here the sweep's own.
+PAGE = "http://localhost:6006/#custom_scalars&regexInput=%5E%5C.%24"
 SHOWN = 10  # trials in the table, and failures in the list
 
 
@@ -38,7 +40,9 @@ def show(console: Console, report: Report) -> None:
     for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
         say(line)
     say(f"\nsweep: {report.directory}")
-    say(f"curves: tensorboard --logdir {report.directory}")
+    if any(report.directory.glob("events.out.tfevents.*")):
+        say(f"curves: tensorboard --logdir {report.directory}")
+        say(f"best, median and worst: {PAGE}")
 
 
 def _counts(report: Report) -> str:

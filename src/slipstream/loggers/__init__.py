@@ -10,13 +10,10 @@ from __future__ import annotations
 import io
 import os
 import socket
-import struct
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +25,8 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from slipstream.loggers.records import record, scalar_event
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
 PREFIX = "events.out.tfevents"
 DT_FLOAT, DT_STRING = 1, 7
 BUCKETS = 30
-BLOCK = 1024  # bytes whose checksum is taken at once
-POLYNOMIAL = 0x82F63B78
-WALL_TIME, CHECKSUM = struct.Struct("<Bd"), struct.Struct("<I")
+AT_ONCE = 5  # hyperparameters that the HParams tab shows unasked
 
 
 class TensorBoard:
@@ -45,15 +42,16 @@ class TensorBoard:
 
     upto: on resume, events of later steps are taken out of what is there (the step of the last
     whole epoch); None starts afresh, as does 0: before the first epoch nothing is flushed for sure.
+    leads: runs are listed by their beginnings; this one comes before all others.
     """
 
-    def __init__(self, directory: Path, upto: int | None = None) -> None:
+    def __init__(self, directory: Path, upto: int | None = None, *, leads: bool = False) -> None:
         kept = _kept_events(directory, upto) if upto else []
         before = list(directory.glob(f"{PREFIX}.*"))
         name = f"{PREFIX}.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
         self.path = directory / name
         self.resumed = bool(kept)
-        self._records = [_record(event) for event in kept or [_version()]]
+        self._records = [record(event) for event in kept or [_version(1.0 if leads else time.time())]]
         self._size = 0
         self.flush()
         for path in before:
@@ -61,7 +59,7 @@ class TensorBoard:
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """All scalars of one step; None (undefined) leaves a gap."""
-        self._records.append(_record(_scalar_event(values, step)))
+        self._records.append(record(scalar_event(values, step)))
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text in markdown."""
@@ -112,9 +110,12 @@ class TensorBoard:
     def columns(self, values: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
         """What the HParams table and its parallel coordinates show of all runs below this directory.
 
-        values: a hyperparameter's name in `hparams` -> what it may be there. metrics: tags of scalars.
+        values: a hyperparameter's name in `hparams` -> what it may be there; the first five are shown at
+        once, the others when they are ticked. metrics: tags of scalars.
         """
         infos = [_hparam_info(name, found) for name, found in values.items()]
+        for info in infos[:AT_ONCE]:
+            info.differs = True  # the page shows so many, those first, else by the alphabet
         shown = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in metrics]
         experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=shown)
         self._hparam_event("_hparams_/experiment", experiment=experiment)
@@ -128,7 +129,7 @@ class TensorBoard:
     def graph(self, definition: bytes) -> None:
         """The graph of a network, as `trace` gives it."""
         event = Event(wall_time=time.time(), graph_def=definition)
-        self._records.append(_record(event.SerializeToString()))
+        self._records.append(record(event.SerializeToString()))
 
     def flush(self) -> None:
         """Append to the file what has been collected. Raises OSError; then the file is as it was."""
@@ -160,7 +161,7 @@ class TensorBoard:
 
     def _write(self, values: Sequence[Summary.Value], step: int) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        self._records.append(_record(event.SerializeToString()))
+        self._records.append(record(event.SerializeToString()))
 
 
 def trace(module: nn.Module, example: Tensor) -> bytes:
@@ -173,92 +174,8 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
     return bytes(definition.SerializeToString())
 
 
-def _version() -> bytes:
-    return Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
-
-
-def _scalar_event(values: Mapping[str, float | None], step: int) -> bytes:
-    """A serialized Event with one simple value a tag, in a sixth of protobuf's time."""
-    if None in values.values():
-        values = {tag: value for tag, value in values.items() if value is not None}
-    layout, heads = _layout(tuple(values))
-    try:
-        summary = layout.pack(*chain.from_iterable(zip(heads, values.values(), strict=True)))
-    except OverflowError:  # larger than float32
-        with np.errstate(over="ignore"):
-            numbers = np.array(list(values.values()), np.float64).astype(np.float32).tolist()
-        summary = layout.pack(*chain.from_iterable(zip(heads, numbers, strict=True)))
-    begin = WALL_TIME.pack(0x09, time.time())
-    steps = b"\x10" + _varint(step) if step else b""
-    return b"%b%b\x2a%b%b" % (begin, steps, _varint(len(summary)), summary)
-
-
-@cache
-def _layout(tags: tuple[str, ...]) -> tuple[struct.Struct, list[bytes]]:
-    """How the values of a Summary with these tags lie, and what stands before each value."""
-    heads = []
-    for tag in tags:
-        name = tag.encode()
-        inner = b"\x0a%b%b\x15" % (_varint(len(name)), name)
-        heads.append(b"\x0a%b%b" % (_varint(len(inner) + 4), inner))
-    return struct.Struct("<" + "".join(f"{len(head)}sf" for head in heads)), heads
-
-
-def _varint(number: int) -> bytes:
-    """A whole number of 0 or above as protobuf writes it: seven bits to a byte, the lowest first."""
-    made = bytearray()
-    while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
-
-
-def _record(data: bytes) -> bytes:
-    """An event as it stands in the file: length, checksum of that, data, checksum of that."""
-    return b"%b%b%b" % (_record_head(len(data)), data, CHECKSUM.pack(_masked(crc32c(data))))
-
-
-@cache
-def _record_head(length: int) -> bytes:
-    head = struct.pack("<Q", length)
-    return head + CHECKSUM.pack(_masked(crc32c(head)))
-
-
-def _masked(crc: int) -> int:
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def crc32c(data: bytes) -> int:
-    """The Castagnoli checksum; tensorboard's own is a Python loop over the bytes.
-
-    It is linear: each byte adds, by exclusive or, what a table has for its value and its distance
-    from the end; the checksum of the block before enters as if it stood in the first four bytes.
-
-    >>> hex(crc32c(b"123456789"))
-    '0xe3069283'
-    """
-    crc = 0xFFFFFFFF
-    offsets, table = _crc_table()
-    for start in range(0, len(data), BLOCK):
-        block = np.frombuffer(data, np.uint8, min(BLOCK, len(data) - start), start).copy()
-        first = block[:4]
-        first ^= np.frombuffer(crc.to_bytes(4, "little"), np.uint8, len(first))
-        parts = table.take(offsets[BLOCK - len(block) :] + block)
-        crc = int(np.bitwise_xor.reduce(parts)) ^ crc >> 8 * len(first)
-    return crc ^ 0xFFFFFFFF
-
-
-@cache
-def _crc_table() -> tuple[np.ndarray, np.ndarray]:
-    """What a byte adds, a row of 256 for each place in a block; and where each row begins."""
-    row: np.ndarray = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        row = row >> 1 ^ np.where(row & 1, np.uint32(POLYNOMIAL), np.uint32(0))
-    rows = [row]
-    while len(rows) < BLOCK:
-        rows.append(rows[-1] >> 8 ^ row[rows[-1] & 0xFF])
-    return np.arange(BLOCK) * 256, np.concatenate(rows[::-1])
+def _version(when: float) -> bytes:
+    return Event(wall_time=when, file_version="brain.Event:2").SerializeToString()
 
 
 def _kept_events(directory: Path, upto: int) -> list[bytes]:
@@ -267,9 +184,9 @@ def _kept_events(directory: Path, upto: int) -> list[bytes]:
 
     kept = []
     for path in sorted(directory.glob(f"{PREFIX}.*")):
-        for record in RawEventFileLoader(str(path)).Load():
-            if Event.FromString(record).step <= upto:
-                kept.append(record)
+        for event in RawEventFileLoader(str(path)).Load():
+            if Event.FromString(event).step <= upto:
+                kept.append(event)
     return list(dict.fromkeys(kept))  # a crash in the middle of this may have left copies
 
 
@@ -282,7 +199,7 @@ def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:
 
 def _hparam_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
     """A column: an interval of numbers, or the values as texts."""
-    info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING, differs=True)
+    info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
     if all(isinstance(value, bool) for value in values):
         info.type = api_pb2.DATA_TYPE_BOOL
         info.domain_discrete.extend(sorted(set(values)))

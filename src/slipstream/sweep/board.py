@@ -1,0 +1,104 @@
+"""What TensorBoard shows of a whole sweep, as events at the top of its folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from slipstream.config.schema import CHOICES
+from slipstream.loggers import TensorBoard
+from slipstream.recording import hyperparameters
+from slipstream.sweep.jobs import Job
+from slipstream.sweep.parallel import picture
+from slipstream.sweep.report import Report, show
+from slipstream.sweep.report.reading import lines
+from slipstream.sweep.space import Axis
+from slipstream.sweep.statistics import REPEATS, Group, is_number
+from slipstream.training.member import METRICS
+
+MORE_METRICS = 3  # columns of the table besides the metric that decides
+Records = Sequence[Mapping[str, Any]]
+
+
+def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
+    """Write the events, in place of those of an earlier report.
+
+    The columns of the HParams tab, whose rows the members write themselves: what was swept, and the
+    metric that decides. Curves of the best, the median and the worst trial on one chart. Parallel
+    coordinates as a picture, and the report as a text. Raises OSError where they cannot be written.
+    """
+    board = TensorBoard(report.directory, leads=True)
+    whole = [group for group in report.groups if group.whole]
+    if whole:
+        chosen = {"best": whole[0], "median": whole[len(whole) // 2], "worst": whole[-1]}
+        records = {name: _records(group) for name, group in chosen.items()}
+        logged = _logged(records["best"])
+        board.columns(_columns(report, jobs), _metrics(report.metric, logged))
+        _draw(board, records, [name for name in logged if name in (report.metric, "train/loss", "val/loss")])
+        board.image("sweep/parallel_coordinates", picture(whole, axes, report.metric), 0)
+    board.text("sweep/report", f"```\n{_text(report)}\n```")
+    board.close()
+
+
+def _records(group: Group) -> list[Records]:
+    """The epochs of each member."""
+    return [lines(member.directory / METRICS) for member in group.members if member.directory is not None]
+
+
+def _logged(members: Sequence[Records]) -> list[str]:
+    """The metrics that are there after every epoch."""
+    names = dict.fromkeys(name for records in members for name in (records[-1] if records else {}))
+    return [name for name in names if "/" in name]
+
+
+def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Any]]:
+    """What was swept as the members' rows have it, what mattered most first: name -> all values.
+
+    Parallel coordinates have no line for a row that lacks one of the columns: a key that does not apply
+    to every member has none.
+    """
+    rows = [hyperparameters(job.config.raw) for job in jobs]
+    found = {}
+    for key in dict.fromkeys([*(entry.key for entry in report.importance), *report.keys]):
+        name = f"{key}.name" if key in CHOICES else key
+        values = [row[name] for row in rows if name in row]
+        if key not in REPEATS and len(values) == len(rows) and len(set(map(repr, values))) > 1:
+            found[name] = values
+    return found
+
+
+def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
+    """The tags of the best epoch's metrics: of what decides, and of others on the same split."""
+    split = decides.partition("/")[0]
+    others = [name for name in logged if name.startswith(f"{split}/") and name != decides]
+    others = [name for name in others if not name.endswith("norm")]
+    return [f"best/{name}" for name in (decides, *others[:MORE_METRICS])]
+
+
+def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:
+    """A chart for each metric with the trials' curves: the mean over a trial's members, by epoch."""
+    charts: dict[str, list[str]] = {}
+    for name, members in chosen.items():
+        longest = max(map(len, members), default=0)
+        for epoch in range(longest):
+            here = [records[epoch] for records in members if len(records) > epoch]
+            means = {metric: _mean([record.get(metric) for record in here]) for metric in metrics}
+            board.scalars({f"sweep/{metric}/{name}": mean for metric, mean in means.items()}, epoch + 1)
+        for metric in metrics:
+            charts.setdefault(f"{metric} by epoch", []).append(f"sweep/{metric}/{name}")
+    board.charts(charts, "the sweep: best, median and worst trial")
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    known = [float(value) for value in values if is_number(value)]
+    return fmean(known) if known else None
+
+
+def _text(report: Report) -> str:
+    from rich.console import Console
+
+    written = io.StringIO()
+    show(Console(file=written, width=100, color_system=None), report)
+    return written.getvalue().strip()
