@@ -121,9 +121,16 @@ class SweepScreen:
             if place.job is not None and place.member.running:
                 self._begun += place.member.epoch / place.member.config.trainer.max_epochs
                 self._consider(place.member.best_value, place.job.values)
+        self.look()
+
+    def look(self) -> None:
+        """See to what is due by the clock: members that other workers have ended, a plain line."""
+        now = time.monotonic()
+        passed = now - self._started
+        if self.kind == "none":
+            return
         if now - self._looked_elsewhere > LOOK_ELSEWHERE:
             self._look_elsewhere()
-        passed = now - self._started
         if self.kind == "plain" and now - self._drawn > max(PLAIN_SECONDS, PLAIN_SHARE * passed):
             self._drawn = now
             parts = self._parts()

@@ -52,11 +52,6 @@ class Report:
         """The members that could not be trained."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
-    @property
-    def broken(self) -> bool:
-        """Whether some member failed or diverged."""
-        return any(outcome.status in statistics.BROKEN for outcome in self.outcomes)
-
 
 def make(
     directory: Path, found: Sequence[Outcome], axes: Sequence[Axis], metric: str, minimize: bool
