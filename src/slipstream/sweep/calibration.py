@@ -1,0 +1,250 @@
+"""How the members of a kind are trained: how many together, and compiled or not. Measured, not guessed.
+
+A pack saves what calling torch's operations costs, and nothing of the arithmetic: on small networks
+that is nearly everything, on wide ones nothing. So a few steps of one member alone and of packs are
+timed, eagerly, for about a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from slipstream import preparing
+from slipstream.errors import ConfigError
+from slipstream.files import writing
+from slipstream.packs import Pack, signature
+from slipstream.training import memory
+from slipstream.training.engine import Engine, compile_pays
+from slipstream.training.plan import Batching
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+    from slipstream.config.searchers import Grid
+    from slipstream.data import Data
+    from slipstream.sweep.jobs import Job
+
+CHOICES = "packing"  # in the sweep's folder: a choice made once is kept, because bytes depend on it
+SIZES = (8, 32, 128, 256)  # packs that are timed; larger ones gain nothing more
+SECONDS = 1.0  # to time all of them
+MOST, LEAST, ENOUGH = 20, 5, 0.1  # steps timed at each size; seconds after which LEAST will do, thrice: any
+MARGIN = 0.85  # a pack is taken where it needs less than this share of the members' time alone
+ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
+# What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
+# inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
+# largest that was seen (1/11 to 1/2). Only their order of magnitude matters.
+LEFT_ALONE, LEFT_PACKED = 0.4, 0.5
+COLD, WARM = 30.0, 8.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the members of a kind are trained.
+
+    size: members together at most. packed: whether they are lifted, even where one is left. compile:
+    whether their functions are compiled. reason: for a person. measured: seconds of a member's step by
+    the number of members together, eager.
+    """
+
+    size: int
+    packed: bool
+    compile: bool
+    reason: str
+    measured: dict[str, float]
+
+
+class Work(NamedTuple):
+    """What lies before a kind: members that wait, updates of all together; `trainer.compile`, and the
+    seconds that compiling costs by the number of members together."""
+
+    members: int
+    updates: int
+    compile: bool | str
+    compiling: Callable[[int], float]
+
+
+def choose(
+    config: Config,
+    folds: Sequence[Data],
+    device: torch.device,
+    work: Work,
+    pack: int | str = "auto",
+    *,
+    time_pack: Callable[[int], float] | None = None,
+    free: int | None = None,
+) -> Choice:
+    """How to train so many members of this configuration's kind.
+
+    config: resolved. pack: `auto`, or a number of members that a person asks for. time_pack: gives
+    the seconds of a member's step by the size of its pack; timed here where it is None. free: bytes
+    that a pack may take. Raises ConfigError where not even one member fits into the memory.
+    """
+    timed = time_pack or _Timer(config, folds, device)
+    most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
+    room = memory.fits(lambda size: memory.predict(config, folds, size), most, free)
+    if not room:
+        need = memory.predict(config, folds, 1) / 2**30
+        raise ConfigError(
+            [f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free"]
+        )
+    short = f"; {room} fit into the memory" if room < most else ""
+    if pack != "auto" or room == 1:  # nothing to choose but whether to compile
+        measured = {room: timed(room)} if work.compile == "auto" else {}
+        compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
+        why = "one member" if pack == "auto" else f"sweep.pack={pack}"
+        return _choice(room, compiled, why + short, measured)
+    measured = _time_all(timed, room)
+    packs = {size: each for size, each in measured.items() if size > 1}
+    fastest = min(packs.values())
+    size = min(size for size, each in packs.items() if each <= fastest * ALIKE)
+    together, compile_pack = _expected(work, size, packs[size])
+    alone, compile_alone = _expected(work, 1, measured[1])
+    if together < MARGIN * alone:
+        saved = f"{alone / together:.1f} times as fast as one after another"
+        return _choice(size, compile_pack, f"{size} together: {saved}{short}", measured)
+    return _choice(1, compile_alone, "one after another: together they would not be faster", measured)
+
+
+def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float]) -> Choice:
+    return Choice(size, size > 1, compiled, reason, {str(n): round(each, 9) for n, each in measured.items()})
+
+
+def _expected(work: Work, size: int, each: float) -> tuple[float, bool]:
+    """Seconds that the work will take, and whether it is compiled for that. each: eager, a member's step."""
+    eager = work.updates * each
+    compiled = eager * (LEFT_PACKED if size > 1 else LEFT_ALONE) + work.compiling(size)
+    if work.compile == "auto":
+        return min((eager, False), (compiled, True))
+    return (compiled, True) if work.compile else (eager, False)
+
+
+def _time_all(timed: Callable[[int], float], most: int) -> dict[int, float]:
+    """Seconds of a member's step, by size. A size that would take too long to time is left out."""
+    deadline = time.monotonic() + SECONDS
+    measured = {1: timed(1)}
+    for size in (*(size for size in SIZES if size < most), most):
+        # A first step warms up and costs about as much as another; a pack is rarely slower than alone.
+        if len(measured) > 1 and 3 * size * min(measured.values()) > deadline - time.monotonic():
+            break
+        measured[size] = timed(size)
+    return measured
+
+
+class _Timer:
+    """Times steps of packs of one configuration's members."""
+
+    def __init__(self, config: Config, folds: Sequence[Data], device: torch.device) -> None:
+        self.config = replace(config, trainer=replace(config.trainer, compile=False))
+        self.data, self.device = folds[0], device
+
+    def __call__(self, size: int) -> float:
+        """The fastest of some steps after one that warms up: what else the machine does only adds."""
+        engine = Engine([self.config] * size, self.data, self.device)
+        plan, state = engine.plan(0), engine.start()
+        steps = engine.batching.steps
+        rates = engine.rates([[self.config.optimizer.settings["lr"]] * steps] * size)
+        counts = engine.counts(0, steps)
+        times: list[float] = []
+        while len(times) < 2 or (
+            len(times) <= MOST and sum(times) < (ENOUGH if len(times) > LEAST else 3 * ENOUGH)
+        ):
+            i = len(times) % steps
+            began = time.perf_counter()
+            state, _ = engine.step(state, plan.batches[i], rates[i], counts[i])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / size
+
+
+class Chooser:
+    """Chooses for every kind of a sweep once. The choice stands in the sweep's folder from then on."""
+
+    def __init__(self, directory: Path, settings: Grid) -> None:
+        self.directory, self.settings = directory / CHOICES, settings
+
+    def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> Choice:
+        """jobs: those of the kind that wait. folds: their data, all of one form."""
+        first, datas = jobs[0].config, list(folds.values())
+        path = self.directory / f"{_digest(signature(first))}.json"
+        recorded = _read(path)
+        if recorded is not None:
+            return recorded
+        config = preparing.resolve(first, datas[0], None)
+        work = self._work(config, datas[0], len(jobs))
+        free = memory.free_bytes(device)
+        if free is not None:
+            free //= self.settings.workers
+        choice = choose(config, datas, device, work, self.settings.pack, free=free)
+        if choice.compile:
+            _note_compiled(config, datas[0], choice.size)
+        # One that waits alone in a search may soon have company: nothing is settled by it.
+        lonely = len(jobs) == 1 and hasattr(self.settings, "trials")
+        return choice if lonely else _record(path, choice)
+
+    def _work(self, config: Config, data: Data, waiting: int) -> Work:
+        # A search asks for more later, supposedly of all kinds in the same proportion.
+        rounds = getattr(self.settings, "trials", 1) / getattr(self.settings, "at_once", 1)
+        batching = Batching.of(
+            len(data.train.inputs), config.data.settings["batch_size"], config.trainer.accumulate
+        )
+        updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
+        setting = config.trainer.compile
+        if not compile_pays(setting, sys.maxsize, Pack(2)):  # raises where it is asked for and impossible
+            setting = False
+        return Work(
+            waiting,
+            updates,
+            setting,
+            lambda size: WARM if _mark(config, data, size).exists() else COLD,
+        )
+
+
+def _mark(config: Config, data: Data, size: int) -> Path:
+    """A file beside inductor's cache that is there where such a pack was compiled before."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    parts = (signature(config), size, len(data.train.inputs), torch.get_num_threads(), torch.__version__)
+    return Path(cache_dir()) / "slipstream" / _digest(repr(parts))
+
+
+def _note_compiled(config: Config, data: Data, size: int) -> None:
+    with suppress(OSError):  # it only makes an estimate better
+        mark = _mark(config, data, size)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> Choice | None:
+    """A recorded choice; what is damaged counts as none."""
+    with suppress(OSError, ValueError, TypeError):
+        return Choice(**json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
+def _record(path: Path, choice: Choice) -> Choice:
+    """Write the choice, complete or not at all. Of several workers' choices the first one stands."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        temporary.write_text(json.dumps(asdict(choice), indent=1) + "\n", encoding="utf-8")
+        with suppress(OSError):
+            os.link(temporary, path)
+        if _read(path) is None:  # a disk without links, or a damaged file
+            os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)
+    return _read(path) or choice

@@ -1,0 +1,266 @@
+"""What a pack will need of memory, known before it starts.
+
+The functions that a pack will run are run once without numbers: on torch's `meta` device a tensor has a
+shape and no content. What is alive at the worst moment is counted. It takes a third of a second,
+whatever the size.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from slipstream.metrics import final
+from slipstream.optimizers.base import initial_state
+from slipstream.packs import Pack
+from slipstream.training.engine import STARTS
+from slipstream.training.evaluate import EpochEnd, make_measure, make_predict, make_report
+from slipstream.training.plan import BLOCK, Batching, Plan, Planner
+from slipstream.training.program import Program, State
+from slipstream.training.step import Examples, gradient_alone, gradient_functional, make_step
+
+if TYPE_CHECKING:
+    from slipstream.config import Config
+    from slipstream.data import Data
+
+MIB = 2**20
+SPLITS = ("train", "val", "test")
+META = torch.device("meta")
+# Measured on Linux, glibc, torch 2.13 (tests/training/test_memory.py measures again). What a first pack
+# loads of torch's code; the same of its compiler.
+CODE, CODE_ALONE, COMPILER = 75 * MIB, 45 * MIB, 140 * MIB
+# Blocks up to LARGEST come from glibc's heap, which grows to several times of what is alive in it; larger
+# ones are handed back one by one. A compiled step has fewer of them.
+LARGEST, SCATTER, SCATTER_COMPILED = 32 * MIB, 2.4, 1.6
+TOGETHER = 32  # members that are measured at once at their end (summary.py)
+SHARE = 0.8  # of the free memory that a pack may be planned to take
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive while functions run under it."""
+
+    def __init__(self, scatter: float) -> None:
+        super().__init__()
+        self.scatter, self.now, self.peak = scatter, 0.0, 0.0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        pytree.tree_map_only(Tensor, self._count, made)
+        return made
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes() * (self.scatter if storage.nbytes() < LARGEST else 1)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: float) -> None:
+        self.now -= size
+
+
+def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bool = False) -> int:
+    """Bytes that so many members of this configuration need at most, above what the process has.
+
+    config: resolved (preparing.resolve). folds: the data, which is there already. All members are
+    taken to have seeds of their own.
+    """
+    rehearsal = _Rehearsal(config, folds, members)
+    with Alive(SCATTER_COMPILED if compiled else SCATTER) as alive:
+        rehearsal.run()
+    # The first states are kept beside the stacked ones; alone, they are the same tensors.
+    code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, min(members, STARTS) * rehearsal.start_bytes)
+    return round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes)
+
+
+class _Rehearsal:
+    """Two updates, a report and an ending of a pack on the meta device."""
+
+    def __init__(self, config: Config, folds: Sequence[Data], members: int) -> None:
+        # There is no autocast for meta: a step in bfloat16 is taken to need what one in float32 does.
+        self.config = replace(config, trainer=replace(config.trainer, dtype="float32"))
+        self.data, self.folds, self.pack = folds[0], len(folds), Pack(members)
+        examples = self.data.train.inputs
+        with META:
+            self.program = Program(self.config, self.data.target, tuple(examples.shape[1:]), members)
+            self.first = self._start()
+        self.batching = Batching.of(
+            len(examples), config.data.settings["batch_size"], config.trainer.accumulate
+        )
+        leaves = pytree.tree_leaves(self.first)
+        self.start_bytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+        self.module_bytes = 2 * 4 * self.program.layout.size  # one to train with and one to evaluate with
+        # One alone is not copied: it is there already.
+        self._there = {name: self._stored(name) for name in SPLITS} if self.folds == 1 else {}
+
+    def _start(self) -> State:
+        """Shapes and types of one member's state."""
+        program, config = self.program, self.config
+        params = torch.empty(program.layout.size)
+        return State(
+            params=params,
+            buffers=dict(program._build(config).named_buffers()),
+            rule=initial_state(program.optimizer.part, params, program.layout, config.optimizer.settings),
+            average={choice.name: params for choice in program.places["average"]},
+        )
+
+    def _blank(self, *shape: int, dtype: torch.dtype = torch.float32, members: int = 0) -> Tensor:
+        """A tensor with a pack axis, where there is one."""
+        axis = () if self.pack.alone else (members or self.pack.size,)
+        return torch.empty(*axis, *shape, dtype=dtype, device=META)
+
+    def _like(self, tree: Any, members: int = 0) -> Any:
+        """The tree of one member, for all or some."""
+        return pytree.tree_map(lambda leaf: self._blank(*leaf.shape, dtype=leaf.dtype, members=members), tree)
+
+    def run(self) -> None:
+        """What a pack does in its second epoch, and what it does at its end."""
+        stored = self._there or {name: self._stored(name) for name in SPLITS}
+        drawn = self._drawn(stored["train"][1])
+        plan = self._plan(drawn)
+        state, best = self._like(self.first), self._like((self.first.params, self.first.buffers))
+        after = self._epoch(plan, state, stored)
+        del plan, state
+        self._end(stored)
+        del drawn, best, after  # held until here, as the pack does
+
+    def _stored(self, name: str) -> tuple[Examples, Tensor]:
+        """A split and its weights; folds are put together, [F, N, ...]."""
+        part = {"train": self.data.train, "val": self.data.validation, "test": self.data.test}[name]
+        axis = () if self.folds == 1 else (self.folds,)
+        inputs, targets, weights = (
+            torch.empty(*axis, *tensor.shape, dtype=tensor.dtype, device=META)
+            for tensor in (part.inputs, part.targets, part.weights)
+        )
+        return Examples(inputs, targets), weights
+
+    def _own(self, stored: tuple[Examples, Tensor], members: int) -> tuple[Examples, Tensor]:
+        """A split as the members have it: of several folds each has a copy of its own."""
+        if self.folds == 1:
+            return stored
+        (inputs, targets), weights = stored
+        which = torch.zeros(members, dtype=torch.int64, device=META)
+        return Examples(inputs[which], targets[which]), weights[which]
+
+    def _drawn(self, weights: Tensor) -> list[Tensor]:
+        """Orders of a block of epochs, which the planner keeps."""
+        size = self.pack.size
+        self.planner = Planner(
+            self.batching, torch.zeros(size, 4, dtype=torch.int64), weights.flatten(), self.pack
+        )
+        block = max(BLOCK // (self.batching.examples * size), 1)
+        times = torch.zeros(size, block, dtype=torch.int64, device=META)
+        keys = torch.zeros(size, 4, dtype=torch.int64, device=META)
+        parts = torch.vmap(self.planner._orders)(keys, times, times[:, 0])
+        return [part.transpose(0, 1).contiguous() for part in parts]
+
+    def _plan(self, drawn: list[Tensor]) -> Plan:
+        """The plan of one epoch of them."""
+        if self.pack.alone:
+            return self.planner._cut(*(part[0, 0] for part in drawn))
+        places = torch.zeros(self.pack.size, dtype=torch.int64, device=META)
+        return self.planner._cut(*(part[0].index_select(0, places) for part in drawn))
+
+    def _epoch(self, plan: Plan, state: State, stored: dict[str, tuple[Examples, Tensor]]) -> State:
+        pack, program, batching = self.pack, self.program, self.batching
+        numbers = self._numbers()
+        mask = torch.empty(program.layout.size, device=META)
+        gradient = gradient_alone if pack.alone else gradient_functional
+        step = pack.lift(make_step(program, mask, gradient), 0, None, 0, 0, 0, 0)
+        train = stored["train"][0]
+        if self.folds > 1:
+            train = Examples(train.inputs.flatten(0, 1), train.targets.flatten(0, 1))
+        rate, count = (0.1, 1) if pack.alone else (self._blank(), self._blank())
+        for batch in (plan.batches[0], plan.batches[-1]):
+            before = state.params
+            state, seen = step(state, train, batch, rate, count, numbers)
+        rows = batching.steps * batching.size * batching.accumulate
+        outputs = self._blank(rows, seen.outputs.shape[-1])  # those of all updates
+        of_steps = self._blank(batching.steps), self._blank(batching.steps)
+        evaluated = pack.lift(program.evaluated, 0, 0)(state, numbers)
+        validates = len(self.data.validation.inputs) > 0
+        report = make_report(program, self.config.trainer.metrics, validates=validates)
+        own = self._own(stored["val"], pack.size)
+        axis = 0 if self.folds > 1 else None
+        end = EpochEnd(
+            torch.cat(outputs.split(batching.size, dim=-2), dim=-2),
+            *(plan.indices, plan.counts, *of_steps),
+            *(state.params, before, evaluated, state.buffers),
+        )
+        pack.lift(report, 0, None, axis, axis, 0)(end, train, *own, numbers)
+        return state
+
+    def _end(self, stored: dict[str, tuple[Examples, Tensor]]) -> None:
+        """Every metric of every split, of as many members as are measured at once."""
+        program, pack = self.program, self.pack
+        size = min(pack.size, TOGETHER)
+        target, probabilistic = self.data.target, program.loss.part.traits.get("probabilistic", False)
+        names = final(target.task, len(target.classes), probabilistic)
+        axis = 0 if self.folds > 1 else None
+        predict = pack.lift(make_predict(program), 0, 0, axis)
+        measure = pack.lift(make_measure(program, names), 0, axis, axis, 0)
+        weights = self._like((self.first.params, self.first.buffers), size)
+        numbers = self._numbers(size)
+        for part in stored.values():
+            if len(part[1]):
+                (inputs, targets), of_rows = self._own(part, size)
+                measure(predict(*weights, inputs), targets, of_rows, numbers)
+
+    def _numbers(self, members: int = 0) -> Any:
+        """The numbers that a step is given."""
+        numbers = self.program.numbers(self.config)
+        return (
+            numbers if self.pack.alone else pytree.tree_map(lambda _: self._blank(members=members), numbers)
+        )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a new pack may take there, or None where there is no cheap way to know."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(_free_here(), default=None)
+
+
+def _free_here() -> Iterator[int]:
+    """What the machine has left, and what the control group of this process (a container) has."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        yield next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # without a limit it says "max", or there is no such file
+            group = Path("/sys/fs/cgroup")
+            yield int((group / limit).read_text()) - int((group / used).read_text())
+
+
+def fits(need: Callable[[int], int], most: int, free: int | None) -> int:
+    """The largest number of members up to `most` for which `need` stays within the free memory; 0 if none.
+
+    need: bytes by members, nearly linear (`predict`). free: None where it is not known.
+    """
+    if free is None:
+        return most
+    room = free * SHARE
+    if (all_need := need(most)) <= room:
+        return most
+    if most <= 2 or (two := need(2)) > room:
+        return 1 if need(1) <= room else 0
+    size = 2 + int((room - two) / max(all_need - two, 1) * (most - 2))
+    while size > 2 and need(size) > room:
+        size = max(size * 7 // 8, 2)
+    return size

@@ -1,0 +1,158 @@
+"""What a pack is predicted to need, beside what it is measured to need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harness import tiny, tiny_data
+from slipstream.training import memory
+from slipstream.training.memory import Alive, fits, predict
+
+# In a fresh process: the most that was resident at once, less what was before the pack began.
+MEASURE = """
+import ctypes, gc, json, sys
+import slipstream
+from slipstream import preparing, run
+from slipstream.config import validate
+from slipstream.training.memory import predict
+
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+overrides, members, folds = json.loads(sys.argv[1])
+raw = slipstream.compose(*overrides, "logger=none", "early_stopping=none", "trainer.max_epochs=2")
+raw["data"]["folds"] = folds
+def config(k):
+    fold = k % folds if folds else None
+    return validate(raw | {"seed": k, "data": raw["data"] | {"fold": fold}})
+configs = [config(k) for k in range(members)]
+loaded = preparing.load_all(configs)
+preparing.load_all = lambda _: loaded
+gc.collect()
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+run.train_pack(configs)
+measured = status("VmHWM") - before
+resolved = preparing.resolve(configs[0], loaded[0][0], None)
+compiled = resolved.trainer.compile is True
+print(json.dumps([measured, predict(resolved, loaded[0], members, compiled=compiled)]))
+"""
+
+
+def alive(function):
+    """The most bytes that were alive while the function ran."""
+    with Alive(1.0) as counted:
+        function()
+    return counted.peak
+
+
+def test_alive_counts_storages_once_and_only_while_they_are_there():
+    """Views cost nothing, and what is gone costs nothing any more."""
+
+    def allocate():
+        first = torch.zeros(1000)
+        view = first[:10].view(2, 5)
+        del first, view
+        second = torch.zeros(500)
+        return second + 1
+
+    assert alive(allocate) == 4000
+
+
+def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive():
+    """What shapes alone say is what tensors with content come to: a pack of tiny networks, run really."""
+    from harness import train
+
+    data, members = tiny_data(), 24
+    configs = [tiny({"model.width": 64, "trainer.metrics": []}, seed=k) for k in range(members)]
+    config = configs[0].for_target(data.target)
+    real = alive(lambda: train(configs, data))
+    rehearsal = memory._Rehearsal(config, [data], members)
+    shapes = alive(rehearsal.run) + members * rehearsal.start_bytes
+    # The first epoch's objects, the plan of small blocks and summaries differ by a little.
+    assert real == pytest.approx(shapes, rel=0.3)
+
+
+@pytest.mark.parametrize("regularizer", [[], ["dropout", "batch_norm", "ema"]])
+def test_members_add_up(regularizer):
+    """From some members on the next ones cost the same each."""
+    config, data = tiny({"regularizer": regularizer, "model.width": 256, "model.depth": 2}), tiny_data()
+    config = config.for_target(data.target)
+    needs = [predict(config, [data], members) for members in (256, 512, 768)]
+    assert needs[2] - needs[1] == pytest.approx(needs[1] - needs[0], rel=0.1)
+    assert needs[1] > needs[0]
+
+
+def test_folds_cost_their_copies():
+    """Members with folds have each a copy of the validation part."""
+    config, data = tiny().for_target(tiny_data().target), tiny_data()
+    assert predict(config, [data, data], 64) > predict(config, [data], 64)
+
+
+def test_nothing_is_allocated_to_predict(monkeypatch):
+    """A network that no machine could train has a prediction all the same."""
+    monkeypatch.setattr("slipstream.training.program.require_memory", lambda parameters, members: None)
+    data = tiny_data()
+    config = tiny({"model.width": 200_000, "model.depth": 2}).for_target(data.target)
+    assert predict(config, [data], 4) > 4 * 4 * 200_000**2
+
+
+def test_fits_finds_the_largest_pack():
+    """All where there is room, else the most that stay within the share of it; one, or none."""
+
+    def need(members):
+        return 100 + 10 * members
+
+    assert fits(need, 64, None) == 64
+    assert fits(need, 64, 10_000) == 64
+    assert fits(need, 64, int(300 / memory.SHARE)) == 20
+    assert fits(need, 64, int(115 / memory.SHARE)) == 1
+    assert fits(need, 64, int(105 / memory.SHARE)) == 0
+
+
+def test_free_memory_is_known_on_linux():
+    """It is positive and below what the machine has."""
+    free = memory.free_bytes(torch.device("cpu"))
+    if not sys.platform.startswith("linux"):
+        pytest.skip("known on Linux only")
+    assert free is not None
+    assert 0 < free < 2**50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("overrides", "members", "folds"),
+    [
+        (["model.width=16"], 1, None),
+        (["model.width=16"], 2, None),
+        (["model.width=16"], 256, None),
+        (["model.width=128"], 64, None),
+        (["model.width=1024"], 2, None),
+        (["model.width=512", "data.batch_size=512"], 64, None),
+        (["model.width=128", "model.depth=4", "regularizer=[dropout,batch_norm,ema]"], 32, None),
+        (["model.width=256", "model.depth=1", "optimizer=sgd"], 32, None),
+        (["data=spirals", "data.rows=50000", "data.batch_size=1000", "model.width=32"], 64, None),
+        (["data=spirals", "data.rows=4000", "data.batch_size=400", "model.width=64"], 32, 4),
+        (["model.width=128", "trainer.compile=true"], 32, None),
+    ],
+)
+def test_prediction_is_within_a_quarter_of_the_peak(overrides, members, folds):
+    """Measured in a fresh process."""
+    common = ["data=digits", "trainer.threads=2"]
+    if not any("compile" in text for text in overrides):
+        common.append("trainer.compile=false")
+    if any(text.startswith("data=") for text in overrides):
+        common.remove("data=digits")
+    case = json.dumps([[*common, *overrides], members, folds])
+    done = subprocess.run([sys.executable, "-c", MEASURE, case], capture_output=True, text=True, check=True)
+    measured, predicted = json.loads(done.stdout.splitlines()[-1])
+    assert predicted == pytest.approx(measured, rel=0.25), (measured >> 20, predicted >> 20)
