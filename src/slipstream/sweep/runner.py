@@ -20,8 +20,9 @@ from slipstream.config import frozen
 from slipstream.config.searchers import Search
 from slipstream.early_stopping import direction
 from slipstream.errors import UserError
+from slipstream.files import writing
 from slipstream.progress import console
-from slipstream.sweep import report, workers
+from slipstream.sweep import board, report, workers
 from slipstream.sweep.calibration import Chooser
 from slipstream.sweep.claims import Claims
 from slipstream.sweep.drain import SameMistake, Worker
@@ -114,6 +115,9 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         jobs = plan.jobs if study is None else _jobs_of(plan, study)
         found = report.outcomes(directory, jobs)
         made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
+        if example.config.logger.name == "tensorboard":
+            with writing(directory):
+                board.write(made, plan.space.axes, jobs)
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
