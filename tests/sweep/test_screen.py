@@ -130,6 +130,19 @@ def test_ended_members_are_counted_by_how_they_ended(opened, clock):
     assert "member 4 failed: optimizer=adam optimizer.lr=0.05: ValueError: bang" in written.getvalue()
 
 
+def test_when_all_have_ended_no_time_is_left(opened, clock):
+    """Members that end are no longer among those that are under way."""
+    screen, _ = opened()
+    crew = FakeCrew(jobs(4))
+    for _ in range(EPOCHS - 1):
+        clock.seconds += 1
+        crew.train()
+        screen.epoch(crew)
+    for job in jobs(4):
+        screen.ended(job, "finished", 1.0)
+    assert screen._left == 0
+
+
 def test_the_largest_is_the_best_where_larger_is_better(opened):
     """By the metric's direction."""
     screen, _ = opened(minimize=False, plan=plan_of(3, "val/accuracy"))

@@ -79,27 +79,46 @@ def test_one_broken_member_of_three_is_said_and_takes_the_trial_down():
 
 def test_the_comparison_over_seeds_is_the_paired_t_test():
     """The p value is scipy's, whatever the members' order, with the sign of what is worse."""
-    best, other = [0.10, 0.12, 0.11, 0.15], [0.14, 0.15, 0.16, 0.17]
-    found = compare(trial(0, best), trial(1, other), minimize=True)
+    best, other = [0.90, 0.88, 0.89, 0.85], [0.86, 0.85, 0.84, 0.83]
+    found = compare(trial(0, best), trial(1, other), minimize=False)
     assert found.p == pytest.approx(stats.ttest_rel(best, other).pvalue)
-    assert (found.verdict, found.pairs) == ("worse", 4)
-    assert found.difference == pytest.approx(np.mean(other) - np.mean(best))
-    assert compare(trial(0, other), trial(1, best), minimize=False).difference == pytest.approx(0.035)
+    assert (found.verdict, found.pairs, found.test) == ("worse", 4, "paired t-test over seeds")
+    assert found.difference == pytest.approx(0.035)
+
+
+def test_losses_are_compared_by_their_logarithms():
+    """One exploded member makes no tie of what is worse with every seed; below 0 no logarithm is."""
+    best, other = [0.02, 0.03, 0.04], [2e12, 3e10, 1e9]
+    found = compare(trial(0, best), trial(1, other), minimize=True)
+    assert found.p == pytest.approx(stats.ttest_rel(np.log(best), np.log(other)).pvalue)
+    assert found.verdict == "worse"
+    assert stats.ttest_rel(best, other).pvalue > 0.3
+    assert found.difference == pytest.approx(np.mean(other))
+    plain = compare(trial(0, [-1.0, 0.5, 0.2]), trial(1, [0.0, 1.0, 0.4]), minimize=True)
+    assert plain.p == pytest.approx(stats.ttest_rel([-1.0, 0.5, 0.2], [0.0, 1.0, 0.4]).pvalue)
+
+
+def test_what_is_better_with_almost_every_seed_is_never_worse():
+    """The best by its mean may lose by logarithms: then it is a tie."""
+    best, other = [0.110, 0.111, 0.112], [0.0100, 0.0101, 0.6]
+    assert compare(trial(0, best), trial(1, other), minimize=True).verdict == "tie"
+    steady = compare(trial(0, [0.2, 0.21, 0.2]), trial(1, [0.1, 0.11, 0.1]), minimize=True)
+    assert (steady.verdict, steady.p < 0.05) == ("tie", True)
 
 
 def test_members_without_a_partner_are_left_out():
     """Only pairs that both trials have are compared."""
-    found = compare(trial(0, [1.0, 2.0, 3.0]), trial(1, [1.1, 2.3]), minimize=True)
+    found = compare(trial(0, [3.0, 2.0, 1.0]), trial(1, [2.9, 1.7]), minimize=False)
     assert found.pairs == 2
-    assert found.p == pytest.approx(stats.ttest_rel([1.1, 2.3], [1.0, 2.0]).pvalue)
+    assert found.p == pytest.approx(stats.ttest_rel([2.9, 1.7], [3.0, 2.0]).pvalue)
 
 
 def test_folds_get_the_corrected_variance():
     """Of five folds: (1/5 + 1/4) s^2 in place of s^2/5; ten pairs of two repeats: (1/10 + 1/4) s^2."""
     draw = np.random.default_rng(3)
     for repeats in (1, 2):
-        a, b = draw.normal(0, 1, 5 * repeats), draw.normal(1.5, 1, 5 * repeats)
-        found = compare(trial(0, a, folds=5), trial(1, b, folds=5), minimize=True)
+        a, b = draw.normal(1.5, 1, 5 * repeats), draw.normal(0, 1, 5 * repeats)
+        found = compare(trial(0, a, folds=5), trial(1, b, folds=5), minimize=False)
         t = (b - a).mean() / math.sqrt((1 / len(a) + 1 / 4) * (b - a).var(ddof=1))
         assert found.p == pytest.approx(2 * stats.t.sf(abs(t), len(a) - 1))
         assert found.p > stats.ttest_rel(a, b).pvalue
@@ -116,15 +135,15 @@ def test_with_one_member_nothing_can_be_said():
 def test_equal_values_tie_and_a_constant_difference_does_not():
     """Where there is no noise at all, equal is a tie and anything else is worse."""
     assert compare(trial(0, [1.0, 2.0]), trial(1, [1.0, 2.0]), minimize=True).verdict == "tie"
-    assert compare(trial(0, [1.0, 2.0]), trial(1, [1.5, 2.5]), minimize=True).verdict == "worse"
+    assert compare(trial(0, [1.5, 2.5]), trial(1, [1.0, 2.0]), minimize=False).verdict == "worse"
 
 
-def test_chance_is_called_worse_one_time_in_twenty():
-    """Two trials that differ in noise alone tie in 95 % of 2,000 comparisons (binomial, 1 in 1,000)."""
+def test_chance_has_a_small_p_one_time_in_twenty():
+    """Two trials that differ in noise alone: 5 % of 2,000 have p below 0.05 (binomial, 1 in 1,000)."""
     draw = np.random.default_rng(0)
     rows = draw.normal(size=(2000, 2, 5))
-    worse = sum(compare(trial(0, a), trial(1, b), minimize=True).verdict == "worse" for a, b in rows)
-    assert 68 <= worse <= 134
+    found = sum((compare(trial(0, a), trial(1, b), minimize=True).p or 0) < 0.05 for a, b in rows)
+    assert 68 <= found <= 134
 
 
 def test_importance_follows_what_the_values_depend_on():

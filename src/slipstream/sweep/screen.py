@@ -149,6 +149,7 @@ class SweepScreen:
         if member not in self._ended:
             self._ended.add(member)
             self._counts[status] += 1
+            self._begun = max(self._begun - 1, 0.0)  # it was a part of that, until the next look
 
     def _consider(self, value: float | None, values: Mapping[str, Any]) -> None:
         if value is not None and (self._best is None or self._sign * value < self._best[0]):
@@ -181,7 +182,7 @@ class SweepScreen:
     def _left(self) -> float | None:
         """Seconds, by how many members (and parts of members) were trained in the time so far."""
         made = len(self._ended) - self._ended_before + self._begun
-        waiting = self.total - len(self._ended) - self._begun
+        waiting = max(self.total - len(self._ended) - self._begun, 0.0)
         return waiting * (time.monotonic() - self._started) / made if made > 0 else None
 
     # What is drawn

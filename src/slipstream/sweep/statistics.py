@@ -60,7 +60,8 @@ class Comparison:
     """A trial against the best one, over pairs of members with the same seed and fold.
 
     verdict: worse | tie | unknown (fewer than two pairs). difference: mean over the pairs, above 0 where
-    the best one is better. p: how often chance alone would bring such a difference.
+    the best one is better, in the metric's own units. p: how often chance alone would bring such a
+    difference.
     """
 
     verdict: Literal["worse", "tie", "unknown"]
@@ -127,21 +128,24 @@ def compare(best: Group, other: Group, minimize: bool) -> Comparison:
     Pairs that differ in the seed: the paired t-test. Folds share their training rows, so that their
     differences are less independent than they look: the corrected resampled t-test, whose variance is
     (1/n + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error", 2003;
-    over repeated folds: Bouckaert and Frank, 2004). Two-sided, at 5 %, not corrected for the number of
-    trials that are compared.
+    over repeated folds: Bouckaert and Frank, 2004). Values above 0 of which the smaller is better are
+    compared by their logarithms: the noise of a loss grows with the loss. Two-sided, at 5 %, not corrected
+    for the number of trials that are compared.
     """
     ours, theirs = _by_pair(best), _by_pair(other)
     pairs = sorted(ours.keys() & theirs.keys(), key=repr)
-    sign = 1 if minimize else -1
-    differences = np.array([sign * (theirs[pair] - ours[pair]) for pair in pairs])
-    folds = len({fold for _, fold in pairs})
+    folds, n = len({fold for _, fold in pairs}), len(pairs)
     test = "corrected resampled t-test over folds" if folds > 1 else "paired t-test over seeds"
-    n = len(pairs)
+    a, b = np.array([ours[pair] for pair in pairs]), np.array([theirs[pair] for pair in pairs])
+    difference = float((b - a).mean() if minimize else (a - b).mean()) if n else None
     if n < 2:
-        return Comparison("unknown", float(differences[0]) if n else None, None, n, test)
-    mean, std = float(differences.mean()), float(differences.std(ddof=1))
-    p = _two_sided(mean, std * math.sqrt(1 / n + (1 / (folds - 1) if folds > 1 else 0)), n - 1)
-    return Comparison("worse" if p < LEVEL else "tie", mean, p, n, test)
+        return Comparison("unknown", difference, None, n, test)
+    if minimize and min(a.min(), b.min()) > 0:
+        a, b, test = np.log(a), np.log(b), f"{test}, of logarithms"
+    apart = b - a if minimize else a - b
+    mean, spread = float(apart.mean()), float(apart.std(ddof=1))
+    p = _two_sided(mean, spread * math.sqrt(1 / n + (1 / (folds - 1) if folds > 1 else 0)), n - 1)
+    return Comparison("worse" if p < LEVEL and mean > 0 else "tie", difference, p, n, test)
 
 
 def _by_pair(group: Group) -> dict[tuple[int, int | None], float]:
