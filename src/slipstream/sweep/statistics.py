@@ -129,8 +129,9 @@ def compare(best: Group, other: Group, minimize: bool) -> Comparison:
     differences are less independent than they look: the corrected resampled t-test, whose variance is
     (1/n + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error", 2003;
     over repeated folds: Bouckaert and Frank, 2004). Values above 0 of which the smaller is better are
-    compared by their logarithms: the noise of a loss grows with the loss. Two-sided, at 5 %, not corrected
-    for the number of trials that are compared.
+    compared by their logarithms: the noise of a loss grows with the loss. A trial that scatters clearly
+    more than the best one (F-test) is held against that one's noise: one exploded seed makes no tie.
+    Two-sided, at 5 %, not corrected for the number of trials that are compared.
     """
     ours, theirs = _by_pair(best), _by_pair(other)
     pairs = sorted(ours.keys() & theirs.keys(), key=repr)
@@ -144,6 +145,8 @@ def compare(best: Group, other: Group, minimize: bool) -> Comparison:
         a, b, test = np.log(a), np.log(b), f"{test}, of logarithms"
     apart = b - a if minimize else a - b
     mean, spread = float(apart.mean()), float(apart.std(ddof=1))
+    if _scatters_more(b, a):
+        spread = float(a.std(ddof=1)) * math.sqrt(2)
     p = _two_sided(mean, spread * math.sqrt(1 / n + (1 / (folds - 1) if folds > 1 else 0)), n - 1)
     return Comparison("worse" if p < LEVEL and mean > 0 else "tie", difference, p, n, test)
 
@@ -151,6 +154,13 @@ def compare(best: Group, other: Group, minimize: bool) -> Comparison:
 def _by_pair(group: Group) -> dict[tuple[int, int | None], float]:
     found = [m for m in group.members if m.status in SOUND and m.value is not None]
     return {(member.seed, member.fold): float(member.value or 0.0) for member in found}
+
+
+def _scatters_more(values: np.ndarray, than: np.ndarray) -> bool:
+    from scipy.special import fdtrc
+
+    freedom, noise = len(than) - 1, float(than.var(ddof=1))
+    return noise > 0 and fdtrc(freedom, freedom, values.var(ddof=1) / noise) < LEVEL
 
 
 def _two_sided(mean: float, error: float, freedom: int) -> float:
