@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -125,11 +125,18 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
 
 
 def open_member(
-    member: Member, overrides: Sequence[str], engine: Engine, k: int, *, resume: bool
+    member: Member,
+    overrides: Sequence[str],
+    engine: Engine,
+    k: int,
+    *,
+    resume: bool,
+    swept: Collection[str] = (),
 ) -> TensorBoard | None:
     """Write what is known of a member before its first step; its logger, or None where it logs nothing.
 
-    A member of a sweep needs none of it to begin again: its files wait for no disk.
+    swept: keys that the HParams table shall show. A member of a sweep needs none of its files to begin
+    again: they wait for no disk.
     """
     sync = engine.pack.alone
     if member.directory is None:
@@ -143,4 +150,4 @@ def open_member(
     with files.writing(member.directory / rundir.SUMMARY):
         (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
     upto = engine.batching.steps * member.epoch if resume else None
-    return open_logger(member, engine, data, upto)
+    return open_logger(member, engine, data, upto, swept)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +32,6 @@ COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulat
 NOT_COMPARED = ("name", "logger")
 NO_SCALARS = ("epoch", "step")
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where there is one: six times faster
-TRACING = Lock()  # members are opened side by side, and torch traces in one thread
 BROKEN = (DIVERGED, FAILED)
 
 
@@ -158,7 +156,9 @@ def _undefined(record: Mapping[str, Any]) -> list[str]:
     return [name for name, value in record.items() if value is None]
 
 
-def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) -> TensorBoard | None:
+def open_logger(
+    member: Member, engine: Engine, data: Data, upto: int | None, swept: Collection[str] = ()
+) -> TensorBoard | None:
     """The member's TensorBoard with what is known before training, or None where it logs nothing."""
     if member.config.logger.name != "tensorboard" or member.directory is None:
         return None
@@ -168,20 +168,22 @@ def open_logger(member: Member, engine: Engine, data: Data, upto: int | None) ->
     if logger.resumed:
         return logger
     config = member.config
-    logger.hparams(hyperparameters(config.raw), group=hash_of(config.raw))
+    logger.hparams(hyperparameters(config.raw, swept), group=hash_of(config.raw))
     logger.text("configuration", "```yaml\n" + yaml_text(config.raw) + "```")
     logger.text("data", data.summary)
     names = ["loss", *config.trainer.metrics]
     logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
     if config.logger.settings["graph"]:
-        with TRACING:
-            logger.graph(_graph(engine))
+        logger.graph(graph_of(engine))
     return logger
 
 
 @lru_cache(maxsize=1)
-def _graph(engine: Engine) -> bytes:
-    """The network's graph, traced once for all members: that takes as long as training some of them."""
+def graph_of(engine: Engine) -> bytes:
+    """The network's graph, traced once for all members: that takes as long as training some of them.
+
+    Torch traces in one thread: members that are opened side by side find it made.
+    """
     from slipstream.loggers import trace
 
     return trace(engine.program.infer.module, engine.part("train", 0)[0].inputs[:1])
@@ -219,12 +221,19 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def hyperparameters(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the HParams table shows, by dotted key."""
+def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict[str, Any]:
+    """The settings that the HParams table shows, by dotted key.
+
+    swept: keys that are shown in any case. A table has no row for a run that lacks one of its columns,
+    so what is null or empty is said as a text.
+    """
     kept = {key: value for key, value in raw.items() if key not in NOT_COMPARED}
     for group, names in COMPARED.items():
         kept[group] = {name: kept[group][name] for name in names}
-    return {key: value for key, value in flat(kept).items() if value is not None}
+    every = flat(raw)
+    shown = {key: value for key, value in flat(kept).items() if value is not None}
+    shown |= {key: "null" if every[key] is None else every[key] for key in swept if key in every}
+    return shown | {"regularizer": ", ".join(raw.get("regularizer", ())) or "none"}
 
 
 def hash_of(raw: Mapping[str, Any]) -> str:

@@ -217,9 +217,16 @@ def _strings(values: Sequence[bytes]) -> TensorProto:
 
 
 def _histogram(array: np.ndarray) -> TensorProto:
-    """[buckets, 3]: left edge, right edge, count."""
-    counts, edges = np.histogram(array, bins=BUCKETS) if array.size else (np.zeros(1), np.zeros(2))
-    table = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float32)
+    """[buckets, 3]: left edge, right edge, count; a single bucket of nothing where there is no value."""
+    table = np.zeros((BUCKETS if array.size else 1, 3), np.float32)
+    if array.size:
+        low, high = float(array.min()), float(array.max())
+        low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+        edges = np.linspace(low, high, BUCKETS + 1)
+        # numpy.histogram in a fifth of its time: a pack writes thousands.
+        places = ((array - low) * (BUCKETS / (high - low))).astype(np.int64).clip(0, BUCKETS - 1)
+        table[:, 0], table[:, 1] = edges[:-1], edges[1:]
+        table[:, 2] = np.bincount(places, minlength=BUCKETS)
     dims = [TensorShapeProto.Dim(size=size) for size in table.shape]
     return TensorProto(
         dtype=DT_FLOAT, tensor_shape=TensorShapeProto(dim=dims), tensor_content=table.tobytes()

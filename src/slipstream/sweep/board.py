@@ -59,7 +59,7 @@ def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Any]]:
     Parallel coordinates have no line for a row that lacks one of the columns: a key that does not apply
     to every member has none.
     """
-    rows = [hyperparameters(job.config.raw) for job in jobs]
+    rows = [hyperparameters(job.config.raw, job.values) for job in jobs]
     found = {}
     for key in dict.fromkeys([*(entry.key for entry in report.importance), *report.keys]):
         name = f"{key}.name" if key in CHOICES else key

@@ -19,7 +19,7 @@ import torch
 from slipstream import preparing, resuming, rundir, summary
 from slipstream.errors import UserError
 from slipstream.files import side_by_side
-from slipstream.recording import Recorder
+from slipstream.recording import Recorder, graph_of
 from slipstream.sweep.jobs import Job
 from slipstream.training.engine import COMPILATION, Engine
 from slipstream.training.loop import Progress, train_pack
@@ -155,6 +155,9 @@ class Crew:
         folds = [place.fold for place in places]
         self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
         self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
+        logger = configs[0].logger
+        if logger.name == "tensorboard" and logger.settings["graph"]:
+            graph_of(self.engine)  # kept for all, and not to be made in threads
         self.loggers = side_by_side(self._open, range(len(places)))
         self.recorder = Recorder(
             self.engine, self.members, self.loggers, self.listener.warn, summary.conditions
@@ -165,7 +168,10 @@ class Crew:
         place.saved = None  # its tensors are in the state now
         if place.job is None:
             return None
-        return preparing.open_member(place.member, place.job.overrides, self.engine, k, resume=place.resume)
+        job, swept = place.job, tuple(place.job.values)
+        return preparing.open_member(
+            place.member, job.overrides, self.engine, k, resume=place.resume, swept=swept
+        )
 
     # Training
 

@@ -106,7 +106,7 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         except BaseException:
             source.give_back()
             raise
-        helpers.wait(interrupts)
+        helpers.wait(interrupts, screen.look)
         for fallen in helpers.fallen():
             screen.warn(str(fallen))
         if not lead:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,13 @@ class Helpers:
         for process, _ in self._processes:
             process.send_signal(sent)  # does nothing where it has ended
 
-    def wait(self, interrupts: Interrupts | None = None) -> None:
+    def wait(
+        self, interrupts: Interrupts | None = None, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Until all have ended. A signal that comes meanwhile is passed on."""
         while self.alive:
             try:
+                meanwhile()
                 if interrupts is not None and interrupts.received is not None:
                     self.stop(interrupts.received)
                 time.sleep(POLL_SECONDS)
