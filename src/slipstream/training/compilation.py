@@ -1,11 +1,18 @@
-"""What inductor has to be told before it compiles a pack."""
+"""Compiling a pack's functions, and what inductor has to be told before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as one graph of shapes that do not change, compiled when it is first called."""
+    prepare()
+    return torch.compile(function, fullgraph=True, dynamic=False)
 
 
 @cache
@@ -34,4 +41,4 @@ def prepare() -> None:
         same = next((i for i, loop in enumerate(loops) if loop.is_reduction != kind), len(loops))
         return ParallelDepth(parallel_depth=same, start_depth=0)
 
-    LoopNest.max_parallel_depth = outermost  # type: ignore[method-assign]
+    LoopNest.max_parallel_depth = outermost  # type: ignore[assignment]

@@ -1,0 +1,28 @@
+"""What is told to inductor."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+NORMS = """
+import torch
+from slipstream.training.compilation import prepare
+
+prepare()
+prepare()
+torch.set_num_threads(2)
+generator = torch.Generator().manual_seed(0)
+row = torch.randn(100_001, generator=generator)
+norm = torch.compile(torch.vmap(torch.linalg.vector_norm), fullgraph=True, dynamic=False)
+print(len({norm(row.expand(size, -1).contiguous())[size // 2].item() for size in (2, 3, 20, 21, 64)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_sum_does_not_depend_on_the_size_of_the_pack():
+    """A member's norm has the same bytes in packs of 2 to 64, with two threads."""
+    done = subprocess.run([sys.executable, "-c", NORMS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
