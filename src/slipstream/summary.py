@@ -35,6 +35,7 @@ from slipstream.training.member import (
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
 
+ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
 TOGETHER = 32  # members whose metrics are computed at once: what sorts rows needs memory
 Values = dict[str, float | None]
@@ -119,31 +120,35 @@ def _endings(
     """Place, result with every metric of the best and of the last weights, and the outputs to be shown."""
     last = engine.evaluated(progress.state)
     shown = "val" if engine.rows["val"] else "train"
-    last_values, last_outputs = _all_metrics(engine, last, places, shown)
-    best_values, best_outputs = _all_metrics(engine, progress.best, places, shown)
+    best_values = _all_metrics(engine, progress.best, places, shown)
+    # Of those that ended with their best epoch the last weights are the best ones.
+    later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
+    last_values = best_values | (_all_metrics(engine, last, later, shown) if later else {})
     endings = []
-    for i, k in enumerate(places):
+    for k in places:
         member = members[k]
-        chosen, outputs = (progress.best, best_outputs) if member.restores_best else (last, last_outputs)
+        chosen, (_, outputs) = (
+            (progress.best, best_values[k]) if member.restores_best else (last, last_values[k])
+        )
         result = Result(
             status=member.status,
             reason=member.reason,
             best_epoch=member.best_epoch,
-            best=best_values[i],
-            last=last_values[i],
+            best=best_values[k][0],
+            last=last_values[k][0],
             records=member.records,
             weights=engine.program.layout.unflatten(engine.pack.member(chosen[0], k)),
             directory=member.directory,
             exit_code=exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status],
         )
-        endings.append((k, result, engine.pack.member(outputs, i)))
+        endings.append((k, result, outputs))
     return endings
 
 
 def _all_metrics(
     engine: Engine, evaluated: Any, places: Sequence[int], shown: str
-) -> tuple[list[Values], Tensor]:
-    """Every metric of the task on every split, in evaluation mode, by place; the outputs of one split."""
+) -> dict[int, tuple[Values, Tensor]]:
+    """By place every metric of the task on every split, in evaluation mode, and the outputs of one split."""
     # In a pack of one sums would be rounded otherwise, and bytes depend on who ends together.
     places = [*places, *places] if len(places) == 1 and not engine.pack.alone else places
     target = engine.program.target
@@ -159,7 +164,8 @@ def _all_metrics(
             keys = [f"{split}/{name}" for name in ("loss", *names)]
             for mapping, row in zip(values, engine.pack.rows(table), strict=False):
                 mapping |= as_values(keys, row)
-    return values, outputs
+    pack = engine.pack
+    return {k: (values[i], pack.member(outputs, i)) for i, k in enumerate(places)}
 
 
 def log_end(

@@ -31,7 +31,7 @@ def prepare() -> None:
 
     inductor.cpp.vec_isa_ok = True
     torch.compiler.config.cache_key_tag = "slipstream-1"  # code cached without this is other code
-    original = LoopNest.max_parallel_depth
+    original: Any = LoopNest.max_parallel_depth
 
     def outermost(nest: Any) -> Any:
         depth = original(nest)
