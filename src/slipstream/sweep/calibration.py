@@ -44,7 +44,7 @@ ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least
 # inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
 # largest that was seen (1/11 to 1/2). Only their order of magnitude matters.
 LEFT_ALONE, LEFT_PACKED = 0.4, 0.5
-COLD, WARM = 30.0, 8.0
+COLD, WARM = 12.0, 3.0
 
 
 @dataclass(frozen=True)
