@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
-STARTS = 64  # initial states kept, for members that begin alike
+STARTS = 2**22  # parameters of initial states kept, for members that begin alike: some 64 MB
 LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
@@ -161,9 +161,9 @@ class Engine:
         network = (config.activation, config.initializer, config.regularizers)
         same = repr((config.seed, self.folds[k], network, rule))
         if same not in self._starts:
-            if len(self._starts) >= STARTS:
-                self._starts.clear()
             examples = self.part("train", k)[0].inputs[: self.batching.size].cpu()
+            if len(self._starts) >= STARTS // self.program.layout.size:
+                self._starts.clear()
             self._starts[same] = self.program.start(config, examples)
         return self._starts[same]
 

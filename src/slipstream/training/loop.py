@@ -99,6 +99,7 @@ def train_pack(
                 watcher.epoch(progress, finished)
             else:
                 _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
+            del epoch  # else its states live through the next one
             if interrupts.received is not None and any(member.running for member in members):
                 _interrupt(members, interrupts)
                 watcher.interrupted(progress)

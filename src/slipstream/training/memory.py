@@ -82,7 +82,8 @@ def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bo
     with Alive(SCATTER_COMPILED if compiled else SCATTER) as alive:
         rehearsal.run()
     # The first states are kept beside the stacked ones; alone, they are the same tensors.
-    code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, min(members, STARTS) * rehearsal.start_bytes)
+    kept = min(members, max(STARTS // rehearsal.program.layout.size, 1))
+    code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, kept * rehearsal.start_bytes)
     return round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes)
 
 
