@@ -106,7 +106,7 @@ def test_real_steps_are_timed_quickly():
     """A real network is timed within a few seconds, whatever else the machine does."""
     config, data = tiny(), tiny_data()
     began = time.monotonic()
-    work = Work(16, 16 * 100, False, lambda size: COLD)
+    work = Work(16, 16 * 100_000, False, lambda size: COLD)
     choice = choose(config.for_target(data.target), [data], CPU, work)
     assert set(choice.measured) == {"1", "8", "16"}
     assert all(each > 0 for each in choice.measured.values())

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHOICES = "packing"  # in the sweep's folder: a choice made once is kept, because bytes depend on it
 SIZES = (8, 32, 128, 256)  # packs that are timed; larger ones gain nothing more
-SECONDS = 1.0  # to time all of them
+SECONDS, WORTH = 1.0, 0.1  # to time all of them, and the share of the expected work at most
 MOST, LEAST, ENOUGH = 20, 5, 0.1  # steps timed at each size; seconds after which LEAST will do, thrice: any
 MARGIN = 0.85  # a pack is taken where it needs less than this share of the members' time alone
 ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
@@ -103,7 +103,7 @@ def choose(
         compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
         why = "one member" if pack == "auto" else f"sweep.pack={pack}"
         return _choice(room, compiled, why + short, measured)
-    measured = _time_all(timed, room)
+    measured = _time_all(timed, room, work.updates)
     packs = {size: each for size, each in measured.items() if size > 1}
     fastest = min(packs.values())
     size = min(size for size, each in packs.items() if each <= fastest * ALIKE)
@@ -128,10 +128,11 @@ def _expected(work: Work, size: int, each: float) -> tuple[float, bool]:
     return (compiled, True) if work.compile else (eager, False)
 
 
-def _time_all(timed: Callable[[int], float], most: int) -> dict[int, float]:
+def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[int, float]:
     """Seconds of a member's step, by size. A size that would take too long to time is left out."""
-    deadline = time.monotonic() + SECONDS
+    began = time.monotonic()
     measured = {1: timed(1)}
+    deadline = began + min(SECONDS, WORTH * updates * measured[1])
     for size in (*(size for size in SIZES if size < most), most):
         # A first step warms up and costs about as much as another; a pack is rarely slower than alone.
         if len(measured) > 1 and 3 * size * min(measured.values()) > deadline - time.monotonic():
