@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from filelock import FileLock
 
 from slipstream import preparing
 from slipstream.errors import ConfigError
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from slipstream.sweep.jobs import Job
 
 CHOICES = "packing"  # in the sweep's folder: a choice made once is kept, because bytes depend on it
-SIZES = (8, 32, 128, 256)  # packs that are timed; larger ones gain nothing more
+SIZES = (8, 64, 256)  # packs that are timed; larger ones gain nothing more
 SECONDS, WORTH = 1.0, 0.1  # to time all of them, and the share of the expected work at most
-MOST, LEAST, ENOUGH = 20, 5, 0.1  # steps timed at each size; seconds after which LEAST will do, thrice: any
+MOST, LEAST, ENOUGH = 10, 5, 0.05  # steps timed at each size; seconds after which LEAST will do, thrice: any
 MARGIN = 0.85  # a pack is taken where it needs less than this share of the members' time alone
 ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
 # What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
@@ -178,19 +179,25 @@ class Chooser:
         """jobs: those of the kind that wait. folds: their data, all of one form."""
         first, datas = jobs[0].config, list(folds.values())
         path = self.directory / f"{_digest(signature(first))}.json"
-        recorded = _read(path)
-        if recorded is not None:
-            return recorded
+        with writing(path):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        # While one worker measures, others wait: they would disturb it.
+        with FileLock(path.with_suffix(".lock")):
+            return _read(path) or self._choose(path, first, datas, device, len(jobs))
+
+    def _choose(
+        self, path: Path, first: Config, datas: Sequence[Data], device: torch.device, waiting: int
+    ) -> Choice:
         config = preparing.resolve(first, datas[0], None)
-        work = self._work(config, datas[0], len(jobs))
-        free = memory.free_bytes(device)
+        free, workers = memory.free_bytes(device), self.settings.workers
+        work = self._work(config, datas[0], -(-waiting // workers))
         if free is not None:
-            free //= self.settings.workers
+            free //= workers
         choice = choose(config, datas, device, work, self.settings.pack, free=free)
         if choice.compile:
             _note_compiled(config, datas[0], choice.size)
         # One that waits alone in a search may soon have company: nothing is settled by it.
-        lonely = len(jobs) == 1 and hasattr(self.settings, "trials")
+        lonely = waiting == 1 and hasattr(self.settings, "trials")
         return choice if lonely else _record(path, choice)
 
     def _work(self, config: Config, data: Data, waiting: int) -> Work:

@@ -78,13 +78,22 @@ class Chooser(Protocol):
 
 
 class Worker:
-    """Drains a source of members. It listens to its crew."""
+    """Drains a source of members. It listens to its crew.
+
+    workers: how many processes share the sweep, so that the first one leaves some to the others.
+    """
 
     def __init__(
-        self, directory: Path, source: Source, interrupts: Interrupts, observer: Observer, choose: Chooser
+        self,
+        directory: Path,
+        source: Source,
+        interrupts: Interrupts,
+        observer: Observer,
+        choose: Chooser,
+        workers: int = 1,
     ) -> None:
         self.directory, self.source, self.interrupts = directory, source, interrupts
-        self.observer, self.choose = observer, choose
+        self.observer, self.choose, self.workers = observer, choose, workers
         self.succeeded = 0
         self._kind = ""
         self._folds: dict[str, Data] = {}
@@ -127,7 +136,8 @@ class Worker:
         except Exception as error:  # nothing of this kind can be trained
             self._blame_all(self.source.claim(alike), error)
             return
-        jobs = self.source.claim(alike[: how.size])
+        everyones = sum(self._structure(job) == self._kind for job in self.source.unfinished())
+        jobs = self.source.claim(alike[: min(how.size, -(-everyones // self.workers))])
         threads = torch.get_num_threads()
         setting = Setting(self.directory, self._folds, device, how.size, how.packed, how.compile, threads)
         if jobs:

@@ -92,13 +92,13 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         source, study = _source(plan, directory, claims, minimize)
         screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
         stack.callback(screen.close)
-        helpers = workers.Helpers()
-        if plan.settings.workers > 1:
-            torch.set_num_threads(workers.share(plan.settings.workers))
+        helpers, count = workers.Helpers(), plan.settings.workers
+        if count > 1:
+            torch.set_num_threads(workers.share(count))
             if lead:
-                helpers = workers.start(directory, plan.settings.workers - 1, program=program)
+                helpers = workers.start(directory, count - 1, program=program)
         stack.enter_context(helpers)
-        worker = Worker(directory, source, interrupts, screen, Chooser(directory, plan.settings))
+        worker = Worker(directory, source, interrupts, screen, Chooser(directory, plan.settings), count)
         try:
             worker.drain()
         except SameMistake as mistake:
@@ -137,7 +137,8 @@ def _source(plan: Plan, directory: Path, claims: Claims, minimize: bool) -> tupl
     epochs = plan.example.config.trainer.max_epochs
     study = Study(directory / JOURNAL, plan.space, {"name": plan.name, **vars(settings)}, minimize, epochs)
     paired = settings.pruner == "wilcoxon"
-    return Searched(study, plan.job, plan.members, settings.at_once, paired, directory, claims), study
+    asked = (settings.at_once, paired, settings.workers)
+    return Searched(study, plan.job, plan.members, *asked, directory, claims), study
 
 
 def _jobs_of(plan: Plan, study: Study) -> list[Job]:

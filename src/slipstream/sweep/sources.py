@@ -26,6 +26,9 @@ class Source(Protocol):
     def waiting(self) -> list[Job]:
         """Members that this worker could train now, in the order in which they should be."""
 
+    def unfinished(self) -> list[Job]:
+        """Members that have not ended, as far as is known, whoever trains them."""
+
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of the jobs that are now this worker's to train."""
 
@@ -62,6 +65,10 @@ class Grid:
         """What nobody has claimed, as far as is known; when that is nothing, others are looked at again."""
         taken = self._mine | self._others
         return [job for number, job in self._left.items() if number not in taken]
+
+    def unfinished(self) -> list[Job]:
+        """What is left of the list."""
+        return list(self._left.values())
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """Claims a folder each."""
@@ -141,11 +148,12 @@ class Searched:
         members: int,
         at_once: int,
         paired: bool,
+        workers: int,
         directory: Path,
         claims: Claims,
     ) -> None:
         self.study, self.job, self.members = study, job, members
-        self.at_once, self.paired = at_once, paired
+        self.at_once, self.paired, self.workers = at_once, paired, workers
         self.directory, self.claims = directory, claims
         self._out: dict[int, Out] = {}
         self._placed: set[int] = set()
@@ -178,6 +186,11 @@ class Searched:
             end = ended(self.directory / str(job.number))
             if end is not None:  # its worker died before it could tell
                 self._end(job, end.status, end.value)
+
+    def unfinished(self) -> list[Job]:
+        """This worker's own; others have as many of theirs."""
+        own = [job for out in self._out.values() for job in out.open.values()]
+        return own * self.workers
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """They were claimed when they were asked for."""
