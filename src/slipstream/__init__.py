@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from slipstream.run import train_pack as train_pack
     from slipstream.summary import Result as Result
     from slipstream.sweep.python import SweepResult as SweepResult
+    from slipstream.sweep.python import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ _HOMES = {
     "load": "slipstream.prediction",
     "register": "slipstream.registry",
     "Result": "slipstream.summary",
+    "SweepResult": "slipstream.sweep.python",
     "train": "slipstream.run",
     "train_pack": "slipstream.run",
 }
@@ -27,12 +29,14 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # Imported at their first use: the command line needs none of torch before it trains.
-    if name in _HOMES:
-        import importlib
+    import importlib
 
+    if name == "sweep":
+        return importlib.import_module("slipstream.sweep")
+    if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*_HOMES, "__version__"]
+    return [*_HOMES, "sweep", "__version__"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from slipstream.metrics.steps import mean
 from slipstream.registry import Component, component
 from slipstream.training.program import Program
-from slipstream.training.step import Examples
+from slipstream.training.step import Examples, rows_of
 
 CHUNK = 8192  # rows evaluated at once: enough to fill a processor, few enough to bound memory
 
@@ -91,7 +91,7 @@ def make_report(program: Program, names: Sequence[str], *, validates: bool) -> C
 
     def report(end: EpochEnd, train: Examples, val: Examples, weights: Tensor, numbers: Mapping) -> Tensor:
         update_norm = torch.linalg.vector_norm(end.params - end.before)
-        targets = train.targets.index_select(0, end.indices)
+        targets = rows_of(train.targets, end.indices)
         parts = [
             measure(end.outputs, targets, end.counts, numbers),
             torch.stack([end.norms.double().mean(), update_norm.double()]),
