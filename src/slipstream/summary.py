@@ -100,9 +100,13 @@ def conclude(
     for first in range(0, len(places), TOGETHER):
         here = places[first : first + TOGETHER]
         endings = _endings(engine, members, here, progress, exit_code)
-        for k, result, outputs in endings:
+
+        def finish(end: tuple[int, Result, Tensor]) -> None:
+            k, result, outputs = end
             log_end(engine, members[k], k, result, outputs, loggers[k])
-        side_by_side(lambda end: write(engine, members[end[0]], end[0], end[1]), endings)
+            write(engine, members[k], k, result)
+
+        side_by_side(finish, endings)
         results += [result for _, result, _ in endings]
     return results
 

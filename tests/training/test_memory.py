@@ -12,7 +12,7 @@ import torch
 
 from harness import tiny, tiny_data
 from slipstream.training import memory
-from slipstream.training.memory import Alive, fits, predict
+from slipstream.training.memory import Alive, fits, is_small, predict
 
 # In a fresh process: the most that was resident at once, less what was before the pack began.
 MEASURE = """
@@ -159,3 +159,12 @@ def test_prediction_is_near_the_peak(overrides, members, folds, tmp_path):
     assert done.returncode == 0, done.stderr
     measured, predicted = json.loads(done.stdout.splitlines()[-1])
     assert predicted == pytest.approx(measured, rel=0.4), (measured >> 20, predicted >> 20)
+
+
+def test_what_is_called_small_is_far_below_what_is_free():
+    """The bound is above the count, and nothing is small where nothing is known."""
+    config, data = tiny().for_target(tiny_data().target), tiny_data()
+    need = predict(config, [data], 64)
+    assert not is_small(config, [data], 64, None)
+    assert not is_small(config, [data], 64, 4 * need)
+    assert is_small(config, [data], 64, 2**36)

@@ -92,7 +92,8 @@ def choose(
     """
     timed = time_pack or _Timer(config, folds, device)
     most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
-    room = memory.fits(lambda size: memory.predict(config, folds, size), most, free)
+    fits = memory.is_small(config, folds, most, free)
+    room = most if fits else memory.fits(lambda size: memory.predict(config, folds, size), most, free)
     if not room:
         need = memory.predict(config, folds, 1) / 2**30
         raise ConfigError(

@@ -147,8 +147,9 @@ class Engine:
         self.reported = report_names(metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0)
         lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
-        # Of many chunks a compiler would unroll every one, and large ones gain nothing.
-        return self._compile(lifted) if rows <= CHUNK else lifted
+        # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
+        # whose operations are large already.
+        return self._compile(lifted) if rows <= CHUNK and self.pack.alone else lifted
 
     def start(self) -> State:
         """The state before the first step."""
