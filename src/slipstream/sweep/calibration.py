@@ -124,7 +124,10 @@ def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float
 def _expected(work: Work, size: int, each: float) -> tuple[float, bool]:
     """Seconds that the work will take, and whether it is compiled for that. each: eager, a member's step."""
     eager = work.updates * each
-    compiled = eager * (LEFT_PACKED if size > 1 else LEFT_ALONE) + work.compiling(size)
+    left = LEFT_PACKED if size > 1 else LEFT_ALONE
+    if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth a look at inductor's cache
+        return eager, False
+    compiled = eager * left + work.compiling(size)
     if work.compile == "auto":
         return min((eager, False), (compiled, True))
     return (compiled, True) if work.compile else (eager, False)
