@@ -90,14 +90,15 @@ def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bo
 def is_small(config: Config, folds: Sequence[Data], members: int, free: int | None) -> bool:
     """Whether a pack is so small beside the free memory that nothing has to be counted.
 
-    A generous bound: forty tensors of every kind. The first count in a process costs 0.6 s of imports.
+    A generous bound: forty vectors of parameters and eight layers' outputs of every row. The first
+    count in a process costs 0.9 s of imports.
     """
     data = folds[0]
     program = Program(config, data.target, tuple(data.train.inputs.shape[1:]), members)
     rows = sum(len(split.inputs) for split in (data.train, data.validation, data.test))
     widths = sum(shape[0] for shape in program.layout.shapes)
-    numbers = program.layout.size + rows * (program.outputs(config) + widths)
-    need = len(folds) * members * 40 * 4 * numbers
+    numbers = 40 * program.layout.size + 8 * rows * (program.outputs(config) + widths)
+    need = 4 * members * len(folds) * numbers
     return free is not None and CODE + need < free / 4
 
 
