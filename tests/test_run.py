@@ -13,7 +13,20 @@ from harness import small
 from slipstream.errors import ConfigError, UserError
 
 SUMMARY = {
-    *("status", "reason", "metric", "value", "best_epoch", "epochs", "best", "last", "parameters", "steps", "seconds", "dtype"),
+    *(
+        "status",
+        "reason",
+        "metric",
+        "value",
+        "best_epoch",
+        "epochs",
+        "best",
+        "last",
+        "parameters",
+        "steps",
+        "seconds",
+        "dtype",
+    ),
     *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions"),
 }
 
