@@ -19,7 +19,7 @@ from slipstream import preparing, rundir
 from slipstream.config import frozen
 from slipstream.config.searchers import Search
 from slipstream.early_stopping import direction
-from slipstream.errors import UserError
+from slipstream.errors import ConfigError, UserError
 from slipstream.files import writing
 from slipstream.progress import console
 from slipstream.sweep import board, report, workers
@@ -89,9 +89,9 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(preparing.flushing_denormals())
         claims = stack.enter_context(Claims(directory))
-        source, study = _source(plan, directory, claims, minimize)
         screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
         stack.callback(screen.close)
+        source, study = _source(plan, directory, claims, minimize, screen)
         helpers, count = workers.Helpers(), plan.settings.workers
         if count > 1:
             torch.set_num_threads(workers.share(count))
@@ -127,7 +127,9 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made
 
 
-def _source(plan: Plan, directory: Path, claims: Claims, minimize: bool) -> tuple[Source, Study | None]:
+def _source(
+    plan: Plan, directory: Path, claims: Claims, minimize: bool, screen: SweepScreen
+) -> tuple[Source, Study | None]:
     if plan.grid is not None:
         return Grid(plan.jobs, directory, claims), None
     from slipstream.sweep.study import Study
@@ -138,13 +140,16 @@ def _source(plan: Plan, directory: Path, claims: Claims, minimize: bool) -> tupl
     study = Study(directory / JOURNAL, plan.space, {"name": plan.name, **vars(settings)}, minimize, epochs)
     paired = settings.pruner == "wilcoxon"
     asked = (settings.at_once, paired, settings.workers)
-    return Searched(study, plan.job, plan.members, *asked, directory, claims), study
+    return Searched(study, plan.job, plan.members, *asked, directory, claims, screen.warn), study
 
 
 def _jobs_of(plan: Plan, study: Study) -> list[Job]:
-    """The members of all trials that were asked, in their order."""
-    members = range(plan.members)
-    return [plan.job(trial.number, i, trial.values) for trial in study.asked() for i in members]
+    """The members of all trials that were asked and could be, in their order."""
+    jobs: list[Job] = []
+    for trial in study.asked():
+        with suppress(ConfigError):  # it was refused when it was asked
+            jobs += [plan.job(trial.number, i, trial.values) for i in range(plan.members)]
+    return jobs
 
 
 def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slipstream.errors import ConfigError
 from slipstream.sweep.jobs import Job, ended
 from slipstream.training.member import DIVERGED, FAILED, PRUNED, Member
 
@@ -151,7 +152,9 @@ class Searched:
         workers: int,
         directory: Path,
         claims: Claims,
+        warn: Callable[[str], None],
     ) -> None:
+        self.warn = warn
         self.study, self.job, self.members = study, job, members
         self.at_once, self.paired, self.workers = at_once, paired, workers
         self.directory, self.claims = directory, claims
@@ -174,7 +177,12 @@ class Searched:
 
     def _begin(self, trial: Trial) -> None:
         """Make a trial ours with all of its members, unless another worker has it."""
-        jobs = [self.job(trial.number, i, trial.values) for i in range(self.members)]
+        try:
+            jobs = [self.job(trial.number, i, trial.values) for i in range(self.members)]
+        except ConfigError as error:  # values that contradict each other, which one by one were sound
+            self.study.tell(trial.number, None, FAILED)
+            self.warn(f"trial {trial.number} cannot be: {'; '.join(error.problems)}")
+            return
         numbers = [job.number for job in jobs]
         got = self.claims.take(numbers, len(numbers))
         if len(got) < len(numbers):
