@@ -158,7 +158,7 @@ def test_the_listing_and_the_completion_know_the_group(slipstream, engine, shell
     assert listed.code == 0
     for text in ("sweep.trials", "'median'", "100", "Parzen"):
         assert text in listed.out
-    query = "COMP_LINE='$TRAIN sweep=' COMP_POINT=999 $TRAIN -sc query=bash"
+    query = "COMP_LINE='python train.py sweep=' COMP_POINT=999 $TRAIN -sc query=bash"
     offered = shell(query).stdout
     assert "sweep=tpe" in offered
     assert "_base" not in offered
