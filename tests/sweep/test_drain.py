@@ -169,6 +169,15 @@ def test_a_member_that_diverges_changes_no_byte_of_the_others(tmp_path):
         assert bytes_of(tmp_path / "sweep" / str(job.number)) == found
 
 
+def test_what_is_legal_and_not_meant_is_said_once(tmp_path):
+    """A warning that all members of two kinds share comes once."""
+    common = {"scheduler.warmup_steps": 1000}
+    jobs = jobs_of([each | common | {"model.width": 4 + each["seed"] % 2} for each in SEEDS[:4]])
+    log = drain(tmp_path, jobs)
+    assert [text for text in log.warnings if "warmup_steps" in text] == log.warnings
+    assert len(log.warnings) == 1
+
+
 def broken_at(numbers, error=RuntimeError("boom")):
     """Something that fails while a member of these numbers has a place."""
 

@@ -132,6 +132,9 @@ class Crew:
         except rundir.Busy:
             return None
         saved = resuming.find(directory, warnings) if resume else None
+        if saved is not None:  # that there is none yet is nothing to warn of
+            for text in warnings:
+                self.listener.warn(text)
         key = preparing.data_key(job.config)
         data, fold = self.setting.folds[key], list(self.setting.folds).index(key)
         trainer = replace(job.config.trainer, compile=self.setting.compile, threads=self.setting.threads)
@@ -154,6 +157,8 @@ class Crew:
         configs = [member.config for member in self.members]
         folds = [place.fold for place in places]
         self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
+        for text in preparing.warnings(configs[0], self.engine):
+            self.listener.warn(text)
         self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
         logger = configs[0].logger
         if logger.name == "tensorboard" and logger.settings["graph"]:

@@ -98,6 +98,7 @@ class Worker:
         self._kind = ""
         self._folds: dict[str, Data] = {}
         self._refills = True
+        self._warned: set[str] = set()
         self._structures: dict[int, str] = {}
         self._positions: dict[int, int] = {}
 
@@ -151,7 +152,11 @@ class Worker:
             return self._folds
         datas, _ = preparing.load_all([job.config for job in jobs])
         form = preparing.form(datas[0])
-        return {key: data for key, data in zip(keys, datas, strict=True) if preparing.form(data) == form}
+        found = {key: data for key, data in zip(keys, datas, strict=True) if preparing.form(data) == form}
+        for data in found.values():
+            for text in data.warnings:
+                self.warn(text)
+        return found
 
     def _structure(self, job: Job) -> str:
         if job.number not in self._structures:
@@ -212,8 +217,10 @@ class Worker:
             self.observer.ended(job, status, value)
 
     def warn(self, text: str) -> None:
-        """Something that a person should read."""
-        self.observer.warn(text)
+        """Something that a person should read, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.observer.warn(text)
 
     # Training, and finding out who breaks it
 
