@@ -24,7 +24,7 @@ from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress, train_pack
 from slipstream.training.member import Member
 from slipstream.training.snapshot import restore, take
-from slipstream.types import Target
+from slipstream.types import Form, Target
 
 ROWS = {"train": 28, "validation": 8, "test": 4}  # 28 rows in batches of 12: the last one has 4
 TINY = (
@@ -89,7 +89,8 @@ def tiny_data(task: str = "multiclass", columns: int = 2, counts: bool = False) 
         Split(torch.from_numpy(x[a:b]), torch.from_numpy(y[a:b]), torch.ones(b - a))
         for a, b in pairwise(cuts)
     ]
-    return Data(*parts, target, ("i", "j", "k"), {}, "# tiny", "tiny", (), "fingerprint", ())
+    form = Form("vector", (3,), numeric=(0, 1, 2))
+    return Data(*parts, target, form, ("i", "j", "k"), {}, "# tiny", "tiny", (), "fingerprint", ())
 
 
 class Keeper:

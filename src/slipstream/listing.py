@@ -14,6 +14,7 @@ from slipstream import registry
 from slipstream.config.files import defaults, experiment, experiments
 from slipstream.config.schema import GROUPS, SECTIONS, describe, options, settings
 from slipstream.errors import UserError, did_you_mean
+from slipstream.registry import LISTS
 
 ALL = (*GROUPS, "sweep", "experiment", "metric")
 USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, slipstream list OPTION"
@@ -93,7 +94,7 @@ def _option(console: Console, group: str, name: str) -> None:
     known, values = _settings(group, name), defaults(group, name)
     if not known:
         return None if group == "experiment" else console.print("It has no settings.")
-    prefix = f"{group}.{name}." if group == "regularizer" else f"{group}."
+    prefix = f"{group}.{name}." if group in LISTS else f"{group}."
     table = _table("setting", "type and range", "default")
     for key, annotation in known.items():
         table.add_row(prefix + key, describe(annotation), _value(values, key))

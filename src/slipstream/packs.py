@@ -8,14 +8,14 @@ its step is the plain function.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from slipstream.registry import component
+from slipstream.registry import LISTS, component
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -100,14 +100,18 @@ def signature(config: Config) -> str:
     for key, value in config.raw.items():
         if key in OWN_KEYS or key in HOST_GROUPS:
             continue
-        if key == "regularizer":
-            parts = sorted(value.items())
-            shape[key] = [(name, component(key, name).split(settings)[1]) for name, settings in parts]
+        if key in LISTS:
+            shape[key] = {name: _structure(key, name, settings) for name, settings in value.items()}
         elif key == "data":
             shape[key] = {name: v for name, v in value.items() if name != "fold"}
         elif key in ("activation", "initializer", "loss", "optimizer", "model"):
-            part = component(key, value["name"])
-            shape[key] = {n: v for n, v in value.items() if n not in part.numbers}
+            shape[key] = _structure(key, value["name"], value)
         else:
             shape[key] = value
     return json.dumps(shape, sort_keys=True)
+
+
+def _structure(group: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an option in which members may not differ."""
+    numbers = component(group, name).numbers
+    return {key: value for key, value in settings.items() if key not in numbers}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Model:
 
     def inputs(self, x: Any) -> Tensor:
         """Raw examples as the network takes them, float32 [N, ...]: scaled, encoded, imputed."""
-        array, unseen = self.preprocessing.transform(self._raw(x))
+        array, unseen = self.preprocessing.transform(self._raw(x), self.program.form)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
         return torch.from_numpy(array)
@@ -150,7 +150,6 @@ def load(directory: str | Path) -> Model:
         config = validate(raw | {"data": _no_data(raw["data"], target, folder)}).for_target(target)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
-    program = Program(config, target, preprocessing.shape or (len(preprocessing.names),))
     path, damaged = checkpoints.latest(folder / "checkpoints")
     for reason in damaged:
         warnings.warn(f"{reason}; an earlier checkpoint is used", stacklevel=2)
@@ -159,6 +158,10 @@ def load(directory: str | Path) -> Model:
     tensors, state = checkpoints.load(path)
     if not state["best_epoch"]:
         raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
+    form = preprocessing.form()
+    if "inputs.standardize.offset" not in tensors["weights"]:  # images were scaled before training
+        form = replace(form, scaling=None)
+    program = Program(config, target, form)
     try:
         program.infer.module.load_state_dict(_weights(config, program, tensors))
     except (RuntimeError, KeyError) as error:
@@ -180,11 +183,11 @@ def _weights(config: Config, program: Program, tensors: Mapping[str, dict[str, T
         return tensors["best"]
     named, optimizer = tensors["weights"], tensors["optimizer"]
     params = torch.cat([named[name].flatten() for name in program.layout.names])
-    rule, average = (
+    rule, kept = (
         {k.removeprefix(kind): v for k, v in optimizer.items() if k.startswith(kind)}
-        for kind in ("rule.", "average.")
+        for kind in ("rule.", "kept.")
     )
-    evaluated = program.evaluated(State(params, {}, rule, average), program.numbers(config))
+    evaluated = program.evaluated(State(params, {}, rule, kept), program.numbers(config))
     return named | program.layout.unflatten(evaluated)
 
 

@@ -26,7 +26,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 # Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
-INIT, SHUFFLE, NOISE, SPLIT, DATA = range(1, 6)
+INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
 Words = tuple[Any, Any, Any, Any]
 
@@ -57,6 +57,11 @@ def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
     time: a step or an epoch, 0 <= time < 2^32.
     """
     return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
+
+
+def fold(key: Tensor, number: int) -> Tensor:
+    """The key of the `number`-th of several uses of one key: its site moves on by so many."""
+    return torch.cat([key[:2], (key[2:3] + number) & MASK, key[3:]])
 
 
 def at(key: Tensor, time: Any) -> Tensor:

@@ -14,6 +14,7 @@ from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
 from slipstream.files import side_by_side, writing
 from slipstream.metrics import confusion_matrix
+from slipstream.registry import LISTS
 from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
 from slipstream.training.snapshot import take
 
@@ -233,7 +234,7 @@ def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict
     every = flat(raw)
     shown = {key: value for key, value in flat(kept).items() if value is not None}
     shown |= {key: "null" if every[key] is None else every[key] for key in swept if key in every}
-    return shown | {"regularizer": ", ".join(raw.get("regularizer", ())) or "none"}
+    return shown | {group: ", ".join(raw.get(group, ())) or "none" for group in LISTS}
 
 
 def hash_of(raw: Mapping[str, Any]) -> str:

@@ -28,10 +28,13 @@ MODULES = {
     "optimizer": "slipstream.optimizers",
     "scheduler": "slipstream.schedulers",
     "regularizer": "slipstream.regularizers",
+    "augmentation": "slipstream.augmentations",
     "early_stopping": "slipstream.early_stopping",
     "model": "slipstream.models",
     "data": "slipstream.data",
 }
+
+LISTS = ("augmentation", "regularizer")  # of these a configuration has any number of options
 
 _components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
 _shared: dict[str, Callable[..., Any]] = {}
@@ -51,8 +54,14 @@ class Component:
 
     @property
     def own_settings(self) -> dict[str, Any]:
-        """The function's keyword-only arguments: name -> annotation."""
-        return keyword_only(self.function)
+        """The function's keyword-only arguments, and its options: name -> annotation."""
+        return keyword_only(self.function) | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings that the engine reads and the function does not get: the keyword-only arguments of
+        its trait `options`."""
+        return keyword_only(self.traits["options"]) if "options" in self.traits else {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -66,8 +75,8 @@ class Component:
         return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
 
     def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The function's own settings as (numbers, structure)."""
-        own = {name: settings[name] for name in self.own_settings}
+        """What the function takes of the settings, as (numbers, structure)."""
+        own = {name: settings[name] for name in keyword_only(self.function)}
         numbers = {name: value for name, value in own.items() if name in self.numbers}
         return numbers, {name: value for name, value in own.items() if name not in numbers}
 

@@ -33,12 +33,14 @@ class Layout:
     """How the flat vector of P parameters is cut into named tensors.
 
     `penalized` says by position which tensors are weights (True), and which are biases or scales
-    and shifts of a normalization (False), which penalties and decay leave alone.
+    and shifts of a normalization (False), which penalties and decay leave alone. `lr_factors` multiply
+    the updates of the tensors; empty where all are 1.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     penalized: tuple[bool, ...]
+    lr_factors: tuple[float, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
@@ -67,6 +69,50 @@ class At(NamedTuple):
     t: Any
     params: Tensor
     layout: Layout
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How raw images become inputs: (x - offset) * factor by channel, in the units of the file.
+
+    low, high: the range of the raw values, 0 and 255 for bytes; augmentation sees it as 0 to 1.
+    """
+
+    low: float
+    high: float
+    offset: tuple[float, ...]
+    factor: tuple[float, ...]
+
+    @property
+    def of_unit(self) -> tuple[list[float], list[float]]:
+        """Offset and factor by channel for values that were brought to the range 0 to 1."""
+        span = self.high - self.low
+        return [(o - self.low) / span for o in self.offset], [f * span for f in self.factor]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What one example looks like to a network.
+
+    kind, shape: vector [D] | sequence [T, C] | tokens [T] | image [C, H, W].
+    vocabulary: of tokens, the number of ids, of which 0 is padding and 1 stands for what is unknown.
+    masked: of sequences, whether the last channel is 1 where there is a step and 0 where there is
+        padding, which is at the end and 0 in all channels.
+    numeric: of a vector, the places of plain numbers; the others are 0 or 1.
+    scaling: where the network itself has to scale its inputs, else None.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    vocabulary: int = 0
+    masked: bool = False
+    numeric: tuple[int, ...] = ()
+    scaling: Scaling | None = None
+
+    @property
+    def size(self) -> int:
+        """How many numbers an example has."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_a_packs_start_is_its_members_starts():
     for k, config in enumerate(configs):
         own, there = engine_of(config).start(), pack.pack.member(state, k)
         assert torch.equal(own.params, there.params)
-        for kind in ("buffers", "rule", "average"):
+        for kind in ("buffers", "rule", "kept"):
             mine, theirs = getattr(own, kind), getattr(there, kind)
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -69,5 +69,5 @@ def test_an_average_is_what_is_evaluated():
             state, _ = engine.step(state, plan.batches[i], 0.5, i + 1)
         evaluated = engine.evaluated(state)[0]
         if "regularizer" in changes:
-            assert torch.equal(evaluated, state.average["ema"])
+            assert torch.equal(evaluated, state.kept["ema"])
         assert torch.equal(evaluated, state.params) == (not changes)

@@ -147,7 +147,7 @@ def test_a_step_changes_none_of_its_arguments():
     """The state, the batch and the data before a step are what they were after it."""
     engine = engine_of(tiny({"optimizer": "adam", "regularizer": ["batch_norm", "ema"]}))
     state, batch = engine.start(), engine.plan(0).batches[0]
-    given = [state.params, *state.buffers.values(), *state.rule.values(), *state.average.values()]
+    given = [state.params, *state.buffers.values(), *state.rule.values(), *state.kept.values()]
     given += [*batch.indices, *batch.weights, *engine.examples["train"]]
     before = [tensor.clone() for tensor in given]
     engine.step(state, batch, 0.1, 1)

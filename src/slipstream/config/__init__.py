@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 from slipstream import registry
 from slipstream.config import rules
 from slipstream.config.files import defaults, paths
-from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
+from slipstream.config.schema import (
+    CHOICES,
+    GROUPS,
+    Seed,
+    Trainer,
+    Unusable,
+    check,
+    options,
+    settings,
+    show,
+)
 from slipstream.errors import ConfigError, did_you_mean
+from slipstream.registry import LISTS
 
 if TYPE_CHECKING:
     from slipstream.types import Target
@@ -34,9 +45,9 @@ class Choice:
 class Config:
     """Everything about a run. Made by `validate`; no part of it is a Hydra or OmegaConf object.
 
-    regularizers: name -> settings, in the configuration's order. resume: the folder of the run that
-    is continued. raw: the same as a plain nested dict, without `resume` and with absolute paths, as
-    config.yaml has it.
+    augmentations, regularizers: name -> settings, in the configuration's order. resume: the folder of
+    the run that is continued. raw: the same as a plain nested dict, without `resume` and with absolute
+    paths, as config.yaml has it.
     """
 
     name: str
@@ -49,6 +60,7 @@ class Config:
     optimizer: Choice
     scheduler: Choice
     early_stopping: Choice
+    augmentations: dict[str, dict[str, Any]]
     regularizers: dict[str, dict[str, Any]]
     trainer: Trainer
     logger: Choice
@@ -136,11 +148,11 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     trainer = section(
         "trainer", check(settings("trainer", "default"), mapping.get("trainer"), "trainer", "the trainer")
     )
-    regularizers = section("regularizer", _regularizers(mapping.get("regularizer", {})))
+    lists = {group: section(group, _list(group, mapping.get(group, {}))) for group in LISTS}
     raw = {
         **{key: plain.get(key) for key in ("name", "seed")},
         **{group: {"name": choice.name, **choice.settings} for group, choice in parts.items()},
-        "regularizer": regularizers,
+        **lists,
         "trainer": trainer,
     }
     for key in paths(raw["data"]):  # a run is resumed from anywhere
@@ -149,7 +161,8 @@ def validate(mapping: Mapping[str, Any]) -> Config:
         name=plain.get("name", ""),
         seed=plain.get("seed", 0),
         resume=plain.get("resume"),
-        regularizers=regularizers,
+        augmentations=lists["augmentation"],
+        regularizers=lists["regularizer"],
         trainer=Trainer(**trainer) if "trainer" not in broken else trainer,
         raw=raw,
         **parts,
@@ -186,16 +199,16 @@ def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
     return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
 
 
-def _regularizers(chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _list(group: str, chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if not isinstance(chosen, Mapping):
-        return {}, ["regularizer: expected names with their settings, as regularizer=[dropout,l2] has them"]
+        return {}, [f"{group}: expected names with their settings, as regularizer=[dropout,l2] has them"]
     valid: dict[str, dict[str, Any]] = {}
     problems = []
     for name, values in chosen.items():
-        path = f"regularizer.{name}"
-        if name not in options("regularizer"):
-            problems.append(f"{path}: no such option, {did_you_mean(str(name), options('regularizer'))}")
+        path = f"{group}.{name}"
+        if name not in options(group):
+            problems.append(f"{path}: no such option, {did_you_mean(str(name), options(group))}")
             continue
-        valid[name], found = check(settings("regularizer", name), values, path, path)
+        valid[name], found = check(settings(group, name), values, path, path)
         problems += found
     return valid, problems

@@ -35,12 +35,14 @@ from slipstream.config import resume
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, GROUPS, Unusable, options
 from slipstream.errors import ConfigError, UserError, did_you_mean
+from slipstream.registry import LISTS
 
 ROOT = "train"
 
 # What stands for "nothing" where that is no option of its own.
 NOTHING = {
     "regularizer": "write regularizer=[]",
+    "augmentation": "write augmentation=[]",
     "scheduler": "did you mean constant?",
     "activation": "did you mean identity?",
     "experiment": "leave it out",
@@ -245,7 +247,7 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
         return [f"{group}=null: not a choice, {NOTHING.get(group, 'leave it out or choose one')}"]
     if isinstance(value, list) and group == "sweep":
         return [f"{line}: takes one option, found {len(value)}"]
-    if isinstance(value, list) and group != "regularizer":
+    if isinstance(value, list) and group not in LISTS:
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
     names = [str(name) for name in (value if isinstance(value, list) else [value])]
     offered = loader.get_group_options(group)
@@ -295,10 +297,10 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
 def no_section(key: str, composed: DictConfig) -> str:
     """The sentence for a key below something that has no keys."""
     group, _, rest = key.partition(".")
-    if group == "regularizer":
+    if group in LISTS:
         name = rest.partition(".")[0]
-        chosen = ", ".join(composed.regularizer) or "none"
-        return f"{key}: {name} is not among the chosen regularizers ({chosen}); add it: regularizer=[{name}]"
+        chosen = ", ".join(composed[group]) or "none"
+        return f"{key}: {name} is not among the chosen {group}s ({chosen}); add it: {group}=[{name}]"
     parent = key.rpartition(".")[0]
     value = OmegaConf.select(composed, parent)
     return f"{key}: no such key" + ("" if value is None else f", {parent} is {value}; set {parent} itself")

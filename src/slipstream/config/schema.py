@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from slipstream import registry
 from slipstream.config.searchers import SWEEPS
 from slipstream.errors import did_you_mean
+from slipstream.registry import LISTS
 from slipstream.types import Count, Natural
 
 if TYPE_CHECKING:
@@ -77,12 +78,12 @@ SECTIONS: dict[str, Mapping[str, type]] = {
     "sweep": SWEEPS,
 }
 
-# One option of each is chosen by its `name`. Of `regularizer` any number is chosen, of `trainer` the one.
+# One option of each is chosen by its `name`. Of LISTS any number is chosen, of `trainer` the one.
 CHOICES = (
     *("data", "model", "activation", "initializer", "loss", "optimizer", "scheduler"),
     *("early_stopping", "logger"),
 )
-GROUPS = (*CHOICES, "regularizer", "trainer")
+GROUPS = (*CHOICES, *LISTS, "trainer")
 
 
 def options(group: str) -> list[str]:

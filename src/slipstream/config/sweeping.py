@@ -14,10 +14,11 @@ from slipstream.config.resume import folder_of
 from slipstream.config.schema import CHOICES, check, options, settings, takes_fractions
 from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
+from slipstream.registry import LISTS
 from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space
 
 LARGEST_GRID = 100_000
-PARTS = (*CHOICES, "regularizer")  # sections whose keys depend on what is chosen
+PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
 OBJECTIVE = ("trainer.monitor", "trainer.mode", "early_stopping.metric", "early_stopping.mode")
 
 
@@ -245,11 +246,11 @@ def _typed(axis: Axis, templates: Templates) -> Axis:
 
 
 def _annotations(tree: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The settings of what is chosen in a group, `name.setting` for the regularizers."""
+    """The settings of what is chosen in a group, `name.setting` in a list."""
     section = tree.get(group)
     if not isinstance(section, Mapping):
         return {}
-    if group == "regularizer":
+    if group in LISTS:
         known = [name for name in section if name in options(group)]
         return {f"{n}.{key}": kind for n in known for key, kind in settings(group, n).items()}
     name = "default" if group == "trainer" else section.get("name")

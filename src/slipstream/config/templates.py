@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from slipstream.config import composition
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
+from slipstream.registry import LISTS
 
 Tree = dict[str, Any]
 Combination = tuple[int, ...]  # for every axis which of its choices
@@ -209,7 +210,7 @@ def _unresolved(composed: DictConfig) -> Tree:
 def _may_reach(override: str) -> bool:
     """Whether the option of an override is no shipped one, or its file says more than its own section."""
     group, _, chosen = override.partition("=")
-    if group not in CHOICES and group != "regularizer":
+    if group not in (*CHOICES, *LISTS):
         return True
     files = [
         folder() / group / f"{name.strip()}.yaml" for name in chosen.strip("[]").split(",") if name.strip()

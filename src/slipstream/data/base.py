@@ -11,7 +11,7 @@ import numpy as np
 
 from slipstream.errors import DataError
 from slipstream.registry import shared
-from slipstream.types import Count, Fraction, Natural, Positive, Target
+from slipstream.types import Count, Form, Fraction, Natural, Positive, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,10 @@ AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts
 class Split:
     """One part of the data, ready for the engine.
 
-    inputs: float32 [N, ...]. targets: int64 [N] (binary, multiclass), float32 [N, L] (multilabel)
-    or float32 [N, D] (regression, scaled). weights: float32 [N], 1 where nothing else is asked for.
+    inputs: float32 [N, ...]; images as they were read, uint8 or float32 (the engine scales them by
+    `Data.form`); tokens as whole numbers. targets: int64 [N] (binary, multiclass), float32 [N, L]
+    (multilabel) or float32 [N, D] (regression, scaled). weights: float32 [N], 1 where nothing else is
+    asked for.
     """
 
     inputs: Tensor
@@ -50,6 +52,7 @@ class Data:
     validation: Split
     test: Split
     target: Target
+    form: Form
     input_names: tuple[str, ...]
     preprocessing: dict[str, Any]
     summary: str
@@ -96,6 +99,8 @@ class Raw:
     and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
     order: float64 [N], the time of each row, None where their place in the data is all there is.
     left_out: the file's columns that serve for nothing. notes: sentences for the summary.
+    kind: of the form (`types.Form`), None where the number of axes tells it. vocabulary: of tokens, the
+    words by id. masked: as in `Form`.
     """
 
     inputs: np.ndarray | Frame
@@ -110,6 +115,9 @@ class Raw:
     left_out: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kind: str | None = None
+    vocabulary: tuple[str, ...] = ()
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,16 +37,16 @@ BREAST_CANCER = tuple(
 DIABETES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 
 
-@register("data", task="multiclass")
+@register("data", task="multiclass", form="image")
 def digits() -> Raw:
     """1,797 handwritten digits: 8x8 pixels from 0 to 16, ten classes.
 
-    Inputs [N, 64]. Source: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits" (UCI, 1998),
-    its test part.
+    Inputs [N, 1, 8, 8]. Source: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits"
+    (UCI, 1998), its test part.
     """
     table, path = _read("digits.csv.gz")
-    names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
-    return _classes(table, names, tuple("0123456789"), path)
+    raw = _classes(table, ("brightness",), tuple("0123456789"), path)
+    return replace(raw, inputs=table[:, :-1].reshape(-1, 1, 8, 8))
 
 
 @register("data", task="multiclass")

@@ -107,6 +107,7 @@ def load(settings: Settings) -> Data:
         validation=splits[1],
         test=splits[2],
         target=target,
+        form=preprocessing.form(),
         input_names=preprocessing.names,
         preprocessing=preprocessing.to_json(),
         summary=facts.summary(preprocessing, warnings),
@@ -126,8 +127,14 @@ def transform(
         encoded, unseen = fitted.encode(raw.inputs.columns)
         warnings += found + unseen
         return [rows_of(encoded, part) for part in rows], fitted
-    fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling)
+    fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling, raw.kind)
+    fitted = replace(fitted, vocabulary=raw.vocabulary, masked=raw.masked)
     warnings += found
+    if fitted.kind == "image":
+        kept = raw.inputs.dtype if raw.inputs.dtype == np.uint8 else np.float32
+        return [raw.inputs[part].astype(kept, copy=False) for part in rows], fitted
+    if fitted.kind == "tokens":
+        return [raw.inputs[part] for part in rows], fitted
     return [fitted.scale(raw.inputs[part]) for part in rows], fitted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from slipstream.data.base import Frame, Text, Values, counted, phrase
 from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any
 from slipstream.errors import DataError
+from slipstream.types import Form, Scaling
 
-VERSION = 1
+VERSION = 2
 # Periods in days of the cycles that a date is turned into, besides its days themselves.
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 BLOCK = 4096  # rows that are scaled at a time in float64
@@ -98,21 +100,38 @@ class Preprocessing:
     """All that turns raw inputs into the network's inputs.
 
     columns: of a table, or the channels of an array. shape: of one example of an array, () for a
-    table.
+    table. kind, vocabulary, masked: of the form. span: of images, the lowest and the highest raw value.
     """
 
     columns: tuple[Column, ...]
     shape: tuple[int, ...] = ()
+    kind: str = "vector"
+    vocabulary: tuple[str, ...] = ()
+    masked: bool = False
+    span: tuple[float, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for column in self.columns for name in column.outputs())
 
+    def form(self) -> Form:
+        """What an example looks like to the network; images are still raw."""
+        if self.kind == "image":
+            offset, factor = (tuple(getattr(c, name) for c in self.columns) for name in ("offset", "factor"))
+            return Form(self.kind, self.shape, scaling=Scaling(self.span[0], self.span[1], offset, factor))
+        if self.kind != "vector":
+            return Form(self.kind, self.shape, vocabulary=len(self.vocabulary), masked=self.masked)
+        kinds = [column.kind for column in self.columns for _ in column.outputs()]
+        plain = tuple(i for i, kind in enumerate(kinds) if kind not in ("category", "boolean"))
+        flags = [i for i, name in enumerate(self.names) if name.endswith(" is missing")]
+        return Form("vector", (len(kinds),), numeric=tuple(i for i in plain if i not in flags))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able description, from which `from_json` makes the same preprocessing."""
         return {
             "version": VERSION,
-            "shape": list(self.shape),
+            **{name: list(getattr(self, name)) for name in ("shape", "vocabulary", "span")},
+            **{name: getattr(self, name) for name in ("kind", "masked")},
             "columns": [
                 {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(column).items()}
                 for column in self.columns
@@ -130,10 +149,14 @@ class Preprocessing:
         for saved in source["columns"]:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
             columns.append(Column(**values))
-        return cls(tuple(columns), tuple(source["shape"]))
+        lists = (tuple(source[name]) for name in ("shape", "vocabulary", "span"))
+        shape, vocabulary, span = lists
+        return cls(tuple(columns), shape, source["kind"], vocabulary, source["masked"], span)
 
-    def transform(self, data: Any) -> tuple[np.ndarray, list[str]]:
+    def transform(self, data: Any, form: Form | None = None) -> tuple[np.ndarray, list[str]]:
         """New raw data to float32 [N, ...], and warnings about what training has not seen.
+
+        form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1.
 
         data: an array [N, ...], or for a table a polars DataFrame or a mapping of names to values;
         further columns are left alone. Raises DataError where a column is missing or is not of its
@@ -141,9 +164,14 @@ class Preprocessing:
         """
         if self.shape:
             array = np.asarray(data)
+            if array.ndim == 2 and array.shape[1] == prod(self.shape):
+                array = array.reshape(-1, *self.shape)
             if array.shape[1:] != self.shape:
                 raise DataError(f"inputs of shape {array.shape[1:]}, but training had {self.shape}")
             check_finite("inputs", array)
+            if form is not None and form.scaling is not None:
+                low, high = self.span
+                return ((array - low) / (high - low)).astype(np.float32), []
             return self.scale(array), []
         columns = from_any(data)
         absent = [column.name for column in self.columns if column.name not in columns]
@@ -195,9 +223,15 @@ def along_channels(values: list[float], ndim: int) -> np.ndarray:
 
 
 def fit_array(
-    array: np.ndarray, names: tuple[str, ...], rows: np.ndarray, scaling: str
+    array: np.ndarray, names: tuple[str, ...], rows: np.ndarray, scaling: str, kind: str | None = None
 ) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of an array [N, ...], fitted on the given rows, and warnings."""
+    """The preprocessing of an array [N, ...], fitted on the given rows, and warnings.
+
+    kind: of the form, None where the number of axes tells it.
+    """
+    kind = kind or {2: "vector", 3: "sequence", 4: "image"}.get(array.ndim, "vector")
+    if kind == "tokens":
+        return Preprocessing((), array.shape[1:], kind), []
     axis = channel_axis(array.ndim)
     others = tuple(i for i in range(array.ndim) if i != axis)
 
@@ -211,13 +245,16 @@ def fit_array(
     mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
     centre = along_channels(mean, array.ndim)
     deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
+    span = (0.0, 255.0) if array.dtype == np.uint8 else (float(low.min()), float(high.max()))
     if scaling == "global":
         deviation = np.full_like(mean, np.sqrt(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
         mean = np.full_like(mean, mean.mean())
         low, high = np.full_like(mean, low.min()), np.full_like(mean, high.max())
     moments = zip(names, low, high, mean, deviation, strict=True)
     columns = [Column(name, "number", *scale_of(scaling, *moment)) for name, *moment in moments]
-    return Preprocessing(tuple(columns), array.shape[1:]), constant_warnings(columns)
+    span = span if span[1] > span[0] else (span[0], span[0] + 1)
+    fitted = Preprocessing(tuple(columns), array.shape[1:], kind, span=span if kind == "image" else ())
+    return fitted, constant_warnings(columns)
 
 
 def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:

@@ -17,13 +17,15 @@ def layout_of(module: nn.Module) -> Layout:
     """How the module's parameters lie in the flat vector: in their order, weights penalized.
 
     A weight is a parameter with two or more axes; biases, and the scales and shifts of a
-    normalization, have one.
+    normalization, have one. A parameter's attributes `penalized` and `lr_factor` say otherwise.
     """
     named = list(module.named_parameters())
+    factors = tuple(float(getattr(p, "lr_factor", 1.0)) for _, p in named)
     return Layout(
         names=tuple(name for name, _ in named),
         shapes=tuple(tuple(p.shape) for _, p in named),
-        penalized=tuple(p.ndim >= 2 for _, p in named),
+        penalized=tuple(bool(getattr(p, "penalized", p.ndim >= 2)) for _, p in named),
+        lr_factors=factors if any(factor != 1 for factor in factors) else (),
     )
 
 
@@ -42,7 +44,8 @@ def initialize(
     seed: int,
     examples: Tensor,
 ) -> None:
-    """Give every weight and bias of `module` its first value; what else it learns keeps its own.
+    """Give every weight and bias of `module` its first value; what else it learns keeps its own, as does
+    a parameter with the attribute `own_start`.
 
     The output layer, which no activation follows but its own, has gain 1. `examples` [N, ...] are
     for initializers that look at data (lsuv).
@@ -54,6 +57,8 @@ def initialize(
     assert bias_of is not None
     for number, (name, parameter) in enumerate(module.named_parameters()):
         shape = tuple(parameter.shape)
+        if getattr(parameter, "own_start", False):
+            continue
         if parameter.ndim >= 2:
             key = random.make_key(seed, random.INIT, number)
             parameter.copy_(part(key, shape, 1.0 if name.startswith("output.") else gain, **own))

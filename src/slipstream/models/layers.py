@@ -10,7 +10,7 @@ engine reads them back after a functional call.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from slipstream import random
 from slipstream.registry import Component, component, components
+from slipstream.types import Form
+
+OWN_KEYS = 1 << 20  # modules' own keys begin here: those below belong to the parameters
 
 
 class Layer(nn.Module):
@@ -26,10 +29,10 @@ class Layer(nn.Module):
     def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.name, self.function = part.name, part.function
-        self.structure = {name: value for name, value in settings.items() if name not in part.numbers}
-        self.numbers = [name for name in settings if name in part.numbers]
-        for name in self.numbers:
-            self.register_buffer(name, torch.tensor(float(settings[name])))
+        numbers, self.structure = part.split(settings)
+        self.numbers = list(numbers)
+        for name, value in numbers.items():
+            self.register_buffer(name, torch.tensor(float(value)))
 
     def settings(self) -> dict[str, Any]:
         """The function's keyword arguments, with the numbers as they are bound now."""
@@ -92,6 +95,64 @@ class Norm(Layer):
         return y
 
 
+class Activity(Layer):
+    """Leaves a penalty on the activations that pass, for the step to add to the loss."""
+
+    def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
+        super().__init__(part, settings)
+        self.register_buffer("penalty", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.penalty = self.function(x, **self.settings())
+        return x
+
+
+class Reparametrized(Layer):
+    """A layer whose weight passes through a function at every call, which keeps a vector u between calls."""
+
+    def __init__(self, part: Component, settings: Mapping[str, Any], layer: nn.Module, key: Tensor) -> None:
+        super().__init__(part, settings)
+        self.layer = layer
+        self.u: Tensor
+        self.register_buffer("u", random.normal(key, (len(layer.weight),)))  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        slots = self.layer._parameters
+        weight = slots["weight"]
+        changed, self.u = self.function(weight, self.u, self.training, **self.settings())
+        slots["weight"] = changed
+        try:
+            return self.layer(x)
+        finally:
+            slots["weight"] = weight
+
+
+class Standardize(nn.Module):
+    """Raw images to inputs: bytes to the range 0 to 1, then (x - offset) * factor by channel.
+
+    Both are buffers, because the folds of a pack have each their own.
+    """
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        assert form.scaling is not None
+        axes = (1,) * (len(form.shape) - 1)
+        offset, factor = (torch.tensor(values).view(-1, *axes) for values in form.scaling.of_unit)
+        self.offset: Tensor
+        self.factor: Tensor
+        self.register_buffer("offset", offset)
+        self.register_buffer("factor", factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (unit(x) - self.offset) * self.factor
+
+
+def unit(x: Tensor) -> Tensor:
+    """Raw images in the range 0 to 1: bytes are divided by 255, other numbers are there already."""
+    return x.float() * (1 / 255) if x.dtype == torch.uint8 else x
+
+
 class Residual(nn.Sequential):
     """h -> h + layers(h)."""
 
@@ -99,19 +160,31 @@ class Residual(nn.Sequential):
         return x + super().forward(x)
 
 
+Make = Callable[[int, bool], nn.Module]  # (outputs, bias) -> a layer with a weight
+
+
 class Parts:
     """Makes the layers that a model is put together from, as the configuration has them.
 
-    The order inside a hidden layer is fixed: linear, normalizations, activation, noise (batch
-    normalization stands before the nonlinearity, as in Ioffe & Szegedy, arXiv 1502.03167).
+    The order inside a hidden layer is fixed: weights, normalizations, activation, normalizations with
+    `position: after`, noise (batch normalization stands before the nonlinearity, as in Ioffe & Szegedy,
+    arXiv 1502.03167); among themselves regularizers keep the order of their registration.
+
+    form: of the examples. members: how many train together. alone: one, not compiled: then kernels
+    that neither vmap nor a compiler knows may serve.
     """
 
     def __init__(
         self,
+        form: Form,
         activation: tuple[str, Mapping[str, Any]],
         regularizers: Mapping[str, Mapping[str, Any]],
         seed: int,
+        *,
+        members: int = 1,
+        alone: bool = False,
     ) -> None:
+        self.form, self.members, self.alone = form, members, alone
         self._activation = activation
         # In the order of their registration, not of the configuration: [a, b] is [b, a].
         self._regularizers = {
@@ -120,30 +193,58 @@ class Parts:
             if name in regularizers
         }
         self._seed = seed
-        self._noises = 0
+        self._noises = self._keys = 0
 
     def activation(self) -> Activation:
         """The configured activation."""
         name, settings = self._activation
         return Activation(component("activation", name), settings)
 
-    def plain_activation(self, name: str) -> Any:
+    def plain_activation(self, name: str) -> Callable[[], Activation]:
         """A function that makes the activation of that name, which must have no settings."""
         return lambda: Activation(component("activation", name), {})
 
+    def key(self) -> Tensor:
+        """A counted key for what a module draws when it is made, another one each time."""
+        self._keys += 1
+        return random.make_key(self._seed, random.INIT, OWN_KEYS + self._keys)
+
+    def linear(self, features: int) -> Make:
+        """Makes dense layers [..., features] -> [..., outputs]."""
+        return lambda outputs, bias: linear(features, outputs, bias=bias)
+
     def hidden(self, features: int, width: int, *, residual: bool = False) -> nn.Sequential:
-        """One hidden layer: [N, features] -> [N, width]."""
+        """One dense hidden layer: [N, features] -> [N, width]."""
+        return self.block(self.linear(features), width, residual=residual)
+
+    def block(self, make: Make, width: int, *, residual: bool = False) -> nn.Sequential:
+        """One hidden layer: what `make` makes, with all that stands behind it; `width` features come out.
+
+        residual: its input is added to its output.
+        """
         part, settings = component("activation", self._activation[0]), self._activation[1]
         factor = part.traits.get("width_factor", 1)
         wide = width * (factor(**settings) if callable(factor) else factor)
-        norms = self._placed("norm")
+        before, after = self._norms("before"), self._norms("after")
         # Batch statistics take a bias away again: its gradient would be rounding, Adam's food.
-        bias = not any(part.traits["buffers"] for _, (part, _) in norms)
-        layers = OrderedDict[str, nn.Module](linear=linear(features, wide, bias=bias))
-        layers |= {name: Norm(*choice, wide) for name, choice in norms}
+        bias = not any(part.traits["buffers"] for part, _ in before.values())
+        layers = OrderedDict[str, nn.Module](linear=self._weighted(make(wide, bias)))
+        layers |= {name: Norm(*choice, wide) for name, choice in before.items()}
         layers |= self._active(self.activation)
+        layers |= {name: Norm(*choice, width) for name, choice in after.items()}
+        layers |= {name: Activity(*choice) for name, choice in self._placed("activity")}
         layers |= self.noises("hidden")
+        layers |= self.noises("branch") if residual else {}
         return (Residual if residual else nn.Sequential)(layers)
+
+    def _norms(self, position: str) -> dict[str, tuple[Component, Mapping[str, Any]]]:
+        chosen = dict(self._placed("norm"))
+        return {name: (p, s) for name, (p, s) in chosen.items() if s.get("position", "before") == position}
+
+    def _weighted(self, layer: nn.Module) -> nn.Module:
+        for _, (part, settings) in self._placed("weight"):
+            layer = Reparametrized(part, settings, layer, self.key())
+        return layer
 
     def output(self, features: int, outputs: int, activation: Any) -> nn.Sequential:
         """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it."""
@@ -154,15 +255,17 @@ class Parts:
         return {} if made.name == "identity" else {"activation": made}
 
     def network(
-        self, shape: tuple[int, ...], hidden: Sequence[nn.Module], output: nn.Module
+        self, hidden: Sequence[nn.Module], output: nn.Module, *, flatten: bool = True
     ) -> nn.Sequential:
-        """Examples of that shape flattened and given their noise, hidden layers, output."""
-        inputs: dict[str, nn.Module] = {"flatten": nn.Flatten()} if len(shape) > 1 else {}
+        """Examples scaled, flattened where asked for and given their noise; hidden layers; output."""
+        inputs: dict[str, nn.Module] = {"standardize": Standardize(self.form)} if self.form.scaling else {}
+        inputs |= {"flatten": nn.Flatten()} if flatten and len(self.form.shape) > 1 else {}
         layers = {"inputs": nn.Sequential(OrderedDict(**inputs, **self.noises("inputs")))}
         return nn.Sequential(OrderedDict(**layers, hidden=nn.Sequential(*hidden), output=output))
 
     def noises(self, on: str) -> dict[str, nn.Module]:
-        """The noise layers that belong `on` the inputs or the hidden layers, each with its own key."""
+        """The noise layers that belong `on` the inputs, the hidden layers or residual branches, each with
+        its own key."""
         made: dict[str, nn.Module] = {}
         for name, (part, settings) in self._placed("noise"):
             if part.traits["on"] == on:

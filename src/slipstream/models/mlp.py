@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from slipstream.registry import register
@@ -13,17 +12,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slipstream.models.layers import Parts
+    from slipstream.types import Form
+
+FLAT = ("vector", "sequence", "image")  # what can be laid out as one row of numbers
 
 
-@register("model", hidden=False)
-def perceptron(inputs: tuple[int, ...], outputs: int, parts: Parts) -> nn.Module:
+@register("model", hidden=False, takes=FLAT)
+def perceptron(form: Form, outputs: int, parts: Parts) -> nn.Module:
     """One dense layer: y = g(W x + b), with g the configured activation.
 
-    inputs: the shape of one example, flattened to D numbers. outputs: C. x [N, ...] -> y [N, C].
+    form: of one example, which is flattened to D numbers. outputs: C. x [N, ...] -> y [N, C].
     The activation is the output's: leave it at `identity` in front of a loss that takes logits.
     Source: Rosenblatt, "The perceptron", Psychological Review 65, 1958.
     """
-    return parts.network(inputs, [], parts.output(prod(inputs), outputs, parts.activation))
+    return parts.network([], parts.output(form.size, outputs, parts.activation))
 
 
 def _problems(settings: Mapping[str, Any]) -> list[str]:
@@ -34,9 +36,9 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
     return []
 
 
-@register("model", hidden=True, problems=_problems)
+@register("model", hidden=True, takes=FLAT, problems=_problems)
 def mlp(
-    inputs: tuple[int, ...],
+    form: Form,
     outputs: int,
     parts: Parts,
     *,
@@ -54,11 +56,9 @@ def mlp(
     a loss that takes logits. x [N, ...], flattened to D numbers -> y [N, C].
     """
     widths = list(width) if isinstance(width, list) else [width] * depth
-    sizes = [prod(inputs), *widths]
+    sizes = [form.size, *widths]
     hidden = [
         parts.hidden(before, after, residual=residual and before == after)
         for before, after in zip(sizes, widths, strict=False)
     ]
-    return parts.network(
-        inputs, hidden, parts.output(sizes[-1], outputs, parts.plain_activation(output_activation))
-    )
+    return parts.network(hidden, parts.output(sizes[-1], outputs, parts.plain_activation(output_activation)))

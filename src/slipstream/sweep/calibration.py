@@ -26,7 +26,7 @@ from slipstream.errors import ConfigError
 from slipstream.files import writing
 from slipstream.packs import Pack, signature
 from slipstream.training import memory
-from slipstream.training.engine import Engine, compile_pays
+from slipstream.training.engine import Engine, can_compile, compile_pays
 from slipstream.training.plan import Batching
 
 if TYPE_CHECKING:
@@ -212,7 +212,8 @@ class Chooser:
         )
         updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
         setting = config.trainer.compile
-        if not compile_pays(setting, sys.maxsize, Pack(2)):  # raises where it is asked for and impossible
+        # Raises where it is asked for and impossible.
+        if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config)):
             setting = False
         return Work(
             waiting,

@@ -15,15 +15,17 @@ from torch.utils import _pytree as pytree
 from slipstream import random
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
+from slipstream.registry import component
 from slipstream.training.compilation import compiled
 from slipstream.training.evaluate import (
-    CHUNK,
     EpochEnd,
+    chunk_of,
     make_measure,
     make_predict,
     make_report,
     report_names,
 )
+from slipstream.training.inputs import form_of, ready
 from slipstream.training.plan import Batching, Plan, Planner
 from slipstream.training.program import Program, State
 from slipstream.training.step import (
@@ -47,17 +49,24 @@ STARTS = 2**22  # parameters of initial states kept, for members that begin alik
 LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
-def compile_pays(setting: bool | str, updates: int, pack: Pack) -> bool:
+def can_compile(config: Config) -> bool:
+    """Whether the model is one that a compiler can take."""
+    return component("model", config.model.name).traits.get("compiles", True)
+
+
+def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
     """Whether the planned updates repay a compilation. Decided before the run, never during it.
 
-    Raises ConfigError where compilation is asked for and there is no compiler.
+    able: `can_compile`. Raises ConfigError where compilation is asked for and impossible.
     """
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
+    if setting is True and not able:
+        raise ConfigError(["trainer.compile: this model cannot be compiled; use auto or false"])
     if setting is True and not compiler:
         raise ConfigError(["trainer.compile: needs a C++ compiler, and g++ is not installed; use false"])
     if setting != "auto":
         return bool(setting)
-    return compiler and updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+    return able and compiler and updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
 
 
 Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate with
@@ -86,10 +95,11 @@ class Engine:
         rows = len(datas[0].train.inputs)
         self.batching = Batching.of(rows, first.data.settings["batch_size"], first.trainer.accumulate)
         self.rows = {name: len(split.inputs) for name, split in _splits(datas[0]).items()}
-        self._stored = {name: _on(device, [_splits(d)[name] for d in datas]) for name in self.rows}
-        self.program = Program(first, datas[0].target, tuple(datas[0].train.inputs.shape[1:]), len(configs))
+        self.forms = [form_of(first, d) for d in datas]
+        self._stored = {name: self._store(name) for name in self.rows}
         updates = first.trainer.max_epochs * self.batching.steps
-        self.compiled = compile_pays(first.trainer.compile, updates, self.pack)
+        self.compiled = compile_pays(first.trainer.compile, updates, self.pack, able=can_compile(first))
+        self.program = Program(first, datas[0].target, self.forms[0], len(configs), compiled=self.compiled)
         self._starts: dict[str, State] = {}
         self._arrange()
         # All strides of an epoch are of one length, so that one graph does for all. In a pack an update
@@ -101,6 +111,7 @@ class Engine:
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
         self._report = self._make_report(first.trainer.metrics)
         self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
+        self._close = self.pack.lift(self.program.close_epoch, 0, 0, 0)
 
     @property
     def _own(self) -> int | None:
@@ -117,6 +128,7 @@ class Engine:
         """Put together what differs between members: numbers, orders of examples, folds."""
         numbers = [self.program.numbers(config) for config in self.configs]
         self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
+        self.numbers["keys"] = self.to_device([self.program.keys(config) for config in self.configs])
         seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
         examples, weights = self._stored["train"]
         examples, weights = Examples(*(part.flatten(0, 1) for part in examples)), weights.flatten()
@@ -124,6 +136,15 @@ class Engine:
         self.plan = Planner(self.batching, seeds.to(self.device), weights, self.pack, offsets)
         self.examples, self.weights = {"train": examples}, {"train": weights}
         self.examples["val"], self.weights["val"] = self._parts("val", range(self.pack.size))
+
+    def _store(self, name: str) -> tuple[Examples, Tensor]:
+        """A split of every fold on the device, [F, N, ...]: its examples and its weights."""
+        splits = [_splits(data)[name] for data in self.data]
+        pairs = zip(splits, self.data, self.forms, strict=True)
+        inputs = [ready(split.inputs, data.form, form) for split, data, form in pairs]
+        parts = (inputs, [split.targets for split in splits], [split.weights for split in splits])
+        x, y, weights = (_together(part).to(self.device) for part in parts)
+        return Examples(x, y), weights
 
     def part(self, split: str, k: int) -> tuple[Examples, Tensor]:
         """The examples [N, ...] and weights [N] of a split that member k has."""
@@ -133,7 +154,8 @@ class Engine:
     def _make_step(self) -> None:
         plain = self.pack.alone and not self.compiled
         mask = self.program.mask(self.device)
-        step = make_step(self.program, mask, gradient_alone if plain else gradient_functional)
+        gradient = gradient_alone if plain else gradient_functional
+        step = make_step(self.program, mask, gradient, self.program.lr_factors(self.device))
         if self.compiled:  # of all functions with one code only a few may be compiled in a process
             torch.compiler.reset()
         self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, 0, 0))
@@ -144,12 +166,12 @@ class Engine:
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
         rows = self.rows["val"]
-        self.reported = report_names(metrics, validates=rows > 0)
+        self.reported = report_names(self.program, metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0)
         lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
         # whose operations are large already.
-        return self._compile(lifted) if rows <= CHUNK and self.pack.alone else lifted
+        return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.alone else lifted
 
     def start(self) -> State:
         """The state before the first step."""
@@ -159,13 +181,14 @@ class Engine:
         """The state of member k before its first step, on the CPU."""
         config = self.configs[k]
         rule = {name: value for name, value in config.optimizer.settings.items() if name != "lr"}
-        network = (config.activation, config.initializer, config.regularizers)
+        network = (config.activation, config.initializer, config.regularizers, config.model)
         same = repr((config.seed, self.folds[k], network, rule))
         if same not in self._starts:
-            examples = self.part("train", k)[0].inputs[: self.batching.size].cpu()
+            examples = self.part("train", k)[0].inputs.cpu()
             if len(self._starts) >= STARTS // self.program.layout.size:
                 self._starts.clear()
-            self._starts[same] = self.program.start(config, examples)
+            form = self.forms[self.folds[k]]
+            self._starts[same] = self.program.start(config, examples, self.batching.size, form)
         return self._starts[same]
 
     def to_device(self, trees: Sequence[Any]) -> Any:
@@ -209,6 +232,13 @@ class Engine:
         lrs, ts = zip(*arguments, strict=True)
         return self._stride(state, self.examples["train"], tuple(batches), lrs, ts, self.numbers)
 
+    def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
+        """The state after the last update of the members' epochs, which are then so many."""
+        if not (self.program.places["epoch"] or self.program.places["mask"]):
+            return state
+        finished = torch.tensor(epochs, dtype=torch.float32, device=self.device)
+        return self._close(state, finished[0] if self.pack.alone else finished, self.numbers)
+
     def evaluated(self, state: State) -> Best:
         """Parameters and buffers to evaluate with."""
         return self._evaluated(state, self.numbers), state.buffers
@@ -243,7 +273,7 @@ class Engine:
         """
         outputs, norms, objectives = zip(*seen, strict=True)
         end = EpochEnd(
-            outputs=torch.cat(outputs, dim=-2),
+            outputs=torch.cat(outputs, dim=0 if self.pack.alone else 1),
             indices=plan.indices,
             counts=plan.counts,
             norms=torch.stack(norms, dim=-1),
@@ -261,16 +291,9 @@ def _splits(data: Data) -> dict[str, Split]:
     return {"train": data.train, "val": data.validation, "test": data.test}
 
 
-def _on(device: torch.device, splits: Sequence[Split]) -> tuple[Examples, Tensor]:
-    """A split of every fold, [F, N, ...]: its examples and its weights."""
-
-    def together(parts: Sequence[Tensor]) -> Tensor:
-        # One alone is not copied.
-        return (parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))).to(device)
-
-    columns = zip(*((split.inputs, split.targets, split.weights) for split in splits), strict=True)
-    inputs, targets, weights = map(together, columns)
-    return Examples(inputs, targets), weights
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """A fold axis in front; one alone is not copied."""
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
 
 
 def choose_device(name: str) -> torch.device:

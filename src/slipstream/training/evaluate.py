@@ -12,17 +12,35 @@ from slipstream.metrics.steps import mean
 from slipstream.registry import Component, component
 from slipstream.training.program import Program
 from slipstream.training.step import Examples, rows_of
+from slipstream.types import Form
 
 CHUNK = 8192  # rows evaluated at once: enough to fill a processor, few enough to bound memory
+NUMBERS = 2**19  # of the inputs, where a layer holds many for each of them
+
+
+def chunk_of(form: Form) -> int:
+    """How many examples are evaluated at once. A convolution makes a feature map of 32 channels or more of
+    every channel, a recurrent layer keeps every step."""
+    return CHUNK if form.kind == "vector" else max(min(CHUNK, NUMBERS // form.size), 64)
 
 
 def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]:
-    """predict(params, buffers, inputs [N, ...]) -> outputs [N, C], without noise and gradients."""
+    """predict(params, buffers, inputs [N, ...]) -> outputs [N, C], without noise and gradients.
+
+    params [P], or [E P] of E networks, whose outputs are [N, E, C]; they share the buffers.
+    """
+    chunk = chunk_of(program.form)
+
+    def one(params: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        views = program.views(params)
+        parts = [program.infer(views, buffers, x)[0] for x in inputs.split(chunk)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def predict(params: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        views = program.views(params)
-        parts = [program.infer(views, buffers, x)[0] for x in inputs.split(CHUNK)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        size = program.layout.size
+        if len(params) == size:
+            return one(params, buffers, inputs)
+        return torch.stack([one(part, buffers, inputs) for part in params.split(size)], dim=1)
 
     return predict
 
@@ -39,10 +57,10 @@ def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor
     as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
 
     def measure(outputs: Tensor, targets: Tensor, weights: Tensor, numbers: Mapping[str, Any]) -> Tensor:
-        losses = program.loss.function(outputs, targets, **numbers["loss"])
+        losses = program.losses(outputs, targets, numbers)
         values = [mean(losses, weights)]
         if metrics:
-            scores = outputs if as_they_are else program.scores(outputs, numbers)
+            scores = outputs if as_they_are and outputs.dim() == 2 else program.scores(outputs, numbers)
             truth = program.original_units(targets)
             values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
@@ -75,10 +93,23 @@ class EpochEnd(NamedTuple):
     buffers: dict[str, Tensor]
 
 
-def report_names(names: Sequence[str], *, validates: bool) -> list[str]:
+def report_names(program: Program, names: Sequence[str], *, validates: bool) -> list[str]:
     """What stands at each place of a report but the last."""
     train = [f"train/{name}" for name in ("loss", *names, "gradient_norm", "update_norm")]
-    return train + ([f"val/{name}" for name in ("loss", *names)] if validates else [])
+    layers = [f"zeros/{name}" for name in ("all", *_weights(program))] if program.makes_zeros else []
+    return train + layers + ([f"val/{name}" for name in ("loss", *names)] if validates else [])
+
+
+def _weights(program: Program) -> list[str]:
+    layout = program.layout
+    return [name for name, weight in zip(layout.names, layout.penalized, strict=True) if weight]
+
+
+def zeros(program: Program, params: Tensor) -> Tensor:
+    """The share of exact zeros among all weights, then in each of them: [1 + W]."""
+    parts = zip(params.split(program.layout.sizes), program.layout.penalized, strict=True)
+    weights = [(part == 0).double() for part, weight in parts if weight]
+    return torch.stack([torch.cat(weights).mean(), *(weight.mean() for weight in weights)])
 
 
 def make_report(program: Program, names: Sequence[str], *, validates: bool) -> Callable[..., Tensor]:
@@ -96,6 +127,8 @@ def make_report(program: Program, names: Sequence[str], *, validates: bool) -> C
             measure(end.outputs, targets, end.counts, numbers),
             torch.stack([end.norms.double().mean(), update_norm.double()]),
         ]
+        if program.makes_zeros:
+            parts.append(zeros(program, end.params))
         if validates:
             outputs = predict(end.evaluated, end.buffers, val.inputs)
             parts.append(measure(outputs, val.targets, weights, numbers))

@@ -129,6 +129,8 @@ def _train_epoch(
         progress.seen += seen
         if interrupts.received is not None:
             break
+    if len(progress.seen) == steps:
+        state = engine.close_epoch(state, [member.epoch + 1 for member in members])
     made = range(first, len(progress.seen))
     return Epoch(plan, rates, arguments, made, progress.state, before, state)
 

@@ -24,6 +24,7 @@ from slipstream.optimizers.base import initial_state
 from slipstream.packs import Pack
 from slipstream.training.engine import STARTS
 from slipstream.training.evaluate import EpochEnd, make_measure, make_predict, make_report
+from slipstream.training.inputs import form_of
 from slipstream.training.plan import BLOCK, Batching, Plan, Planner
 from slipstream.training.program import Program, State
 from slipstream.training.step import Examples, gradient_alone, gradient_functional, make_step
@@ -94,7 +95,7 @@ def is_small(config: Config, folds: Sequence[Data], members: int, free: int | No
     count in a process costs 0.9 s of imports.
     """
     data = folds[0]
-    program = Program(config, data.target, tuple(data.train.inputs.shape[1:]), members)
+    program = Program(config, data.target, form_of(config, data), members)
     rows = sum(len(split.inputs) for split in (data.train, data.validation, data.test))
     widths = sum(shape[0] for shape in program.layout.shapes)
     numbers = 40 * program.layout.size + 8 * rows * (program.outputs(config) + widths)
@@ -111,7 +112,8 @@ class _Rehearsal:
         self.data, self.folds, self.pack = folds[0], len(folds), Pack(members)
         examples = self.data.train.inputs
         with META:
-            self.program = Program(self.config, self.data.target, tuple(examples.shape[1:]), members)
+            form = form_of(self.config, self.data)
+            self.program = Program(self.config, self.data.target, form, members)
             self.first = self._start()
         self.batching = Batching.of(
             len(examples), config.data.settings["batch_size"], config.trainer.accumulate
@@ -130,7 +132,7 @@ class _Rehearsal:
             params=params,
             buffers=dict(program._build(config).named_buffers()),
             rule=initial_state(program.optimizer.part, params, program.layout, config.optimizer.settings),
-            average={choice.name: params for choice in program.places["average"]},
+            kept=program.first_kept(params),
         )
 
     def _blank(self, *shape: int, dtype: torch.dtype = torch.float32, members: int = 0) -> Tensor:
@@ -157,9 +159,12 @@ class _Rehearsal:
         """A split and its weights; folds are put together, [F, N, ...]."""
         part = {"train": self.data.train, "val": self.data.validation, "test": self.data.test}[name]
         axis = () if self.folds == 1 else (self.folds,)
+        scaled = self.data.form.scaling is not None and self.program.form.scaling is None
+        types = (torch.float32 if scaled else part.inputs.dtype, part.targets.dtype, part.weights.dtype)
+        tensors = (part.inputs, part.targets, part.weights)
         inputs, targets, weights = (
-            torch.empty(*axis, *tensor.shape, dtype=tensor.dtype, device=META)
-            for tensor in (part.inputs, part.targets, part.weights)
+            torch.empty(*axis, *tensor.shape, dtype=dtype, device=META)
+            for tensor, dtype in zip(tensors, types, strict=True)
         )
         return Examples(inputs, targets), weights
 
@@ -195,7 +200,7 @@ class _Rehearsal:
         numbers = self._numbers()
         mask = torch.empty(program.layout.size, device=META)
         gradient = gradient_alone if pack.alone else gradient_functional
-        step = pack.lift(make_step(program, mask, gradient), 0, None, 0, 0, 0, 0)
+        step = pack.lift(make_step(program, mask, gradient, program.lr_factors(META)), 0, None, 0, 0, 0, 0)
         train = stored["train"][0]
         if self.folds > 1:
             train = Examples(train.inputs.flatten(0, 1), train.targets.flatten(0, 1))
@@ -204,7 +209,8 @@ class _Rehearsal:
             before = state.params
             state, seen = step(state, train, batch, rate, count, numbers)
         rows = batching.steps * batching.size * batching.accumulate
-        outputs = self._blank(rows, seen.outputs.shape[-1])  # those of all updates
+        shape = seen.outputs.shape[1 if pack.alone else 2 :]
+        outputs = self._blank(rows, *shape)  # those of all updates
         of_steps = self._blank(batching.steps), self._blank(batching.steps)
         evaluated = pack.lift(program.evaluated, 0, 0)(state, numbers)
         validates = len(self.data.validation.inputs) > 0
@@ -212,7 +218,7 @@ class _Rehearsal:
         own = self._own(stored["val"], pack.size)
         axis = 0 if self.folds > 1 else None
         end = EpochEnd(
-            torch.cat(outputs.split(batching.size, dim=-2), dim=-2),
+            torch.cat(outputs.split(batching.size, dim=int(not pack.alone)), dim=int(not pack.alone)),
             *(plan.indices, plan.counts, *of_steps),
             *(state.params, before, evaluated, state.buffers),
         )
@@ -237,10 +243,11 @@ class _Rehearsal:
 
     def _numbers(self, members: int = 0) -> Any:
         """The numbers that a step is given."""
-        numbers = self.program.numbers(self.config)
-        return (
-            numbers if self.pack.alone else pytree.tree_map(lambda _: self._blank(members=members), numbers)
-        )
+        numbers: dict[str, Any] = dict(self.program.numbers(self.config))
+        if not self.pack.alone:
+            numbers = pytree.tree_map(lambda _: self._blank(members=members), numbers)
+        numbers["keys"] = self._like(self.program.keys(self.config), members)
+        return numbers
 
 
 def free_bytes(device: torch.device) -> int | None:

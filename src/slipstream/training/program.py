@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from slipstream import random
 from slipstream.errors import ConfigError
 from slipstream.models.initialize import gain_of, initialize, layout_of
-from slipstream.models.layers import Parts
+from slipstream.models.layers import Activity, Parts, unit
 from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components
-from slipstream.types import Target
+from slipstream.types import Form, Target
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -33,14 +34,14 @@ VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with 
 class State(NamedTuple):
     """Everything that a step changes, for one member.
 
-    params: [P]. buffers: the network's, by name. rule: the optimizer's vectors, by name.
-    average: the averaged parameters [P] where a regularizer keeps them, else empty.
+    params: [P]. buffers: the network's, by name. rule: the optimizer's vectors, by name. kept: what
+    regularizers keep, by their names: averaged or slow parameters [P], a mask [P], snapshots.
     """
 
     params: Tensor
     buffers: dict[str, Tensor]
     rule: dict[str, Tensor]
-    average: dict[str, Tensor]
+    kept: dict[str, Tensor]
 
 
 class Functional:
@@ -91,16 +92,20 @@ def _chain(module: nn.Module) -> Iterator[nn.Module]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen component with the structure part of its settings bound."""
+    """A chosen component with the structure part of its settings bound, and the place where it acts."""
 
     name: str
     part: Component
     function: partial[Any]
+    place: str = ""
 
     @classmethod
     def of(cls, group: str, name: str, settings: Mapping[str, Any]) -> Choice:
         part = component(group, name)
-        return cls(name, part, partial(part.function, **part.split(settings)[1]))
+        place, function = part.traits.get("place", ""), part.function
+        if settings.get("proximal"):
+            place, function = "proximal", part.traits["proximal"]
+        return cls(name, part, partial(function, **part.split(settings)[1]), place)
 
 
 def require_memory(parameters: int, members: int) -> None:
@@ -120,24 +125,36 @@ def require_memory(parameters: int, members: int) -> None:
         )
 
 
+# Where regularizers act in a step or at an epoch's end; the others are layers of the network.
+PLACES = (
+    *("penalty", "targets", "gradient", "decay", "constraint", "proximal", "mask", "follow"),
+    *("average", "epoch"),
+)
+KEEPING = ("average", "follow", "mask", "epoch")  # those that keep something between steps
+
+
 class Program:
-    """The components of a configuration, put together for data of one shape."""
+    """The components of a configuration, put together for examples of one form.
+
+    members: how many train together. compiled: whether its step will be.
+    """
 
     def __init__(
-        self, config: Config, target: Target, input_shape: tuple[int, ...], members: int = 1
+        self, config: Config, target: Target, form: Form, members: int = 1, *, compiled: bool = False
     ) -> None:
-        self.target = target
+        self.target, self.form = target, form
+        self._members, self._alone = members, members == 1 and not compiled
+        require_form(config, form)
         self.loss = Choice.of("loss", config.loss.name, config.loss.settings)
         self.optimizer = Choice.of("optimizer", config.optimizer.name, config.optimizer.settings)
-        order = [name for name in components("regularizer") if name in config.regularizers]
-        regularizers = [Choice.of("regularizer", name, config.regularizers[name]) for name in order]
-        self.places = {
-            place: [choice for choice in regularizers if choice.part.traits["place"] == place]
-            for place in ("penalty", "targets", "gradient", "decay", "constraint", "average")
-        }
+        regularizers = _chosen("regularizer", config.regularizers)
+        self.places = {place: [c for c in regularizers if c.place == place] for place in PLACES}
+        self.augmentations = _chosen("augmentation", config.augmentations)
+        self.keeping = [choice for place in KEEPING for choice in self.places[place]]
+        self.epochs = config.trainer.max_epochs
+        self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
-        self.input_shape = input_shape
         with torch.device("meta"):  # shapes only: they say what the rest would need
             self.layout = layout_of(self._build(config))
         require_memory(self.layout.size, members)
@@ -145,34 +162,60 @@ class Program:
         self.forward = Functional(self.module, self.autocast)
         # A second one, because switching a module between training and evaluation walks all of it.
         self.infer = Functional(self._build(config).eval(), self.autocast)
+        modules = self.module.named_modules()
+        self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
 
-    def _build(self, config: Config) -> nn.Module:
+    def _build(self, config: Config, form: Form | None = None) -> nn.Module:
         activation = (config.activation.name, config.activation.settings)
-        parts = Parts(activation, config.regularizers, config.seed)
+        form = form or self.form
+        parts = Parts(
+            form,
+            activation,
+            config.regularizers,
+            config.seed,
+            members=self._members,
+            alone=self._alone,
+        )
         model = component("model", config.model.name)
-        return model(self.input_shape, self.outputs(config), parts, **config.model.settings)
+        return model(form, self.outputs(config), parts, **config.model.settings)
 
     def outputs(self, config: Config) -> int:
         """How many numbers the network gives for one example: the loss decides."""
         part = component("loss", config.loss.name)
         return part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
 
-    def start(self, config: Config, examples: Tensor) -> State:
+    def start(self, config: Config, examples: Tensor, rows: int, form: Form | None = None) -> State:
         """The state before the first step of a member with this configuration, on the CPU.
 
-        Another member's numbers and seed give other buffers: the network is built for each.
+        Another member's numbers and seed give other buffers: the network is built for each. examples:
+        of the training part; initializers that look at data see the first `rows` of them. form: with
+        the scaling of the member's own fold.
         """
-        module = self._build(config)
+        module = self._build(config, form)
+        fit(module, examples)
         chosen = (component("initializer", config.initializer.name), config.initializer.settings)
         gain = gain_of((config.activation.name, config.activation.settings))
-        initialize(module, chosen, gain, config.seed, examples)
+        initialize(module, chosen, gain, config.seed, examples[:rows])
         params = torch.cat([p.detach().flatten() for p in module.parameters()])
         return State(
             params=params,
             buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
             rule=initial_state(self.optimizer.part, params, self.layout, config.optimizer.settings),
-            average={choice.name: params.clone() for choice in self.places["average"]},
+            kept=self.first_kept(params),
         )
+
+    def first_kept(self, params: Tensor) -> dict[str, Tensor]:
+        """What regularizers keep before the first update: the parameters, or what their trait `start` makes
+        of them."""
+        starts = {choice.name: choice.part.traits.get("start") for choice in self.keeping}
+        settings = {choice.name: choice.function.keywords for choice in self.keeping}
+        return {n: params.clone() if f is None else f(params, **settings[n]) for n, f in starts.items()}
+
+    def keys(self, config: Config) -> dict[str, Tensor]:
+        """The keys [4] of all randomness in a step that is not the network's, by name."""
+        named = {"batch": random.make_key(config.seed, random.BATCH)} if self.augmentations else {}
+        keyed = [c.name for c in self.places["gradient"] if c.part.traits.get("keyed")]
+        return named | {n: random.make_key(config.seed, random.GRADIENT, i) for i, n in enumerate(keyed)}
 
     def numbers(self, config: Config) -> dict[str, dict[str, float]]:
         """The numbers of the components that a step calls, by component; lr is not among them."""
@@ -180,6 +223,7 @@ class Program:
         named |= {"optimizer": (self.optimizer, config.optimizer.settings)}
         for choices in self.places.values():
             named |= {choice.name: (choice, config.regularizers[choice.name]) for choice in choices}
+        named |= {choice.name: (choice, config.augmentations[choice.name]) for choice in self.augmentations}
         numbers = {key: choice.part.split(settings)[0] for key, (choice, settings) in named.items()}
         numbers["optimizer"].pop("lr")
         return numbers
@@ -189,15 +233,52 @@ class Program:
         shapes = zip(self.layout.sizes, self.layout.penalized, strict=True)
         return torch.cat([torch.full((size,), float(weight)) for size, weight in shapes]).to(device)
 
+    def lr_factors(self, device: torch.device) -> Tensor | None:
+        """[P]: what multiplies the update of each parameter, None where nothing does."""
+        if not self.layout.lr_factors:
+            return None
+        pairs = zip(self.layout.sizes, self.layout.lr_factors, strict=True)
+        return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
+
+    def augment(self, x: Tensor, y: Tensor, key: Tensor, numbers: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """A batch, changed at random as the chosen augmentations have it."""
+        from slipstream.augmentations import augment
+
+        return augment(unit(x), y, self.augmentations, key, numbers, len(self.target.classes), self.form)
+
+    def close_epoch(self, state: State, epoch: Any, numbers: Mapping[str, Any]) -> State:
+        """The state after an epoch's last update. epoch: how many are finished."""
+        kept = dict(state.kept)
+        for choice in (*self.places["epoch"], *self.places["mask"]):
+            kept[choice.name] = choice.function(
+                kept[choice.name], state.params, epoch, self.epochs, self.layout, **numbers[choice.name]
+            )
+        return state._replace(kept=kept)
+
     def evaluated(self, state: State, numbers: Mapping[str, Any]) -> Tensor:
         """The parameters [P] to evaluate with: averaged where something averages them."""
-        if self.places["average"]:
-            return state.average[self.places["average"][-1].name]
+        averaging = [choice for choice in self.keeping if choice.place != "mask"]
+        if averaging:
+            return state.kept[averaging[-1].name]
         settings = self.optimizer.function.keywords | numbers["optimizer"]
         return evaluated(self.optimizer.part, state.params, state.rule, settings)
 
+    def losses(self, outputs: Tensor, targets: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
+        if outputs.dim() == 2:
+            return self.loss.function(outputs, targets, **numbers["loss"])
+        n, e = outputs.shape[:2]
+        of_each = targets[:, None].expand(n, e, *targets.shape[1:]).flatten(0, 1)
+        return self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"]).view(n, e).mean(1)
+
     def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
-        """What the outputs [N, C] predict: class scores [N, classes], or values in original units."""
+        """What the outputs predict: class scores [N, classes], or values in original units.
+
+        outputs [N, C], or [N, E, C] of an ensemble, whose scores are averaged.
+        """
+        if outputs.dim() == 3:
+            n, e = outputs.shape[:2]
+            return self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
         predict = self.loss.part.traits["predict"]
         scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
         return self.original_units(scores)
@@ -213,3 +294,46 @@ class Program:
         """The flat vector [P] cut into the module's parameters, in their order."""
         parts = params.split(self.layout.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
+
+
+def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choice]:
+    """The chosen options of a group, in the order of their registration."""
+    return [Choice.of(group, name, settings[name]) for name in components(group) if name in settings]
+
+
+@torch.no_grad()
+def fit(module: nn.Module, examples: Tensor) -> None:
+    """Let the modules of the inputs part that look at data before training (`fit`) see what reaches them."""
+    front = module.get_submodule("inputs") if any(hasattr(m, "fit") for m in module.modules()) else None
+    if front is None:
+        return
+    front.eval()
+    for layer in _chain(front):
+        if hasattr(layer, "fit"):
+            layer.fit(examples)  # type: ignore[operator]
+        examples = layer(examples)
+    front.train()
+
+
+def require_form(config: Config, form: Form) -> None:
+    """Raise ConfigError where the model or an augmentation cannot take such examples."""
+    chosen = {"model": [config.model.name], "augmentation": list(config.augmentations)}
+    problems = []
+    for group, names in chosen.items():
+        for name in names:
+            takes = component(group, name).traits.get("takes", (form.kind,))
+            if form.kind not in takes:
+                known = components(group).items()
+                fitting = sorted(n for n, c in known if form.kind in c.traits.get("takes", (form.kind,)))
+                problems.append(
+                    f"{group}={name}: takes {' and '.join(takes)} data, but an example of "
+                    f"data={config.data.name} is {_described(form)}; one of: {', '.join(fitting) or 'none'}"
+                )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _described(form: Form) -> str:
+    article = "an" if form.kind == "image" else "a"
+    kind = {"tokens": "text"}.get(form.kind, form.kind)
+    return f"{article} {kind} of {' x '.join(map(str, form.shape))}"

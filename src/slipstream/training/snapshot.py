@@ -25,7 +25,7 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
     state: State = pack.member(progress.state, k)
     best_params, best_buffers = pack.member(progress.best, k)
     optimizer = {f"rule.{name}": value for name, value in state.rule.items()}
-    optimizer |= {f"average.{name}": value for name, value in state.average.items()}
+    optimizer |= {f"kept.{name}": value for name, value in state.kept.items()}
     if progress.seen:  # in the middle of an epoch: its training metrics need what it gave so far
         columns = zip(*(pack.member(seen, k) for seen in progress.seen), strict=True)
         pairs = zip(Seen._fields, columns, strict=True)
@@ -94,7 +94,7 @@ def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
         params=params,
         buffers=buffers,
         rule={name: tensors["optimizer"][f"rule.{name}"] for name in fresh.rule},
-        average={name: tensors["optimizer"][f"average.{name}"] for name in fresh.average},
+        kept={name: tensors["optimizer"][f"kept.{name}"] for name in fresh.kept},
     )
 
 
@@ -106,7 +106,7 @@ def _network(engine: Engine, named: Mapping[str, Tensor], fresh: State) -> tuple
 def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> None:
     layout = engine.program.layout
     network = dict(zip(layout.names, layout.shapes, strict=True)) | _shapes(fresh.buffers)
-    optimizer = _shapes(fresh.rule, "rule.") | _shapes(fresh.average, "average.")
+    optimizer = _shapes(fresh.rule, "rule.") | _shapes(fresh.kept, "kept.")
     for file, expected in (("weights", network), ("best", network), ("optimizer", optimizer)):
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
         differing = [name for name in expected | found if expected.get(name) != found.get(name)]

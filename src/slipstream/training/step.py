@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from slipstream import random
 from slipstream.training.program import Program, State
 from slipstream.types import At
 
@@ -38,9 +39,9 @@ class Batch(NamedTuple):
 class Seen(NamedTuple):
     """What a step leaves for the epoch's end to look at.
 
-    outputs: [A * B, C]. gradient_norm: the two-norm of the gradient before it was changed by
-    anything. objective: the loss with its penalties. The latter two have no axes, and tell whether
-    everything was finite: nothing is checked inside an epoch (divergence.py).
+    outputs: [A * B, C], or [A * B, E, C] of an ensemble. gradient_norm: the two-norm of the gradient
+    before it was changed by anything. objective: the loss with its penalties. The latter two have no
+    axes, and tell whether everything was finite: nothing is checked inside an epoch (divergence.py).
     """
 
     outputs: Tensor
@@ -62,24 +63,34 @@ Step = Callable[..., tuple[State, Seen]]
 Gradient = Callable[..., tuple[Tensor, Tensor, Any]]
 
 
-def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
-    """The step of this program. `gradient_of(f, params, ...)` gives (df/dparams, f, aux)."""
+def make_step(
+    program: Program, mask: Tensor, gradient_of: Gradient, lr_factors: Tensor | None = None
+) -> Step:
+    """The step of this program. `gradient_of(f, params, ...)` gives (df/dparams, f, aux).
+
+    mask [P]: 1 for weights. lr_factors [P]: multiply the updates, None for none.
+    """
 
     def objective(
         params: Tensor, buffers: dict[str, Tensor], x: Tensor, y: Tensor, weights: Tensor, numbers: Mapping
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         outputs, buffers = program.forward(program.views(params), buffers, x)
-        value = program.loss.function(outputs, y, **numbers["loss"]) @ weights
+        value = program.losses(outputs, y, numbers) @ weights
         for choice in program.places["penalty"]:
             value = value + choice.function(params * mask, **numbers[choice.name]) / program.accumulate
+        for name in program.activities:
+            value = value + buffers[name] / program.accumulate
         return value, (outputs, buffers)
 
     def gradient(
-        state: State, data: Examples, batch: Batch, numbers: Mapping
+        state: State, data: Examples, batch: Batch, t: Any, numbers: Mapping
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
         buffers, parts = state.buffers, []
-        for indices, weights in zip(batch.indices, batch.weights, strict=True):
+        for part, (indices, weights) in enumerate(zip(batch.indices, batch.weights, strict=True)):
             x, y = rows_of(data.inputs, indices), rows_of(data.targets, indices)
+            if program.augmentations:
+                key = random.fold(at_update(numbers["keys"]["batch"], t), part << 12)
+                x, y = program.augment(x, y, key, numbers)
             for choice in program.places["targets"]:
                 y = choice.function(y, len(program.target.classes), **numbers[choice.name])
             g, value, (outputs, buffers) = gradient_of(
@@ -94,26 +105,37 @@ def make_step(program: Program, mask: Tensor, gradient_of: Gradient) -> Step:
     def step(
         state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping
     ) -> tuple[State, Seen]:
-        g, value, buffers, outputs = gradient(state, data, batch, numbers)
+        g, value, buffers, outputs = gradient(state, data, batch, t, numbers)
         norm = torch.linalg.vector_norm(g)
         for choice in program.places["gradient"]:
-            g = choice.function(g, **numbers[choice.name])
+            keyed = (at_update(numbers["keys"][choice.name], t), t) if choice.part.traits.get("keyed") else ()
+            g = choice.function(g, *keyed, **numbers[choice.name])
 
         at = At(t, state.params, program.layout)
         delta, rule = program.optimizer.function(g, state.rule, at, lr=lr, **numbers["optimizer"])
         for choice in program.places["decay"]:
             delta = delta + choice.function(state.params * mask, lr, **numbers[choice.name])
-        params = state.params + delta
+        params = state.params + (delta if lr_factors is None else delta * lr_factors)
+        for choice in program.places["proximal"]:
+            params = choice.function(params, mask, lr, **numbers[choice.name])
         for choice in program.places["constraint"]:
             params = choice.function(params, program.layout, **numbers[choice.name])
 
-        average = {
-            choice.name: choice.function(state.average[choice.name], params, t, **numbers[choice.name])
-            for choice in program.places["average"]
-        }
-        return State(params, buffers, rule, average), Seen(outputs, norm, value)
+        kept = dict(state.kept)
+        for choice in program.places["mask"]:
+            params = params * kept[choice.name]
+        for choice in program.places["follow"]:
+            params, kept[choice.name] = choice.function(params, kept[choice.name], t, **numbers[choice.name])
+        for choice in program.places["average"]:
+            kept[choice.name] = choice.function(kept[choice.name], params, t, **numbers[choice.name])
+        return State(params, buffers, rule, kept), Seen(outputs, norm, value)
 
     return step
+
+
+def at_update(key: Tensor, t: Any) -> Tensor:
+    """The key [4] at the update number t."""
+    return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 
 
 def make_stride(step: Step) -> Callable[..., tuple[State, tuple[Seen, ...], Tensor]]:
