@@ -1,5 +1,6 @@
 """Loading: settings that contradict each other, weights, the fingerprint, and every option's YAML."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from slipstream import data
 from slipstream.errors import ConfigError
 from slipstream.registry import component, components
+from slipstream.training.inputs import ready
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SOURCES = sorted(components("data"))
-READY = [name for name in SOURCES if name not in ("table", "arrays")]
+READY = [name for name in SOURCES if "path" not in component("data", name).own_settings]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -31,16 +33,18 @@ def test_every_yaml_has_exactly_the_settings_of_its_source(name):
 
 @pytest.mark.parametrize("name", READY)
 def test_every_ready_source_loads_without_warnings(name, load):
-    """Defaults give three parts of float32 inputs, finite and scaled, without a warning."""
+    """Defaults give three parts of float32 inputs, finite and scaled (images raw), without a warning."""
     found = load(name)
     assert found.warnings == ()
     for part in (found.train, found.validation, found.test):
         assert len(part) > 0
-        assert part.inputs.dtype == part.weights.dtype == torch.float32
+        assert part.weights.dtype == torch.float32
+        assert part.inputs.dtype in (torch.float32, torch.uint8)
         assert part.inputs.is_contiguous()
         assert torch.isfinite(part.inputs).all()
         assert len(part.inputs) == len(part.targets) == len(part.weights)
-    assert found.train.inputs.mean().abs() < 1e-4
+    scaled = ready(found.train.inputs, found.form, replace(found.form, scaling=None))
+    assert scaled.mean().abs() < 1e-4
     assert len(found.input_names) == found.train.inputs.shape[1]
     assert f"data={name}" in found.summary
 

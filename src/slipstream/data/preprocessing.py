@@ -124,7 +124,8 @@ class Preprocessing:
         kinds = [column.kind for column in self.columns for _ in column.outputs()]
         plain = tuple(i for i, kind in enumerate(kinds) if kind not in ("category", "boolean"))
         flags = [i for i, name in enumerate(self.names) if name.endswith(" is missing")]
-        return Form("vector", (len(kinds),), numeric=tuple(i for i in plain if i not in flags))
+        numeric = tuple(i for i in plain if i not in flags) if len(self.shape) < 2 else ()
+        return Form("vector", self.shape or (len(kinds),), numeric=numeric)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able description, from which `from_json` makes the same preprocessing."""
