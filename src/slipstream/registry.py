@@ -128,6 +128,22 @@ def shared_function(group: str) -> Callable[..., Any] | None:
     return _shared.get(group)
 
 
+def misfit(group: str, name: str, kind: str, found: str) -> str | None:
+    """The sentence for an option that cannot take examples of this kind (types.Form), or None.
+
+    found: what the data are, in words.
+    """
+
+    def fits(part: Component) -> bool:
+        return kind in part.traits.get("takes", (kind,))
+
+    if fits(component(group, name)):
+        return None
+    takes = " or ".join(component(group, name).traits["takes"])
+    fitting = sorted(part.name for part in components(group).values() if fits(part))
+    return f"{group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
+
+
 def is_number(annotation: Any) -> bool:
     """Whether a setting of this type is a number: a float, with or without bounds."""
     return annotation is float or getattr(annotation, "__origin__", None) is float

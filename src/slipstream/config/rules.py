@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from slipstream.errors import did_you_mean
-from slipstream.registry import Component, component, components
+from slipstream.registry import Component, component, components, misfit
 from slipstream.types import Target
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ def loss_of(config: Config, target: Target | None) -> Component:
     return component("loss", part(target)) if target and part.traits.get("auto") else part
 
 
+def known_kind(config: Config) -> str | None:
+    """The kind of examples (types.Form) of data that need no reading to know it, else None."""
+    part = components("data").get(config.data.name)
+    return part.traits.get("form", "vector") if part else None
+
+
 def _loss(config: Config, task: str | None) -> Component:
     return loss_of(config, Target(task) if task else None)
 
@@ -73,6 +79,23 @@ def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
     name = config.name
     if not name or name.startswith(".") or any(letter in name for letter in "/\\\0\n"):
         yield f"name: found {name!r}, expected the name of a folder, without / and not starting with a dot"
+
+
+@rule("model", "data")
+def model_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
+    yield from _takes(config, "model", [config.model.name])
+
+
+@rule("augmentation", "data")
+def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
+    yield from _takes(config, "augmentation", config.augmentations)
+
+
+def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
+    kind = known_kind(config)
+    if kind is not None:
+        sentences = (misfit(group, name, kind, f"data={config.data.name} is {kind} data") for name in names)
+        yield from filter(None, sentences)
 
 
 @rule("model", "activation")
@@ -169,10 +192,37 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
         return
     for name in config.regularizers:
         traits = component("regularizer", name).traits
-        if traits.get("place") == "norm" or traits.get("on") == "hidden":
+        if traits.get("place") in ("norm", "weight", "activity") or traits.get("on") in ("hidden", "branch"):
             yield (
                 f"regularizer.{name}: works in hidden layers and this model={config.model.name} has none; "
                 "leave it out or take model=mlp with model.depth of 1 or more"
+            )
+
+
+@rule("regularizer", "model")
+def branches_exist(config: Config, task: str | None) -> Iterator[str]:
+    branching = component("model", config.model.name).traits.get("branches", False)
+    if branching or config.model.settings.get("residual"):
+        return
+    for name in config.regularizers:
+        if component("regularizer", name).traits.get("on") == "branch":
+            yield (
+                f"regularizer.{name}: drops residual branches and model={config.model.name} has none; set "
+                "model.residual=true where the model has it, or take model=resnet"
+            )
+
+
+@rule("augmentation", "loss", "data")
+def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
+    loss = _loss(config, task)
+    for name in config.augmentations:
+        if component("augmentation", name).traits.get("kind") != "mix" or loss.traits.get("auto"):
+            continue
+        if task != "regression" and not loss.traits.get("soft"):
+            soft = [part.name for part in components("loss").values() if part.traits.get("soft")]
+            yield (
+                f"augmentation.{name}: mixes the labels, which loss={loss.name} cannot take; "
+                f"one of: {', '.join(sorted(soft))}"
             )
 
 

@@ -43,7 +43,7 @@ def _path_problems(found: str | None) -> list[str]:
     return [f"data.path: found {found}, expected .npz, .safetensors or a folder of .npy files"]
 
 
-@register("data", problems=arrays_problems, splits=("group", "time"))
+@register("data", problems=arrays_problems, splits=("group", "time"), form=None)
 def arrays(
     *,
     path: str | None,

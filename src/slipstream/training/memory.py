@@ -95,6 +95,8 @@ def is_small(config: Config, folds: Sequence[Data], members: int, free: int | No
     count in a process costs 0.9 s of imports.
     """
     data = folds[0]
+    if data.form.kind != "vector":  # how large a layer's output is depends on more than its weights
+        return False
     program = Program(config, data.target, form_of(config, data), members)
     rows = sum(len(split.inputs) for split in (data.train, data.validation, data.test))
     widths = sum(shape[0] for shape in program.layout.shapes)

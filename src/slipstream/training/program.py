@@ -21,7 +21,7 @@ from slipstream.errors import ConfigError
 from slipstream.models.initialize import gain_of, initialize, layout_of
 from slipstream.models.layers import Activity, Parts, unit
 from slipstream.optimizers.base import evaluated, initial_state
-from slipstream.registry import Component, component, components
+from slipstream.registry import Component, component, components, misfit
 from slipstream.types import Form, Target
 
 if TYPE_CHECKING:
@@ -317,23 +317,10 @@ def fit(module: nn.Module, examples: Tensor) -> None:
 
 def require_form(config: Config, form: Form) -> None:
     """Raise ConfigError where the model or an augmentation cannot take such examples."""
-    chosen = {"model": [config.model.name], "augmentation": list(config.augmentations)}
-    problems = []
-    for group, names in chosen.items():
-        for name in names:
-            takes = component(group, name).traits.get("takes", (form.kind,))
-            if form.kind not in takes:
-                known = components(group).items()
-                fitting = sorted(n for n, c in known if form.kind in c.traits.get("takes", (form.kind,)))
-                problems.append(
-                    f"{group}={name}: takes {' and '.join(takes)} data, but an example of "
-                    f"data={config.data.name} is {_described(form)}; one of: {', '.join(fitting) or 'none'}"
-                )
-    if problems:
+    chosen = {"model": [config.model.name], "augmentation": config.augmentations}
+    found = (
+        f"an example of data={config.data.name} is of kind {form.kind}, {' x '.join(map(str, form.shape))}"
+    )
+    sentences = [misfit(group, name, form.kind, found) for group, names in chosen.items() for name in names]
+    if problems := [sentence for sentence in sentences if sentence]:
         raise ConfigError(problems)
-
-
-def _described(form: Form) -> str:
-    article = "an" if form.kind == "image" else "a"
-    kind = {"tokens": "text"}.get(form.kind, form.kind)
-    return f"{article} {kind} of {' x '.join(map(str, form.shape))}"
