@@ -19,12 +19,13 @@ import slipstream
 from slipstream.config import Config, validate
 from slipstream.config.files import defaults
 from slipstream.data import Data, Split
+from slipstream.registry import LISTS
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress, train_pack
 from slipstream.training.member import Member
 from slipstream.training.snapshot import restore, take
-from slipstream.types import Form, Target
+from slipstream.types import Form, Scaling, Target
 
 ROWS = {"train": 28, "validation": 8, "test": 4}  # 28 rows in batches of 12: the last one has 4
 TINY = (
@@ -54,7 +55,7 @@ def tiny(changes: Mapping[str, Any] | None = None, **more: Any) -> Config:
     changes = dict(changes or {}) | more
     raw = deepcopy(_base())
     for group in [key for key in changes if isinstance(raw[key.partition(".")[0]], dict) and "." not in key]:
-        if group == "regularizer":
+        if group in LISTS:
             raw[group] = {name: defaults(group, name) for name in changes[group]}
         else:
             raw[group] = {"name": changes[group], **defaults(group, changes[group])}
@@ -65,10 +66,20 @@ def tiny(changes: Mapping[str, Any] | None = None, **more: Any) -> Config:
     return validate(OmegaConf.to_container(made, resolve=True))
 
 
-def tiny_data(task: str = "multiclass", columns: int = 2, counts: bool = False) -> Data:
+FORMS = {
+    "vector": Form("vector", (3,), numeric=(0, 1, 2)),
+    "image": Form("image", (3, 6, 6), scaling=Scaling(0.0, 1.0, (0.5,) * 3, (2.0,) * 3)),
+    "sequence": Form("sequence", (5, 3), masked=True),
+    "tokens": Form("tokens", (5,), vocabulary=7),
+}
+
+
+def tiny_data(task: str = "multiclass", columns: int = 2, counts: bool = False, form: str = "vector") -> Data:
     """40 rows of 3 standard normal inputs and targets that depend on them.
 
-    columns: of multilabel and regression targets. counts: whole numbers, for a Poisson loss.
+    columns: of multilabel and regression targets. counts: whole numbers, for a Poisson loss. form: what is
+    made of the 3 inputs: images with as many channels and a gradient, sequences of 2 to 5 steps that grow,
+    or up to 5 tokens.
     """
     draw = np.random.default_rng(7)
     x = draw.standard_normal((sum(ROWS.values()), 3)).astype(np.float32)
@@ -84,13 +95,28 @@ def tiny_data(task: str = "multiclass", columns: int = 2, counts: bool = False) 
         classes = {"binary": 2, "multiclass": 3}[task]
         y = scores[:, :classes].argmax(axis=1)
         target = Target(task, classes=tuple("xyz"[:classes]))
+    x = _formed(x, form)
     cuts = np.cumsum([0, *ROWS.values()])
     parts = [
         Split(torch.from_numpy(x[a:b]), torch.from_numpy(y[a:b]), torch.ones(b - a))
         for a, b in pairwise(cuts)
     ]
-    form = Form("vector", (3,), numeric=(0, 1, 2))
-    return Data(*parts, target, form, ("i", "j", "k"), {}, "# tiny", "tiny", (), "fingerprint", ())
+    return Data(*parts, target, FORMS[form], ("i", "j", "k"), {}, "# tiny", "tiny", (), "fingerprint", ())
+
+
+def _formed(x: np.ndarray, form: str) -> np.ndarray:
+    """The inputs [N, 3] as examples of another form."""
+    lengths = 2 + np.arange(len(x)) % 4
+    present = np.arange(5) < lengths[:, None]
+    if form == "image":
+        ramp = np.linspace(0, 1, 36, dtype=np.float32).reshape(6, 6)
+        return 1 / (1 + np.exp(-x[:, :, None, None] * ramp)).astype(np.float32)
+    if form == "sequence":
+        steps = x[:, None, :2] * np.linspace(0.2, 1, 5, dtype=np.float32)[:, None]
+        return np.concatenate([steps * present[:, :, None], present[:, :, None]], axis=2).astype(np.float32)
+    if form == "tokens":
+        return (present * (1 + np.abs(x[:, [0, 1, 2, 0, 1]] * 3).astype(np.int64) % 6)).astype(np.int64)
+    return x
 
 
 class Keeper:

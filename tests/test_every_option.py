@@ -13,12 +13,14 @@ import torch
 
 from harness import tiny, tiny_data, train
 from slipstream.config.files import defaults
-from slipstream.registry import MODULES, component, components
+from slipstream.registry import LISTS, MODULES, component, components
 
 GROUPS = (
     *("activation", "initializer", "loss", "optimizer", "scheduler"),
-    *("early_stopping", "regularizer", "model"),
+    *("early_stopping", "regularizer", "model", "augmentation"),
 )
+# Settings of models that make them small enough for a test.
+SMALL = {"width": 5, "channels": 4}
 
 
 def variants() -> list[Any]:
@@ -59,8 +61,15 @@ def tasks() -> list[Any]:
 def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Data that the option is for, and the configuration that chooses it."""
     traits = component(group, name).traits
-    changes: dict[str, Any] = {group: [name] if group == "regularizer" else name}
-    data = tiny_data()
+    changes: dict[str, Any] = {group: [name] if group in LISTS else name}
+    takes = traits.get("takes", ("vector",))
+    form = "vector" if "vector" in takes else takes[0]
+    data = tiny_data(form=form)
+    if group == "augmentation" and form != "vector":
+        changes["model"] = "mlp" if form != "tokens" else "rnn"
+        changes |= {"model.width": 5, "model.depth": 1}
+    if traits.get("on") == "branch":
+        changes |= {"model.residual": True, "model.depth": 2}
     if group == "loss":
         task = choice.pop("task", traits["tasks"][-1])
         data = tiny_data(task, counts="unscaled" in traits)
@@ -68,17 +77,19 @@ def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[st
         changes = {"model.output_activation": name, "loss": "mse"}
     if traits.get("full_batch"):
         changes |= {"data.batch_size": "full", "trainer.max_epochs": 5}  # one update an epoch
-    if group == "model" and not traits["hidden"]:
-        changes["activation"] = "identity"
-    prefix = f"{group}.{name}." if group == "regularizer" else f"{group}."
+    if group == "model":
+        changes |= {f"model.{key}": value for key, value in SMALL.items() if key in defaults(group, name)}
+        if not traits["hidden"]:
+            changes["activation"] = "identity"
+    prefix = f"{group}.{name}." if group in LISTS else f"{group}."
     return data, changes | {prefix + setting: value for setting, value in choice.items()}
 
 
 def members(group: str, name: str, changes: dict[str, Any]) -> list[Any]:
     """Three members with different seeds, learning rates and values of all of the option's numbers."""
     first = tiny(changes)
-    prefix = f"{group}.{name}." if group == "regularizer" else f"{group}."
-    settings = first.regularizers[name] if group == "regularizer" else getattr(first, group).settings
+    prefix = f"{group}.{name}." if group in LISTS else f"{group}."
+    settings = first.raw[group][name] if group in LISTS else getattr(first, group).settings
     part = component(group, name)
     numbers = {prefix + key: settings[key] for key in settings if key in part.numbers}
     numbers |= {"optimizer.lr": first.optimizer.settings["lr"]}
