@@ -9,6 +9,9 @@ from torch import nn
 from harness import engine_of, tiny, tiny_data
 from slipstream.config import validate
 from slipstream.errors import ConfigError
+from slipstream.models.initialize import initialize, layout_of
+from slipstream.registry import component
+from slipstream.training.step import gradient_alone, make_step
 from slipstream.types import Form
 
 
@@ -157,3 +160,32 @@ def test_an_unknown_output_activation_is_refused():
     raw = tiny().raw
     with pytest.raises(ConfigError, match=r"model.output_activation: found 'sigmod'.*did you mean sigmoid"):
         validate(raw | {"model": raw["model"] | {"output_activation": "sigmod"}})
+
+
+def test_parameters_may_ask_for_their_own_treatment():
+    """Attributes of a parameter say whether it is penalized, how fast it learns, and keep its first value."""
+    module = nn.Linear(3, 4)
+    module.weight.lr_factor, module.bias.penalized, module.weight.own_start = 6.0, True, True
+    layout = layout_of(module)
+    assert layout.penalized == (True, True)
+    assert layout.lr_factors == (6.0, 1.0)
+    before = module.weight.detach().clone()
+    settings = {"bias": 0.5}
+    initialize(module, (component("initializer", "zeros"), settings), 1.0, 0, torch.zeros(2, 3))
+    assert torch.equal(module.weight, before)
+    assert torch.equal(module.bias, torch.full((4,), 0.5))
+    assert layout_of(nn.Linear(3, 4)).lr_factors == ()
+
+
+def test_a_learning_rate_factor_multiplies_the_update():
+    """A step of plain SGD moves a tensor with factor 3 three times as far."""
+    engine = engine_of(tiny(), tiny_data())
+    program, state = engine.program, engine.start()
+    batch = engine.plan(0).batches[0]
+    mask = program.mask(engine.device)
+    factors = torch.ones(program.layout.size)
+    factors[: program.layout.sizes[0]] = 3.0
+    steps = [make_step(program, mask, gradient_alone, f) for f in (None, factors)]
+    moved = [step(state, engine.examples["train"], batch, 0.1, 1, engine.numbers)[0].params for step in steps]
+    plain, scaled = (params - state.params for params in moved)
+    torch.testing.assert_close(scaled, plain * factors)

@@ -1,7 +1,7 @@
 """The registry: a group, a name, a function, and its keyword-only arguments as the schema."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Gt
@@ -127,3 +127,25 @@ def test_every_component_says_what_it_is(group):
         assert part.settings is not None
         assert not part.function.__kwdefaults__, f"{group}={name} has defaults in Python"
     assert components(group)
+
+
+def test_options_are_settings_that_the_function_does_not_get():
+    """A setting that the trait `options` declares is in the schema, and never handed to the function."""
+
+    def option(*, position: Literal["before", "after"]) -> None:
+        """position: where."""
+
+    def function(x: float, *, strength: float) -> float:
+        """Nothing."""
+        return x * strength
+
+    part = registry.Component("regularizer", "probe", function, {"options": option})
+    assert set(part.settings) == {"strength", "position"}
+    assert part.split({"strength": 2.0, "position": "after"}) == ({"strength": 2.0}, {})
+
+
+def test_a_misfit_names_the_options_that_fit():
+    """A model that cannot take the data is refused with those that can."""
+    assert registry.misfit("model", "mlp", "image", "") is None
+    sentence = registry.misfit("model", "mlp", "tokens", "data=text is tokens data")
+    assert "model=mlp: takes vector or sequence or image, and data=text is tokens data; one of:" in sentence
