@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ import slipstream
 from slipstream.config import validate
 from slipstream.data import load
 from slipstream.run import run
+from slipstream.training.inputs import ready
 
 WARM_UP = 5  # epochs left out: first touches, and compilation
 
@@ -33,8 +35,9 @@ WARM_UP = 5  # epochs left out: first touches, and compilation
 def plain(width: int, epochs: int) -> float:
     """Seconds a step of the tuned loop: no DataLoader, fused Adam, indexing on the device."""
     config = validate(slipstream.compose("logger=none"))
-    train = load({"name": config.data.name, **config.data.settings}).train
-    x, y, n = train.inputs, train.targets, len(train)
+    data = load({"name": config.data.name, **config.data.settings})
+    x = ready(data.train.inputs, data.form, replace(data.form, scaling=None)).flatten(1)
+    y, n = data.train.targets, len(x)
     net = nn.Sequential(
         nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
     )

@@ -50,6 +50,7 @@ import slipstream
 from peers.task import VARIABLE, Task
 from slipstream.config import validate
 from slipstream.data import load
+from slipstream.training.inputs import ready
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = {
@@ -191,7 +192,9 @@ def write_data(batch_size: int, path: Path) -> int:
     config = validate(slipstream.compose(f"data.batch_size={batch_size}"))
     data = load({"name": config.data.name, **config.data.settings})
     train, held_out = data.train, data.validation
-    names = {"x": train.inputs, "y": train.targets, "xv": held_out.inputs, "yv": held_out.targets}
+    scaled = replace(data.form, scaling=None)
+    x, xv = (ready(part.inputs, data.form, scaled).flatten(1) for part in (train, held_out))
+    names = {"x": x, "y": train.targets, "xv": xv, "yv": held_out.targets}
     np.savez(path, **{name: tensor.numpy() for name, tensor in names.items()})
     return -(-len(train) // batch_size)
 
