@@ -1,7 +1,9 @@
 """Data: sources, splits and the preprocessing that is fitted on train. `load(settings)` is the entrance."""
 
+from slipstream.data import adding as adding
 from slipstream.data import arrays as arrays
 from slipstream.data import bundled as bundled
+from slipstream.data import shapes as shapes
 from slipstream.data import synthetic as synthetic
 from slipstream.data import table as table
 from slipstream.data.base import Data, Split
