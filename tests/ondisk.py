@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import slipstream
 from harness import tiny
+from slipstream import checkpoints
 from slipstream.checkpoints import latest, verify
 from slipstream.run import run
 from slipstream.summary import Result
@@ -65,6 +67,35 @@ def at_step(number: int, happens: Callable[[], None]) -> Iterator[None]:
 def terminate() -> None:
     """SIGTERM to this process."""
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+SWEPT = (
+    *("data=spirals", "data.rows=40", "data.batch_size=12", "model.width=5", "model.depth=1", "logger=none"),
+    *("trainer.threads=1", "trainer.compile=false", "trainer.checkpoint_seconds=0", "trainer.device=cpu"),
+    *("regularizer=[dropout,batch_norm,ema]", "trainer.max_epochs=12", "trainer.metrics=[]"),
+)
+
+
+def sweep_in(directory: Path) -> int:
+    """A sweep of six members in four places that saves after each epoch, or what is left of it."""
+    space = {"optimizer.lr": [0.1, 0.01], "seed": [0, 1, 2]}
+    return slipstream.sweep(space, *SWEPT, directory=directory, pack=4).exit_code
+
+
+@contextmanager
+def in_save(call: int, number: int, happens: Callable[[], None], under: Path) -> Iterator[None]:
+    """Something happens at the operation of this number of the save of this number, both from 1."""
+    plain, made = checkpoints.save, []
+
+    def save(*arguments: Any, **named: Any) -> Any:
+        made.append(None)
+        if len(made) != call:
+            return plain(*arguments, **named)
+        with at_operation(number, happens, under):
+            return plain(*arguments, **named)
+
+    with patch.object(checkpoints, "save", save):
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from chains import torture
 
 from ondisk import STEPS, at_operation, at_step, bytes_of, newest, terminate, train_in, tree
 from slipstream import checkpoints
@@ -20,7 +21,6 @@ from slipstream.errors import UserError
 
 KILLED = -signal.SIGKILL
 ROOT = Path(__file__).parents[2]
-NOISY = {"regularizer": ["dropout", "batch_norm", "ema"], "optimizer": "adam"}
 
 
 @pytest.fixture(scope="session")
@@ -111,24 +111,13 @@ def test_a_kill_at_any_operation_of_a_run_costs_nothing(warm, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_kills_at_random_instants_cost_nothing(warm, tmp_path):
-    """P1: a run that is killed again and again, whenever, ends with the bytes of one that was not."""
-    changes = NOISY | {"trainer.max_epochs": 20}
-    assert warm.run("train", tmp_path / "whole", changes=changes)[0] == 0
-    run, resume, kills = tmp_path / "run", False, 0
-    for delay in torch.linspace(0.05, 0.6, 30).tolist():
-        pid = warm.start("train", run, changes=changes, resume=resume)
-        time.sleep(delay)
-        os.kill(pid, signal.SIGKILL)  # not yet waited for: the number is still this process's
-        code, output = warm.wait(pid)
-        assert code in (KILLED, 0), output
-        kills += code == KILLED
-        resume = (run / "config.yaml").exists()
-        if code == 0:
-            break
-    assert kills
-    assert warm.run("train", run, changes=changes, resume=resume)[0] == 0
-    assert bytes_of(run) == bytes_of(tmp_path / "whole")
+@pytest.mark.parametrize("kind", ["single", "sweep"])
+def test_chains_of_kills_cost_nothing(warm, tmp_path, kind):
+    """P1-P4, P8, S5: a run, and a sweep, that are killed five times in a row, at random instants and inside
+    saves, end with the bytes of undisturbed ones. scripts/torture.py does it hundreds of times."""
+    tally = torture(warm, kind, tmp_path, kills=10)
+    assert tally.kills == 10
+    assert tally.equal == tally.chains
 
 
 @pytest.mark.parametrize("number", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS - 1])

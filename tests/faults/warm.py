@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ondisk import at_operation, at_step, train_in
+from ondisk import at_operation, at_step, in_save, sweep_in, train_in
 from slipstream import checkpoints
 from slipstream.errors import UserError
 from slipstream.training.plan import Planner  # noqa: F401 - all that a run needs is imported before
@@ -52,8 +52,13 @@ def perform(job: dict[str, Any], output: Any) -> int:
         if "at_step" in job:
             number, what = job["at_step"]
             stack.enter_context(at_step(number, HAPPENS[what]))
+        if "in_save" in job:
+            call, number = job["in_save"]
+            stack.enter_context(in_save(call, number, kill, directory))
         if job["does"] == "save":
             return save_three(directory, output)
+        if job["does"] == "sweep":
+            return sweep_in(directory)
         return train_in(directory, job.get("changes"), resume=job.get("resume", False)).exit_code
 
 
@@ -75,6 +80,7 @@ def child(job: dict[str, Any]) -> None:
 def main() -> None:
     torch.set_num_threads(1)  # a pool of threads would not survive a fork
     train_in(Path(sys.argv[1]) / "warm-up", {"logger": "tensorboard"})
+    sweep_in(Path(sys.argv[1]) / "warm-sweep")
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)

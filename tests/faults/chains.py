@@ -1,0 +1,93 @@
+"""Runs and sweeps that are killed again and again, at random instants and in the middle of saves."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ondisk import bytes_of
+
+KILLED = -signal.SIGKILL
+OPERATIONS = 24  # of one save: folders, nine writes and syncs each, renames, removals
+# What is killed: noise, running statistics and an average, so that much has to come back.
+SINGLE = {
+    "regularizer": ["dropout", "batch_norm", "ema"],
+    "optimizer": "adam",
+    "trainer.max_epochs": 20,
+}
+JOBS: dict[str, dict[str, Any]] = {"single": {"does": "train", "changes": SINGLE}, "sweep": {"does": "sweep"}}
+
+
+@dataclass
+class Tally:
+    """What happened: chains that ended, kills, those of them inside a save, chains with the right bytes."""
+
+    chains: int = 0
+    kills: int = 0
+    in_saves: int = 0
+    equal: int = 0
+
+
+def results(kind: str, folder: Path) -> list[dict[str, bytes]]:
+    """What must be the same to the byte: of the run, or of every member of the sweep."""
+    if kind == "single":
+        return [bytes_of(folder)]
+    return [bytes_of(folder / str(k)) for k in range(len(list(folder.glob("*/config.yaml"))))]
+
+
+def begin(warm: Any, kind: str, folder: Path, in_save: list[int] | None = None) -> int:
+    """Start the job, or go on with it; its process id."""
+    job = dict(JOBS[kind])
+    if in_save is not None:
+        job["in_save"] = in_save
+    return warm.start(job.pop("does"), folder, resume=(folder / "config.yaml").exists(), **job)
+
+
+def chain(warm: Any, kind: str, folder: Path, kills: int, seconds: float, tally: Tally) -> None:
+    """Kill a job `kills` times, let it come to its end, and count.
+
+    seconds: what the job takes undisturbed; instants are drawn from it. Every other kill waits for an
+    operation of a save. A process that ends before its kill begins the next chain.
+    """
+    draw = random.Random(str(folder))
+    made, ended = 0, False
+    while made < kills and not ended:
+        inside = draw.random() < 0.5
+        # The first save of a process comes after an epoch; a later one is reached only where many are left.
+        place = [draw.randint(1, 2), draw.randint(1, OPERATIONS)] if inside else None
+        pid = begin(warm, kind, folder, place)
+        if not inside:
+            time.sleep(draw.uniform(0, seconds / 2))
+            os.kill(pid, signal.SIGKILL)  # not yet waited for: the number is still this process's
+        code, output = warm.wait(pid)
+        assert code in (KILLED, 0), output
+        ended = code == 0
+        made += code == KILLED
+        tally.kills += code == KILLED
+        tally.in_saves += code == KILLED and inside
+    if not ended:
+        code, output = warm.wait(begin(warm, kind, folder))
+        assert code == 0, output
+
+
+def torture(warm: Any, kind: str, folder: Path, kills: int, each: int = 5) -> Tally:
+    """Chains of `each` kills until there are `kills` of them; every result against the undisturbed one."""
+    whole, tally = folder / "whole", Tally()
+    began = time.perf_counter()
+    code, output = warm.wait(begin(warm, kind, whole))
+    assert code == 0, output
+    seconds = time.perf_counter() - began
+    expected = results(kind, whole)
+    while tally.kills < kills:
+        here = folder / str(tally.chains)
+        chain(warm, kind, here, min(each, kills - tally.kills), seconds, tally)
+        tally.chains += 1
+        tally.equal += results(kind, here) == expected
+        shutil.rmtree(here)
+    return tally
