@@ -72,7 +72,7 @@ def terminate() -> None:
 SWEPT = (
     *("data=spirals", "data.rows=40", "data.batch_size=12", "model.width=5", "model.depth=1", "logger=none"),
     *("trainer.threads=1", "trainer.compile=false", "trainer.checkpoint_seconds=0", "trainer.device=cpu"),
-    *("regularizer=[dropout,batch_norm,ema]", "trainer.max_epochs=12", "trainer.metrics=[]"),
+    *("regularizer=[dropout,batch_norm,ema]", "trainer.max_epochs=25", "trainer.metrics=[]"),
 )
 
 
