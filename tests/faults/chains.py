@@ -14,7 +14,7 @@ from typing import Any
 from ondisk import bytes_of
 
 KILLED = -signal.SIGKILL
-OPERATIONS = 24  # of one save: folders, nine writes and syncs each, renames, removals
+OPERATIONS = 14, 24  # of a save at least, and of one that removes an older checkpoint as well
 # What is killed: noise, running statistics and an average, so that much has to come back.
 SINGLE = {
     "regularizer": ["dropout", "batch_norm", "ema"],
@@ -61,8 +61,8 @@ def chain(warm: Any, kind: str, folder: Path, kills: int, seconds: float, tally:
     made, ended = 0, False
     while made < kills and not ended:
         inside = draw.random() < 0.5
-        # The first save of a process comes after an epoch; a later one is reached only where many are left.
-        place = [draw.randint(1, 2), draw.randint(1, OPERATIONS)] if inside else None
+        save = draw.randint(1, 3)  # the third of a process has something to remove
+        place = [save, draw.randint(1, OPERATIONS[save == 3])] if inside else None
         pid = begin(warm, kind, folder, place)
         if not inside:
             time.sleep(draw.uniform(0, seconds / kills))
@@ -79,7 +79,7 @@ def chain(warm: Any, kind: str, folder: Path, kills: int, seconds: float, tally:
         assert code == 0, output
 
 
-def torture(warm: Any, kind: str, folder: Path, kills: int, each: int = 5) -> Tally:
+def torture(warm: Any, kind: str, folder: Path, kills: int, each: int = 6) -> Tally:
     """Chains of `each` kills until there are `kills` of them; every result against the undisturbed one."""
     whole, tally = folder / "whole", Tally()
     began = time.perf_counter()
