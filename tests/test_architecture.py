@@ -1,6 +1,8 @@
 """Imports run one way: a module never imports one that stands further right."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "slipstream"
 LAYERS = [
     {"types", "random", "registry", "errors", "lazy", "files"},
     {"activations", "initializers", "losses", "metrics", "regularizers", "schedulers", "early_stopping"}
-    | {"optimizers", "data"},
+    | {"optimizers", "augmentations", "data"},
     {"models", "testing"},
     {"diagnostics"},
     {"training.program", "training.step", "training.evaluate"},
@@ -97,3 +99,34 @@ def test_the_check_sees_what_it_should():
     assert "a" not in found
     assert layer("training.step") < layer("training.loop") < layer("config.rules") < layer("cli")
     assert layer("nothing.known") is None
+
+
+def test_no_array_is_ever_unpickled():
+    """Every numpy.load says allow_pickle=False, so that no later default and no habit can change it."""
+    calls = [
+        (name, node)
+        for name, file in modules()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load", "np.memmap.load")
+    ]
+    assert calls
+    for name, call in calls:
+        given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert given.get("allow_pickle") == "False", f"{name}:{call.lineno}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("import pickle", "import joblib", "import marshal", "import torch\ntorch.load('x')", "eval('1')"),
+        *("exec('1')", "import yaml\nyaml.load('x', yaml.Loader)", "from hydra.utils import instantiate"),
+    ],
+)
+def test_the_linter_refuses_what_runs_code_from_files(line):
+    """Each of them fails ruff with this project's settings, as a module of the package."""
+    module = SOURCE / "example.py"
+    command = ["ruff", "check", "--select", "S,TID251", "--stdin-filename", str(module), "-"]
+    found = subprocess.run(
+        [sys.executable, "-m", *command], input=line + "\n", capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1, found.stdout
