@@ -99,17 +99,19 @@ def in_save(call: int, number: int, happens: Callable[[], None], under: Path) ->
 
 
 @contextmanager
-def at_operation(number: int, happens: Callable[[], None], under: Path) -> Iterator[list[str]]:
+def at_operation(
+    number: int, happens: Callable[[], None], under: Path, *, for_ever: bool = False
+) -> Iterator[list[str]]:
     """Something happens before the operation of this number that changes files; half a write is made.
 
-    Yields the names of the operations so far. Counted from 1: writes, syncs, renames, removals and
+    for_ever: before each operation after it as well. Yields the names of the operations so far. Counted from 1: writes, syncs, renames, removals and
     new folders, of files opened under `under`.
     """
     made: list[str] = []
 
     def count(name: str, before: Callable[[], Any] = lambda: None) -> None:
         made.append(name)
-        if len(made) == number:
+        if len(made) == number or (for_ever and 0 < number < len(made)):
             before()
             happens()
 
