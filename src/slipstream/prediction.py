@@ -68,7 +68,9 @@ class Model:
         """The predictions for N raw examples.
 
         x: an array [N, ...] with the columns in the order of training, or a polars DataFrame or a mapping
-            of names to values; further columns, the target too, are left alone.
+            of names to values; further columns, the target too, are left alone. For sequences such a
+            table with a row for each step; there is a prediction for each sequence, in the order of their
+            first rows. For texts a list of them.
         Classes: a `Classification`. Regression: values in original units, float32 [N], or [N, D] for
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """
@@ -89,7 +91,7 @@ class Model:
         return Classification(self.target.classes, scores, labels, loss.name, probabilistic)
 
     def inputs(self, x: Any) -> Tensor:
-        """Raw examples as the network takes them, float32 [N, ...]: scaled, encoded, imputed."""
+        """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""
         array, unseen = self.preprocessing.transform(self._raw(x), self.program.form)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
@@ -98,8 +100,17 @@ class Model:
     def _raw(self, x: Any) -> Any:
         """An array for what was trained on arrays, columns by name for a table."""
         names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
+        if self.preprocessing.tokenizer is not None:
+            return x
+        if (steps := self.preprocessing.steps) is not None:
+            names, shape = [steps.id, steps.time, *names], ()
         if isinstance(x, Mapping) or hasattr(x, "iter_columns"):
             return self._columns(from_any(x), names, shape)
+        if steps is not None:
+            raise DataError(
+                f"found {type(x).__name__}, expected a polars DataFrame or a mapping of names to values, "
+                f"with a row for each step: {', '.join(names)}"
+            )
         if not isinstance(x, np.ndarray | Tensor | list):
             raise DataError(
                 f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars DataFrame or "

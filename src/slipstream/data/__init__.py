@@ -6,6 +6,7 @@ from slipstream.data import bundled as bundled
 from slipstream.data import shapes as shapes
 from slipstream.data import synthetic as synthetic
 from slipstream.data import table as table
+from slipstream.data import text as text
 from slipstream.data.base import Data, Split
 from slipstream.data.loading import load, problems
 from slipstream.data.preprocessing import Preprocessing

@@ -16,6 +16,9 @@ from slipstream.types import Count, Form, Fraction, Natural, Positive, Target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.data.steps import Sequences
+    from slipstream.data.vocabulary import Texts
+
 Settings = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
 AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
@@ -94,7 +97,7 @@ class Frame:
 class Raw:
     """What a source read, before it is split, scaled and turned into tensors.
 
-    inputs: an array [N, ...] or a Frame. targets: int64 [N] class indices, [N, L] of 0 and 1, or
+    inputs: an array [N, ...], a Frame, Sequences or Texts. targets: int64 [N] class indices, [N, L] of 0 and 1, or
     float64 [N, D]. parts: int8 [N], where the source itself says what is train (0), validation (1)
     and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
     order: float64 [N], the time of each row, None where their place in the data is all there is.
@@ -103,7 +106,7 @@ class Raw:
     words by id. masked: as in `Form`.
     """
 
-    inputs: np.ndarray | Frame
+    inputs: np.ndarray | Frame | Sequences | Texts
     input_names: tuple[str, ...]
     targets: np.ndarray
     target: Target

@@ -11,6 +11,7 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Frame, Raw, Settings, counted, phrase
 from slipstream.data.columns import is_missing
+from slipstream.data.steps import Sequences
 from slipstream.types import Target
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ class Facts:
         """The facts of a source whose rows are cut into the given three parts."""
         kinds: dict[str, list[str]] = {}
         missing = {}
-        if isinstance(raw.inputs, Frame):
-            for name, kind in raw.inputs.kinds.items():
+        frame = raw.inputs.frame if isinstance(raw.inputs, Sequences) else raw.inputs
+        if isinstance(frame, Frame):
+            for name, kind in frame.kinds.items():
                 kinds.setdefault(kind, []).append(name)
-                missing[name] = int(is_missing(raw.inputs.columns[name]).sum())
+                missing[name] = int(is_missing(frame.columns[name]).sum())
         return cls(
             settings,
             how,
@@ -109,8 +111,11 @@ class Facts:
         return f"{'target' if len(names) == 1 else f'{len(names)} targets'} {phrase(names, most)}"
 
     def _inputs(self, preprocessing: Preprocessing) -> str:
-        if len(preprocessing.shape) > 1:
-            found = f"arrays of {' x '.join(map(str, preprocessing.shape))}"
+        form = preprocessing.form()
+        if form.kind == "tokens":
+            return f"texts of at most {counted(form.shape[0], 'token')}, vocabulary of {form.vocabulary:,}"
+        if len(form.shape) > 1:
+            found = f"{form.kind}s of {' x '.join(map(str, form.shape))}"
         else:
             found = counted(len(self.names), "column")
             if len(preprocessing.names) != len(self.names):

@@ -11,9 +11,11 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
 from slipstream.data.card import Facts
-from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame
+from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.splits import split_rows
+from slipstream.data.steps import Sequences, side_by_side
 from slipstream.data.targets import class_weights
+from slipstream.data.vocabulary import Texts
 from slipstream.errors import ConfigError, DataError
 from slipstream.lazy import torch
 from slipstream.registry import component
@@ -59,6 +61,10 @@ def problems(settings: Settings) -> list[str]:
         found.append(
             "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax or none"
         )
+    if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
+        found.append(
+            f"data.scaling: found {settings['scaling']}, but data={source.name} has ids; expected none"
+        )
     task = source.traits.get("task", settings.get("task", "auto"))
     found += _task_problems(task, settings)
     return found + source.traits.get("problems", lambda _: [])(settings)
@@ -98,6 +104,7 @@ def load(settings: Settings) -> Data:
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)
         inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
+        facts = replace(facts, notes=tuple(raw.notes))
     splits = [
         Split(torch.from_numpy(x), torch.from_numpy(targets[part]), torch.from_numpy(w))
         for part, x, w in zip(rows, inputs, weights, strict=True)
@@ -127,6 +134,17 @@ def transform(
         encoded, unseen = fitted.encode(raw.inputs.columns)
         warnings += found + unseen
         return [rows_of(encoded, part) for part in rows], fitted
+    if isinstance(raw.inputs, Sequences):
+        fitted, found = fit_sequences(raw.inputs, rows[0], scaling)
+        encoded, unseen = fitted.encode(raw.inputs.frame.columns)
+        warnings += found + unseen
+        made = side_by_side(encoded, raw.inputs.lengths, fitted.shape[0], fitted.masked)
+        return [made[part] for part in rows], fitted
+    if isinstance(raw.inputs, Texts):
+        fitted = fit_texts(raw.inputs, rows[0])
+        raw.notes.append(raw.inputs.describe(fitted.vocabulary, dict(zip(PARTS, rows, strict=True))))
+        ids = raw.inputs.encode(fitted.vocabulary, fitted.shape[0])
+        return [ids[part] for part in rows], fitted
     fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling, raw.kind)
     fitted = replace(fitted, vocabulary=raw.vocabulary, masked=raw.masked)
     warnings += found

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from slipstream.data.base import Frame, Text, Values, counted, phrase
-from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any
+from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any, pick
+from slipstream.data.pixels import is_pixels, moments_of
+from slipstream.data.steps import (
+    PRESENT,
+    Order,
+    Sequences,
+    Steps,
+    fill_forward,
+    refuse_missing,
+    side_by_side,
+    times_of,
+)
+from slipstream.data.vocabulary import Texts, Tokenizer, texts_of
 from slipstream.errors import DataError
 from slipstream.types import Form, Scaling
 
@@ -101,6 +113,7 @@ class Preprocessing:
 
     columns: of a table, or the channels of an array. shape: of one example of an array, () for a
     table. kind, vocabulary, masked: of the form. span: of images, the lowest and the highest raw value.
+    tokenizer: of texts. steps: of sequences that are read from a long table, whose columns are `columns`.
     """
 
     columns: tuple[Column, ...]
@@ -109,10 +122,13 @@ class Preprocessing:
     vocabulary: tuple[str, ...] = ()
     masked: bool = False
     span: tuple[float, ...] = ()
+    tokenizer: Tokenizer | None = None
+    steps: Steps | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for column in self.columns for name in column.outputs())
+        names = [name for column in self.columns for name in column.outputs()]
+        return (*names, PRESENT) if self.steps is not None and self.masked else tuple(names)
 
     def form(self) -> Form:
         """What an example looks like to the network; images are still raw."""
@@ -133,6 +149,8 @@ class Preprocessing:
             "version": VERSION,
             **{name: list(getattr(self, name)) for name in ("shape", "vocabulary", "span")},
             **{name: getattr(self, name) for name in ("kind", "masked")},
+            "tokenizer": None if self.tokenizer is None else asdict(self.tokenizer),
+            "steps": None if self.steps is None else asdict(self.steps),
             "columns": [
                 {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(column).items()}
                 for column in self.columns
@@ -150,9 +168,15 @@ class Preprocessing:
         for saved in source["columns"]:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
             columns.append(Column(**values))
-        lists = (tuple(source[name]) for name in ("shape", "vocabulary", "span"))
-        shape, vocabulary, span = lists
-        return cls(tuple(columns), shape, source["kind"], vocabulary, source["masked"], span)
+        plain: dict[str, Any] = {name: source[name] for name in ("kind", "masked")}
+        lists: dict[str, Any] = {name: tuple(source[name]) for name in ("shape", "vocabulary", "span")}
+        return cls(
+            tuple(columns),
+            **plain,
+            **lists,
+            tokenizer=None if source["tokenizer"] is None else Tokenizer(**source["tokenizer"]),
+            steps=None if source["steps"] is None else Steps(**source["steps"]),
+        )
 
     def transform(self, data: Any, form: Form | None = None) -> tuple[np.ndarray, list[str]]:
         """New raw data to float32 [N, ...], and warnings about what training has not seen.
@@ -160,9 +184,15 @@ class Preprocessing:
         form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1.
 
         data: an array [N, ...], or for a table a polars DataFrame or a mapping of names to values;
-        further columns are left alone. Raises DataError where a column is missing or is not of its
-        kind, or a number is not finite.
+        further columns are left alone. For sequences the same with a row for each step; they come out in
+        the order of their first rows. For texts a list of them. Raises DataError where a column is
+        missing or is not of its kind, or a number is not finite.
         """
+        if self.tokenizer is not None:
+            texts = Texts.of(texts_of(data, self.columns[0].name), self.tokenizer)
+            return texts.encode(self.vocabulary, self.shape[0]), texts.warnings(self.vocabulary)
+        if self.steps is not None:
+            return self._sequences(from_any(data), self.steps)
         if self.shape:
             array = np.asarray(data)
             if array.ndim == 2 and array.shape[1] == prod(self.shape):
@@ -175,11 +205,30 @@ class Preprocessing:
                 return ((array - low) / (high - low)).astype(np.float32), []
             return self.scale(array), []
         columns = from_any(data)
-        absent = [column.name for column in self.columns if column.name not in columns]
-        if absent:
-            raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+        self._check_names(columns, ())
         encoded, warnings = self.encode(columns)
         return np.ascontiguousarray(encoded.T), warnings
+
+    def _check_names(self, columns: Mapping[str, Values], more: tuple[str, ...]) -> None:
+        names = [*more, *(column.name for column in self.columns)]
+        absent = [name for name in names if name not in columns]
+        if absent:
+            raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+
+    def _sequences(self, columns: dict[str, Values], steps: Steps) -> tuple[np.ndarray, list[str]]:
+        """A long table to sequences."""
+        self._check_names(columns, (steps.id, steps.time))
+        refuse_missing(steps.id, columns[steps.id])
+        order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time]), steps)
+        if not self.masked and order.lengths.min() < steps.length:
+            raise DataError(
+                f"a sequence has {counted(order.lengths.min(), 'step')}, in training all had {steps.length}"
+            )
+        taken = {column.name: pick(columns[column.name], order.rows) for column in self.columns}
+        taken = fill_forward(taken, order.lengths) if steps.forward else taken
+        encoded, warnings = self.encode(taken)
+        made = side_by_side(encoded, order.lengths, steps.length, self.masked)
+        return made, [*order.warnings(steps), *warnings]
 
     def encode(self, columns: dict[str, Values]) -> tuple[np.ndarray, list[str]]:
         """A table to float32 [outputs, N]. Takes the columns out of `columns`.
@@ -240,12 +289,15 @@ def fit_array(
         for i in range(0, len(rows), BLOCK):
             yield array[rows[i : i + BLOCK]].astype(np.float64)
 
-    low = np.min([block.min(axis=others) for block in blocks()], axis=0)
-    high = np.max([block.max(axis=others) for block in blocks()], axis=0)
-    size = len(rows) * array[0].size // array.shape[axis]  # values a channel
-    mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
-    centre = along_channels(mean, array.ndim)
-    deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
+    if is_pixels(array):
+        low, high, mean, deviation = moments_of(array, rows)
+    else:
+        low = np.min([block.min(axis=others) for block in blocks()], axis=0)
+        high = np.max([block.max(axis=others) for block in blocks()], axis=0)
+        size = len(rows) * array[0].size // array.shape[axis]  # values a channel
+        mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
+        centre = along_channels(mean, array.ndim)
+        deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
     span = (0.0, 255.0) if array.dtype == np.uint8 else (float(low.min()), float(high.max()))
     if scaling == "global":
         deviation = np.full_like(mean, np.sqrt(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
@@ -268,6 +320,33 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessi
         else:
             columns.append(fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute))
     return Preprocessing(tuple(columns)), constant_warnings(columns)
+
+
+def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
+    """The preprocessing of sequences, fitted on the steps of the given ones: padding has no part in it."""
+    fitted, warnings = fit_frame(sequences.frame, sequences.rows_of(rows), scaling)
+    longest = int(sequences.lengths.max())
+    masked = bool(sequences.lengths.min() < longest)
+    made = replace(
+        fitted,
+        shape=(longest, len(fitted.names) + masked),
+        kind="sequence",
+        masked=masked,
+        steps=replace(sequences.steps, length=longest),
+    )
+    return made, warnings
+
+
+def fit_texts(texts: Texts, rows: np.ndarray) -> Preprocessing:
+    """The vocabulary of the given texts, and how texts are cut."""
+    longest = int(texts.lengths.max())
+    return Preprocessing(
+        (Column(texts.column, "text"),),
+        (longest,),
+        "tokens",
+        texts.vocabulary(rows),
+        tokenizer=replace(texts.tokenizer, length=longest),
+    )
 
 
 def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:

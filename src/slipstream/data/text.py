@@ -1,0 +1,268 @@
+"""Texts of your own: lines with a label, a table with a column of texts, or a folder for each class."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from slipstream.data.base import Raw, Values, naming, phrase
+from slipstream.data.columns import as_text, encode_words, is_missing, join, pick
+from slipstream.data.files import File, Reading
+from slipstream.data.records import BOM, open_bytes
+from slipstream.data.table import ENDINGS as TABLES
+from slipstream.data.targets import make_target
+from slipstream.data.vocabulary import Texts, Tokenizer
+from slipstream.errors import DataError
+from slipstream.registry import register
+from slipstream.types import Count
+
+LINES = (".txt", ".txt.gz")
+ENDINGS = tuple(end for end in TABLES if end not in LINES)
+PATHS = ("path", "validation_path", "test_path")
+LONGEST = 1 << 30  # bytes of a file of lines, or of a folder's files together
+LABEL = "class"  # the target's name where no column has one
+
+
+@dataclass
+class Piece:
+    """The texts of one file or folder, for one part. where: says of a text's number where it stands."""
+
+    path: str
+    texts: list[str]
+    targets: list[Values]
+    where: Callable[[int], str]
+
+
+def text_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the settings of texts, as far as it can be told without reading them."""
+    found = []
+    if settings["path"] is None:
+        found.append(
+            "data.path: is not set, expected a folder with a folder of .txt files for each class, a file of "
+            f"lines label<TAB>text ({', '.join(LINES)}), or a table ({', '.join(ENDINGS)})"
+        )
+    columns = [key for key in ("text", "target") if settings[key] is not None]
+    for key in PATHS:
+        path = settings[key]
+        if path is None:
+            continue
+        if not Path(path).exists():
+            found.append(f"data.{key}: {path} does not exist")
+        elif _is_table(path):
+            found += [
+                f"data.{name}: is not set, expected the name of a column of {path}"
+                for name in ("text", "target")
+                if name not in columns
+            ]
+        elif Path(path).is_file() and not path.lower().endswith(LINES):
+            found.append(
+                f"data.{key}: found {path}, expected a folder or a name that ends in "
+                f"{', '.join((*LINES, *ENDINGS))}"
+            )
+        elif columns:
+            found.append(f"data.{columns[0]}: names a column, but {path} is no table; leave it out")
+    targets = settings["target"]
+    if settings["text"] is not None and settings["text"] in (
+        [targets] if isinstance(targets, str) else targets or []
+    ):
+        found.append(f"data.target: column {settings['text']!r} is data.text already")
+    return found
+
+
+@register("data", problems=text_problems, form="tokens")
+def text(
+    *,
+    path: str | None,
+    text: str | None,
+    target: str | list[str] | None,
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+    classes: list[str] | None,
+    level: Literal["word", "character"],
+    lower: bool,
+    unicode: Literal["NFC", "NFKC"],
+    max_length: Count,
+    keep: Literal["first", "last"],
+    min_count: Count,
+    max_words: Count | None,
+    empty: Literal["error", "drop"],
+    missing_target: Literal["error", "drop"],
+    separator: str | None,
+    validation_path: str | None,
+    test_path: str | None,
+) -> Raw:
+    """Your own texts: lines label<TAB>text, a table with a column of texts, or a folder for each class.
+
+    Inputs [N, T] of ids: 0 is padding, at the end, 1 a token that is not in the vocabulary, which is that of
+    the training part and is kept in preprocessing.json. T is the longest text's length, at most max_length.
+    path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz); or a
+        CSV, TSV or Parquet file with the columns `text` and `target`, which are for tables only. UTF-8.
+    task, classes: as in data=table.
+    level: `word` (letters, digits and _ in a row, with apostrophes between them; any other visible sign is a
+        token of its own) or `character` (code points; for writing without blanks between words).
+    lower: in small letters. unicode: the normal form that spellings are brought to before.
+    max_length: tokens that are kept of a text. keep: the first or the last ones.
+    min_count, max_words: words that stand less often in train are unknown, and so are all but the most
+        frequent max_words; null for no limit.
+    empty, missing_target: whether a text without any token, or without target, is an error or is left out.
+    separator: of a table; null finds it in the header. validation_path, test_path: the like for these parts.
+    Raises DataError with file and line, row or file name.
+    """
+    assert path is not None
+    names = [_nfc(name) for name in ([target] if isinstance(target, str) else target or [LABEL])]
+    column = "text" if text is None else _nfc(text)
+    warnings: list[str] = []
+    pieces, parts = [], []
+    for part, place in enumerate((path, validation_path, test_path)):
+        if place is not None:
+            if _is_table(place):
+                piece = _table(place, part, column, names, task, classes, separator, missing_target, warnings)
+            else:
+                piece = _folder(place) if Path(place).is_dir() else _lines(place)
+            pieces.append(piece)
+            parts.append(part)
+    tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
+    cut = Texts.of((words for piece in pieces for words in piece.texts), tokenizer)
+    columns = [join([piece.targets[i] for piece in pieces]) for i in range(len(names))]
+    blank = cut.lengths == 0
+    unlabelled = np.any([is_missing(values) for values in columns], axis=0)
+    warnings += _left_out(pieces, blank, f"has no {level}", "empty", empty)
+    warnings += _left_out(pieces, unlabelled, "has no label", "missing_target", missing_target)
+    present = ~(blank | unlabelled)
+    with naming(path):
+        y, meaning = make_target(names, [pick(values, present) for values in columns], task, classes)
+    cut = cut.pick(present)
+    cut.column, cut.min_count, cut.max_words = column, min_count, max_words
+    files = [piece.path for piece in pieces if Path(piece.path).is_file()]
+    return Raw(
+        cut,
+        (column,),
+        y,
+        meaning,
+        parts=np.repeat(parts, [len(piece.texts) for piece in pieces]).astype(np.int8)[present],
+        sources=tuple(files),
+        warnings=[*warnings, *cut.warnings()],
+        kind="tokens",
+    )
+
+
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(ENDINGS) and Path(path).is_file()
+
+
+def _table(
+    path: str,
+    part: int,
+    column: str,
+    targets: list[str],
+    task: str,
+    classes: list[str] | None,
+    separator: str | None,
+    missing_target: str,
+    warnings: list[str],
+) -> Piece:
+    """The columns of a table."""
+    used = frozenset([column, *targets])
+    file = File.read(
+        path, part, Reading(frozenset([""]), separator, ".", used.__contains__, frozenset([column]))
+    )
+    file.check_names({"text": [column], "target": targets})
+    file.read_targets(targets, task, classes, missing_target == "drop")
+    warnings += file.warnings
+    found = as_text(file.take(column, "category"))
+    words = [*found.values, ""]  # the last one for a missing text
+    rows = np.flatnonzero(file.keep) + 1
+    values = [file.targets[name] for name in targets]
+    return Piece(path, [words[code] for code in found.codes], values, lambda i: f"{path}: row {rows[i]}")
+
+
+def _lines(path: str) -> Piece:
+    """Lines of a label, a tab and a text; blank lines are passed over."""
+    try:
+        with open_bytes(path) as file:
+            content = file.read(LONGEST + 1)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    lines = _decoded(path, content).split("\n")
+    numbers = [i for i, line in enumerate(lines) if line.strip()]
+    for i in numbers:
+        if "\t" not in lines[i]:
+            raise DataError(
+                f"{path}: line {i + 1} has no tab: found {lines[i][:60]!r}, expected label<TAB>text; a table "
+                f"with a header is read from {', '.join(ENDINGS)}"
+            )
+    if not numbers:
+        raise DataError(f"{path}: the file is empty; expected lines label<TAB>text")
+    labels, _, texts = zip(*(lines[i].partition("\t") for i in numbers), strict=True)
+    found = encode_words([_nfc(label.strip()) or None for label in labels])
+    return Piece(path, list(texts), [found], lambda i: f"{path}: line {numbers[i] + 1}")
+
+
+def _folder(path: str) -> Piece:
+    """A folder of .txt files for each class, in the order of their names."""
+    folders = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if not folders:
+        raise DataError(f"{path}: has no folders; expected one for each class, with .txt files")
+    files = {folder: sorted(folder.glob("*.txt")) for folder in folders}
+    for folder, found in files.items():
+        if not found:
+            raise DataError(f"{folder}: has no .txt files; expected the texts of class {folder.name!r}")
+    texts, labels, size = [], [], 0
+    for folder, found in files.items():
+        for file in found:
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+            size += len(content)
+            if size > LONGEST:
+                raise DataError(f"{path}: the files have more than {LONGEST >> 30} GB")
+            texts.append(_decoded(str(file), content))
+            labels.append(_nfc(folder.name))
+    names = [file for found in files.values() for file in found]
+    return Piece(path, texts, [encode_words(labels)], lambda i: str(names[i]))
+
+
+def _decoded(path: str, content: bytes) -> str:
+    """Bytes as text with line ends of one kind. Raises DataError with the line."""
+    if len(content) > LONGEST:
+        raise DataError(f"{path}: has more than {LONGEST >> 30} GB")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+    content = content.removeprefix(BOM)
+    position, problem = content.find(b"\0"), "a zero byte"
+    try:
+        if position < 0:
+            return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        position, problem = error.start, f"byte 0x{content[error.start]:02x}, which is not UTF-8"
+    line = content.count(b"\n", 0, position) + 1
+    raise DataError(f"{path}: line {line} holds {problem}: save the file as UTF-8 text")
+
+
+def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value: str) -> list[str]:
+    """The warning that texts are left out. Raises DataError where they may not be, or where none is left."""
+    if not gone.any():
+        return []
+    numbers = np.flatnonzero(gone)
+    starts = np.cumsum([0, *(len(piece.texts) for piece in pieces)])
+    owners = np.searchsorted(starts, numbers[:3], side="right") - 1
+    places = [pieces[k].where(int(i - starts[k])) for k, i in zip(owners, numbers[:3], strict=True)]
+    places += [""] * (len(numbers) - len(places))
+    said = f"{len(numbers)} of {len(gone)} texts: {what}"
+    if value == "error":
+        raise DataError(
+            f"{phrase(places, 3)}: the text {what} ({said}): mend it, or leave such texts out with "
+            f"data.{key}=drop"
+        )
+    if gone.all():
+        raise DataError(f"{pieces[0].path}: every text {what}: nothing is left")
+    return [f"{said}; they are left out ({phrase(places, 3)})"]
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
