@@ -71,3 +71,10 @@ def test_whatever_stands_in_a_setting_is_valid_or_reported(plain, data, value):
     group = data.draw(st.sampled_from([group for group in CHOICES if len(plain[group]) > 1]))
     key = data.draw(st.sampled_from(list(plain[group])))
     assert is_valid_or_reported(plain | {group: plain[group] | {key: value}})
+
+
+def test_a_key_that_is_no_text_is_named(plain):
+    """YAML takes any scalar for a key; found by scripts/fuzz.py."""
+    raw = plain | {"trainer": {None: None}}
+    with pytest.raises(ConfigError, match="trainer: found the key null, expected names of settings"):
+        validate(raw)

@@ -115,6 +115,10 @@ def check(
     if not isinstance(values, Mapping):
         return {}, [f"{path}: found {show(values)}, expected settings of {owner}"]
     dotted = f"{path}." if path else ""
+    if strange := [key for key in values if not isinstance(key, str)]:
+        known = {key: value for key, value in values.items() if isinstance(key, str)}
+        valid, found = check(annotations, known, path, owner)
+        return valid, [f"{path}: found the key {show(strange[0])}, expected names of settings", *found]
     try:
         return dict(_adapter(annotations).validate_python(dict(values))), []
     except pydantic.ValidationError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,14 @@ def read_parquet(
     import polars as pl
 
     try:
-        names = {unicodedata.normalize("NFC", name): name for name in pl.read_parquet_schema(path)}
+        with _silent():
+            schema = pl.read_parquet_schema(path)
+        names = {unicodedata.normalize("NFC", name): name for name in schema}
         columns, kinds = {}, {}
         for name, spelled in names.items():
             if wanted(name):
-                series = pl.read_parquet(path, columns=[spelled])[spelled]
+                with _silent():
+                    series = pl.read_parquet(path, columns=[spelled])[spelled]
                 with naming(path):
                     columns[name], kind = from_series(series, missing)
                 if kind:
@@ -34,6 +39,20 @@ def read_parquet(
     if not columns or len(next(iter(columns.values()))) == 0:
         raise DataError(f"{path}: no rows; expected at least 3")
     return list(names), columns, kinds
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the backtraces that polars' threads print where a broken file makes them panic: the panic
+    itself arrives as an exception."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def from_series(series: Any, missing: frozenset[str] = frozenset()) -> tuple[Values, str | None]:
