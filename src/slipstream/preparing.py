@@ -21,20 +21,35 @@ from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
+from slipstream.training.memory import free_bytes
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
     from slipstream.training.snapshot import Taken
 
+IMAGES_SHARE = 0.5  # of the free memory: the rest is for networks
+
 
 def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
     """The data of all configurations, read once for each fold, and which of them each has."""
     read: dict[str, Data] = {}
+    room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
+    if room is not None:  # folds hold all images each, and are put together once more
+        folds = len(set(map(data_key, configs)))
+        room //= folds if folds == 1 else 2 * folds
     for config in configs:
         if (key := data_key(config)) not in read:
-            read[key] = load({"name": config.data.name, **config.data.settings})
+            read[key] = load({"name": config.data.name, **config.data.settings}, room)
     places = {key: place for place, key in enumerate(read)}
     return list(read.values()), [places[data_key(config)] for config in configs]
+
+
+def _room(config: Config) -> int | None:
+    """Bytes that images may take on the device, and in this machine's memory on their way there."""
+    device = choose_device(config.trainer.device)
+    places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
+    free = [room for place in places if (room := free_bytes(place)) is not None]
+    return int(min(free) * IMAGES_SHARE) if free else None
 
 
 def data_key(config: Config) -> str:

@@ -187,7 +187,7 @@ def graph_of(engine: Engine) -> bytes:
     """
     from slipstream.loggers import trace
 
-    return trace(engine.program.infer.module, engine.part("train", 0)[0].inputs[:1])
+    return trace(engine.program.infer.module, engine.first(0, 1)[:1].to(engine.device))
 
 
 def log_pictures(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from slipstream.data.steps import Sequences
+    from slipstream.data.stored import Stored
     from slipstream.data.vocabulary import Texts
 
 Settings = Mapping[str, Any]
@@ -29,12 +30,12 @@ class Split:
     """One part of the data, ready for the engine.
 
     inputs: float32 [N, ...]; images as they were read, uint8 or float32 (the engine scales them by
-    `Data.form`); tokens as whole numbers. targets: int64 [N] (binary, multiclass), float32 [N, L]
-    (multilabel) or float32 [N, D] (regression, scaled). weights: float32 [N], 1 where nothing else is
-    asked for.
+    `Data.form`), or Stored where they stay in their file; tokens as whole numbers. targets: int64 [N]
+    (binary, multiclass), float32 [N, L] (multilabel) or float32 [N, D] (regression, scaled). weights:
+    float32 [N], 1 where nothing else is asked for.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Stored
     targets: Tensor
     weights: Tensor
 
@@ -97,7 +98,9 @@ class Frame:
 class Raw:
     """What a source read, before it is split, scaled and turned into tensors.
 
-    inputs: an array [N, ...], a Frame, Sequences or Texts. targets: int64 [N] class indices, [N, L] of 0 and 1, or
+    inputs: an array [N, ...], a Frame, Sequences or Texts; a mapped array of images may stay in its file.
+    digest: SHA-256 that stands for the content of all inputs, where the source knows one: then they are
+    not read for the fingerprint. targets: int64 [N] class indices, [N, L] of 0 and 1, or
     float64 [N, D]. parts: int8 [N], where the source itself says what is train (0), validation (1)
     and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
     order: float64 [N], the time of each row, None where their place in the data is all there is.
@@ -121,6 +124,7 @@ class Raw:
     kind: str | None = None
     vocabulary: tuple[str, ...] = ()
     masked: bool = False
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -14,6 +14,7 @@ from slipstream.data.card import Facts
 from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.splits import split_rows
 from slipstream.data.steps import Sequences, side_by_side
+from slipstream.data.stored import Stored, held
 from slipstream.data.targets import class_weights
 from slipstream.data.vocabulary import Texts
 from slipstream.errors import ConfigError, DataError
@@ -57,13 +58,18 @@ def problems(settings: Settings) -> list[str]:
             )
         if settings["split"] == "time" or settings.get("time_column") is not None:
             found.append("data.folds: a split by time has no folds, since a fold would train on its future")
-    if settings["scaling"] == "global" and source.name == "table":
+    if settings["scaling"] == "global" and source.name in ("table", "sequences"):
         found.append(
             "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax or none"
         )
     if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
         found.append(
             f"data.scaling: found {settings['scaling']}, but data={source.name} has ids; expected none"
+        )
+    if settings.get("streaming") == "always" and settings["batch_size"] == "full":
+        found.append(
+            "data.streaming: always leaves images in their file, and data.batch_size=full wants all of them "
+            "at once; expected a number of rows"
         )
     task = source.traits.get("task", settings.get("task", "auto"))
     found += _task_problems(task, settings)
@@ -85,9 +91,11 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
     return found
 
 
-def load(settings: Settings) -> Data:
+def load(settings: Settings, room: int | None = None) -> Data:
     """Read, split and transform the data that the settings name.
 
+    room: bytes of memory for images: where `streaming` is `auto`, more of them stay in their file. None:
+    as many as there are.
     settings: the validated configuration of the group `data`, plain Python: `name`, the option's own
     settings, and those that all data share (see `common`).
     Raises ConfigError where settings do not fit each other or the data, DataError where data cannot be used.
@@ -96,7 +104,10 @@ def load(settings: Settings) -> Data:
     if found:
         raise ConfigError(found)
     source = component("data", settings["name"])
-    raw = source(**{name: settings[name] for name in source.own_settings})
+    numbers, structure = source.split(settings)
+    raw = source(**numbers, **structure)
+    if isinstance(raw.inputs, np.memmap):
+        raw.inputs = Stored.of(raw.inputs)
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
         warnings = raw.warnings + class_warnings(raw, rows)
@@ -105,8 +116,13 @@ def load(settings: Settings) -> Data:
         facts = Facts.of(settings, how, raw, rows)
         inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
         facts = replace(facts, notes=tuple(raw.notes))
+        inputs = held(inputs, settings, room)
     splits = [
-        Split(torch.from_numpy(x), torch.from_numpy(targets[part]), torch.from_numpy(w))
+        Split(
+            x if isinstance(x, Stored) else torch.from_numpy(x),
+            torch.from_numpy(targets[part]),
+            torch.from_numpy(w),
+        )
         for part, x, w in zip(rows, inputs, weights, strict=True)
     ]
     return Data(
@@ -120,15 +136,16 @@ def load(settings: Settings) -> Data:
         summary=facts.summary(preprocessing, warnings),
         card=facts.card(preprocessing),
         warnings=tuple(warnings),
-        fingerprint=fingerprint(splits, target, preprocessing, raw.sources),
+        fingerprint=fingerprint(splits, rows, target, preprocessing, raw),
         sources=raw.sources,
     )
 
 
 def transform(
     raw: Raw, rows: list[np.ndarray], scaling: str, warnings: list[str]
-) -> tuple[list[np.ndarray], Preprocessing]:
-    """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`."""
+) -> tuple[list[np.ndarray | Stored], Preprocessing]:
+    """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`,
+    but for images in a file, which stay there."""
     if isinstance(raw.inputs, Frame):
         fitted, found = fit_frame(raw.inputs, rows[0], scaling)
         encoded, unseen = fitted.encode(raw.inputs.columns)
@@ -149,6 +166,8 @@ def transform(
     fitted = replace(fitted, vocabulary=raw.vocabulary, masked=raw.masked)
     warnings += found
     if fitted.kind == "image":
+        if isinstance(raw.inputs, Stored):
+            return [raw.inputs.part(part) for part in rows], fitted
         kept = raw.inputs.dtype if raw.inputs.dtype == np.uint8 else np.float32
         return [raw.inputs[part].astype(kept, copy=False) for part in rows], fitted
     if fitted.kind == "tokens":
@@ -222,17 +241,24 @@ def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
 
 
 def fingerprint(
-    splits: list[Split], target: Target, preprocessing: Preprocessing, sources: tuple[str, ...]
+    splits: list[Split], rows: list[np.ndarray], target: Target, preprocessing: Preprocessing, raw: Raw
 ) -> str:
-    """SHA-256 over all tensors with their shapes, the target, the preprocessing and the files' contents."""
+    """SHA-256 over all tensors with their shapes, the target, the preprocessing and the files' contents.
+
+    For inputs of which the source knows a digest stand that and the numbers of the rows.
+    """
     digest = hashlib.sha256()
     described = {"target": vars(target), "inputs": preprocessing.to_json()}
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for split in splits:
-        for tensor in (split.inputs, split.targets, split.weights):
-            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.numpy().data)
-    for path in sources:
+    digest.update(raw.digest.encode())
+    for split, part in zip(splits, rows, strict=True):
+        known = Split(torch.from_numpy(part), split.targets, split.weights) if raw.digest else split
+        for tensor in (known.inputs, known.targets, known.weights):
+            kind = torch.uint8 if isinstance(tensor, Stored) else tensor.dtype
+            digest.update(f"{kind}{tuple(tensor.shape)}".encode())
+            for block in tensor.blocks() if isinstance(tensor, Stored) else [tensor.numpy()]:
+                digest.update(block.data)
+    for path in raw.sources:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

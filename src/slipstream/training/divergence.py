@@ -18,8 +18,8 @@ from slipstream.training.engine import Engine
 from slipstream.training.evaluate import is_sound
 from slipstream.training.member import DIVERGED, Member
 from slipstream.training.plan import Plan
-from slipstream.training.program import Program, State
-from slipstream.training.step import Batch, Examples, Seen
+from slipstream.training.program import State
+from slipstream.training.step import Batch, Seen
 
 
 def sound_members(engine: Engine, state: State, seen: Sequence[Seen]) -> list[bool]:
@@ -54,7 +54,7 @@ def examine(
         verdicts = pack.rows(sound)
         broken = [k for k in left if not verdicts[k]]
         for k in broken:
-            what = culprit(engine.program, pack.member(now, k), engine, pack.member(plan.batches[i], k), k)
+            what = culprit(engine, pack.member(now, k), plan.batches[i], k)
             number, epoch = members[k].epoch * engine.batching.steps + i + 1, members[k].epoch + 1
             members[k].status = DIVERGED
             members[k].reason = f"{what} at step {number} (epoch {epoch}); the update was not made"
@@ -78,9 +78,14 @@ def _weights(engine: Engine, state: State) -> list[Tensor]:
     return [state.params] if evaluated is state.params else [state.params, evaluated]
 
 
-def culprit(program: Program, state: State, engine: Engine, batch: Batch, k: int) -> str:
-    """Names the first thing that is not finite in an update: the loss, or a named tensor's gradient."""
-    data: Examples = engine.examples["train"]
+def culprit(engine: Engine, state: State, batch: Batch, k: int) -> str:
+    """Names the first thing that is not finite in an update: the loss, or a named tensor's gradient.
+
+    state: of member k. batch: of all members.
+    """
+    program = engine.program
+    data, (whole,) = engine.source.take([batch])
+    batch = engine.pack.member(whole, k)
     views = [view.detach().requires_grad_() for view in program.views(state.params)]
     numbers = program.numbers(engine.configs[k])
     indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)

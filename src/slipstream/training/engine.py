@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from slipstream import random
+from slipstream.data.stored import Stored
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
@@ -37,6 +39,7 @@ from slipstream.training.step import (
     make_step,
     make_stride,
 )
+from slipstream.training.streaming import Resident, Source, Streamed, chunks
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -96,6 +99,7 @@ class Engine:
         self.batching = Batching.of(rows, first.data.settings["batch_size"], first.trainer.accumulate)
         self.rows = {name: len(split.inputs) for name, split in _splits(datas[0]).items()}
         self.forms = [form_of(first, d) for d in datas]
+        self._files = {name: stored for name in self.rows if (stored := self._file(name)) is not None}
         self._stored = {name: self._store(name) for name in self.rows}
         updates = first.trainer.max_epochs * self.batching.steps
         self.compiled = compile_pays(first.trainer.compile, updates, self.pack, able=can_compile(first))
@@ -135,19 +139,39 @@ class Engine:
         offsets = [self.batching.examples * fold for fold in self.folds]
         self.plan = Planner(self.batching, seeds.to(self.device), weights, self.pack, offsets)
         self.examples, self.weights = {"train": examples}, {"train": weights}
+        self.source: Source = Resident(examples)
+        if "train" in self._files:
+            fixed = self.compiled and not self.pack.alone
+            self.source = Streamed(self._files["train"], examples.targets, self.pack, fixed=fixed)
         self.examples["val"], self.weights["val"] = self._parts("val", range(self.pack.size))
 
+    def _file(self, name: str) -> Stored | None:
+        """The rows of a split of all folds where they stay in their file: more than are evaluated at once."""
+        parts = [_splits(data)[name].inputs for data in self.data]
+        stored = [part for part in parts if isinstance(part, Stored)]
+        return Stored.joined(stored) if stored and self.rows[name] > chunk_of(self.forms[0]) else None
+
     def _store(self, name: str) -> tuple[Examples, Tensor]:
-        """A split of every fold on the device, [F, N, ...]: its examples and its weights."""
+        """A split of every fold on the device, [F, N, ...]: its examples and its weights. Of inputs that
+        stay in their file there are no rows."""
         splits = [_splits(data)[name] for data in self.data]
-        pairs = zip(splits, self.data, self.forms, strict=True)
-        inputs = [ready(split.inputs, data.form, form) for split, data, form in pairs]
-        parts = (inputs, [split.targets for split in splits], [split.weights for split in splits])
-        x, y, weights = (_together(part).to(self.device) for part in parts)
-        return Examples(x, y), weights
+        if name in self._files:
+            x = torch.empty(len(splits), 0, *self.forms[0].shape, dtype=torch.uint8)
+        else:
+            pairs = zip(splits, self.data, self.forms, strict=True)
+            x = _together([ready(_in_memory(split), data.form, form) for split, data, form in pairs])
+        y, weights = (_together([getattr(s, part) for s in splits]) for part in ("targets", "weights"))
+        return Examples(x.to(self.device), y.to(self.device)), weights.to(self.device)
+
+    def first(self, k: int, rows: int) -> Tensor:
+        """The inputs of the first training rows of member k, on the CPU; all, where that costs nothing."""
+        if "train" not in self._files:
+            return self.part("train", k)[0].inputs.cpu()
+        places = np.arange(min(rows, self.batching.examples)) + self.folds[k] * self.batching.examples
+        return torch.from_numpy(self._files["train"][places])
 
     def part(self, split: str, k: int) -> tuple[Examples, Tensor]:
-        """The examples [N, ...] and weights [N] of a split that member k has."""
+        """The examples [N, ...] and weights [N] of a split that member k has, no inputs in a file."""
         examples, weights = self._stored[split]
         return Examples(*(part[self.folds[k]] for part in examples)), weights[self.folds[k]]
 
@@ -167,7 +191,7 @@ class Engine:
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
         rows = self.rows["val"]
         self.reported = report_names(self.program, metrics, validates=rows > 0)
-        report = make_report(self.program, metrics, validates=rows > 0)
+        report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self._files)
         lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
         # whose operations are large already.
@@ -184,7 +208,7 @@ class Engine:
         network = (config.activation, config.initializer, config.regularizers, config.model)
         same = repr((config.seed, self.folds[k], network, rule))
         if same not in self._starts:
-            examples = self.part("train", k)[0].inputs.cpu()
+            examples = self.first(k, self.batching.size)
             if len(self._starts) >= STARTS // self.program.layout.size:
                 self._starts.clear()
             form = self.forms[self.folds[k]]
@@ -220,7 +244,8 @@ class Engine:
 
     def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
-        return self._step(state, self.examples["train"], batch, lr, t, self.numbers)
+        data, (batch,) = self.source.take([batch])
+        return self._step(state, data, batch, lr, t, self.numbers)
 
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
@@ -230,7 +255,8 @@ class Engine:
             after, seen = self.step(state, batches[0], *arguments[0])
             return after, (seen,), state.params
         lrs, ts = zip(*arguments, strict=True)
-        return self._stride(state, self.examples["train"], tuple(batches), lrs, ts, self.numbers)
+        data, batches = self.source.take(batches)
+        return self._stride(state, data, tuple(batches), lrs, ts, self.numbers)
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
         """The state after the last update of the members' epochs, which are then so many."""
@@ -249,7 +275,14 @@ class Engine:
         evaluated: what to evaluate all members with.
         """
         places = range(self.pack.size) if places is None else places
-        return self._predict(*self.pack.select(evaluated, places), self._parts(split, places)[0].inputs)
+        evaluated = self.pack.select(evaluated, places)
+        if split not in self._files:
+            return self._predict(*evaluated, self._parts(split, places)[0].inputs)
+        many = self._folded and not self.pack.alone
+        folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
+        stored, rows, size = self._files[split], self.rows[split], chunk_of(self.program.form)
+        with closing(chunks(stored, rows, size, folds, self.device)) as parts:
+            return torch.cat([self._predict(*evaluated, x) for x in parts], dim=0 if self.pack.alone else 1)
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
@@ -284,11 +317,21 @@ class Engine:
             buffers=state.buffers,
         )
         train, val = self.examples["train"], self.examples["val"]
-        return self._report(end, train, val, self.weights["val"], self.numbers)
+        report: Tensor = self._report(end, train, val, self.weights["val"], self.numbers)
+        if "val" not in self._files:
+            return report
+        everyone = range(self.pack.size)
+        predicted = self.predict((end.evaluated, end.buffers), "val")
+        values = self.measure("val", predicted, self.configs[0].trainer.metrics, everyone)
+        return torch.cat([report[..., :-1], values, report[..., -1:]], dim=-1)
 
 
 def _splits(data: Data) -> dict[str, Split]:
     return {"train": data.train, "val": data.validation, "test": data.test}
+
+
+def _in_memory(split: Split) -> Tensor:
+    return split.inputs.tensor() if isinstance(split.inputs, Stored) else split.inputs
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from slipstream.data.stored import Stored
 from slipstream.types import Form
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def form_of(config: Config, data: Data) -> Form:
     Bytes stay bytes on the device, a quarter of the memory, and augmentation works on raw images: then the
     network scales. All others are scaled before, and not once an epoch.
     """
-    raw = data.form.scaling is not None and (data.train.inputs.dtype == torch.uint8 or config.augmentations)
+    inputs = data.train.inputs
+    bytes_ = isinstance(inputs, Stored) or inputs.dtype == torch.uint8
+    raw = data.form.scaling is not None and (bytes_ or config.augmentations)
     return data.form if raw else replace(data.form, scaling=None)
 
 

@@ -123,12 +123,13 @@ def _train_epoch(
 
     first = len(progress.seen)
     state, before = progress.state, progress.state.params
-    for i in range(first, steps, engine.stride):
-        here = slice(i, i + engine.stride)
-        state, seen, before = engine.advance(state, plan.batches[here], arguments[here])
-        progress.seen += seen
-        if interrupts.received is not None:
-            break
+    strides = [slice(i, i + engine.stride) for i in range(first, steps, engine.stride)]
+    with engine.source.ahead([plan.batches[here] for here in strides]):
+        for here in strides:
+            state, seen, before = engine.advance(state, plan.batches[here], arguments[here])
+            progress.seen += seen
+            if interrupts.received is not None:
+                break
     if len(progress.seen) == steps:
         state = engine.close_epoch(state, [member.epoch + 1 for member in members])
     made = range(first, len(progress.seen))

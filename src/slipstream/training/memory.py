@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slipstream.data.stored import Stored
 from slipstream.metrics import final
 from slipstream.optimizers.base import initial_state
 from slipstream.packs import Pack
@@ -28,6 +30,7 @@ from slipstream.training.inputs import form_of
 from slipstream.training.plan import BLOCK, Batching, Plan, Planner
 from slipstream.training.program import Program, State
 from slipstream.training.step import Examples, gradient_alone, gradient_functional, make_step
+from slipstream.training.streaming import bytes_ahead
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -85,7 +88,8 @@ def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bo
     # The first states are kept beside the stacked ones; alone, they are the same tensors.
     kept = min(members, max(STARTS // rehearsal.program.layout.size, 1))
     code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, kept * rehearsal.start_bytes)
-    return round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes)
+    read = rehearsal.read_bytes
+    return round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes + read)
 
 
 def is_small(config: Config, folds: Sequence[Data], members: int, free: int | None) -> bool:
@@ -161,14 +165,16 @@ class _Rehearsal:
         """A split and its weights; folds are put together, [F, N, ...]."""
         part = {"train": self.data.train, "val": self.data.validation, "test": self.data.test}[name]
         axis = () if self.folds == 1 else (self.folds,)
-        scaled = self.data.form.scaling is not None and self.program.form.scaling is None
-        types = (torch.float32 if scaled else part.inputs.dtype, part.targets.dtype, part.weights.dtype)
-        tensors = (part.inputs, part.targets, part.weights)
-        inputs, targets, weights = (
-            torch.empty(*axis, *tensor.shape, dtype=dtype, device=META)
-            for tensor, dtype in zip(tensors, types, strict=True)
+        targets, weights = (
+            torch.empty(*axis, *tensor.shape, dtype=tensor.dtype, device=META)
+            for tensor in (part.targets, part.weights)
         )
-        return Examples(inputs, targets), weights
+        if isinstance(part.inputs, Stored):  # shapes without bytes
+            example = torch.empty(part.inputs.shape[1:], dtype=torch.uint8, device=META)
+            return Examples(example.expand(*axis, *part.inputs.shape), targets), weights
+        scaled = self.data.form.scaling is not None and self.program.form.scaling is None
+        kind = torch.float32 if scaled else part.inputs.dtype
+        return Examples(torch.empty(*axis, *part.inputs.shape, dtype=kind, device=META), targets), weights
 
     def _own(self, stored: tuple[Examples, Tensor], members: int) -> tuple[Examples, Tensor]:
         """A split as the members have it: of several folds each has a copy of its own."""
@@ -176,7 +182,17 @@ class _Rehearsal:
             return stored
         (inputs, targets), weights = stored
         which = torch.zeros(members, dtype=torch.int64, device=META)
-        return Examples(inputs[which], targets[which]), weights[which]
+        in_file = isinstance(self.data.train.inputs, Stored)
+        own = inputs[:1].expand(members, *inputs.shape[1:]) if in_file else inputs[which]
+        return Examples(own, targets[which]), weights[which]
+
+    @property
+    def read_bytes(self) -> int:
+        """What is read ahead of the step, where images stay in their file: rows of every member's own."""
+        inputs, batching = self.data.train.inputs, self.batching
+        if not isinstance(inputs, Stored):
+            return 0
+        return bytes_ahead(batching.size * batching.accumulate * self.pack.size * prod(inputs.shape[1:]))
 
     def _drawn(self, weights: Tensor) -> list[Tensor]:
         """Orders of a block of epochs, which the planner keeps."""

@@ -1,0 +1,33 @@
+"""Moments of images of bytes, exactly and in one reading: of 256 values it is enough to count them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+BLOCK = 2**22  # bytes that are counted at a time
+
+
+def is_pixels(array: Any) -> bool:
+    """Whether this is an array [N, C, H, W] of bytes."""
+    return bool(array.dtype == np.uint8 and array.ndim == 4)
+
+
+def moments_of(array: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The lowest and the highest value, mean and deviation of each channel [C] over some rows.
+
+    array: [N, C, H, W] of bytes, in memory or Stored.
+    """
+    counts = np.zeros((array.shape[1], 256), np.int64)
+    step = max(BLOCK // prod(array.shape[1:]), 1)
+    for first in range(0, len(rows), step):
+        block = array[rows[first : first + step]]
+        for channel, count in enumerate(counts):
+            count += np.bincount(block[:, channel].ravel(), minlength=256)
+    values, total = np.arange(256.0), counts[0].sum()
+    mean = counts @ values / total
+    deviation = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+    low, high = (counts > 0).argmax(axis=1), 255 - (counts > 0)[:, ::-1].argmax(axis=1)
+    return low.astype(np.float64), high.astype(np.float64), mean, deviation
