@@ -78,8 +78,11 @@ class File:
                         f"{did_you_mean(name, self.names)}"
                     )
 
-    def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool) -> None:
-        """Read the target columns; leave out the rows without target, or raise DataError for them."""
+    def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool | None) -> None:
+        """Read the target columns; leave out the rows without target, or raise DataError for them.
+
+        drop: None where a row may not be left out.
+        """
         for name in names:
             values = self._pop(name)
             numeric = task == "regression" or (task == "auto" and classes is None and _mostly_numbers(values))
@@ -98,6 +101,8 @@ class File:
         said = (
             f"{self.path}: the target is missing in {len(rows)} of {len(gone)} rows (row {phrase(rows, 5)})"
         )
+        if drop is None:
+            raise DataError(f"{said}: mend them")
         if not drop:
             raise DataError(f"{said}: mend them, or leave these rows out with data.missing_target=drop")
         if gone.all():

@@ -236,7 +236,7 @@ class Preprocessing:
         Each column leaves memory as soon as it is encoded.
         """
         count = len(next(iter(columns.values())))
-        out = np.empty((len(self.names), count), np.float32)
+        out = np.empty((sum(len(column.outputs()) for column in self.columns), count), np.float32)
         warnings: list[str] = []
         start = 0
         for column in self.columns:
@@ -323,7 +323,12 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessi
 
 
 def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of sequences, fitted on the steps of the given ones: padding has no part in it."""
+    """The preprocessing of sequences, fitted on the steps of the given ones: padding has no part in it.
+
+    Fills the frame's gaps where they are filled forward.
+    """
+    if sequences.steps.forward:
+        sequences.frame.columns = fill_forward(sequences.frame.columns, sequences.lengths)
     fitted, warnings = fit_frame(sequences.frame, sequences.rows_of(rows), scaling)
     longest = int(sequences.lengths.max())
     masked = bool(sequences.lengths.min() < longest)

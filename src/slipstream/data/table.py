@@ -126,7 +126,7 @@ def table(
     for file in files:
         file.read_targets(targets, task, classes, drop=missing_target == "drop")
     warnings = [warning for file in files for warning in file.warnings]
-    found_kinds = _input_kinds(first, {*targets, *roles.values()}, kinds, chosen is not None, warnings)
+    found_kinds = input_kinds(first, {*targets, *roles.values()}, kinds, chosen is not None, warnings)
     columns = {name: join([file.take(name, kind) for file in files]) for name, kind in found_kinds.items()}
     with naming(path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
@@ -151,7 +151,7 @@ def table(
     )
 
 
-def _input_kinds(
+def input_kinds(
     file: File, taken: set[str], asked: Mapping[str, str], listed: bool, warnings: list[str]
 ) -> dict[str, str]:
     """The columns that serve as inputs, with their kinds; appends to `warnings` which are left out."""

@@ -1,0 +1,216 @@
+"""Sequences of your own: a long table with a row for each step, and columns that say whose and when."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from slipstream.data.base import Frame, Raw, Values, naming
+from slipstream.data.columns import as_text, join, pick
+from slipstream.data.files import File, Reading
+from slipstream.data.steps import Order, Sequences, Steps, refuse_missing, times_of
+from slipstream.data.table import ENDINGS, Kind, input_kinds
+from slipstream.data.targets import make_target
+from slipstream.errors import DataError
+from slipstream.registry import register
+from slipstream.types import Count
+
+PATHS = ("path", "validation_path", "test_path")
+ROLES = ("id", "time", "group_column", "split_column")
+
+
+def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the settings of sequences, as far as it can be told without reading them."""
+    found = []
+    if settings["path"] is None:
+        found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
+    for key, what in (
+        ("target", "to predict"),
+        ("id", "that says whose step a row is"),
+        ("time", "of times"),
+    ):
+        if not settings[key]:
+            found.append(f"data.{key}: is not set, expected the name of the column {what}")
+    for key in PATHS:
+        path = settings[key]
+        if path is not None and not Path(path).is_file():
+            found.append(f"data.{key}: {path} is no file")
+        elif path is not None and not path.lower().endswith(ENDINGS):
+            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    if settings["split"] == "group" and settings["group_column"] is None:
+        found.append("data.split: group needs data.group_column, the column that names each sequence's group")
+    if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
+        found.append(
+            f"data.group_column: is not used by data.split={settings['split']}; leave one of them out"
+        )
+    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
+        found.append("data.split_column: the parts come from files already; leave one of them out")
+    uses: dict[str, str] = {}
+    for key in ("target", *ROLES, "inputs"):
+        names = settings[key] or []
+        for name in [names] if isinstance(names, str) else names:
+            if name in uses:
+                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+            uses.setdefault(name, key)
+    for name in settings["kinds"]:
+        if uses.get(name, "inputs") != "inputs":
+            found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
+    return found
+
+
+@register("data", problems=sequences_problems, splits=("group",), form="sequence")
+def sequences(
+    *,
+    path: str | None,
+    id: str | None,
+    time: str | None,
+    target: str | list[str] | None,
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+    classes: list[str] | None,
+    inputs: list[str] | None,
+    kinds: dict[str, Kind],
+    max_length: Count | None,
+    keep: Literal["first", "last"],
+    missing: list[str],
+    impute: Literal["forward", "median", "mean", "most_frequent", "error"],
+    max_categories: Annotated[int, Ge(2)],
+    separator: str | None,
+    decimal: Literal[".", ","],
+    group_column: str | None,
+    split_column: str | None,
+    validation_path: str | None,
+    test_path: str | None,
+) -> Raw:
+    """Your own sequences: a long table (CSV, TSV, gzip, Parquet) with a row for each step.
+
+    Inputs [N, T, C], sorted by time; T is the longest sequence's length, at most max_length. Where lengths
+    differ, the last channel is 1 in every step and 0 in the padding, which is at the end and 0 everywhere.
+    The steps of training sequences alone decide on scaling, categories and stand-ins.
+    path: the file. id: the column that says whose step a row is. time: the column of times, numbers or dates,
+        which differ within a sequence. target: the column to predict, or a list; one value for a sequence.
+    task, classes, inputs, kinds, missing, max_categories, separator, decimal: as in data=table.
+    max_length: steps at most, null for no limit. keep: the first or the last ones; the summary counts.
+    impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
+        value of the step before, for words as well; where there is none, it is the median and that channel.
+    group_column: for split=group. split_column: says train, validation or test. One value for a sequence.
+    validation_path, test_path: files with the same columns for these parts, with other sequences.
+    Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
+    """
+    assert path is not None
+    assert id is not None
+    assert time is not None
+    assert target is not None
+    id, time = _nfc(id), _nfc(time)
+    targets = [_nfc(name) for name in ([target] if isinstance(target, str) else target)]
+    named = (("group_column", group_column), ("split_column", split_column))
+    roles = {key: _nfc(name) for key, name in named if name is not None}
+    taken = {id, time, *targets, *roles.values()}
+    kinds = {_nfc(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else [_nfc(name) for name in inputs]
+
+    def wanted(name: str) -> bool:
+        return name in taken or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
+
+    as_words = frozenset(name for name, kind in kinds.items() if kind == "category")
+    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words)
+    paths = enumerate((path, validation_path, test_path))
+    files = [File.read(file, part, reading) for part, file in paths if file is not None]
+    first = files[0]
+    first.check_names({"id": [id], "time": [time], "target": targets, "inputs": chosen or []})
+    first.check_names({key: [name] for key, name in roles.items()} | {"kinds": list(kinds)})
+    for file in files:
+        file.read_targets(targets, task, classes, drop=None)
+    warnings = [warning for file in files for warning in file.warnings]
+    longest = sum(file.rows for file in files) if max_length is None else max_length
+    steps = Steps(id, time, longest, keep, impute == "forward")
+    heads = [_head(file, steps, roles) for file in files]
+    _check_apart(files, heads, id)
+    ids = join([head["id"] for head in heads])
+    order = Order.of(ids, np.concatenate([head["time"] for head in heads]), steps)
+    role = {key: pick(join([head[key] for head in heads]), order.first) for key in roles}
+    given = np.repeat([file.part for file in files], [file.rows for file in files])[order.first]
+    groups = as_text(role["group_column"]).codes.astype(np.int64) if group_column is not None else None
+    with naming(path):
+        joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
+        y, meaning = make_target(targets, joined, task, classes)
+    found = input_kinds(first, taken, kinds, chosen is not None, warnings)
+    columns = {}
+    for name, kind in found.items():
+        column = join([file.take(name, kind) for file in files])
+        if impute == "error":
+            with naming(path):
+                refuse_missing(name, column)
+        columns[name] = pick(column, order.rows)
+    frame = Frame(columns, found, "median" if steps.forward else impute, max_categories)
+    return Raw(
+        Sequences(frame, order.lengths, steps),
+        tuple(found),
+        y,
+        meaning,
+        parts=np.asarray(role.get("split_column", given)).astype(np.int8),
+        groups=groups,
+        sources=tuple(file.path for file in files),
+        left_out=tuple(name for name in first.names if name not in {*found, *taken}),
+        warnings=[*warnings, *order.warnings(steps)],
+        notes=[_described(order.lengths)],
+        kind="sequence",
+    )
+
+
+def _head(file: File, steps: Steps, roles: Mapping[str, str]) -> dict[str, Any]:
+    """Whose and when each row of a file is, and its roles. Raises DataError for what makes no sequences."""
+    found: dict[str, Any] = {"id": file.take(steps.id, "category")}
+    with naming(file.path):
+        refuse_missing(steps.id, found["id"])
+        found["time"] = times_of(steps.time, file.columns.pop(steps.time))
+        Order.of(found["id"], found["time"], steps)
+    found |= {key: file.role(key, name) for key, name in roles.items()}
+    same = file.targets | {name: found[key] for key, name in roles.items()}
+    with naming(file.path):
+        for name, values in same.items():
+            _check_constant(name, values, found["id"], steps.id)
+    return found
+
+
+def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
+    """Raise DataError, with the sequence and both rows, where a value changes within a sequence."""
+    owners, text = as_text(ids), as_text(values)
+    _, first, codes = np.unique(owners.codes, return_index=True, return_inverse=True)
+    other = text.codes != text.codes[first[codes]]
+    if other.any():
+        row = int(np.argmax(other))
+        before = int(first[codes[row]])
+        raise DataError(
+            f"{name} changes within {id}={owners.values[owners.codes[row]]}: row {before + 1} has "
+            f"{text.values[text.codes[before]]!r}, row {row + 1} has {text.values[text.codes[row]]!r}; "
+            "expected one value for each sequence"
+        )
+
+
+def _check_apart(files: list[File], heads: list[dict[str, Any]], id: str) -> None:
+    """Raise DataError for a sequence that is in two files."""
+    seen: dict[str, str] = {}
+    for file, head in zip(files, heads, strict=True):
+        text = as_text(head["id"])
+        for word in (text.values[code] for code in np.unique(text.codes)):
+            if seen.setdefault(word, file.path) != file.path:
+                raise DataError(
+                    f"{id}={word} is in {seen[word]} and in {file.path}; expected one file of both"
+                )
+
+
+def _described(lengths: np.ndarray) -> str:
+    padding = 1 - lengths.mean() / lengths.max()
+    return (
+        f"Steps of a sequence: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; "
+        f"{padding:.0%} of all places are padding."
+    )
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
