@@ -38,7 +38,8 @@ class _File:
             except OSError as error:
                 raise self._error(str(error.strerror)) from error
             if not count:
-                raise self._error(f"it ends at byte {offset:,}")
+                size = os.fstat(self.number).st_size
+                raise self._error(f"it was cut off to {size:,} bytes")
             out, offset = out[count:], offset + count
 
     def _error(self, reason: str) -> DataError:

@@ -202,7 +202,5 @@ def chunks(
     which = torch.tensor([distinct.index(fold) for fold in each], device=device)
     with closing(read_ahead(stored, wanted, device)) as found:
         for inputs in found:
-            own = (
-                inputs if isinstance(folds, int) else inputs.view(len(distinct), -1, *stored.shape[1:])[which]
-            )
-            yield own
+            apart = inputs.view(len(distinct), -1, *stored.shape[1:])
+            yield inputs if isinstance(folds, int) else apart[which]
