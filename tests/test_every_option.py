@@ -58,6 +58,10 @@ def tasks() -> list[Any]:
     ]
 
 
+# A source that is of that form for the configuration; the examples are tiny_data's.
+OF_FORM = {"image": "digits", "sequence": "adding_problem"}
+
+
 def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Data that the option is for, and the configuration that chooses it."""
     traits = component(group, name).traits
@@ -65,6 +69,8 @@ def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[st
     takes = traits.get("takes", ("vector",))
     form = "vector" if "vector" in takes else takes[0]
     data = tiny_data(form=form)
+    if form in OF_FORM:
+        changes |= {"data": OF_FORM[form], "data.batch_size": 12}
     if group == "augmentation" and form != "vector":
         changes["model"] = "mlp" if form != "tokens" else "rnn"
         changes |= {"model.width": 5, "model.depth": 1}

@@ -5,3 +5,4 @@ The functions import no torch: their signatures are read by the command line. La
 """
 
 from slipstream.models import mlp as mlp
+from slipstream.models import rnn as rnn

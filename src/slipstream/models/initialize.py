@@ -45,7 +45,7 @@ def initialize(
     examples: Tensor,
 ) -> None:
     """Give every weight and bias of `module` its first value; what else it learns keeps its own, as does
-    a parameter with the attribute `own_start`.
+    a parameter with the attribute `own_start`. One with `blocks` is as many matrices, one under another.
 
     The output layer, which no activation follows but its own, has gain 1. `examples` [N, ...] are
     for initializers that look at data (lsuv).
@@ -61,7 +61,10 @@ def initialize(
             continue
         if parameter.ndim >= 2:
             key = random.make_key(seed, random.INIT, number)
-            parameter.copy_(part(key, shape, 1.0 if name.startswith("output.") else gain, **own))
+            factor, blocks = 1.0 if name.startswith("output.") else gain, getattr(parameter, "blocks", 1)
+            block = (shape[0] // blocks, *shape[1:])
+            made = [part(random.at(key, i), block, factor, **own) for i in range(blocks)]
+            parameter.copy_(torch.cat(made))
         elif _is_bias(module, name):
             parameter.copy_(bias_of(shape, **bias))
     if part.traits.get("data_dependent"):
@@ -75,12 +78,15 @@ def _is_bias(module: nn.Module, name: str) -> bool:
 
 
 def _unit_variance(module: nn.Module, examples: Tensor, *, tolerance: float, max_iterations: int) -> None:
-    """Divide each weight by the deviation of its layer's output, layer by layer (lsuv)."""
+    """Divide each weight by the deviation of its layer's output, layer by layer (lsuv).
+
+    Recurrent weights, marked so, are not: a state that they make grow comes back to them.
+    """
     training = module.training
     module.eval()
     for layer in module.modules():
         weight = layer._parameters.get("weight")
-        if weight is None or weight.ndim < 2:
+        if weight is None or weight.ndim < 2 or getattr(weight, "recurrent", False):
             continue
         seen: list[Tensor] = []
         handle = layer.register_forward_hook(lambda _m, _x, output, seen=seen: seen.append(output))

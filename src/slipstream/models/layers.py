@@ -200,6 +200,13 @@ class Parts:
         name, settings = self._activation
         return Activation(component("activation", name), settings)
 
+    @property
+    def width_factor(self) -> int:
+        """How many features the activation makes one of."""
+        name, settings = self._activation
+        factor = component("activation", name).traits.get("width_factor", 1)
+        return factor(**settings) if callable(factor) else factor
+
     def plain_activation(self, name: str) -> Callable[[], Activation]:
         """A function that makes the activation of that name, which must have no settings."""
         return lambda: Activation(component("activation", name), {})
@@ -222,26 +229,34 @@ class Parts:
 
         residual: its input is added to its output.
         """
-        part, settings = component("activation", self._activation[0]), self._activation[1]
-        factor = part.traits.get("width_factor", 1)
-        wide = width * (factor(**settings) if callable(factor) else factor)
-        before, after = self._norms("before"), self._norms("after")
+        wide = width * self.width_factor
         # Batch statistics take a bias away again: its gradient would be rounding, Adam's food.
-        bias = not any(part.traits["buffers"] for part, _ in before.values())
-        layers = OrderedDict[str, nn.Module](linear=self._weighted(make(wide, bias)))
-        layers |= {name: Norm(*choice, wide) for name, choice in before.items()}
-        layers |= self._active(self.activation)
-        layers |= {name: Norm(*choice, width) for name, choice in after.items()}
-        layers |= {name: Activity(*choice) for name, choice in self._placed("activity")}
-        layers |= self.noises("hidden")
+        layers = OrderedDict[str, nn.Module](
+            linear=self.weighted(make(wide, not self.has_batch_norm("before")))
+        )
+        layers |= self.norms("before", wide) | self._active(self.activation) | self.norms("after", width)
+        layers |= self.activities() | self.noises("hidden")
         layers |= self.noises("branch") if residual else {}
         return (Residual if residual else nn.Sequential)(layers)
 
-    def _norms(self, position: str) -> dict[str, tuple[Component, Mapping[str, Any]]]:
-        chosen = dict(self._placed("norm"))
-        return {name: (p, s) for name, (p, s) in chosen.items() if s.get("position", "before") == position}
+    def norms(self, position: str, features: int) -> dict[str, nn.Module]:
+        """The normalizations `before` or `after` the activation."""
+        return {name: Norm(part, settings, features) for name, (part, settings) in self._norms(position)}
 
-    def _weighted(self, layer: nn.Module) -> nn.Module:
+    def has_batch_norm(self, position: str) -> bool:
+        """Whether a normalization there takes statistics over the batch."""
+        return any(part.traits["buffers"] for _, (part, _) in self._norms(position))
+
+    def _norms(self, position: str) -> list[tuple[str, tuple[Component, Mapping[str, Any]]]]:
+        chosen = self._placed("norm")
+        return [(name, (p, s)) for name, (p, s) in chosen if s.get("position", "before") == position]
+
+    def activities(self) -> dict[str, nn.Module]:
+        """What penalizes the activations of a hidden layer."""
+        return {name: Activity(part, settings) for name, (part, settings) in self._placed("activity")}
+
+    def weighted(self, layer: nn.Module) -> nn.Module:
+        """A layer whose weight is reparametrized as the configuration has it."""
         for _, (part, settings) in self._placed("weight"):
             layer = Reparametrized(part, settings, layer, self.key())
         return layer

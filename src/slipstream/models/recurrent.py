@@ -1,0 +1,258 @@
+"""Recurrent layers. Between them goes a `Run`: the steps of all examples, and how many each has.
+
+Padding is at the end, so a layer that runs forward never meets it before an example's last step, and no
+step is masked. One that runs backward takes each example's own steps in reverse, padding still at the end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slipstream import random
+from slipstream.activations import sigmoid
+from slipstream.models.layers import Parts
+from slipstream.models.layers import linear as dense
+from slipstream.models.recurrence import recur, recur_over
+from slipstream.registry import component
+
+Bend = Callable[[Tensor], Tensor]
+GATES = {"simple": 1, "lstm": 4, "gru": 3}
+
+
+class Run(NamedTuple):
+    """steps [T, N, C]; lengths [N], at least 1, or None where all examples have T steps."""
+
+    steps: Tensor
+    lengths: Tensor | None
+
+    def reversed(self) -> Tensor:
+        """The steps [T, N, C] of every example, last one first."""
+        if self.lengths is None:
+            return self.steps.flip(0)
+        t = torch.arange(len(self.steps), device=self.steps.device)[:, None]
+        return self.at(torch.where(t < self.lengths, self.lengths - 1 - t, t))
+
+    def at(self, places: Tensor) -> Tensor:
+        """[..., N, C]: for every example the steps at its `places` [..., N].
+
+        As an embedding: a gather of members with places of their own is slow under vmap.
+        """
+        steps, (_, examples, _) = self.steps, self.steps.shape
+        return torch.embedding(
+            steps.flatten(0, 1), places * examples + torch.arange(examples, device=steps.device)
+        )
+
+    def present(self) -> Tensor:
+        """Where there is a step, bool [T, N, 1]."""
+        assert self.lengths is not None
+        return (torch.arange(len(self.steps), device=self.lengths.device)[:, None] < self.lengths)[..., None]
+
+
+class Steps(nn.Module):
+    """Sequences [N, T, C] as a run; the channel that marks what is present becomes lengths."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.masked = parts.form.masked
+        self.features = parts.form.shape[1] - self.masked
+        self.noises = nn.Sequential(*parts.noises("inputs").values())
+
+    def forward(self, x: Tensor) -> Run:
+        if not self.masked:
+            return Run(self.noises(x).transpose(0, 1), None)
+        lengths = x[..., -1].sum(1).long().clamp(min=1)
+        return Run(self.noises(x[..., :-1]).transpose(0, 1), lengths)
+
+
+class Embedding(nn.Module):
+    """Tokens [N, T] as a run of learned vectors: one for each id, N(0, 1) at first. Id 0 is padding."""
+
+    def __init__(self, parts: Parts, features: int) -> None:
+        super().__init__()
+        self.features = features
+        self.table = nn.Parameter(random.normal(parts.key(), (parts.form.vocabulary, features)))
+        self.table.own_start = True  # type: ignore[attr-defined]
+        self.noises = nn.Sequential(*parts.noises("inputs").values())
+
+    def forward(self, x: Tensor) -> Run:
+        lengths = (x != 0).sum(1).clamp(min=1)
+        return Run(self.noises(torch.embedding(self.table, x.long())).transpose(0, 1), lengths)
+
+
+class Matrix(nn.Module):
+    """The recurrent weights, as a layer that regularizers of weights can stand around: gives them.
+
+    first: orthogonal | identity | configured, of each gate's matrix for itself.
+    """
+
+    def __init__(self, parts: Parts, width: int, blocks: int, first: str) -> None:
+        super().__init__()
+        if first == "identity":
+            value = torch.eye(width).repeat(blocks, 1)
+        elif first == "orthogonal":
+            make = component("initializer", "orthogonal")
+            value = torch.cat([make(parts.key(), (width, width), 1.0) for _ in range(blocks)])
+        else:
+            value = torch.zeros(blocks * width, width)
+        self.weight = nn.Parameter(value)
+        marks = {"recurrent": True, "own_start": first != "configured", "blocks": blocks}
+        for name, mark in marks.items():
+            setattr(self.weight, name, mark)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight
+
+
+class Direction(nn.Module):
+    """A cell that runs over the steps from the first to the last: [T, N, features] -> [T, N, width].
+
+    The time loop is one of `recurrence` where the activation is the cell's usual one, with torch's LSTM
+    for a member alone on a CPU; else single operations.
+    """
+
+    def __init__(
+        self, parts: Parts, cell: str, features: int, width: int, *, first: str, forget_bias: float
+    ) -> None:
+        super().__init__()
+        self.cell, self.width, self.alone = cell, width, parts.alone
+        self.activation = parts.activation()
+        self.joins = parts.width_factor > 1
+        blocks = GATES[cell] - 1 + parts.width_factor
+        biased = not parts.has_batch_norm("before")
+        made = dense(features, blocks * width, bias=biased)
+        made.weight.blocks = blocks  # type: ignore[attr-defined]
+        self.linear = parts.weighted(made)
+        self.norms = nn.Sequential(*parts.norms("before", blocks * width).values())
+        self.recurrent = parts.weighted(Matrix(parts, width, blocks, first))
+        if cell == "lstm":
+            self.forget_bias: Tensor
+            shift = torch.zeros(blocks * width)
+            shift[width : 2 * width] = forget_bias
+            self.register_buffer("forget_bias", shift)
+        if cell == "gru":
+            self.inner = nn.Parameter(torch.zeros(parts.width_factor * width))
+        usual = ("tanh", "relu") if cell == "simple" else ("tanh",)
+        self.loop = (
+            (self.activation.name if cell == "simple" else cell) if self.activation.name in usual else ""
+        )
+        self.plain = isinstance(self.linear, nn.Linear) and biased and not self.norms
+
+    def forward(self, steps: Tensor) -> Tensor:
+        recurrent, inner = self.recurrent(steps), self.inner if self.cell == "gru" else None
+        # lsuv looks at what comes out of `linear`, which therefore must be called then.
+        if self.loop and self.plain and not self.linear._forward_hooks:
+            weight, bias = self.linear.weight, self.linear.bias
+            assert isinstance(weight, Tensor)
+            assert isinstance(bias, Tensor)
+            if self.loop == "lstm" and self.alone and _is_for_kernel(steps, weight):
+                zero = steps.new_zeros(1, steps.shape[1], self.width)
+                given = (weight, recurrent, bias, self.forget_bias)
+                sizes = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+                return torch.lstm(steps, (zero, zero), given, *sizes)[0]
+            bias = bias + self.forget_bias if self.cell == "lstm" else bias
+            return recur(self.loop, steps, weight, bias, recurrent, inner)
+        z = self.norms(self.linear(steps.flatten(0, 1))).unflatten(0, steps.shape[:2])
+        z = z + self.forget_bias if self.cell == "lstm" else z
+        if self.loop:
+            return recur_over(self.loop, z, recurrent, inner)
+        outer: Bend = torch.tanh if self.joins else self.activation
+        return _unrolled(self.cell, z, recurrent, inner, self.activation, outer)
+
+
+def _is_for_kernel(steps: Tensor, weight: Tensor) -> bool:
+    same = steps.dtype == weight.dtype == torch.float32
+    return same and steps.is_cpu and not torch.is_autocast_enabled("cpu")
+
+
+def _unrolled(
+    cell: str, z: Tensor, recurrent: Tensor, inner: Tensor | None, bend: Bend, bend_cell: Bend
+) -> Tensor:
+    """Hidden states [T, N, H] with any activation. z [T, N, G]: the inputs' part of the gates."""
+    width = recurrent.shape[1]
+    h = c = z.new_zeros(z.shape[1], width)
+    made = []
+    for step in z.unbind(0):
+        if cell == "gru":
+            assert inner is not None
+            reset, update = sigmoid(step[:, : 2 * width] + h @ recurrent[: 2 * width].t()).chunk(2, -1)
+            new = bend(step[:, 2 * width :] + _reset(reset, h @ recurrent[2 * width :].t() + inner))
+            h = new + update * (h - new)
+        elif cell == "lstm":
+            gates = step + h @ recurrent.t()
+            i, f = sigmoid(gates[:, : 2 * width]).chunk(2, -1)
+            c = f * c + i * bend(gates[:, 2 * width : -width])
+            h = sigmoid(gates[:, -width:]) * bend_cell(c)
+        else:
+            h = bend(step + h @ recurrent.t())
+        made.append(h)
+    return torch.stack(made)
+
+
+def _reset(reset: Tensor, product: Tensor) -> Tensor:
+    """The reset gate times the hidden part of every linear piece of the candidate."""
+    return (product.unflatten(-1, (-1, reset.shape[-1])) * reset[:, None]).flatten(-2)
+
+
+class Recurrent(nn.Module):
+    """One recurrent layer, in one direction or both, with what stands behind it: run -> run.
+
+    last: the layer in front of the pooling. What runs backward is left in its own order there, where
+    its last step is the example's first, and noise waits for the pooled states.
+    """
+
+    def __init__(self, parts: Parts, directions: list[Direction], *, last: bool) -> None:
+        super().__init__()
+        self.directions = nn.ModuleList(directions)
+        self.last, self.features = last, sum(direction.width for direction in directions)
+        self.norms = nn.Sequential(*parts.norms("after", self.features).values())
+        self.activities = nn.Sequential(*parts.activities().values())
+        self.noises = nn.Sequential(*({} if last else parts.noises("hidden")).values())
+
+    def forward(self, run: Run) -> Run:
+        made, lengths = [self.directions[0](run.steps)], run.lengths
+        if len(self.directions) > 1:
+            back = self.directions[1](run.reversed())
+            made.append(back if self.last else Run(back, lengths).reversed())
+        h = made[0] if len(made) == 1 else torch.cat(made, -1)
+        if self.norms:
+            h = self.norms(h.flatten(0, 1)).unflatten(0, h.shape[:2])
+        if self.activities:
+            seen = h if lengths is None else h * Run(h, lengths).present()
+            self.activities(seen.transpose(0, 1))
+        if self.noises:  # [N, H, T]: what drops whole channels drops them at every step
+            h = self.noises(h.permute(1, 2, 0)).permute(2, 0, 1)
+        return Run(h, lengths)
+
+
+class Pool(nn.Module):
+    """The steps of every example as one vector, by the last of them, their mean or their maximum."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, run: Run) -> Tensor:
+        steps, lengths = run
+        if self.how == "last":
+            return steps[-1] if lengths is None else run.at(lengths - 1)
+        if self.how == "mean":
+            # As a product: torch's sum over a first axis rounds a tensor's last columns differently.
+            return torch.bmm(self._shares(run), steps.transpose(0, 1)).squeeze(1)
+        return (steps if lengths is None else torch.where(run.present(), steps, -torch.inf)).amax(0)
+
+    def _shares(self, run: Run) -> Tensor:
+        """The share of every step in its example's mean, [N, 1, T]."""
+        steps, lengths = run
+        if lengths is None:
+            return steps.new_ones(steps.shape[1], 1, len(steps)) / len(steps)
+        return (run.present() / lengths[:, None]).to(steps.dtype).permute(1, 2, 0)
+
+
+def network(reader: nn.Module, hidden: list[nn.Module], output: nn.Module) -> nn.Sequential:
+    """What reads the examples, hidden layers with the pooling among them, output."""
+    return nn.Sequential(OrderedDict(inputs=reader, hidden=nn.Sequential(*hidden), output=output))

@@ -1,0 +1,114 @@
+"""The recurrent network, for sequences and text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipstream.errors import ConfigError
+from slipstream.registry import register
+from slipstream.types import Count, Real
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slipstream.models.layers import Parts
+    from slipstream.types import Form
+
+
+def _problems(settings: Mapping[str, Any]) -> list[str]:
+    found, width, depth = [], settings["width"], settings["depth"]
+    if isinstance(width, list) and len(width) != depth:
+        some = f"model.width: {len(width)} widths for {depth} recurrent layers"
+        found.append(f"{some}, give one a layer or a single number for all")
+    if settings["forget_bias"] is not None and settings["cell"] != "lstm":
+        some = f"model.forget_bias: found {settings['forget_bias']:g}, and cell={settings['cell']}"
+        found.append(f"{some} has no forget gate; set null, or cell=lstm")
+    return found
+
+
+@register("model", hidden=True, takes=("sequence", "tokens"), compiles=False, problems=_problems)
+def rnn(
+    form: Form,
+    outputs: int,
+    parts: Parts,
+    *,
+    cell: Literal["simple", "lstm", "gru"],
+    depth: Count,
+    width: Count | list[Count],
+    bidirectional: bool,
+    pooling: Literal["last", "mean", "max"],
+    head: list[Count],
+    embedding: Count | None,
+    recurrent_initializer: Literal["orthogonal", "identity", "configured"],
+    forget_bias: Real | None,
+    output_activation: str,
+) -> nn.Module:
+    """A recurrent network: depth recurrent layers, one vector of their states, dense layers.
+
+    simple: h_t = g(W x_t + U h_(t-1) + b)  (Elman 1990)
+    lstm: i, f, o = sigmoid, j = g of W x_t + U h_(t-1) + b; c_t = f c_(t-1) + i j; h_t = o g(c_t)
+        (Hochreiter and Schmidhuber 1997; Gers et al. 2000)
+    gru: r, u = sigmoid(W x_t + U h_(t-1) + b); n = g(W x_t + b + r (U h_(t-1) + b'));
+        h_t = (1 - u) n + u h_(t-1)  (Cho et al. 2014, with the reset gate where torch has it)
+
+    g is the configured activation, which this option sets to tanh unless one is chosen; gates are sigmoids.
+    Behind an activation that joins features (maxout, glu) the lstm's outer g stays tanh. Of torch.nn's two
+    biases a gate has one, gru's candidate both.
+    cell: of all layers. depth: recurrent layers. width: units of a layer in each direction, or a list with
+    one number a layer. bidirectional: a second cell runs over each example from its end, and the states
+    stand side by side. pooling: last (that of each direction's own last step), mean or max over the steps.
+    head: widths of dense hidden layers behind the pooling. embedding: size of a token's learned vector,
+    drawn from N(0, 1); null is min(width, 1.6 V^0.56) for V ids, and the only choice for data that are no
+    tokens. recurrent_initializer: first values of each gate's U: orthogonal, identity (IRNN of Le et al.,
+    arXiv 1504.00941, with relu), or as `initializer` has it, which always makes each gate's W.
+    forget_bias: added to the lstm's forget gate; null is 1 (Jozefowicz et al. 2015). output_activation: an
+    activation without settings behind the last layer.
+    x [N, T, C], or ids [N, T] -> y [N, outputs]. Padding never changes what an example gives.
+
+    Normalizations act at each step over its channels: before, on W x_t + b of all gates; after, on h_t.
+    Noise of hidden layers acts on the states between layers and on the pooled ones; what drops channels
+    drops them at every step. spectral_norm is of all gates' W, and of U, as one matrix each.
+    Raises ConfigError for batch_norm where lengths differ: padding would enter its statistics.
+    It is not compiled: time loops have backward passes of their own.
+    """
+    from slipstream.models import recurrent as layers
+
+    _require_fitting(form, parts, embedding)
+    widths = list(width) if isinstance(width, list) else [width] * depth
+    if form.kind == "tokens":
+        size = embedding or min(widths[0], ceil(1.6 * form.vocabulary**0.56))
+        reader: Any = layers.Embedding(parts, size)
+    else:
+        reader = layers.Steps(parts)
+    bias = 1.0 if forget_bias is None else forget_bias
+    hidden: list[Any] = []
+    features = reader.features
+    for number, wide in enumerate(widths, 1):
+        directions = [
+            layers.Direction(parts, cell, features, wide, first=recurrent_initializer, forget_bias=bias)
+            for _ in range(1 + bidirectional)
+        ]
+        hidden.append(layers.Recurrent(parts, directions, last=number == depth))
+        features = hidden[-1].features
+    hidden.append(layers.Pool(pooling))
+    hidden += parts.noises("hidden").values()
+    for wide in head:
+        hidden.append(parts.hidden(features, wide))
+        features = wide
+    last = parts.output(features, outputs, parts.plain_activation(output_activation))
+    return layers.network(reader, hidden, last)
+
+
+def _require_fitting(form: Form, parts: Parts, embedding: int | None) -> None:
+    found = []
+    if embedding is not None and form.kind != "tokens":
+        some = f"model.embedding: found {embedding}, and the data are no tokens but {form.kind} data"
+        found.append(f"{some}, which have none; set null")
+    varied = form.kind == "tokens" or form.masked
+    if varied and (parts.has_batch_norm("before") or parts.has_batch_norm("after")):
+        some = "regularizer.batch_norm: sequences differ in length, and padding would enter the statistics"
+        found.append(f"{some}; use layer_norm")
+    if found:
+        raise ConfigError(found)
