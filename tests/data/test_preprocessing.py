@@ -35,6 +35,39 @@ def test_scaling_equals_scikit_learn_fitted_on_the_same_rows(scaling, scaler):
     assert np.allclose(fitted.scale(x), expected, rtol=1e-6, atol=1e-6)  # float32 against float64
 
 
+def test_robust_scaling_is_scikit_learns_and_a_smooth_clip():
+    """Median and middle half come from the given rows, what is far out comes near 3 and not past it, and
+    the description survives JSON."""
+    x, rows = numbers(), np.arange(0, 200, 3)
+    x[:, 2] = np.where(np.arange(200) % 10, 7.0, x[:, 2])  # the middle half is one value
+    x[1] = 1e6
+    fitted, _ = fit_array(x, ("a", "b", "c"), rows, "robust")
+    scaled = reference.RobustScaler().fit(x[rows]).transform(x)
+    scaled[:, 2] = (x[:, 2] - 7) * 2 / np.ptp(x[rows, 2])
+    expected = scaled / np.sqrt(1 + scaled**2 / 9)
+    assert np.allclose(fitted.scale(x), expected, rtol=1e-6, atol=1e-6)  # float32 against float64
+    assert np.abs(fitted.scale(x)).max() == 3.0
+    again = Preprocessing.from_json(json.loads(json.dumps(fitted.to_json())))
+    assert np.array_equal(again.transform(x)[0], fitted.scale(x))
+
+
+def test_robust_scaling_of_tables_is_that_of_arrays(load_table):
+    """A column of a table is scaled and clipped as the same column of an array."""
+    x = numbers()
+    table = pl.DataFrame(x, schema=["a", "b", "c"]).with_columns(
+        y=pl.Series(np.arange(200) / 7), part=pl.Series(["train"] * 150 + ["test"] * 50)
+    )
+    data = load_table(table.write_csv(), split_column="part", validation=0.0, scaling="robust")
+    fitted, _ = fit_array(x, ("a", "b", "c"), np.arange(150), "robust")
+    assert np.array_equal(data.test.inputs.numpy(), fitted.scale(x[150:]))
+
+
+def test_robust_scaling_refuses_images():
+    """The network scales raw images by an offset and a factor, which cannot clip."""
+    with pytest.raises(DataError, match="robust is for tables and sequences"):
+        fit_array(np.zeros((4, 1, 2, 2)), ("a",), np.arange(4), "robust")
+
+
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
 def test_table_scaling_equals_scikit_learn_fitted_on_train(load_table, scaling):
     """The columns of a table are scaled by their training rows only."""

@@ -140,7 +140,7 @@ def common(
     folds: Count | None,
     fold: Natural,
     split_seed: Natural,
-    scaling: Literal["standard", "minmax", "global", "none"],
+    scaling: Literal["standard", "minmax", "robust", "global", "none"],
     target_scaling: Literal["auto", "standard", "none"],
     class_weights: Literal["none", "balanced"] | dict[str | int, Positive],
 ) -> None:
@@ -158,8 +158,9 @@ def common(
     split_seed: what the random order of the split depends on, apart from the run's seed, so that
         runs with different seeds share their data.
     scaling: of the inputs, fitted on train: `standard` (mean 0, deviation 1) or `minmax` (0 to 1) by
-        column (by channel where inputs have more axes); `global` is `standard` with one mean and one
-        deviation for all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
+        column (by channel where inputs have more axes); `robust` (median 0, middle half 1 wide, values
+        far out clipped smoothly to 3), for tables and sequences; `global` is `standard` with one mean and
+        one deviation for all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
     target_scaling: of regression targets; `auto` is `standard` there. Undone in metrics and predictions.
     class_weights: of the rows in the loss, in train only: `balanced` gives every class the same sum
         (rows / (classes * rows of the class)); a mapping names every class.

@@ -60,7 +60,8 @@ def problems(settings: Settings) -> list[str]:
             found.append("data.folds: a split by time has no folds, since a fold would train on its future")
     if settings["scaling"] == "global" and source.name in ("table", "sequences"):
         found.append(
-            "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax or none"
+            "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax, robust or "
+            "none"
         )
     if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
         found.append(

@@ -30,15 +30,16 @@ VERSION = 2
 # Periods in days of the cycles that a date is turned into, besides its days themselves.
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
 BLOCK = 4096  # rows that are scaled at a time in float64
+CLIP = 3.0  # what values past a smooth clip come near to
 
 
 @dataclass(frozen=True)
 class Column:
     """One raw column (or channel) and how it becomes numbers.
 
-    number, boolean, date: (x - offset) * factor, and where `flag`, one more output that is 1 where
-    the value is missing; `fill` stands for a missing value. A date is the days since 1970 and the
-    sine and cosine of each of its `cycles`.
+    number, boolean, date: (x - offset) * factor, clipped smoothly where `clip`, and where `flag`, one more
+    output that is 1 where the value is missing; `fill` stands for a missing value. A date is the days since
+    1970 and the sine and cosine of each of its `cycles`.
     category: one output for each of `categories`, then one for all `rare` ones, where there are any,
     then, where `flag`, one for missing. A category that training has not seen is 0 in all of them.
     """
@@ -52,6 +53,7 @@ class Column:
     categories: tuple[str, ...] = ()
     rare: tuple[str, ...] = ()
     cycles: tuple[str, ...] = ()
+    clip: bool = False
 
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs."""
@@ -75,7 +77,8 @@ class Column:
                     f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, none in training; "
                     f"filled with {self.fill:g}"
                 )
-        out[0] = (numbers - self.offset) * self.factor
+        scaled = (numbers - self.offset) * self.factor
+        out[0] = smooth_clip(scaled) if self.clip else scaled
         for i, cycle in enumerate(self.cycles):
             angle = 2 * np.pi / CYCLES[cycle] * numbers
             out[1 + 2 * i], out[2 + 2 * i] = np.sin(angle), np.cos(angle)
@@ -250,9 +253,16 @@ class Preprocessing:
         offset = along_channels([c.offset for c in self.columns], array.ndim)
         factor = along_channels([c.factor for c in self.columns], array.ndim)
         out = np.empty(array.shape, np.float32)
+        clip = any(c.clip for c in self.columns)
         for i in range(0, len(array), BLOCK):
-            out[i : i + BLOCK] = (array[i : i + BLOCK].astype(np.float64) - offset) * factor
+            scaled = (array[i : i + BLOCK].astype(np.float64) - offset) * factor
+            out[i : i + BLOCK] = smooth_clip(scaled) if clip else scaled
         return out
+
+
+def smooth_clip(x: np.ndarray) -> np.ndarray:
+    """x / sqrt(1 + (x / 3)^2): near x around 0, and never past 3 (RealMLP, arXiv 2407.04491)."""
+    return x / np.sqrt(1 + (x / CLIP) ** 2)
 
 
 def read_as(kind: str, name: str, values: Values) -> np.ndarray:
@@ -303,6 +313,17 @@ def fit_array(
         deviation = np.full_like(mean, np.sqrt(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
         mean = np.full_like(mean, mean.mean())
         low, high = np.full_like(mean, low.min()), np.full_like(mean, high.max())
+    if scaling == "robust":
+        if kind == "image":
+            raise DataError(
+                "data.scaling: robust is for tables and sequences, and inputs are images; expected standard, "
+                "minmax, global or none"
+            )
+        channels = np.moveaxis(array[rows], axis, 0).reshape(len(low), -1)
+        columns = [
+            Column(n, "number", *robust_scale_of(v), clip=True) for n, v in zip(names, channels, strict=True)
+        ]
+        return Preprocessing(tuple(columns), array.shape[1:], kind), constant_warnings(columns)
     moments = zip(names, low, high, mean, deviation, strict=True)
     columns = [Column(name, "number", *scale_of(scaling, *moment)) for name, *moment in moments]
     span = span if span[1] > span[0] else (span[0], span[0] + 1)
@@ -389,10 +410,13 @@ def fit_number(
     if kind == "date":
         cycles = ("year", "week", "day") if (numbers[~np.isnan(numbers)] % 1).any() else ("year", "week")
     moments = (present.min(), present.max(), present.mean(), present.std())
-    offset, factor = scale_of("none" if kind == "boolean" else scaling, *moments)
+    robust = scaling == "robust" and kind != "boolean"
+    offset, factor = (
+        robust_scale_of(present) if robust else scale_of("none" if kind == "boolean" else scaling, *moments)
+    )
     if kind == "date" and scaling == "none":
         offset = fill  # days since 1970 are some 20,000: too large for any network, and nobody's unit
-    return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles)
+    return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles, clip=robust)
 
 
 def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tuple[float, float]:
@@ -405,6 +429,17 @@ def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tu
     if scaling == "minmax":
         return float(low), float(1 / (high - low))
     return float(mean), float(1 / deviation)
+
+
+def robust_scale_of(values: np.ndarray) -> tuple[float, float]:
+    """Offset and factor of one column: the median, and one over the range of its middle half.
+
+    Where the middle half is one value, two over the whole range.
+    """
+    low, first, median, third, high = np.quantile(values.astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        return float(median), 0.0
+    return float(median), float(1 / (third - first) if third > first else 2 / (high - low))
 
 
 def constant_warnings(columns: list[Column]) -> list[str]:
