@@ -110,54 +110,54 @@ def hub(
     with ExitStack() as stack:
         found = _load(stack, dataset, subset, revision, path)
         chosen = {part: _split(found, name, place) for part, name in splits.items() if name is not None}
-        first = chosen[0]
-        names = [name for name in first.column_names if name not in targets] if inputs is None else inputs
-        what = _kind(first, names, place) if kind == "auto" else kind
-        if what != "table" and len(names) != 1:
-            raise DataError(
-                f"{place}: data.kind={what} has one input column, found {phrase(names)}; set data.inputs"
-            )
+        names = [n for n in chosen[0].column_names if n not in targets] if inputs is None else inputs
+        what = _kind(chosen[0], names, place, kind)
         wanted = targets if what == "image" else [*targets, *names]
         files = [_file(split, part, f"{place}, {splits[part]}", wanted) for part, split in chosen.items()]
         for file in files:
             file.check_names({"target": targets, "inputs": inputs or []})
             file.read_targets(targets, task, classes, missing_target == "drop")
-        if what == "image":
-            pixels = [_images(chosen[file.part], names[0], size, file) for file in files]
+        pixels = [_images(chosen[f.part], names[0], size, f) for f in files] if what == "image" else []
     if what == "text":
         tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
-        raw = labelled(
-            [_piece(file, names[0], targets) for file in files],
-            [file.part for file in files],
-            names[0],
-            targets,
-            (task, classes),
-            tokenizer,
-            empty,
-            missing_target,
-        )
-        assert isinstance(raw.inputs, Texts)
-        raw.inputs.min_count, raw.inputs.max_words = min_count, max_words
+        pieces = [_piece(file, names[0], targets) for file in files]
+        words = (words for piece in pieces for words in piece.texts)
+        cut = Texts.of(words, tokenizer, names[0], min_count, max_words)
+        parts = [file.part for file in files]
+        raw = labelled(pieces, parts, cut, targets, (task, classes), empty, missing_target)
+    elif what == "image":
+        array = _stack(pixels, place)
+        channels = ("brightness",) if array.shape[1] == 1 else ("red", "green", "blue")
+        raw = _raw(array, channels, files, targets, (task, classes), place)
+        raw.kind = "image"
     else:
-        with naming(place):
-            joined = [join([file.targets[name] for file in files]) for name in targets]
-            y, meaning = make_target(targets, joined, task, classes)
-        parts = np.repeat([file.part for file in files], [file.rows for file in files]).astype(np.int8)
-        if what == "image":
-            array = _stack(pixels, place)
-            channels = ("brightness",) if array.shape[1] == 1 else ("red", "green", "blue")
-            raw = Raw(array, channels, y, meaning, parts=parts, kind="image")
-        else:
-            warnings: list[str] = []
-            of = input_kinds(files[0], set(targets), kinds, inputs is not None, warnings)
-            columns = {name: join([file.take(name, k) for file in files]) for name, k in of.items()}
-            frame = Frame(columns, of, impute, max_categories)
-            raw = Raw(frame, tuple(of), y, meaning, parts=parts, warnings=warnings)
+        warnings: list[str] = []
+        of = input_kinds(files[0], set(targets), kinds, inputs is not None, warnings)
+        columns = {name: join([file.take(name, k) for file in files]) for name, k in of.items()}
+        frame = Frame(columns, of, impute, max_categories)
+        raw = _raw(frame, tuple(of), files, targets, (task, classes), place)
+        raw.warnings += warnings
     raw.warnings[:0] = [warning for file in files for warning in file.warnings]
     raw.sources = (path,) if path is not None and Path(path).is_file() else ()
     at = "" if dataset is None else f" (revision {revision or 'newest'})"
     raw.notes.append(f"Hugging Face: {place}{at}, {phrase([s for s in splits.values() if s])}.")
     return raw
+
+
+def _raw(
+    inputs: np.ndarray | Frame,
+    names: tuple[str, ...],
+    files: list[File],
+    targets: list[str],
+    meaning: tuple[str, list[str] | None],
+    place: str,
+) -> Raw:
+    """Inputs with the files' targets and parts. meaning: the settings task and classes."""
+    with naming(place):
+        joined = [join([file.targets[name] for file in files]) for name in targets]
+        y, target = make_target(targets, joined, *meaning)
+    parts = np.repeat([file.part for file in files], [file.rows for file in files]).astype(np.int8)
+    return Raw(inputs, names, y, target, parts=parts)
 
 
 def _load(
@@ -205,21 +205,23 @@ def _split(found: Mapping[str, Any], name: str, place: str) -> Any:
     return found[name]
 
 
-def _kind(split: Any, names: list[str], place: str) -> str:
-    """What the input columns are, told by their features."""
+def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
+    """What the inputs are: what is asked for, or what the features of one column tell."""
     for name in names:
         if name not in split.features:
             raise DataError(
                 f"{place}: data.inputs names {name!r}, which is no column, "
                 f"{did_you_mean(name, split.features)}"
             )
-    if len(names) == 1:
-        feature = split.features[names[0]]
-        if type(feature).__name__ == "Image":
-            return "image"
-        if getattr(feature, "dtype", None) in ("string", "large_string"):
-            return "text"
-    return "table"
+    feature = split.features[names[0]] if len(names) == 1 else None
+    if asked == "auto" and feature is not None:
+        words = getattr(feature, "dtype", None) in ("string", "large_string")
+        return "image" if type(feature).__name__ == "Image" else "text" if words else "table"
+    if asked in ("image", "text") and feature is None:
+        raise DataError(
+            f"{place}: data.kind={asked} has one input column, found {phrase(names)}; set data.inputs"
+        )
+    return "table" if asked == "auto" else asked
 
 
 def _file(split: Any, part: int, place: str, wanted: list[str]) -> File:

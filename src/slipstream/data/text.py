@@ -126,9 +126,10 @@ def text(
             pieces.append(piece)
             parts.append(part)
     tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
-    made = labelled(pieces, parts, column, names, (task, classes), tokenizer, empty, missing_target)
-    assert isinstance(made.inputs, Texts)
-    made.inputs.min_count, made.inputs.max_words = min_count, max_words
+    cut = Texts.of(
+        (words for piece in pieces for words in piece.texts), tokenizer, column, min_count, max_words
+    )
+    made = labelled(pieces, parts, cut, names, (task, classes), empty, missing_target)
     made.warnings[:0] = warnings
     return made
 
@@ -136,28 +137,28 @@ def text(
 def labelled(
     pieces: list[Piece],
     parts: list[int],
-    column: str,
+    cut: Texts,
     names: list[str],
     meaning: tuple[str, list[str] | None],
-    tokenizer: Tokenizer,
     empty: str,
     missing_target: str,
 ) -> Raw:
-    """The texts of all pieces, cut, with their targets. meaning: the settings task and classes."""
-    cut = Texts.of((words for piece in pieces for words in piece.texts), tokenizer)
+    """The texts of all pieces, which are cut already, with their targets.
+
+    parts: of each piece. meaning: the settings task and classes.
+    """
     columns = [join([piece.targets[i] for piece in pieces]) for i in range(len(names))]
     blank = cut.lengths == 0
     unlabelled = np.any([is_missing(values) for values in columns], axis=0)
-    warnings = _left_out(pieces, blank, f"has no {tokenizer.level}", "empty", empty)
+    warnings = _left_out(pieces, blank, f"has no {cut.tokenizer.level}", "empty", empty)
     warnings += _left_out(pieces, unlabelled, "has no label", "missing_target", missing_target)
     present = ~(blank | unlabelled)
     with naming(pieces[0].path):
         y, target = make_target(names, [pick(values, present) for values in columns], *meaning)
     cut = cut.pick(present)
-    cut.column = column
     return Raw(
         cut,
-        (column,),
+        (cut.column,),
         y,
         target,
         parts=np.repeat(parts, [len(piece.texts) for piece in pieces]).astype(np.int8)[present],

@@ -77,12 +77,19 @@ class Texts:
     cut_off: np.ndarray
     words: list[str]
     tokenizer: Tokenizer
-    column: str = "text"
-    min_count: int = 1
-    max_words: int | None = None
+    column: str
+    min_count: int
+    max_words: int | None
 
     @classmethod
-    def of(cls, texts: Iterable[str], tokenizer: Tokenizer) -> Texts:
+    def of(
+        cls,
+        texts: Iterable[str],
+        tokenizer: Tokenizer,
+        column: str = "text",
+        min_count: int = 1,
+        max_words: int | None = None,
+    ) -> Texts:
         """Texts cut into tokens, of which the tokenizer's length are kept."""
         place: dict[str, int] = {}
         tokens, lengths, cut_off = array("i"), [], []
@@ -94,7 +101,16 @@ class Texts:
             lengths.append(len(found))
             tokens.extend([place.setdefault(token, len(place)) for token in found])
         codes = np.frombuffer(tokens, np.int32) if tokens else np.empty(0, np.int32)
-        return cls(codes, np.array(lengths, np.int64), np.array(cut_off, bool), list(place), tokenizer)
+        return cls(
+            codes,
+            np.array(lengths, np.int64),
+            np.array(cut_off, bool),
+            list(place),
+            tokenizer,
+            column,
+            min_count,
+            max_words,
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -113,8 +129,7 @@ class Texts:
     def vocabulary(self, rows: np.ndarray) -> tuple[str, ...]:
         """The words by id: the two special ones, then those that the given rows have at least `min_count`
         times, at most `max_words` of them, the most frequent first, equal ones by the alphabet."""
-        counts = self.counts(rows)
-        least = max(1, self.min_count)
+        counts, least = self.counts(rows), self.min_count
         kept = sorted(np.flatnonzero(counts >= least), key=lambda i: (-counts[i], self.words[i]))
         if not kept:
             raise DataError(
