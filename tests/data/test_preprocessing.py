@@ -10,7 +10,7 @@ import torch
 from sklearn import preprocessing as reference
 
 from slipstream.data import Preprocessing
-from slipstream.data.preprocessing import fit_array
+from slipstream.data.fitting import fit_array
 from slipstream.errors import DataError
 
 ROWS = [

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data, train
-from slipstream.data.preprocessing import Preprocessing, fit_array
+from slipstream.data.fitting import fit_array
+from slipstream.data.preprocessing import Preprocessing
 from slipstream.models.layers import Standardize
 from slipstream.training.inputs import form_of, ready
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
 from slipstream.data.card import Facts
-from slipstream.data.preprocessing import Preprocessing, fit_array, fit_frame, fit_sequences, fit_texts
+from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
+from slipstream.data.preprocessing import Preprocessing
 from slipstream.data.splits import split_rows
 from slipstream.data.steps import Sequences, side_by_side
 from slipstream.data.stored import Stored, held

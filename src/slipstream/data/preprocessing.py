@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Frame, Text, Values, counted, phrase
+from slipstream.data.base import Text, Values, counted, phrase
 from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any, pick
-from slipstream.data.pixels import is_pixels, moments_of
 from slipstream.data.steps import (
     PRESENT,
     Order,
-    Sequences,
     Steps,
     fill_forward,
     refuse_missing,
@@ -280,174 +278,3 @@ def along_channels(values: list[float], ndim: int) -> np.ndarray:
     shape = [1] * ndim
     shape[channel_axis(ndim)] = -1
     return np.array(values, np.float64).reshape(shape)
-
-
-def fit_array(
-    array: np.ndarray, names: tuple[str, ...], rows: np.ndarray, scaling: str, kind: str | None = None
-) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of an array [N, ...], fitted on the given rows, and warnings.
-
-    kind: of the form, None where the number of axes tells it.
-    """
-    kind = kind or {2: "vector", 3: "sequence", 4: "image"}.get(array.ndim, "vector")
-    if kind == "tokens":
-        return Preprocessing((), array.shape[1:], kind), []
-    axis = channel_axis(array.ndim)
-    others = tuple(i for i in range(array.ndim) if i != axis)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for i in range(0, len(rows), BLOCK):
-            yield array[rows[i : i + BLOCK]].astype(np.float64)
-
-    if is_pixels(array):
-        low, high, mean, deviation = moments_of(array, rows)
-    else:
-        low = np.min([block.min(axis=others) for block in blocks()], axis=0)
-        high = np.max([block.max(axis=others) for block in blocks()], axis=0)
-        size = len(rows) * array[0].size // array.shape[axis]  # values a channel
-        mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
-        centre = along_channels(mean, array.ndim)
-        deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
-    span = (0.0, 255.0) if array.dtype == np.uint8 else (float(low.min()), float(high.max()))
-    if scaling == "global":
-        deviation = np.full_like(mean, np.sqrt(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
-        mean = np.full_like(mean, mean.mean())
-        low, high = np.full_like(mean, low.min()), np.full_like(mean, high.max())
-    if scaling == "robust":
-        if kind == "image":
-            raise DataError(
-                "data.scaling: robust is for tables and sequences, and inputs are images; expected standard, "
-                "minmax, global or none"
-            )
-        channels = np.moveaxis(array[rows], axis, 0).reshape(len(low), -1)
-        columns = [
-            Column(n, "number", *robust_scale_of(v), clip=True) for n, v in zip(names, channels, strict=True)
-        ]
-        return Preprocessing(tuple(columns), array.shape[1:], kind), constant_warnings(columns)
-    moments = zip(names, low, high, mean, deviation, strict=True)
-    columns = [Column(name, "number", *scale_of(scaling, *moment)) for name, *moment in moments]
-    span = span if span[1] > span[0] else (span[0], span[0] + 1)
-    fitted = Preprocessing(tuple(columns), array.shape[1:], kind, span=span if kind == "image" else ())
-    return fitted, constant_warnings(columns)
-
-
-def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of a table, fitted on the given rows, and warnings."""
-    columns = []
-    for name, kind in frame.kinds.items():
-        values = frame.columns[name]
-        if kind == "category":
-            columns.append(fit_category(name, as_text(values), rows, frame.max_categories))
-        else:
-            columns.append(fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute))
-    return Preprocessing(tuple(columns)), constant_warnings(columns)
-
-
-def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of sequences, fitted on the steps of the given ones: padding has no part in it.
-
-    Fills the frame's gaps where they are filled forward.
-    """
-    if sequences.steps.forward:
-        sequences.frame.columns = fill_forward(sequences.frame.columns, sequences.lengths)
-    fitted, warnings = fit_frame(sequences.frame, sequences.rows_of(rows), scaling)
-    longest = int(sequences.lengths.max())
-    masked = bool(sequences.lengths.min() < longest)
-    made = replace(
-        fitted,
-        shape=(longest, len(fitted.names) + masked),
-        kind="sequence",
-        masked=masked,
-        steps=replace(sequences.steps, length=longest),
-    )
-    return made, warnings
-
-
-def fit_texts(texts: Texts, rows: np.ndarray) -> Preprocessing:
-    """The vocabulary of the given texts, and how texts are cut."""
-    longest = int(texts.lengths.max())
-    return Preprocessing(
-        (Column(texts.column, "text"),),
-        (longest,),
-        "tokens",
-        texts.vocabulary(rows),
-        tokenizer=replace(texts.tokenizer, length=longest),
-    )
-
-
-def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
-    """The categories of the training rows; the most frequent `most` get an output of their own."""
-    codes = text.codes[rows]
-    counts = Text(codes, text.values).counts()
-    seen = sorted(np.flatnonzero(counts), key=lambda i: (-counts[i], text.values[i]))
-    names = [text.values[i] for i in seen]
-    kept, rare = (names, []) if len(names) <= most else (names[: most - 1], names[most - 1 :])
-    return Column(
-        name, "category", categories=tuple(sorted(kept)), rare=tuple(rare), flag=bool((codes < 0).any())
-    )
-
-
-def fit_number(
-    name: str, kind: str, numbers: np.ndarray, rows: np.ndarray, scaling: str, impute: str
-) -> Column:
-    """Scale and stand-in for missing values of one numeric column, from its training rows."""
-    train = numbers[rows]
-    present = train[~np.isnan(train)]
-    if len(present) == 0:
-        return Column(name, kind, 0.0, 0.0, flag=True)
-    if impute == "error" and len(present) < len(train):
-        row = int(rows[np.isnan(train)][0]) + 1
-        raise DataError(
-            f"column {name!r}, row {row}: the value is missing; fill it, or set data.impute to median, "
-            "mean or most_frequent"
-        )
-    if impute == "most_frequent" or kind == "boolean":
-        found, counts = np.unique(present, return_counts=True)
-        fill = float(found[np.argmax(counts)])
-    else:
-        fill = float(np.mean(present) if impute == "mean" else np.median(present))
-    cycles: tuple[str, ...] = ()
-    if kind == "date":
-        cycles = ("year", "week", "day") if (numbers[~np.isnan(numbers)] % 1).any() else ("year", "week")
-    moments = (present.min(), present.max(), present.mean(), present.std())
-    robust = scaling == "robust" and kind != "boolean"
-    offset, factor = (
-        robust_scale_of(present) if robust else scale_of("none" if kind == "boolean" else scaling, *moments)
-    )
-    if kind == "date" and scaling == "none":
-        offset = fill  # days since 1970 are some 20,000: too large for any network, and nobody's unit
-    return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles, clip=robust)
-
-
-def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tuple[float, float]:
-    """Offset and factor of one column. A column without variance is scaled to 0 (factor 0)."""
-    if scaling == "none":
-        return 0.0, 1.0
-    # Equal values have a deviation of the mean's rounding error at most.
-    if deviation <= 1e-12 * max(abs(low), abs(high)):
-        return float(mean), 0.0
-    if scaling == "minmax":
-        return float(low), float(1 / (high - low))
-    return float(mean), float(1 / deviation)
-
-
-def robust_scale_of(values: np.ndarray) -> tuple[float, float]:
-    """Offset and factor of one column: the median, and one over the range of its middle half.
-
-    Where the middle half is one value, two over the whole range.
-    """
-    low, first, median, third, high = np.quantile(values.astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
-    if high - low <= 1e-12 * max(abs(low), abs(high)):
-        return float(median), 0.0
-    return float(median), float(1 / (third - first) if third > first else 2 / (high - low))
-
-
-def constant_warnings(columns: list[Column]) -> list[str]:
-    """One sentence about all columns that say nothing, since they never vary in training."""
-    constant = [column.name for column in columns if column.factor == 0]
-    constant += [c.name for c in columns if c.kind == "category" and len(c.outputs()) <= 1]
-    if not constant:
-        return []
-    verb = "does" if len(constant) == 1 else "do"
-    number = counted(len(constant), "input column")
-    return [f"{number} {verb} not vary in the training part: {phrase(constant)}"]
