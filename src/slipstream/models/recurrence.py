@@ -16,6 +16,7 @@ steps. They can be differentiated once, under torch.vmap and torch.func.grad as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(cell: str, x: Tensor, weight: Tensor, z: Tensor | None) -> tuple[Tensor, ...]:
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             x = x.to(weight.dtype).transpose(0, 1)
             z = None if z is None else z.to(weight.dtype).transpose(0, 1)
             made = _forward(CELLS[cell], weight, x, z)
@@ -100,7 +101,7 @@ class _LoopBackward(torch.autograd.Function):
     def forward(
         wanted: tuple[str, bool, int], grad: Tensor, weight: Tensor, *saved: Tensor
     ) -> tuple[Tensor, ...]:
-        with torch.autocast(grad.device.type, enabled=False):
+        with _without_autocast(grad):
             steps = (part.transpose(0, 1) for part in (grad.to(weight.dtype), *saved))
             made, *rest = _backward(CELLS[wanted[0]], weight, wanted[1], wanted[2], *steps)
         return made, *(part.transpose(0, 1) for part in rest)
@@ -112,6 +113,11 @@ class _LoopBackward(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, wanted: Any, *tensors: Tensor) -> tuple[Any, Any]:
         return _folded(_LoopBackward, info.batch_size, wanted, tensors, in_dims[1:])
+
+
+def _without_autocast(like: Tensor) -> AbstractContextManager[Any]:
+    """Of meta tensors, by which memory is counted, there is no autocast."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def _folded(function: Any, size: int, what: Any, tensors: Sequence, dims: Sequence) -> tuple[Any, Any]:

@@ -152,7 +152,7 @@ class Direction(nn.Module):
             if self.loop == "lstm" and self.alone and _is_for_kernel(steps, weight):
                 zero = steps.new_zeros(1, steps.shape[1], self.width)
                 given = (weight, recurrent, bias, self.forget_bias)
-                sizes = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+                sizes = (True, 1, 0.0, True, False, False)
                 return torch.lstm(steps, (zero, zero), given, *sizes)[0]
             bias = bias + self.forget_bias if self.cell == "lstm" else bias
             return recur(self.loop, steps, weight, bias, recurrent, inner)
