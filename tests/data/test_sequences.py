@@ -1,13 +1,18 @@
 """Sequences from a long table: sorted, padded, scaled by present steps, and read again for predictions."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from slipstream.data import Preprocessing
-from slipstream.errors import ConfigError, DataError
+from slipstream.errors import ConfigError, DataError, UserError
 
 ROLES = {"id": "who", "time": "t", "target": "y"}
 
@@ -186,8 +191,8 @@ def test_new_tables_are_read_as_in_training(read):
     frame = table(gaps=0.2)
     data = read(frame, validation=0, test=0)
     again = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
-    for given in (frame, frame.to_dict(as_series=False), frame.drop("y")):
-        inputs, warnings = again.transform(given)
+    for same in (frame, frame.to_dict(as_series=False), frame.drop("y")):
+        inputs, warnings = again.transform(same)
         assert np.array_equal(inputs, data.train.inputs)
         assert warnings == []
     longer = pl.DataFrame(
@@ -246,3 +251,21 @@ def test_a_misspelled_column_is_answered_with_the_nearest(read):
     """Every setting that names a column is checked against the header."""
     with pytest.raises(DataError, match=r"data\.id names 'wo', which is no column, did you mean who\?"):
         read(id="wo")
+
+
+CELL = st.sampled_from(["1", "2.5", "", "x", "-3", "1e400", "2026-01-31"])
+
+
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(rows=st.lists(st.tuples(st.sampled_from("pqrstu"), CELL, CELL, CELL), max_size=40))
+def test_random_tables_give_data_or_a_data_error(read, rows):
+    """Whatever the columns hold, loading ends with finite, padded tensors or with a user's error."""
+    text = "\n".join(
+        ["who,t,x,y", *(f"{who},{i if t == '1' else t},{x},{who}" for i, (who, t, x, _) in enumerate(rows))]
+    )
+    with suppress(UserError):
+        found = read(text + "\n", inputs=["x"])
+        for part in (found.train, found.validation, found.test):
+            assert torch.isfinite(part.inputs).all()
+            if found.form.masked:
+                assert (part.inputs[part.inputs[..., -1] == 0] == 0).all()

@@ -73,6 +73,12 @@ def test_parity_has_every_word_once():
     assert np.array_equal(raw.targets, raw.inputs.sum(axis=1) % 2)
 
 
+def test_no_bit_of_parity_alone_says_anything():
+    """Among the words with any one bit set, half are odd: every input is uncorrelated with the class."""
+    raw = make("parity", bits=5)
+    assert np.allclose((raw.inputs - 0.5).T @ (raw.targets - 0.5), 0, atol=0)
+
+
 @pytest.mark.parametrize("name", NOISY)
 def test_a_seed_gives_the_same_data_and_another_seed_others(name, settings):
     """Generated values depend on the seed alone, and the noise has the deviation asked for."""

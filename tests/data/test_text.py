@@ -5,14 +5,18 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from slipstream.data import Preprocessing
 from slipstream.data.vocabulary import Texts, Tokenizer
-from slipstream.errors import ConfigError, DataError
+from slipstream.errors import ConfigError, DataError, UserError
 
 WORDS = ["good", "bad", "film", "plot", "the", "a", "actor", "it's", "dull", "bright"]
 
@@ -134,7 +138,9 @@ def test_min_count_and_max_words_choose_the_most_frequent(read):
     data = read(text, validation=0, test=0, min_count=2)
     assert data.preprocessing["vocabulary"] == ["<padding>", "<unknown>", "x", "y", "v", "w", "z"]
     assert read(text, validation=0, test=0, max_words=3).preprocessing["vocabulary"][2:] == ["x", "y", "v"]
-    with pytest.raises(DataError, match=r"no word stands 99 times in the training part; lower data\.min_count"):
+    with pytest.raises(
+        DataError, match=r"no word stands 99 times in the training part; lower data\.min_count"
+    ):
         read(text, min_count=99)
 
 
@@ -176,8 +182,8 @@ def test_new_texts_are_encoded_as_in_training(read):
     data = read(validation=0, test=0, min_count=1)
     again = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
     texts = [text for _, text in rows()]
-    for given in (texts, np.array(texts), {"text": texts}):
-        ids, warnings = again.transform(given)
+    for same in (texts, np.array(texts), {"text": texts}):
+        ids, warnings = again.transform(same)
         assert np.array_equal(ids, data.train.inputs)
         assert warnings == []
     ids, warnings = again.transform(["Unheard film.", "", "bad " * 30])
@@ -268,3 +274,30 @@ def test_a_numeric_target_is_regression(read):
     table = "words,stars\n" + "".join(f"word {i % 7},{i * 0.37}\n" for i in range(50))
     data = read(table, "t.csv", text="words", target="stars")
     assert data.target.task == "regression"
+
+
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.tuples(st.sampled_from("ab"), st.text(max_size=8)), max_size=40).map(
+            lambda rows: "\n".join(f"{label}\t{text}" for label, text in rows).encode(
+                "utf-8", "surrogatepass"
+            )
+        ),
+    ),
+    level=st.sampled_from(["word", "character"]),
+)
+def test_random_bytes_give_data_or_a_data_error(read, content, level):
+    """Whatever the file holds, loading ends with ids of the vocabulary or with a user's error."""
+    with suppress(UserError):
+        found = read(content, level=level, min_count=1, empty="drop", missing_target="drop")
+        for part in (found.train, found.validation, found.test):
+            assert ((part.inputs >= 0) & (part.inputs < found.form.vocabulary)).all()
+            assert (part.inputs[:, 0] > 0).all()
+
+
+def test_a_combining_mark_alone_is_a_token():
+    """What normalization leaves of odd writing is cut without loss of a visible sign."""
+    cut = Tokenizer("word", False, "NFC", 9, "first").cut("\u0301 a\u0323\u0301b!")
+    assert "".join(cut) == "\u0301\u1ea1\u0301b!"
