@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+import slipstream
+import slipstream.config
 from slipstream.data import Preprocessing
 from slipstream.errors import ConfigError, DataError, UserError
+from slipstream.run import run
 
 ROLES = {"id": "who", "time": "t", "target": "y"}
 
@@ -269,3 +272,19 @@ def test_random_tables_give_data_or_a_data_error(read, rows):
             assert torch.isfinite(part.inputs).all()
             if found.form.masked:
                 assert (part.inputs[part.inputs[..., -1] == 0] == 0).all()
+
+
+def test_a_trained_network_predicts_new_tables_as_it_was_measured(tmp_path):
+    """Predictions for the table's own sequences have the accuracy of summary.json, from the saved folder."""
+    frame = table()
+    frame.write_csv(tmp_path / "t.csv")
+    options = ("model=rnn", "model.width=4", "trainer.max_epochs=3", "logger=none", "trainer.progress=none")
+    data = ("data=sequences", f"data.path={tmp_path / 't.csv'}", *(f"data.{k}={v}" for k, v in ROLES.items()))
+    parts = ("data.validation=0", "data.test=0.5", "trainer.monitor=train/loss", "trainer.compile=false")
+    run(slipstream.config.validate(slipstream.compose(*data, *parts, *options)), tmp_path / "run", [])
+    (tmp_path / "t.csv").unlink()
+    found = slipstream.load(tmp_path / "run").predict(frame.drop("y"))
+    labels = [group["y"][0] for _, group in frame.group_by("who", maintain_order=True)]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
+    mean = (summary["train/accuracy"] + summary["test/accuracy"]) / 2
+    assert np.mean(found.labels == np.array(labels)) == pytest.approx(mean, abs=1e-6)

@@ -14,9 +14,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
+import slipstream
+import slipstream.config
 from slipstream.data import Preprocessing
 from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import ConfigError, DataError, UserError
+from slipstream.run import run
 
 WORDS = ["good", "bad", "film", "plot", "the", "a", "actor", "it's", "dull", "bright"]
 
@@ -301,3 +304,27 @@ def test_a_combining_mark_alone_is_a_token():
     """What normalization leaves of odd writing is cut without loss of a visible sign."""
     cut = Tokenizer("word", False, "NFC", 9, "first").cut("\u0301 a\u0323\u0301b!")
     assert "".join(cut) == "\u0301\u1ea1\u0301b!"
+
+
+def test_a_trained_network_predicts_new_texts_as_it_was_measured(tmp_path):
+    """The accuracy of predictions for the file's own texts is that of summary.json, from the saved folder."""
+    path = tmp_path / "t.txt"
+    path.write_text(lines(), encoding="utf-8")
+    options = ("model=rnn", "model.width=4", "trainer.max_epochs=3", "logger=none", "trainer.progress=none")
+    data = (
+        "data=text",
+        f"data.path={path}",
+        "data.validation=0",
+        "data.test=0.5",
+        "trainer.monitor=train/loss",
+    )
+    config = slipstream.config.validate(slipstream.compose(*data, *options, "trainer.compile=false"))
+    run(config, tmp_path / "run", [])
+    path.unlink()
+    model = slipstream.load(tmp_path / "run")
+    found = model.predict([text for _, text in rows()])
+    assert found.scores.shape == (60, 2)
+    labels = np.array([label for label, _ in rows()])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
+    mean = (summary["train/accuracy"] + summary["test/accuracy"]) / 2
+    assert np.mean(found.labels == labels) == pytest.approx(mean, abs=1e-6)
