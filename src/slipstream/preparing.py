@@ -14,7 +14,7 @@ import torch
 from slipstream import files, rundir
 from slipstream.config import Config
 from slipstream.data import Data, load
-from slipstream.errors import ConfigError
+from slipstream.errors import ConfigError, UserError
 from slipstream.metrics import defaults
 from slipstream.models.layers import Residual
 from slipstream.recording import open_logger, yaml_text
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from slipstream.training.snapshot import Taken
 
 IMAGES_SHARE = 0.5  # of the free memory: the rest is for networks
+
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
 
 
 def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
@@ -166,3 +168,29 @@ def open_member(
         (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
     upto = engine.batching.steps * member.epoch if resume else None
     return open_logger(member, engine, data, upto, swept)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+@contextmanager
+def naming_memory(config: Config) -> Iterator[None]:
+    """Turn a shortage of memory into a sentence with what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0] or "the system has no more"
+        sizes = ", ".join(
+            f"model.{key}={value}" for key, value in config.model.settings.items() if type(value) is int
+        )
+        raise UserError(
+            f"out of memory ({said}) with data.batch_size={config.data.settings['batch_size']}"
+            f"{', ' if sizes else ''}{sizes}: lower one of them (half the batch with trainer.accumulate=2 "
+            "makes the same updates). Checkpoints are untouched."
+        ) from error

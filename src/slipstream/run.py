@@ -85,6 +85,7 @@ def run_pack(
             resuming.require_same_data(configs[0], datas[fold], entry)
         device = preparing.set_up(configs[0])
         stack.enter_context(preparing.flushing_denormals())
+        stack.enter_context(preparing.naming_memory(configs[0]))
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
         known = range(len(members))
         if len(members) == 1 and saved[0] is not None and saved[0][1].get("packed"):

@@ -294,3 +294,42 @@ def test_signals_end_the_command_line_with_their_codes(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "Tried to allocate 2.00 GiB",
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "9 bytes"),
+        (MemoryError(), "the system has no more"),
+    ],
+)
+def test_memory_that_runs_out_is_a_sentence(whole, tmp_path, error, words):
+    """P9: whoever runs out, the message has the sizes and what to lower, exit code 2; what was saved is
+    whole, and resuming gives the same bytes."""
+
+    def fail():
+        raise error
+
+    run = tmp_path / "run"
+    with at_step(STEPS + 1, fail), pytest.raises(UserError, match="out of memory") as raised:
+        train_in(run)
+    assert raised.value.exit_code == 2
+    for word in (words, "data.batch_size=12", "model.width=5", "lower one of them"):
+        assert word in str(raised.value)
+    assert newest(run).name == f"step-{STEPS:08d}"
+    train_in(run, resume=True)
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_memory_really_runs_out(tmp_path):
+    """P9 on a processor: an allocation of petabytes is refused by the system, and told as a sentence."""
+
+    def hoard():
+        torch.empty(2**50, dtype=torch.uint8)
+
+    with at_step(1, hoard), pytest.raises(UserError, match=r"out of memory \(.*1125899906842624 bytes"):
+        train_in(tmp_path / "run")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0  # between two looks at what other workers do
 ERROR = "error.txt"
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
 
 
 class SameMistake(Exception):
@@ -231,7 +230,7 @@ class Worker:
         except Broken as broken:
             if not broken.left or self.interrupts.received is not None:
                 raise broken.error from None
-            if out_of_memory(broken.error):
+            if preparing.out_of_memory(broken.error):
                 self._halve(setting, broken)
             else:
                 self._blame(setting, broken)
@@ -245,7 +244,7 @@ class Worker:
             raise
         except Exception as error:
             left = jobs if crew is None else crew.unended
-            if crew is not None and out_of_memory(error):
+            if crew is not None and preparing.out_of_memory(error):
                 crew.save()
             raise Broken(error, left) from error
         finally:
@@ -311,10 +310,3 @@ class Worker:
 def _text(error: Exception) -> str:
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
