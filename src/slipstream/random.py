@@ -12,6 +12,7 @@ every device, and int64 products wrap without losing the low bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import pi, prod
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,19 @@ def _words(key: Tensor, blocks: int, times: Tensor) -> Words:
 def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Uniform on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
     return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
+
+
+def uniform_rows(key: Tensor, numbers: Sequence[int], count: int) -> Tensor:
+    """Uniform on [0, 1) for several uses of one key at once: float32 [len(numbers), count].
+
+    Row i is `uniform(fold(key, numbers[i]), (count,))`; drawn together they cost one call's operations.
+    """
+    index = torch.arange((count + 3) // 4, device=key.device)
+    numbered = torch.tensor(numbers, dtype=torch.int64, device=key.device)
+    sites = (key[2] + numbered[:, None]) & MASK
+    words = philox((index, torch.zeros_like(index), sites, key[3]), (key[0], key[1]))
+    rows = torch.stack(words, dim=-1).flatten(-2)[:, :count]
+    return (rows >> 8).to(torch.float32).mul(2.0**-24)
 
 
 def normal(key: Tensor, shape: tuple[int, ...]) -> Tensor:

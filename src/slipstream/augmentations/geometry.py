@@ -1,0 +1,294 @@
+"""Geometry: where every pixel of the changed image is sampled in the given one.
+
+Coordinates are in pixels from the image's centre. A matrix [N, 3, 3] leads from the changed image to the
+given one, so an image that is changed by A and then by B is sampled at A B p: matrices of any number of
+augmentations are multiplied, and one bilinear resampling follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import pi
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from slipstream.lazy import torch
+from slipstream.random import normal
+from slipstream.registry import register
+from slipstream.types import NonNegative, Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Fill = Literal["zeros", "border", "reflection"]
+Size = tuple[int, int]
+Degrees = Annotated[float, Ge(0), Le(180)]
+Share = Annotated[float, Gt(0), Le(1)]
+AtLeastOne = Annotated[float, Ge(1)]
+BelowRight = Annotated[float, Ge(0), Lt(90)]
+BelowThird = Annotated[float, Ge(0), Lt(1 / 3)]
+BelowHalf = Annotated[float, Ge(0), Lt(0.5)]
+
+
+def resample(
+    x: Tensor,
+    geometries: Sequence[Any],
+    warps: Sequence[Any],
+    u: Mapping[str, Tensor],
+    keys: Mapping[str, Tensor],
+    numbers: Mapping[str, Mapping[str, Any]],
+) -> Tensor:
+    """Images x [N, C, H, W] changed by all geometries, then by all warps, in one resampling.
+
+    Flips alone move no pixel off the grid and are done exactly.
+    """
+    if not warps and all("flip" in g.part.traits for g in geometries):
+        for g in geometries:
+            turned = u[g.name][0] < numbers[g.name]["probability"]
+            x = torch.where(turned[:, None, None, None], x.flip(g.part.traits["flip"]), x)
+        return x
+    height, width = size = x.shape[-2], x.shape[-1]
+    px = torch.arange(width, device=x.device).sub((width - 1) / 2).expand(len(x), height, width)
+    py = torch.arange(height, device=x.device).sub((height - 1) / 2)[:, None].expand(len(x), height, width)
+    for warp in reversed(warps):
+        px, py = warp.function(px, py, u[warp.name], keys[warp.name], size, **numbers[warp.name])
+    if geometries:
+        matrices = [g.function(u[g.name], size, **numbers[g.name]) for g in geometries]
+        whole = matrices[0]
+        for matrix in matrices[1:]:
+            whole = multiply(whole, matrix)
+        px, py = project(whole, px, py, any("warped" in g.part.traits for g in geometries))
+    fill = next((f for f in map(fill_of, [*geometries, *warps]) if f), "zeros")
+    where = torch.stack([px * (2 / width), py * (2 / height)], dim=-1)
+    sampled = torch.nn.functional.grid_sample(
+        x, where.to(x.dtype), mode="bilinear", padding_mode=fill, align_corners=False
+    )
+    return sampled
+
+
+def fill_of(choice: Any) -> str | None:
+    """What an augmentation puts where it samples outside of the image; None where it never does."""
+    return choice.function.keywords.get("fill")
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """a b of matrices [N, 3, 3], as sums, which are the same in every pack."""
+    return (a[:, :, :, None] * b[:, None]).sum(2)
+
+
+def project(matrix: Tensor, x: Tensor, y: Tensor, divide: bool) -> tuple[Tensor, Tensor]:
+    """The points x, y [N, H, W] moved by matrices [N, 3, 3]."""
+    m = matrix[:, :, :, None, None]
+    px, py = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in (0, 1))
+    if not divide:
+        return px, py
+    depth = 1 / (m[:, 2, 0] * x + m[:, 2, 1] * y + m[:, 2, 2])
+    return px * depth, py * depth
+
+
+def matrix_of(like: Tensor, *entries: Any) -> Tensor:
+    """Matrices [N, 3, 3] of nine entries, each a number or a tensor [N]."""
+    columns = [e if isinstance(e, torch.Tensor) and e.dim() else torch.zeros_like(like) + e for e in entries]
+    return torch.stack(columns, dim=-1).reshape(len(like), 3, 3)
+
+
+def symmetric(u: Tensor) -> Tensor:
+    """Numbers on [0, 1) as numbers on [-1, 1)."""
+    return 2 * u - 1
+
+
+def chance(u: Tensor, probability: Any) -> Tensor:
+    """1 with this probability, else 0: float [N]."""
+    return (u < probability).to(torch.float32)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=1, flip=-1)
+def horizontal_flip(u: Tensor, size: Size, *, probability: Probability) -> Tensor:
+    """Horizontal flip: left and right change places.
+
+    x' = -x with probability p
+
+    probability: that an image is flipped. Exact: no pixel changes its value, unless other geometric
+    augmentations resample the image.
+    """
+    sign = 1 - 2 * chance(u[0], probability)
+    return matrix_of(sign, sign, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=1, flip=-2)
+def vertical_flip(u: Tensor, size: Size, *, probability: Probability) -> Tensor:
+    """Vertical flip: top and bottom change places.
+
+    y' = -y with probability p
+
+    probability: that an image is flipped. Exact: no pixel changes its value, unless other geometric
+    augmentations resample the image.
+    """
+    sign = 1 - 2 * chance(u[0], probability)
+    return matrix_of(sign, 1, 0, 0, 0, sign, 0, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=5)
+def crop(u: Tensor, size: Size, *, smallest: Share, ratio: AtLeastOne, probability: Probability) -> Tensor:
+    """Random crop and scale: a rectangle of the image, at a random place, is brought to full size.
+
+    share of the area uniform on [smallest, 1], ratio of its sides relative to the image's log-uniform on
+    [1 / ratio, ratio]; a side that would be longer than the image's is as long
+
+    smallest: fraction of the area, above 0. ratio: at least 1; 1 keeps the proportions. probability: that
+    an image is cropped. Nothing outside of the image is ever seen.
+    Source: Szegedy et al., "Going deeper with convolutions", 2015.
+    """
+    height, width = size
+    on = chance(u[4], probability)
+    area = 1 - on * (1 - smallest) * u[0]
+    # By exp and log, whose kernels have the same bytes at every place of a pack.
+    stretch = torch.exp(on * symmetric(u[1]) * torch.log(torch.ones_like(on) * ratio) / 2)
+    across, down = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
+    left, top = (1 - across) * symmetric(u[2]) * (width / 2), (1 - down) * symmetric(u[3]) * (height / 2)
+    return matrix_of(on, across, 0, left, 0, down, top, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=2)
+def translation(u: Tensor, size: Size, *, fraction: Probability, fill: Fill) -> Tensor:
+    """Translation: the image is shifted; the same as padding and then cropping at random.
+
+    x' = x + W a, y' = y + H b, a and b uniform on [-fraction, fraction]
+
+    fraction: of the image's sides. fill: what comes in from outside: zeros, the border's pixels, or the
+    image's reflection. Shifts are no whole pixels: the image is resampled.
+    """
+    shift = symmetric(u) * fraction
+    return matrix_of(shift[0], 1, 0, shift[0] * size[1], 0, 1, shift[1] * size[0], 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=1)
+def rotation(u: Tensor, size: Size, *, degrees: Degrees, fill: Fill) -> Tensor:
+    """Rotation about the image's centre.
+
+    angle uniform on [-degrees, degrees]
+
+    degrees: 0 to 180. fill: what comes in from outside: zeros, the border's pixels, or the image's
+    reflection.
+    """
+    return rotate(symmetric(u[0]) * degrees)
+
+
+def rotate(degrees: Tensor) -> Tensor:
+    """The matrices [N, 3, 3] of rotations by angles [N]."""
+    angle = degrees * (pi / 180)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return matrix_of(angle, cos, -sin, 0, sin, cos, 0, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=2)
+def stretching(u: Tensor, size: Size, *, factor: AtLeastOne, fill: Fill) -> Tensor:
+    """Stretching: width and height are scaled about the centre, each by a factor of its own.
+
+    x' = x / a, y' = y / b, a and b log-uniform on [1 / factor, factor]
+
+    factor: at least 1; 1.2 makes a side up to a fifth longer. fill: what comes in from outside where a
+    side shrinks: zeros, the border's pixels, or the image's reflection.
+    """
+    scale = torch.exp(symmetric(u) * torch.log(torch.ones_like(u[0]) * factor))
+    return matrix_of(u[0], scale[0], 0, 0, 0, scale[1], 0, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=2)
+def shearing(u: Tensor, size: Size, *, degrees: BelowRight, fill: Fill) -> Tensor:
+    """Shearing: rows slide against each other, and columns do.
+
+    x' = x + tan(a) y, y' = y + tan(b) x, a and b uniform on [-degrees, degrees]
+
+    degrees: 0 to below 90. fill: what comes in from outside: zeros, the border's pixels, or the image's
+    reflection.
+    """
+    slope = torch.tan(symmetric(u) * (degrees * (pi / 180)))
+    return matrix_of(u[0], 1, slope[0], 0, slope[1], 1, 0, 0, 0, 1)
+
+
+@register("augmentation", kind="geometry", takes=("image",), draws=8, warped=True)
+def perspective(u: Tensor, size: Size, *, strength: BelowHalf, fill: Fill) -> Tensor:
+    """Perspective: the image as seen from another side; its four corners move, each for itself.
+
+    corner x' = x + W a, y' = y + H b, a and b uniform on [-strength, strength]; the projective map of the
+    image onto these four corners
+
+    strength: fraction of the sides, below 0.5. fill: what comes in from outside: zeros, the border's
+    pixels, or the image's reflection.
+    Source: Heckbert, "Fundamentals of texture mapping and image warping", 1989, section 2.2.3.
+    """
+    height, width = size
+    moved = symmetric(u) * strength
+    x0, x1, x2, x3 = (width * (moved[i] + at) for i, at in enumerate((-0.5, 0.5, 0.5, -0.5)))
+    y0, y1, y2, y3 = (height * (moved[4 + i] + at) for i, at in enumerate((-0.5, -0.5, 0.5, 0.5)))
+    ax, ay, bx, by = x1 - x2, y1 - y2, x3 - x2, y3 - y2
+    sx, sy = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
+    area = ax * by - bx * ay
+    g, h = (sx * by - bx * sy) / area, (ax * sy - sx * ay) / area
+    a, b, c = x1 - x0 + g * x1, x3 - x0 + h * x3, x0
+    d, e, f = y1 - y0 + g * y1, y3 - y0 + h * y3, y0
+    # That was from the unit square; ours is the image around its centre.
+    g, h, a, b, d, e = g / width, h / height, a / width, b / height, d / width, e / height
+    right, low = width / 2, height / 2
+    return matrix_of(
+        g,
+        *(a, b, a * right + b * low + c),
+        *(d, e, d * right + e * low + f),
+        *(g, h, g * right + h * low + 1),
+    )
+
+
+@register("augmentation", kind="warp", takes=("image",), draws=1)
+def lens_distortion(
+    x: Tensor, y: Tensor, u: Tensor, key: Tensor, size: Size, *, strength: BelowThird, fill: Fill
+) -> tuple[Tensor, Tensor]:
+    """Lens distortion: straight lines bend outwards (barrel) or inwards (pincushion).
+
+    x' = x (1 + k r^2), y' = y (1 + k r^2), r = 1 in the corners, k uniform on [-strength, strength]
+
+    strength: below 1/3, beyond which the image would fold onto itself. fill: what comes in from outside:
+    zeros, the border's pixels, or the image's reflection. k above 0 is a barrel.
+    Source: Brown, "Decentering distortion of lenses", 1966, its first radial term.
+    """
+    height, width = size
+    k = symmetric(u[0]) * strength * (4 / (height * height + width * width))
+    scale = 1 + k[:, None, None] * (x * x + y * y)
+    return x * scale, y * scale
+
+
+@register("augmentation", kind="warp", takes=("image",), draws=0)
+def elastic(
+    x: Tensor,
+    y: Tensor,
+    u: Tensor,
+    key: Tensor,
+    size: Size,
+    *,
+    strength: NonNegative,
+    cells: Annotated[int, Ge(1), Le(64)],
+    fill: Fill,
+) -> tuple[Tensor, Tensor]:
+    """Elastic deformation: a smooth random field of displacements, as of a sheet of rubber.
+
+    x' = x + W a(x, y), y' = y + H b(x, y); a and b are cubic B-splines over cells x cells cells whose
+    coefficients are normal with standard deviation `strength`
+
+    strength: fraction of the sides. cells: along each side, 1 to 64; more are finer ripples. fill: what
+    comes in from outside: zeros, the border's pixels, or the image's reflection.
+    Source: Ronneberger, Fischer and Brox, "U-Net", 2015; Simard, Steinkraus and Platt, "Best practices for
+    convolutional neural networks", 2003.
+    """
+    height, width = size
+    field = normal(key, (len(x), 2, cells + 3, cells + 3)) * strength
+    moved = splines(height, cells, field) @ field @ splines(width, cells, field).T
+    return x + moved[:, 0] * width, y + moved[:, 1] * height
+
+
+def splines(length: int, cells: int, like: Tensor) -> Tensor:
+    """The cubic B-splines over evenly spaced cells at every pixel of a side: [length, cells + 3]."""
+    at = (torch.arange(length, device=like.device) + 0.5) * (cells / length)
+    away = (at[:, None] + 1 - torch.arange(cells + 3, device=like.device)).abs()
+    near, far = (2 - away).clamp(min=0), (1 - away).clamp(min=0)
+    return (near * near * near - 4 * far * far * far) / 6

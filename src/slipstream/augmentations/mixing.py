@@ -1,0 +1,79 @@
+"""Mixing: examples and their targets with those of other examples of the batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slipstream.augmentations.features import order
+from slipstream.augmentations.pixels import rectangle
+from slipstream.lazy import torch
+from slipstream.registry import register
+from slipstream.types import Positive, Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INTERVALS = 256
+
+
+@register("augmentation", kind="mix", takes=("vector", "image"), draws=4)
+def mixup(
+    x: Tensor, y: Tensor, u: Tensor, *, alpha: Positive, probability: Probability
+) -> tuple[Tensor, Tensor]:
+    """Mixup: every example becomes a blend with another one of the batch, and so does its target.
+
+    x' = l x + (1 - l) x2, y' = l y + (1 - l) y2, l from Beta(alpha, alpha), another for each example
+
+    alpha: above 0; towards 0 examples stay as they are or change places, at 1 all blends are as likely.
+    probability: that an example is blended. The other one is drawn by a random order of the batch.
+    Source: Zhang et al., "mixup: beyond empirical risk minimization", 2017.
+    """
+    share = torch.where(u[3] < probability, beta(u[0], u[1], alpha), 1)
+    return blend(share, x, u[2]), blend(share, y, u[2])
+
+
+@register("augmentation", kind="mix", takes=("image",), draws=6)
+def cutmix(
+    x: Tensor, y: Tensor, u: Tensor, *, alpha: Positive, probability: Probability
+) -> tuple[Tensor, Tensor]:
+    """CutMix: a rectangle of every image is that of another one, and the target mixes by the areas.
+
+    sides sqrt(1 - l) of the image's, l from Beta(alpha, alpha), around a random place;
+    y' = m y + (1 - m) y2, m = the share of pixels that stayed
+
+    alpha: above 0; 1 makes all areas as likely. probability: that an image is cut. The other one is drawn by
+    a random order of the batch.
+    Source: Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable
+    features", 2019.
+    """
+    side = torch.where(u[5] < probability, 1 - beta(u[0], u[1], alpha), 0).sqrt()
+    inside = rectangle(x, u[3] - 0.5, u[4] - 0.5, side, side)
+    share = 1 - inside.to(torch.float32).mean((1, 2, 3))
+    return torch.where(inside, x[order(u[2])], x), blend(share, y, u[2])
+
+
+def blend(share: Tensor, values: Tensor, u: Tensor) -> Tensor:
+    """share v + (1 - share) v2 of values [N, ...], v2 in an order by u [N]."""
+    share = share.reshape(-1, *(1,) * (values.dim() - 1))
+    return share * values + (1 - share) * values[order(u)]
+
+
+def beta(u: Tensor, side: Tensor, alpha: Any) -> Tensor:
+    """Beta(alpha, alpha) [N] out of uniform numbers u and side [N], by inverting its distribution function.
+
+    Rejection would need more numbers for some examples than for others. The lesser of l and 1 - l is
+    v^(1/b) / 2, b = min(alpha, 1), where v has the density v^((alpha - b) / b) (1 - v^(1/b) / 2)^(alpha - 1):
+    bounded, smooth, and for alpha of 1 even, so that a few midpoints are enough; `side` says which it is.
+    """
+    alpha = torch.ones_like(u[:1]) * alpha
+    power = alpha.clamp(max=1)
+    at = (torch.arange(INTERVALS, device=u.device) + 0.5) / INTERVALS
+    lesser = torch.exp(torch.log(at) / power) / 2
+    logarithm = (alpha - power) / power * torch.log(at) + (alpha - 1) * torch.log1p(-lesser)
+    below = torch.exp(logarithm - logarithm.amax()).cumsum(0)
+    below = torch.cat([torch.zeros_like(alpha), below / below[-1]])
+    index = (below[1:-1] <= u[:, None]).sum(1)
+    low, high = below[index], below[index + 1]
+    v = (index + (u - low) / (high - low)) / INTERVALS
+    least = torch.exp(torch.log(v.clamp(min=1e-30)) / power) / 2
+    return torch.where(side < 0.5, least, 1 - least)

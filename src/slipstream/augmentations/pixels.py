@@ -1,0 +1,187 @@
+"""Pixels: colours, blur, noise and patches of images [N, C, H, W] in the range 0 to 1."""
+
+from __future__ import annotations
+
+from math import pi
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+from slipstream.augmentations.geometry import AtLeastOne, chance, symmetric
+from slipstream.errors import ConfigError
+from slipstream.lazy import torch
+from slipstream.random import normal, uniform
+from slipstream.registry import register
+from slipstream.types import Form, NonNegative, Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Patch = Literal["zeros", "mean", "noise"]
+HalfTurn = Annotated[float, Ge(0), Le(0.5)]
+
+# The colour matrices of SVG's filters: the grey of a colour, and hue's rotation by a quarter turn.
+GREY = (0.213, 0.715, 0.072)
+QUARTER = ((-0.213, -0.715, 0.928), (0.143, 0.140, -0.283), (-0.787, 0.715, 0.072))
+
+
+@register("augmentation", kind="values", takes=("image",), draws=4)
+def color_jitter(
+    x: Tensor,
+    u: Tensor,
+    key: Tensor,
+    form: Form,
+    *,
+    brightness: Probability,
+    contrast: Probability,
+    saturation: Probability,
+    hue: HalfTurn,
+) -> Tensor:
+    """Colour jitter: brightness, contrast, saturation and hue change at random.
+
+    in this order, b, c, s uniform on 1 -+ setting, a on -+ hue, m = mean grey of the image:
+    x b;  m + c (x - m);  g + s (x - g), g = grey of the pixel;  hue turned by the angle 2 pi a;
+    then clipped to [0, 1]
+
+    brightness, contrast, saturation: 0 to 1, 0 leaves them. hue: fraction of a turn, 0 to 0.5. Saturation
+    and hue are of three channels; a grey image has neither and keeps them. Raises ConfigError for other
+    numbers of channels. Departs from the usual way through HSV: hue is turned by a matrix about the grey
+    axis, which keeps a pixel's grey, and all four are one matrix for each image.
+    Source: Filter Effects Module Level 1 (W3C), feColorMatrix; Howard, "Some improvements on deep
+    convolutional neural network based image classification", 2013.
+    """
+    scale = symmetric(u)
+    b, c, s = (1 + scale[i] * level for i, level in enumerate((brightness, contrast, saturation)))
+    return recolor(x, b, c, s, scale[3] * hue).clamp(0, 1)
+
+
+def recolor(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, turn: Tensor) -> Tensor:
+    """Images with these factors [N], 1 for no change, and hue moved by these turns [N]. Not clipped."""
+    n, channels, height, width = x.shape
+    if channels not in (1, 3):
+        raise ConfigError(
+            [f"augmentation: colours of images with {channels} channels are unknown; it takes 1 or 3"]
+        )
+    scale, rest = brightness * contrast, brightness * (1 - contrast)
+    if channels == 1:
+        mean = x.flatten(1).mean(1)
+        return x * per_image(scale) + per_image(rest * mean)
+    grey = torch.tensor(GREY, device=x.device)
+    mean = (x.flatten(2).mean(2) * grey).sum(1)
+    eye, ones = torch.eye(3, device=x.device), grey.expand(3, 3)
+    angle = 2 * pi * turn[:, None, None]
+    hue = ones + torch.cos(angle) * (eye - ones) + torch.sin(angle) * torch.tensor(QUARTER, device=x.device)
+    pale = saturation[:, None, None] * eye + (1 - saturation[:, None, None]) * ones
+    # The chroma that hue turns is scaled by saturation: grey keeps out of it, and one product less.
+    matrix = (ones + (hue - ones) @ (pale - ones)) * scale[:, None, None]
+    flat = matrix @ x.reshape(n, 3, height * width)
+    return flat.reshape(n, 3, height, width) + per_image(rest * mean)
+
+
+def per_image(vector: Tensor) -> Tensor:
+    """A vector [N] shaped to meet images [N, C, H, W]."""
+    return vector[:, None, None, None]
+
+
+@register("augmentation", kind="values", takes=("image",), draws=2)
+def blur(
+    x: Tensor, u: Tensor, key: Tensor, form: Form, *, sigma: NonNegative, probability: Probability
+) -> Tensor:
+    """Gaussian blur of a random width.
+
+    weights exp(-d^2 / (2 s^2)) over the distance d, their sum 1, s uniform on [0, sigma]
+
+    sigma: pixels. probability: that an image is blurred. The weights that would fall outside of the image
+    are left out, so that an even image stays as it is.
+    """
+    width = u[0] * sigma * chance(u[1], probability)
+    return smooth(x.shape[-2], width)[:, None] @ x @ smooth(x.shape[-1], width).mT[:, None]
+
+
+def smooth(length: int, sigma: Tensor) -> Tensor:
+    """Blurring matrices [N, length, length] of the widths sigma [N]."""
+    at = torch.arange(length, device=sigma.device)
+    distance = (at[:, None] - at) ** 2
+    weights = torch.exp(-distance / (2 * sigma * sigma + 1e-6)[:, None, None])
+    return weights / weights.sum(2, keepdim=True)
+
+
+@register("augmentation", kind="values", takes=("image",), draws=1)
+def pixel_noise(x: Tensor, u: Tensor, key: Tensor, form: Form, *, std: NonNegative) -> Tensor:
+    """Noise on the pixels, stronger in some images than in others.
+
+    x + s N(0, 1), s uniform on [0, std]; then clipped to [0, 1]
+
+    std: of the range 0 to 1 of pixels, at least 0. The regularizer gaussian_noise is of one strength and on
+    scaled inputs.
+    """
+    return (x + normal(key, x.shape) * per_image(u[0] * std)).clamp(0, 1)
+
+
+@register("augmentation", kind="values", takes=("image",), draws=5)
+def erasing(
+    x: Tensor,
+    u: Tensor,
+    key: Tensor,
+    form: Form,
+    *,
+    largest: Probability,
+    ratio: AtLeastOne,
+    fill: Patch,
+    probability: Probability,
+) -> Tensor:
+    """Random erasing: a rectangle of random size and shape, inside of the image, is overwritten.
+
+    share of the area uniform on [0, largest], ratio of its sides log-uniform on [1 / ratio, ratio]
+
+    largest: fraction of the area. ratio: at least 1; a side that would be longer than the image's is as
+    long. fill: zeros, the image's mean by channel, or noise uniform on [0, 1). probability: that an image
+    is erased.
+    Source: Zhong et al., "Random erasing data augmentation", 2017.
+    """
+    area = u[0] * largest
+    stretch = torch.exp(symmetric(u[1]) * torch.log(torch.ones_like(area) * ratio) / 2)
+    across, down = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
+    left, top = (1 - across) * symmetric(u[2]) / 2, (1 - down) * symmetric(u[3]) / 2
+    inside = rectangle(x, left, top, across, down) & per_image(u[4] < probability)
+    return torch.where(inside, patch(x, key, fill), x)
+
+
+@register("augmentation", kind="values", takes=("image",), draws=3)
+def cutout(
+    x: Tensor,
+    u: Tensor,
+    key: Tensor,
+    form: Form,
+    *,
+    fraction: Probability,
+    fill: Patch,
+    probability: Probability,
+) -> Tensor:
+    """Cutout: a square around a random pixel is overwritten; at the border a part of it.
+
+    fraction: the square's side, as a fraction of the image's sides. fill: zeros, the image's mean by
+    channel, or noise uniform on [0, 1). probability: that an image is cut.
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
+    """
+    side = torch.zeros_like(u[0]) + fraction
+    inside = rectangle(x, u[0] - 0.5, u[1] - 0.5, side, side) & per_image(u[2] < probability)
+    return torch.where(inside, patch(x, key, fill), x)
+
+
+def rectangle(like: Tensor, left: Tensor, top: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Where pixels are inside of rectangles [N] of fractions of the sides, their centres counted from the
+    image's centre: bool [N, 1, H, W]."""
+    height, width = like.shape[-2:]
+    x = (torch.arange(width, device=like.device) + 0.5) / width - 0.5
+    y = (torch.arange(height, device=like.device) + 0.5) / height - 0.5
+    columns = (x - left[:, None]).abs() < across[:, None] / 2
+    rows = (y - top[:, None]).abs() < down[:, None] / 2
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def patch(x: Tensor, key: Tensor, fill: Patch) -> Any:
+    """What a part of an image is overwritten with."""
+    if fill == "noise":
+        return uniform(key, x.shape)
+    return x.mean((2, 3), keepdim=True) if fill == "mean" else torch.zeros_like(x)
