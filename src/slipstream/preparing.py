@@ -107,7 +107,18 @@ def set_up(config: Config) -> torch.device:
         raise ConfigError([f"{found}; use auto or cpu"])
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
+    if device.type == "cuda":
+        prefer_deterministic_kernels()
     return device
+
+
+def prefer_deterministic_kernels() -> None:
+    """Where an operation has a kernel that repeats to the bit, take it; where it has none, torch warns and
+    names it. (On a processor all kernels in use repeat; there the mode would only fill fresh memory.)"""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 @contextmanager
