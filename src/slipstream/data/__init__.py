@@ -3,7 +3,9 @@
 from slipstream.data import adding as adding
 from slipstream.data import arrays as arrays
 from slipstream.data import bundled as bundled
+from slipstream.data import cifar as cifar
 from slipstream.data import hub as hub
+from slipstream.data import idx as idx
 from slipstream.data import images as images
 from slipstream.data import sequences as sequences
 from slipstream.data import shapes as shapes
