@@ -91,6 +91,19 @@ def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[st
     yield from _takes(config, "augmentation", config.augmentations)
 
 
+@rule("augmentation")
+def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[str]:
+    # Fills of patches, such as erasing's, are not about what lies outside of the image.
+    fills = {
+        name: settings["fill"]
+        for name, settings in config.augmentations.items()
+        if "fill" in settings and component("augmentation", name).traits["kind"] in ("geometry", "warp")
+    }
+    if len(set(fills.values())) > 1:
+        found = ", ".join(f"augmentation.{name}.fill={fill}" for name, fill in fills.items())
+        yield f"{found}: geometric augmentations share one resampling; give them the same fill"
+
+
 def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
     kind = known_kind(config)
     if kind is not None:
