@@ -191,13 +191,9 @@ def test_what_diverges_is_said_alike(images, members):
 
 def test_small_parts_do_not_stay_in_the_file(images):
     """What is evaluated at once is held: 64 rows."""
-    _, data = images
-    few = replace(
-        data, validation=replace(data.validation, inputs=data.validation.inputs.part(np.arange(64)))
-    )
-    few = replace(few, validation=replace(few.validation, targets=few.validation.targets[:64]))
-    few = replace(few, validation=replace(few.validation, weights=few.validation.weights[:64]))
-    assert set(train(config(), few).engine._files) == {"train", "test"}
+    part = images[1].validation
+    few = Split(part.inputs.part(np.arange(64)), part.targets[:64], part.weights[:64])
+    assert set(train(config(), replace(images[1], validation=few)).engine._files) == {"train", "test"}
 
 
 def test_the_graph_and_the_start_see_the_same_examples(images):

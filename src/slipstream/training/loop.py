@@ -127,7 +127,7 @@ def _train_epoch(
     with engine.source.ahead([plan.batches[here] for here in strides]):
         for here in strides:
             state, seen, before = engine.advance(state, plan.batches[here], arguments[here])
-            progress.seen += seen
+            progress.seen += engine.keep(len(progress.seen), seen)
             if interrupts.received is not None:
                 break
     if len(progress.seen) == steps:
