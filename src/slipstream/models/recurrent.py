@@ -22,6 +22,13 @@ from slipstream.registry import component
 
 Bend = Callable[[Tensor], Tensor]
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
+# The time loop of `recurrence` for a cell with that activation; others are single operations.
+LOOPS = {
+    ("simple", "tanh"): "tanh",
+    ("simple", "relu"): "relu",
+    ("lstm", "tanh"): "lstm",
+    ("gru", "tanh"): "gru",
+}
 
 
 class Run(NamedTuple):
@@ -111,8 +118,7 @@ class Matrix(nn.Module):
 class Direction(nn.Module):
     """A cell that runs over the steps from the first to the last: [T, N, features] -> [T, N, width].
 
-    The time loop is one of `recurrence` where the activation is the cell's usual one, with torch's LSTM
-    for a member alone on a CPU; else single operations.
+    An LSTM alone on a CPU has a kernel of torch's, up to three times faster than the loop of ours.
     """
 
     def __init__(
@@ -136,10 +142,7 @@ class Direction(nn.Module):
             self.register_buffer("forget_bias", shift)
         if cell == "gru":
             self.inner = nn.Parameter(torch.zeros(parts.width_factor * width))
-        usual = ("tanh", "relu") if cell == "simple" else ("tanh",)
-        self.loop = (
-            (self.activation.name if cell == "simple" else cell) if self.activation.name in usual else ""
-        )
+        self.loop = LOOPS.get((cell, self.activation.name))
         self.plain = isinstance(self.linear, nn.Linear) and biased and not self.norms
 
     def forward(self, steps: Tensor) -> Tensor:
@@ -152,8 +155,7 @@ class Direction(nn.Module):
             if self.loop == "lstm" and self.alone and _is_for_kernel(steps, weight):
                 zero = steps.new_zeros(1, steps.shape[1], self.width)
                 given = (weight, recurrent, bias, self.forget_bias)
-                sizes = (True, 1, 0.0, True, False, False)
-                return torch.lstm(steps, (zero, zero), given, *sizes)[0]
+                return torch.lstm(steps, (zero, zero), given, True, 1, 0.0, True, False, False)[0]
             bias = bias + self.forget_bias if self.cell == "lstm" else bias
             return recur(self.loop, steps, weight, bias, recurrent, inner)
         z = self.norms(self.linear(steps.flatten(0, 1))).unflatten(0, steps.shape[:2])
