@@ -134,6 +134,18 @@ def test_formulas() -> None:
     assert (ours("constant") == 1).all()
 
 
+def test_coslog_is_cycles_of_twice_the_length() -> None:
+    """It is 0 at the edges (2^k - 1) / (2^cycles - 1) of the training and 1 at the peaks between them."""
+    schedule, total = component("scheduler", "coslog"), 1500
+    share = lambda k: np.round((2.0**k - 1) / 15 * total).astype(int)  # noqa: E731
+    found = factors(schedule, {"cycles": 4, "warmup_steps": 0}, Clock(np.arange(total), 10, total))
+    np.testing.assert_allclose(found[share(np.arange(4))], 0, atol=1e-12)
+    # Half a step beside a peak, the shortest of 41 steps, the cosine has lost up to 1e-3.
+    np.testing.assert_allclose(found[share(np.arange(4) + 0.5)], 1, atol=2e-3)
+    lowest = np.flatnonzero((found[1:-1] < found[:-2]) & (found[1:-1] < found[2:])) + 1
+    assert lowest.tolist() == share(np.arange(1, 4)).tolist()
+
+
 def test_inverse_sqrt_with_warm_up_is_the_transformers() -> None:
     """hold_steps = warmup_steps is min(t^-1/2, t w^-3/2) of Vaswani et al., scaled to a peak of 1."""
     t, w = np.arange(1, TOTAL + 1), 8

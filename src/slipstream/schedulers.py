@@ -232,6 +232,18 @@ def flat_cosine(clock: Clock, *, flat: Fraction, end: Probability) -> Factors:
 
 
 @register("scheduler")
+def coslog(clock: Clock, *, cycles: Count) -> Factors:
+    """Rises from 0 and falls back to it, each time twice as long.
+
+    (1 - cos(2 pi log2(1 + (2^cycles - 1) step / total_steps))) / 2
+
+    cycles: rises and falls of the whole training; 4 is RealMLP's coslog4, whose peaks are at 3, 12, 31
+    and 69 % of it. Source: Holzmueller et al., "Better by default", arXiv 2407.04491.
+    """
+    return (1 - np.cos(2 * np.pi * np.log2(1 + (2.0**cycles - 1) * clock.fraction))) / 2
+
+
+@register("scheduler")
 def warmup_stable_decay(
     clock: Clock, *, decay: Share, shape: Literal["linear", "one_minus_sqrt"], end: Probability
 ) -> Factors:

@@ -111,6 +111,15 @@ def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
         yield from filter(None, sentences)
 
 
+@rule("model", "initializer")
+def first_values_have_one_source(config: Config, task: str | None) -> Iterator[str]:
+    if component("model", config.model.name).traits.get("own_start") and config.initializer.name != "auto":
+        yield (
+            f"initializer={config.initializer.name}: model={config.model.name} brings first values of its "
+            "own; leave initializer=auto or take another model"
+        )
+
+
 @rule("model", "activation")
 def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]:
     key, name = _output_activation(config)

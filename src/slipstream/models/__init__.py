@@ -6,3 +6,5 @@ The functions import no torch: their signatures are read by the command line. La
 
 from slipstream.models import mlp as mlp
 from slipstream.models import rnn as rnn
+from slipstream.models import realmlp as realmlp
+from slipstream.models import tabm as tabm

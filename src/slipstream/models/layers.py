@@ -224,17 +224,28 @@ class Parts:
         """One dense hidden layer: [N, features] -> [N, width]."""
         return self.block(self.linear(features), width, residual=residual)
 
-    def block(self, make: Make, width: int, *, residual: bool = False) -> nn.Sequential:
+    def block(
+        self,
+        make: Make,
+        width: int,
+        *,
+        residual: bool = False,
+        activation: Callable[[], nn.Module] | None = None,
+    ) -> nn.Sequential:
         """One hidden layer: what `make` makes, with all that stands behind it; `width` features come out.
 
-        residual: its input is added to its output.
+        residual: its input is added to its output. activation: makes another than the configured one.
         """
         wide = width * self.width_factor
         # Batch statistics take a bias away again: its gradient would be rounding, Adam's food.
         layers = OrderedDict[str, nn.Module](
             linear=self.weighted(make(wide, not self.has_batch_norm("before")))
         )
-        layers |= self.norms("before", wide) | self._active(self.activation) | self.norms("after", width)
+        layers |= (
+            self.norms("before", wide)
+            | self._active(activation or self.activation)
+            | self.norms("after", width)
+        )
         layers |= self.activities() | self.noises("hidden")
         layers |= self.noises("branch") if residual else {}
         return (Residual if residual else nn.Sequential)(layers)
@@ -261,21 +272,31 @@ class Parts:
             layer = Reparametrized(part, settings, layer, self.key())
         return layer
 
-    def output(self, features: int, outputs: int, activation: Any) -> nn.Sequential:
-        """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it."""
-        return nn.Sequential(OrderedDict(linear=linear(features, outputs), **self._active(activation)))
+    def output(self, features: int, outputs: int, activation: Any, make: Make | None = None) -> nn.Sequential:
+        """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it, `make`
+        another layer than a dense one."""
+        layer = (make or self.linear(features))(outputs, True)
+        return nn.Sequential(OrderedDict(linear=layer, **self._active(activation)))
 
     def _active(self, activation: Any) -> dict[str, nn.Module]:
         made = activation()
         return {} if made.name == "identity" else {"activation": made}
 
     def network(
-        self, hidden: Sequence[nn.Module], output: nn.Module, *, flatten: bool = True
+        self,
+        hidden: Sequence[nn.Module],
+        output: nn.Module,
+        *,
+        flatten: bool = True,
+        front: Mapping[str, nn.Module | None] | None = None,
     ) -> nn.Sequential:
-        """Examples scaled, flattened where asked for and given their noise; hidden layers; output."""
+        """Examples scaled, flattened where asked for and given their noise; what stands in `front` of the
+        hidden layers; hidden layers; output."""
         inputs: dict[str, nn.Module] = {"standardize": Standardize(self.form)} if self.form.scaling else {}
         inputs |= {"flatten": nn.Flatten()} if flatten and len(self.form.shape) > 1 else {}
-        layers = {"inputs": nn.Sequential(OrderedDict(**inputs, **self.noises("inputs")))}
+        inputs |= self.noises("inputs")
+        inputs |= {name: layer for name, layer in (front or {}).items() if layer is not None}
+        layers = {"inputs": nn.Sequential(OrderedDict(inputs))}
         return nn.Sequential(OrderedDict(**layers, hidden=nn.Sequential(*hidden), output=output))
 
     def noises(self, on: str) -> dict[str, nn.Module]:

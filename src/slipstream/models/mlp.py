@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from slipstream.models.embedding import Embedding, embedding_problems
 from slipstream.registry import register
 from slipstream.types import Count, Natural
 
@@ -28,12 +29,22 @@ def perceptron(form: Form, outputs: int, parts: Parts) -> nn.Module:
     return parts.network([], parts.output(form.size, outputs, parts.activation))
 
 
-def _problems(settings: Mapping[str, Any]) -> list[str]:
+def width_problems(settings: Mapping[str, Any]) -> list[str]:
+    """The sentence for a list of widths that does not go with the depth."""
     width, depth = settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
         found = f"model.width: {len(width)} widths for {depth} hidden layers"
         return [f"{found}, give one a layer or a single number for all"]
     return []
+
+
+def widths_of(width: int | list[int], depth: int) -> list[int]:
+    """The width of each hidden layer."""
+    return list(width) if isinstance(width, list) else [width] * depth
+
+
+def _problems(settings: Mapping[str, Any]) -> list[str]:
+    return width_problems(settings) + embedding_problems(settings)
 
 
 @register("model", hidden=True, takes=FLAT, problems=_problems)
@@ -45,6 +56,7 @@ def mlp(
     depth: Natural,
     width: Count | list[Count],
     residual: bool,
+    embedding: Embedding,
     output_activation: str,
 ) -> nn.Module:
     """A multi-layer perceptron: depth times h = g(W h + b), then y = W h + b.
@@ -52,13 +64,20 @@ def mlp(
     depth: hidden layers, 0 gives a linear model. width: units of each hidden layer, or a list with
     one number a layer (its length must equal depth). residual: h = h + g(W h + b) in every hidden
     layer whose input is as wide as its output (He et al., arXiv 1512.03385); the others stay plain.
+    embedding: null, or how each plain number becomes several (Gorishniy et al., arXiv 2203.05556):
+    {bins: 48, size: 16}, relu of a linear map of its place among quantiles of the training part (their
+    Q-LR), or {frequencies: 48, sigma: 0.01, size: 24}, relu of a linear map of sines and cosines (PLR;
+    sigma wants tuning). Left out of the paper: bins from decision trees, other layers than these two.
     output_activation: an activation without settings behind the last layer; `identity` in front of
     a loss that takes logits. x [N, ...], flattened to D numbers -> y [N, C].
     """
-    widths = list(width) if isinstance(width, list) else [width] * depth
-    sizes = [form.size, *widths]
+    from slipstream.models.numeric import embed
+
+    columns, widths = embed(form, parts, embedding), widths_of(width, depth)
+    sizes = [form.size if columns is None else columns.wide, *widths]
     hidden = [
         parts.hidden(before, after, residual=residual and before == after)
         for before, after in zip(sizes, widths, strict=False)
     ]
-    return parts.network(hidden, parts.output(sizes[-1], outputs, parts.plain_activation(output_activation)))
+    output = parts.output(sizes[-1], outputs, parts.plain_activation(output_activation))
+    return parts.network(hidden, output, front={"embedding": columns})

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
+FITTED = 10_000  # rows that hidden layers look at before training
 
 
 class State(NamedTuple):
@@ -303,16 +304,23 @@ def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choic
 
 @torch.no_grad()
 def fit(module: nn.Module, examples: Tensor) -> None:
-    """Let the modules of the inputs part that look at data before training (`fit`) see what reaches them."""
-    front = module.get_submodule("inputs") if any(hasattr(m, "fit") for m in module.modules()) else None
-    if front is None:
+    """Let the modules that look at data before training (`fit`) see what reaches them, in their order.
+
+    Those of the inputs part see all training rows, hidden layers at most FITTED, evenly spread.
+    """
+    layers = list(_chain(module))
+    looking = [i for i, layer in enumerate(layers) if hasattr(layer, "fit")]
+    if not looking:
         return
-    front.eval()
-    for layer in _chain(front):
-        if hasattr(layer, "fit"):
+    inputs = len(list(_chain(module.get_submodule("inputs"))))
+    module.eval()
+    for i, layer in enumerate(layers[: looking[-1] + 1]):
+        if i == inputs:
+            examples = examples[:: -(-len(examples) // FITTED)]
+        if i in looking:
             layer.fit(examples)  # type: ignore[operator]
         examples = layer(examples)
-    front.train()
+    module.train()
 
 
 def require_form(config: Config, form: Form) -> None:

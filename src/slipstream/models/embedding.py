@@ -1,0 +1,36 @@
+"""How a model is told to embed plain numbers: the setting `embedding` and what it may hold.
+
+    {bins: 48, size: 16}                      piecewise-linear: `size` numbers from a place among `bins`
+    {frequencies: 48, sigma: 0.01, size: 24}  periodic: from waves whose frequencies begin as N(0, sigma^2)
+
+Source: Gorishniy, Rubachev, Babenko, "On embeddings for numerical features in tabular deep learning",
+arXiv 2203.05556. The layers are in `numeric.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from slipstream.types import Count, Positive
+
+Embedding = dict[Literal["size", "bins", "frequencies", "sigma"], Count | Positive] | None
+
+KINDS = ({"size", "bins"}, {"size", "frequencies", "sigma"})
+
+
+def embedding_problems(settings: Mapping[str, Any]) -> list[str]:
+    """The sentence for an embedding that is neither of the two kinds."""
+    found = settings["embedding"]
+    if found is None:
+        return []
+    if set(found) not in KINDS:
+        return [
+            f"model.embedding: found {', '.join(found)}; expected null, {{bins: 48, size: 16}} "
+            "(piecewise-linear) or {frequencies: 48, sigma: 0.01, size: 24} (periodic)"
+        ]
+    return [
+        f"model.embedding.{key}: found {value}, expected whole number >= 1"
+        for key, value in found.items()
+        if key != "sigma" and not isinstance(value, int)
+    ]

@@ -1,0 +1,81 @@
+"""RealMLP: an MLP for tables with defaults that were tuned on many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
+
+from slipstream.errors import ConfigError
+from slipstream.models.mlp import FLAT, width_problems, widths_of
+from slipstream.registry import register
+from slipstream.types import Count, Positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slipstream.models.layers import Make, Parts
+    from slipstream.types import Form
+
+# Factors of the learning rate, as the paper has them.
+SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1
+
+
+@register("model", hidden=True, takes=FLAT, problems=width_problems, own_start=True)
+def realmlp(
+    form: Form,
+    outputs: int,
+    parts: Parts,
+    *,
+    depth: Count,
+    width: Count | list[Count],
+    frequencies: Count,
+    sigma: Positive,
+    embedding_size: Annotated[int, Ge(2)],
+) -> nn.Module:
+    """RealMLP-TD's network: an MLP with periodic embeddings, a scaling layer and data-driven first values.
+
+    Each plain number x becomes [x, W cos(2 pi c x + d) + b], `embedding_size` numbers (PBLD), with
+    `frequencies` waves and c from N(0, sigma^2); columns of 0 and 1 stay. Then each input times a learned
+    factor, then depth times z = W h / sqrt(D) + b and h = z + a (f(z) - z) with a learned share a for
+    each unit, then a last W h / sqrt(D) + b. Every unit begins with deviation 1 over the training part,
+    its bias as minus a random mixture of 5 of its outputs there. Learning rates are multiplied by 6 for
+    the factors, by 0.1 for biases, shares and embeddings. Biases are not penalized, all else is.
+
+    depth: hidden layers. width: units of each, or a list. x [N, ...] -> y [N, C]. Raises ConfigError
+    where the activation makes one feature of several; refuses any initializer but auto.
+
+    `experiment=realmlp` (classes) and `experiment=realmlp_regression` are the recipe: 3 layers of 256,
+    selu or mish, robust scaling with smooth clipping, dropout 0.15, label smoothing 0.1, AdamW with
+    beta2 0.95 and decay 0.02, 256 epochs of 256 rows along coslog4, rate 0.04 or 0.2, best epoch by
+    validation. Taken from the paper but for: dropout is constant and the decay follows the rate alone
+    (there both fall along a cosine in the second half); categories are 0 and 1 however many there are
+    (there scaled like numbers, and embedded past 9); outputs are not clipped to the targets' range; the
+    best epoch is that of the least loss (there of the least error); a last batch that is not full counts.
+    Source: Holzmueller, Grinsztajn, Steinwart, "Better by default", arXiv 2407.04491.
+    """
+    from slipstream.models.numeric import Columns, PeriodicWithBias, numeric_places
+    from slipstream.models.tabular import Parametric, Scale, ScaledLinear
+
+    if parts.width_factor != 1:
+        raise ConfigError(
+            ["activation: model=realmlp bends each unit by itself, and this one joins several; take mish"]
+        )
+    places, columns, size = numeric_places(form), None, form.size
+    if places:
+        waves = PeriodicWithBias(len(places), frequencies, sigma, embedding_size, parts, EMBEDDING)
+        columns = Columns(form, waves, embedding_size)
+        size = columns.wide
+    sizes = [size, *widths_of(width, depth)]
+
+    def dense(features: int) -> Make:
+        return lambda outputs, bias: ScaledLinear(features, outputs, parts, bias=bias, bias_factor=BIAS)
+
+    def bent(features: int) -> Callable[[], nn.Module]:
+        return lambda: Parametric(parts.activation(), features, ACTIVATION)
+
+    hidden = [parts.block(dense(before), after, activation=bent(after)) for before, after in pairwise(sizes)]
+    output = parts.output(sizes[-1], outputs, parts.plain_activation("identity"), dense(sizes[-1]))
+    return parts.network(hidden, output, front={"embedding": columns, "scale": Scale(size, SCALE)})

@@ -1,0 +1,92 @@
+"""TabM: an ensemble of MLPs that share most of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from slipstream.models.embedding import Embedding, embedding_problems
+from slipstream.models.mlp import FLAT, width_problems, widths_of
+from slipstream.registry import register
+from slipstream.types import Count
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from slipstream.models.layers import Make, Parts
+    from slipstream.models.numeric import Columns
+    from slipstream.types import Form
+
+
+def _problems(settings: Mapping[str, Any]) -> list[str]:
+    return width_problems(settings) + embedding_problems(settings)
+
+
+@register("model", hidden=True, takes=FLAT, problems=_problems)
+def tabm(
+    form: Form,
+    outputs: int,
+    parts: Parts,
+    *,
+    kind: Literal["tabm", "mini", "packed"],
+    ensemble: Annotated[int, Ge(2)],
+    depth: Count,
+    width: Count | list[Count],
+    embedding: Embedding,
+    output_activation: str,
+) -> nn.Module:
+    """TabM: `ensemble` MLPs in one, which share their weights and are trained together.
+
+    kind: tabm, where each dense layer is s_e (W (r_e h)) + b_e with one W and, for member e, vectors r,
+    s, b; mini, where W and b are shared and only the inputs are multiplied by r_e; packed, where nothing
+    is shared. The last layer is each member's own. The r of the inputs begin as random signs, or normal
+    with an embedding and then alike for all numbers of a column; all other r and s begin as 1. The loss
+    is the mean of the members' losses, the prediction the mean of their probabilities or values.
+
+    ensemble: E members. depth, width: hidden layers and their units, as in mlp. embedding: as in mlp, but
+    that {bins: ..., size: ...} is w x + b + W e without relu, and W begins at zero, as the paper has it.
+    output_activation: as in mlp. x [N, ...], flattened to D numbers -> y [N, E, C].
+    Edge: a normalization is one for all members, over their rows together. lsuv looks at all members
+    as one.
+
+    `experiment=tabm` is the recipe: 3 layers of 512, relu, dropout 0.1, AdamW, rate 0.002, decay 0.0003.
+    Taken from the paper but for: weights begin as `initializer` has them and biases as its `bias` (there
+    uniform up to 1/sqrt(D)); r and s are not decayed (there they are); numbers are standardized (there
+    mapped to normal quantiles); all members see one batch (the paper's variant that shares batches).
+    Source: Gorishniy, Kotelnikov, Babenko, "TabM", arXiv 2410.24210.
+    """
+    from slipstream.models.numeric import embed
+    from slipstream.models.tabular import BatchEnsemble, ByMember, Multiply, Separate
+
+    columns, widths = embed(form, parts, embedding, line=True), widths_of(width, depth)
+    sizes = [form.size if columns is None else columns.wide, *widths]
+
+    def separate(features: int) -> Make:
+        return lambda outputs, bias: Separate(features, outputs, ensemble, bias=bias)
+
+    def layer(number: int) -> Make:
+        features = sizes[number]
+        if kind == "packed":
+            return separate(features)
+        if kind == "mini":
+            return parts.linear(features)
+        return lambda outputs, bias: BatchEnsemble(features, outputs, ensemble, inputs=number > 0, bias=bias)
+
+    factors = None if kind == "packed" else _first_factors(parts, form, ensemble, columns)
+    hidden = [parts.block(layer(number), width) for number, width in enumerate(widths)]
+    output = parts.output(sizes[-1], outputs, parts.plain_activation(output_activation), separate(sizes[-1]))
+    output.add_module("members", ByMember(ensemble))
+    return parts.network(hidden, output, front={"embedding": columns, "members": Multiply(ensemble, factors)})
+
+
+def _first_factors(parts: Parts, form: Form, ensemble: int, columns: Columns | None) -> Tensor:
+    """The first r [E, D]: random signs, or normal and alike for all numbers of an embedded column."""
+    from slipstream import random
+    from slipstream.lazy import torch
+
+    if columns is None:
+        return torch.where(random.uniform(parts.key(), (ensemble, form.size)) < 0.5, -1.0, 1.0)
+    drawn = random.normal(parts.key(), (ensemble, len(columns.sections)))
+    return torch.cat([drawn[:, i : i + 1].expand(-1, size) for i, size in enumerate(columns.sections)], dim=1)
