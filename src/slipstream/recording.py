@@ -187,7 +187,7 @@ def graph_of(engine: Engine) -> bytes:
     """
     from slipstream.loggers import trace
 
-    return trace(engine.program.infer.module, engine.first(0, 1)[:1].to(engine.device))
+    return trace(engine.program.infer.module, engine.training_inputs(0)[:1].to(engine.device))
 
 
 def log_pictures(

@@ -44,8 +44,8 @@ class _File:
 
     def _error(self, reason: str) -> DataError:
         return DataError(
-            f"{self.path}: could not be read any more: {reason}; once it is whole again, a run with "
-            "checkpoints goes on with resume="
+            f"{self.path}: could not be read any more: {reason}; start again, or go on with resume=, when "
+            "it is whole (a damaged cache is made again)"
         )
 
 
@@ -121,6 +121,19 @@ class Stored:
     def tensor(self) -> Tensor:
         """All rows in memory, uint8 [N, ...]."""
         return torch.from_numpy(self[np.arange(len(self))])
+
+
+class Sliced:
+    """Stored rows that are cut like a tensor; only what is cut out is read."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored, self.shape = stored, stored.shape
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._stored.part(np.arange(len(self))[rows]).tensor()
 
 
 def held(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from slipstream import random
-from slipstream.data.stored import Stored
+from slipstream.data.stored import Sliced, Stored
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
@@ -165,12 +165,12 @@ class Engine:
         y, weights = (_together([getattr(s, part) for s in splits]) for part in ("targets", "weights"))
         return Examples(x.to(self.device), y.to(self.device)), weights.to(self.device)
 
-    def first(self, k: int, rows: int) -> Tensor:
-        """The inputs of the first training rows of member k, on the CPU; all, where that costs nothing."""
+    def training_inputs(self, k: int) -> Tensor | Sliced:
+        """Those of member k on the CPU, to be cut."""
         if "train" not in self._files:
             return self.part("train", k)[0].inputs.cpu()
-        places = np.arange(min(rows, self.batching.examples)) + self.folds[k] * self.batching.examples
-        return torch.from_numpy(self._files["train"][places])
+        rows = self.batching.examples
+        return Sliced(self._files["train"].part(np.arange(rows) + self.folds[k] * rows))
 
     def part(self, split: str, k: int) -> tuple[Examples, Tensor]:
         """The examples [N, ...] and weights [N] of a split that member k has, no inputs in a file."""
@@ -210,7 +210,7 @@ class Engine:
         network = (config.activation, config.initializer, config.regularizers, config.model)
         same = repr((config.seed, self.folds[k], network, rule))
         if same not in self._starts:
-            examples = self.first(k, self.batching.size)
+            examples = self.training_inputs(k)
             if len(self._starts) >= STARTS // self.program.layout.size:
                 self._starts.clear()
             form = self.forms[self.folds[k]]

@@ -26,8 +26,10 @@ from slipstream.types import Form, Target
 
 if TYPE_CHECKING:
     from slipstream.config import Config
+    from slipstream.data.stored import Sliced
 
 
+IMAGES_FITTED = 10_000  # images that any layer looks at before training
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
 FITTED = 10_000  # rows that hidden layers look at before training
 
@@ -185,7 +187,7 @@ class Program:
         part = component("loss", config.loss.name)
         return part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
 
-    def start(self, config: Config, examples: Tensor, rows: int, form: Form | None = None) -> State:
+    def start(self, config: Config, examples: Tensor | Sliced, rows: int, form: Form | None = None) -> State:
         """The state before the first step of a member with this configuration, on the CPU.
 
         Another member's numbers and seed give other buffers: the network is built for each. examples:
@@ -302,8 +304,13 @@ def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choic
     return [Choice.of(group, name, settings[name]) for name in components(group) if name in settings]
 
 
+def spread(examples: Tensor | Sliced) -> int:
+    """Of how many images one is looked at before training: all of them as numbers would be too many."""
+    return -(-len(examples) // IMAGES_FITTED) if len(examples.shape) == 4 else 1
+
+
 @torch.no_grad()
-def fit(module: nn.Module, examples: Tensor) -> None:
+def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
     """Let the modules that look at data before training (`fit`) see what reaches them, in their order.
 
     Those of the inputs part see all training rows, hidden layers at most FITTED, evenly spread.
@@ -314,12 +321,13 @@ def fit(module: nn.Module, examples: Tensor) -> None:
         return
     inputs = len(list(_chain(module.get_submodule("inputs"))))
     module.eval()
+    x = examples[:: spread(examples)]
     for i, layer in enumerate(layers[: looking[-1] + 1]):
         if i == inputs:
-            examples = examples[:: -(-len(examples) // FITTED)]
+            x = x[:: -(-len(x) // FITTED)]
         if i in looking:
-            layer.fit(examples)  # type: ignore[operator]
-        examples = layer(examples)
+            layer.fit(x)  # type: ignore[operator]
+        x = layer(x)
     module.train()
 
 
