@@ -1,0 +1,181 @@
+"""Convolutional networks, for images and for sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipstream.errors import ConfigError
+from slipstream.registry import register
+from slipstream.types import Count
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slipstream.models.layers import Parts
+    from slipstream.types import Form
+
+BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists with one number a layer
+
+
+def _problems(settings: Mapping[str, Any]) -> list[str]:
+    depth = settings["depth"]
+    return [
+        f"model.{name}: {len(settings[name])} numbers for {depth} convolutions (model.depth), give one a "
+        "layer or a single number for all"
+        for name in BY_LAYER
+        if isinstance(settings[name], list) and len(settings[name]) != depth
+    ]
+
+
+@register("model", hidden=True, takes=("image", "sequence", "tokens"), problems=_problems)
+def convnet(
+    form: Form,
+    outputs: int,
+    parts: Parts,
+    *,
+    depth: Count,
+    channels: Count | list[Count],
+    kernel_size: Count | list[Count],
+    stride: Count | list[Count],
+    pooling: Literal["max", "average", "none"],
+    pool_size: Count,
+    pool_every: Count,
+    global_pooling: Literal["average", "max", "none"],
+    head: list[Count],
+    residual: bool,
+    embedding: Count | None,
+    output_activation: str,
+) -> nn.Module:
+    """A convolutional network: convolutions with pooling between them, then dense layers.
+
+    h = pool(g(W * h + b)) depth times, with zeros around h so that only stride and pooling make it
+    smaller; then h = g(W h + b) for each dense layer of the head, and y = W h + b.
+
+    depth: convolutions. channels, kernel_size (pixels or steps), stride (of them): a number for all
+    layers or a list with one a layer. pooling: the largest or the mean value of windows of pool_size
+    that do not overlap, after every pool_every-th convolution; what fills no window is left out.
+    global_pooling: of every channel over the whole plane, before the dense layers; none: all values.
+    head: widths of dense hidden layers, [] for none. residual: h = h + g(W * h + b) in every
+    convolution that keeps channels and size. embedding: size of a token's learned vector, drawn from
+    N(0, 1); null is min(channels, 1.6 V^0.56) for V ids, and the only choice for data that are no tokens;
+    padding is zeros, as is what lies outside. output_activation: an activation without settings behind
+    the last layer.
+    x [N, C, H, W], [N, T, C] or tokens [N, T] -> y [N, outputs].
+    Raises ConfigError where pooling or stride leave nothing of an example.
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+    """
+    from slipstream.models import convolution as layers
+
+    most = _by_layer(channels, depth)[0]
+    hidden, (count, height, width) = layers.inputs(form, parts, _embedding(form, embedding, most))
+    flat = form.kind != "image"  # one row: windows are one high
+    plan = zip(*(_by_layer(value, depth) for value in (channels, kernel_size, stride)), strict=True)
+    for number, (made, kernel, step) in enumerate(plan, start=1):
+        same = residual and made == count and step == 1
+        size = (1 if flat else kernel, kernel), (1 if flat else step, step)
+        hidden.append(parts.block(layers.convolution(parts, count, *size), made, residual=same))
+        count, height, width = made, -(-height // size[1][0]), -(-width // step)
+        if pooling != "none" and number % pool_every == 0:
+            window = (1 if flat else pool_size, pool_size)
+            _require_room(form, number // pool_every, window, (height, width))
+            hidden.append(layers.Pooling(pooling, window, packed=parts.members > 1))
+            height, width = height // window[0], width // window[1]
+    hidden.append(layers.flattening(global_pooling))
+    sizes = [count * height * width if global_pooling == "none" else count, *head]
+    hidden += [parts.hidden(before, after) for before, after in zip(sizes, head, strict=False)]
+    output = parts.output(sizes[-1], outputs, parts.plain_activation(output_activation))
+    return parts.network(hidden, output, flatten=False)
+
+
+def _embedding(form: Form, asked: int | None, most: int) -> int:
+    """The size of a token's vector."""
+    if form.kind == "tokens":
+        return asked or min(most, ceil(1.6 * form.vocabulary**0.56))
+    if asked is not None:
+        raise ConfigError(
+            [f"model.embedding: found {asked}, and the data are {form.kind} data, no tokens; set null"]
+        )
+    return 0
+
+
+def _by_layer(value: int | list[int], depth: int) -> Sequence[int]:
+    return value if isinstance(value, list) else [value] * depth
+
+
+def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise ConfigError where a window is larger than what is left of the plane."""
+    if window[0] <= size[0] and window[1] <= size[1]:
+        return
+    what = " x ".join(map(str, form.shape))
+    left = f"{size[0]} x {size[1]}" if form.kind == "image" else f"{size[1]} steps"
+    raise ConfigError(
+        [
+            f"model.pooling: an example is {what}, and pooling number {number} finds {left}, less than its "
+            f"window of model.pool_size={window[1]}; pool less often (model.pool_every), in smaller windows, "
+            "after fewer convolutions (model.depth), or pooling=none"
+        ]
+    )
+
+
+@register("model", hidden=True, takes=("image",))
+def resnet(
+    form: Form,
+    outputs: int,
+    parts: Parts,
+    *,
+    blocks: Count,
+    stages: Count,
+    channels: Count,
+    pre_activation: bool,
+    output_activation: str,
+) -> nn.Module:
+    """A residual network for small images, such as CIFAR's: 6 * blocks + 2 layers in three stages.
+
+    A convolution of 3x3; then in each stage so many blocks h = g(h + W2 * g(W1 * h)), with
+    pre_activation h = h + W2 * g(W1 * g(h)); each stage but the first halves height and width and
+    doubles the channels, and its first h is every second pixel with zeros for the new channels
+    (option A); then the mean of every channel and a dense layer. Of the chosen normalizations those with
+    position=before stand behind a convolution (in front of the nonlinearity with pre_activation), the
+    others behind the nonlinearity; noise (dropout) is between the two convolutions, drop_path acts on
+    whole branches. Choose `regularizer=batch_norm`, as `experiment=resnet` does: without a
+    normalization the values grow from block to block.
+
+    blocks: in a stage; 3 gives ResNet-20. stages: 3 in the paper. channels: of the first stage, 16 in the
+    paper. Activations that join features (maxout, glu) are refused: they change the number of channels.
+    x [N, C, H, W] -> y [N, outputs]. Raises ConfigError where the image is too small for the stages.
+    Source: He et al., arXiv 1512.03385, section 4.2; pre-activation: He et al., arXiv 1603.05027.
+    """
+    from slipstream.models import convolution as layers
+    from slipstream.models import residual
+
+    _require_stages(form, stages)
+    if parts.width_factor > 1:
+        found = f"activation: makes one feature of {parts.width_factor}, blocks of model=resnet keep their"
+        raise ConfigError([f"{found} channels; take an activation that does"])
+    hidden, (count, _, _) = layers.inputs(form, parts, 0)
+    hidden.append(residual.first(parts, count, channels, pre_activation=pre_activation))
+    count = channels
+    for stage in range(stages):
+        for number in range(blocks):
+            made, stride = channels * 2**stage, 2 if stage and not number else 1
+            hidden.append(residual.block(parts, count, made, stride, pre_activation=pre_activation))
+            count = made
+    hidden += [residual.nonlinear(parts, count)] if pre_activation else []
+    hidden.append(layers.flattening("average"))
+    output = parts.output(count, outputs, parts.plain_activation(output_activation))
+    return parts.network(hidden, output, flatten=False)
+
+
+def _require_stages(form: Form, stages: int) -> None:
+    """Raise ConfigError where the stages would halve an image below one pixel."""
+    height, width = form.shape[1:]
+    smallest = 2 ** (stages - 1)
+    if min(height, width) < smallest:
+        raise ConfigError(
+            [
+                f"model.stages: {stages} stages halve an image {stages - 1} times, so it needs {smallest} "
+                f"pixels a side; found {height} x {width}; lower model.stages"
+            ]
+        )

@@ -1,0 +1,69 @@
+"""Residual blocks of convolutions (He et al., arXiv 1512.03385 and 1603.05027)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from slipstream.models.convolution import convolution
+from slipstream.models.layers import Make, Parts
+
+THREE = (3, 3)
+
+
+class Shortcut(nn.Module):
+    """h -> rest(shortcut(h) + branch(h)), where the shortcut learns nothing.
+
+    Where the branch makes planes smaller or more of them, the shortcut takes every `stride`-th pixel and
+    has zeros for the new channels (option A of the paper).
+    """
+
+    def __init__(self, branch: nn.Module, rest: nn.Module, stride: int, more: int) -> None:
+        super().__init__()
+        self.branch, self.rest = branch, rest
+        self.stride, self.more = stride, more
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch(x)
+        if self.stride > 1:
+            x = x[..., :: self.stride, :: self.stride]
+        if self.more:
+            x = pad(x, (0, 0, 0, 0, 0, self.more))
+        return self.rest(x + y)
+
+
+def first(parts: Parts, count: int, channels: int, *, pre_activation: bool) -> nn.Module:
+    """The layer in front of all blocks; with pre_activation the first block brings its nonlinearity."""
+    make = convolution(parts, count, THREE)
+    return _plain(parts, make, channels) if pre_activation else parts.block(make, channels)
+
+
+def block(parts: Parts, count: int, channels: int, stride: int, *, pre_activation: bool) -> nn.Module:
+    """Two convolutions around which the planes pass, from `count` channels to as many or more."""
+    one, two = convolution(parts, count, THREE, (stride, stride)), convolution(parts, channels, THREE)
+    if pre_activation:
+        branch = [nonlinear(parts, count), _plain(parts, one, channels)]
+        branch += [nonlinear(parts, channels), _plain(parts, two, channels)]
+        rest: nn.Module = nn.Identity()
+    else:
+        branch = [parts.block(one, channels), _plain(parts, two, channels)]
+        branch += parts.norms("before", channels).values()
+        rest = nn.Sequential(OrderedDict(_activated(parts, channels)))
+    branch += parts.noises("branch").values()
+    return Shortcut(nn.Sequential(*branch), rest, stride, channels - count)
+
+
+def nonlinear(parts: Parts, channels: int) -> nn.Module:
+    """A normalization with a nonlinearity: what stands in front of a convolution with pre_activation."""
+    return nn.Sequential(OrderedDict(parts.norms("before", channels) | _activated(parts, channels)))
+
+
+def _activated(parts: Parts, channels: int) -> dict[str, nn.Module]:
+    layers = {"activation": parts.activation()} | parts.norms("after", channels)
+    return layers | parts.activities() | parts.noises("hidden")
+
+
+def _plain(parts: Parts, make: Make, channels: int) -> nn.Module:
+    return parts.weighted(make(channels, not parts.has_batch_norm("before")))
