@@ -74,6 +74,10 @@ def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[st
     if group == "augmentation" and form != "vector":
         changes["model"] = "mlp" if form != "tokens" else "rnn"
         changes |= {"model.width": 5, "model.depth": 1}
+    if "fits_epochs" in traits:
+        changes["trainer.max_epochs"] = 5  # as many as the cycles, and three phases
+    if "check" in traits:
+        changes |= {"model.width": 6, "regularizer.group_norm.groups": 2}
     if traits.get("on") == "branch":
         changes |= {"model.residual": True, "model.depth": 2}
     if group == "loss":

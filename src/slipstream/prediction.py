@@ -54,15 +54,22 @@ class Model:
     """A trained network with all that leads from raw inputs to predictions.
 
     module: the network alone, in evaluation mode; it takes what `inputs` gives, and gives logits, or
-    for regression values that are still scaled.
+    for regression values that are still scaled. networks: its tensors by name; of a snapshot ensemble
+    those of every member, the last of which is in the module.
     """
 
     def __init__(
-        self, config: Config, program: Program, preprocessing: Preprocessing, missing: Sequence[str]
+        self,
+        config: Config,
+        program: Program,
+        preprocessing: Preprocessing,
+        missing: Sequence[str],
+        networks: Sequence[Mapping[str, Tensor]] = (),
     ) -> None:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
         self.numbers, self.missing = program.numbers(config), frozenset(missing)
         self.module: nn.Module = program.infer.module
+        self.networks = networks or [self.module.state_dict()]
 
     def predict(self, x: Any) -> Classification | np.ndarray:
         """The predictions for N raw examples.
@@ -75,10 +82,8 @@ class Model:
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """
         inputs = self.inputs(x)
-        parameters: list[Tensor] = list(self.module.parameters())
-        buffers = dict(self.module.named_buffers())
         with torch.no_grad():
-            parts = [self.program.infer(parameters, buffers, part)[0] for part in inputs.split(CHUNK)]
+            parts = [self._outputs(part) for part in inputs.split(CHUNK)]
             scores = self.program.scores(torch.cat(parts), self.numbers).numpy()
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
@@ -89,6 +94,15 @@ class Model:
         loss = self.program.loss
         probabilistic = loss.part.traits.get("probabilistic", False)
         return Classification(self.target.classes, scores, labels, loss.name, probabilistic)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """[N, C], or [N, E, C] of an ensemble."""
+        buffers, names = self.program.infer.buffers, self.program.layout.names
+        outputs = [
+            self.program.infer([named[n] for n in names], {n: named[n] for n in buffers}, inputs)[0]
+            for named in self.networks
+        ]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs, dim=1)
 
     def inputs(self, x: Any) -> Tensor:
         """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""
@@ -174,10 +188,12 @@ def load(directory: str | Path) -> Model:
         form = replace(form, scaling=None)
     program = Program(config, target, form)
     try:
-        program.infer.module.load_state_dict(_weights(config, program, tensors))
+        networks = _networks(program, _weights(config, program, tensors))
+        program.infer.module.load_state_dict(networks[-1])
     except (RuntimeError, KeyError) as error:
         raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
-    return Model(config, program, preprocessing, raw["data"].get("missing", ()))
+    ensemble = networks if len(networks) > 1 else ()
+    return Model(config, program, preprocessing, raw["data"].get("missing", ()), ensemble)
 
 
 def _without(missing: frozenset[str], values: Values) -> Values:
@@ -198,8 +214,17 @@ def _weights(config: Config, program: Program, tensors: Mapping[str, dict[str, T
         {k.removeprefix(kind): v for k, v in optimizer.items() if k.startswith(kind)}
         for kind in ("rule.", "kept.")
     )
-    evaluated = program.evaluated(State(params, {}, rule, kept), program.numbers(config))
-    return named | program.layout.unflatten(evaluated)
+    evaluated, buffers = program.evaluated(State(params, named, rule, kept), program.numbers(config))
+    return buffers | program.layout.unflatten(evaluated)
+
+
+def _networks(program: Program, named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each network: of one, or of the members of an ensemble, whose have an axis E."""
+    shapes = dict(zip(program.layout.names, program.layout.shapes, strict=True)) | program.running
+    first = program.layout.names[0]
+    if named[first].dim() == len(shapes[first]):
+        return [named]
+    return [named | {name: named[name][e] for name in shapes} for e in range(len(named[first]))]
 
 
 def _no_data(saved: Mapping[str, Any], target: Target, folder: Path) -> dict[str, Any]:

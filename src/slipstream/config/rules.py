@@ -208,6 +208,28 @@ def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[
             yield f"regularizer.{name}: one example has no variance; raise data.batch_size or use layer_norm"
 
 
+@rule("regularizer", "optimizer")
+def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
+    known = components("regularizer")
+    own = [
+        f"regularizer.{name}"
+        for name in config.regularizers
+        if known[name].traits["place"] in ("average", "epoch", "follow")
+    ]
+    if component("optimizer", config.optimizer.name).traits.get("evaluate"):
+        own.append(f"optimizer={config.optimizer.name}")
+    if len(own) > 1:
+        yield f"{own[0]}: gives the weights to evaluate with, and so does {' and '.join(own[1:])}; take one"
+
+
+@rule("regularizer", "trainer")
+def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
+    for name, settings in config.regularizers.items():
+        part = component("regularizer", name)
+        if "fits_epochs" in part.traits:
+            yield from part.traits["fits_epochs"](config.trainer.max_epochs, **settings)
+
+
 @rule("regularizer", "model")
 def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
     if _has_hidden_layers(config):

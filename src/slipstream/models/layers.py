@@ -78,6 +78,8 @@ class Norm(Layer):
 
     def __init__(self, part: Component, settings: Mapping[str, Any], features: int) -> None:
         super().__init__(part, settings)
+        if "check" in part.traits:
+            part.traits["check"](features, **settings)
         self.scale = nn.Parameter(torch.ones(features))
         self.shift = nn.Parameter(torch.zeros(features))
         self.running = list(part.traits.get("buffers", ()))
@@ -114,6 +116,7 @@ class Reparametrized(Layer):
     def __init__(self, part: Component, settings: Mapping[str, Any], layer: nn.Module, key: Tensor) -> None:
         super().__init__(part, settings)
         self.layer = layer
+        self.running = ["u"]
         self.u: Tensor
         self.register_buffer("u", random.normal(key, (len(layer.weight),)))  # type: ignore[arg-type]
 

@@ -287,7 +287,8 @@ class Engine:
 
     def evaluated(self, state: State) -> Best:
         """Parameters and buffers to evaluate with."""
-        return self._evaluated(state, self.numbers), state.buffers
+        best: Best = self._evaluated(state, self.numbers)
+        return best
 
     def predict(self, evaluated: Best, split: str, places: Sequence[int] | None = None) -> Tensor:
         """[(K,) N, C]: the outputs for a whole split, in evaluation mode, of all members or of some.
@@ -325,6 +326,7 @@ class Engine:
         before: the parameters before the epoch's last update.
         """
         outputs, norms, objectives = zip(*seen, strict=True)
+        evaluated, buffers = self.evaluated(state)
         end = EpochEnd(
             outputs=torch.cat(outputs, dim=0 if self.pack.alone else 1),
             indices=plan.indices,
@@ -333,8 +335,8 @@ class Engine:
             objectives=torch.stack(objectives, dim=-1),
             params=state.params,
             before=before,
-            evaluated=self.evaluated(state)[0],
-            buffers=state.buffers,
+            evaluated=evaluated,
+            buffers=buffers,
         )
         train, val = self.examples["train"], self.examples["val"]
         report: Tensor = self._report(end, train, val, self.weights["val"], self.numbers)

@@ -27,7 +27,8 @@ def chunk_of(form: Form) -> int:
 def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]:
     """predict(params, buffers, inputs [N, ...]) -> outputs [N, C], without noise and gradients.
 
-    params [P], or [E P] of E networks, whose outputs are [N, E, C]; they share the buffers.
+    params [P], or [E P] of E networks, whose outputs are [N, E, C]; their running statistics have an axis E
+    too, other buffers they share.
     """
     chunk = chunk_of(program.form)
 
@@ -40,7 +41,11 @@ def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tenso
         size = program.layout.size
         if len(params) == size:
             return one(params, buffers, inputs)
-        return torch.stack([one(part, buffers, inputs) for part in params.split(size)], dim=1)
+        outputs = []
+        for e, part in enumerate(params.split(size)):
+            own = {name: buffers[name][e] for name in program.running}
+            outputs.append(one(part, buffers | own, inputs))
+        return torch.stack(outputs, dim=1)
 
     return predict
 

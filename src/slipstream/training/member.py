@@ -85,6 +85,10 @@ class Member:
         )
         scheduler = self.config.scheduler
         shape = factors(component("scheduler", scheduler.name), scheduler.settings, clock)
+        for name, settings in self.config.regularizers.items():
+            rate = component("regularizer", name).traits.get("rate")
+            if rate is not None:
+                shape = shape * rate(clock, **settings)
         return self.config.optimizer.settings["lr"] * shape
 
     def _smaller_is_better(self) -> Sequence[float]:

@@ -133,12 +133,12 @@ class _Rehearsal:
     def _start(self) -> State:
         """Shapes and types of one member's state."""
         program, config = self.program, self.config
-        params = torch.empty(program.layout.size)
+        params, buffers = torch.empty(program.layout.size), dict(program._build(config).named_buffers())
         return State(
             params=params,
-            buffers=dict(program._build(config).named_buffers()),
+            buffers=buffers,
             rule=initial_state(program.optimizer.part, params, program.layout, config.optimizer.settings),
-            kept=program.first_kept(params),
+            kept=program.first_kept(params, buffers),
         )
 
     def _blank(self, *shape: int, dtype: torch.dtype = torch.float32, members: int = 0) -> Tensor:
@@ -230,7 +230,7 @@ class _Rehearsal:
         shape = seen.outputs.shape[1 if pack.alone else 2 :]
         outputs = self._blank(rows, *shape)  # those of all updates
         of_steps = self._blank(batching.steps), self._blank(batching.steps)
-        evaluated = pack.lift(program.evaluated, 0, 0)(state, numbers)
+        evaluated, buffers = pack.lift(program.evaluated, 0, 0)(state, numbers)
         validates = len(self.data.validation.inputs) > 0
         report = make_report(program, self.config.trainer.metrics, validates=validates)
         own = self._own(stored["val"], pack.size)
@@ -238,7 +238,7 @@ class _Rehearsal:
         end = EpochEnd(
             torch.cat(outputs.split(batching.size, dim=int(not pack.alone)), dim=int(not pack.alone)),
             *(plan.indices, plan.counts, *of_steps),
-            *(state.params, before, evaluated, state.buffers),
+            *(state.params, before, evaluated, buffers),
         )
         pack.lift(report, 0, None, axis, axis, 0)(end, train, *own, numbers)
         return state
@@ -252,7 +252,7 @@ class _Rehearsal:
         axis = 0 if self.folds > 1 else None
         predict = pack.lift(make_predict(program), 0, 0, axis)
         measure = pack.lift(make_measure(program, names), 0, axis, axis, 0)
-        weights = self._like((self.first.params, self.first.buffers), size)
+        weights = self._like(program.evaluated(self.first, program.numbers(self.config)), size)
         numbers = self._numbers(size)
         for part in stored.values():
             if len(part[1]):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +39,8 @@ class State(NamedTuple):
     """Everything that a step changes, for one member.
 
     params: [P]. buffers: the network's, by name. rule: the optimizer's vectors, by name. kept: what
-    regularizers keep, by their names: averaged or slow parameters [P], a mask [P], snapshots.
+    regularizers keep, by their names: slow parameters [P], a mask [P]; averages and snapshots with the
+    running statistics that belong to them.
     """
 
     params: Tensor
@@ -167,6 +169,9 @@ class Program:
         self.infer = Functional(self._build(config).eval(), self.autocast)
         modules = self.module.named_modules()
         self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
+        buffers = dict(self.module.named_buffers())
+        running = [f"{m}.{n}" for m, module in self.module.named_modules() for n in _running(module)]
+        self.running = {name: tuple(buffers[name].shape) for name in running}
 
     def _build(self, config: Config, form: Form | None = None) -> nn.Module:
         activation = (config.activation.name, config.activation.settings)
@@ -204,15 +209,25 @@ class Program:
             params=params,
             buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
             rule=initial_state(self.optimizer.part, params, self.layout, config.optimizer.settings),
-            kept=self.first_kept(params),
+            kept=self.first_kept(params, dict(module.named_buffers())),
         )
 
-    def first_kept(self, params: Tensor) -> dict[str, Tensor]:
-        """What regularizers keep before the first update: the parameters, or what their trait `start` makes
-        of them."""
-        starts = {choice.name: choice.part.traits.get("start") for choice in self.keeping}
-        settings = {choice.name: choice.function.keywords for choice in self.keeping}
-        return {n: params.clone() if f is None else f(params, **settings[n]) for n, f in starts.items()}
+    def first_kept(self, params: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What regularizers keep before the first update: the parameters (with the running statistics
+        where these are averaged too), or what their trait `start` makes of them."""
+        kept = {}
+        for choice in self.keeping:
+            averages = choice.place in ("average", "epoch")
+            first = self.with_statistics(params, buffers) if averages else params
+            start = choice.part.traits.get("start")
+            kept[choice.name] = start(first, **choice.function.keywords) if start else first.clone()
+        return kept
+
+    def with_statistics(self, params: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+        """The parameters [P], and the running statistics behind them: [P + S]."""
+        if not self.running:
+            return params
+        return torch.cat([params, *(buffers[name].flatten() for name in self.running)])
 
     def keys(self, config: Config) -> dict[str, Tensor]:
         """The keys [4] of all randomness in a step that is not the network's, by name."""
@@ -253,18 +268,38 @@ class Program:
         """The state after an epoch's last update. epoch: how many are finished."""
         kept = dict(state.kept)
         for choice in (*self.places["epoch"], *self.places["mask"]):
+            averages = choice.place == "epoch"
+            now = self.with_statistics(state.params, state.buffers) if averages else state.params
             kept[choice.name] = choice.function(
-                kept[choice.name], state.params, epoch, self.epochs, self.layout, **numbers[choice.name]
+                kept[choice.name], now, epoch, self.epochs, self.layout, **numbers[choice.name]
             )
         return state._replace(kept=kept)
 
-    def evaluated(self, state: State, numbers: Mapping[str, Any]) -> Tensor:
-        """The parameters [P] to evaluate with: averaged where something averages them."""
-        averaging = [choice for choice in self.keeping if choice.place != "mask"]
-        if averaging:
-            return state.kept[averaging[-1].name]
+    def evaluated(self, state: State, numbers: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Parameters [P] and buffers to evaluate with: averaged where something averages them.
+
+        Of an ensemble the parameters are [E P], and each running statistic has an axis E.
+        """
+        for choice in self.keeping:  # a rule allows one
+            if choice.place == "follow":
+                return state.kept[choice.name], state.buffers
+            if choice.place in ("average", "epoch"):
+                return self._without_statistics(state.kept[choice.name], state.buffers)
         settings = self.optimizer.function.keywords | numbers["optimizer"]
-        return evaluated(self.optimizer.part, state.params, state.rule, settings)
+        return evaluated(self.optimizer.part, state.params, state.rule, settings), state.buffers
+
+    def _without_statistics(
+        self, both: Tensor, buffers: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `with_statistics` put together, for one network [P + S] or E of them [E (P + S)]."""
+        if not self.running:
+            return both, buffers
+        sizes = [prod(shape) for shape in self.running.values()]
+        rows = both.view(-1, self.layout.size + sum(sizes))
+        axes = () if len(rows) == 1 else (len(rows),)
+        params, *parts = rows.split([self.layout.size, *sizes], dim=1)
+        pairs = zip(self.running.items(), parts, strict=True)
+        return params.flatten(), buffers | {n: part.reshape(*axes, *shape) for (n, shape), part in pairs}
 
     def losses(self, outputs: Tensor, targets: Tensor, numbers: Mapping[str, Any]) -> Tensor:
         """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
@@ -307,6 +342,11 @@ def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choic
 def spread(examples: Tensor | Sliced) -> int:
     """Of how many images one is looked at before training: all of them as numbers would be too many."""
     return -(-len(examples) // IMAGES_FITTED) if len(examples.shape) == 4 else 1
+
+
+def _running(module: nn.Module) -> list[str]:
+    """The names of a layer's running statistics, of which averaged weights need averages too."""
+    return getattr(module, "running", [])
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from slipstream.training.loop import Progress
 from slipstream.training.member import Member
 from slipstream.training.program import State
 from slipstream.training.step import Seen
+from slipstream.types import Layout
 
 Tensors = dict[str, dict[str, Tensor]]
 Taken = tuple[Tensors, Mapping[str, Any]]  # tensors by file and name, and the state beside them
@@ -66,13 +67,13 @@ def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[
     entry: what was taken of it, or None where it begins.
     """
     fresh = engine.start_of(k)
+    best = engine.program.evaluated(fresh, engine.program.numbers(member.config))
     if entry is None:
-        numbers = engine.program.numbers(member.config)
-        return fresh, (engine.program.evaluated(fresh, numbers), fresh.buffers)
+        return fresh, best
     tensors, described = entry
-    _same_architecture(engine, member, tensors, fresh)
+    _same_architecture(engine, member, tensors, fresh, best)
     member.restore(described)
-    return _state(engine, tensors, fresh), _network(engine, tensors["best"], fresh)
+    return _state(engine, tensors, fresh), _network(engine, tensors["best"], best[1])
 
 
 def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[Seen]:
@@ -89,7 +90,7 @@ def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[See
 
 
 def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
-    params, buffers = _network(engine, tensors["weights"], fresh)
+    params, buffers = _network(engine, tensors["weights"], fresh.buffers)
     return State(
         params=params,
         buffers=buffers,
@@ -98,16 +99,22 @@ def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
     )
 
 
-def _network(engine: Engine, named: Mapping[str, Tensor], fresh: State) -> tuple[Tensor, dict[str, Tensor]]:
-    params = torch.cat([named[name].flatten() for name in engine.program.layout.names])
-    return params, {name: named[name] for name in fresh.buffers}
+def _network(engine: Engine, named: Mapping[str, Tensor], buffers: Iterable[str]) -> Best:
+    return flattened(engine.program.layout, named), {name: named[name] for name in buffers}
 
 
-def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> None:
-    layout = engine.program.layout
-    network = dict(zip(layout.names, layout.shapes, strict=True)) | _shapes(fresh.buffers)
+def flattened(layout: Layout, named: Mapping[str, Tensor]) -> Tensor:
+    """The inverse of `layout.unflatten`: [P], or [E P] of tensors with an axis E in front."""
+    parts = zip(layout.names, layout.sizes, strict=True)
+    return torch.cat([named[name].reshape(-1, size) for name, size in parts], dim=1).flatten()
+
+
+def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: State, best: Best) -> None:
+    names = engine.program.layout.unflatten
+    network = _shapes(names(fresh.params) | fresh.buffers)
+    evaluated = _shapes(names(best[0]) | best[1])
     optimizer = _shapes(fresh.rule, "rule.") | _shapes(fresh.kept, "kept.")
-    for file, expected in (("weights", network), ("best", network), ("optimizer", optimizer)):
+    for file, expected in (("weights", network), ("best", evaluated), ("optimizer", optimizer)):
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
         differing = [name for name in expected | found if expected.get(name) != found.get(name)]
         if differing:

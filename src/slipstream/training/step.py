@@ -122,12 +122,13 @@ def make_step(
             params = choice.function(params, program.layout, **numbers[choice.name])
 
         kept = dict(state.kept)
-        for choice in program.places["mask"]:
-            params = params * kept[choice.name]
         for choice in program.places["follow"]:
             params, kept[choice.name] = choice.function(params, kept[choice.name], t, **numbers[choice.name])
+        for choice in program.places["mask"]:
+            params = params * kept[choice.name]
         for choice in program.places["average"]:
-            kept[choice.name] = choice.function(kept[choice.name], params, t, **numbers[choice.name])
+            both = program.with_statistics(params, buffers)
+            kept[choice.name] = choice.function(kept[choice.name], both, t, **numbers[choice.name])
         return State(params, buffers, rule, kept), Seen(outputs, norm, value)
 
     return step

@@ -1,0 +1,44 @@
+"""Changes of the gradient before the optimizer has it (`gradient`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipstream.optimizers.base import raised
+from slipstream.random import normal
+from slipstream.registry import register
+from slipstream.types import NonNegative, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register("regularizer", place="gradient")
+def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["norm", "value"]) -> Tensor:
+    """Gradient clipping: bounds the length of the gradient, or each of its entries.
+
+    norm: g min(1, max_norm / ||g||) over all parameters at once;  value: entries to [-max_norm, max_norm]
+
+    max_norm: above 0. gradient [P]. Edge: NaN stays NaN. Where an entry is infinite the norm mode
+    makes it NaN and the others zero.
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    """
+    if mode == "value":
+        return gradient.clamp(min=-max_norm).clamp(max=max_norm)
+    return gradient * (max_norm / gradient.norm()).clamp(max=1.0)
+
+
+@register("regularizer", place="gradient", keyed=True)
+def gradient_noise(gradient: Tensor, key: Tensor, t: Any, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
+    """Gradient noise: normal noise on every entry of the gradient, which fades with the updates.
+
+    g + N(0, eta / t^gamma)
+
+    eta: variance at the first update, at least 0; the paper tries 0.01, 0.3 and 1. gamma: how fast it
+    fades, at least 0; 0.55 in the paper. t: the number of the update, from 1. gradient [P], key [4] of
+    this update. It comes after `gradient_clipping`, so that the noise has the size that is said.
+    Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks",
+    arXiv 1511.06807.
+    """
+    std = eta**0.5 * raised(t, -0.5 * gamma)
+    return gradient + (normal(key, gradient.shape) * std).to(gradient.dtype)

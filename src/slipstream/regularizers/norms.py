@@ -1,0 +1,115 @@
+"""Normalizations of hidden layers (`norm`), with a learned scale and shift by channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipstream.errors import UserError
+from slipstream.registry import register
+from slipstream.types import Count, Fraction, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _position(*, position: Literal["before", "after"]) -> None:
+    """Where it stands: before or after the layer's activation."""
+
+
+def per_channel(vector: Tensor, like: Tensor) -> Tensor:
+    """A vector [C] shaped to meet `like` [N, C, ...]."""
+    return vector.reshape(-1, *(1,) * (like.dim() - 2))
+
+
+@register("regularizer", place="norm", buffers=("running_mean", "running_var"), options=_position)
+def batch_norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    *,
+    momentum: Fraction,
+    eps: Positive,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalization, before a layer's activation, or after it.
+
+    y = scale (x - mean) / sqrt(var + eps) + shift, by channel, over batch, height and width;
+    running <- (1 - momentum) running + momentum batch, which takes the batch's place when not training
+
+    momentum: fraction by which the running values move. eps: added to the variance. position: before the
+    activation, as in the paper, or after it.
+    x [N, C, ...]; scale, shift and running values [C]. Returns y and the new running mean and variance.
+    The batch is normalized with the biased variance, the running one is unbiased.
+    Edge: a batch of one value a channel has no variance: UserError in training.
+    Source: Ioffe and Szegedy, "Batch normalization", ICML 2015; conventions of torch.nn.BatchNorm.
+    """
+    kind, x = x.dtype, x.to(running_mean.dtype)  # statistics are not for half precision
+    if training:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        count = x.numel() // x.shape[1]
+        if count == 1:
+            raise UserError(
+                "regularizer=batch_norm: a training batch holds one example, which has no variance. "
+                "Choose data.batch_size so that at least 2 examples remain for the last batch."
+            )
+        # Not F.batch_norm: under vmap it folds the members' channels into one axis, and a member's
+        # bytes then depend on its place in the pack.
+        mean = x.mean(axes)
+        centred = x - per_channel(mean, x)
+        var = (centred * centred).mean(axes)
+        running_mean = running_mean.lerp(mean.detach(), momentum)
+        running_var = running_var.lerp(var.detach() * (count / (count - 1)), momentum)
+    else:
+        centred, var = x - per_channel(running_mean, x), running_var
+    y = centred * per_channel(scale * (var + eps).rsqrt(), x) + per_channel(shift, x)
+    return y.to(kind), running_mean, running_var
+
+
+@register("regularizer", place="norm", buffers=(), options=_position)
+def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, eps: Positive) -> Tensor:
+    """Layer normalization: each example by its own mean and variance over all its features.
+
+    y = scale (x - mean) / sqrt(var + eps) + shift
+
+    eps: added to the variance. position: before or after the activation. x [N, C, ...], with mean and
+    variance over all but N; scale and shift [C]. The same in training and evaluation, and for a batch of one.
+    Source: Ba, Kiros and Hinton, "Layer normalization", 2016; for images it is a GroupNorm of one group.
+    """
+    kind, x = x.dtype, x.to(scale.dtype)  # statistics are not for half precision
+    axes = list(range(1, x.dim()))
+    centred = x - x.mean(axes, keepdim=True)
+    var = (centred * centred).mean(axes, keepdim=True)
+    y = centred * (var + eps).rsqrt() * per_channel(scale, x) + per_channel(shift, x)
+    return y.to(kind)
+
+
+def _divides(features: int, *, groups: int, **_: Any) -> None:
+    """Raise UserError where so many features cannot be cut into the groups."""
+    if features % groups:
+        fitting = [n for n in range(1, features + 1) if features % n == 0]
+        raise UserError(
+            f"regularizer.group_norm.groups: {groups} groups of equal size cannot be made of a layer's "
+            f"{features} channels; one of: {', '.join(map(str, fitting))}"
+        )
+
+
+@register("regularizer", place="norm", buffers=(), options=_position, check=_divides)
+def group_norm(x: Tensor, scale: Tensor, shift: Tensor, *, groups: Count, eps: Positive) -> Tensor:
+    """Group normalization: each example by mean and variance of groups of its channels.
+
+    y = scale (x - mean) / sqrt(var + eps) + shift, over the C / groups channels of a group and all places
+
+    groups: of equal size; 1 is `layer_norm`. eps: added to the variance. position: before or after the
+    activation. x [N, C, ...]; scale and shift [C]. The same in training and evaluation.
+    Raises UserError where groups does not divide a layer's channels. Edge: of a dense layer with as many
+    groups as units every group is one number, and what comes out is the shift.
+    Source: Wu and He, "Group normalization", ECCV 2018.
+    """
+    kind, shape = x.dtype, x.shape
+    x = x.to(scale.dtype).reshape(len(x), groups, -1)  # statistics are not for half precision
+    centred = x - x.mean(-1, keepdim=True)
+    var = (centred * centred).mean(-1, keepdim=True)
+    y = (centred * (var + eps).rsqrt()).reshape(shape)
+    return (y * per_channel(scale, y) + per_channel(shift, y)).to(kind)
