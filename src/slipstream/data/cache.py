@@ -6,6 +6,7 @@ it and of itself, and what the array was made from. Any of it may be deleted at 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -69,10 +70,10 @@ def load(place: Path, about: str) -> Cached | None:
             if _hash_file(file.fileno(), size) != hashes:
                 raise Damaged("images.bin does not match its checksums")
             images = np.memmap(file, np.uint8, "r", shape=shape)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged(str(error)) from error
+        raise Damaged(getattr(error, "strerror", None) or error) from error
     return Cached(images, body["notes"], _digest([shape, hashes]))
 
 
@@ -134,8 +135,8 @@ def _put(new: Path, place: Path) -> None:
         os.rename(place, old)
     try:
         os.rename(new, place)
-    except OSError:
-        if not (place / "manifest.json").is_file():
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     shutil.rmtree(old, ignore_errors=True)
     parent = os.open(place.parent, os.O_RDONLY)
