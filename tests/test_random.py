@@ -29,6 +29,15 @@ def test_numbers_do_not_depend_on_how_many_are_drawn():
     assert torch.equal(random.bits(key, 1001)[:10], random.bits(key, 10))
 
 
+def test_rows_drawn_together_are_those_drawn_apart():
+    """Every row of several draws in one call has the bytes of its own draw, in a pack too."""
+    keys = torch.stack([random.make_key(seed, random.BATCH, 0, 5) for seed in (1, 2)])
+    rows = torch.vmap(lambda key: random.uniform_rows(key, [3, 40, 41], 11))(keys)
+    for key, member in zip(keys, rows, strict=True):
+        for number, row in zip([3, 40, 41], member, strict=True):
+            assert torch.equal(row, random.uniform(random.fold(key, number), (11,)))
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 2**40}, {"purpose": 2}, {"number": 1}, {"time": 1}])
 def test_every_part_of_the_key_matters(change):
     """Another seed, purpose, number or time gives other numbers."""

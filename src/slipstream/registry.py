@@ -114,6 +114,11 @@ def components(group: str) -> dict[str, Component]:
     return _components[group]
 
 
+def registered(group: str) -> list[str]:
+    """Names of a group's components in the order of registration. Imports nothing, so a step may ask."""
+    return list(_components[group])
+
+
 def component(group: str, name: str) -> Component:
     """One component. Raises ConfigError with the nearest name where there is none of that name."""
     found = components(group).get(name)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from slipstream.augmentations import features, geometry, mixing, pixels, policies
 from slipstream.lazy import torch
 from slipstream.random import fold, uniform_rows
-from slipstream.registry import components
+from slipstream.registry import registered
 from slipstream.types import Form
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def augment(
     (the component) and function (its structure settings bound). numbers: name -> number settings.
     key [4]: of this update. Returns x, and y, as distributions [N, classes] where augmentations mix.
     """
-    order = list(components("augmentation"))
+    order = registered("augmentation")
     chosen = sorted(chosen, key=lambda choice: order.index(choice.name))
     places = {choice.name: order.index(choice.name) for choice in chosen}
     rows = {choice.name: choice.part.traits["draws"] for choice in chosen}

@@ -61,10 +61,7 @@ def resample(
         px, py = project(whole, px, py, any("warped" in g.part.traits for g in geometries))
     fill = next((f for f in map(fill_of, [*geometries, *warps]) if f), "zeros")
     where = torch.stack([px * (2 / width), py * (2 / height)], dim=-1)
-    sampled = torch.nn.functional.grid_sample(
-        x, where.to(x.dtype), mode="bilinear", padding_mode=fill, align_corners=False
-    )
-    return sampled
+    return torch.nn.functional.grid_sample(x, where, mode="bilinear", padding_mode=fill, align_corners=False)
 
 
 def fill_of(choice: Any) -> str | None:
@@ -146,7 +143,9 @@ def crop(u: Tensor, size: Size, *, smallest: Share, ratio: AtLeastOne, probabili
     # By exp and log, whose kernels have the same bytes at every place of a pack.
     stretch = torch.exp(on * symmetric(u[1]) * torch.log(torch.ones_like(on) * ratio) / 2)
     across, down = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
-    left, top = (1 - across) * symmetric(u[2]) * (width / 2), (1 - down) * symmetric(u[3]) * (height / 2)
+    # Between the outer pixels' centres: half a pixel further out the fill would shine in.
+    left = (1 - across) * symmetric(u[2]) * ((width - 1) / 2)
+    top = (1 - down) * symmetric(u[3]) * ((height - 1) / 2)
     return matrix_of(on, across, 0, left, 0, down, top, 0, 0, 1)
 
 

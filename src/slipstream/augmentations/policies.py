@@ -57,7 +57,7 @@ def recolored(x: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
     bits = 8 - (of("posterize").abs() * 6).round()
     step = torch.exp2(8 - bits)
     coarse = (x * 255 / per_image(step)).floor() * per_image(step) / 255
-    x = torch.where(per_image(operation == OPERATIONS.index("posterize")), coarse, x)
+    x = torch.where(per_image(bits < 8), coarse, x)
     low, high = x.flatten(2).amin(2)[..., None, None], x.flatten(2).amax(2)[..., None, None]
     wide = (x - low) / torch.where(high > low, high - low, 1)
     even = per_image(operation == OPERATIONS.index("auto_contrast")) & (high > low)
@@ -92,7 +92,8 @@ def trivial_augment(u: Tensor, size: Size, *, strength: Probability, fill: Fill)
 
     strength: fraction of the ranges above. fill: what comes in from outside: zeros, the border's pixels, or
     the image's reflection. Departs from the paper: no equalize; 32 pixels of translation are half a side;
-    strengths are continuous. Operations that are not geometric act after all other geometry.
+    strengths are continuous; auto contrast has none, and acts at strength 0 too. Operations that are not
+    geometric act after all other geometry.
     Source: Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation",
     arXiv 2103.10158, the wide space.
     """
