@@ -7,8 +7,12 @@ import pytest
 import torch
 from regularizing import regularizer, sample
 
+import slipstream
 from harness import tiny, tiny_data, train
+from slipstream.data.splits import split_rows
 from slipstream.errors import ConfigError
+from slipstream.registry import component
+from slipstream.run import run
 from slipstream.schedulers import Clock
 
 
@@ -36,9 +40,9 @@ def test_swa_is_the_mean_of_the_last_epochs():
         average = function(average, params, torch.tensor(float(epoch)), 10, None, start=0.7)
         expected = params if epoch <= 8 else theirs(expected, params, torch.tensor(epoch - 8))
         torch.testing.assert_close(average, expected)
-    # 0.7 of 10 in single precision is less than 7.
-    single = function(sample(5), params, torch.tensor(7.0), 10, None, start=torch.tensor(0.7))
-    torch.testing.assert_close(single, params)
+    # 0.29 of 100 is a little less than 29 in double precision: epoch 30 is the first that is averaged.
+    for start in (0.29, torch.tensor(0.29)):
+        assert torch.equal(function(average, params, torch.tensor(30.0), 100, None, start=start), params)
 
 
 def test_lookahead_is_the_papers_loop():
@@ -82,12 +86,8 @@ def test_the_rate_falls_in_every_cycle():
 def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
     """The report's loss is the mean of the members' losses; every member has its own running statistics."""
     changes = {"regularizer": ["batch_norm", "snapshot_ensemble"], "trainer.max_epochs": 4}
-    changes |= {
-        "regularizer.snapshot_ensemble.cycles": 2,
-        "trainer.metrics": ["log_loss"],
-        "optimizer.lr": 0.3,
-    }
-    changes |= {"early_stopping.restore_best": False}
+    changes |= {"regularizer.snapshot_ensemble.cycles": 2, "optimizer.lr": 0.3}
+    changes |= {"trainer.metrics": ["log_loss"], "early_stopping.restore_best": False}
     data = tiny_data()
     run = train(tiny(changes), data)
     engine = run.engine
@@ -106,27 +106,46 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
     assert abs(run.members[0].records[-1]["val/log_loss"] - float(expected)) < 1e-5
 
 
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_a_saved_ensemble_predicts_as_it_was_measured(tmp_path, restore_best):
+    """Loaded from its folder it has all members, and the accuracy of summary.json on the same rows."""
+    changes = {"data": "iris", "regularizer": ["batch_norm", "snapshot_ensemble"], "trainer.max_epochs": 6}
+    changes |= {"regularizer.snapshot_ensemble.cycles": 3, "early_stopping.restore_best": restore_best}
+    config = tiny(changes | {"data.batch_size": 16, "optimizer.lr": 0.3})
+    result = run(config, tmp_path, [])
+    model = slipstream.load(tmp_path)
+    raw = component("data", "iris")()
+    x, y = raw.inputs, raw.targets
+    rows = split_rows(raw, {"name": "iris", **config.data.settings})[1][2]
+    found = model.predict(x[rows])
+    summary = result.best if restore_best else result.last
+    assert np.mean(found.labels == np.array(model.target.classes)[y[rows]]) == summary["test/accuracy"]
+    assert len(model.networks) == 3
+    torch.testing.assert_close(torch.from_numpy(found.probabilities.sum(1)), torch.ones(len(rows)))
+    for name, weights in result.weights.items():
+        assert torch.equal(torch.stack([network[name] for network in model.networks]), weights)
+    assert torch.equal(model.module.state_dict()[name], weights[-1])
+
+
 @pytest.mark.parametrize("name", ["ema", "swa"])
 def test_running_statistics_are_averaged_along(name):
     """With batch normalization the evaluated running mean is the same average of the trained ones."""
     changes = {"regularizer": ["batch_norm", name], "trainer.max_epochs": 4, "optimizer.lr": 0.2}
     changes |= {"regularizer.swa.start": 0.5} if name == "swa" else {}
     run = train(tiny(changes), tiny_data())
-    plain = [
-        train(
-            tiny(changes | {"trainer.max_epochs": 4}), tiny_data(), interrupt_after=3 * epoch
-        ).progress.state
-        for epoch in (3, 4)
-    ]
-    _, buffers = run.engine.evaluated(run.progress.state)
     mean = "hidden.0.batch_norm.running_mean"
-    trained = [state.buffers[mean] for state in plain]
+    cuts = range(1, 13) if name == "ema" else (9, 12)
+    cut = [train(tiny(changes), tiny_data(), interrupt_after=updates) for updates in cuts]
+    trained = [one.progress.state.buffers[mean] for one in cut]
     if name == "swa":
-        torch.testing.assert_close(buffers[mean], (trained[0] + trained[1]) / 2)
+        expected = (trained[0] + trained[1]) / 2
     else:
-        low, high = torch.minimum(trained[1] * 0, trained[1]), torch.maximum(trained[1] * 0, trained[1])
-        assert ((buffers[mean] - low > -0.2) & (high - buffers[mean] > -0.2)).all()
-        assert not torch.equal(buffers[mean], trained[1])
+        expected = torch.zeros_like(trained[0])
+        for t, value in enumerate(trained, start=1):
+            expected = expected.lerp(value, 1 - min(0.999, (1 + t) / (10 + t)))
+    _, buffers = run.engine.evaluated(run.progress.state)
+    torch.testing.assert_close(buffers[mean], expected)
+    assert not torch.equal(buffers[mean], trained[-1])
 
 
 def test_only_one_thing_is_evaluated():

@@ -79,21 +79,11 @@ def test_drop_path_leaves_out_residual_branches():
     run = train(tiny(changes | {"regularizer.drop_path.rate": 0.6}), tiny_data())
     program, state = run.engine.program, run.progress.state
     block, x = program.module.hidden[1], sample(50, 5).float()
-    block.load_state_dict(
-        {
-            n.removeprefix("hidden.1."): v
-            for n, v in program.layout.unflatten(state.params).items()
-            if "hidden.1" in n
-        },
-        strict=False,
-    )
+    program.module.load_state_dict(program.layout.unflatten(state.params) | state.buffers)
     with torch.no_grad():
         same = (block.train()(x) == x).all(dim=1)
         assert 10 < same.sum() < 45
         assert not (block.eval()(x) == x).all(dim=1).any()
-        torch.testing.assert_close(
-            (block.train()(x) - x)[~(block(x) == x).all(1)].abs().mean() > 0, torch.tensor(True)
-        )
 
 
 def test_drop_path_needs_branches():
