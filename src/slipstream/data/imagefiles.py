@@ -217,7 +217,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     from PIL import Image
 
     Image.init()  # all threads would
-    workers = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    workers = min(os.cpu_count() or 1, MOST_THREADS)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # of a damaged EXIF block, of a palette: the pixels are as they are
         warnings.simplefilter("error", Image.DecompressionBombWarning)
