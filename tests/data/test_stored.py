@@ -7,7 +7,10 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from slipstream.config.files import defaults
+from slipstream.data import load
 from slipstream.data.pixels import moments_of
 from slipstream.data.stored import Stored, held
 from slipstream.errors import ConfigError, DataError
@@ -146,3 +149,33 @@ def test_a_constant_channel_has_no_deviation():
     """Exactly none, so that it is seen to be constant."""
     low, high, mean, deviation = moments_of(np.full((9, 1, 3, 3), 77, np.uint8), np.arange(9))
     assert (low[0], high[0], mean[0], deviation[0]) == (77, 77, 77, 0)
+
+
+@pytest.fixture
+def settings(images, tmp_path):
+    """Those of data=images for 50 files of two classes."""
+    for i, image in enumerate(images):
+        folder = tmp_path / "files" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:02}.png")
+    own = {"name": "images", "path": str(tmp_path / "files"), "cache": str(tmp_path / "cache")}
+    return defaults("data", "images") | own | {"batch_size": 8}
+
+
+def test_data_are_the_same_whether_they_are_read_or_stay_where_they_are(settings):
+    """Rows, scaling and fingerprint; where there is room for them all, `auto` reads them."""
+    held, stays = load(settings | {"streaming": "never"}), load(settings | {"streaming": "always"})
+    assert isinstance(stays.train.inputs, Stored)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(stays, part).inputs.tensor(), getattr(held, part).inputs)
+    assert (stays.form, stays.preprocessing) == (held.form, held.preprocessing)
+    assert stays.fingerprint == held.fingerprint
+    assert isinstance(load(settings, room=2999).train.inputs, Stored)
+    assert not isinstance(load(settings, room=3000).train.inputs, Stored)
+    assert not isinstance(load(settings).train.inputs, Stored)
+
+
+def test_all_rows_at_once_cannot_stay_in_a_file(settings):
+    """A batch of everything is refused where nothing shall be in memory."""
+    with pytest.raises(ConfigError, match=r"data\.streaming: always .* data\.batch_size=full"):
+        load(settings | {"streaming": "always", "batch_size": "full"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -301,3 +303,49 @@ def test_images_in_a_file_are_not_counted_as_memory(images):
         ahead = bytes_ahead(32 * 4 * 48)
         copies = (folds > 1) * 4 * 80 * 48 * 2  # at most, with the scatter: each member's validation part
         assert needs[0] - 2 * folds * 300 * 48 - copies <= needs[1] <= needs[0] + ahead
+
+
+# In a fresh process: what an epoch over a large file adds at most, after one over a few of its rows.
+MEASURE = """
+import sys
+from dataclasses import replace
+import numpy as np, torch
+from harness import tiny, train
+from slipstream.data import Data, Split
+from slipstream.data.stored import Stored
+from slipstream.types import Form, Scaling, Target
+
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+rows = 40_000
+np.lib.format.open_memmap(sys.argv[1], "w+", np.uint8, (rows, 3, 64, 64))[-1] = 255
+stored = Stored.of(np.load(sys.argv[1], mmap_mode="r"))
+form = Form("image", stored.shape[1:], scaling=Scaling(0.0, 255.0, (1.0,) * 3, (1.0,) * 3))
+
+def epoch(count):
+    parts = np.split(np.arange(count), [count * 3 // 4, count * 7 // 8])
+    splits = [Split(stored.part(p), torch.from_numpy(p % 3), torch.ones(len(p))) for p in parts]
+    data = Data(*splits, Target("multiclass", classes=("a", "b", "c")), form, (), {}, "", "", (), "", ())
+    train(tiny({"data.batch_size": 64, "trainer.max_epochs": 1}), data)
+
+epoch(1600)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = status("VmRSS")
+epoch(rows)
+print(stored.nbytes / 2**20, status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_data(path):
+    """An epoch over 469 MB of images, validation and all, takes a small part of that."""
+    script = [sys.executable, "-c", MEASURE, str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    size, grown = map(float, done.stdout.split())
+    assert size > 468
+    assert grown < size / 3
