@@ -14,11 +14,16 @@ from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
 from slipstream.files import side_by_side, writing
 from slipstream.metrics import confusion_matrix
+from slipstream.models.layers import unit
 from slipstream.registry import LISTS
 from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
 from slipstream.training.snapshot import take
+from slipstream.training.step import at_update
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from slipstream.config import Config
     from slipstream.data import Data
     from slipstream.loggers import TensorBoard
     from slipstream.progress import Screen
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
+STRIP = 8  # images shown with and without augmentation
 FLUSH_SECONDS = 1.0  # opening two files a member every epoch would cost a large pack a third of its time
 GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
 # What a person compares runs by; the rest of data and trainer says how and where they were made.
@@ -176,7 +182,20 @@ def open_logger(
     logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
     if config.logger.settings["graph"]:
         logger.graph(graph_of(engine))
+    if engine.program.augmentations and engine.program.form.kind == "image":
+        logger.image("augmentation", augmented(engine, config), 0)
     return logger
+
+
+def augmented(engine: Engine, config: Config) -> Image:
+    """The first training images, and below them as the member's first update might see them."""
+    from slipstream.augmentations.picture import strip
+
+    program, (inputs, targets) = engine.program, engine.part("train", 0)[0]
+    x, y = unit(inputs[:STRIP]).cpu(), targets[:STRIP].cpu()
+    key = at_update(program.keys(config)["batch"], 1)
+    after, _ = program.augment(x, y, key, program.numbers(config))
+    return strip(x.numpy(), after.numpy())
 
 
 @lru_cache(maxsize=1)
