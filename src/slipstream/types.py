@@ -55,7 +55,7 @@ class Layout:
         """Views of `flat` [P], by name, each in its own shape; of [E P], each with an axis E in front."""
         axes = () if len(flat) == self.size else (len(flat) // self.size,)
         parts = flat.view(*axes, self.size).split(self.sizes, dim=-1)
-        return {n: part.view(*axes, *s) for n, part, s in zip(self.names, parts, self.shapes, strict=True)}
+        return {n: part.view((*axes, *s)) for n, part, s in zip(self.names, parts, self.shapes, strict=True)}
 
 
 class At(NamedTuple):
