@@ -47,7 +47,8 @@ class Result:
 
     status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
     best, last: metrics of the weights of the best epoch and of the last, `split/name` -> value.
-    weights: the parameters by name, those of the best epoch where early_stopping.restore_best is
+    weights: the parameters by name (of a snapshot ensemble with an axis in front, along which its
+    networks stand), those of the best epoch where early_stopping.restore_best is
     set. records: the lines of metrics.jsonl.
     exit_code: what the command line ends with.
     """

@@ -114,8 +114,9 @@ def snapshot_ensemble(
     [cycles P]: places of cycles that have not ended hold the weights of now, so that an evaluation
     during training is that of the members so far, the present one counted for all to come. The cosine
     multiplies the schedule's factors: leave scheduler=constant. Each member has its own running
-    statistics. Evaluation takes `cycles` times as long. The best epoch is the best ensemble's; early
-    stopping between two peaks of the rate stops too early, so give it a patience of more than a cycle.
+    statistics. Evaluation takes `cycles` times as long. The loss is the mean of the members' losses, metrics
+    are those of the ensemble: trainer.monitor=val/log_loss or val/accuracy chooses the best epoch by
+    these. Each cycle begins with a rise of the loss, so early stopping needs a patience of more than one.
     Source: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
     """
     ends = torch.tensor(_cycle_ends(cycles, epochs), device=params.device)

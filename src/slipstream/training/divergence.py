@@ -90,7 +90,7 @@ def culprit(engine: Engine, state: State, batch: Batch, k: int) -> str:
     numbers = program.numbers(engine.configs[k])
     indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)
     outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
-    loss = program.loss.function(outputs, data.targets[indices], **numbers["loss"]) @ weights
+    loss = program.losses(outputs, data.targets[indices], numbers) @ weights
     if not torch.isfinite(loss):
         return f"the loss was {loss.item()}"
     gradients = torch.autograd.grad(loss, views)

@@ -102,6 +102,8 @@ def is_small(config: Config, folds: Sequence[Data], members: int, free: int | No
     if data.form.kind != "vector":  # how large a layer's output is depends on more than its weights
         return False
     program = Program(config, data.target, form_of(config, data), members)
+    if program.places["epoch"]:  # which may keep many networks
+        return False
     rows = sum(len(split.inputs) for split in (data.train, data.validation, data.test))
     widths = sum(shape[0] for shape in program.layout.shapes)
     numbers = 40 * program.layout.size + 8 * rows * (program.outputs(config) + widths)
@@ -226,6 +228,8 @@ class _Rehearsal:
         for batch in (plan.batches[0], plan.batches[-1]):
             before = state.params
             state, seen = step(state, train, batch, rate, count, numbers)
+        if program.places["epoch"] or program.places["mask"]:
+            state = pack.lift(program.close_epoch, 0, 0, 0)(state, self._blank(), numbers)
         rows = batching.steps * batching.size * batching.accumulate
         shape = seen.outputs.shape[1 if pack.alone else 2 :]
         outputs = self._blank(rows, *shape)  # those of all updates
