@@ -44,7 +44,7 @@ def ours(*overrides: str, regression: tuple[str, ...] = ()) -> Method:
         names = ("inputs", "targets", "inputs_test", "targets_test")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "fold.npz"
-            np.savez(path, **dict(zip(names, parts, strict=True)))
+            np.savez(path, **dict(zip(names, parts, strict=True)))  # type: ignore[arg-type]
             chosen = overrides if classes else regression or overrides
             config = slipstream.compose(*chosen, "data=arrays", f"data.path={path}", f"seed={seed}", *QUIET)
             result = slipstream.train(config, Path(folder) / "run")
