@@ -60,6 +60,7 @@ def test_every_option_composes(row):
 
 
 FITTING = {
+    **{f"data={name}": ["data.path={folder}"] for name in ("images", "idx", "cifar")},
     "data=table": ["data.path={folder}/x.csv", "data.target=y"],
     "data=arrays": ["data.path={folder}/x.npz"],
     "optimizer=gradient_descent": [],

@@ -16,6 +16,9 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
+OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}  # beside those that others have too
+
+
 def experiments() -> list[str]:
     """The names of the shipped experiments."""
     return sorted(file.stem for file in (folder() / "experiment").glob("*.yaml"))
@@ -29,7 +32,8 @@ def experiment(name: str) -> str:
 
 def paths(data: Mapping[str, Any]) -> list[str]:
     """Those of the data's settings that name a file or folder."""
-    return [key for key in ("path", "validation_path", "test_path") if isinstance(data.get(key), str)]
+    names = ("path", "validation_path", "test_path", *OWN_PATHS.get(data.get("name", ""), ()))
+    return [key for key in names if isinstance(data.get(key), str) and data[key] != "auto"]
 
 
 def defaults(group: str, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Change = tuple[str, Any, Any]
 # Keys, with all below them, that change how a run is watched or saved, and nothing that it computes.
 FREE = (
     *("logger", "trainer.device", "trainer.progress", "trainer.checkpoint_seconds", "trainer.keep"),
-    "trainer.allow_changed_data",
+    *("trainer.allow_changed_data", "data.cache", "data.streaming"),
 )
 # Keys that may grow: what was trained stays a part of what is trained.
 EXTENDABLE = ("trainer.max_epochs",)
