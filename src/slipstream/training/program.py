@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from slipstream.data.stored import Sliced
 
 
+FITTED = 10_000  # rows that hidden layers look at before training
 IMAGES_FITTED = 10_000  # images that any layer looks at before training
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
-FITTED = 10_000  # rows that hidden layers look at before training
 
 
 class State(NamedTuple):
@@ -325,7 +325,9 @@ class Program:
         """Regression values [N, D] with the scaling of the targets undone; others as they are."""
         if self.target.task != "regression" or not self.target.scale:
             return values
-        scale, offset = (values.new_tensor(part) for part in (self.target.scale, self.target.offset))
+        # Not values.new_tensor: on the meta device, by which memory is counted, it knows no batched tensor.
+        scale = torch.tensor(self.target.scale, dtype=values.dtype, device=values.device)
+        offset = torch.tensor(self.target.offset, dtype=values.dtype, device=values.device)
         return values * scale + offset
 
     def views(self, params: Tensor) -> list[Tensor]:
