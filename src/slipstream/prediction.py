@@ -21,7 +21,7 @@ from slipstream.data import Preprocessing
 from slipstream.data.base import Text, Values
 from slipstream.data.columns import as_numbers, from_any
 from slipstream.errors import DataError, UserError
-from slipstream.training.evaluate import CHUNK
+from slipstream.training.evaluate import CHUNK, side_by_side
 from slipstream.training.program import Program, State
 from slipstream.types import Target
 
@@ -102,7 +102,7 @@ class Model:
             self.program.infer([named[n] for n in names], {n: named[n] for n in buffers}, inputs)[0]
             for named in self.networks
         ]
-        return outputs[0] if len(outputs) == 1 else torch.stack(outputs, dim=1)
+        return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
     def inputs(self, x: Any) -> Tensor:
         """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""

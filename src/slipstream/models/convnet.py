@@ -119,7 +119,7 @@ def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[
     )
 
 
-@register("model", hidden=True, takes=("image",))
+@register("model", hidden=True, takes=("image",), branches=True)
 def resnet(
     form: Form,
     outputs: int,

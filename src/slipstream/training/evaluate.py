@@ -45,9 +45,14 @@ def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tenso
         for e, part in enumerate(params.split(size)):
             own = {name: buffers[name][e] for name in program.running}
             outputs.append(one(part, buffers | own, inputs))
-        return torch.stack(outputs, dim=1)
+        return side_by_side(outputs)
 
     return predict
+
+
+def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
+    """The outputs [N, C] of E networks as [N, E, C]; of F that are each an ensemble, as [N, F E, C]."""
+    return torch.cat([one if one.dim() == 3 else one.unsqueeze(1) for one in outputs], dim=1)
 
 
 def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor]:
