@@ -36,9 +36,9 @@ def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
     """The data of all configurations, read once for each fold, and which of them each has."""
     read: dict[str, Data] = {}
     room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
-    if room is not None:  # folds hold all images each, and are put together once more
-        folds = len(set(map(data_key, configs)))
-        room //= folds if folds == 1 else 2 * folds
+    folds = len(set(map(data_key, configs)))
+    if room is not None and folds > 1:  # each holds all images, and they are put together once more
+        room //= 2 * folds
     for config in configs:
         if (key := data_key(config)) not in read:
             read[key] = load({"name": config.data.name, **config.data.settings}, room)

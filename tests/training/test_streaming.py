@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harness import Trained, tiny, train
-from slipstream import summary
+from slipstream import preparing, summary
 from slipstream.data import Data, Split
 from slipstream.data.stored import Stored
 from slipstream.errors import DataError
@@ -216,6 +217,24 @@ def test_compiled_runs_have_the_same_bytes(images, seeds):
     assert streamed.engine.compiled
     if len(seeds) == 1:
         assert streamed.engine.stride == 5
+
+
+@pytest.mark.parametrize(("folds", "needed"), [(None, 4), (5, 16)])
+def test_images_stay_in_their_file_where_half_of_the_memory_would_not_hold_them(
+    tmp_path, monkeypatch, folds, needed
+):
+    """20 images of 12 bytes: once, or for two folds twice, and as often again put together."""
+    for i in range(20):
+        folder = tmp_path / "files" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2), (i, i, i)).save(folder / f"{i}.png")
+    changes = {"data": "images", "data.path": str(tmp_path / "files"), "data.cache": str(tmp_path / "cache")}
+    changes |= {"data.batch_size": 4, "data.folds": folds}
+    configs = [tiny(changes | {"data.fold": k}) for k in range(2 if folds else 1)]
+    for free, stays in ((needed * 120 - 2, True), (needed * 120, False)):
+        monkeypatch.setattr(preparing, "free_bytes", lambda device, free=free: free)
+        for data in preparing.load_all(configs)[0]:
+            assert isinstance(data.train.inputs, Stored) == stays
 
 
 # What can go wrong
