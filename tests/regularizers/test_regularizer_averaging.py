@@ -108,19 +108,14 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
 
 def test_an_ensemble_of_ensembles_is_a_larger_one():
     """Snapshots of TabM, which is one by itself, give the outputs of all its networks at all times."""
-    changes = {
-        "regularizer": ["snapshot_ensemble"],
-        "regularizer.snapshot_ensemble.cycles": 2,
-        "model": "tabm",
-    }
-    run = train(tiny(changes | {"model.width": 5, "model.members": 3}), tiny_data())
-    outputs = run.engine.predict(run.engine.evaluated(run.progress.state), "val")
-    program, kept = run.engine.program, run.progress.state.kept["snapshot_ensemble"].view(2, -1)
-    for e, params in enumerate(kept):
-        alone = program.infer(
-            program.views(params), run.progress.state.buffers, tiny_data().validation.inputs
-        )
-        assert torch.equal(outputs[:, 3 * e : 3 * e + 3], alone[0])
+    changes = {"regularizer": ["snapshot_ensemble"], "regularizer.snapshot_ensemble.cycles": 2}
+    changes |= {"model": "tabm", "model.width": 5, "model.ensemble": 3}
+    run = train(tiny(changes), tiny_data())
+    program, state = run.engine.program, run.progress.state
+    outputs = run.engine.predict(run.engine.evaluated(state), "val")
+    for e, params in enumerate(state.kept["snapshot_ensemble"].view(2, -1)):
+        alone, _ = program.infer(program.views(params), state.buffers, tiny_data().validation.inputs)
+        assert torch.equal(outputs[:, 3 * e : 3 * e + 3], alone)
 
 
 @pytest.mark.parametrize("restore_best", [True, False])
