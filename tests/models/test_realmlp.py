@@ -74,6 +74,14 @@ def test_every_unit_begins_with_deviation_one_and_its_bend_among_the_data():
         assert bias.std() > 0.05
 
 
+def test_a_reparametrized_layer_is_fitted_too():
+    """Behind spectral_norm, a layer's first bias is placed among the data as well."""
+    named = start(regularizer=["spectral_norm"])[2]
+    biases = [value for name, value in named.items() if name.endswith("linear.layer.bias")]
+    assert len(biases) == 2
+    assert all((bias != 0).all() for bias in biases)
+
+
 def test_rates_and_penalties_are_those_of_the_paper():
     """6 for the scale, 0.1 for biases, shares and embeddings, else 1; only biases are not penalized."""
     layout = start()[0].program.layout

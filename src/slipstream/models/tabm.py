@@ -48,8 +48,8 @@ def tabm(
     ensemble: E members. depth, width: hidden layers and their units, as in mlp. embedding: as in mlp, but
     that {bins: ..., size: ...} is w x + b + W e without relu, and W begins at zero, as the paper has it.
     output_activation: as in mlp. x [N, ...], flattened to D numbers -> y [N, E, C].
-    Edge: a normalization is one for all members, over their rows together. lsuv looks at all members
-    as one.
+    Edge: a normalization is one for all members, over their rows together; of packed weights lsuv and
+    spectral_norm see those of all members as one matrix.
 
     `experiment=tabm` is the recipe: 3 layers of 512, relu, dropout 0.1, AdamW, rate 0.002, decay 0.0003.
     Taken from the paper but for: weights begin as `initializer` has them and biases as its `bias` (there

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slipstream import random
 from slipstream.errors import ConfigError
 from slipstream.models.initialize import gain_of, initialize, layout_of
-from slipstream.models.layers import Activity, Parts, unit
+from slipstream.models.layers import Activity, Parts, Reparametrized, unit
 from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components, misfit
 from slipstream.types import Form, Target
@@ -358,17 +358,18 @@ def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
     Those of the inputs part see all training rows, hidden layers at most FITTED, evenly spread.
     """
     layers = list(_chain(module))
-    looking = [i for i, layer in enumerate(layers) if hasattr(layer, "fit")]
+    insides = (layer.layer if isinstance(layer, Reparametrized) else layer for layer in layers)
+    looking = {i: inside.fit for i, inside in enumerate(insides) if hasattr(inside, "fit")}
     if not looking:
         return
     inputs = len(list(_chain(module.get_submodule("inputs"))))
     module.eval()
     x = examples[:: spread(examples)]
-    for i, layer in enumerate(layers[: looking[-1] + 1]):
+    for i, layer in enumerate(layers[: max(looking) + 1]):
         if i == inputs:
             x = x[:: -(-len(x) // FITTED)]
         if i in looking:
-            layer.fit(x)  # type: ignore[operator]
+            looking[i](x)  # type: ignore[operator]
         x = layer(x)
     module.train()
 
