@@ -22,6 +22,7 @@ from slipstream.models.layers import Make, Parts
 from slipstream.types import Form
 
 Size = tuple[int, int]  # down and across
+FEW = 300  # pixels of a plane up to which a product of matrices is the faster convolution of one channel
 
 
 class Planes(nn.Module):
@@ -70,13 +71,18 @@ class Convolution(nn.Module):
         self.further = None if left == right else (left[1], right[1], left[0], right[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        # Of one channel only the weight's order says that channels shall lie last in what comes out.
-        weight, padding = channels_last(self.weight), self.padding
+        weight: Tensor = self.weight
+        bias, padding = self.bias, self.padding
         if self.further:
             x, padding = functional.pad(x, self.further), (0, 0)
-        if self.packed and x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return one_by_one(x, weight, self.bias, self.stride, padding)
-        return functional.conv2d(x, weight, self.bias, self.stride, padding)
+        if weight.shape[1] == 1:  # only the weight's strides say that those of what comes out shall be last
+            weight = channels_last(weight)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            if weight.shape[1] == 1 and self.stride == (1, 1) and x.shape[2] * x.shape[3] <= FEW:
+                return as_product(x, weight, bias, padding)
+            if self.packed:
+                return one_by_one(x, weight, bias, self.stride, padding)
+        return functional.conv2d(x, weight, bias, self.stride, padding)
 
 
 class Pooling(nn.Module):
@@ -136,7 +142,20 @@ def inputs(form: Form, parts: Parts, embedding: int) -> tuple[list[nn.Module], t
 
 def channels_last(x: Tensor) -> Tensor:
     """The same tensor [N, C, H, W], laid out as [N, H, W, C]; under vmap, as [K, N, H, W, C]."""
+    if x.shape[1] == 1:  # nothing to move, but only these strides say that channels are last
+        return x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def as_product(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Size) -> Tensor:
+    """`conv2d` of one channel as a product: [pixels, kernel] @ [kernel, outputs]. One for all of a pack."""
+    outputs, _, down, across = weight.shape
+    x = functional.pad(x[:, 0], (padding[1], padding[1], padding[0], padding[0]))
+    n, height, width = len(x), x.shape[1] - down + 1, x.shape[2] - across + 1
+    shifted = [x[:, i : i + height, j : j + width] for i in range(down) for j in range(across)]
+    pixels, kernel = torch.stack(shifted).view(down * across, -1).t(), weight.reshape(outputs, -1).t()
+    y = pixels @ kernel if bias is None else torch.addmm(bias, pixels, kernel)
+    return y.view(n, height, width, outputs).permute(0, 3, 1, 2)
 
 
 def one_by_one(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size) -> Tensor:
