@@ -53,7 +53,7 @@ CONTESTANTS = (
     Contestant(
         "augmentation (shift, rotation)",
         ("augmentation=[translation,rotation]", "augmentation.rotation.degrees=10"),
-        "augmentation.translation.amount",
+        "augmentation.translation.fraction",
         (0.05, 0.1, 0.15),
     ),
     Contestant("early stopping", ("early_stopping=patience", "early_stopping.patience=20"), stops=True),
@@ -74,7 +74,7 @@ MIXES = {
     "regularizer.l2.strength": {"low": 1e-5, "high": 1e-2, "log": True},
     "regularizer.dropout.rate": {"low": 0.05, "high": 0.7},
     "augmentation": [[], ["translation"], ["translation", "rotation"]],
-    "augmentation.translation.amount": {"low": 0.02, "high": 0.2},
+    "augmentation.translation.fraction": {"low": 0.02, "high": 0.2},
     "augmentation.rotation.degrees": {"low": 3.0, "high": 25.0},
     "optimizer.lr": {"low": 3e-4, "high": 1e-2, "log": True},
 }

@@ -104,7 +104,8 @@ def at_operation(
 ) -> Iterator[list[str]]:
     """Something happens before the operation of this number that changes files; half a write is made.
 
-    for_ever: before each operation after it as well. Yields the names of the operations so far. Counted from 1: writes, syncs, renames, removals and
+    for_ever: before each operation after it as well. Yields the names of the operations so far.
+    Counted from 1: writes, syncs, renames, removals and
     new folders, of files opened under `under`.
     """
     made: list[str] = []
