@@ -113,7 +113,9 @@ def test_n3_a_nan_gradient_under_a_finite_loss(tmp_path, rooted):
 @pytest.mark.parametrize("lr", [1e39, 1e20])
 def test_n4_an_exploding_learning_rate(tmp_path, rule, lr):
     """Whatever overflows first, it is named, and no weight that is not finite is kept."""
-    config = tiny(SAVING | SINE | {"optimizer": rule, "optimizer.lr": lr, "regularizer": ["ema"]})
+    own = "evaluate" in registry.component("optimizer", rule).traits  # weights to evaluate with
+    changes = {"optimizer": rule, "optimizer.lr": lr, "regularizer": [] if own else ["ema"]}
+    config = tiny(SAVING | SINE | changes)
     result = run(config, tmp_path / "run")
     assert_stopped_before(tmp_path / "run", result, "", tmp_path, config)
 
@@ -217,7 +219,7 @@ def test_d20_fewer_rows_than_a_batch(tmp_path, capsys):
 def test_the_members_beside_one_that_diverges_keep_their_bytes(tmp_path, place):
     """S1, G3: the others' checkpoints and metrics are those of a pack in which nothing went wrong; the
     one that broke says where, and keeps finite weights."""
-    changes = SAVING | {"regularizer": ["dropout", "ema", "batch_norm"], "optimizer": "schedule_free"}
+    changes = SAVING | {"regularizer": ["dropout", "ema", "batch_norm"], "optimizer": "adam"}
     members = [tiny(changes, seed=seed) for seed in range(3)]
     train_pack(members, [tmp_path / f"good-{k}" for k in range(3)])
     members[place] = tiny(changes | {"optimizer.lr": 1e39}, seed=place)
