@@ -27,8 +27,8 @@ def spoil(monkeypatch):
     plain = slipstream.preparing.load
 
     def make(part="train", row=0, **values):
-        def spoiled(settings):
-            data = plain(settings)
+        def spoiled(*arguments):
+            data = plain(*arguments)
             split = getattr(data, part)
             for field, value in values.items():
                 tensor = getattr(split, field).clone()
