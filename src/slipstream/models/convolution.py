@@ -97,11 +97,11 @@ class Pooling(nn.Module):
             return functional.avg_pool2d(x, self.window)
         if not (self.packed and torch.compiler.is_compiling()):
             return functional.max_pool2d(x, self.window)
-        # Slices, which the compiler joins with what stands around: half of a packed step's time.
-        for axis, size in ((3, self.window[1]), (2, self.window[0])):
-            whole = x.narrow(axis, 0, x.shape[axis] // size * size).unflatten(axis, (-1, size))
-            x = reduce(torch.maximum, whole.unbind(axis + 1))
-        return x
+        # Slices, which the compiler joins with what stands around: a pack's step in half the time.
+        across, down = self.window[1], self.window[0]
+        right, bottom = (x.shape[-axis] // size * size for axis, size in ((1, across), (2, down)))
+        x = reduce(torch.maximum, [x[..., i:right:across] for i in range(across)])
+        return reduce(torch.maximum, [x[..., i:bottom:down, :] for i in range(down)])
 
 
 class GlobalPooling(nn.Module):
