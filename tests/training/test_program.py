@@ -6,7 +6,7 @@ import torch
 from torch.func import functional_call
 
 from harness import engine_of, tiny, tiny_data
-from slipstream.training.program import Functional
+from slipstream.models.functional import Functional
 
 
 def test_a_functional_call_is_torchs_and_leaves_the_module_as_it_was():

@@ -6,8 +6,7 @@ buffers, numbers) is in the `State` and the numbers that are handed to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 
 from slipstream import random
 from slipstream.errors import ConfigError
+from slipstream.models.functional import Functional, fit
 from slipstream.models.initialize import gain_of, initialize, layout_of
-from slipstream.models.layers import Activity, Parts, Reparametrized, unit
+from slipstream.models.layers import Activity, Parts, unit
 from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components, misfit
 from slipstream.types import Form, Target
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from slipstream.data.stored import Sliced
 
 
-FITTED = 10_000  # rows that hidden layers look at before training
-IMAGES_FITTED = 10_000  # images that any layer looks at before training
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
 
 
@@ -47,52 +45,6 @@ class State(NamedTuple):
     buffers: dict[str, Tensor]
     rule: dict[str, Tensor]
     kept: dict[str, Tensor]
-
-
-class Functional:
-    """Calls a module with parameters and buffers from outside and returns its new buffers.
-
-    `torch.func.functional_call` does the same but keeps no changed buffers, and its checks cost a
-    tenth of a small network's step.
-    """
-
-    def __init__(self, module: nn.Module, autocast: torch.dtype | None = None) -> None:
-        self.module = module
-        self.layers = list(_chain(module))
-        self.autocast = autocast
-        self.parameters = [self._slot(name, "_parameters") for name, _ in module.named_parameters()]
-        self.buffers = {name: self._slot(name, "_buffers") for name, _ in module.named_buffers()}
-
-    def _slot(self, name: str, kind: str) -> tuple[dict[str, Any], str, Any]:
-        owner, _, own = name.rpartition(".")
-        slots = getattr(self.module.get_submodule(owner), kind)
-        return slots, own, slots[own]
-
-    def __call__(
-        self, params: list[Tensor], buffers: dict[str, Tensor], x: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x [N, ...] -> outputs [N, C], the buffers after the call."""
-        for (slots, own, _), value in zip(self.parameters, params, strict=True):
-            slots[own] = value
-        for name, (slots, own, _) in self.buffers.items():
-            slots[own] = buffers[name]
-        try:
-            with nullcontext() if self.autocast is None else torch.autocast(x.device.type, self.autocast):
-                for layer in self.layers:
-                    x = layer(x)
-            return x.float(), {name: slots[own] for name, (slots, own, _) in self.buffers.items()}
-        finally:
-            for slots, own, original in (*self.parameters, *self.buffers.values()):
-                slots[own] = original
-
-
-def _chain(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers that a plain sequence of sequences comes to: entering each costs a microsecond."""
-    if type(module) is nn.Sequential:
-        for child in module:
-            yield from _chain(child)
-    else:
-        yield module
 
 
 @dataclass(frozen=True)
@@ -341,37 +293,9 @@ def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choic
     return [Choice.of(group, name, settings[name]) for name in components(group) if name in settings]
 
 
-def spread(examples: Tensor | Sliced) -> int:
-    """Of how many images one is looked at before training: all of them as numbers would be too many."""
-    return -(-len(examples) // IMAGES_FITTED) if len(examples.shape) == 4 else 1
-
-
 def _running(module: nn.Module) -> list[str]:
     """The names of a layer's running statistics, of which averaged weights need averages too."""
     return getattr(module, "running", [])
-
-
-@torch.no_grad()
-def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
-    """Let the modules that look at data before training (`fit`) see what reaches them, in their order.
-
-    Those of the inputs part see all training rows, hidden layers at most FITTED, evenly spread.
-    """
-    layers = list(_chain(module))
-    insides = (layer.layer if isinstance(layer, Reparametrized) else layer for layer in layers)
-    looking = {i: inside.fit for i, inside in enumerate(insides) if hasattr(inside, "fit")}
-    if not looking:
-        return
-    inputs = len(list(_chain(module.get_submodule("inputs"))))
-    module.eval()
-    x = examples[:: spread(examples)]
-    for i, layer in enumerate(layers[: max(looking) + 1]):
-        if i == inputs:
-            x = x[:: -(-len(x) // FITTED)]
-        if i in looking:
-            looking[i](x)  # type: ignore[operator]
-        x = layer(x)
-    module.train()
 
 
 def require_form(config: Config, form: Form) -> None:
