@@ -150,6 +150,12 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
     layers = engine.program.module.modules()
     if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
         yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
+    norms = [n for n in config.regularizers if component("regularizer", n).traits["place"] == "norm"]
+    if component("model", config.model.name).traits.get("grows") and not norms:
+        yield (
+            f"model={config.model.name}: without a normalization its values grow from block to block; "
+            "add regularizer=batch_norm"
+        )
 
 
 def open_member(

@@ -12,6 +12,7 @@ from torch.nn import functional
 from harness import engine_of, tiny, tiny_data, train
 from slipstream.errors import ConfigError
 from slipstream.models.convolution import Convolution, Embedding, Pooling, one_by_one
+from slipstream.preparing import warnings
 
 IMAGE = {"data": "digits", "data.batch_size": 12, "model": "convnet", "model.channels": 4}
 SEQUENCE = IMAGE | {"data": "adding_problem"}
@@ -256,6 +257,14 @@ def test_what_leaves_nothing_or_has_no_effect_is_refused(form, changes, sentence
     """The sentence says what was found and what to set."""
     with pytest.raises(ConfigError, match=sentence):
         network(SEQUENCE if form == "sequence" else IMAGE, form, **changes)
+
+
+@pytest.mark.parametrize(("regularizer", "warned"), [([], True), (["batch_norm"], False)])
+def test_a_resnet_without_a_normalization_is_warned_of(regularizer, warned):
+    """The warning says what happens and names the option."""
+    config = tiny(IMAGE | {"model": "resnet", "model.blocks": 1, "regularizer": regularizer})
+    found = list(warnings(config, engine_of(config, tiny_data(form="image"))))
+    assert any("grow from block to block; add regularizer=batch_norm" in one for one in found) == warned
 
 
 def test_vectors_are_refused():

@@ -25,6 +25,7 @@ from slipstream import preparing
 from slipstream.errors import ConfigError
 from slipstream.files import writing
 from slipstream.packs import Pack, signature
+from slipstream.registry import component
 from slipstream.training import memory
 from slipstream.training.engine import Engine, can_compile, compile_pays
 from slipstream.training.plan import Batching
@@ -43,7 +44,8 @@ MARGIN = 0.85  # a pack is taken where it needs less than this share of the memb
 ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
 # What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
 # inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
-# largest that was seen (1/11 to 1/2). Only their order of magnitude matters.
+# largest that was seen (1/11 to 1/2). Only their order of magnitude matters. Models that spend their time in
+# kernels which compiling does not touch have a trait `compiled_leaves` with their own two.
 LEFT_ALONE, LEFT_PACKED = 0.4, 0.5
 COLD, WARM = 12.0, 3.0
 
@@ -66,12 +68,14 @@ class Choice:
 
 class Work(NamedTuple):
     """What lies before a kind: members that wait, updates of all together; `trainer.compile`, and the
-    seconds that compiling costs by the number of members together."""
+    seconds that compiling costs by the number of members together; left: what it leaves of an eager
+    step's time, alone and packed."""
 
     members: int
     updates: int
     compile: bool | str
     compiling: Callable[[int], float]
+    left: tuple[float, float] = (LEFT_ALONE, LEFT_PACKED)
 
 
 def choose(
@@ -124,7 +128,7 @@ def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float
 def _expected(work: Work, size: int, each: float) -> tuple[float, bool]:
     """Seconds that the work will take, and whether it is compiled for that. each: eager, a member's step."""
     eager = work.updates * each
-    left = LEFT_PACKED if size > 1 else LEFT_ALONE
+    left = work.left[size > 1]
     if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth a look at inductor's cache
         return eager, False
     compiled = eager * left + work.compiling(size)
@@ -220,6 +224,7 @@ class Chooser:
             updates,
             setting,
             lambda size: WARM if _mark(config, data, size).exists() else COLD,
+            component("model", config.model.name).traits.get("compiled_leaves", (LEFT_ALONE, LEFT_PACKED)),
         )
 
 
