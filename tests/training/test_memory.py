@@ -91,6 +91,22 @@ def test_members_add_up(regularizer):
     assert needs[1] > needs[0]
 
 
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("image", {"data": "digits", "model": "convnet", "model.channels": 4, "regularizer": ["dropout"]}),
+        ("image", {"data": "digits", "augmentation": ["translation", "mixup"], "regularizer": ["ema"]}),
+        ("sequence", {"data": "adding_problem", "model": "rnn", "model.width": 5}),
+    ],
+)
+def test_examples_of_every_form_are_counted(form, changes, members):
+    """Alone and in a pack, with noise, keys and what regularizers keep."""
+    data = tiny_data(form=form)
+    config = tiny(changes | {"data.batch_size": 12}).for_target(data.target)
+    assert predict(config, [data], members) > 2**20
+
+
 def test_folds_cost_their_copies():
     """Members with folds have each a copy of the validation part."""
     config, data = tiny().for_target(tiny_data().target), tiny_data()

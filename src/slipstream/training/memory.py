@@ -146,7 +146,7 @@ class _Rehearsal:
     def _blank(self, *shape: int, dtype: torch.dtype = torch.float32, members: int = 0) -> Tensor:
         """A tensor with a pack axis, where there is one."""
         axis = () if self.pack.alone else (members or self.pack.size,)
-        return torch.empty(*axis, *shape, dtype=dtype, device=META)
+        return torch.empty((*axis, *shape), dtype=dtype, device=META)
 
     def _like(self, tree: Any, members: int = 0) -> Any:
         """The tree of one member, for all or some."""
