@@ -129,7 +129,7 @@ def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[
     )
 
 
-@register("model", hidden=True, takes=("image",), branches=True)
+@register("model", hidden=True, takes=("image",), branches=True, grows=True, compiled_leaves=LEAVES)
 def resnet(
     form: Form,
     outputs: int,
