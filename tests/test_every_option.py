@@ -127,8 +127,10 @@ def test_a_run_is_the_same_alone_in_any_pack_and_after_an_interruption(group, na
         for key, tensor in alone.tensors().items():
             # Alone, numbers are Python's doubles and the gradient is autograd's; packed, numbers are
             # float32 tensors and functions batched. The largest of all differences was 3e-5, in radam,
-            # whose rate begins as a small difference of large numbers.
-            torch.testing.assert_close(together[key], tensor, rtol=1e-4, atol=1e-6)
+            # whose rate begins as a small difference of large numbers. Convolutions of a pack are other
+            # products, summed in another order: 3e-6 where weights are about 0.1, in a resnet of 20 layers.
+            atol = 1e-5 if data.form.kind == "image" else 1e-6
+            torch.testing.assert_close(together[key], tensor, rtol=1e-4, atol=atol)
         start = alone.engine.start()
         assert not torch.equal(alone.progress.state.params, start.params) or name == "zeros"
 
