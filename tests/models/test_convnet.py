@@ -12,7 +12,9 @@ from torch.nn import functional
 from harness import engine_of, tiny, tiny_data, train
 from slipstream.errors import ConfigError
 from slipstream.models.convolution import Convolution, Embedding, Pooling, one_by_one
+from slipstream.packs import Pack
 from slipstream.preparing import warnings
+from slipstream.training.engine import can_compile, compile_pays
 
 IMAGE = {"data": "digits", "data.batch_size": 12, "model": "convnet", "model.channels": 4}
 SEQUENCE = IMAGE | {"data": "adding_problem"}
@@ -282,16 +284,43 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_members_bytes_do_not_depend_on_the_packs_size(changes, compiled):
-    """Of packs of 2, 3 and 16, kernels may choose by the number of groups or channels, and must not."""
-    base = changed(IMAGE, changes) | {"trainer.compile": compiled}
+def test_a_members_bytes_do_not_depend_on_the_packs_size(changes):
+    """Of packs of 2, 3 and 16: kernels may choose by the number of channels or groups, and must not."""
+    same_in_packs(changed(IMAGE, changes))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # inductor's own, of many kinds
+@pytest.mark.parametrize("changes", VARIANTS[1:])
+def test_compiled_convnets_equal_eager_ones(changes):
+    """Alone and in a pack within float32; and the compiled bytes do not depend on the pack's size."""
+    torch.compiler.reset()
+    base, data = changed(IMAGE, changes), tiny_data(form="image")
+    made = [train(tiny(base | {"trainer.compile": True}, seed=0), data)]
+    if base["model"] == "convnet":
+        made.append(same_in_packs(base | {"trainer.compile": True}))
+    for key, tensor in train(tiny(base, seed=0), data).tensors().items():
+        for other in made:
+            # Fused operations round less often, and in another order.
+            torch.testing.assert_close(other.tensors()[key], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_pack_of_resnets_is_not_compiled():
+    """Its bytes would depend on the pack's size: never by itself, and refused where it is asked for."""
+    config = tiny(IMAGE | {"model": "resnet"})
+    assert [can_compile(config, Pack(size)) for size in (1, 2)] == [True, False]
+    with pytest.raises(ConfigError, match="cannot be compiled in a pack"):
+        compile_pays(True, 1, Pack(2), able=False)
+
+
+def same_in_packs(base):
     configs = [tiny(base, seed=seed) for seed in range(16)]
     data = tiny_data(form="image")
     packs = [train(configs[:size], data) for size in (2, 3, 16)]
     for k in range(3):
         found = [pack.bytes(k) for pack in packs if k < len(pack.members)]
         assert all(other == found[0] for other in found)
+    return packs[-1]
 
 
 def test_half_precision_trains_packs_as_well():

@@ -129,7 +129,15 @@ def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[
     )
 
 
-@register("model", hidden=True, takes=("image",), branches=True, grows=True, compiled_leaves=LEAVES)
+@register(
+    "model",
+    hidden=True,
+    takes=("image",),
+    branches=True,
+    grows=True,
+    compiles="alone",  # in a compiled pack of 16 sums were rounded otherwise than in one of 2
+    compiled_leaves=LEAVES,
+)
 def resnet(
     form: Form,
     outputs: int,

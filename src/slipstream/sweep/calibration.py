@@ -217,7 +217,7 @@ class Chooser:
         updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
         setting = config.trainer.compile
         # Raises where it is asked for and impossible.
-        if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config)):
+        if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config, Pack(2))):
             setting = False
         return Work(
             waiting,

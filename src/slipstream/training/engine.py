@@ -53,9 +53,10 @@ LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is
 LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
-def can_compile(config: Config) -> bool:
-    """Whether the model is one that a compiler can take."""
-    return component("model", config.model.name).traits.get("compiles", True)
+def can_compile(config: Config, pack: Pack) -> bool:
+    """Whether the model is one that a compiler can take, in a pack without breaking the promise of bytes."""
+    able = component("model", config.model.name).traits.get("compiles", True)
+    return pack.alone if able == "alone" else able
 
 
 def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
@@ -65,7 +66,8 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
     """
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
     if setting is True and not able:
-        raise ConfigError(["trainer.compile: this model cannot be compiled; use auto or false"])
+        where = "" if pack.alone else " in a pack"
+        raise ConfigError([f"trainer.compile: this model cannot be compiled{where}; use auto or false"])
     if setting is True and not compiler:
         raise ConfigError(["trainer.compile: needs a C++ compiler, and g++ is not installed; use false"])
     if setting != "auto":
@@ -103,7 +105,9 @@ class Engine:
         self._files = {name: stored for name in self.rows if (stored := self._file(name)) is not None}
         self._stored = {name: self._store(name) for name in self.rows}
         updates = first.trainer.max_epochs * self.batching.steps
-        self.compiled = compile_pays(first.trainer.compile, updates, self.pack, able=can_compile(first))
+        self.compiled = compile_pays(
+            first.trainer.compile, updates, self.pack, able=can_compile(first, self.pack)
+        )
         self.program = Program(first, datas[0].target, self.forms[0], len(configs), compiled=self.compiled)
         self._starts: dict[str, State] = {}
         self._table: list[Seen] = []
