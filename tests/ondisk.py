@@ -82,6 +82,13 @@ def sweep_in(directory: Path) -> int:
     return slipstream.sweep(space, *SWEPT, directory=directory, pack=4).exit_code
 
 
+def small_sweep_in(directory: Path) -> int:
+    """A sweep of three members in two places, or what is left of it: few operations to disturb."""
+    changed = ("trainer.max_epochs=3", "trainer.progress=none")
+    space = {"seed": [0, 1, 2]}
+    return slipstream.sweep(space, *SWEPT, *changed, directory=directory, pack=2).exit_code
+
+
 @contextmanager
 def in_save(call: int, number: int, happens: Callable[[], None], under: Path) -> Iterator[None]:
     """Something happens at the operation of this number of the save of this number, both from 1."""

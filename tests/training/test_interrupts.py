@@ -11,7 +11,9 @@ import pytest
 from slipstream.training.interrupts import Interrupts
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_is_kept_and_does_not_end_the_process(number, code):
     """The first signal sets `received`; its exit code is 128 and its number."""
     with Interrupts() as interrupts:
@@ -29,6 +31,25 @@ def test_handlers_are_given_back():
     with pytest.raises(ZeroDivisionError), Interrupts():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_hangup_stays_ignored_where_it_was():
+    """As `nohup` has it; it is neither kept nor does it end the process."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_hangup_is_no_second_signal():
+    """A shell and the system both send one when a terminal closes: what is saved is not cut off."""
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupts.received == signal.SIGHUP
 
 
 def test_outside_the_main_thread_signals_are_left_alone():

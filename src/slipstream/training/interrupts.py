@@ -9,12 +9,14 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While open, SIGINT and SIGTERM set `received` in place of ending the process.
+    """While open, SIGINT, SIGTERM and SIGHUP set `received` in place of ending the process.
 
+    SIGHUP, of a terminal that closes, stays ignored where it was: so `nohup` asks.
     Only the main thread can take signals over; elsewhere it stays a flag that nobody sets.
     """
 
@@ -24,7 +26,10 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in HANDLED}
+            numbers: list[int] = [*HANDLED]
+            if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+                numbers.append(HANGUP)
+            self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(
@@ -34,9 +39,10 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+        elif number != HANGUP:  # which comes twice, from the shell and from the system
             os._exit(128 + number)  # twice: at once; what is on disk is complete at every instant
-        self.received = number
 
     def wait(self, seconds: float) -> None:
         """Sleep, at most until a signal comes."""
@@ -51,5 +57,5 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM."""
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + (self.received or 0)
