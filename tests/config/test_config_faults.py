@@ -263,3 +263,18 @@ def test_a_folder_that_does_not_exist():
     """--config-dir of nothing is an error."""
     with pytest.raises(UserError, match="no such folder"):
         composition.use_folder("/no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("regularizer=mixup", "it is an option of augmentation: augmentation=[mixup]"),
+        ("augmentation=[dropout]", "it is an option of regularizer: regularizer=[dropout]"),
+        ("regularizer=augmentation", "it is a group of its own: augmentation=[...]"),
+    ],
+)
+def test_an_option_of_the_other_list_is_found(override, hint):
+    """Regularizers and augmentations are easily taken for each other: the message says where it is."""
+    with pytest.raises(ConfigError) as caught:
+        compose(override)
+    assert hint in str(caught.value)

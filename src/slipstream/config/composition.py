@@ -261,8 +261,16 @@ def _no_option(group: str, name: str, offered: Sequence[str]) -> str:
     if group in GROUPS and name in options(group):
         file = f"{group}/{name}.yaml"
         return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
-    hint = NOTHING.get(group) if name == "none" else None
+    hint = NOTHING.get(group) if name == "none" else _elsewhere(group, name)
     return f"{group}={name}: no such option, {hint or did_you_mean(name, offered)}"
+
+
+def _elsewhere(group: str, name: str) -> str | None:
+    """Where else such an option is: regularizer=mixup is augmentation=[mixup]."""
+    if group in LISTS and name in LISTS:
+        return f"it is a group of its own: {name}=[...]"
+    others = [other for other in LISTS if group in LISTS and other != group and name in options(other)]
+    return f"it is an option of {others[0]}: {others[0]}=[{name}]" if others else None
 
 
 def _head(override: Override) -> str:
