@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream.errors import ConfigError, UserError
+from slipstream.errors import ConfigError, UserError, printable
 from slipstream.multirun import Sweep
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -242,7 +242,7 @@ class Runner:
             code = self._run(composed)
         except UserError as error:
             member = f"job {len(self.codes)} of the sweep: " if self.table else ""
-            print(f"{member}{error}", file=sys.stderr)
+            print(printable(f"{member}{error}"), file=sys.stderr)
             code = error.exit_code
         except Exception as error:
             self.bug = error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line ends
 
 
 class UserError(Exception):
@@ -28,6 +31,15 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """Data that cannot be used: names the file and, where it has them, the row and the column."""
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: a name out of a file shall not steer the terminal.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

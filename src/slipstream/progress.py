@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
+
+from slipstream.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -28,6 +31,12 @@ class Output(Console):
             super()._check_buffer()
         except OSError:  # also a full disk behind a redirection
             self.on_broken_pipe()
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        """Colours and movements are Rich's alone: what is shown cannot bring its own."""
+        return super()._render_buffer(
+            part if part.control else Segment(printable(part.text), part.style) for part in buffer
+        )
 
     def on_broken_pipe(self) -> None:
         """Show nothing more. Rich would end the process."""
@@ -76,7 +85,7 @@ class Screen:
     def warn(self, text: str) -> None:
         """A warning, which reaches the user where nothing else is shown, too."""
         if self.kind == "none":
-            print(f"warning: {text}", file=sys.stderr)
+            print(f"warning: {printable(text)}", file=sys.stderr)
         else:
             self.say(f"warning: {text}")
 

@@ -21,7 +21,7 @@ from slipstream.errors import DataError
 
 BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
 BOM = b"\xef\xbb\xbf"
-LONGEST = 1 << 26  # bytes of one record at most
+LONGEST = 1 << 24  # bytes of one record at most
 SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -169,7 +169,7 @@ def raw_blocks(path: str) -> Iterator[bytes]:
                     # Without any word in it there is no header to be found in it either.
                     if rest[:cut].strip():
                         yield rest[:cut]
-                        rest = rest[cut:]
+                    rest = rest[cut:]
                 elif len(rest) > LONGEST:
                     raise DataError(
                         f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote left open?"

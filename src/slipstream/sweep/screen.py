@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream.config.searchers import Search
+from slipstream.errors import printable
 from slipstream.progress import BAR, console, number
 from slipstream.sweep.jobs import Job, ended
 from slipstream.sweep.report import overrides
@@ -174,7 +175,7 @@ class SweepScreen:
 
     def _loud(self, text: str) -> None:
         if self.kind == "none":
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
         else:
             self.say(text)
 
