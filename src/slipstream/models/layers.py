@@ -74,10 +74,19 @@ class Noise(Layer):
 
 
 class Norm(Layer):
-    """A normalization with a learned scale and shift, and running statistics where it has them."""
+    """A normalization with a learned scale and shift, and running statistics where it has them.
 
-    def __init__(self, part: Component, settings: Mapping[str, Any], features: int) -> None:
+    alone: a kernel of torch's may serve, which takes its numbers as Python has them.
+    """
+
+    def __init__(
+        self, part: Component, settings: Mapping[str, Any], features: int, *, alone: bool = False
+    ) -> None:
         super().__init__(part, settings)
+        if alone and "kernel" in part.traits:
+            numbers, structure = part.split(settings)
+            self.numbers, self.structure = [], structure | numbers
+            self.function = part.traits["kernel"]
         if "check" in part.traits:
             part.traits["check"](features, **settings)
         self.scale = nn.Parameter(torch.ones(features))
@@ -255,7 +264,10 @@ class Parts:
 
     def norms(self, position: str, features: int) -> dict[str, nn.Module]:
         """The normalizations `before` or `after` the activation."""
-        return {name: Norm(part, settings, features) for name, (part, settings) in self._norms(position)}
+        return {
+            name: Norm(part, settings, features, alone=self.alone)
+            for name, (part, settings) in self._norms(position)
+        }
 
     def has_batch_norm(self, position: str) -> bool:
         """Whether a normalization there takes statistics over the batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool2d, pad
 
 from slipstream.models.convolution import convolution
 from slipstream.models.layers import Make, Parts
@@ -27,8 +27,8 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
-        if self.stride > 1:
-            x = x[..., :: self.stride, :: self.stride]
+        if self.stride > 1:  # a slice's gradient would not keep the order of the axes in memory
+            x = avg_pool2d(x, 1, self.stride)
         if self.more:
             x = pad(x, (0, 0, 0, 0, 0, self.more))
         return self.rest(x + y)
