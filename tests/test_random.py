@@ -73,3 +73,17 @@ def test_permutation_is_a_permutation_and_even():
     assert sorted(random.permutation(random.make_key(1, random.SHUFFLE), 1000).tolist()) == list(range(1000))
     for index in range(4):  # five standard deviations of a binomial with n=2000, p=1/4
         assert abs(firsts.count(index) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
+
+
+@pytest.mark.parametrize("count", [1, 7, 1024, random.AHEAD + 3])
+def test_a_host_key_draws_the_same_numbers(count):
+    """Bit for bit, at times in order and out of it, folded, and for several uses at once."""
+    key = random.make_key(2**40 + 5, random.NOISE, 3, 2**32 - 2)
+    host = random.HostKey.of(key)
+    for time in (2**32 - 2, 2**32 - 1, 0, 1, 1, 500, 2):
+        here, there = random.at(key, time), random.at(host, time)
+        assert torch.equal(random.uniform(there, (count,)), random.uniform(here, (count,)))
+        assert torch.equal(random.normal(there, (count,)), random.normal(here, (count,)))
+        here, there = random.fold(here, 9), random.fold(there, 9)
+        several = random.uniform_rows(there, [4, 0, 7], count)
+        assert torch.equal(several, random.uniform_rows(here, [4, 0, 7], count))

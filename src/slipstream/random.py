@@ -7,14 +7,18 @@ Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore d
 what was drawn before, on the companions in a pack, or on the device, and resuming needs no state.
 
 All words are int64 tensors with values in [0, 2^32): torch has no unsigned 32-bit arithmetic on
-every device, and int64 products wrap without losing the low bits.
+every device, and int64 products wrap without losing the low bits. One member alone on a CPU, neither
+lifted nor compiled, has `HostKey`s: numpy draws the same numbers for several times in one call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import pi, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from slipstream.lazy import torch
 
@@ -29,7 +33,48 @@ ROUNDS = 10
 # Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
 INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
+AHEAD = 1 << 16  # numbers that a host key draws at once
+
 Words = tuple[Any, Any, Any, Any]
+Key: TypeAlias = "Tensor | HostKey"
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A key in Python's own numbers. Philox has 160 operations, which costs more than a small layer does:
+    uniform numbers are drawn for the times to come as well, since they will be asked for in order."""
+
+    seed: tuple[int, int]
+    site: int
+    time: int
+    ahead: dict[Any, tuple[int, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, key: Tensor, ahead: dict[Any, tuple[int, Tensor]] | None = None) -> HostKey:
+        """The same key, which waits for the device; `ahead` has what another one of it has drawn."""
+        low, high, site, time = key.tolist()
+        return cls((low, high), site, time, {} if ahead is None else ahead)
+
+    def uniform(self, numbers: tuple[int, ...], count: int) -> Tensor:
+        """What `uniform_rows` has: float32 [len(numbers), count]."""
+        if not (each := len(numbers) * count):
+            return torch.empty(len(numbers), count)
+        which = (self.seed, self.site, numbers, count)
+        first, drawn = self.ahead.get(which, (0, ()))
+        if not first <= self.time < first + len(drawn):
+            drawn = self._draw(max(AHEAD // each, 1), numbers, count)
+            first, self.ahead[which] = self.time, (self.time, drawn)
+        return drawn[self.time - first]
+
+    def _draw(self, times: int, numbers: tuple[int, ...], count: int) -> Tensor:
+        at = (np.array(numbers, np.uint64)[:, None] + self.site) & MASK
+        time = (np.arange(self.time, self.time + times, dtype=np.uint64) & MASK)[:, None, None]
+        words = philox((np.arange((count + 3) // 4, dtype=np.uint64), 0, at, time), self.seed)
+        rows = np.empty((*words[0].shape, 4), np.uint32)
+        for i, word in enumerate(words):
+            rows[..., i] = word
+        rows = rows.reshape(*rows.shape[:2], -1)[..., :count] >> 8
+        return torch.from_numpy(rows.astype(np.float32) * np.float32(2.0**-24))
 
 
 def philox(counter: Words, key: tuple[Any, Any]) -> Words:
@@ -60,13 +105,17 @@ def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
     return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
 
 
-def fold(key: Tensor, number: int) -> Tensor:
+def fold(key: Key, number: int) -> Key:
     """The key of the `number`-th of several uses of one key: its site moves on by so many."""
+    if isinstance(key, HostKey):
+        return replace(key, site=(key.site + number) & MASK)
     return torch.cat([key[:2], (key[2:3] + number) & MASK, key[3:]])
 
 
-def at(key: Tensor, time: Any) -> Tensor:
+def at(key: Key, time: Any) -> Key:
     """The same key at another time (an int, or an integer tensor without axes)."""
+    if isinstance(key, HostKey):
+        return replace(key, time=int(time))
     return torch.cat([key[:3], torch.as_tensor(time, device=key.device).reshape(1)])
 
 
@@ -82,16 +131,20 @@ def _words(key: Tensor, blocks: int, times: Tensor) -> Words:
     return philox((index, zero, key[2], times[:, None]), (key[0], key[1]))
 
 
-def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def uniform(key: Key, shape: tuple[int, ...]) -> Tensor:
     """Uniform on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
+    if isinstance(key, HostKey):
+        return key.uniform((0,), prod(shape)).reshape(shape)
     return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
 
 
-def uniform_rows(key: Tensor, numbers: Sequence[int], count: int) -> Tensor:
+def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
     """Uniform on [0, 1) for several uses of one key at once: float32 [len(numbers), count].
 
     Row i is `uniform(fold(key, numbers[i]), (count,))`; drawn together they cost one call's operations.
     """
+    if isinstance(key, HostKey):
+        return key.uniform(tuple(numbers), count)
     index = torch.arange((count + 3) // 4, device=key.device)
     numbered = torch.tensor(numbers, dtype=torch.int64, device=key.device)
     sites = (key[2] + numbered[:, None]) & MASK
@@ -100,7 +153,7 @@ def uniform_rows(key: Tensor, numbers: Sequence[int], count: int) -> Tensor:
     return (rows >> 8).to(torch.float32).mul(2.0**-24)
 
 
-def normal(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
     """Standard normal by Box-Muller: float32 of the given shape."""
     count = prod(shape)
     pairs = (count + 1) // 2

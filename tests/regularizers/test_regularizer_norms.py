@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from harness import engine_of, tiny
 from slipstream.errors import UserError
-from slipstream.registry import keyword_only
+from slipstream.registry import component, keyword_only
 from slipstream.regularizers.norms import batch_norm, group_norm, layer_norm
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3, 4), (2, 5)])
-def test_batch_norm_equals_torch(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits["kernel"]])
+def test_batch_norm_equals_torch(function, shape: tuple[int, ...]) -> None:
     """Outputs, gradients and running values are torch.nn.BatchNorm's in both modes, to 1e-12 in float64."""
     kind = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
     theirs = kind(shape[1], eps=1e-3, momentum=0.2, dtype=torch.float64)
@@ -23,7 +24,7 @@ def test_batch_norm_equals_torch(shape: tuple[int, ...]) -> None:
     mean, var = torch.zeros_like(scale), torch.ones_like(scale)
     for seed in range(3):
         x = sample(*shape, seed=seed).requires_grad_()
-        y, mean, var = batch_norm(x, scale, shift, mean, var, True, momentum=0.2, eps=1e-3)
+        y, mean, var = function(x, scale, shift, mean, var, True, momentum=0.2, eps=1e-3)
         expected = theirs(x)
         torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
         slope = torch.autograd.grad((y**3).sum(), x)[0]
@@ -35,18 +36,19 @@ def test_batch_norm_equals_torch(shape: tuple[int, ...]) -> None:
         assert not mean.requires_grad
     theirs.eval()
     x = sample(*shape, seed=9)
-    y, same_mean, same_var = batch_norm(x, scale, shift, mean, var, False, momentum=0.2, eps=1e-3)
+    y, same_mean, same_var = function(x, scale, shift, mean, var, False, momentum=0.2, eps=1e-3)
     torch.testing.assert_close(y, theirs(x), rtol=1e-12, atol=1e-12)
     assert same_mean is mean
     assert same_var is var
 
 
-def test_batch_norm_refuses_a_batch_of_one() -> None:
+@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits["kernel"]])
+def test_batch_norm_refuses_a_batch_of_one(function) -> None:
     """N10: one example has no variance: an error that names the setting; in evaluation it is fine."""
     one, zero = torch.ones(3), torch.zeros(3)
     with pytest.raises(UserError, match=r"batch_norm.*one example.*data\.batch_size"):
-        batch_norm(torch.ones(1, 3), one, zero, zero, one, True, momentum=0.1, eps=1e-5)
-    y, _, _ = batch_norm(torch.ones(1, 3), one, zero, zero, one, False, momentum=0.1, eps=1e-5)
+        function(torch.ones(1, 3), one, zero, zero, one, True, momentum=0.1, eps=1e-5)
+    y, _, _ = function(torch.ones(1, 3), one, zero, zero, one, False, momentum=0.1, eps=1e-5)
     torch.testing.assert_close(y, torch.ones(1, 3), rtol=1e-4, atol=0)
 
 

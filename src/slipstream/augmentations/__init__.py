@@ -31,6 +31,8 @@ from slipstream.types import Form
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 __all__ = ["augment", "features", "geometry", "mixing", "pixels", "policies"]
 
 KINDS = ("geometry", "warp", "values", "mix")
@@ -42,7 +44,7 @@ def augment(
     x: Tensor,
     y: Tensor,
     chosen: Sequence[Any],
-    key: Tensor,
+    key: Key,
     numbers: Mapping[str, Mapping[str, Any]],
     classes: int,
     form: Form,

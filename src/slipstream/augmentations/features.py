@@ -12,9 +12,11 @@ from slipstream.types import Form, NonNegative, Probability
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 
 @register("augmentation", kind="values", takes=("vector",), draws=0)
-def feature_noise(x: Tensor, u: Tensor, key: Tensor, form: Form, *, std: NonNegative) -> Tensor:
+def feature_noise(x: Tensor, u: Tensor, key: Key, form: Form, *, std: NonNegative) -> Tensor:
     """Noise on the plain numbers of a table; columns of categories stay as they are.
 
     x + std N(0, 1)
@@ -30,7 +32,7 @@ def feature_noise(x: Tensor, u: Tensor, key: Tensor, form: Form, *, std: NonNega
 def feature_dropout(
     x: Tensor,
     u: Tensor,
-    key: Tensor,
+    key: Key,
     form: Form,
     *,
     probability: Probability,
@@ -62,7 +64,7 @@ def lengths(x: Tensor, form: Form) -> Tensor:
 
 
 @register("augmentation", kind="values", takes=("sequence",), draws=1)
-def time_shift(x: Tensor, u: Tensor, key: Tensor, form: Form, *, fraction: Probability) -> Tensor:
+def time_shift(x: Tensor, u: Tensor, key: Key, form: Form, *, fraction: Probability) -> Tensor:
     """Time shift: a sequence is earlier or later by whole steps; its length stays.
 
     x'(t) = x(t - s), s = whole steps uniform within -+ fraction of the length; before the first and after
@@ -79,7 +81,7 @@ def time_shift(x: Tensor, u: Tensor, key: Tensor, form: Form, *, fraction: Proba
 
 
 @register("augmentation", kind="values", takes=("sequence", "tokens"), draws=2)
-def time_masking(x: Tensor, u: Tensor, key: Tensor, form: Form, *, fraction: Probability) -> Tensor:
+def time_masking(x: Tensor, u: Tensor, key: Key, form: Form, *, fraction: Probability) -> Tensor:
     """Time masking: some steps in a row are hidden.
 
     their values become 0, their tokens 1 (unknown); how many is uniform on [0, fraction of the length]

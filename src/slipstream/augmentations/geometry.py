@@ -21,6 +21,8 @@ from slipstream.types import NonNegative, Probability
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 Fill = Literal["zeros", "border", "reflection"]
 Size = tuple[int, int]
 Degrees = Annotated[float, Ge(0), Le(180)]
@@ -36,7 +38,7 @@ def resample(
     geometries: Sequence[Any],
     warps: Sequence[Any],
     u: Mapping[str, Tensor],
-    keys: Mapping[str, Tensor],
+    keys: Mapping[str, Key],
     numbers: Mapping[str, Mapping[str, Any]],
 ) -> Tensor:
     """Images x [N, C, H, W] changed by all geometries, then by all warps, in one resampling.
@@ -241,7 +243,7 @@ def perspective(u: Tensor, size: Size, *, strength: BelowHalf, fill: Fill) -> Te
 
 @register("augmentation", kind="warp", takes=("image",), draws=1)
 def lens_distortion(
-    x: Tensor, y: Tensor, u: Tensor, key: Tensor, size: Size, *, strength: BelowThird, fill: Fill
+    x: Tensor, y: Tensor, u: Tensor, key: Key, size: Size, *, strength: BelowThird, fill: Fill
 ) -> tuple[Tensor, Tensor]:
     """Lens distortion: straight lines bend outwards (barrel) or inwards (pincushion).
 
@@ -262,7 +264,7 @@ def elastic(
     x: Tensor,
     y: Tensor,
     u: Tensor,
-    key: Tensor,
+    key: Key,
     size: Size,
     *,
     strength: NonNegative,

@@ -17,6 +17,8 @@ from slipstream.types import Form, NonNegative, Probability
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 Patch = Literal["zeros", "mean", "noise"]
 HalfTurn = Annotated[float, Ge(0), Le(0.5)]
 
@@ -29,7 +31,7 @@ QUARTER = ((-0.213, -0.715, 0.928), (0.143, 0.140, -0.283), (-0.787, 0.715, 0.07
 def color_jitter(
     x: Tensor,
     u: Tensor,
-    key: Tensor,
+    key: Key,
     form: Form,
     *,
     brightness: Probability,
@@ -85,7 +87,7 @@ def per_image(vector: Tensor) -> Tensor:
 
 @register("augmentation", kind="values", takes=("image",), draws=2)
 def blur(
-    x: Tensor, u: Tensor, key: Tensor, form: Form, *, sigma: NonNegative, probability: Probability
+    x: Tensor, u: Tensor, key: Key, form: Form, *, sigma: NonNegative, probability: Probability
 ) -> Tensor:
     """Gaussian blur of a random width.
 
@@ -108,7 +110,7 @@ def smooth(length: int, sigma: Tensor) -> Tensor:
 
 
 @register("augmentation", kind="values", takes=("image",), draws=1)
-def pixel_noise(x: Tensor, u: Tensor, key: Tensor, form: Form, *, std: NonNegative) -> Tensor:
+def pixel_noise(x: Tensor, u: Tensor, key: Key, form: Form, *, std: NonNegative) -> Tensor:
     """Noise on the pixels, stronger in some images than in others.
 
     x + s N(0, 1), s uniform on [0, std]; then clipped to [0, 1]
@@ -123,7 +125,7 @@ def pixel_noise(x: Tensor, u: Tensor, key: Tensor, form: Form, *, std: NonNegati
 def erasing(
     x: Tensor,
     u: Tensor,
-    key: Tensor,
+    key: Key,
     form: Form,
     *,
     largest: Probability,
@@ -152,7 +154,7 @@ def erasing(
 def cutout(
     x: Tensor,
     u: Tensor,
-    key: Tensor,
+    key: Key,
     form: Form,
     *,
     fraction: Probability,
@@ -181,7 +183,7 @@ def rectangle(like: Tensor, left: Tensor, top: Tensor, across: Tensor, down: Ten
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def patch(x: Tensor, key: Tensor, fill: Patch) -> Any:
+def patch(x: Tensor, key: Key, fill: Patch) -> Any:
     """What a part of an image is overwritten with."""
     if fill == "noise":
         return uniform(key, x.shape)

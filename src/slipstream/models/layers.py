@@ -56,10 +56,17 @@ class Activation(Layer):
 
 
 class Noise(Layer):
-    """A random change of the activations in training, nothing in evaluation."""
+    """A random change of the activations in training, nothing in evaluation.
 
-    def __init__(self, part: Component, settings: Mapping[str, Any], key: Tensor) -> None:
+    alone: on a CPU the numbers may be drawn on the host.
+    """
+
+    def __init__(
+        self, part: Component, settings: Mapping[str, Any], key: Tensor, *, alone: bool = False
+    ) -> None:
         super().__init__(part, settings)
+        self.alone = alone
+        self.ahead: dict[Any, tuple[int, Tensor]] = {}
         self.key: Tensor
         self.calls: Tensor
         self.register_buffer("key", key)
@@ -68,7 +75,10 @@ class Noise(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        key = random.at(self.key, self.calls)
+        key: random.Key = self.key
+        if self.alone and x.device.type == "cpu":
+            key = random.HostKey.of(self.key, self.ahead)
+        key = random.at(key, self.calls)
         self.calls = self.calls + 1
         return self.function(x, key, **self.settings())
 
@@ -321,7 +331,7 @@ class Parts:
         for name, (part, settings) in self._placed("noise"):
             if part.traits["on"] == on:
                 key = random.make_key(self._seed, random.NOISE, self._noises)
-                made[name] = Noise(part, settings, key)
+                made[name] = Noise(part, settings, key, alone=self.alone)
                 self._noises += 1
         return made
 

@@ -12,6 +12,8 @@ from slipstream.types import NonNegative, Positive
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 
 @register("regularizer", place="gradient")
 def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["norm", "value"]) -> Tensor:
@@ -29,7 +31,7 @@ def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["no
 
 
 @register("regularizer", place="gradient", keyed=True)
-def gradient_noise(gradient: Tensor, key: Tensor, t: Any, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
+def gradient_noise(gradient: Tensor, key: Key, t: Any, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
     """Gradient noise: normal noise on every entry of the gradient, which fades with the updates.
 
     g + N(0, eta / t^gamma)

@@ -12,13 +12,15 @@ from slipstream.types import Fraction, NonNegative
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from slipstream.random import Key
+
 
 # SELU's value far below zero, -scale * alpha (Klambauer et al. 2017): where alpha dropout puts units.
 SELU_FLOOR = -1.7580993408473766
 
 
 @register("regularizer", place="noise", on="hidden")
-def dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
+def dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """Dropout: hidden units are set to zero at random, the others scaled up to keep the mean.
 
     x mask / (1 - rate), mask = 1 with probability 1 - rate; in training only
@@ -26,11 +28,11 @@ def dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
     rate: probability of being dropped, in [0, 1). x [N, ...], key [4].
     Source: Srivastava et al., JMLR 2014, in the inverted form.
     """
-    return x * (uniform(key, x.shape) >= rate) * (1 / (1 - rate))
+    return x * ((uniform(key, x.shape) >= rate).to(x.dtype) * (1 / (1 - rate)))
 
 
 @register("regularizer", place="noise", on="hidden")
-def alpha_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
+def alpha_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """Alpha dropout: dropout for SELU networks, which keeps mean and variance.
 
     a (x mask + f (1 - mask)) + b, f = SELU's floor -1.758, a = ((1 - rate) (1 + rate f^2))^(-1/2),
@@ -45,7 +47,7 @@ def alpha_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
 
 
 @register("regularizer", place="noise", on="hidden")
-def gaussian_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
+def gaussian_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """Gaussian dropout: hidden units are multiplied by noise of mean 1 and the variance that dropout has.
 
     x (1 + N(0, 1) sqrt(rate / (1 - rate))); in training only
@@ -56,14 +58,14 @@ def gaussian_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
     return x * (1 + normal(key, x.shape) * (rate / (1 - rate)) ** 0.5).to(x.dtype)
 
 
-def _whole(x: Tensor, key: Tensor, rate: Any, axes: int) -> Tensor:
+def _whole(x: Tensor, key: Key, rate: Any, axes: int) -> Tensor:
     """Dropout of all that shares its place on the first `axes` axes."""
     kept = uniform(key, x.shape[:axes]) >= rate
     return x * kept.reshape(*x.shape[:axes], *(1,) * (x.dim() - axes)) * (1 / (1 - rate))
 
 
 @register("regularizer", place="noise", on="hidden")
-def spatial_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
+def spatial_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """Spatial dropout: whole channels are dropped, because neighbours in one know each other's values.
 
     x mask / (1 - rate), mask [N, C] = 1 with probability 1 - rate; in training only
@@ -76,7 +78,7 @@ def spatial_dropout(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
 
 
 @register("regularizer", place="noise", on="branch")
-def drop_path(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
+def drop_path(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """Drop path (stochastic depth): residual branches are left out, for each example anew.
 
     h + branch(h) mask / (1 - rate), mask [N] = 1 with probability 1 - rate; in training only
@@ -90,7 +92,7 @@ def drop_path(x: Tensor, key: Tensor, *, rate: Fraction) -> Tensor:
 
 
 @register("regularizer", place="noise", on="inputs")
-def gaussian_noise(x: Tensor, key: Tensor, *, std: NonNegative) -> Tensor:
+def gaussian_noise(x: Tensor, key: Key, *, std: NonNegative) -> Tensor:
     """Gaussian noise on the inputs.
 
     x + std N(0, 1); in training only

@@ -138,7 +138,11 @@ class Engine:
         """Put together what differs between members: numbers, orders of examples, folds."""
         numbers = [self.program.numbers(config) for config in self.configs]
         self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
-        self.numbers["keys"] = self.to_device([self.program.keys(config) for config in self.configs])
+        keys = [self.program.keys(config) for config in self.configs]
+        if self.pack.alone and not self.compiled and self.device.type == "cpu":
+            self.numbers["keys"] = {name: random.HostKey.of(key) for name, key in keys[0].items()}
+        else:
+            self.numbers["keys"] = self.to_device(keys)
         seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
         examples, weights = self._stored["train"]
         examples, weights = Examples(*(part.flatten(0, 1) for part in examples)), weights.flatten()

@@ -210,7 +210,9 @@ class Program:
         pairs = zip(self.layout.sizes, self.layout.lr_factors, strict=True)
         return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
 
-    def augment(self, x: Tensor, y: Tensor, key: Tensor, numbers: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, x: Tensor, y: Tensor, key: random.Key, numbers: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """A batch, changed at random as the chosen augmentations have it."""
         from slipstream.augmentations import augment
 

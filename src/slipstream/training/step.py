@@ -134,8 +134,8 @@ def make_step(
     return step
 
 
-def at_update(key: Tensor, t: Any) -> Tensor:
-    """The key [4] at the update number t."""
+def at_update(key: random.Key, t: Any) -> random.Key:
+    """The key at the update number t."""
     return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 
 
