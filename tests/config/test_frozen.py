@@ -98,6 +98,20 @@ def test_half_a_plan_is_named(folder):
         assert "is not what slipstream wrote" in refused(frozen.load, folder)[0]
 
 
+def test_a_plan_that_was_edited_is_refused(folder):
+    """A value changed by hand would train some members otherwise than others: its checksum tells."""
+    frozen.freeze(sweeping.plan(GRID), folder)
+    file = folder / "sweep.json"
+    whole = file.read_text()
+    saved = json.loads(whole)
+    saved["templates"] = {}
+    for text in (json.dumps(saved), whole.replace('"format": 1', '"format": true')):
+        file.write_text(text)
+        assert "its checksum differs" in refused(frozen.load, folder)[0]
+    file.write_text(json.dumps(json.loads(whole)))  # the same, written otherwise
+    assert frozen.load(folder).to_json() == sweeping.plan(GRID).to_json()
+
+
 def test_what_a_resumed_sweep_may_change(folder):
     """Logging, the device and the workers are free, trials may be raised, and what lasts is written."""
     frozen.freeze(sweeping.plan(SEARCH), folder)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import struct
+import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -13,15 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from hypothesis import strategies as st
+from PIL import Image
 
 import slipstream
 from slipstream import checkpoints
-from slipstream.config import validate
+from slipstream.config import frozen, resume, sweeping, validate
 from slipstream.config.files import defaults
 from slipstream.data import Preprocessing, load
+from slipstream.data.imagefiles import headers, read_images
+from slipstream.errors import UserError
+from slipstream.loggers import TensorBoard
 from slipstream.sweep.jobs import ended
 from slipstream.sweep.report.reading import lines
+from slipstream.sweep.space import Interval, Space
+from slipstream.sweep.study import Study
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,37 @@ def configurations() -> st.SearchStrategy[Any]:
     return changed | st.dictionaries(SCALARS, VALUES, max_size=5)
 
 
+def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(place for key, child in inside for place in _places(child, (*path, key)))]
+
+
+def documents(seed: bytes) -> st.SearchStrategy[bytes]:
+    """Lines of JSON, or one document, with other values at some of its places; or with some bytes edited."""
+    try:
+        trees, end = [json.loads(seed)], ""
+    except ValueError:
+        trees, end = [json.loads(line) for line in seed.splitlines()], "\n"
+    places = st.sampled_from([(n, *place) for n, tree in enumerate(trees) for place in _places(tree)])
+
+    def apply(changes: list[tuple[tuple[Any, ...], Any]]) -> bytes:
+        made: list[Any] = deepcopy(trees)
+        for path, value in changes:
+            node: Any = made
+            with suppress(KeyError, IndexError, TypeError):  # an earlier change took the place away
+                for key in path[:-1]:
+                    node = node[key]
+                node[path[-1]] = value
+        return "".join(json.dumps(tree) + end for tree in made).encode()
+
+    texts = st.text(max_size=8) | st.none() | st.booleans() | st.integers() | st.floats()
+    values = st.recursive(
+        texts, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=2)
+    )
+    changed = st.lists(st.tuples(places, values), min_size=1, max_size=2).map(apply)
+    return changed | edits(seed)
+
+
 def _data(name: str, content: bytes, file: str, **settings: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
@@ -110,6 +153,99 @@ def _npz(content: bytes) -> None:
 
 def _safetensors(content: bytes) -> None:
     _data("arrays", content, "a.safetensors")
+
+
+def _idx(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.idx"
+        labels.write_bytes(LABELS)
+        _data("idx", content, "images.idx", labels=str(labels))
+
+
+def _labels(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.idx"
+        labels.write_bytes(content)
+        _data("idx", IMAGES, "images.idx", labels=str(labels))
+
+
+def _cifar(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
+            (Path(folder) / name).write_bytes(content)
+        load({"name": "cifar", **defaults("data", "cifar"), "path": folder})
+
+
+def _archive(content: bytes) -> None:
+    _data("cifar", content, "cifar-10-binary.tar.gz")
+
+
+def _lines(content: bytes) -> None:
+    _data("text", content, "t.txt", min_count=1)
+
+
+def _sequences(content: bytes) -> None:
+    _data("sequences", content, "s.csv", id="id", time="t", target="y")
+
+
+def _image(content: bytes) -> None:
+    """Read in colour and in grey, or refused; its header alone as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(content)
+        for channels in (1, 3):
+            with suppress(UserError):
+                read_images([path], (6, 6), channels)
+        list(headers([str(path)]))
+
+
+LINE = Space((Interval("x", 0.0, 1.0), Interval("y", 1e-4, 1.0, log=True)))
+SEARCH = {"name": "random", "trials": 9, "at_once": 4, "seed": 3, "pruner": "none"}
+
+
+def _study(path: Path) -> Study:
+    return Study(path, LINE, {**SEARCH, "min_epochs": None, "reduction": None, "patience": None}, True, 9)
+
+
+def _journal(content: bytes) -> None:
+    """A study that somebody goes on with."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.journal"
+        path.write_bytes(content)
+        study = _study(path)
+        study.asked()
+        study.ask(1)
+
+
+def _sweep(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sweep.json").write_bytes(content)
+        plan = frozen.resume(Path(folder), [])
+        _ = plan.example, plan.jobs
+
+
+def _run(content: bytes) -> None:
+    """The config.yaml of a run that is to be resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_bytes(content)
+        (Path(folder) / "overrides.yaml").write_bytes(b"[]\n")
+        resume.replay([f"resume={folder}"])
+        resume.check_resume(Path(folder), _base())
+
+
+def _typed(content: bytes) -> None:
+    """The overrides.yaml of a run that is to be resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_bytes(b"{}\n")
+        (Path(folder) / "overrides.yaml").write_bytes(content)
+        resume.replay([f"resume={folder}"])
+
+
+def _events(content: bytes) -> None:
+    """The event file of a run that is resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "events.out.tfevents.1.host.1.1").write_bytes(content)
+        TensorBoard(Path(folder), upto=2).close()
 
 
 def _manifest(content: bytes) -> None:
@@ -165,6 +301,75 @@ def _safe() -> bytes:
     return save(ARRAYS)
 
 
+def _table(header: str, row: str) -> bytes:
+    return "\n".join(
+        [header, *(row.format(i=i, two=i % 2, four=i // 4, label=i // 4 % 2) for i in range(24)), ""]
+    ).encode()
+
+
+def _picture(kind: str) -> bytes:
+    picture = Image.fromarray(DRAW.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    return _bytes(lambda buffer: picture.save(buffer, kind))
+
+
+def _pngs() -> st.SearchStrategy[bytes]:
+    """Blocks with right checksums: a wrong one is refused before anything is decoded."""
+
+    def block(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    kinds = st.sampled_from([b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"acTL"])
+    size = st.sampled_from([0, 1, 2, 3, 40, 60_000, 2**31 - 1])
+    byte = st.integers(0, 17)
+    head = st.builds(struct.pack, st.just(">IIBBBBB"), size, size, byte, byte, byte, byte, byte)
+    pixels = st.one_of(st.binary(max_size=40), st.integers(0, 999).map(lambda n: zlib.compress(bytes(n))))
+    others = st.lists(st.builds(block, kinds, st.binary(max_size=40)), max_size=3).map(b"".join)
+    whole = st.tuples(head.map(lambda c: block(b"IHDR", c)), others, pixels.map(lambda c: block(b"IDAT", c)))
+    return whole.map(lambda parts: b"\x89PNG\r\n\x1a\n" + b"".join(parts) + block(b"IEND", b""))
+
+
+def _written(write: Callable[[Path], Any], name: str) -> bytes:
+    """What a file of this name has, once it was written below a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        return next(Path(folder).glob(name)).read_bytes()
+
+
+def _archived() -> bytes:
+    def write(buffer: Any) -> None:
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
+                entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+                entry.size = len(CIFAR)
+                archive.addfile(entry, io.BytesIO(CIFAR))
+
+    return _bytes(write)
+
+
+def _some_events(folder: Path) -> None:
+    writer = TensorBoard(folder)
+    for step in range(4):
+        writer.scalars({"train/loss": 0.5, "val/loss": None}, step)
+    writer.close()
+
+
+def _some_trials(folder: Path) -> None:
+    study = _study(folder / "study.journal")
+    for trial in study.ask(3):
+        study.tell(trial.number, 0.5, "finished")
+
+
+def _some_plan(folder: Path) -> None:
+    frozen.freeze(sweeping.plan(*PLAN), folder)
+
+
+PLAN = ("data=two_moons", "sweep.repeats=2"), {"optimizer": ["sgd", "adam"], "optimizer.lr": [0.1, 0.01]}
+IMAGES = struct.pack(">BBBBIII", 0, 0, 8, 3, 12, 4, 4) + DRAW.bytes(192)
+LABELS = struct.pack(">BBBBI", 0, 0, 8, 1, 12) + bytes([0, 1, 2] * 4)
+CIFAR = b"".join(bytes([k]) + DRAW.bytes(3072) for k in range(3))
+RUN = yaml.safe_dump(_base()).encode()
 RECORD = json.dumps({"epoch": 1, "step": 20, "train/loss": 0.5, "val/loss": None}).encode() + b"\n"
 MANIFEST = json.dumps(
     {"format": 1, "files": {name: {"bytes": 2, "sha256": "44136fa355b3678a"} for name in checkpoints.FILES}}
@@ -176,8 +381,23 @@ TARGETS = {
     "parquet": Target(edits(_bytes(lambda b: _frame().write_parquet(b))), _parquet),
     "npz": Target(edits(_bytes(lambda b: np.savez(b, **ARRAYS))), _npz),
     "safetensors": Target(edits(_safe()), _safetensors),
-    "manifest": Target(edits(MANIFEST), _manifest),
-    "summary": Target(edits(b'{"status": "finished", "value": 0.5}'), _summary),
-    "metrics": Target(edits(RECORD * 3), _metrics),
+    **{kind: Target(edits(_picture(kind)), _image) for kind in ("png", "jpeg", "webp")},
+    "png_blocks": Target(_pngs(), _image),
+    "idx": Target(edits(IMAGES) | edits(gzip.compress(IMAGES)), _idx),
+    "idx_labels": Target(edits(LABELS), _labels),
+    "cifar": Target(edits(CIFAR), _cifar),
+    "cifar_archive": Target(edits(_archived()), _archive),
+    "text": Target(edits(_table("0\ta b", "{two}\tsome words {i} é")), _lines),
+    "sequences": Target(edits(_table("id,t,a,y", "s{four},{i},{i}.5,{label}")), _sequences),
+    "events": Target(edits(_written(_some_events, "events.*")), _events),
+    "journal": Target(documents(_written(_some_trials, "study.journal")), _journal),
+    "sweep": Target(
+        documents(_written(lambda f: frozen.freeze(sweeping.plan(*PLAN), f), "sweep.json")), _sweep
+    ),
+    "run": Target(edits(RUN), _run),
+    "typed": Target(edits(b"- data=wine\n- optimizer.lr=0.1\n"), _typed),
+    "manifest": Target(documents(MANIFEST), _manifest),
+    "summary": Target(documents(b'{"status": "finished", "value": 0.5}'), _summary),
+    "metrics": Target(documents(RECORD * 3), _metrics),
     "preprocessing": Target(VALUES, _preprocessing),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,20 +72,30 @@ def _write_first(plan: Plan, folder: Path) -> bool:
 
 
 def _text(plan: Plan) -> str:
-    return json.dumps(plan.to_json(), indent=1) + "\n"
+    saved = plan.to_json()
+    return json.dumps(saved | {"sha256": _digest(saved)}, indent=1) + "\n"
+
+
+def _digest(saved: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
 
 
 def load(folder: Path) -> Plan:
-    """The plan of a sweep's folder. Raises ConfigError where it cannot be read."""
+    """The plan of a sweep's folder. Raises ConfigError where it cannot be read, or was changed by hand."""
     file = folder / FILE
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
         if saved["format"] != 1:
             raise ConfigError([f"{file}: is of format {saved['format']}, and this slipstream reads 1"])
+        if saved.pop("sha256") != _digest(saved):
+            text = (
+                "was changed after it was written: its checksum differs. Restore the file from a copy; the "
+            )
+            raise ConfigError([f"{file}: {text}members' own folders are not affected"])
         return Plan.from_json(saved)
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError([f"{file}: is not what slipstream wrote: {type(error).__name__} {error}"]) from None
 
 

@@ -94,6 +94,7 @@ class Study:
                 self._open = True
                 if self._optuna is None:
                     self._optuna = self._load()
+                    self._check()
                 yield
         except BaseException:
             # The storage has seen what the file never will; a study in memory has nothing else.
@@ -211,14 +212,35 @@ class Study:
 
     def _load(self) -> optuna.Study:
         self._storage: BaseStorage
-        self._storage = InMemoryStorage() if self._journal is None else JournalStorage(self._journal)
-        with _quiet():
+        with _quiet(), self._as_written():
+            self._storage = InMemoryStorage() if self._journal is None else JournalStorage(self._journal)
             if optuna.get_all_study_names(self._storage):
                 return optuna.load_study(study_name=NAME, storage=self._storage, sampler=self._sampler(0))
             # Not `load_if_exists`: that writes a line each time.
             return optuna.create_study(
                 storage=self._storage, study_name=NAME, direction=self._direction, sampler=self._sampler(0)
             )
+
+    def _check(self) -> None:
+        """Raise UserError where a trial in the journal is none of this sweep's."""
+        with self._as_written():
+            for trial in self._trials():
+                if any(trial.distributions[key] != self._distributions[key] for key in trial.params):
+                    raise ValueError(f"trial {trial.number} is of another space")
+                self._trial(trial)
+
+    @contextmanager
+    def _as_written(self) -> Iterator[None]:
+        """What Optuna raises over records that were changed by hand is anything, assertions included."""
+        try:
+            yield
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{self._path}: is not what slipstream wrote: {type(error).__name__} {error}. Restore the "
+                "file from a copy; the members' own folders are not affected"
+            ) from error
 
     @property
     def _study(self) -> optuna.Study:
