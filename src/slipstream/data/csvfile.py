@@ -5,8 +5,11 @@ A first pass (see `records`) counts the rows, so that the columns have their fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from slipstream.data.base import Text, Values
 from slipstream.data.columns import own_memory
 from slipstream.data.records import Header, cut, records, shape, survey
 from slipstream.errors import DataError
+
+AHEAD = 2  # blocks that are parsed while another one is stored
 
 
 def read_csv(
@@ -34,23 +39,25 @@ def read_csv(
     parser = Parser(path, header, decimal, missing)
     numbers: dict[str, np.ndarray] = {}
     words: dict[str, Words] = {}
-    row = 0
-    for block, count in records(path, header):
-        if row == 0:  # the first block decides which columns are read as numbers
-            frame = parser.words(block, count, row)
-            for name in filter(wanted, header.names):
-                if name not in as_words and parser.all_numbers(frame[name]):
-                    numbers[name] = own_memory(header.rows)
-                else:
-                    words[name] = Words(header.rows, missing)
-        found = parser.parse(block, count, numbers)
+    row, blocks = 0, records(path, header)
+    for block, count in blocks:  # the first one decides which columns are read as numbers
+        frame = parser.words(block, count, row)
+        for name in filter(wanted, header.names):
+            if name not in as_words and parser.all_numbers(frame[name]):
+                numbers[name] = own_memory(header.rows)
+            else:
+                words[name] = Words(header.rows, missing)
+        blocks = chain([(block, count)], blocks)
+        break
+    for block, count, found in parser.ahead(blocks, numbers):
         frame = parser.numbers_from_words(block, count, row, numbers) if found is None else found
         if row + count > header.rows:
             break
+        # All columns in one call: a call for each took as long as reading the file.
+        filled = frame.select(*numbers).fill_null(float("nan")) if numbers else frame
         for name, column in numbers.items():
-            column[row : row + count] = frame[name].fill_null(float("nan")).to_numpy()
-        for name, column_of_words in words.items():
-            column_of_words.put(row, frame[name])
+            column[row : row + count] = filled[name].to_numpy()
+        put_words(words, row, frame)
         row += count
     if row != header.rows:
         raise DataError(f"{path}: the file changed while it was read; start again when it is complete")
@@ -86,6 +93,20 @@ class Parser:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
         return frame if len(frame) == count else None
+
+    def ahead(
+        self, blocks: Iterable[tuple[bytes, int]], numeric: Collection[str]
+    ) -> Iterator[tuple[bytes, int, Any]]:
+        """The blocks with what `parse` makes of them, in their order, AHEAD of them parsed at a time."""
+        waiting: deque[tuple[bytes, int, Future]] = deque()
+        with ThreadPoolExecutor(AHEAD) as pool:
+            for block, count in blocks:
+                waiting.append((block, count, pool.submit(self.parse, block, count, numeric)))
+                if len(waiting) > AHEAD:
+                    block, count, found = waiting.popleft()
+                    yield block, count, found.result()
+            for block, count, found in waiting:
+                yield block, count, found.result()
 
     def words(self, block: bytes, count: int, start: int) -> Any:
         """A block with all columns as words. Raises DataError with the row that cannot be read."""
@@ -136,24 +157,34 @@ class Parser:
 
 
 class Words:
-    """A column of words while it is read, block after block."""
+    """A column of words while it is read, block after block: codes, and the words that they stand for."""
 
     def __init__(self, rows: int, missing: frozenset[str]) -> None:
         self.codes = np.full(rows, -1, np.int32)
         self.place: dict[str, int] = {}
         self.missing = missing
 
-    def put(self, row: int, series: Any) -> None:
-        """Store a block's words from `row` on."""
-        import polars as pl
-
-        series = series.str.strip_chars()
-        distinct = series.unique().drop_nulls()
-        codes = [
-            -1 if word in self.missing else self.place.setdefault(word, len(self.place)) for word in distinct
-        ]
-        found = series.replace_strict(distinct, codes, default=-1, return_dtype=pl.Int32)
-        self.codes[row : row + len(series)] = found.to_numpy()
+    def code(self, word: str) -> int:
+        """The code of a word, a new one where it was not seen before."""
+        return -1 if word in self.missing else self.place.setdefault(word, len(self.place))
 
     def text(self) -> Text:
         return Text(self.codes, list(self.place))
+
+
+def put_words(columns: dict[str, Words], row: int, frame: Any) -> None:
+    """Store a block's words from `row` on, all columns in one call of each kind."""
+    import polars as pl
+
+    if not columns:
+        return
+    plain = frame.select(pl.col(*columns).str.strip_chars())
+    found = plain.select(pl.all().drop_nulls().unique().implode())
+    coded = []
+    for name, column in columns.items():
+        distinct = found[name][0]
+        codes = [column.code(word) for word in distinct]
+        coded.append(pl.col(name).replace_strict(distinct, codes, default=-1, return_dtype=pl.Int32))
+    made = plain.select(coded)
+    for name, column in columns.items():
+        column.codes[row : row + len(made)] = made[name].to_numpy()

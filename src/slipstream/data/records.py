@@ -27,18 +27,20 @@ SEPARATORS = (",", ";", "\t", "|")
 
 @dataclass(frozen=True)
 class Header:
-    """What the first pass knows. size: bytes of the header record."""
+    """What the first pass knows. size: bytes of the header record. plain: no quotes and no blank lines."""
 
     names: list[str]
     separator: str
     rows: int
     size: int
+    plain: bool
 
 
 def survey(path: str, separator: str | None) -> Header:
     """The first pass over the file. Raises DataError where it is no table."""
     names: list[str] = []
     rows = size = 0
+    plain = True
     for block in raw_blocks(path):
         start = 0
         if not names:
@@ -61,6 +63,7 @@ def survey(path: str, separator: str | None) -> Header:
                 "put a field that contains the separator in quotes, or set data.separator"
             )
         rows += int((~blank).sum())
+        plain = plain and not blank.any() and b'"' not in body
         if len(body) and (len(ends) == 0 or ends[-1] + 1 < len(body)):
             raise DataError(
                 f"{path}: a quote is opened in row {rows + 1} (below the header) and never closed"
@@ -69,7 +72,7 @@ def survey(path: str, separator: str | None) -> Header:
         raise DataError(f"{path}: the file is empty; expected a header and rows")
     if rows == 0:
         raise DataError(f"{path}: no rows below the header ({', '.join(names[:5])}); expected at least 3")
-    return Header(names, separator or ",", rows, size)
+    return Header(names, separator or ",", rows, size, plain)
 
 
 def _header_size(path: str, block: bytes) -> int:
@@ -142,6 +145,10 @@ def records(path: str, header: Header) -> Iterator[tuple[bytes, int]]:
     start = header.size
     for block in raw_blocks(path):
         body, start = block[start:], 0
+        if header.plain:  # several times faster
+            if body:
+                yield body, body.count(b"\n")
+            continue
         ends, _, blank = shape(body, header.separator)
         if blank.any():
             body = b"".join(record for record, gone in zip(cut(body, ends), blank, strict=True) if not gone)
@@ -163,13 +170,11 @@ def raw_blocks(path: str) -> Iterator[bytes]:
             rest = file.read(len(BOM)).removeprefix(BOM)
             while chunk := file.read(BLOCK):
                 rest += chunk
-                ends, _, _ = shape(rest, ",")
-                if len(ends):
-                    cut = int(ends[-1]) + 1
+                if size := _whole(rest):
+                    block, rest = rest[:size], rest[size:]
                     # Without any word in it there is no header to be found in it either.
-                    if rest[:cut].strip():
-                        yield rest[:cut]
-                    rest = rest[cut:]
+                    if not block.isspace():
+                        yield block
                 elif len(rest) > LONGEST:
                     raise DataError(
                         f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote left open?"
@@ -178,6 +183,14 @@ def raw_blocks(path: str) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if rest.strip():
         yield rest + b"\n"
+
+
+def _whole(block: bytes) -> int:
+    """How many of the bytes are whole records."""
+    if b'"' not in block:
+        return block.rfind(b"\n") + 1
+    ends, _, _ = shape(block, ",")
+    return int(ends[-1]) + 1 if len(ends) else 0
 
 
 def open_bytes(path: str) -> IO[bytes]:
