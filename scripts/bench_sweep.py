@@ -43,14 +43,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import slipstream
+from benchmarks.export import export
+from benchmarks.machine import HOW_TO, versions
 from peers.task import VARIABLE, Task
-from slipstream.config import validate
-from slipstream.data import load
-from slipstream.training.inputs import ready
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = {
@@ -60,10 +58,6 @@ PEERS = {
     "skorch": "skorch_loop.py",
 }
 PACKAGES = ("torch", "lightning", "hydra-core", "optuna", "keras", "skorch")
-HOW_TO = """\
-Peers need an environment of their own:
-    python -m venv /tmp/peers && /tmp/peers/bin/pip install -c constraints.txt '.[bench]'
-    python scripts/bench_sweep.py --peers /tmp/peers/bin/python"""
 WARM_UP = 5  # epochs of a pack left out: first touches, and compilation
 
 
@@ -113,7 +107,8 @@ def plain(task: Task) -> Iterator[Time]:
     """The plain loop, all members, in as many processes as there are cores."""
     cores = os.cpu_count() or 1
     program = str(ROOT / "scripts/peers/plain.py")
-    wall = timed([[sys.executable, program, str(i), str(cores)] for i in range(cores)], task)
+    commands = [[sys.executable, program, str(i), str(cores)] for i in range(cores)]
+    wall = timed(commands, task, {"OMP_NUM_THREADS": "1"})
     accuracies = [accuracy for _, accuracy in marks(task)]
     yield Time(f"plain, {cores} processes", len(accuracies), wall, wall, statistics.fmean(accuracies))
 
@@ -185,31 +180,6 @@ def seconds_per_member_step(size: int, task: Task) -> float:
     steps = json.loads((folder / "0/summary.json").read_text())["steps"] / epochs
     shutil.rmtree(folder)
     return (ends[-1] - ends[WARM_UP - 1]) / task.epochs / steps / size
-
-
-def write_data(batch_size: int, path: Path) -> int:
-    """Save the rows that slipstream trains and validates on, for the others; the steps of an epoch."""
-    config = validate(slipstream.compose(f"data.batch_size={batch_size}"))
-    data = load({"name": config.data.name, **config.data.settings})
-    train, held_out = data.train, data.validation
-    scaled = replace(data.form, scaling=None)
-    x, xv = (ready(part.inputs, data.form, scaled).flatten(1) for part in (train, held_out))
-    names = {"x": x, "y": train.targets, "xv": xv, "yv": held_out.targets}
-    np.savez(path, **{name: tensor.numpy() for name, tensor in names.items()})
-    return -(-len(train) // batch_size)
-
-
-def versions(python: str) -> str:
-    """The versions of the peers' packages; ends the program where one is missing."""
-    code = f"""from importlib.metadata import version
-print(*(f"{{name}} {{version(name)}}" for name in {PACKAGES}), sep=", ")"""
-    try:
-        found = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    except OSError as error:
-        sys.exit(f"{error}\n{HOW_TO}")
-    if found.returncode:
-        sys.exit(f"{found.stderr.splitlines()[-1]}\n{HOW_TO}")
-    return found.stdout.strip()
 
 
 def measure(task: Task, arguments: argparse.Namespace) -> list[Time]:
@@ -297,14 +267,15 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments = parsed()
-    peers = versions(arguments.peers) if set(arguments.only) & set(PEERS) else "none"
+    peers = versions(arguments.peers, PACKAGES) if set(arguments.only) & set(PEERS) else "none"
     last = arguments.rates - 1
     rates = [float(f"{1e-4 * 1000 ** (i / last):.4g}") for i in range(arguments.rates)]
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="bench_sweep_") as folder:
         path = Path(folder) / "data.npz"
-        steps = write_data(arguments.batch_size, path)
+        _, rows_to_train = export([], path)
+        steps = -(-rows_to_train // arguments.batch_size)
         print(
             f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads (plain and "
             f"peers: 1 a process), {device}, Python {platform.python_version()}, torch {torch.__version__}, "

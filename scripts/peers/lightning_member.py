@@ -1,7 +1,7 @@
 """One member with Lightning: validation every epoch, TensorBoard; no checkpoints, no progress bar.
 
 Left out beside ours: checkpoints and best weights, the norms of gradients and updates, histograms,
-the evaluation at the end.
+the evaluation at the end. As a program it trains the members of its task one after another.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import logging
 import warnings
 
 import lightning as L
+import task
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from task import Task
-from torch import Tensor, nn
+from networks import network
+from task import Clock, Task
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
@@ -22,14 +24,12 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 class Network(L.LightningModule):
-    """An MLP of two hidden layers."""
+    """The network of the task."""
 
-    def __init__(self, width: int, lr: float) -> None:
+    def __init__(self, task: Task, lr: float) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.layers = nn.Sequential(
-            nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
-        )
+        self.save_hyperparameters("lr")
+        self.layers = network(task)
 
     def _loss(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
         inputs, targets = batch
@@ -50,6 +50,16 @@ class Network(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"], fused=True)
 
 
+class Epochs(L.Callback):
+    """Note when epochs end."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.clock.epoch()
+
+
 def loader(inputs: Tensor, targets: Tensor, size: int, shuffle: bool) -> DataLoader:
     """Whole batches by one index each: several times faster than collecting 64 rows one by one."""
     rows = TensorDataset(inputs, targets)
@@ -57,13 +67,14 @@ def loader(inputs: Tensor, targets: Tensor, size: int, shuffle: bool) -> DataLoa
     return DataLoader(rows, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
 
 
-def fit(task: Task, data: dict[str, Tensor], lr: float, seed: int, folder: str) -> float:
+def fit(mine: Task, data: dict[str, Tensor], lr: float, seed: int, folder: str) -> float:
     """Train it; its last accuracy on the validation rows."""
     L.seed_everything(seed, verbose=False)
-    train = loader(data["x"], data["y"], task.batch_size, shuffle=True)
+    clock = Clock(mine)
+    train = loader(data["x"], data["y"], mine.batch_size, shuffle=True)
     trainer = L.Trainer(
-        max_epochs=task.epochs,
-        accelerator="gpu" if task.device == "cuda" else "cpu",
+        max_epochs=mine.epochs,
+        accelerator="gpu" if mine.device == "cuda" else "cpu",
         devices=1,
         logger=TensorBoardLogger(folder, name="", version=""),
         log_every_n_steps=len(train),
@@ -71,9 +82,22 @@ def fit(task: Task, data: dict[str, Tensor], lr: float, seed: int, folder: str) 
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        callbacks=[Epochs(clock)],
     )
     validation = loader(data["xv"], data["yv"], len(data["xv"]), shuffle=False)
-    trainer.fit(Network(task.width, lr), train, validation)
+    trainer.fit(Network(mine, lr), train, validation)
     accuracy = float(trainer.callback_metrics["val/accuracy"])
-    task.ended(accuracy)
+    clock.ended(accuracy, trainer.global_step)
     return accuracy
+
+
+def main() -> None:
+    """Train all members."""
+    mine = task.read()
+    data = mine.tensors()
+    for number, (rate, seed) in enumerate(mine.members):
+        fit(mine, data, rate, seed, f"{mine.folder}/{number}")
+
+
+if __name__ == "__main__":
+    main()

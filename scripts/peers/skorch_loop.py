@@ -6,25 +6,37 @@ checkpoints and best weights, the norms of gradients and updates, histograms, th
 
 from __future__ import annotations
 
+from typing import Any
+
 import task
 import torch
+from networks import network
 from skorch import NeuralNetClassifier
-from skorch.callbacks import TensorBoard
+from skorch.callbacks import Callback, TensorBoard
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+
+class Epochs(Callback):
+    """Note when epochs end."""
+
+    def __init__(self, clock: task.Clock) -> None:
+        self.clock = clock
+
+    def on_epoch_end(self, net: NeuralNetClassifier, **_: Any) -> None:
+        self.clock.epoch()
+
+
 mine = task.read()
 torch.set_flush_denormal(True)
 data = mine.arrays()
-width = mine.width
 for number, (rate, seed) in enumerate(mine.members):
     torch.manual_seed(seed)
+    clock = task.Clock(mine)
     net = NeuralNetClassifier(
-        nn.Sequential(
-            nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
-        ),
+        network(mine),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         optimizer__fused=True,
@@ -34,10 +46,13 @@ for number, (rate, seed) in enumerate(mine.members):
         iterator_train__shuffle=True,
         iterator_valid__batch_size=len(data["xv"]),
         train_split=predefined_split(Dataset(data["xv"], data["yv"])),
-        callbacks=[TensorBoard(SummaryWriter(f"{mine.folder}/{number}"))],
+        callbacks=[
+            ("curves", TensorBoard(SummaryWriter(f"{mine.folder}/{number}"))),
+            ("epochs", Epochs(clock)),
+        ],
         callbacks__print_log=None,
         verbose=0,
         device=mine.device,
     )
     net.fit(data["x"], data["y"])
-    mine.ended(net.history[-1, "valid_acc"])
+    clock.ended(net.history[-1, "valid_acc"], sum(net.history[:, "train_batch_count"]))

@@ -1,16 +1,16 @@
-"""What every contestant of bench_sweep.py is given, and how it reports: no imports but the standard library.
+"""What every contestant of bench.py and bench_sweep.py is given, and how it reports: standard library only.
 
 The task stands in a JSON file that the environment names; a line is appended to the file of marks
-whenever a member has ended. What the members share is read in `Task`, not measured apart: a
-contestant's time is the wall time of its process.
+whenever a member has ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,14 @@ VARIABLE = "SLIPSTREAM_BENCH_TASK"
 
 @dataclass(frozen=True)
 class Task:
-    """Which members to train, on what, and where their files go."""
+    """Which members to train, on what, and where their files go.
 
-    data: str  # an .npz with x, y (train) and xv, yv (validation): float32 [N, 64], int64 [N]
+    The network is an MLP of two hidden layers or, where there are channels, a convnet. What only some
+    contestants read: compile is "", compiled or graphs (CUDA's); seconds, for how long at least those
+    train that are not given a number of epochs; overrides, this toolkit's name for all of it.
+    """
+
+    data: str  # an .npz with x, y (train) and xv, yv (validation): float32 [N, *shape], int64 [N]
     folder: str
     rates: list[float]
     seeds: int
@@ -29,6 +34,13 @@ class Task:
     epochs: int
     batch_size: int
     device: str  # cpu | cuda
+    shape: list[int] = field(default_factory=lambda: [64])  # of an input: [features] or [channels, H, W]
+    outputs: int = 10
+    channels: list[int] = field(default_factory=list)
+    dtype: str = "float32"  # float32 | bfloat16
+    compile: str = ""
+    seconds: float = 0.0
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def members(self) -> list[tuple[float, int]]:
@@ -43,17 +55,41 @@ class Task:
             return dict(file)
 
     def tensors(self) -> dict[str, Any]:
-        """The data as tensors, by name."""
+        """The data as tensors, by name; images with their channels last in memory."""
         import torch
 
         # A CPU is many times slower on the subnormal numbers that moments decay into; everyone is spared.
         torch.set_flush_denormal(True)
-        return {name: torch.from_numpy(array) for name, array in self.arrays().items()}
+        data = {name: torch.from_numpy(array) for name, array in self.arrays().items()}
+        if self.channels:
+            data |= {name: data[name].contiguous(memory_format=torch.channels_last) for name in ("x", "xv")}
+        return data
 
-    def ended(self, accuracy: float) -> None:
-        """Note that a member has ended, and its last accuracy on the validation rows."""
-        with (Path(self.folder) / "marks.jsonl").open("a") as file:
-            file.write(json.dumps({"time": time.time(), "accuracy": float(accuracy)}) + "\n")
+
+class Clock:
+    """When a member began and when each of its epochs ended."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.times = [time.perf_counter()]
+
+    def epoch(self) -> None:
+        """Note the end of an epoch."""
+        if self.task.device == "cuda" and "torch" in sys.modules:
+            sys.modules["torch"].cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+    def ended(self, accuracy: float, updates: int, **more: float) -> None:
+        """Note that the member has ended, its last accuracy on the validation rows, its updates."""
+        line = {
+            "time": time.time(),
+            "accuracy": float(accuracy),
+            "updates": int(updates),
+            "times": [moment - self.times[0] for moment in self.times],
+            **more,
+        }
+        with (Path(self.task.folder) / "marks.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def read() -> Task:

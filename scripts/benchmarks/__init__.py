@@ -1,0 +1,1 @@
+"""The workloads of scripts/bench.py, one module each."""
