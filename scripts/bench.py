@@ -12,9 +12,10 @@ logging   metrics, histograms and checkpoints as a share of a run
 
 Every contestant runs in a fresh process, one after the other in every round, with the same data, batches,
 network, optimizer and epochs; what each leaves out is printed. Times of an update are those after the first
-tenth of the epochs: start and compilation are not in them, the first epoch stands beside. The tables have
-medians over rounds with their range, and ratios within a round. The contestants stand in
-scripts/peers/, the workloads in scripts/benchmarks/. Whole sweeps: scripts/bench_sweep.py.
+tenth of the epochs: start and compilation are not in them, the first epoch stands beside (its compilation
+finds a warm cache from the second round on). The tables have medians over rounds with their range, and
+ratios within a round. The contestants stand in scripts/peers/, the workloads in scripts/benchmarks/.
+Whole sweeps: scripts/bench_sweep.py.
 """
 
 from __future__ import annotations

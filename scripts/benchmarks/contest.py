@@ -22,7 +22,7 @@ Values = dict[str, float]  # what a process measured, by name; the first is what
 
 
 class Failed(Exception):
-    """A contestant ended with another exit code than it should."""
+    """A contestant ended with another exit code than it should, or did other work than the rest."""
 
 
 @dataclass(frozen=True)

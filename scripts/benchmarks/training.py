@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contest import ROOT, Contestant, Group, Values
+from benchmarks.contest import ROOT, Contestant, Failed, Group, Values
 from benchmarks.export import export
 from peers.task import Task
 
@@ -46,7 +46,9 @@ def run(options: Namespace, folder: Path) -> Iterator[Group]:
         )
         contestants = [*toolkit(task, ceiling=True), *plain(task), ceiling(task)]
         if options.peers:
-            names = ["lightning", "keras torch", "keras jax", "skorch", "scikit-learn"]
+            names = ["lightning", "keras torch", "keras jax", "skorch"]
+            if options.device == "cpu":
+                names.append("scikit-learn")
             contestants += [peer(name, task, options.peers) for name in names]
         yield group("run", f"digits, MLP {features}-{width}-{width}-10, batch 64", task, rows, contestants)
 
@@ -157,7 +159,7 @@ def group(workload: str, title: str, task: Task, rows: int, contestants: list[Co
         if contestant.name.startswith(CEILING):
             return {"us an update": per_epoch(line["times"]) / steps * 1e6}
         if line["updates"] != task.epochs * steps:
-            sys.exit(f"{contestant.name} made {line['updates']} updates, not {task.epochs} times {steps}")
+            raise Failed(f"made {line['updates']} updates, not {task.epochs} times {steps}")
         return {
             "us an update": per_epoch(line["times"]) / steps * 1e6,
             "first epoch, s": line["times"][1] - line["times"][0],

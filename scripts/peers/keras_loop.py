@@ -9,6 +9,7 @@ them: torch has their channels first, jax last.
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -48,7 +49,18 @@ def network(mine: task.Task) -> keras.Sequential:
     return keras.Sequential([keras.Input(shape), *layers, keras.layers.Dense(mine.outputs)])
 
 
+def finds_gpu() -> bool:
+    """Whether the backend would train on one: without, it would silently train on the CPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    return torch.cuda.is_available()
+
+
 mine = task.read()
+if mine.device == "cuda" and not finds_gpu():
+    sys.exit(f"{keras.backend.backend()} finds no GPU")
 torch.set_flush_denormal(True)
 data, shape = mine.arrays(), tuple(mine.shape)
 if mine.channels:

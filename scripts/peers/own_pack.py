@@ -13,6 +13,7 @@ import torch
 import slipstream
 from slipstream.config import validate
 from slipstream.data import load
+from slipstream.preparing import set_up
 from slipstream.training.engine import Engine
 
 mine = task.read()
@@ -22,13 +23,14 @@ base = slipstream.compose(
     f"data.batch_size={mine.batch_size}",
     f"trainer.compile={str(mine.compile == 'compiled').lower()}",
     f"trainer.dtype={mine.dtype}",
+    f"trainer.device={mine.device}",
     "trainer.metrics=[accuracy]",
     "logger=none",
 )
 data = load({"name": base["data"]["name"], **validate(base).data.settings})
 members = [{**base, "seed": seed, "optimizer": {**base["optimizer"], "lr": lr}} for lr, seed in mine.members]
 configs = [validate(member).for_target(data.target) for member in members]
-engine = Engine(configs, data, torch.device(mine.device))
+engine = Engine(configs, data, set_up(configs[0]))
 state, steps, epoch = engine.start(), engine.batching.steps, 0
 clock = task.Clock(mine)
 while len(clock.times) < 4 or clock.times[-1] - clock.times[1] < mine.seconds:
