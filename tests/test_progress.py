@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from slipstream import progress
 from slipstream.progress import Screen, describe, metrics_table
@@ -53,3 +54,11 @@ def test_a_table_has_a_row_a_metric_and_a_dash_where_it_is_undefined():
     assert [column.header for column in table.columns] == ["metric", "train", "val"]
     assert "0.5" in written.getvalue()
     assert "-" in written.getvalue().splitlines()[4]
+
+
+def test_brackets_are_printed(capsys):
+    """A list of options in a table is no style."""
+    table = Table("regularizer")
+    table.add_row("[swa]")
+    progress.console().print(table)
+    assert "[swa]" in capsys.readouterr().out

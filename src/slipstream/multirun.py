@@ -55,11 +55,9 @@ class Sweep:
 
         if self._number == 1:
             for note in self.notes:
-                console().print(note, markup=False, soft_wrap=True)
+                console().print(note, soft_wrap=True)
         gap = "" if self._number == 1 else "\n"
-        console().print(
-            f"{gap}{self._number}/{self.total}  {own}", style="bold", markup=False, soft_wrap=True
-        )
+        console().print(f"{gap}{self._number}/{self.total}  {own}", style="bold", soft_wrap=True)
 
     def end(self, result: Result) -> None:
         """Keep how the job ended."""
@@ -87,4 +85,4 @@ class Sweep:
         screen.print()
         # A pipe keeps lines whole.
         screen.print(table, width=None if screen.is_terminal else 1000, crop=screen.is_terminal)
-        screen.print(f"\n{self._shown[0].directory.parent}", markup=False, soft_wrap=True)
+        screen.print(f"\n{self._shown[0].directory.parent}", soft_wrap=True)

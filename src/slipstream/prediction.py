@@ -20,6 +20,7 @@ from slipstream.config.files import defaults
 from slipstream.data import Preprocessing
 from slipstream.data.base import Text, Values
 from slipstream.data.columns import as_numbers, from_any
+from slipstream.data.pictures import as_images
 from slipstream.errors import DataError, UserError
 from slipstream.training.evaluate import CHUNK, side_by_side
 from slipstream.training.program import Program, State
@@ -63,11 +64,12 @@ class Model:
         config: Config,
         program: Program,
         preprocessing: Preprocessing,
-        missing: Sequence[str],
+        data: Mapping[str, Any],
         networks: Sequence[Mapping[str, Tensor]] = (),
     ) -> None:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
-        self.numbers, self.missing = program.numbers(config), frozenset(missing)
+        self.numbers, self.data = program.numbers(config), data
+        self.missing = frozenset(data.get("missing", ()))
         self.module: nn.Module = program.infer.module
         self.networks = networks or [self.module.state_dict()]
 
@@ -77,7 +79,8 @@ class Model:
         x: an array [N, ...] with the columns in the order of training, or a polars DataFrame or a mapping
             of names to values; further columns, the target too, are left alone. For sequences such a
             table with a row for each step; there is a prediction for each sequence, in the order of their
-            first rows. For texts a list of them.
+            first rows: that of frame["id"].unique(maintain_order=True). For texts a list of them. For
+            images a list of paths or of Pillow's pictures, or an array [N, C, H, W].
         Classes: a `Classification`. Regression: values in original units, float32 [N], or [N, D] for
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """
@@ -116,6 +119,8 @@ class Model:
         names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
         if self.preprocessing.tokenizer is not None:
             return x
+        if self.preprocessing.kind == "image":
+            return as_images(x, self.preprocessing, self.data)
         if (steps := self.preprocessing.steps) is not None:
             names, shape = [steps.id, steps.time, *names], ()
         if isinstance(x, Mapping) or hasattr(x, "iter_columns"):
@@ -193,7 +198,7 @@ def load(directory: str | Path) -> Model:
     except (RuntimeError, KeyError) as error:
         raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
     ensemble = networks if len(networks) > 1 else ()
-    return Model(config, program, preprocessing, raw["data"].get("missing", ()), ensemble)
+    return Model(config, program, preprocessing, raw["data"], ensemble)
 
 
 def _without(missing: frozenset[str], values: Values) -> Values:

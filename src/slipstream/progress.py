@@ -46,8 +46,9 @@ class Output(Console):
 
 
 def console() -> Console:
-    """Standard output; without colours and movement where it is no terminal or a dumb one."""
-    return Output(file=sys.stdout, highlight=False, soft_wrap=False)
+    """Standard output; without colours and movement where it is no terminal or a dumb one. Brackets are
+    brackets: a list of options is no style."""
+    return Output(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
 
 
 class Screen:
@@ -80,7 +81,7 @@ class Screen:
     def say(self, text: str) -> None:
         """A line above the bar."""
         if self.kind != "none":
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A warning, which reaches the user where nothing else is shown, too."""

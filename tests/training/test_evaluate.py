@@ -72,3 +72,40 @@ def test_weights_count_in_metrics_and_loss():
     weighted = measure(outputs, targets, weights, engine.numbers)
     repeated = measure(outputs[rows], targets[rows], torch.ones(8), engine.numbers)
     torch.testing.assert_close(weighted, repeated, rtol=1e-7, atol=0)  # sums of 8 in float64
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "augmentation"),
+    [
+        *[(task, "mlp", "mixup") for task in ("binary", "multiclass", "multilabel", "regression")],
+        *(("multiclass", "tabm", "mixup"), ("multiclass", "convnet", "cutmix")),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2])
+def test_mixed_examples_are_reported_with_their_mixed_targets(task, model, augmentation, size):
+    """The training loss of an epoch is the mean of what its updates minimized, for any task, alone and in a
+    pack; the validation loss is that of whole examples."""
+    data = tiny_data(task, form="image" if augmentation == "cutmix" else "vector")
+    labels = task in ("binary", "multiclass")
+    changes = {"data": "shapes" if augmentation == "cutmix" else "spirals", "data.batch_size": 12}
+    changes |= {"model": model, "augmentation": [augmentation], "loss": "cross_entropy" if labels else "mse"}
+    changes |= {"trainer.metrics": ["accuracy"] if labels else []}
+    changes[f"augmentation.{augmentation}.probability"] = 1.0
+    config = tiny(changes)
+    engine = engine_of([config] * size, data)
+    state, plan, steps = engine.start(), engine.plan(0), engine.batching.steps
+    rates, counts = engine.rates([[0.1] * steps] * size), engine.counts(0, steps)
+    made, before = [], state.params
+    for i in range(steps):
+        before = state.params
+        state, seen = engine.step(state, plan.batches[i], rates[i], counts[i])
+        made.append(seen)
+    report = engine.report(plan, made, state, before).reshape(size, -1)[0].tolist()
+    values = dict(zip(engine.reported, report, strict=False))
+    objectives = torch.stack([seen.objective.reshape(size)[0] for seen in made])
+    rows = torch.tensor([12.0, 12.0, 4.0])
+    assert values["train/loss"] == pytest.approx(((objectives * rows).sum() / 28).item(), rel=1e-5)
+    alone = engine.measure("val", engine.predict(engine.evaluated(state), "val"), [], range(size))
+    assert values["val/loss"] == pytest.approx(alone.reshape(size, -1)[0, 0].item())
+    if labels:
+        assert 0 < values["train/accuracy"] <= 1

@@ -146,25 +146,30 @@ def headers(paths: Sequence[str]) -> Iterator[Header | None]:
 
 def decode(path: str, form: Form) -> np.ndarray:
     """One file, uint8 [C, H, W]. Raises BadImage."""
-    from PIL import Image, ImageOps
-
-    height, width = form.size
-    resample = Image.Resampling.BICUBIC  # shrinks by an average over all pixels, as Pillow's filters do
     with opened(path) as image, _reasons():
         if image.format == "PNG":
             _check_png(path)
         # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice the size that is wanted.
-        longest = 2 * max(height, width)
+        longest = 2 * max(form.size)
         image.draft(image.mode, (longest, longest))
         image.load()
-        picture = flat(ImageOps.exif_transpose(image), "L" if form.channels == 1 else "RGB", form.background)
-        if form.fit == "crop":
-            picture = ImageOps.fit(picture, (width, height), resample)
-        elif form.fit == "pad":
-            picture = ImageOps.pad(picture, (width, height), resample, color=form.background)
-        else:
-            picture = picture.resize((width, height), resample)
-        pixels = np.asarray(picture)
+        return pixels_of(image, form)
+
+
+def pixels_of(image: Any, form: Form) -> np.ndarray:
+    """A picture of Pillow's, turned as its EXIF data say and brought to size, uint8 [C, H, W]."""
+    from PIL import Image, ImageOps
+
+    height, width = form.size
+    resample = Image.Resampling.BICUBIC  # shrinks by an average over all pixels, as Pillow's filters do
+    picture = flat(ImageOps.exif_transpose(image), "L" if form.channels == 1 else "RGB", form.background)
+    if form.fit == "crop":
+        picture = ImageOps.fit(picture, (width, height), resample)
+    elif form.fit == "pad":
+        picture = ImageOps.pad(picture, (width, height), resample, color=form.background)
+    else:
+        picture = picture.resize((width, height), resample)
+    pixels = np.asarray(picture)
     return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

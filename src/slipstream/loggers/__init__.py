@@ -166,10 +166,12 @@ class TensorBoard:
 
 def trace(module: nn.Module, example: Tensor) -> bytes:
     """The graph of a network, traced with one example [1, ...]."""
+    from torch.jit import TracerWarning
     from torch.utils.tensorboard._pytorch_graph import graph
 
     with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", TracerWarning)  # one example's shape is all that is asked for
         definition, _ = graph(module, example)
     return bytes(definition.SerializeToString())
 

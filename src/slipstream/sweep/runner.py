@@ -121,7 +121,7 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
-                console().print(f"go on: python train.py resume={directory}", markup=False, soft_wrap=True)
+                console().print(f"go on: python train.py resume={directory}", soft_wrap=True)
     if interrupts.received is not None:
         return interrupts.exit_code, made
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made

@@ -87,7 +87,7 @@ class SweepScreen:
     def say(self, text: str) -> None:
         """A line above the display."""
         if self.kind != "none":
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A warning, which reaches the user where nothing else is shown, too."""

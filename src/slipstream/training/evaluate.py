@@ -71,7 +71,7 @@ def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor
         values = [mean(losses, weights)]
         if metrics:
             scores = outputs if as_they_are and outputs.dim() == 2 else program.scores(outputs, numbers)
-            truth = program.original_units(targets)
+            truth = program.truth(targets)
             values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
 
@@ -125,16 +125,20 @@ def zeros(program: Program, params: Tensor) -> Tensor:
 def make_report(program: Program, names: Sequence[str], *, validates: bool) -> Callable[..., Tensor]:
     """report(end, train, val, val_weights, numbers) -> the values of `report_names`, then `is_sound`.
 
-    Training metrics are those of the outputs that the epoch's updates saw, with noise and with the
-    weights as they were then; validation metrics are those of the weights at the epoch's end.
+    Training metrics are those of the outputs that the epoch's updates saw, with noise, with mixed targets
+    where examples are mixed, and with the weights as they were then; validation metrics are those of the
+    weights at the epoch's end.
     """
     measure, predict = make_measure(program, names), make_predict(program)
 
     def report(end: EpochEnd, train: Examples, val: Examples, weights: Tensor, numbers: Mapping) -> Tensor:
         update_norm = torch.linalg.vector_norm(end.params - end.before)
-        targets = rows_of(train.targets, end.indices)
+        if program.mixes:
+            outputs, targets = program.apart(end.outputs)
+        else:
+            outputs, targets = end.outputs, rows_of(train.targets, end.indices)
         parts = [
-            measure(end.outputs, targets, end.counts, numbers),
+            measure(outputs, targets, end.counts, numbers),
             torch.stack([end.norms.double().mean(), update_norm.double()]),
         ]
         if program.makes_zeros:

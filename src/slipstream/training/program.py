@@ -107,6 +107,7 @@ class Program:
         regularizers = _chosen("regularizer", config.regularizers)
         self.places = {place: [c for c in regularizers if c.place == place] for place in PLACES}
         self.augmentations = _chosen("augmentation", config.augmentations)
+        self.mixes = any(choice.part.traits["kind"] == "mix" for choice in self.augmentations)
         self.keeping = [choice for place in KEEPING for choice in self.places[place]]
         self.epochs = config.trainer.max_epochs
         self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
@@ -217,6 +218,25 @@ class Program:
         from slipstream.augmentations import augment
 
         return augment(unit(x), y, self.augmentations, key, numbers, len(self.target.classes), self.form)
+
+    def beside(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Outputs [N, C] or [N, E, C] with the mixed targets [N, T] behind them: [..., C + T]."""
+        targets = targets if outputs.dim() == 2 else targets.unsqueeze(1).expand(-1, outputs.shape[1], -1)
+        return torch.cat([outputs, targets.to(outputs.dtype)], dim=-1)
+
+    def apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """What `beside` put together."""
+        width = len(self.target.classes or self.target.names)
+        outputs, targets = both.split([both.shape[-1] - width, width], dim=-1)
+        return outputs, targets if both.dim() == 2 else targets[:, 0]
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Targets as metrics take them, in original units: of mixed classes the one that weighs most."""
+        if self.target.classes and targets.dim() == 2:
+            return targets.argmax(-1)
+        if self.target.task == "multilabel" and self.mixes:
+            return (targets >= 0.5).to(targets.dtype)
+        return self.original_units(targets)
 
     def close_epoch(self, state: State, epoch: Any, numbers: Mapping[str, Any]) -> State:
         """The state after an epoch's last update. epoch: how many are finished."""

@@ -39,9 +39,10 @@ class Batch(NamedTuple):
 class Seen(NamedTuple):
     """What a step leaves for the epoch's end to look at.
 
-    outputs: [A * B, C], or [A * B, E, C] of an ensemble. gradient_norm: the two-norm of the gradient
-    before it was changed by anything. objective: the loss with its penalties. The latter two have no
-    axes, and tell whether everything was finite: nothing is checked inside an epoch (divergence.py).
+    outputs: [A * B, C], or [A * B, E, C] of an ensemble; where examples are mixed, their targets stand
+    behind the outputs (`Program.beside`), because no one else knows them. gradient_norm: the two-norm of
+    the gradient before it was changed by anything. objective: the loss with its penalties. The latter two
+    have no axes, and tell whether everything was finite: nothing is checked inside an epoch (divergence.py).
     """
 
     outputs: Tensor
@@ -91,11 +92,14 @@ def make_step(
             if program.augmentations:
                 key = random.fold(at_update(numbers["keys"]["batch"], t), part << 12)
                 x, y = program.augment(x, y, key, numbers)
+            mixed = y
             for choice in program.places["targets"]:
                 y = choice.function(y, len(program.target.classes), **numbers[choice.name])
             g, value, (outputs, buffers) = gradient_of(
                 objective, state.params, buffers, x, y, weights, numbers
             )
+            if program.mixes:
+                outputs = program.beside(outputs, mixed)
             parts.append((g, value, outputs))
         if len(parts) == 1:
             return g, value, buffers, outputs

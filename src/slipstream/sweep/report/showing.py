@@ -25,7 +25,7 @@ def show(console: Console, report: Report) -> None:
     """The best trials, what mattered, what to try next, what failed, and where everything is."""
 
     def say(line: str = "") -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     say()
     say(_counts(report))
