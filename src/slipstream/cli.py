@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from slipstream.config.sweeping import Command
 
 SOME_FAILED = 3
+MULTIRUN = ("-m", "--multirun")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,6 +111,9 @@ def load_installed_components() -> None:
 def _hydra(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
+    # argparse takes no overrides behind a flag that stands among them.
+    moved = [text for text in arguments if text in MULTIRUN]
+    arguments = [*moved, *(text for text in arguments if text not in MULTIRUN)]
     flags = get_args_parser().parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
         raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
@@ -183,7 +187,7 @@ def _sweep_arguments(
     arguments: Sequence[str], overrides: Sequence[str], sweep: Command, trains: bool
 ) -> list[str]:
     """What Hydra is told: its own sweeper what was typed, ours one job that stands for all."""
-    rest = [text for text in arguments if text not in ("-m", "--multirun")]
+    rest = [text for text in arguments if text not in MULTIRUN]
     if trains:
         rest.append("--multirun")
         if sweep.sweeper == "basic":
@@ -254,7 +258,7 @@ class Runner:
     def _run(self, composed: DictConfig) -> int:
         from hydra.core.hydra_config import HydraConfig
 
-        from slipstream.config import composition, validate
+        from slipstream.config import composition, origin, validate
 
         hydra = HydraConfig.get()
         overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
@@ -264,7 +268,10 @@ class Runner:
             self.table.begin(config, directory, overrides)
         from slipstream.run import run
 
-        result = run(config, directory, overrides, resume=config.resume is not None)
+        try:
+            result = run(config, directory, overrides, resume=config.resume is not None)
+        except ConfigError as error:  # what only the data could tell
+            raise ConfigError(origin.traced(error.problems, overrides)) from None
         if self.table is not None:
             self.table.end(result)
         return result.exit_code

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slipstream import cli
-from slipstream.errors import DataError
+from slipstream.errors import ConfigError, DataError
 
 # Running
 
@@ -41,6 +41,13 @@ def test_a_mistake_that_only_the_engine_sees(slipstream, engine):
     engine.outcome = DataError("my.csv, row 7: found 'x'")
     result = slipstream()
     assert (result.code, result.err) == (2, "my.csv, row 7: found 'x'\n")
+
+
+def test_a_mistake_that_only_the_data_tell_names_the_experiment(slipstream, engine):
+    """Whether a table's target are classes is known late; who chose label smoothing is said all the same."""
+    engine.outcome = ConfigError(["regularizer.label_smoothing: is for classes, the table is regression"])
+    err = slipstream("experiment=realmlp", "data=wine").err
+    assert "(regularizer.label_smoothing comes from experiment=realmlp: take" in err
 
 
 def test_a_bug_is_called_a_bug(slipstream, engine):

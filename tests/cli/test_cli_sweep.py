@@ -26,6 +26,17 @@ def test_a_sweep_is_handed_over_whole(slipstream, engine):
     assert [file.name for file in call.directory.iterdir()] == ["sweep.json"]
 
 
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_the_flag_stands_anywhere_among_the_settings(slipstream, engine, flag):
+    """A setting that is appended behind -m belongs to the sweep."""
+    result = slipstream("optimizer=sgd,adam", flag, "seed=1")
+    assert (result.code, result.err) == (0, "")
+    assert [job.overrides for job in engine.sweeps[0].plan.jobs] == [
+        ("optimizer=sgd", "seed=1"),
+        ("optimizer=adam", "seed=1"),
+    ]
+
+
 @pytest.mark.parametrize("code", [0, 3, 130, 143])
 def test_the_exit_code_is_the_runners(slipstream, engine, code):
     """Finished, some failed, interrupted: the command ends with what the runner says."""

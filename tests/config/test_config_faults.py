@@ -62,7 +62,49 @@ def test_c02_a_key_below_a_value(only_problem):
 
 def test_c02_settings_of_a_regularizer_that_is_not_chosen(only_problem):
     """Setting what is not in the list says how to add it."""
-    assert "add it: regularizer=[l2]" in only_problem("regularizer=dropout", "regularizer.l2.strength=1")
+    found = only_problem("regularizer=dropout", "regularizer.l2.strength=1")
+    assert "(dropout); add it: regularizer=[dropout,l2]" in found
+    assert "add it: regularizer=[l2]" in only_problem("regularizer.l2.strength=1")
+    found = only_problem("regularizer.mixup.alpha=1")
+    assert found.endswith("mixup is an option of augmentation, did you mean augmentation.mixup.alpha?")
+    assert "did you mean dropout?" in only_problem("regularizer.dropot.rate=0.1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (
+            ["augmentation=rotation", "augmentation.degrees=20"],
+            "augmentation.degrees: no such option, did you mean augmentation.rotation.degrees?",
+        ),
+        (["augmentation.degrees=20"], "augmentation.rotation.degrees or augmentation.shearing.degrees?"),
+        (
+            ["augmentation={rotation:{degrees:10}}"],
+            "write augmentation=[rotation] augmentation.rotation.degrees=10",
+        ),
+        (["regularizer={dropout:{},l2:{}}"], "write regularizer=[dropout,l2]"),
+        (["optimizer={sgd:{lr:1}}"], "write optimizer=sgd optimizer.lr=1"),
+        (["optimizer={name:sgd,lr:1}"], "one by one, optimizer.SETTING=VALUE"),
+    ],
+)
+def test_c02_settings_below_the_list_itself(overrides, hint, only_problem):
+    """A setting without its option's name, or a mapping of all, is answered with how it is written."""
+    assert hint in only_problem(*overrides)
+
+
+def test_what_an_experiment_brings_is_said_to_come_from_it(problems_of):
+    """A problem over a choice that nobody typed names the experiment, and the one for such data."""
+    (found,) = problems_of("experiment=realmlp", "data=diabetes")
+    assert found.endswith(
+        "leave it out: regularizer=[dropout] (regularizer.label_smoothing comes from experiment=realmlp: "
+        "take experiment=realmlp_regression)"
+    )
+    (found,) = problems_of("experiment=realmlp", "data=shapes", "model.depth=-1")
+    assert "comes from" not in found
+    assert problems_of("experiment=resnet", "data=iris")[0].endswith("(model comes from experiment=resnet)")
+    typed = "regularizer=[dropout,label_smoothing]"
+    (found,) = problems_of("experiment=realmlp", "data=diabetes", typed)
+    assert found.endswith("leave it out: regularizer=[dropout]")
 
 
 @pytest.mark.parametrize(

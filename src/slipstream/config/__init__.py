@@ -106,13 +106,13 @@ def _not_for_python(override: Any) -> Iterator[str]:
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """`compose` for the command line: `resume=DIR` replays that run's overrides before the others."""
-    from slipstream.config import composition, resume
+    from slipstream.config import composition, origin, resume
 
     plain, problems = composition.screen(overrides)
     try:
         config = validate(plain)
     except ConfigError as error:
-        raise ConfigError([*problems, *error.problems]) from None
+        raise ConfigError([*problems, *origin.traced(error.problems, overrides)]) from None
     if problems:
         raise ConfigError(problems)
     if config.resume is not None:
@@ -207,8 +207,17 @@ def _list(group: str, chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]
     for name, values in chosen.items():
         path = f"{group}.{name}"
         if name not in options(group):
-            problems.append(f"{path}: no such option, {did_you_mean(str(name), options(group))}")
+            problems.append(f"{path}: no such option, {_meant(group, str(name), chosen)}")
             continue
         valid[name], found = check(settings(group, name), values, path, path)
         problems += found
     return valid, problems
+
+
+def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
+    """The hint for a name that is no option: it may be a setting of one."""
+    for place in ([option for option in chosen if option in options(group)], options(group)):
+        owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]
+        if owners:
+            return f"did you mean {' or '.join(owners)}?"
+    return did_you_mean(name, options(group))

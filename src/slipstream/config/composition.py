@@ -31,22 +31,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from slipstream.config import resume
+from slipstream.config import hints, resume
 from slipstream.config.files import folder
-from slipstream.config.schema import CHOICES, GROUPS, Unusable, options
+from slipstream.config.schema import CHOICES, Unusable
 from slipstream.errors import ConfigError, UserError, did_you_mean
 from slipstream.registry import LISTS
 
 ROOT = "train"
 
-# What stands for "nothing" where that is no option of its own.
-NOTHING = {
-    "regularizer": "write regularizer=[]",
-    "augmentation": "write augmentation=[]",
-    "scheduler": "did you mean constant?",
-    "activation": "did you mean identity?",
-    "experiment": "leave it out",
-}
 FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
 
@@ -244,33 +236,19 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
     if override.is_add():
         return [f"{line}: the group exists, write it without +"]
     if value is None:
-        return [f"{group}=null: not a choice, {NOTHING.get(group, 'leave it out or choose one')}"]
+        return [f"{group}=null: not a choice, {hints.NOTHING.get(group, 'leave it out or choose one')}"]
     if isinstance(value, list) and group == "sweep":
         return [f"{line}: takes one option, found {len(value)}"]
     if isinstance(value, list) and group not in LISTS:
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
+    if isinstance(value, dict):
+        return [f"{line}: takes the name of an option; {hints.written_out(group, value)}"]
     names = [str(name) for name in (value if isinstance(value, list) else [value])]
     offered = loader.get_group_options(group)
     twice = [
         f"{group}={name}: is in the list twice" for name in dict.fromkeys(names) if names.count(name) > 1
     ]
-    return twice + [_no_option(group, name, offered) for name in names if name not in offered]
-
-
-def _no_option(group: str, name: str, offered: Sequence[str]) -> str:
-    if group in GROUPS and name in options(group):
-        file = f"{group}/{name}.yaml"
-        return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
-    hint = NOTHING.get(group) if name == "none" else _elsewhere(group, name)
-    return f"{group}={name}: no such option, {hint or did_you_mean(name, offered)}"
-
-
-def _elsewhere(group: str, name: str) -> str | None:
-    """Where else such an option is: regularizer=mixup is augmentation=[mixup]."""
-    if group in LISTS and name in LISTS:
-        return f"it is a group of its own: {name}=[...]"
-    others = [other for other in LISTS if group in LISTS and other != group and name in options(other)]
-    return f"it is an option of {others[0]}: {others[0]}=[{name}]" if others else None
+    return twice + [hints.no_option(group, name, offered) for name in names if name not in offered]
 
 
 def _head(override: Override) -> str:
@@ -293,22 +271,10 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
         parent, _, last = key.rpartition(".")
         section = OmegaConf.select(composed, parent) if parent else composed
         if not isinstance(section, DictConfig):
-            problems.append(no_section(key, composed))
+            problems.append(hints.no_section(key, composed))
         elif override.is_add() and last in section:
             problems.append(f"{line}: the key exists, write it without +")
         else:
             plain = last in section or override.is_delete() or override.is_force_add()
             kept.append(line if plain else "++" + line.lstrip("+"))
     return kept, problems
-
-
-def no_section(key: str, composed: DictConfig) -> str:
-    """The sentence for a key below something that has no keys."""
-    group, _, rest = key.partition(".")
-    if group in LISTS:
-        name = rest.partition(".")[0]
-        chosen = ", ".join(composed[group]) or "none"
-        return f"{key}: {name} is not among the chosen {group}s ({chosen}); add it: {group}=[{name}]"
-    parent = key.rpartition(".")[0]
-    value = OmegaConf.select(composed, parent)
-    return f"{key}: no such key" + ("" if value is None else f", {parent} is {value}; set {parent} itself")

@@ -30,6 +30,15 @@ def experiment(name: str) -> str:
     return text.removeprefix("# @package _global_\n").removeprefix("# ")
 
 
+def experiment_content(name: str) -> dict[str, Any]:
+    """What a shipped experiment chooses and sets, as its YAML has it."""
+    from omegaconf import OmegaConf
+
+    content = OmegaConf.to_container(OmegaConf.load(folder() / "experiment" / f"{name}.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def paths(data: Mapping[str, Any]) -> list[str]:
     """Those of the data's settings that name a file or folder."""
     names = ("path", "validation_path", "test_path", *OWN_PATHS.get(data.get("name", ""), ()))

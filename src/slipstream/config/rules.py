@@ -277,7 +277,11 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
         if component("regularizer", name).traits.get("place") != "targets" or loss.traits.get("auto"):
             continue
         if task == "regression":
-            yield f"regularizer.{name}: spreads class labels, and data={config.data.name} is regression"
+            others = ",".join(other for other in config.regularizers if other != name)
+            yield (
+                f"regularizer.{name}: spreads class labels, and data={config.data.name} is regression; "
+                f"leave it out: regularizer=[{others}]"
+            )
         elif not loss.traits.get("soft"):
             soft = [part.name for part in components("loss").values() if part.traits.get("soft")]
             yield (

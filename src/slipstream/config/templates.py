@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from slipstream.config import composition
+from slipstream.config import composition, hints
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
 from slipstream.registry import LISTS
@@ -232,7 +232,7 @@ def _set(tree: Tree, key: str, value: Any) -> str | None:
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        return composition.no_section(key, OmegaConf.create(tree))
+        return hints.no_section(key, OmegaConf.create(tree))
     node[last] = _copy(value)
     return None
 

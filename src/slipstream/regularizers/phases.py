@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LONGEST = 100_000  # epochs up to which it is looked for enough of them
+
+
 def whole(fraction: Any, epochs: int, epoch: Tensor) -> Tensor:
     """fraction of the epochs, rounded down to whole ones, as a number like `epoch`.
 
@@ -28,13 +31,22 @@ def _everything(params: Tensor) -> Tensor:
 
 
 def _three_phases(epochs: int, *, sparse_from: float, dense_from: float, **_: Any) -> list[str]:
-    first, second = (int(fraction * epochs + 1e-3) for fraction in (sparse_from, dense_from))
-    if 1 <= first < second < epochs:
+    def fits(epochs: int) -> bool:
+        first, second = (int(fraction * epochs + 1e-3) for fraction in (sparse_from, dense_from))
+        return 1 <= first < second < epochs
+
+    if fits(epochs):
         return []
-    found = f"epochs 1 to {first} would be dense, to {second} sparse and to {epochs} dense again"
+    name = "regularizer.dense_sparse_dense"
+    if sparse_from >= dense_from:
+        return [f"{name}: sparse_from {sparse_from} is not below dense_from {dense_from}"]
+    if sparse_from == 0:
+        return [f"{name}.sparse_from: found 0, expected more: training begins dense"]
+    least = next((n for n in range(epochs + 1, LONGEST) if fits(n)), LONGEST)
+    phases = f"sparse_from {sparse_from} and dense_from {dense_from}"
     return [
-        f"regularizer.dense_sparse_dense: {found}; expected one epoch or more in each: change sparse_from, "
-        "dense_from or trainer.max_epochs"
+        f"{name}: of the three phases by {phases} each needs an epoch, and trainer.max_epochs is {epochs}; "
+        f"set it to {least:,}"
     ]
 
 
