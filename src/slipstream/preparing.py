@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slipstream import files, rundir
+from slipstream.advice import advice
 from slipstream.config import Config
 from slipstream.data import Data, load
 from slipstream.errors import ConfigError, UserError
@@ -156,6 +157,7 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
             f"model={config.model.name}: without a normalization its values grow from block to block; "
             "add regularizer=batch_norm"
         )
+    yield from advice(config, engine.program.form)
 
 
 def open_member(
