@@ -147,5 +147,6 @@ def test_options_are_settings_that_the_function_does_not_get():
 def test_a_misfit_names_the_options_that_fit():
     """A model that cannot take the data is refused with those that can."""
     assert registry.misfit("model", "mlp", "image", "") is None
-    sentence = registry.misfit("model", "mlp", "tokens", "data=text is tokens data")
-    assert "model=mlp: takes vector or sequence or image, and data=text is tokens data; one of:" in sentence
+    sentence = registry.misfit("model", "mlp", "tokens", "data=text has texts")
+    expected = "model=mlp: takes rows of a table or sequences or images, and data=text has texts; one of:"
+    assert expected in sentence

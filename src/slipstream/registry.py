@@ -36,6 +36,9 @@ MODULES = {
 
 LISTS = ("augmentation", "regularizer")  # of these a configuration has any number of options
 
+# What the kinds of examples (types.Form) are called.
+EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
+
 _components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
 _shared: dict[str, Callable[..., Any]] = {}
 
@@ -144,7 +147,7 @@ def misfit(group: str, name: str, kind: str, found: str) -> str | None:
 
     if fits(component(group, name)):
         return None
-    takes = " or ".join(component(group, name).traits["takes"])
+    takes = " or ".join(EXAMPLES[one] for one in component(group, name).traits["takes"])
     fitting = sorted(part.name for part in components(group).values() if fits(part))
     return f"{group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
 

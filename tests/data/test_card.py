@@ -92,3 +92,34 @@ def test_one_of_a_thing_is_spoken_of_as_one(load_table):
     commas = "x;y\n" + "\n".join(f"{i},{5 + i % 2};{i}" for i in range(40)) + "\n"
     with pytest.raises(DataError, match=r"\(('\d+,\d', ){3}'\d+,\d' and 36 more\)"):
         load_table(commas)
+
+
+def test_an_example_is_called_what_it_is(tmp_path, load):
+    """Texts and sequences are counted as such, and of sequences the rows of their table."""
+    words = tmp_path / "words.txt"
+    words.write_text("".join(f"{'ab'[i % 2]}\tone two {i % 3}\n" for i in range(40)))
+    found = load("text", path=str(words))
+    assert "train: 28 texts;" in found.card
+    assert "| part | texts |" in found.summary
+    steps = tmp_path / "steps.csv"
+    steps.write_text(
+        "who,t,x,y\n" + "".join(f"{i},{t},{t * i},{i % 2}\n" for i in range(40) for t in (1, 2, 3))
+    )
+    roles = {"id": "who", "time": "t", "target": "y"}
+    assert "train: 28 sequences of 84 rows;" in load("sequences", path=str(steps), **roles).card
+
+
+def test_file_names_are_not_cut(tmp_path, load_table):
+    """Where a card's first line has no room for all files, it says how many more there are."""
+    table = "x,z,y\n" + "\n".join(f"{i % 7},{i % 5},{i / 3}" for i in range(40)) + "\n"
+    other = tmp_path / f"{'b' * 60}.csv"
+    other.write_text(table)
+    first = load_table(table, file=f"{'a' * 30}.csv", test_path=str(other)).card.splitlines()[0]
+    assert first == f"data=table ({'a' * 30}.csv and 1 more): regression, target y"
+
+
+def test_a_class_of_one_example_is_told(load_table):
+    """It cannot be trained on and tested: the warning names it and says how many it has."""
+    table = "x,z,y\n" + "\n".join(f"{i % 7},{i % 5},{'ab'[i % 2] if i else 'lone'}" for i in range(41)) + "\n"
+    assert "class lone has 1 row: it cannot be both trained on and tested" in load_table(table).warnings
+    assert not any("has 1 row" in one for one in load_table(table.replace("lone", "a")).warnings)

@@ -194,9 +194,9 @@ BOMB = png(60_000, 60_000, bytes(1000))
     [
         (b"", "is empty"),
         (b"hello", "is no PNG, JPEG or WebP image"),
-        (encoded(Image.fromarray(RGB), "GIF"), "is GIF; convert it"),
-        (encoded(Image.fromarray(RGB), "BMP"), "is BMP; convert it"),
-        (encoded(Image.fromarray(RGB), "TIFF"), "is TIFF; convert it"),
+        (encoded(Image.fromarray(RGB), "GIF"), "is a GIF file; convert it"),
+        (encoded(Image.fromarray(RGB), "BMP"), "is a BMP file; convert it"),
+        (encoded(Image.fromarray(RGB), "TIFF"), "is a TIFF file; convert it"),
         (encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]), "is an animation"),
         (encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]), "is an animation"),
         (BOMB, "pixels"),

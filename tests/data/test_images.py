@@ -254,7 +254,7 @@ def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
     said = str(caught.value)
     assert "6 of 38 images cannot be used:\n  " in said
     assert "a/0000.png: is empty" in said
-    assert "b/x.gif: is GIF" in said
+    assert "b/x.gif: is a GIF file" in said
     assert "and 1 more\nMend or remove them, or leave them out with data.on_error=skip" in said
     assert not list((tmp_path / "cache").iterdir())
     for _ in range(2):

@@ -271,7 +271,7 @@ def test_a_resnet_without_a_normalization_is_warned_of(regularizer, warned):
 
 def test_vectors_are_refused():
     """A table's rows have no neighbours."""
-    with pytest.raises(ConfigError, match="takes image or sequence or tokens"):
+    with pytest.raises(ConfigError, match="takes images or sequences or texts, and data=spirals has rows"):
         tiny({"model": "convnet", "data": "spirals"})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from slipstream.errors import did_you_mean
-from slipstream.registry import Component, component, components, misfit
+from slipstream.registry import EXAMPLES, Component, component, components, misfit
 from slipstream.types import Target
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[st
 def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
     kind = known_kind(config)
     if kind is not None:
-        sentences = (misfit(group, name, kind, f"data={config.data.name} is {kind} data") for name in names)
+        found = f"data={config.data.name} has {EXAMPLES[kind]}"
+        sentences = (misfit(group, name, kind, found) for name in names)
         yield from filter(None, sentences)
 
 

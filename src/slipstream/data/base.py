@@ -187,6 +187,17 @@ def counted(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
+def cut_short(many: int, total: int, example: str, most: int, part: str, keep: str) -> str:
+    """A sentence about examples that have more parts than are kept of them.
+
+    >>> cut_short(1, 4, "text", 20, "word", "last")
+    '1 of 4 texts (25.0%) has more than 20 words; the last 20 are kept'
+    """
+    have = "has" if many == 1 else "have"
+    said = f"{many:,} of {counted(total, example)} ({many / total:.1%}) {have} more than"
+    return f"{said} {counted(most, part)}; the {keep} {most} are kept"
+
+
 @contextmanager
 def naming(place: str) -> Iterator[None]:
     """Put `place`, a file or a setting, before the message of a DataError."""

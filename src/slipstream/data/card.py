@@ -17,6 +17,7 @@ from slipstream.types import Target
 if TYPE_CHECKING:
     from slipstream.data.preprocessing import Preprocessing
 
+UNITS = {"tokens": "text", "sequence": "sequence", "image": "image"}  # of kinds: what an example is
 MOST_COUNTS = 20  # classes or labels that are counted one by one
 WIDTH = 99  # letters of a card's line at most
 
@@ -26,6 +27,7 @@ class Facts:
     """Taken before the inputs are encoded, which uses them up.
 
     kinds: kind -> its columns, empty for arrays. missing: column -> missing values, of those that have any.
+    unit: what a row of the data is. steps: of sequences from a table, the table's rows by part, else empty.
     counts: by part, name -> rows of the class or with the label, empty where they are too many.
     """
 
@@ -39,6 +41,8 @@ class Facts:
     missing: Mapping[str, int]
     left_out: tuple[str, ...]
     rows: tuple[int, ...]
+    unit: str
+    steps: tuple[int, ...]
     counts: tuple[Mapping[str, int], ...]
     spread: str
 
@@ -63,6 +67,10 @@ class Facts:
             {name: count for name, count in missing.items() if count},
             raw.left_out,
             tuple(map(len, rows)),
+            UNITS.get(raw.kind or "", "row"),
+            tuple(int(raw.inputs.lengths[part].sum()) for part in rows)
+            if isinstance(raw.inputs, Sequences)
+            else (),
             tuple(_counts(raw.target, raw.targets[part]) for part in rows),
             _spread(raw.target, raw.targets[rows[0]]),
         )
@@ -72,15 +80,14 @@ class Facts:
         target = self.target
         classes = target.classes if target.task in ("binary", "multiclass") else ()
         among = f" ({len(classes)} classes)" if classes else ""
-        files = f" ({', '.join(Path(path).name for path in self.sources)})" if self.sources else ""
-        lines = [f"data={self.settings['name']}{files}: {target.task}, {self._target(4)}{among}"]
+        lines = [self._head(f"{target.task}, {self._target(4)}{among}")]
         lines += [f"inputs: {self._inputs(preprocessing)}; split: {self._split()}"]
         lines += [fit(f"  {kind}: ", names) for kind, names in self.kinds.items()]
         if self.missing:
             lines += [fit(f"missing values, {self._filled()}: ", _pairs(self.missing))]
         lines += [fit("left out: ", self.left_out)] if self.left_out else []
-        for part, rows, counts in zip(PARTS, self.rows, self.counts, strict=True):
-            lines += [fit(f"{part}: {counted(rows, 'row')}{'; ' if counts else ''}", _pairs(counts))]
+        for part, examples, counts in zip(PARTS, self._examples(), self.counts, strict=True):
+            lines += [fit(f"{part}: {examples}{'; ' if counts else ''}", _pairs(counts))]
         lines += [f"target in train: {self.spread}"] if self.spread else []
         return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..." for line in lines)
 
@@ -90,7 +97,7 @@ class Facts:
         blocks += [f"Files: {', '.join(self.sources)}"] if self.sources else []
         blocks += self.notes
         blocks += [f"Inputs: {self._inputs(preprocessing)}. Split: {self._split()}."]
-        table = [["part", "rows", *self.counts[0]]]
+        table = [["part", f"{self.unit}s", *self.counts[0]]]
         table.append(["---"] * len(table[0]))
         for part, rows, counts in zip(PARTS, self.rows, self.counts, strict=True):
             table.append([part, str(rows), *map(str, counts.values())])
@@ -121,6 +128,23 @@ class Facts:
             if len(preprocessing.names) != len(self.names):
                 found += f", encoded as {len(preprocessing.names)}"
         return f"{found}, scaling {self.settings['scaling']}"
+
+    def _head(self, meaning: str) -> str:
+        """What was read and what is predicted, with as many file names as there is room for."""
+        names = [Path(path).name for path in self.sources]
+        for most in range(len(names), 0, -1):
+            line = f"data={self.settings['name']} ({phrase(names, most)}): {meaning}"
+            if len(line) <= WIDTH:
+                return line
+        found = f" ({counted(len(names), 'file')})" if names else ""
+        return f"data={self.settings['name']}{found}: {meaning}"
+
+    def _examples(self) -> list[str]:
+        """How many there are in each part, and of sequences how many rows of the table they are."""
+        said = [counted(rows, self.unit) for rows in self.rows]
+        if not self.steps:
+            return said
+        return [f"{one} of {counted(steps, 'row')}" for one, steps in zip(said, self.steps, strict=True)]
 
     def _split(self) -> str:
         return f"{self.how}, seed {self.settings['split_seed']}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Raw, naming, phrase
+from slipstream.data.base import Raw, counted, naming, phrase
 from slipstream.data.columns import check_finite
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
@@ -129,7 +129,10 @@ def _array(path: str, file: Any, most: int, exact: bool) -> np.ndarray:
         raise DataError(f"{path}: ends inside its header")
     shape = struct.unpack(f">{axes}I", sizes)
     wanted, header = prod(shape) * kind.itemsize, 4 + 4 * axes
-    said = f"{path}: the header promises {phrase(shape)} numbers of {kind.itemsize} bytes, {wanted:,} in all"
+    sides = " x ".join(map(str, shape))
+    said = (
+        f"{path}: the header promises {sides} numbers of {counted(kind.itemsize, 'byte')}, {wanted:,} in all"
+    )
     if wanted == 0:
         raise DataError(f"{path}: is empty, of shape {shape}")
     if header + wanted > most or (exact and header + wanted < most):

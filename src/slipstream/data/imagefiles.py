@@ -22,13 +22,13 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16"}
 # First bytes of what is no image for us, so that a message can say what it is.
 OTHERS = {
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"<svg": "SVG",
-    b"\0\0\1\0": "ICO",
+    b"GIF8": "a GIF file",
+    b"BM": "a BMP file",
+    b"II*\0": "a TIFF file",
+    b"MM\0*": "a TIFF file",
+    b"%PDF": "a PDF file",
+    b"<svg": "an SVG file",
+    b"\0\0\1\0": "an ICO file",
 }
 LARGEST = 80_000_000  # pixels of a file; Pillow itself warns from 89 million on
 LARGEST_FILE = 1 << 28  # bytes
@@ -295,7 +295,7 @@ def _what_it_is(path: str) -> str:
         start = file.read(16)
     name = next((name for first, name in OTHERS.items() if start.startswith(first)), None)
     if start[4:8] == b"ftyp":
-        name = "HEIC or AVIF"
+        name = "a HEIC or AVIF file"
     if name is None:
         return "is no PNG, JPEG or WebP image, or its beginning is damaged"
     return f"is {name}; convert it to PNG, JPEG or WebP"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
-from slipstream.data.card import Facts
+from slipstream.data.card import UNITS, Facts
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.preprocessing import Preprocessing
 from slipstream.data.splits import split_rows
@@ -232,11 +232,14 @@ def row_weights(raw: Raw, rows: list[np.ndarray], setting: Any) -> list[np.ndarr
 
 
 def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
-    """Parts that lack classes. Raises DataError where train has one class only."""
+    """Classes of one row, and parts that lack classes. Raises DataError where train has one class only."""
     if raw.target.task not in ("binary", "multiclass"):
         return []
     names = raw.target.classes
-    found = []
+    totals = np.bincount(raw.targets, minlength=len(names))
+    lone = [name for name, count in zip(names, totals, strict=True) if count == 1]
+    one = f"1 {UNITS.get(raw.kind or '', 'row')}"
+    found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
     for part, part_rows in zip(PARTS, rows, strict=True):
         counts = np.bincount(raw.targets[part_rows], minlength=len(names))
         absent = [name for name, count in zip(names, counts, strict=True) if count == 0]

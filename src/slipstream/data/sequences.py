@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge
 
 from slipstream.data.base import Frame, Raw, Values, naming
-from slipstream.data.columns import as_text, join, pick
+from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading
 from slipstream.data.steps import Order, Sequences, Steps, refuse_missing, times_of
 from slipstream.data.table import ENDINGS, Kind, input_kinds
@@ -124,6 +124,7 @@ def sequences(
     first.check_names({"id": [id], "time": [time], "target": targets, "inputs": chosen or []})
     first.check_names({key: [name] for key, name in roles.items()} | {"kinds": list(kinds)})
     for file in files:
+        _check_given(file, targets, id)
         file.read_targets(targets, task, classes, drop=None)
     warnings = [warning for file in files for warning in file.warnings]
     longest = sum(file.rows for file in files) if max_length is None else max_length
@@ -177,14 +178,25 @@ def _head(file: File, steps: Steps, roles: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def _check_given(file: File, targets: list[str], id: str) -> None:
+    """Where a target is missing in some rows, raise DataError first if it changes within a sequence: then it
+    is the wrong column, and filling it would not help."""
+    for name in targets:
+        values, ids = file.columns.get(name), file.columns[id]
+        if values is not None and is_missing(values).any():
+            with naming(file.path):
+                _check_constant(name, values, ids, id)
+
+
 def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
-    """Raise DataError, with the sequence and both rows, where a value changes within a sequence."""
+    """Raise DataError, with the sequence and both rows, where a value that is there changes within one."""
     owners, text = as_text(ids), as_text(values)
-    _, first, codes = np.unique(owners.codes, return_index=True, return_inverse=True)
-    other = text.codes != text.codes[first[codes]]
+    rows = np.flatnonzero(~(is_missing(owners) | is_missing(text)))
+    _, first, codes = np.unique(owners.codes[rows], return_index=True, return_inverse=True)
+    other = text.codes[rows] != text.codes[rows[first[codes]]]
     if other.any():
-        row = int(np.argmax(other))
-        before = int(first[codes[row]])
+        place = int(np.argmax(other))
+        row, before = int(rows[place]), int(rows[first[codes[place]]])
         raise DataError(
             f"{name} changes within {id}={owners.values[owners.codes[row]]}: row {before + 1} has "
             f"{text.values[text.codes[before]]!r}, row {row + 1} has {text.values[text.codes[row]]!r}; "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipstream.data.base import Frame, Values, counted
+from slipstream.data.base import Frame, Values, cut_short
 from slipstream.data.columns import as_dates, as_numbers, as_text, is_missing, pick
 from slipstream.data.kinds import kind_of_words
 from slipstream.errors import DataError
@@ -70,10 +70,7 @@ class Order:
         many, count = int(self.cut_off.sum()), len(self.cut_off)
         if not many:
             return []
-        return [
-            f"{many:,} of {counted(count, 'sequence')} ({many / count:.1%}) have more than "
-            f"{counted(steps.length, 'step')}; the {steps.keep} {steps.length} are kept"
-        ]
+        return [cut_short(many, count, "sequence", steps.length, "step", steps.keep)]
 
 
 @dataclass

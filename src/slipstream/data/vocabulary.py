@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import counted
+from slipstream.data.base import counted, cut_short
 from slipstream.errors import DataError, did_you_mean
 
 # No token is spelled like these: a word has no <, a character is alone.
@@ -158,10 +158,7 @@ class Texts:
         those without any token and about what it does not know."""
         length, level = self.tokenizer.length, self.tokenizer.level
         many = int(self.cut_off.sum())
-        said = [
-            f"{many:,} of {counted(len(self), 'text')} ({many / len(self):.1%}) have more than "
-            f"{counted(length, level)}; the {self.tokenizer.keep} {length} are kept"
-        ]
+        said = [cut_short(many, len(self), "text", length, level, self.tokenizer.keep)]
         said = said if many else []
         if vocabulary is None:
             return said
