@@ -245,6 +245,17 @@ def spoil(folder):
     (folder / "c" / "0030.png").symlink_to(folder / "c" / "gone.png")
 
 
+def test_enlarged_pictures_are_counted(tmp_path, read):
+    """A side of less than half the size is told, when the files are read and from the cache."""
+    plant(tmp_path / "f", "a", "b")
+    for i in range(3):
+        picture(i, size=(2, 9)).save(tmp_path / "f" / "a" / f"x{i}.png")
+    for _ in range(2):
+        (warning,) = read(size=6).warnings
+        assert warning.endswith("f: 3 images of less than half the size, enlarged to 6 x 6")
+    assert not read(size=4).warnings
+
+
 def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
     """Five are named and the rest counted; on_error=skip takes the others and says so every time."""
     plant(tmp_path / "f", "a", "b", "c")

@@ -99,30 +99,38 @@ def read_images(
 
 
 class Reader:
-    """Iterating gives the good images in order, uint8 [n, C, H, W], and fills `bad`: place -> reason."""
+    """Iterating gives the good images in order, uint8 [n, C, H, W], and fills `bad`: place -> reason.
+
+    small: how many of the good ones were, at the shorter side, less than half as large as the size wanted.
+    """
 
     def __init__(self, paths: Sequence[str], form: Form) -> None:
         self.paths, self.form = paths, form
         self.bad: dict[int, str] = {}
+        self.small = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         self.bad.clear()
+        self.small = 0
         count = min(max(CHUNK // int(np.prod(self.form.shape)), 1), 256)
         starts = range(0, len(self.paths), count)
-        for block, bad in in_threads(lambda start: self._read(range(start, start + count)), starts):
+        for block, bad, small in in_threads(lambda start: self._read(range(start, start + count)), starts):
             self.bad |= bad
+            self.small += small
             yield block
 
-    def _read(self, places: range) -> tuple[np.ndarray, dict[int, str]]:
-        out, bad = [], {}
+    def _read(self, places: range) -> tuple[np.ndarray, dict[int, str], int]:
+        out, bad, small = [], {}, 0
         for place in places:
             if place >= len(self.paths):
                 break
             try:
-                out.append(decode(self.paths[place], self.form))
+                pixels, (width, height) = decode(self.paths[place], self.form)
+                out.append(pixels)
+                small += 2 * min(width, height) < min(self.form.size)
             except BadImage as error:
                 bad[place] = str(error)
-        return np.stack(out) if out else np.empty((0, *self.form.shape), np.uint8), bad
+        return np.stack(out) if out else np.empty((0, *self.form.shape), np.uint8), bad, small
 
 
 def headers(paths: Sequence[str]) -> Iterator[Header | None]:
@@ -144,16 +152,17 @@ def headers(paths: Sequence[str]) -> Iterator[Header | None]:
         yield from part
 
 
-def decode(path: str, form: Form) -> np.ndarray:
-    """One file, uint8 [C, H, W]. Raises BadImage."""
+def decode(path: str, form: Form) -> tuple[np.ndarray, tuple[int, int]]:
+    """One file, uint8 [C, H, W], and its own width and height. Raises BadImage."""
     with opened(path) as image, _reasons():
+        sides = image.size
         if image.format == "PNG":
             _check_png(path)
         # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice the size that is wanted.
         longest = 2 * max(form.size)
         image.draft(image.mode, (longest, longest))
         image.load()
-        return pixels_of(image, form)
+        return pixels_of(image, form), sides
 
 
 def pixels_of(image: Any, form: Form) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 
 from slipstream.data import cache as caches
-from slipstream.data.base import Raw, phrase
+from slipstream.data.base import Raw, counted, phrase
 from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers, shown
 from slipstream.data.imagelists import Listing, list_folder, list_table
 from slipstream.data.table import ENDINGS as TABLES
@@ -152,6 +152,11 @@ def images(
         bad = describe([(listing_name, why) for _, (listing_name, why) in left_out], count)
         warnings.append(f"{shown(path)}: {bad}\nThey are left out")
     height, width = found.images.shape[2:]
+    if small := found.notes.get("small", 0):  # an older cache does not say it
+        warnings.append(
+            f"{shown(path)}: {counted(small, 'image')} of less than half the size, enlarged to "
+            f"{height} x {width}"
+        )
     return Raw(
         found.images,
         ("brightness",) if found.images.shape[1] == 1 else ("red", "green", "blue"),
@@ -189,7 +194,7 @@ def _read(
             how = "Mend or remove them, or leave them out with data.on_error=skip"
             how = "None is left" if settings["on_error"] == "skip" else how
             raise DataError(f"{shown(path)}: {said}\n{how}")
-        return {"left_out": bad}
+        return {"left_out": bad, "small": reader.small}
 
     if place is not None:
         try:
