@@ -23,7 +23,7 @@ LAYERS = [
     {"rundir", "progress", "recording", "resuming", "summary"},
     {"sweep.jobs", "sweep.space"},
     {"config"},
-    {"preparing"},
+    {"advice", "preparing"},
     {"run", "prediction"},
     {"sweep"},
     {"listing", "multirun", "cli"},
