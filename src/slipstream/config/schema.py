@@ -186,9 +186,13 @@ def describe(annotation: Any) -> str:
 
     >>> describe(Annotated[float, Gt(0)]), describe(Literal["full"] | Count)
     ('number > 0', "'full' or whole number >= 1")
+    >>> describe(Annotated[dict[str, int], "{size: 3}"])  # with words of its own
+    '{size: 3}'
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
+        if isinstance(arguments[1], str):
+            return arguments[1]
         bounds = [_bound(item) for item in arguments[1:]]
         return " ".join([describe(arguments[0]), " and ".join(filter(None, bounds))]).strip()
     if origin is Literal:

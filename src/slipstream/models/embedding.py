@@ -10,11 +10,15 @@ arXiv 2203.05556. The layers are in `numeric.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from slipstream.types import Count, Positive
 
-Embedding = dict[Literal["size", "bins", "frequencies", "sigma"], Count | Positive] | None
+FORMS = (
+    "null, {bins: 48, size: 16} (piecewise-linear) or {frequencies: 48, sigma: 0.01, size: 24} (periodic), "
+    "all above 0"
+)
+Embedding = Annotated[dict[Literal["size", "bins", "frequencies", "sigma"], Count | Positive] | None, FORMS]
 
 KINDS = ({"size", "bins"}, {"size", "frequencies", "sigma"})
 
@@ -25,10 +29,7 @@ def embedding_problems(settings: Mapping[str, Any]) -> list[str]:
     if found is None:
         return []
     if set(found) not in KINDS:
-        return [
-            f"model.embedding: found {', '.join(found)}; expected null, {{bins: 48, size: 16}} "
-            "(piecewise-linear) or {frequencies: 48, sigma: 0.01, size: 24} (periodic)"
-        ]
+        return [f"model.embedding: found {', '.join(found)}; expected {FORMS}"]
     return [
         f"model.embedding.{key}: found {value}, expected whole number >= 1"
         for key, value in found.items()
