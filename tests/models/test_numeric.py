@@ -165,8 +165,8 @@ def test_the_edges_come_from_the_training_part():
         ({"bins": 8}, "found bins; expected null, {bins: 48, size: 16}"),
         ({"bins": 8, "size": 3, "sigma": 0.1}, "found bins, size, sigma; expected null"),
         ({"bins": 2.5, "size": 3}, "model.embedding.bins: found 2.5, expected whole number >= 1"),
-        ({"size": 0, "bins": 3}, "model.embedding: found .*, expected mapping"),
-        ({"width": 3}, "model.embedding: found .*, expected mapping"),
+        ({"size": 0, "bins": 3}, "model.embedding: found .*, expected null, {bins"),
+        ({"width": 3}, "model.embedding: found .*, expected null, {bins"),
     ],
 )
 def test_an_embedding_of_no_kind_is_refused(embedding, message):
