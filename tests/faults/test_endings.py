@@ -65,6 +65,7 @@ def test_a_closed_terminal_saves_and_ends_with_129(tmp_path, kind):
     process = subprocess.Popen(
         ["setsid", "--ctty", "--wait", *words(*many, *LONG, f"hydra.{kind}.dir={folder}")],
         stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whatever started the tests
     )  # fmt: skip
     os.close(slave)
     os.set_blocking(master, False)
