@@ -41,7 +41,7 @@ SPLITS = ("train", "val", "test")
 META = torch.device("meta")
 # Measured on Linux, glibc, torch 2.13 (tests/training/test_memory.py measures again). What a first pack
 # loads of torch's code; the same of its compiler.
-CODE, CODE_ALONE, COMPILER = 75 * MIB, 45 * MIB, 140 * MIB
+CODE, CODE_ALONE, COMPILER = 75 * MIB, 14 * MIB, 140 * MIB
 # Blocks up to LARGEST come from glibc's heap, which grows to several times of what is alive in it; larger
 # ones are handed back one by one. A compiled step has fewer of them.
 LARGEST, SCATTER, SCATTER_COMPILED = 32 * MIB, 2.35, 1.6
