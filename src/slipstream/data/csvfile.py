@@ -40,15 +40,14 @@ def read_csv(
     numbers: dict[str, np.ndarray] = {}
     words: dict[str, Words] = {}
     row, blocks = 0, records(path, header)
-    for block, count in blocks:  # the first one decides which columns are read as numbers
-        frame = parser.words(block, count, row)
+    if first := next(blocks, None):  # it decides which columns are read as numbers
+        frame = parser.words(*first, row)
         for name in filter(wanted, header.names):
             if name not in as_words and parser.all_numbers(frame[name]):
                 numbers[name] = own_memory(header.rows)
             else:
                 words[name] = Words(header.rows, missing)
-        blocks = chain([(block, count)], blocks)
-        break
+        blocks = chain([first], blocks)
     for block, count, found in parser.ahead(blocks, numbers):
         frame = parser.numbers_from_words(block, count, row, numbers) if found is None else found
         if row + count > header.rows:
