@@ -109,7 +109,7 @@ def test_real_steps_are_timed_quickly():
     began = time.monotonic()
     work = Work(16, 16 * 100_000, False, lambda size: COLD)
     choice = choose(config.for_target(data.target), [data], CPU, work)
-    assert set(choice.measured) == {"1", "8", "16"}
+    assert {"1", "8"} <= set(choice.measured) <= {"1", "8", "16"}  # 16 where it is quick enough
     assert all(each > 0 for each in choice.measured.values())
     assert time.monotonic() - began < 30
 

@@ -27,7 +27,7 @@ from slipstream.files import writing
 from slipstream.packs import Pack, signature
 from slipstream.registry import component
 from slipstream.training import memory
-from slipstream.training.engine import Engine, can_compile, compile_pays
+from slipstream.training.engine import COMPILED_BEFORE, Engine, can_compile, compile_pays
 from slipstream.training.plan import Batching
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ MARGIN = 0.85  # a pack is taken where it needs less than this share of the memb
 ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
 # What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
 # inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
-# largest that was seen (1/11 to 1/2). Only their order of magnitude matters. Models that spend their time in
+# largest that was seen (1/7 to 0.44). Only their order of magnitude matters. Models that spend their time in
 # kernels which compiling does not touch have a trait `compiled_leaves` with their own two.
-LEFT_ALONE, LEFT_PACKED = 0.4, 0.5
-COLD, WARM = 12.0, 3.0
+LEFT_ALONE, LEFT_PACKED = 0.4, 0.45
+COLD, WARM = 10.0, COMPILED_BEFORE
 
 
 @dataclass(frozen=True)

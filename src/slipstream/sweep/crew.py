@@ -21,7 +21,7 @@ from slipstream.errors import UserError
 from slipstream.files import side_by_side
 from slipstream.recording import Recorder, graph_of
 from slipstream.sweep.jobs import Job
-from slipstream.training.engine import COMPILATION, Engine
+from slipstream.training.engine import Engine
 from slipstream.training.loop import Progress, train_pack
 from slipstream.training.member import FAILED, IDLE, Member
 from slipstream.training.snapshot import Taken, enter
@@ -265,7 +265,7 @@ class Crew:
             return 0
         left = max(m.config.trainer.max_epochs - m.epoch for m in self.members if m.running)
         saved = left * self.seconds_an_epoch * (1 - size / len(self.members))
-        return size if not self.engine.compiled or saved > COMPILATION else 0
+        return size if saved > self.engine.price(size) else 0
 
     def _shrink(self) -> None:
         """Move those that still run into a smaller engine."""

@@ -18,6 +18,7 @@ from slipstream.data.stored import Sliced, Stored
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
+from slipstream.training.blocks import UPDATES, Blocks, block_size, in_place
 from slipstream.training.compilation import compiled
 from slipstream.training.evaluate import (
     EpochEnd,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
+COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept, for members that begin alike: some 64 MB
 LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is kept in a table
 LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
@@ -112,11 +114,16 @@ class Engine:
         self._starts: dict[str, State] = {}
         self._table: list[Seen] = []
         self._arrange()
-        # All strides of an epoch are of one length, so that one graph does for all. In a pack an update
-        # takes longer than the call, and one of them compiles in half the time of five.
-        longest = LONGEST_STRIDE if self.compiled and self.pack.alone else 1
-        lengths = range(1, longest + 1)
-        self.stride = max(length for length in lengths if self.batching.steps % length == 0)
+        self._blocks: Blocks | None = None
+        self.stride = 1
+        if self.compiled and self.pack.alone:
+            # All strides of an epoch are of one length, so that one graph does for all.
+            lengths = range(1, LONGEST_STRIDE + 1)
+            self.stride = max(length for length in lengths if self.batching.steps % length == 0)
+        elif self.compiled:
+            size = block_size(self.pack.size, self.program.layout.size, device)
+            self._blocks = Blocks(self.pack.size, size)
+            self.stride = 1 if "train" in self._files else UPDATES
         self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
         self._report = self._make_report(first.trainer.metrics)
@@ -192,8 +199,12 @@ class Engine:
         step = make_step(self.program, mask, gradient, self.program.lr_factors(self.device))
         if self.compiled:  # of all functions with one code only a few may be compiled in a process
             torch.compiler.reset()
-        self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, 0, 0))
-        self._stride = self._compile(self.pack.lift(make_stride(step), 0, None, 0, 0, 0, 0))
+        if self._blocks:
+            lifted = self._blocks.pack.lift(step, 0, None, 0, 0, 0, 0)
+            self._step = self._stride = self._compile(in_place(lifted))
+        else:
+            self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, 0, 0))
+            self._stride = self._compile(make_stride(step))
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return compiled(function) if self.compiled else function
@@ -245,6 +256,13 @@ class Engine:
         made = torch.arange(1, steps + 1, dtype=torch.float32, device=self.device)[:, None] + before
         return list((made[:, 0] if self.pack.alone else made).unbind(0))
 
+    def price(self, members: int) -> float:
+        """Seconds that a pack of so many of the same kind costs before its first update."""
+        if not self.compiled:
+            return 0.0
+        size = block_size(members, self.program.layout.size, self.device)
+        return COMPILED_BEFORE if self._blocks and self._blocks.size == size else COMPILATION
+
     def settled(self) -> AbstractContextManager[Any]:
         """To be entered once every compiled function has run: nothing that it was compiled for changes
         any more, and asking at each call whether it did costs a sixth of a small network's step."""
@@ -254,13 +272,20 @@ class Engine:
 
     def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
+        if self._blocks:
+            after, (seen,), _ = self.advance(state, [batch], [(lr, t)])
+            return after, seen
         data, (batch,) = self.source.take([batch])
         return self._step(state, data, batch, lr, t, self.numbers)
 
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
     ) -> tuple[State, tuple[Seen, ...], Tensor]:
-        """`stride` updates: the new state, what each leaves, and the parameters before the last."""
+        """`stride` updates, or in a pack fewer: the new state, what each leaves, and the parameters before
+        the last."""
+        if self._blocks:
+            data, batches = self.source.take(batches)
+            return self._blocks.train(self._step, state, data, batches, arguments, self.numbers)
         if self.stride == 1:
             after, seen = self.step(state, batches[0], *arguments[0])
             return after, (seen,), state.params
