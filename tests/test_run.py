@@ -206,3 +206,24 @@ def test_a_choice_that_does_not_do_what_was_meant_is_said(override, warning, cap
     slipstream.train(slipstream.compose(*common, override))
     torch.set_num_threads(threads)
     assert warning in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ((), 1),
+        (("model.width=512", "model.depth=2", "data.batch_size=full"), 2),
+        (("trainer.threads=2",), 2),
+        (("model=tabm", "model.width=4"), 2),  # its weights say little of its work
+    ],
+)
+def test_a_small_dense_network_alone_takes_one_thread(tmp_path, changes, used):
+    """Which is recorded, because the bytes depend on it, and given back: a notebook has its threads again."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        slipstream.train(small(*changes, "trainer.max_epochs=1"), tmp_path / "run")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["threads"] == used

@@ -92,6 +92,7 @@ def run_pack(
             # It was a member of a pack, whose rounding differs from that of one alone.
             members, saved, folds = [*members, Member(configs[0], None, status=IDLE)], [*saved, None], [0, 0]
         engine = Engine([member.config for member in members], datas, device, folds)
+        stack.enter_context(preparing.few_threads(engine))
         progress = resuming.begin(engine, members, saved)
         if resume and not any(resuming.unfinished(members[k]) for k in known):
             return _nothing_left(engine, members, known, progress, interrupts, quiet)

@@ -34,9 +34,10 @@ class Trainer:
 
     max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into
     one update. monitor, mode: the metric that decides on the best epoch, and whether it should
-    fall or rise. metrics: names computed after every epoch, or auto. threads: CPU threads, null
-    leaves torch's choice. checkpoint_seconds: least time between two saves, 0 saves every epoch.
-    keep: checkpoints kept besides the best. allow_changed_data: resume although a data file changed.
+    fall or rise. metrics: names computed after every epoch, or auto. threads: CPU threads; null is
+    1 for a small dense network alone, else torch's choice. checkpoint_seconds: least time between two
+    saves, 0 saves every epoch. keep: checkpoints kept besides the best. allow_changed_data: resume
+    although a data file changed.
     """
 
     max_epochs: Count

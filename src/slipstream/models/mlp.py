@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FLAT = ("vector", "sequence", "image")  # what can be laid out as one row of numbers
 
 
-@register("model", hidden=False, takes=FLAT)
+@register("model", hidden=False, takes=FLAT, dense=True)
 def perceptron(form: Form, outputs: int, parts: Parts) -> nn.Module:
     """One dense layer: y = g(W x + b), with g the configured activation.
 
@@ -47,7 +47,7 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
     return width_problems(settings) + embedding_problems(settings)
 
 
-@register("model", hidden=True, takes=FLAT, problems=_problems)
+@register("model", hidden=True, takes=FLAT, problems=_problems, dense=True)
 def mlp(
     form: Form,
     outputs: int,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1
 
 
-@register("model", hidden=True, takes=FLAT, problems=width_problems, own_start=True)
+@register("model", hidden=True, takes=FLAT, problems=width_problems, own_start=True, dense=True)
 def realmlp(
     form: Form,
     outputs: int,
