@@ -22,7 +22,7 @@ from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
-from slipstream.training.memory import free_bytes
+from slipstream.training.memory import free_bytes, keep_freed
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
@@ -111,6 +111,7 @@ def set_up(config: Config) -> torch.device:
         torch.set_num_threads(config.trainer.threads)
     if device.type == "cuda":
         prefer_deterministic_kernels()
+    keep_freed()
     return device
 
 

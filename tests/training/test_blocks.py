@@ -38,7 +38,7 @@ def test_blocks_fit_into_a_cache(members, parameters, device, expected):
 @pytest.fixture
 def in_blocks(monkeypatch):
     """Trains members in blocks of a size, by functions that are not compiled: their order is what matters."""
-    monkeypatch.setattr(engine, "compiled", lambda function: function)
+    monkeypatch.setattr(engine, "Compiled", lambda function: function)
 
     def of(size, members, **kwargs):
         monkeypatch.setattr(engine, "block_size", lambda *_: size)

@@ -64,11 +64,6 @@ def examine(
         if not left:
             break
         now = after
-    for k in left:  # single updates round otherwise than strides do: they may pass where a stride broke
-        if not torch.isfinite(pack.member(state, k).params).all():
-            members[k].status = DIVERGED
-            members[k].reason = f"weights were not finite in epoch {members[k].epoch + 1}"
-            state = pack.where([k == other for other in range(pack.size)], base, state)
     return state
 
 

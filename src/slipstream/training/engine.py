@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
 from slipstream.training.blocks import UPDATES, Blocks, block_size, in_place
-from slipstream.training.compilation import compiled
+from slipstream.training.compilation import Compiled
 from slipstream.training.evaluate import (
     EpochEnd,
     chunk_of,
@@ -38,7 +38,7 @@ from slipstream.training.step import (
     gradient_alone,
     gradient_functional,
     make_step,
-    make_stride,
+    two_norm,
 )
 from slipstream.training.streaming import Resident, Source, Streamed, chunks
 
@@ -52,7 +52,6 @@ SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept, for members that begin alike: some 64 MB
 LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is kept in a table
-LONGEST_STRIDE = 5  # updates to a compiled call; the time to compile grows with it
 
 
 def can_compile(config: Config, pack: Pack) -> bool:
@@ -116,11 +115,7 @@ class Engine:
         self._arrange()
         self._blocks: Blocks | None = None
         self.stride = 1
-        if self.compiled and self.pack.alone:
-            # All strides of an epoch are of one length, so that one graph does for all.
-            lengths = range(1, LONGEST_STRIDE + 1)
-            self.stride = max(length for length in lengths if self.batching.steps % length == 0)
-        elif self.compiled:
+        if self.compiled and not self.pack.alone:
             size = block_size(self.pack.size, self.program.layout.size, device)
             self._blocks = Blocks(self.pack.size, size)
             self.stride = 1 if "train" in self._files else UPDATES
@@ -196,18 +191,14 @@ class Engine:
         plain = self.pack.alone and not self.compiled
         mask = self.program.mask(self.device)
         gradient = gradient_alone if plain else gradient_functional
-        step = make_step(self.program, mask, gradient, self.program.lr_factors(self.device))
-        if self.compiled:  # of all functions with one code only a few may be compiled in a process
-            torch.compiler.reset()
-        if self._blocks:
-            lifted = self._blocks.pack.lift(step, 0, None, 0, 0, 0, 0)
-            self._step = self._stride = self._compile(in_place(lifted))
-        else:
-            self._step = self._compile(self.pack.lift(step, 0, None, 0, 0, 0, 0))
-            self._stride = self._compile(make_stride(step))
+        norm = two_norm if self.compiled else torch.linalg.vector_norm
+        step = make_step(self.program, mask, gradient, self.program.lr_factors(self.device), norm)
+        pack = self._blocks.pack if self._blocks else self.pack
+        lifted = pack.lift(step, 0, None, 0, 0, 0, 0)
+        self._step = self._compile(in_place(lifted) if self._blocks else lifted)
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return compiled(function) if self.compiled else function
+        return Compiled(function) if self.compiled else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
         rows = self.rows["val"]
@@ -263,13 +254,6 @@ class Engine:
         size = block_size(members, self.program.layout.size, self.device)
         return COMPILED_BEFORE if self._blocks and self._blocks.size == size else COMPILATION
 
-    def settled(self) -> AbstractContextManager[Any]:
-        """To be entered once every compiled function has run: nothing that it was compiled for changes
-        any more, and asking at each call whether it did costs a sixth of a small network's step."""
-        if not self.compiled:
-            return nullcontext()
-        return torch.compiler.set_stance(skip_guard_eval_unsafe=True)
-
     def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
         if self._blocks:
@@ -281,17 +265,12 @@ class Engine:
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
     ) -> tuple[State, tuple[Seen, ...], Tensor]:
-        """`stride` updates, or in a pack fewer: the new state, what each leaves, and the parameters before
-        the last."""
+        """`stride` updates, or fewer: the new state, what each leaves, and the parameters before the last."""
         if self._blocks:
             data, batches = self.source.take(batches)
             return self._blocks.train(self._step, state, data, batches, arguments, self.numbers)
-        if self.stride == 1:
-            after, seen = self.step(state, batches[0], *arguments[0])
-            return after, (seen,), state.params
-        lrs, ts = zip(*arguments, strict=True)
-        data, batches = self.source.take(batches)
-        return self._stride(state, data, tuple(batches), lrs, ts, self.numbers)
+        after, seen = self.step(state, batches[0], *arguments[0])
+        return after, (seen,), state.params
 
     def keep(self, number: int, seen: Sequence[Seen]) -> Sequence[Seen]:
         """What updates from this number on have left, for the epoch's end: as it is, or in a table.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,30 +84,26 @@ def train_pack(
 
     Members may stand at different epochs. Results are in members and progress.
     """
-    began, settled = time.monotonic(), False
+    began = time.monotonic()
     earlier = [member.seconds for member in members]
-    with ExitStack() as stack:
-        while any(member.running for member in members):
-            epoch = _train_epoch(engine, members, progress, interrupts)
-            passed = time.monotonic() - began
-            for member, before in zip(members, earlier, strict=True):
-                if member.running:
-                    member.seconds = before + passed
-            if len(progress.seen) == engine.batching.steps:
-                finished = _finish_epoch(engine, members, progress, epoch, overseer)
-                watcher.epoch(progress, finished)
-            else:
-                _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
-            del epoch  # else its states live through the next one
-            if interrupts.received is not None and any(member.running for member in members):
-                _interrupt(members, interrupts)
-                watcher.interrupted(progress)
-                return
-            if overseer is not None and overseer.pauses():
-                return
-            if not settled:
-                stack.enter_context(engine.settled())
-                settled = True
+    while any(member.running for member in members):
+        epoch = _train_epoch(engine, members, progress, interrupts)
+        passed = time.monotonic() - began
+        for member, before in zip(members, earlier, strict=True):
+            if member.running:
+                member.seconds = before + passed
+        if len(progress.seen) == engine.batching.steps:
+            finished = _finish_epoch(engine, members, progress, epoch, overseer)
+            watcher.epoch(progress, finished)
+        else:
+            _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
+        del epoch  # else its states live through the next one
+        if interrupts.received is not None and any(member.running for member in members):
+            _interrupt(members, interrupts)
+            watcher.interrupted(progress)
+            return
+        if overseer is not None and overseer.pauses():
+            return
 
 
 def _train_epoch(

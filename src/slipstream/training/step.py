@@ -63,10 +63,10 @@ def rows_of(examples: Tensor, indices: Tensor) -> Tensor:
 
 
 def two_norm(vector: Tensor) -> Tensor:
-    """[P] -> []. Compiled in pieces: of a longer sum inductor keeps the running total in memory, which
-    took a quarter of Adam's update."""
+    """[P] -> [], to be compiled: in pieces, because of a longer sum inductor keeps the running total in
+    memory, which took a quarter of Adam's update."""
     pieces = len(vector) // PIECE
-    if not pieces or not torch.compiler.is_compiling():
+    if not pieces:
         return torch.linalg.vector_norm(vector)
     whole, rest = vector.split([pieces * PIECE, len(vector) - pieces * PIECE])
     return (whole.view(pieces, PIECE).square().sum(-1).sum() + rest.square().sum()).sqrt()
@@ -77,11 +77,15 @@ Gradient = Callable[..., tuple[Tensor, Tensor, Any]]
 
 
 def make_step(
-    program: Program, mask: Tensor, gradient_of: Gradient, lr_factors: Tensor | None = None
+    program: Program,
+    mask: Tensor,
+    gradient_of: Gradient,
+    lr_factors: Tensor | None = None,
+    norm_of: Callable[[Tensor], Tensor] = torch.linalg.vector_norm,
 ) -> Step:
     """The step of this program. `gradient_of(f, params, ...)` gives (df/dparams, f, aux).
 
-    mask [P]: 1 for weights. lr_factors [P]: multiply the updates, None for none.
+    mask [P]: 1 for weights. lr_factors [P]: multiply the updates, None for none. norm_of: the two-norm.
     """
 
     def objective(
@@ -122,7 +126,7 @@ def make_step(
         state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping
     ) -> tuple[State, Seen]:
         g, value, buffers, outputs = gradient(state, data, batch, t, numbers)
-        norm = two_norm(g)
+        norm = norm_of(g)
         for choice in program.places["gradient"]:
             keyed = (at_update(numbers["keys"][choice.name], t), t) if choice.part.traits.get("keyed") else ()
             g = choice.function(g, *keyed, **numbers[choice.name])
@@ -153,25 +157,6 @@ def make_step(
 def at_update(key: random.Key, t: Any) -> random.Key:
     """The key at the update number t."""
     return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
-
-
-def make_stride(step: Step) -> Callable[..., tuple[State, tuple[Seen, ...], Tensor]]:
-    """Several updates as one function, for compilation: entering a compiled function costs 50 us.
-
-    stride(state, data, batches, lrs, ts, numbers) -> (state, seen, params before the last update)
-    """
-
-    def stride(
-        state: State, data: Examples, batches: tuple[Batch, ...], lrs: tuple, ts: tuple, numbers: Mapping
-    ) -> tuple[State, tuple[Seen, ...], Tensor]:
-        before, seen = state.params, []
-        for batch, lr, t in zip(batches, lrs, ts, strict=True):
-            before = state.params
-            state, one = step(state, data, batch, lr, t, numbers)
-            seen.append(one)
-        return state, tuple(seen), before
-
-    return stride
 
 
 def gradient_alone(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Any]:
