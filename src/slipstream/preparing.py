@@ -20,6 +20,7 @@ from slipstream.metrics import defaults
 from slipstream.models.layers import Residual
 from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
+from slipstream.training.compilation import cache_problem
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
 from slipstream.training.memory import free_bytes, keep_freed
@@ -112,6 +113,7 @@ def set_up(config: Config) -> torch.device:
     if device.type == "cuda":
         prefer_deterministic_kernels()
     keep_freed()
+    cache_problem()  # it may choose another folder, which parts of torch read when they are imported
     return device
 
 
@@ -167,6 +169,8 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
         yield f"scheduler.warmup_steps: {warm_up}, but the run has {updates} updates: the rate stays below lr"
     if config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
         yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
+    if engine.compiled and (problem := cache_problem()):
+        yield problem
     layers = engine.program.module.modules()
     if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
         yield "model.residual: no hidden layer is as wide as its input, so nothing is added"

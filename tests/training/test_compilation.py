@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from slipstream.training.compilation import cache_problem
 
 NORMS = """
 import torch
@@ -30,3 +34,42 @@ def test_a_compiled_sum_does_not_depend_on_the_size_of_the_pack():
     """A member's norm has the same bytes in packs of 2 to 64, with two threads."""
     done = subprocess.run([sys.executable, "-c", NORMS], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "True"] * 2  # six digits: float32, and a sum of 100,000 squares
+
+
+UNUSABLE = """
+import sys
+from pathlib import Path
+import slipstream
+from harness import small
+
+result = slipstream.train(small("trainer.compile=true"), Path(sys.argv[1]))
+print(result.status)
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
+    """A file where inductor wants a folder: the run goes on in one of its own, which goes with it."""
+    wrong = tmp_path / "file"
+    wrong.write_text("")
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(wrong), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", UNUSABLE, str(tmp_path / "run")]
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-1] == "finished"
+    assert not list(tmp_path.glob("slipstream-*"))
+
+
+def test_what_is_wrong_with_the_cache_is_said(tmp_path, monkeypatch):
+    """The folder, the system's reason, and what to do."""
+    wrong = tmp_path / "file"
+    wrong.write_text("")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(wrong))
+    cache_problem.cache_clear()
+    problem = cache_problem()
+    assert problem.startswith(f"{wrong}: File exists")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] != str(wrong)
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_dir()
+    cache_problem.cache_clear()
+    assert cache_problem() is None
+    cache_problem.cache_clear()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from getpass import getuser
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir, mkdtemp
 from typing import Any
 
 import torch
@@ -100,6 +106,29 @@ def rebuilder(template: Any) -> Callable[[Any], Any]:
     if hasattr(template, "_fields"):
         return lambda leaves: type(template)(*[part(leaves) for part in parts])
     return lambda leaves: tuple([part(leaves) for part in parts])
+
+
+@cache
+def cache_problem() -> str | None:
+    """Why compiled code does not outlive this process, None where it does.
+
+    Inductor keeps it in a folder that the environment or a temporary directory gives. Where that cannot be
+    written, a folder of this process takes its place.
+    """
+    # As torch chooses it, whose own function cannot be imported where it fails.
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    folder = Path(chosen or Path(gettempdir()) / f"torchinductor_{getuser()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = mine = mkdtemp(prefix="slipstream-")
+        atexit.register(shutil.rmtree, mine, ignore_errors=True)
+        return (
+            f"{folder}: {error.strerror or error}; what is compiled cannot be kept there and costs its time "
+            "in every process; set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
+        )
 
 
 @cache
