@@ -103,7 +103,7 @@ def test_a_run_is_two_graphs(monkeypatch):
     changes = {"optimizer": "adam", "regularizer": ["dropout"], "trainer.compile": True, "data.batch_size": 3}
     train(tiny(changes | {"trainer.max_epochs": 5}))
     assert len(made) == 2
-    monkeypatch.setattr(engine, "block_size", lambda *_: 2)
+    monkeypatch.setattr(engine, "block_size", lambda *_, **__: 2)
     train([tiny(changes | {"optimizer.lr": 0.1 * k}, seed=k) for k in (1, 2, 3)])
     assert len(made) == 3
 

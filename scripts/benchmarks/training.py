@@ -68,7 +68,7 @@ def wide(options: Namespace, folder: Path) -> Iterator[Group]:
         rates=[1e-3],
         seeds=1,
         width=1024,
-        epochs=options.epochs or 15,
+        epochs=options.epochs or 40,
         batch_size=512,
         device=options.device,
         shape=[features],

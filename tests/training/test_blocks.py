@@ -29,8 +29,9 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 )
 def test_blocks_fit_into_a_cache(members, parameters, device, expected):
     """Small networks stay together, large ones are cut evenly; a GPU gets all members at once."""
-    size = block_size(members, parameters, device)
+    size = block_size(members, parameters, device, compiled=True)
     assert size == expected
+    assert block_size(members, parameters, device, compiled=False) >= size  # operation by operation
     filled = Blocks(members, size)
     assert 0 <= filled.size * filled.count - members < filled.count
 
@@ -40,11 +41,11 @@ def in_blocks(monkeypatch):
     """Trains members in blocks of a size, by functions that are not compiled: their order is what matters."""
     monkeypatch.setattr(engine, "Compiled", lambda function: function)
 
-    def of(size, members, **kwargs):
-        monkeypatch.setattr(engine, "block_size", lambda *_: size)
+    def of(size, members, compiled=True, **kwargs):
+        monkeypatch.setattr(engine, "block_size", lambda *_, **__: size)
         settings = {
             "data.batch_size": 3,  # 10 updates an epoch
-            "trainer.compile": True,
+            "trainer.compile": compiled,
             "trainer.accumulate": 2,
             "optimizer": "adam",
             "regularizer": ["dropout", "batch_norm", "ema"],
@@ -55,10 +56,11 @@ def in_blocks(monkeypatch):
     return of
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_a_member_has_the_same_bytes_in_any_block(in_blocks, size):
+def test_a_member_has_the_same_bytes_in_any_block(in_blocks, size, compiled):
     """Five members: one block; blocks of two, three and four, of which the last is filled up."""
-    whole, cut = in_blocks(5, range(5)), in_blocks(size, range(5))
+    whole, cut = in_blocks(5, range(5), compiled), in_blocks(size, range(5), compiled)
     assert cut.engine._blocks.count == -(-5 // size)
     for k in range(5):
         assert cut.bytes(k) == whole.bytes(k)

@@ -37,11 +37,11 @@ def test_a_compiled_run_equals_the_eager_one(case):
         tiny(common | {"optimizer.lr": 0.02 + 0.01 * k, "trainer.compile": True}, seed=k) for k in range(3)
     ]
     pack, fewer = train(compiled, data), train([compiled[2], compiled[0]], data)
-    assert (pack.engine.compiled, pack.engine.stride) == (True, 32)
+    assert pack.engine.compiled
     assert fewer.bytes(0) == pack.bytes(2)
     assert fewer.bytes(1) == pack.bytes(0)
     alone, eager = train(compiled[0], data), train(configs, data)
-    assert (alone.engine.compiled, alone.engine.stride) == (True, 1)
+    assert alone.engine.compiled
     for key, tensor in eager.tensors(0).items():
         # Fused operations round less often, and in another order; 20 updates by rules that divide by
         # the root of a small square.

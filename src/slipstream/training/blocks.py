@@ -1,9 +1,9 @@
-"""The updates of a compiled pack, block after block of its members.
+"""The updates of a large pack, block after block of its members.
 
 Members know nothing of each other. So a block of them makes many updates, each written over the
-state it began with, while parameters, moments and gradients stay in the processor's cache; then
-the next block is fetched. A member's bytes are the same in any block. What it gives stands in
-docs/performance.md.
+state it began with, while parameters, moments and gradients stay in the processor's cache, or at
+least in memory that is fetched once; then it is the next block's turn. A member's bytes are the
+same in any block. What it gives stands in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from slipstream.packs import Pack
 from slipstream.training.program import State
 from slipstream.training.step import Batch, Examples, Seen, Step
 
-BYTES = 2**22  # of a block's parameters. Its update reads and writes some eight times as much
+# Bytes of a block's parameters. A compiled update reads and writes some eight times as much, which a cache
+# should hold; of an eager one every operation makes such a vector, and larger ones are handed back to
+# the system after every operation (training/memory.py).
+COMPILED, EAGER = 2**22, 2**24
 FEWEST, MOST = 16, 256  # members of a block: fewer wait for the calls, more gain nothing
-UPDATES = 32  # of a block before the next one's turn. A signal waits so long
+UPDATES, UPDATES_EAGER = 16, 8  # of a block before the next one's turn. A signal waits so long
 
 
-def block_size(members: int, parameters: int, device: torch.device) -> int:
+def block_size(members: int, parameters: int, device: torch.device, *, compiled: bool) -> int:
     """Members of a block: all that fit, or where they are more, about as many in every block."""
     if device.type != "cpu":
         return members
-    fitting = 1 << max((BYTES // (4 * parameters)).bit_length() - 1, 0)
+    fitting = 1 << max(((COMPILED if compiled else EAGER) // (4 * parameters)).bit_length() - 1, 0)
     blocks = ceil(members / min(max(fitting, FEWEST), MOST))
     return ceil(members / blocks)
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir, mkdtemp
 from typing import Any
@@ -115,9 +114,7 @@ def cache_problem() -> str | None:
     Inductor keeps it in a folder that the environment or a temporary directory gives. Where that cannot be
     written, a folder of this process takes its place.
     """
-    # As torch chooses it, whose own function cannot be imported where it fails.
-    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    folder = Path(chosen or Path(gettempdir()) / f"torchinductor_{getuser()}")
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -18,7 +18,7 @@ from slipstream.data.stored import Sliced, Stored
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
-from slipstream.training.blocks import UPDATES, Blocks, block_size, in_place
+from slipstream.training.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.compilation import Compiled
 from slipstream.training.evaluate import (
     EpochEnd,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
-SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 20.0
+SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept, for members that begin alike: some 64 MB
 LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is kept in a table
@@ -113,12 +113,12 @@ class Engine:
         self._starts: dict[str, State] = {}
         self._table: list[Seen] = []
         self._arrange()
-        self._blocks: Blocks | None = None
+        size = self._block_size(self.pack.size)
+        packed = self.compiled and not self.pack.alone  # in one block too, to write over its state
+        self._blocks = Blocks(self.pack.size, size) if packed or size < self.pack.size else None
         self.stride = 1
-        if self.compiled and not self.pack.alone:
-            size = block_size(self.pack.size, self.program.layout.size, device)
-            self._blocks = Blocks(self.pack.size, size)
-            self.stride = 1 if "train" in self._files else UPDATES
+        if self._blocks and "train" not in self._files:
+            self.stride = UPDATES if self.compiled else UPDATES_EAGER
         self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
         self._report = self._make_report(first.trainer.metrics)
@@ -251,8 +251,11 @@ class Engine:
         """Seconds that a pack of so many of the same kind costs before its first update."""
         if not self.compiled:
             return 0.0
-        size = block_size(members, self.program.layout.size, self.device)
-        return COMPILED_BEFORE if self._blocks and self._blocks.size == size else COMPILATION
+        same = self._blocks and self._blocks.size == self._block_size(members)
+        return COMPILED_BEFORE if same else COMPILATION
+
+    def _block_size(self, members: int) -> int:
+        return block_size(members, self.program.layout.size, self.device, compiled=self.compiled)
 
     def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
         """One update of every member."""
