@@ -23,7 +23,7 @@ from slipstream.training.step import Batch, Examples, Seen, Step
 # Bytes of a block's parameters. A compiled update reads and writes some eight times as much, which a cache
 # should hold; of an eager one every operation makes such a vector, and larger ones are handed back to
 # the system after every operation (training/memory.py).
-COMPILED, EAGER = 2**22, 2**24
+COMPILED, EAGER = 2**22, 2**25
 FEWEST, MOST = 16, 256  # members of a block: fewer wait for the calls, more gain nothing
 UPDATES, UPDATES_EAGER = 16, 8  # of a block before the next one's turn. A signal waits so long
 
