@@ -121,7 +121,7 @@ def set_up(config: Config) -> torch.device:
 def few_threads(engine: Engine) -> Iterator[None]:
     """One thread for a small dense network alone: two would wait for each other longer than they work.
 
-    At 2 cores it saves a fifth of a compiled step at widths 16 to 64, and costs a third at 128.
+    At 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
     """
     trainer, before = engine.configs[0].trainer, torch.get_num_threads()
     dense = component("model", engine.configs[0].model.name).traits.get("dense", False)

@@ -1,4 +1,4 @@
-"""A compiled pack in blocks: the bytes of any other blocks, whatever they are filled up with."""
+"""A large pack in blocks: the bytes of any other blocks, whatever they are filled up with."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CASES = {
 @pytest.mark.filterwarnings("ignore")  # inductor's own, of many kinds
 @pytest.mark.parametrize("case", CASES)
 def test_a_compiled_run_equals_the_eager_one(case):
-    """Alone and in packs of 3 and 2: fullgraph compilation succeeds (a break would raise), results are
+    """Alone and in packs of 3 and 2: the step can be traced whole, results are
     the eager ones within float32, and a member's bytes do not depend on its companions or place."""
     data = tiny_data()
     common = CASES[case] | {"data.batch_size": 3}  # 10 updates an epoch

@@ -71,12 +71,11 @@ class Blocks:
         seen = []
         for here in (slice(i * self.size, (i + 1) * self.size) for i in range(self.count)):
             of_block = [self._cut(here, each) for each in zip(batches, arguments, strict=True)]
-            mine, own = (pytree.tree_map(lambda x, here=here: x[here], work), self._cut(here, numbers))
-            for batch, (lr, t) in of_block[:-1]:
+            mine, own = self._cut(here, work), self._cut(here, numbers)
+            for number, (batch, (lr, t)) in enumerate(of_block, start=1):
+                if number == len(of_block):
+                    before[here] = mine.params
                 seen.append(update(mine, data, batch, lr, t, own))
-            before[here] = mine.params
-            batch, (lr, t) = of_block[-1]
-            seen.append(update(mine, data, batch, lr, t, own))
         joined = [self._joined(seen[i :: len(batches)]) for i in range(len(batches))]
         return pytree.tree_map(self._members, work), tuple(joined), self._members(before)
 
