@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,21 @@ def newest(directory: Path) -> Path:
     path, _ = latest(directory / "checkpoints")
     assert path is not None
     return path
+
+
+@contextmanager
+def started(command: list[str], **named: Any) -> Iterator[subprocess.Popen]:
+    """A process that does not outlive the test, however that ends."""
+    with subprocess.Popen(command, **named) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def saved(directory: Path) -> list[str]:
+    """The run's checkpoints by name, unread: a run that is going on may remove them while one looks."""
+    return [path.name for path in directory.glob("checkpoints/step-*")]
 
 
 def bytes_of(directory: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ondisk import SWEPT, at_operation, bytes_of, newest, small_sweep_in
+from ondisk import SWEPT, at_operation, bytes_of, newest, saved, small_sweep_in, started
 from slipstream import checkpoints
 from slipstream.errors import UserError
 
@@ -60,32 +60,30 @@ def test_a_closed_terminal_saves_and_ends_with_129(tmp_path, kind):
     """The terminal of a run or a sweep closes, and the system hangs up on it: every member is saved, exit
     code 129, and resume= goes on."""
     folder = tmp_path / "here"
+    runs = [folder] if kind == "run" else [folder / "0", folder / "1"]
     many = ("-m", "seed=0,1", "sweep.pack=2") if kind == "sweep" else ()
     master, slave = pty.openpty()
-    process = subprocess.Popen(
+    with started(
         ["setsid", "--ctty", "--wait", *words(*many, *LONG, f"hydra.{kind}.dir={folder}")],
         stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whatever started the tests
-    )  # fmt: skip
-    os.close(slave)
-    os.set_blocking(master, False)
-    found = []
-    while process.poll() is None and len(found) < 2:
-        found = list(folder.rglob("checkpoints/step-*"))
-        try:
-            os.read(master, 1 << 16)
-        except BlockingIOError:
-            time.sleep(0.02)
-    os.close(master)  # the kernel sends SIGHUP to the session's leader
-    assert process.wait(60) == 129
-    runs = [folder] if kind == "run" else [folder / "0", folder / "1"]
+    ) as process:  # fmt: skip
+        os.close(slave)
+        os.set_blocking(master, False)
+        while process.poll() is None and not all(saved(run) for run in runs):
+            try:
+                os.read(master, 1 << 16)
+            except BlockingIOError:
+                time.sleep(0.02)
+        os.close(master)  # the kernel sends SIGHUP to the session's leader
+        assert process.wait(60) == 129
     for run in runs:
         checkpoints.verify(newest(run))
     if kind == "run":  # of a sweep only what has ended has a summary
         assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
-    with subprocess.Popen(words(f"resume={folder}"), stdout=subprocess.DEVNULL, env=ENVIRONMENT) as again:
-        before = newest(runs[0])
-        while again.poll() is None and newest(runs[0]) == before:
+    with started(words(f"resume={folder}"), stdout=subprocess.DEVNULL, env=ENVIRONMENT) as again:
+        before = max(saved(runs[0]))
+        while again.poll() is None and max(saved(runs[0]), default=before) == before:
             time.sleep(0.05)
         again.send_signal(signal.SIGTERM)
         assert again.wait(60) == 143
@@ -96,7 +94,7 @@ def test_nohup_keeps_a_run_alive(tmp_path):
     """Where SIGHUP was ignored from the start it stays so: the run comes to its end, exit code 0."""
     folder = tmp_path / "run"
     command = ["nohup", *words(*TINY, "trainer.max_epochs=60", f"hydra.run.dir={folder}")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (folder / "metrics.jsonl").exists():
             time.sleep(0.02)
         process.send_signal(signal.SIGHUP)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from chains import torture
 
-from ondisk import STEPS, at_operation, at_step, bytes_of, newest, terminate, train_in, tree
+from ondisk import STEPS, at_operation, at_step, bytes_of, newest, started, terminate, train_in, tree
 from slipstream import checkpoints
 from slipstream.errors import UserError
 
@@ -277,18 +277,18 @@ def test_signals_end_the_command_line_with_their_codes(tmp_path):
         str(ROOT / "train.py"),
         *TINY,
         f"hydra.run.dir={run}",
-        "trainer.max_epochs=4000",
+        "trainer.max_epochs=100000",
     ]
     command.append("early_stopping=none")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143
         assert process.stderr.read() == ""
     epochs = len((run / "metrics.jsonl").read_text().splitlines())
-    again = [sys.executable, str(ROOT / "train.py"), f"resume={run}", "trainer.max_epochs=4001"]
-    with subprocess.Popen(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    again = [sys.executable, str(ROOT / "train.py"), f"resume={run}", "trainer.max_epochs=100001"]
+    with started(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while len((run / "metrics.jsonl").read_text().splitlines()) <= epochs:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

@@ -23,6 +23,7 @@ from slipstream.training.compilation import Compiled
 from slipstream.training.evaluate import (
     EpochEnd,
     chunk_of,
+    joined,
     make_measure,
     make_predict,
     make_report,
@@ -318,7 +319,8 @@ class Engine:
         folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
         stored, rows, size = self._files[split], self.rows[split], chunk_of(self.program.form)
         with closing(chunks(stored, rows, size, folds, self.device)) as parts:
-            return torch.cat([self._predict(*evaluated, x) for x in parts], dim=0 if self.pack.alone else 1)
+            outputs = (self._predict(*evaluated, inputs) for inputs in parts)
+            return joined(outputs, rows, dim=0 if self.pack.alone else 1)
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,8 +34,8 @@ def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tenso
 
     def one(params: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         views = program.views(params)
-        parts = [program.infer(views, buffers, x)[0] for x in inputs.split(chunk)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        parts = (program.infer(views, buffers, x)[0] for x in inputs.split(chunk))
+        return joined(parts, len(inputs))
 
     def predict(params: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         size = program.layout.size
@@ -48,6 +48,25 @@ def make_predict(program: Program) -> Callable[[Tensor, dict[str, Tensor], Tenso
         return side_by_side(outputs)
 
     return predict
+
+
+def joined(parts: Iterable[Tensor], length: int, dim: int = 0) -> Tensor:
+    """All parts, `length` long together, one behind the other along `dim`; one alone is not copied.
+
+    Each is put in its place as it comes: small outputs that wait between large inputs that come and go
+    cut up the heap, and a validation split read from a file took up to as much as it would as floats.
+    """
+    whole, begun = None, 0
+    for part in parts:
+        size = part.shape[dim]
+        if size == length:
+            return part
+        if whole is None:
+            whole = part.new_empty(*part.shape[:dim], length, *part.shape[dim + 1 :])
+        whole.narrow(dim, begun, size).copy_(part)
+        begun += size
+    assert whole is not None
+    return whole
 
 
 def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
