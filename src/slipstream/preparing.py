@@ -200,7 +200,7 @@ def open_member(
     sync = engine.pack.alone
     if member.directory is None:
         return None
-    data = engine.data[engine.folds[k]]
+    data = engine.splits.data[engine.folds[k]]
     rundir.write_start(member.directory, overrides, yaml_text(member.config.raw), sync=sync)
     fitted = {"inputs": data.preprocessing, "target": asdict(data.target)}
     files.replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n", sync=sync)

@@ -191,7 +191,7 @@ def augmented(engine: Engine, config: Config) -> Image:
     """The first training images, and below them as the member's first update might see them."""
     from slipstream.augmentations.picture import strip
 
-    program, (inputs, targets) = engine.program, engine.part("train", 0)[0]
+    program, (inputs, targets) = engine.program, engine.splits.part("train", engine.folds[0])[0]
     x, y = unit(inputs[:STRIP]).cpu(), targets[:STRIP].cpu()
     key = at_update(program.keys(config)["batch"], 1)
     after, _ = program.augment(x, y, key, program.numbers(config))
@@ -206,7 +206,9 @@ def graph_of(engine: Engine) -> bytes:
     """
     from slipstream.loggers import trace
 
-    return trace(engine.program.infer.module, engine.training_inputs(0)[:1].to(engine.device))
+    return trace(
+        engine.program.infer.module, engine.splits.training_inputs(engine.folds[0])[:1].to(engine.device)
+    )
 
 
 def log_pictures(
@@ -215,7 +217,7 @@ def log_pictures(
     """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
     scores = program.scores(outputs, program.numbers(engine.configs[k]))
-    (_, targets), weights = engine.part(split, k)
+    (_, targets), weights = engine.splits.part(split, engine.folds[k])
     if target.task in ("binary", "multiclass"):
         counts = confusion_matrix(scores, targets, (weights > 0).float()).cpu().numpy()
         logger.image(f"{split}/confusion_matrix", confusion_picture(counts, target.classes), step)

@@ -67,7 +67,7 @@ class Result:
 def conditions(engine: Engine, k: int) -> dict[str, Any]:
     """What the bytes of member k depend on besides its configuration."""
     return {
-        "fingerprint": engine.data[engine.folds[k]].fingerprint,
+        "fingerprint": engine.splits.data[engine.folds[k]].fingerprint,
         "packed": not engine.pack.alone,
         "compile": engine.compiled,
         "threads": torch.get_num_threads(),
@@ -124,7 +124,7 @@ def _endings(
 ) -> list[tuple[int, Result, Tensor]]:
     """Place, result with every metric of the best and of the last weights, and the outputs to be shown."""
     last = engine.evaluated(progress.state)
-    shown = "val" if engine.rows["val"] else "train"
+    shown = "val" if engine.splits.rows["val"] else "train"
     best_values = _all_metrics(engine, progress.best, places, shown)
     # Of those that ended with their best epoch the last weights are the best ones.
     later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
@@ -161,7 +161,7 @@ def _all_metrics(
     names = final(target.task, len(target.classes), probabilistic)
     values: list[Values] = [{} for _ in places]
     outputs = torch.empty(0)
-    for split, rows in engine.rows.items():
+    for split, rows in engine.splits.rows.items():
         if rows:
             found = engine.predict(evaluated, split, places)
             table = engine.measure(split, found, names, places)
@@ -180,7 +180,9 @@ def log_end(
     if logger is None or member.status == INTERRUPTED:
         return
     with writing(logger.path):
-        log_pictures(logger, engine, k, outputs, "val" if engine.rows["val"] else "train", _steps(member))
+        log_pictures(
+            logger, engine, k, outputs, "val" if engine.splits.rows["val"] else "train", _steps(member)
+        )
         logger.scalars(_of_the_best(member, result), _steps(member))
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()

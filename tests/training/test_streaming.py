@@ -101,7 +101,7 @@ def same(configs, pair, **how):
     held, streamed = (train(configs, data, **how) for data in pair)
     assert isinstance(held.engine.source, Resident)
     assert isinstance(streamed.engine.source, Streamed)
-    assert set(streamed.engine._files) == {"train", "val", "test"}
+    assert set(streamed.engine.splits.files) == {"train", "val", "test"}
     assert ends(held) == ends(streamed)
     return streamed
 
@@ -197,14 +197,14 @@ def test_small_parts_do_not_stay_in_the_file(images):
     """What is evaluated at once is held: 64 rows."""
     part = images[1].validation
     few = Split(part.inputs.part(np.arange(64)), part.targets[:64], part.weights[:64])
-    assert set(train(config(), replace(images[1], validation=few)).engine._files) == {"train", "test"}
+    assert set(train(config(), replace(images[1], validation=few)).engine.splits.files) == {"train", "test"}
 
 
 def test_the_graph_and_the_start_see_the_same_examples(images):
     """What looks at some examples gets them from the file."""
     held, streamed = (train(config(), data).engine for data in images)
     assert graph_of(held) == graph_of(streamed)
-    np.testing.assert_array_equal(streamed.training_inputs(0)[:5], held.training_inputs(0)[:5])
+    np.testing.assert_array_equal(streamed.splits.training_inputs(0)[:5], held.splits.training_inputs(0)[:5])
 
 
 @pytest.mark.slow

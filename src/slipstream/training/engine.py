@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from slipstream import random
-from slipstream.data.stored import Sliced, Stored
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
@@ -29,9 +27,9 @@ from slipstream.training.evaluate import (
     make_report,
     report_names,
 )
-from slipstream.training.inputs import form_of, ready
 from slipstream.training.plan import Batching, Plan, Planner
 from slipstream.training.program import Program, State
+from slipstream.training.splits import Splits
 from slipstream.training.step import (
     Batch,
     Examples,
@@ -41,11 +39,11 @@ from slipstream.training.step import (
     make_step,
     two_norm,
 )
-from slipstream.training.streaming import Resident, Source, Streamed, chunks
+from slipstream.training.streaming import Resident, Source, Streamed
 
 if TYPE_CHECKING:
     from slipstream.config import Config
-    from slipstream.data import Data, Split
+    from slipstream.data import Data
 
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
 # with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
@@ -95,22 +93,17 @@ class Engine:
         folds: Sequence[int] | None = None,
     ) -> None:
         first = configs[0]
-        datas = list(data) if isinstance(data, Sequence) else [data]
         self.device, self.configs, self.pack = device, list(configs), Pack(len(configs))
         self.folds = [0] * len(configs) if folds is None else list(folds)
-        self.data = datas
-        self._folded = len(datas) > 1
-        rows = len(datas[0].train.inputs)
+        self.splits = Splits(data if isinstance(data, Sequence) else [data], first, device)
+        rows = self.splits.rows["train"]
         self.batching = Batching.of(rows, first.data.settings["batch_size"], first.trainer.accumulate)
-        self.rows = {name: len(split.inputs) for name, split in _splits(datas[0]).items()}
-        self.forms = [form_of(first, d) for d in datas]
-        self._files = {name: stored for name in self.rows if (stored := self._file(name)) is not None}
-        self._stored = {name: self._store(name) for name in self.rows}
         updates = first.trainer.max_epochs * self.batching.steps
         self.compiled = compile_pays(
             first.trainer.compile, updates, self.pack, able=can_compile(first, self.pack)
         )
-        self.program = Program(first, datas[0].target, self.forms[0], len(configs), compiled=self.compiled)
+        target, form = self.splits.data[0].target, self.splits.forms[0]
+        self.program = Program(first, target, form, len(configs), compiled=self.compiled)
         self._starts: dict[str, State] = {}
         self._table: list[Seen] = []
         self._arrange()
@@ -118,7 +111,7 @@ class Engine:
         packed = self.compiled and not self.pack.alone  # in one block too, to write over its state
         self._blocks = Blocks(self.pack.size, size) if packed or size < self.pack.size else None
         self.stride = 1
-        if self._blocks and "train" not in self._files:
+        if self._blocks and "train" not in self.splits.files:
             self.stride = UPDATES if self.compiled else UPDATES_EAGER
         self._make_step()
         self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
@@ -129,7 +122,7 @@ class Engine:
     @property
     def _own(self) -> int | None:
         """Whether the parts to evaluate have a pack axis: members with folds have each its own."""
-        return 0 if self._folded else None
+        return 0 if self.splits.folded else None
 
     def place(self, places: Sequence[int], configs: Sequence[Config], folds: Sequence[int]) -> None:
         """Let other members take the places of some. Their states are the caller's to put in."""
@@ -147,46 +140,15 @@ class Engine:
         else:
             self.numbers["keys"] = self.to_device(keys)
         seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
-        examples, weights = self._stored["train"]
-        examples, weights = Examples(*(part.flatten(0, 1) for part in examples)), weights.flatten()
+        examples, weights = self.splits.joined("train")
         offsets = [self.batching.examples * fold for fold in self.folds]
         self.plan = Planner(self.batching, seeds.to(self.device), weights, self.pack, offsets)
         self.examples, self.weights = {"train": examples}, {"train": weights}
         self.source: Source = Resident(examples)
-        if "train" in self._files:
+        if "train" in self.splits.files:
             fixed = self.compiled and not self.pack.alone
-            self.source = Streamed(self._files["train"], examples.targets, self.pack, fixed=fixed)
+            self.source = Streamed(self.splits.files["train"], examples.targets, self.pack, fixed=fixed)
         self.examples["val"], self.weights["val"] = self._parts("val", range(self.pack.size))
-
-    def _file(self, name: str) -> Stored | None:
-        """The rows of a split of all folds where they stay in their file: more than are evaluated at once."""
-        parts = [_splits(data)[name].inputs for data in self.data]
-        stored = [part for part in parts if isinstance(part, Stored)]
-        return Stored.joined(stored) if stored and self.rows[name] > chunk_of(self.forms[0]) else None
-
-    def _store(self, name: str) -> tuple[Examples, Tensor]:
-        """A split of every fold on the device, [F, N, ...]: its examples and its weights. Of inputs that
-        stay in their file there are no rows."""
-        splits = [_splits(data)[name] for data in self.data]
-        if name in self._files:
-            x = torch.empty(len(splits), 0, *self.forms[0].shape, dtype=torch.uint8)
-        else:
-            pairs = zip(splits, self.data, self.forms, strict=True)
-            x = _together([ready(_in_memory(split), data.form, form) for split, data, form in pairs])
-        y, weights = (_together([getattr(s, part) for s in splits]) for part in ("targets", "weights"))
-        return Examples(x.to(self.device), y.to(self.device)), weights.to(self.device)
-
-    def training_inputs(self, k: int) -> Tensor | Sliced:
-        """Those of member k on the CPU, to be cut."""
-        if "train" not in self._files:
-            return self.part("train", k)[0].inputs.cpu()
-        rows = self.batching.examples
-        return Sliced(self._files["train"].part(np.arange(rows) + self.folds[k] * rows))
-
-    def part(self, split: str, k: int) -> tuple[Examples, Tensor]:
-        """The examples [N, ...] and weights [N] of a split that member k has, no inputs in a file."""
-        examples, weights = self._stored[split]
-        return Examples(*(part[self.folds[k]] for part in examples)), weights[self.folds[k]]
 
     def _make_step(self) -> None:
         plain = self.pack.alone and not self.compiled
@@ -202,9 +164,9 @@ class Engine:
         return Compiled(function) if self.compiled else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
-        rows = self.rows["val"]
+        rows = self.splits.rows["val"]
         self.reported = report_names(self.program, metrics, validates=rows > 0)
-        report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self._files)
+        report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self.splits.files)
         lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
         # whose operations are large already.
@@ -221,10 +183,10 @@ class Engine:
         network = (config.activation, config.initializer, config.regularizers, config.model)
         same = repr((config.seed, self.folds[k], network, rule))
         if same not in self._starts:
-            examples = self.training_inputs(k)
+            examples = self.splits.training_inputs(self.folds[k])
             if len(self._starts) >= STARTS // self.program.layout.size:
                 self._starts.clear()
-            form = self.forms[self.folds[k]]
+            form = self.splits.forms[self.folds[k]]
             self._starts[same] = self.program.start(config, examples, self.batching.size, form)
         return self._starts[same]
 
@@ -313,14 +275,13 @@ class Engine:
         """
         places = range(self.pack.size) if places is None else places
         evaluated = self.pack.select(evaluated, places)
-        if split not in self._files:
+        if split not in self.splits.files:
             return self._predict(*evaluated, self._parts(split, places)[0].inputs)
-        many = self._folded and not self.pack.alone
+        many = self.splits.folded and not self.pack.alone
         folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
-        stored, rows, size = self._files[split], self.rows[split], chunk_of(self.program.form)
-        with closing(chunks(stored, rows, size, folds, self.device)) as parts:
+        with closing(self.splits.read(split, folds)) as parts:
             outputs = (self._predict(*evaluated, inputs) for inputs in parts)
-            return joined(outputs, rows, dim=0 if self.pack.alone else 1)
+            return joined(outputs, self.splits.rows[split], dim=0 if self.pack.alone else 1)
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
@@ -331,11 +292,9 @@ class Engine:
 
     def _parts(self, split: str, places: Sequence[int]) -> tuple[Examples, Tensor]:
         """A split and its weights; of members with folds, with a pack axis."""
-        if self.pack.alone or not self._folded:
-            return self.part(split, places[0])
-        examples, weights = self._stored[split]
-        which = torch.tensor([self.folds[k] for k in places], device=self.device)
-        return Examples(*(part[which] for part in examples)), weights[which]
+        folds = [self.folds[k] for k in places]
+        apart = self.splits.folded and not self.pack.alone
+        return self.splits.parts(split, folds) if apart else self.splits.part(split, folds[0])
 
     def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: Tensor) -> Tensor:
         """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
@@ -357,25 +316,12 @@ class Engine:
         )
         train, val = self.examples["train"], self.examples["val"]
         report: Tensor = self._report(end, train, val, self.weights["val"], self.numbers)
-        if "val" not in self._files:
+        if "val" not in self.splits.files:
             return report
         everyone = range(self.pack.size)
         predicted = self.predict((end.evaluated, end.buffers), "val")
         values = self.measure("val", predicted, self.configs[0].trainer.metrics, everyone)
         return torch.cat([report[..., :-1], values, report[..., -1:]], dim=-1)
-
-
-def _splits(data: Data) -> dict[str, Split]:
-    return {"train": data.train, "val": data.validation, "test": data.test}
-
-
-def _in_memory(split: Split) -> Tensor:
-    return split.inputs.tensor() if isinstance(split.inputs, Stored) else split.inputs
-
-
-def _together(parts: Sequence[Tensor]) -> Tensor:
-    """A fold axis in front; one alone is not copied."""
-    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
 
 
 def choose_device(name: str) -> torch.device:
