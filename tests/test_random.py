@@ -75,6 +75,19 @@ def test_permutation_is_a_permutation_and_even():
         assert abs(firsts.count(index) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 700, 3 * random.PIECE])
+def test_orders_are_the_same_in_any_company_and_by_either_library(count):
+    """By numpy in pieces, by torch as on a GPU, and for every key and time alone."""
+    keys = torch.stack([random.make_key(seed, random.SHUFFLE) for seed in (0, 5, 2**40)])
+    times = torch.tensor([[0, 1], [7, 2**32 - 1], [1, 1]])
+    orders = random.permutations(keys, times, count)
+    assert orders.shape == (3, 2, count)
+    for key, own, drawn in zip(keys, times, orders, strict=True):
+        index, places = torch.arange((count + 1) // 2), torch.arange(count)
+        assert torch.equal(random._orders(key.expand(2, 4), own, index, places, torch), drawn)
+        assert torch.equal(random.permutation(random.at(key, own[1]), count), drawn[1])
+
+
 @pytest.mark.parametrize("count", [1, 7, 1024, random.AHEAD + 3])
 def test_a_host_key_draws_the_same_numbers(count):
     """Bit for bit, at times in order and out of it, folded, and for several uses at once."""

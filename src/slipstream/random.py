@@ -34,6 +34,7 @@ ROUNDS = 10
 INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
 AHEAD = 1 << 16  # numbers that a host key draws at once
+PIECE = 1 << 13  # words of Philox for orders drawn at once on a CPU
 
 Words = tuple[Any, Any, Any, Any]
 Key: TypeAlias = "Tensor | HostKey"
@@ -121,14 +122,9 @@ def at(key: Key, time: Any) -> Key:
 
 def bits(key: Tensor, count: int) -> Tensor:
     """`count` words [count], int64 in [0, 2^32). The first n of more are the same numbers."""
-    return torch.stack(_words(key, (count + 3) // 4, key[3:]), dim=-1).flatten()[:count]
-
-
-def _words(key: Tensor, blocks: int, times: Tensor) -> Words:
-    """Philox words of blocks 0 ... blocks-1 at every time [E], each word [E, blocks]."""
-    index = torch.arange(blocks, device=key.device)
-    zero = torch.zeros_like(index)
-    return philox((index, zero, key[2], times[:, None]), (key[0], key[1]))
+    index = torch.arange((count + 3) // 4, device=key.device)
+    words = philox((index, torch.zeros_like(index), key[2], key[3]), (key[0], key[1]))
+    return torch.stack(words, dim=-1).flatten()[:count]
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Tensor:
@@ -164,13 +160,37 @@ def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
     return both.flatten()[:count].reshape(shape)
 
 
-def permutations(key: Tensor, times: Tensor, count: int) -> Tensor:
-    """A random order of 0 ... count-1 for each time [E]: int64 [E, count]."""
-    words = torch.stack(_words(key, (count + 1) // 2, times), dim=-1).flatten(-2)
-    words = words.view(len(times), -1, 2)[:, :count]
-    # 62 random bits an element: two equal ones are not to be expected below a billion elements,
-    # and a stable sort gives them a defined order.
-    return torch.argsort((words[..., 0] << 30) ^ words[..., 1], dim=-1, stable=True)
+def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
+    """Random orders of 0 ... count-1 for keys [..., 4], each at its times [..., E]: int64 [..., E, count].
+
+    A place has 62 random bits, the lowest of which give way to its number: no two are equal, so that any
+    sort gives the same order, and below a million places hardly two agree in the bits that are left.
+    """
+    keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
+    half = (count + 1) // 2
+    if keys.device.type != "cpu":
+        index, places = (torch.arange(size, device=keys.device) for size in (half, count))
+        return _orders(keys, rows, index, places, torch).view(*times.shape, count)
+    # numpy sorts four times as fast, and in pieces that stay in the cache it draws faster, too.
+    half_host, all_host = (np.arange(size, dtype=np.uint64) for size in (half, count))
+    on_host, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
+    orders = np.empty((len(rows), count), np.int64)
+    piece = max(PIECE // half, 1)
+    for first in range(0, len(rows), piece):
+        here = slice(first, first + piece)
+        orders[here] = _orders(on_host[here], at_times[here], half_host, all_host, np)
+    return torch.from_numpy(orders).view(*times.shape, count)
+
+
+def _orders(keys: Any, times: Any, index: Any, places: Any, library: Any) -> Any:
+    """Orders [R, N] for keys [R, 4] at times [R], by numpy or torch."""
+    site, seed = keys[:, 2:3], (keys[:, :1], keys[:, 1:2])
+    words = philox((index, 0 * index, site, times[:, None]), seed)
+    pairs = library.stack([(words[0] << 30) ^ words[1], (words[2] << 30) ^ words[3]], -1)
+    width = max(len(places) - 1, 1).bit_length()
+    numbered = (pairs.reshape(len(keys), -1)[:, : len(places)] >> width << width) | places
+    ordered = library.sort(numbered, -1)
+    return (ordered if library is np else ordered.values) & ((1 << width) - 1)
 
 
 def permutation(key: Tensor, count: int) -> Tensor:

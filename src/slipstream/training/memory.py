@@ -219,7 +219,7 @@ class _Rehearsal:
         block = max(BLOCK // (self.batching.examples * size), 1)
         times = torch.zeros(size, block, dtype=torch.int64, device=META)
         keys = torch.zeros(size, 4, dtype=torch.int64, device=META)
-        parts = torch.vmap(self.planner._orders)(keys, times, times[:, 0])
+        parts = self.planner._orders(keys, times, times[:, 0])
         return [part.transpose(0, 1).contiguous() for part in parts]
 
     def _plan(self, drawn: list[Tensor]) -> Plan:

@@ -107,20 +107,21 @@ class Planner:
         offsets = torch.tensor([offset for (_, offset), _ in distinct], device=device)
         starts = torch.tensor([epoch for _, epoch in distinct], device=device)
         epochs = starts[:, None] + torch.arange(self._block, device=device)
-        parts = torch.vmap(self._orders)(keys, epochs, offsets)
+        parts = self._orders(keys, epochs, offsets)
         self._drawn = tuple(part.transpose(0, 1).contiguous() for part in parts)  # [U, E, ...] -> [E, U, ...]
 
-    def _orders(self, key: Tensor, epochs: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """indices, weights, counts, each [E, S, A * B], for one member."""
+    def _orders(self, keys: Tensor, epochs: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """indices, weights, counts, each [U, E, S, A * B], for keys [U, 4], epochs [U, E] and offsets [U]."""
         n, steps = self.batching.examples, self.batching.steps
         rows = self.batching.accumulate * self.batching.size
         if self.batching.whole:
-            orders = torch.arange(n, device=key.device).expand(len(epochs), n)
+            orders = torch.arange(n, device=keys.device).expand(*epochs.shape, n)
         else:
-            orders = random.permutations(key, epochs, n)
-        place = torch.arange(steps * rows, device=key.device)
-        indices = orders[:, place % n].view(-1, steps, rows) + offset
-        counts = self.weights[indices] * (place < n).view(steps, rows)
+            orders = random.permutations(keys, epochs, n)
+        place = torch.arange(steps * rows, device=keys.device)
+        indices = orders[..., place % n].view(*epochs.shape, steps, rows) + offsets[:, None, None, None]
+        counts = self.weights.index_select(0, indices.flatten()).view(indices.shape)
+        counts = counts * (place < n).view(steps, rows)
         # All weights of a step may be zero (a column of the user's); its loss is zero then, not NaN.
         total = counts.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
         return indices, counts / total, counts
