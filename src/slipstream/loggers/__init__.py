@@ -176,6 +176,7 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
 
     with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # the same, from torch 2.15 on
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # it has one shape
         with torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
