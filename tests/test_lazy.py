@@ -24,7 +24,7 @@ print(wrong)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs many fresh processes")
 def test_the_first_logarithm_of_a_process_is_as_exact_as_any():
-    """MKL gave one of two threads a coarse one in 3 of 100 processes, and a run other first weights."""
+    """MKL gave one of two threads a coarse one in 4 of 100 processes, and a run other first weights."""
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", FIRST],

@@ -75,7 +75,7 @@ def test_permutation_is_a_permutation_and_even():
         assert abs(firsts.count(index) - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 700, 3 * random.PIECE])
+@pytest.mark.parametrize("count", [1, 2, 3, 700, 3 * random.ORDERED])
 def test_orders_are_the_same_in_any_company_and_by_either_library(count):
     """By numpy in pieces, by torch as on a GPU, and for every key and time alone."""
     keys = torch.stack([random.make_key(seed, random.SHUFFLE) for seed in (0, 5, 2**40)])
@@ -83,8 +83,8 @@ def test_orders_are_the_same_in_any_company_and_by_either_library(count):
     orders = random.permutations(keys, times, count)
     assert orders.shape == (3, 2, count)
     for key, own, drawn in zip(keys, times, orders, strict=True):
-        index, places = torch.arange((count + 1) // 2), torch.arange(count)
-        assert torch.equal(random._orders(key.expand(2, 4), own, index, places, torch), drawn)
+        ranges = torch.arange((count + 1) // 2), torch.arange(count)
+        assert torch.equal(random._orders(key.expand(2, 4), own, ranges, torch), drawn)
         assert torch.equal(random.permutation(random.at(key, own[1]), count), drawn[1])
 
 

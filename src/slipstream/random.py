@@ -34,7 +34,7 @@ ROUNDS = 10
 INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
 AHEAD = 1 << 16  # numbers that a host key draws at once
-PIECE = 1 << 13  # words of Philox for orders drawn at once on a CPU
+ORDERED = 1 << 13  # blocks of Philox for orders drawn at once on a CPU
 
 Words = tuple[Any, Any, Any, Any]
 Key: TypeAlias = "Tensor | HostKey"
@@ -167,23 +167,25 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     sort gives the same order, and below a million places hardly two agree in the bits that are left.
     """
     keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
-    half = (count + 1) // 2
+    sizes = (count + 1) // 2, count
+    ranges: Any
     if keys.device.type != "cpu":
-        index, places = (torch.arange(size, device=keys.device) for size in (half, count))
-        return _orders(keys, rows, index, places, torch).view(*times.shape, count)
+        ranges = [torch.arange(size, device=keys.device) for size in sizes]
+        return _orders(keys, rows, ranges, torch).view(*times.shape, count)
     # numpy sorts four times as fast, and in pieces that stay in the cache it draws faster, too.
-    half_host, all_host = (np.arange(size, dtype=np.uint64) for size in (half, count))
-    on_host, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
+    ranges = [np.arange(size, dtype=np.uint64) for size in sizes]
+    own, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
     orders = np.empty((len(rows), count), np.int64)
-    piece = max(PIECE // half, 1)
+    piece = max(ORDERED // sizes[0], 1)
     for first in range(0, len(rows), piece):
         here = slice(first, first + piece)
-        orders[here] = _orders(on_host[here], at_times[here], half_host, all_host, np)
+        orders[here] = _orders(own[here], at_times[here], ranges, np)
     return torch.from_numpy(orders).view(*times.shape, count)
 
 
-def _orders(keys: Any, times: Any, index: Any, places: Any, library: Any) -> Any:
-    """Orders [R, N] for keys [R, 4] at times [R], by numpy or torch."""
+def _orders(keys: Any, times: Any, ranges: Sequence[Any], library: Any) -> Any:
+    """Orders [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: 0, 1, ... of pairs and all."""
+    index, places = ranges
     site, seed = keys[:, 2:3], (keys[:, :1], keys[:, 1:2])
     words = philox((index, 0 * index, site, times[:, None]), seed)
     pairs = library.stack([(words[0] << 30) ^ words[1], (words[2] << 30) ^ words[3]], -1)

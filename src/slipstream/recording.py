@@ -206,9 +206,8 @@ def graph_of(engine: Engine) -> bytes:
     """
     from slipstream.loggers import trace
 
-    return trace(
-        engine.program.infer.module, engine.splits.training_inputs(engine.folds[0])[:1].to(engine.device)
-    )
+    example = engine.splits.training_inputs(engine.folds[0])[:1]
+    return trace(engine.program.infer.module, example.to(engine.device))
 
 
 def log_pictures(

@@ -124,7 +124,7 @@ def _endings(
 ) -> list[tuple[int, Result, Tensor]]:
     """Place, result with every metric of the best and of the last weights, and the outputs to be shown."""
     last = engine.evaluated(progress.state)
-    shown = "val" if engine.splits.rows["val"] else "train"
+    shown = engine.splits.shown
     best_values = _all_metrics(engine, progress.best, places, shown)
     # Of those that ended with their best epoch the last weights are the best ones.
     later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
@@ -180,9 +180,7 @@ def log_end(
     if logger is None or member.status == INTERRUPTED:
         return
     with writing(logger.path):
-        log_pictures(
-            logger, engine, k, outputs, "val" if engine.splits.rows["val"] else "train", _steps(member)
-        )
+        log_pictures(logger, engine, k, outputs, engine.splits.shown, _steps(member))
         logger.scalars(_of_the_best(member, result), _steps(member))
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()

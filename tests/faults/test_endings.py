@@ -70,7 +70,7 @@ def test_a_closed_terminal_saves_and_ends_with_129(tmp_path, kind):
     ) as process:  # fmt: skip
         os.close(slave)
         os.set_blocking(master, False)
-        while process.poll() is None and not all(saved(run) for run in runs):
+        while process.poll() is None and min(len(saved(run)) for run in runs) < 2:
             try:
                 os.read(master, 1 << 16)
             except BlockingIOError:

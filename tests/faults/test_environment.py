@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ondisk import bytes_of, train_in
+from ondisk import bytes_of, started, train_in
 from slipstream.errors import ConfigError
 from slipstream.progress import Output, Screen
 
@@ -78,7 +78,7 @@ def test_e7_a_dumb_terminal_gets_plain_lines(tmp_path, whole, term, moves):
     """TERM=dumb: no escape sequence at all; the same terminal as xterm has a live bar."""
     master, slave = pty.openpty()
     environment = os.environ | {"TERM": term}
-    with subprocess.Popen(command(tmp_path / "run"), stdout=slave, stderr=slave, env=environment) as process:
+    with started(command(tmp_path / "run"), stdout=slave, stderr=slave, env=environment) as process:
         os.close(slave)
         printed = b""
         try:

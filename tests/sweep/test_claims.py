@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import SoftFileLease
 
+from ondisk import started
 from slipstream.errors import UserError
 from slipstream.sweep.claims import CLAIM, WORKERS, Claims, host
 
@@ -35,9 +36,7 @@ def holder(tmp_path):
 
         def start(lease):
             command = [sys.executable, "-c", HOLD, str(tmp_path), str(lease)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            ends.enter_context(process)  # closes the pipe and waits
-            ends.callback(process.kill)
+            process = ends.enter_context(started(command, stdout=subprocess.PIPE, text=True))
             assert "[0, 1, 2, 3]" in process.stdout.readline()
             return process
 

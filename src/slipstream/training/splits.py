@@ -39,6 +39,11 @@ class Splits:
         """Whether there is more than one fold."""
         return len(self.data) > 1
 
+    @property
+    def shown(self) -> str:
+        """Whose outputs are drawn: validation, or training where there is none."""
+        return "val" if self.rows["val"] else "train"
+
     def _file(self, name: str) -> Stored | None:
         """The rows of a split of all folds where they stay in their file: more than are evaluated at once."""
         parts = [_named(data)[name].inputs for data in self.data]
