@@ -17,6 +17,12 @@ X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 Y = np.arange(60) % 3
 
 
+def with_value(array, value):
+    """The array with `value` at [3, 1]."""
+    array[3, 1] = value
+    return array
+
+
 def save(place, kind, **arrays):
     """Write arrays as npz, safetensors or a folder of npy files; the path."""
     if kind == "folder":
@@ -100,6 +106,37 @@ def test_given_parts_weights_and_groups(tmp_path, load):
     assert not groups[0] & groups[1]
 
 
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.where(Y == 1, np.nan, Y), "g[1]: found nan"),
+        (np.full((60, 1), 2), "g has shape (60, 1), expected [N]"),
+    ],
+)
+def test_what_is_no_group_is_refused(tmp_path, load, groups, message):
+    """Rows without a group are not one group together."""
+    path = save(tmp_path, "npz", inputs=X, targets=Y, g=groups)
+    with pytest.raises(DataError) as caught:
+        load("arrays", path=path, groups="g")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(60, 5), (60, 7, 5), (60, 2, 8, 8)])
+@pytest.mark.parametrize("kind", ["u1", "<f4", ">f4", ">i2"])
+@pytest.mark.parametrize("file", ["npz", "folder"])
+def test_the_order_of_bytes_in_memory_is_nothing_to_the_data(tmp_path, load, shape, kind, file):
+    """Fortran order and the other byte order give the tensors, and the fingerprint, of C order."""
+    x = np.random.default_rng(1).integers(0, 255, shape)
+    (tmp_path / "other").mkdir()
+    first = load("arrays", path=save(tmp_path, file, inputs=x.astype(kind[-2:]), targets=Y))
+    turned = save(tmp_path / "other", file, inputs=np.asfortranarray(x.astype(kind)), targets=Y.astype(">i4"))
+    found = load("arrays", path=turned)
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(found, part).inputs, getattr(first, part).inputs)
+        assert getattr(found, part).inputs.is_contiguous()
+        assert torch.equal(getattr(found, part).targets, getattr(first, part).targets)
+
+
 def test_split_by_time_takes_the_order_of_the_rows(tmp_path, load):
     """split=time trains on the first rows and tests on the last."""
     path = save(tmp_path, "npz", inputs=np.arange(60.0), targets=Y)
@@ -124,6 +161,10 @@ def test_split_by_time_takes_the_order_of_the_rows(tmp_path, load):
         ({"inputs": np.float32(3), "targets": Y}, "a single number"),
         ({"inputs": X, "targets": np.zeros((60, 2, 2))}, "expected [N] or [N, D]"),
         ({"inputs": X, "targets": np.where(Y == 1, np.nan, Y)}, "targets[1]: found nan"),
+        ({"inputs": with_value(X.astype(np.float16), np.inf), "targets": Y}, "inputs[3, 1]: found inf"),
+        ({"inputs": with_value(X.astype(np.float64), 1e39), "targets": Y}, "inputs[3, 1]: found 1e+39"),
+        ({"inputs": np.zeros((60, 8, 8, 1)), "targets": Y}, "save inputs.transpose(0, 3, 1, 2)"),
+        ({"inputs": np.zeros((60, 8, 12, 3)), "targets": Y}, "expected [N, C, H, W]"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, load, arrays, message):

@@ -95,6 +95,15 @@ def test_identifier_like_columns_are_left_out_and_told(load_table, name, values)
     assert len(load_table(table, kinds={name: kind}).input_names) > 1
 
 
+@pytest.mark.parametrize("values", [[f"R{i}" for i in range(60)], [str(1000 + 7 * i) for i in range(60)]])
+def test_an_identifier_with_gaps_is_no_category(load_table, values):
+    """A few rows without identifier do not turn the others' names into categories or a number."""
+    rows = [f"{'' if i in (5, 31) else v},{i % 7},{i % 2}" for i, v in enumerate(values)]
+    found = load_table("\n".join(["row_id,x,y", *rows]) + "\n")
+    assert found.input_names == ("x",)
+    assert "column 'row_id' looks like an identifier" in found.warnings[0]
+
+
 def test_a_column_that_counts_its_rows_is_pointed_out(load_table):
     """A column that counts up stays an input, since it may be a time, and a warning names it."""
     found = load_table("step,y\n" + "\n".join(f"{i + 5},{i / 2}" for i in range(60)) + "\n")

@@ -63,7 +63,8 @@ def arrays(
     [N, L] of 0 and 1 are labels that do not exclude each other; other numbers are regression, [N] or [N, D].
     weights: [N], not negative. groups: [N], rows of one group stay in one part.
     task: overrides what is inferred. classes: their names; then the labels are 0 ... classes-1.
-    Raises DataError for object arrays (nothing is ever unpickled), lengths that differ, NaN or infinity.
+    Raises DataError for object arrays (nothing is ever unpickled), lengths that differ, NaN or infinity, and
+    images whose channels are last.
     """
     assert path is not None
     store = read_arrays(path)
@@ -78,6 +79,11 @@ def arrays(
     sizes = [len(part) for part in parts["inputs"]]
     whole = {role: _join(found, path, str(names[role])) for role, found in parts.items()}
     x = whole["inputs"][:, None] if whole["inputs"].ndim == 1 else whole["inputs"]
+    if channels_are_last(x.shape):
+        raise DataError(
+            f"{path}: {inputs} has shape {x.shape}, which looks like [N, H, W, C], expected [N, C, H, W]: "
+            f"save {inputs}.transpose(0, 3, 1, 2)"
+        )
     check_finite(f"{path}: {inputs}", x)
     y, target = _targets(path, targets, whole["targets"], task, classes)
     return Raw(
@@ -87,7 +93,7 @@ def arrays(
         target,
         weights=_weights(path, weights, whole.get("weights")),
         parts=np.repeat([("", "_validation", "_test").index(e) for e in present], sizes).astype(np.int8),
-        groups=np.unique(whole["groups"], return_inverse=True)[1] if "groups" in whole else None,
+        groups=_groups(path, groups, whole.get("groups")),
         order=None,
         sources=tuple(_files(path, store)),
     )
@@ -178,6 +184,17 @@ def _targets(
     return encoded, target if classes is None else type(target)(target.task, target.names, tuple(classes))
 
 
+def channels_are_last(shape: tuple[int, ...]) -> bool:
+    """Whether an array of images has the colours behind rows and columns; one that is grey, if it is square.
+
+    >>> channels_are_last((9, 32, 48, 3)), channels_are_last((9, 3, 32, 48))
+    (True, False)
+    """
+    if len(shape) != 4 or min(shape[1:3]) <= 4:
+        return False
+    return shape[3] in (3, 4) or (shape[3] == 1 and shape[1] == shape[2])
+
+
 def _weights(path: str, name: str | None, values: np.ndarray | None) -> np.ndarray | None:
     if values is None:
         return None
@@ -185,6 +202,16 @@ def _weights(path: str, name: str | None, values: np.ndarray | None) -> np.ndarr
     if values.ndim != 1 or (values < 0).any():
         raise DataError(f"{path}: {name} has shape {values.shape}, expected [N] without negative numbers")
     return values.astype(np.float64)
+
+
+def _groups(path: str, name: str | None, values: np.ndarray | None) -> np.ndarray | None:
+    """Groups as whole numbers, int64 [N]. Raises DataError for NaN, which is no group, and infinity."""
+    if values is None:
+        return None
+    if values.ndim != 1:
+        raise DataError(f"{path}: {name} has shape {values.shape}, expected [N], one group for each row")
+    check_finite(f"{path}: {name}", values)
+    return np.unique(values, return_inverse=True)[1]
 
 
 def _channel_names(x: np.ndarray) -> tuple[str, ...]:

@@ -113,7 +113,8 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
         return
     for start in range(0, len(values), 65536):
         block = values[start : start + 65536]
-        wrong = ~(np.abs(block) <= LIMIT)
+        # In a narrower type the limit itself would be infinite.
+        wrong = ~(np.abs(block) <= LIMIT) if block.dtype.itemsize > 4 else ~np.isfinite(block)
         if missing:
             wrong &= ~np.isnan(block)
         if wrong.any():

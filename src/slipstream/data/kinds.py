@@ -33,16 +33,22 @@ def _numeric(word: str) -> float | None:
 
 
 def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
-    """Whether a column names its rows, told from 20 rows or more: different whole numbers under a name
-    like `id`, or words of which at most one in ten occurs before."""
-    if len(values) < SOME or is_missing(values).any():
+    """Whether a column names its rows, told from 20 values or more: different whole numbers under a name
+    like `id`, or words of which at most one in ten occurs before. Gaps do not count."""
+    there = ~is_missing(values)
+    count = int(there.sum())
+    if count < SOME:
         return False
     if isinstance(values, Text):
-        return kind == "category" and len(values.values) > 0.9 * len(values)
-    named = IDENTIFIER.search(name) is not None
-    return named and not (values % 1).any() and len(np.unique(values)) == len(values)
+        return kind == "category" and np.count_nonzero(values.counts()) > 0.9 * count
+    found = values[there]
+    named = IDENTIFIER.search(name)
+    return bool(named and (found % 1 == 0).all() and len(np.unique(found)) == count)
 
 
 def counts_rows(values: Values) -> bool:
-    """Whether a column counts up by one from row to row, in 20 rows or more."""
-    return isinstance(values, np.ndarray) and len(values) >= SOME and bool((np.diff(values) == 1).all())
+    """Whether a column counts up by one from row to row, gaps aside, in 20 rows or more."""
+    if isinstance(values, Text):
+        return False
+    rows = np.flatnonzero(~np.isnan(values))
+    return len(rows) >= SOME and bool((np.diff(values[rows] - rows) == 0).all())

@@ -173,7 +173,8 @@ def transform(
         if isinstance(raw.inputs, Stored):
             return [raw.inputs.part(part) for part in rows], fitted
         kept = raw.inputs.dtype if raw.inputs.dtype == np.uint8 else np.float32
-        return [raw.inputs[part].astype(kept, copy=False) for part in rows], fitted
+        # Rows in C order, whatever the array's own is.
+        return [np.ascontiguousarray(raw.inputs[part], kept) for part in rows], fitted
     if fitted.kind == "tokens":
         return [raw.inputs[part] for part in rows], fitted
     return [fitted.scale(raw.inputs[part]) for part in rows], fitted

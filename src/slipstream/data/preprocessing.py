@@ -203,7 +203,7 @@ class Preprocessing:
             check_finite("inputs", array)
             if form is not None and form.scaling is not None:
                 low, high = self.span
-                return ((array - low) / (high - low)).astype(np.float32), []
+                return np.ascontiguousarray((array - low) / (high - low), np.float32), []
             return self.scale(array), []
         columns = from_any(data)
         self._check_names(columns, ())
