@@ -301,4 +301,4 @@ def test_a_reader_that_goes_away_does_not_end_it(tmp_path):
 
 def test_overrides_are_for_a_shell():
     """Lists are quoted."""
-    assert overrides({"a": 1e-05, "b": ["x", "y"], "c": None}) == "a=1e-05 'b=[x,y]' c=null"
+    assert overrides({"a": 1e-05, "b": ["x", "y"], "c": None}) == 'a=1e-05 "b=[x,y]" c=null'

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,8 +14,6 @@ from hydra.core.override_parser.types import (
     IntervalSweep,
     Override,
     OverrideType,
-    Quote,
-    QuotedString,
     RangeSweep,
 )
 from hydra.errors import HydraException
@@ -25,6 +22,7 @@ from slipstream.config import composition
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 from slipstream.sweep.space import Axis, Choices, Interval
+from slipstream.wording import spell
 
 CHANGE = OverrideType.CHANGE
 INTERVAL = ("low", "high", "log", "integer")
@@ -102,7 +100,7 @@ def read_space(written: Mapping[Any, Any], where: str) -> Reading:
                     raise ConfigError([f"{name}: has no values"])
                 reading.add(key, Choices(key, tuple(value)))
             else:
-                reading.add(key, f"{key}={text(value)}")
+                reading.add(key, f"{key}={spell(value)}")
         except ConfigError as error:
             reading.problems += error.problems
     return reading
@@ -179,33 +177,3 @@ def notes(axes: Iterable[Axis]) -> list[str]:
         for axis in axes
         if isinstance(axis, Interval) and not axis.log and axis.low > 0 and axis.high / axis.low >= WIDE
     ]
-
-
-def text(value: Any) -> str:
-    """A plain value as an override has it, from which Hydra reads the same value again.
-
-    >>> text(["dropout", None, 1e-05]), text("0.1"), text("it's")
-    ('[dropout,null,1e-05]', "'0.1'", "'it\\\\'s'")
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return _quoted(value)
-    if isinstance(value, Mapping):
-        # Hydra reads the keys of a mapping as they stand, without quotes.
-        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, Sequence):
-        return "[" + ",".join(text(item) for item in value) + "]"
-    return repr(value)
-
-
-@cache
-def _quoted(word: str) -> str:
-    try:
-        override = OverridesParser.create().parse_override(f"key={word}")
-        same = not override.is_sweep_override() and override.value() == word
-        # In a list too, where a comma or a bracket ends it.
-        same = same and OverridesParser.create().parse_override(f"key=[{word}]").value() == [word]
-    except HydraException:
-        same = False
-    return word if same else QuotedString(word, Quote.single).with_quotes()

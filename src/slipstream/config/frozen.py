@@ -15,13 +15,14 @@ from uuid import uuid4
 from hydra.core.override_parser.types import Override
 
 from slipstream import files
-from slipstream.config import axes, composition, searchers
+from slipstream.config import composition, searchers
 from slipstream.config.files import defaults
 from slipstream.config.plans import Plan
 from slipstream.config.resume import classify, diff
 from slipstream.config.schema import check, options, settings, show
 from slipstream.errors import ConfigError, UserError, did_you_mean
 from slipstream.sweep.space import Choices
+from slipstream.wording import spell
 
 FILE = "sweep.json"
 # Who trains, and where: no part of what is computed.
@@ -214,7 +215,7 @@ def _fixed_settings(plan: Plan) -> dict[str, Any]:
 def _axes(plan: Plan) -> dict[str, str]:
     """The axes in words."""
     return {
-        axis.key: ", ".join(axes.text(value) for value in axis.values)
+        axis.key: ", ".join(spell(value) for value in axis.values)
         if isinstance(axis, Choices)
         else f"{'log ' * axis.log}{axis.low:g} to {axis.high:g}"
         for axis in plan.space.axes

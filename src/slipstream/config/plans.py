@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from slipstream.config import axes, searchers, validate
+from slipstream.config import searchers, validate
 from slipstream.config.templates import Combination, Templates
 from slipstream.errors import ConfigError
 from slipstream.sweep.jobs import Job
 from slipstream.sweep.space import Choices, Space, decoded, encoded
+from slipstream.wording import spell
 
 Values = Mapping[str, Any]
 
@@ -74,14 +75,14 @@ class Plan:
 
     def own(self, values: Values) -> list[str]:
         """What is swept, as overrides."""
-        return [f"{key}={axes.text(value)}" for key, value in values.items()]
+        return [f"{key}={spell(value)}" for key, value in values.items()]
 
     def _job(self, number: int, trial: int, repeat: int, values: Values) -> Job:
         lines: dict[str, str] = {}
         sets: list[tuple[str, Any]] = []
         for key, line in self.lines.items():
             if line is None and key in values:
-                lines[key] = f"{key}={axes.text(values[key])}"
+                lines[key] = f"{key}={spell(values[key])}"
                 if key not in self.templates.axes:
                     sets.append((key, values[key]))
             elif line is not None and self.space.applies(key, values):
@@ -90,7 +91,7 @@ class Plan:
                     sets.append((key, self.fixed[key]))
         combination = self._combination(values)
         for key, value in self._repeats(combination, sets, repeat).items():
-            lines[key] = f"{key}={axes.text(value)}"
+            lines[key] = f"{key}={spell(value)}"
             sets.append((key, value))
         plain, problems = self.templates.plain(combination, sets)
         try:
@@ -103,7 +104,7 @@ class Plan:
 
     def _combination(self, values: Values) -> Combination:
         places = self.templates.places
-        return tuple(places[key][axes.text(values[key])] for key in self.templates.axes)
+        return tuple(places[key][spell(values[key])] for key in self.templates.axes)
 
     def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Any]], repeat: int) -> Values:
         """What distinguishes the members of one configuration."""

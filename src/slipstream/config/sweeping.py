@@ -16,6 +16,7 @@ from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
 from slipstream.registry import LISTS
 from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space
+from slipstream.wording import spell
 
 LARGEST_GRID = 100_000
 PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
@@ -164,7 +165,7 @@ def _assemble(reading: axes.Reading, context: Sequence[str], chosen: searchers.G
     choosing = [key for key in reading.axes if key in groups]
     fixed = _late_values(reading, groups) if choosing else {}
     structural = {
-        key: [f"{key}={axes.text(value)}" for value in axis.values]
+        key: [f"{key}={spell(value)}" for value in axis.values]
         for key, axis in reading.axes.items()
         if isinstance(axis, Choices) and not _sets(key, axis.values, groups, reading.lines)
     }
@@ -295,7 +296,7 @@ def _has(tree: Mapping[str, Any], group: str, setting: str) -> bool:
 def _told(conditions: Mapping[str, Condition]) -> Iterator[str]:
     for key, condition in conditions.items():
         where = [
-            f"{axis}={'|'.join(dict.fromkeys(axes.text(row[n]) for row in condition.allowed))}"
+            f"{axis}={'|'.join(dict.fromkeys(spell(row[n]) for row in condition.allowed))}"
             for n, axis in enumerate(condition.axes)
         ]
         yield f"{key} applies where {' and '.join(where)}"

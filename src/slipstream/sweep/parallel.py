@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from slipstream.config.axes import text
 from slipstream.progress import number
 from slipstream.sweep.space import Axis, Interval
 from slipstream.sweep.statistics import REPEATS, Group
+from slipstream.wording import spell
 
 GAP, TOP, HEIGHT, BOTTOM, SIDE = 190, 56, 400, 52, 90
 INK, FRAME = (40, 40, 40), (150, 150, 150)
@@ -76,11 +76,11 @@ def _scale(axis: Axis) -> tuple[Place, list[tuple[float, str]]]:
         values = [low + span * share for share in shares]
         labels = [number(math.exp(value) if axis.log else value) for value in values]
         return lambda value: (of(value) - low) / span, list(zip(map(float, shares), labels, strict=True))
-    different = list(dict.fromkeys(map(text, _in_order(axis.values))))
+    different = list(dict.fromkeys(map(spell, _in_order(axis.values))))
     places = {word: i / max(len(different) - 1, 1) for i, word in enumerate(different)}
     every = math.ceil(len(different) / LABELS)
     named = [(places[word], _label(word)) for word in different[::every]]
-    return lambda value: places.get(text(value), -0.08), named
+    return lambda value: places.get(spell(value), -0.08), named
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream.config import axes, frozen, sweeping
+from slipstream.config import frozen, sweeping
 from slipstream.sweep import report, runner, workers
+from slipstream.wording import spell
 
 if TYPE_CHECKING:
     import polars
@@ -67,7 +68,7 @@ def sweep(
     {'optimizer.lr': 0.1}
     """
     typed = ["trainer.progress=none", *overrides]
-    typed += [f"sweep.{name}={axes.text(value)}" for name, value in settings.items()]
+    typed += [f"sweep.{name}={spell(value)}" for name, value in settings.items()]
     plan = sweeping.plan(typed, space)
     if directory is None:
         name = plan.example.config.name

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream.config.axes import text
 from slipstream.files import replace
 from slipstream.sweep import statistics
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.statistics import Comparison, Group, Importance
+from slipstream.wording import spell
 
 if TYPE_CHECKING:
     from slipstream.sweep.space import Axis
@@ -102,7 +102,7 @@ def leaderboard(report: Report) -> str:
     table.writerow((*who, *swept, *how, *metrics, *end))
     for rank, group in enumerate(report.groups, start=1):
         for m in group.members:
-            values = [text(m.values[key]) if key in m.values else "" for key in swept]
+            values = [spell(m.values[key]) if key in m.values else "" for key in swept]
             ended = (m.best_epoch, m.epochs, m.seconds, m.directory and m.directory.name, m.reason)
             best = [m.best.get(name) for name in metrics]
             table.writerow(

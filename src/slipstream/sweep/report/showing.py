@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slipstream.config.axes import text
 from slipstream.progress import number
 from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
 from slipstream.sweep.statistics import Comparison, Group
+from slipstream.wording import spell, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +87,7 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
     if key not in values:
         return ""
     value = values[key]
-    return number(value) if isinstance(value, float) else value if isinstance(value, str) else text(value)
+    return number(value) if isinstance(value, float) else value if isinstance(value, str) else spell(value)
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
@@ -170,9 +169,9 @@ def overrides(values: Mapping[str, Any]) -> str:
     """What was swept, as it would be typed.
 
     >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})
-    "optimizer=adam optimizer.lr=0.01 'regularizer=[l2]'"
+    'optimizer=adam optimizer.lr=0.01 "regularizer=[l2]"'
     """
-    return " ".join(shlex.quote(f"{key}={text(value)}") for key, value in values.items())
+    return " ".join(typed(key, value) for key, value in values.items())
 
 
 def _has(console: Console, sign: str) -> bool:

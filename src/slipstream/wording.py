@@ -1,0 +1,71 @@
+"""How messages count things and spell what is to be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Texts that Hydra reads as they stand, in lists too, and as nothing but text.
+PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)$)(?:[a-z_/]|\.\.?/)[\w./@%+*?|-]*", re.IGNORECASE | re.ASCII
+)
+# What needs no quotes in bash, zsh and cmd.
+BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
+# What bash replaces inside double quotes.
+LIVE = re.compile(r'["$`\\!]')
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """The number with its noun.
+
+    >>> count(1, "epoch"), count(3, "epoch"), count(2, "class"), count(0, "category", "categories")
+    ('1 epoch', '3 epochs', '2 classes', '0 categories')
+    """
+    many = plural or f"{noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"
+    return f"{number} {noun if number == 1 else many}"
+
+
+def spell(value: Any) -> str:
+    """A plain value as an override has it, from which Hydra reads the same value again.
+
+    >>> spell(["dropout", None, 1e-05]), spell("0.1"), spell("it's")
+    ('[dropout,null,1e-05]', "'0.1'", "'it\\\\'s'")
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) else _quoted(value)
+    if isinstance(value, Mapping):
+        # Hydra reads the keys of a mapping as they stand, without quotes.
+        return "{" + ",".join(f"{key}:{spell(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(spell(item) for item in value) + "]"
+    return repr(value)
+
+
+def _quoted(word: str) -> str:
+    # Backslashes count only before a quote and at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), word)
+    return f"'{escaped}'"
+
+
+def typed(key: str, value: Any) -> str:
+    """An override as it is typed in a shell: in double quotes, which cmd knows too, where that is enough.
+
+    >>> typed("optimizer.lr", 0.1), typed("data.target", "my column"), typed("regularizer", ["l2"])
+    ('optimizer.lr=0.1', '"data.target=\\'my column\\'"', '"regularizer=[l2]"')
+    """
+    return shell(f"{key}={spell(value)}")
+
+
+def shell(word: str) -> str:
+    """One word of a command line, in quotes where bash, zsh or cmd would take it apart.
+
+    >>> shell("a=1"), shell("a=b c"), shell("a=$b")
+    ('a=1', '"a=b c"', "'a=$b'")
+    """
+    if word and BARE.fullmatch(word):
+        return word
+    return shlex.quote(word) if LIVE.search(word) else f'"{word}"'

@@ -1,0 +1,113 @@
+"""What messages count and spell: the words, and what Hydra and bash make of them."""
+
+import shlex
+import subprocess
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from slipstream.wording import count, shell, spell, typed
+
+VALUES = [
+    *(
+        "a",
+        "a b",
+        "a,b",
+        "it's",
+        'say "x"',
+        "Größe (cm)",
+        "01",
+        "1e5",
+        "0.5",
+        "-1",
+        "null",
+        "TRUE",
+        "nan",
+        "-inf",
+    ),
+    *(
+        "",
+        " a",
+        "C:\\data\\my.csv",
+        "C:\\data\\",
+        "a\\'b",
+        "/tmp/x.csv",
+        "../x",
+        "~/x",
+        "$HOME",
+        "`x`",
+        "x!",
+        "#1",
+    ),
+    *(
+        "a:b",
+        "a=b",
+        "[a]",
+        "{a: b}",
+        "f(x)",
+        "100%",
+        "a/b",
+        "e5",
+        "Infinity",
+        "choice(a,b)",
+        "--",
+        "a|b",
+        "?",
+        "*",
+    ),
+    *(
+        [],
+        ["a", "01", None, 1e-05, True],
+        [["l2"], []],
+        3,
+        0.1,
+        -2.5,
+        1e-05,
+        True,
+        None,
+        {"a": 1, "b": "x y"},
+    ),
+]
+
+
+def read(word):
+    return OverridesParser.create().parse_override(word)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_hydra_reads_the_same_value_again(value):
+    """A value that is spelled is one value of the same type, alone and in a list."""
+    for whole, given in ((value, spell(value)), ([value], f"[{spell(value)}]")):
+        override = read(f"data.target={given}")
+        assert not override.is_sweep_override()
+        assert override.value() == whole
+        assert type(override.value()) is type(whole)
+
+
+def test_bash_reads_the_same_word_again():
+    """What is typed for a value reaches the program as the override that was meant, in bash too."""
+    lines = [typed("data.target", value) for value in VALUES]
+    wanted = [f"data.target={spell(value)}" for value in VALUES]
+    assert shlex.split(" ".join(lines)) == wanted
+    said = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {' '.join(lines)}"], capture_output=True, check=True
+    )
+    assert said.stdout.decode().splitlines() == wanted
+
+
+def test_quotes_are_those_of_cmd_where_that_is_enough():
+    """cmd knows double quotes only; single ones stand where bash would replace something between them."""
+    assert typed("data.decimal", ",") == "\"data.decimal=','\""
+    assert shell("regularizer=[l2,dropout]") == '"regularizer=[l2,dropout]"'
+    assert shell("optimizer.lr=1e-3") == "optimizer.lr=1e-3"
+    assert shell("data.target=a$b") == "'data.target=a$b'"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [(0, "epoch", "0 epochs"), (1, "epoch", "1 epoch"), (2, "class", "2 classes"), (2, "batch", "2 batches")],
+)
+def test_counts_agree_with_their_nouns(number, noun, said):
+    """One of a thing is singular, none and several are plural."""
+    assert count(number, noun) == said
+    assert count(2, "category", "categories") == "2 categories"
