@@ -86,12 +86,16 @@ Values = np.ndarray | Text  # float64 [N] with NaN where missing, or words
 
 @dataclass
 class Frame:
-    """A table's input columns with their kinds (number, boolean, date, category), still to be encoded."""
+    """A table's input columns with their kinds (number, boolean, date, category), still to be encoded.
+
+    formats: how words spell numbers or dates, for data to come; the columns themselves are read already.
+    """
 
     columns: dict[str, Values]
     kinds: dict[str, str]
     impute: str
     max_categories: int
+    formats: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -167,13 +171,23 @@ def common(
     """
 
 
+def brief(value: Any, most: int = 60) -> str:
+    """A value out of the data as a message quotes it: on one line, and cut where it is long.
+
+    >>> brief("a\\nb"), brief("long" * 9, most=6)
+    ("'a\\\\nb'", "'longlo...'")
+    """
+    text = str(value)
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
 def phrase(words: Any, most: int = 8) -> str:
     """Words joined by commas; past `most`, how many more there are.
 
     >>> phrase(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
-    words = [str(word) for word in words]
+    words = [brief(word)[1:-1] if len(word) > 60 or "\n" in word else word for word in map(str, words)]
     more = len(words) - most
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
 

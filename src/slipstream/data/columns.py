@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import mmap
-import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, phrase
+from slipstream.data.base import Text, Values, brief, phrase
+from slipstream.data.spelling import NUMBER, days_of, number_of, number_reader
 from slipstream.errors import DataError
 
 LIMIT = float(np.finfo(np.float32).max)
 BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
     ("true", "yes", "y", "t", "1"), 1.0
 )
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 
 
 def to_number(word: str) -> float | None:
-    """The number that a word spells, or None. Stricter than `float`, which takes 1_000."""
+    """The number that a word plainly spells, or None. Stricter than `float`, which takes 1_000."""
     return float(word) if NUMBER.fullmatch(word) else None
-
-
-def to_days(word: str) -> float | None:
-    """The days since 1970 of an ISO 8601 date or date and time, or None. Without a zone it is UTC."""
-    if not DATE.fullmatch(word):
-        return None
-    try:
-        moment = datetime.fromisoformat(word)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - EPOCH).total_seconds() / 86400
 
 
 def to_boolean(word: str) -> float | None:
@@ -44,9 +29,16 @@ def to_boolean(word: str) -> float | None:
     return BOOLEANS.get(word.lower())
 
 
-def as_numbers(name: str, values: Values) -> np.ndarray:
-    """float64 [N], NaN where missing. Raises DataError for a word, infinity or beyond float32."""
-    numbers = values if isinstance(values, np.ndarray) else _read(name, values, to_number, "a number")
+def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
+    """float64 [N], NaN where missing. Raises DataError for a word, infinity or beyond float32.
+
+    format: how words spell numbers (see `spelling`).
+    """
+    if isinstance(values, np.ndarray):
+        numbers = values
+    else:
+        expected = f"a number in {format[1:]}" if format[1:] else "a number"
+        numbers = _read(name, values, number_reader(format), expected, format[:1] or ".")
     check_finite(f"column {name!r}", numbers, missing=True)
     return numbers
 
@@ -62,10 +54,14 @@ def as_booleans(name: str, values: Values) -> np.ndarray:
     return values
 
 
-def as_dates(name: str, values: Values) -> np.ndarray:
-    """Days since 1970, float64 [N], NaN where missing. Raises DataError for anything else."""
+def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
+    """Days since 1970, float64 [N], NaN where missing. Raises DataError for anything else.
+
+    format: what comes first, day (d) or month (m), where that is open.
+    """
     if isinstance(values, Text):
-        return _read(name, values, to_days, "a date like 2026-01-31 or 2026-01-31T12:00:00")
+        example = {"d": "31/01/2026", "m": "01/31/2026"}.get(format, "2026-01-31T12:00:00")
+        return _read(name, values, lambda word: days_of(word, format), f"a date like 2026-01-31 or {example}")
     return values
 
 
@@ -87,8 +83,8 @@ def spell(number: float) -> str:
     return str(int(number)) if float(number).is_integer() else repr(float(number))
 
 
-def _read(name: str, text: Text, reader: Any, expected: str) -> np.ndarray:
-    """Every word through `reader`, once for each distinct word."""
+def _read(name: str, text: Text, reader: Any, expected: str, decimal: str = "") -> np.ndarray:
+    """Every word through `reader`, once for each distinct word. decimal: the decimal mark of numbers."""
     counts = text.counts()
     found = [reader(word) for word in text.values]
     wrong = [i for i, value in enumerate(found) if value is None and counts[i]]
@@ -96,15 +92,23 @@ def _read(name: str, text: Text, reader: Any, expected: str) -> np.ndarray:
         rows = np.isin(text.codes, wrong)
         row = int(np.argmax(rows))
         word = text.values[text.codes[row]]
-        words = phrase([repr(text.values[i]) for i in wrong], 4)
-        hint = " (a decimal comma? set data.decimal=',')" if re.fullmatch(r"-?\d+,\d+", word) else ""
+        words = phrase([brief(text.values[i]) for i in wrong], 4)
+        hint = _decimal_hint([text.values[i] for i in wrong], decimal)
         raise DataError(
-            f"column {name!r}, row {row + 1}: found {word!r}, expected {expected}{hint}; "
+            f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
             f"{rows.sum()} of {(text.codes >= 0).sum()} values are not ({words}). Mend them, "
             f"add them to data.missing if they mean a missing value, or set data.kinds.{name}=category"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
     return np.asarray(table[text.codes])
+
+
+def _decimal_hint(words: list[str], decimal: str) -> str:
+    """That the decimal mark is the other one, where all words that are no numbers say so."""
+    other = {".": ",", ",": "."}.get(decimal)
+    if other is None or any(other not in word or number_of(word, other) is None for word in words):
+        return ""
+    return " (a decimal comma? set data.decimal=',')" if other == "," else " (leave data.decimal out?)"
 
 
 def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values
+from slipstream.data.base import Text, Values, brief
 from slipstream.data.columns import own_memory
 from slipstream.data.records import Header, cut, records, shape, survey
+from slipstream.data.spelling import number_of
 from slipstream.errors import DataError
 
 AHEAD = 2  # blocks that are parsed while another one is stored
@@ -36,6 +37,20 @@ def read_csv(
     Raises DataError with the row, counted from 1 below the header, for anything that is no table.
     """
     header = survey(path, separator)
+    try:
+        return _read_csv(path, header, decimal, missing, wanted, as_words)
+    except _Respelled as found:  # what begins as plain numbers goes on with signs or thousands marks
+        return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns)
+
+
+def _read_csv(
+    path: str,
+    header: Header,
+    decimal: str,
+    missing: frozenset[str],
+    wanted: Callable[[str], bool],
+    as_words: frozenset[str],
+) -> tuple[list[str], dict[str, Values], str]:
     parser = Parser(path, header, decimal, missing)
     numbers: dict[str, np.ndarray] = {}
     words: dict[str, Words] = {}
@@ -64,6 +79,13 @@ def read_csv(
     return header.names, columns, header.separator
 
 
+class _Respelled(Exception):
+    """Columns of numbers that are not all plain."""
+
+    def __init__(self, columns: frozenset[str]) -> None:
+        self.columns = columns
+
+
 @dataclass(frozen=True)
 class Parser:
     """Blocks of one file to polars DataFrames."""
@@ -80,6 +102,8 @@ class Parser:
         """
         import polars as pl
 
+        if numeric and self.decimal == ",":  # polars would take a decimal point as well
+            return None
         try:
             frame = pl.read_csv(
                 block,
@@ -87,7 +111,6 @@ class Parser:
                 separator=self.header.separator,
                 schema={n: pl.Float64 if n in numeric else pl.String for n in self.header.names},
                 null_values=sorted(self.missing),
-                decimal_comma=self.decimal == ",",
             )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
@@ -126,19 +149,25 @@ class Parser:
     def numbers_from_words(self, block: bytes, count: int, start: int, numeric: Collection[str]) -> Any:
         """A block by way of words: takes blanks around numbers, and says where a word stands among them."""
         frame = self.words(block, count, start)
+        respelled = set()
         for name in numeric:
             plain = frame[name].str.strip_chars()
             plain = plain.set(plain.is_in(sorted(self.missing)).fill_null(False), None)
             numbers = self.cast(plain)
             wrong = (numbers.is_null() & plain.is_not_null()).to_numpy()
             if wrong.any():
+                if all(number_of(word, self.decimal) is not None for word in plain.filter(wrong).unique()):
+                    respelled.add(name)
+                    continue
                 row = int(np.argmax(wrong))
                 raise DataError(
-                    f"{self.path}: column {name!r}, row {start + row + 1}: found {plain[row]!r}, expected a "
-                    "number as in the rows before. Mend it, add it to data.missing if it means a missing "
-                    f"value, or set data.kinds.{name}=category"
+                    f"{self.path}: column {name!r}, row {start + row + 1}: found {brief(plain[row])}, "
+                    "expected a number as in the rows before. Mend it, add it to data.missing if it means a "
+                    f"missing value, or set data.kinds.{name}=category"
                 )
             frame = frame.with_columns(numbers.alias(name))
+        if respelled:
+            raise _Respelled(frozenset(respelled))
         return frame
 
     def cast(self, words: Any) -> Any:
@@ -147,12 +176,19 @@ class Parser:
 
         plain = words.str.strip_chars()
         if self.decimal == ",":
-            plain = plain.str.replace(",", ".", literal=True)
+            # A point is no decimal mark, and a comma before three digits may be none.
+            other = plain.str.contains(r"\.|^[+-]?[1-9]\d{0,2},\d{3}$")
+            plain = plain.set(other.fill_null(False), "no").str.replace(",", ".", literal=True)
         return plain.cast(pl.Float64, strict=False)
 
     def all_numbers(self, words: Any) -> bool:
-        """Whether there are values, and all of them are numbers."""
-        return words.null_count() < len(words) and self.cast(words).null_count() == words.null_count()
+        """Whether there are values, and all of them are plainly numbers."""
+        if words.null_count() == len(words) or self.cast(words).null_count() != words.null_count():
+            return False
+        # 1.101 beside 900 may be thousands: the whole column is looked at.
+        points = words.str.contains(".", literal=True)
+        groups = words.str.contains(r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$")
+        return not (points.any() and not points.all() and points.equals(groups))
 
 
 class Words:

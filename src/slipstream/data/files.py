@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from slipstream.data.base import PARTS, Text, Values, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
-from slipstream.data.kinds import counts_rows, kind_of_words, looks_like_identifier
+from slipstream.data.kinds import counts_rows, kind_of_words, looks_like_dates, looks_like_identifier
 from slipstream.data.parquet import read_parquet
 from slipstream.data.preprocessing import read_as
+from slipstream.data.spelling import Note, date_format, number_format
 from slipstream.data.targets import check_labels
 from slipstream.errors import DataError, did_you_mean
 
@@ -48,6 +49,8 @@ class File:
     warnings: list[str]
     keep: np.ndarray
     targets: dict[str, Values]
+    decimal: str = "."
+    notes: list[Note] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -66,7 +69,7 @@ class File:
                 path, tabs, how.decimal, how.missing, how.wanted, how.as_words
             )
         keep = np.ones(len(next(iter(columns.values()), ())), bool)
-        return cls(path, part, names, columns, kinds, separator, [], keep, {})
+        return cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal)
 
     def check_names(self, named: Mapping[str, list[str]]) -> None:
         """Raise DataError for a setting that names a column which is not there."""
@@ -88,7 +91,7 @@ class File:
             numeric = task == "regression" or (task == "auto" and classes is None and _mostly_numbers(values))
             with naming(self.path):
                 if numeric or isinstance(values, np.ndarray):
-                    values = as_numbers(name, values)
+                    values = as_numbers(name, values, self.format_of("number", name, values))
                 if classes is not None:
                     check_labels(name, as_text(values), classes)
             if isinstance(values, np.ndarray) and looks_like_identifier(name, values, "number"):
@@ -130,6 +133,8 @@ class File:
         with naming(self.path):
             if isinstance(values, np.ndarray):
                 check_finite(f"column {name!r}", values, missing=True)
+                if looks_like_dates(values):
+                    self.notes.append(("dates without marks are read as numbers; write 2026-01-31", name))
         if listed:
             return kind, None
         if looks_like_identifier(name, values, kind):
@@ -141,11 +146,23 @@ class File:
             return kind, f"column {name!r} counts the rows; if it says nothing, set data.kinds.{name}=ignore"
         return kind, None
 
-    def take(self, name: str, kind: str) -> Values:
+    def format_of(self, kind: str, name: str, values: Values) -> str:
+        """How a column spells its numbers or dates (see `spelling`); what is to be said goes to `notes`."""
+        found: tuple[str, list[Note]] = ("", [])
+        with naming(self.path):
+            if kind == "number":
+                plain = "" if self.decimal == "." else self.decimal
+                found = number_format(name, values, self.decimal) if isinstance(values, Text) else (plain, [])
+            elif kind == "date" and isinstance(values, Text):
+                found = date_format(name, values)
+        self.notes += found[1]
+        return found[0]
+
+    def take(self, name: str, kind: str, format: str = "") -> Values:
         """A column, taken out, read as its kind."""
         values = self._pop(name)
         with naming(self.path):
-            read = as_text(values) if kind == "category" else read_as(kind, name, values)
+            read = as_text(values) if kind == "category" else read_as(kind, name, values, format)
         return read if self.keep.all() else pick(read, self.keep)
 
     def role(self, key: str, name: str) -> Any:
@@ -160,9 +177,10 @@ class File:
                 found = words[text.codes[np.argmax(values < 0)]]
                 self._forbid(values < 0, f"found {found!r}, expected {', '.join(PARTS)}")
             elif key == "time_column":
-                values = read_as("number" if _mostly_numbers(values) else "date", name, values)
+                kind = "number" if _mostly_numbers(values) else "date"
+                values = read_as(kind, name, values, self.format_of(kind, name, values))
             elif key == "weight_column":
-                values = as_numbers(name, values)
+                values = as_numbers(name, values, self.format_of("number", name, values))
                 self._forbid(
                     values < 0, f"found {np.nanmin(values):g}, expected a weight that is not negative"
                 )

@@ -81,7 +81,8 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessi
         if kind == "category":
             columns.append(fit_category(name, as_text(values), rows, frame.max_categories))
         else:
-            columns.append(fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute))
+            fitted = fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute)
+            columns.append(replace(fitted, format=frame.formats.get(name, "")))
     return Preprocessing(tuple(columns)), constant_warnings(columns)
 
 

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from slipstream.data.base import Text, Values
-from slipstream.data.columns import is_missing, to_days, to_number
+from slipstream.data.columns import is_missing
+from slipstream.data.spelling import is_date, is_season, number_of
 
 IDENTIFIER = re.compile(r"(^|[ _.-])(id|uuid|guid|key|index|nr|no|row|column 1)$|Id$|ID$", re.IGNORECASE)
 SOME = 20  # rows from which a column without equal values is taken for an identifier
@@ -20,16 +21,17 @@ def kind_of_words(text: Text) -> str:
     words = [word.lower() for word, count in zip(text.values, counts, strict=True) if count]
     if any(set(words) <= pair for pair in ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})):
         return "boolean"
-    for kind, reader in (("number", _numeric), ("date", to_days)):
-        fits = np.array([reader(word) is not None for word in text.values], bool)
-        if counts[fits].sum() > counts.sum() / 2:
-            return kind
+    for kind, fits in (("number", _numeric), ("date", is_date)):
+        found = np.array([fits(word) for word in text.values], bool)
+        if counts[found].sum() > counts.sum() / 2:
+            seasons = kind == "date" and all(map(is_season, text.values))
+            return "category" if seasons else kind
     return "category"
 
 
-def _numeric(word: str) -> float | None:
-    # A decimal comma counts, so that such a column is an error with a hint and not thousands of categories.
-    return 0.0 if re.fullmatch(r"-?\d+,\d+", word) else to_number(word)
+def _numeric(word: str) -> bool:
+    # Either decimal mark counts, so that the other one is an error with a hint, and not a category.
+    return number_of(word) is not None or number_of(word, ",") is not None
 
 
 def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
@@ -40,7 +42,7 @@ def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
     if count < SOME:
         return False
     if isinstance(values, Text):
-        return kind == "category" and np.count_nonzero(values.counts()) > 0.9 * count
+        return kind == "category" and int(np.count_nonzero(values.counts())) > 0.9 * count
     found = values[there]
     named = IDENTIFIER.search(name)
     return bool(named and (found % 1 == 0).all() and len(np.unique(found)) == count)
@@ -52,3 +54,12 @@ def counts_rows(values: Values) -> bool:
         return False
     rows = np.flatnonzero(~np.isnan(values))
     return len(rows) >= SOME and bool((np.diff(values[rows] - rows) == 0).all())
+
+
+def looks_like_dates(numbers: np.ndarray) -> bool:
+    """Whether all numbers are dates without marks, such as 20260131, in 20 rows or more."""
+    found = numbers[~np.isnan(numbers)]
+    if len(found) < SOME or (found % 1 != 0).any() or found.min() < 19000101 or found.max() > 21001231:
+        return False
+    month, day = found // 100 % 100, found % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())

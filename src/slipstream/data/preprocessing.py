@@ -40,6 +40,7 @@ class Column:
     1970 and the sine and cosine of each of its `cycles`.
     category: one output for each of `categories`, then one for all `rare` ones, where there are any,
     then, where `flag`, one for missing. A category that training has not seen is 0 in all of them.
+    format: how words spell numbers or dates (see `spelling`).
     """
 
     name: str
@@ -52,6 +53,7 @@ class Column:
     rare: tuple[str, ...] = ()
     cycles: tuple[str, ...] = ()
     clip: bool = False
+    format: str = ""
 
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs."""
@@ -66,7 +68,7 @@ class Column:
         if self.kind == "category":
             self._encode_category(as_text(values), out, warnings)
             return
-        numbers = read_as(self.kind, self.name, values)
+        numbers = read_as(self.kind, self.name, values, self.format)
         missing = np.isnan(numbers)
         if missing.any():
             numbers = np.where(missing, self.fill, numbers)
@@ -151,9 +153,9 @@ class Preprocessing:
             **{name: list(getattr(self, name)) for name in ("shape", "vocabulary", "span")},
             **{name: getattr(self, name) for name in ("kind", "masked")},
             "tokenizer": None if self.tokenizer is None else asdict(self.tokenizer),
-            "steps": None if self.steps is None else asdict(self.steps),
+            "steps": None if self.steps is None else _formatted(self.steps),
             "columns": [
-                {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(column).items()}
+                {k: list(v) if isinstance(v, tuple) else v for k, v in _formatted(column).items()}
                 for column in self.columns
             ],
         }
@@ -220,7 +222,7 @@ class Preprocessing:
         """A long table to sequences."""
         self._check_names(columns, (steps.id, steps.time))
         refuse_missing(steps.id, columns[steps.id])
-        order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time]), steps)
+        order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
         if not self.masked and order.lengths.min() < steps.length:
             raise DataError(
                 f"a sequence has {counted(order.lengths.min(), 'step')}, in training all had {steps.length}"
@@ -258,14 +260,22 @@ class Preprocessing:
         return out
 
 
+def _formatted(part: Column | Steps) -> dict[str, Any]:
+    """As a mapping, without a format that says nothing."""
+    found = asdict(part)
+    return found if part.format else {key: value for key, value in found.items() if key != "format"}
+
+
 def smooth_clip(x: np.ndarray) -> np.ndarray:
     """x / sqrt(1 + (x / 3)^2): near x around 0, and never past 3 (RealMLP, arXiv 2407.04491)."""
     return x / np.sqrt(1 + (x / CLIP) ** 2)
 
 
-def read_as(kind: str, name: str, values: Values) -> np.ndarray:
+def read_as(kind: str, name: str, values: Values, format: str = "") -> np.ndarray:
     """Values as the numbers of their kind, float64 [N], NaN where missing. Raises DataError."""
-    return {"number": as_numbers, "boolean": as_booleans, "date": as_dates}[kind](name, values)
+    if kind == "boolean":
+        return as_booleans(name, values)
+    return {"number": as_numbers, "date": as_dates}[kind](name, values, format)
 
 
 def channel_axis(ndim: int) -> int:

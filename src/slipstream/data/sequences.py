@@ -13,7 +13,8 @@ from annotated_types import Ge
 from slipstream.data.base import Frame, Raw, Values, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading
-from slipstream.data.steps import Order, Sequences, Steps, refuse_missing, times_of
+from slipstream.data.spelling import described
+from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
 from slipstream.data.table import ENDINGS, Kind, input_kinds
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
@@ -128,7 +129,9 @@ def sequences(
         file.read_targets(targets, task, classes, drop=None)
     warnings = [warning for file in files for warning in file.warnings]
     longest = sum(file.rows for file in files) if max_length is None else max_length
-    steps = Steps(id, time, longest, keep, impute == "forward")
+    kind = kind_of_times(first.columns[time])
+    format = first.format_of(kind, time, first.columns[time])
+    steps = Steps(id, time, longest, keep, impute == "forward", format)
     heads = [_head(file, steps, roles) for file in files]
     _check_apart(files, heads, id)
     ids = join([head["id"] for head in heads])
@@ -140,14 +143,15 @@ def sequences(
         joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
         y, meaning = make_target(targets, joined, task, classes)
     found = input_kinds(first, taken, kinds, chosen is not None, warnings)
-    columns = {}
+    columns, formats = {}, {}
     for name, kind in found.items():
-        column = join([file.take(name, kind) for file in files])
+        formats[name] = first.format_of(kind, name, first.columns[name])
+        column = join([file.take(name, kind, formats[name]) for file in files])
         if impute == "error":
             with naming(path):
                 refuse_missing(name, column)
         columns[name] = pick(column, order.rows)
-    frame = Frame(columns, found, "median" if steps.forward else impute, max_categories)
+    frame = Frame(columns, found, "median" if steps.forward else impute, max_categories, formats)
     return Raw(
         Sequences(frame, order.lengths, steps),
         tuple(found),
@@ -157,7 +161,11 @@ def sequences(
         groups=groups,
         sources=tuple(file.path for file in files),
         left_out=tuple(name for name in first.names if name not in {*found, *taken}),
-        warnings=[*warnings, *order.warnings(steps)],
+        warnings=[
+            *warnings,
+            *described(note for file in files for note in file.notes),
+            *order.warnings(steps),
+        ],
         notes=[_described(order.lengths)],
         kind="sequence",
     )
@@ -168,7 +176,7 @@ def _head(file: File, steps: Steps, roles: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {"id": file.take(steps.id, "category")}
     with naming(file.path):
         refuse_missing(steps.id, found["id"])
-        found["time"] = times_of(steps.time, file.columns.pop(steps.time))
+        found["time"] = times_of(steps.time, file.columns.pop(steps.time), steps.format)
         Order.of(found["id"], found["time"], steps)
     found |= {key: file.role(key, name) for key, name in roles.items()}
     same = file.targets | {name: found[key] for key, name in roles.items()}

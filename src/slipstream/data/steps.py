@@ -21,6 +21,7 @@ class Steps:
 
     id, time: the columns that say whose step a row is, and when it is. length: T, steps at most. keep: which
     of more, first or last. forward: a missing value is the one of the step before, where there is one.
+    format: how words spell times.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Steps:
     length: int
     keep: str
     forward: bool
+    format: str = ""
 
 
 @dataclass
@@ -94,12 +96,16 @@ class Sequences:
         return np.flatnonzero(np.repeat(wanted, self.lengths))
 
 
-def times_of(name: str, values: Values) -> np.ndarray:
+def times_of(name: str, values: Values, format: str = "") -> np.ndarray:
     """Times as numbers, or as days since 1970 where they are dates, float64 [M]. Raises DataError."""
-    numeric = isinstance(values, np.ndarray) or kind_of_words(values) == "number"
-    times = as_numbers(name, values) if numeric else as_dates(name, values)
+    times = {"number": as_numbers, "date": as_dates}[kind_of_times(values)](name, values, format)
     refuse_missing(name, times)
     return times
+
+
+def kind_of_times(values: Values) -> str:
+    """number or date."""
+    return "number" if isinstance(values, np.ndarray) or kind_of_words(values) == "number" else "date"
 
 
 def refuse_missing(name: str, values: Values) -> None:

@@ -13,6 +13,7 @@ from annotated_types import Ge
 from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, Reading
+from slipstream.data.spelling import described
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
@@ -98,7 +99,8 @@ def table(
     missing: words that mean a missing value. missing_target: whether a row without target is an error.
     impute: what stands for a missing number, with one more input that says it was missing; for categories
         missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
-    separator: null finds it in the header. decimal: the decimal mark.
+    separator: null finds it in the header. decimal: the decimal mark; thousands marks and the signs of a
+        currency or of percent are left out, which a warning says, as it says the order of day and month.
     group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
     weight_column: the weight of each row in the loss and the metrics, not negative.
     validation_path, test_path: files with the same columns for these parts.
@@ -127,7 +129,8 @@ def table(
         file.read_targets(targets, task, classes, drop=missing_target == "drop")
     warnings = [warning for file in files for warning in file.warnings]
     found_kinds = input_kinds(first, {*targets, *roles.values()}, kinds, chosen is not None, warnings)
-    columns = {name: join([file.take(name, kind) for file in files]) for name, kind in found_kinds.items()}
+    formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in found_kinds.items()}
+    columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in found_kinds.items()}
     with naming(path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, meaning = make_target(targets, joined, task, classes)
@@ -136,7 +139,7 @@ def table(
     }
     parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
     return Raw(
-        Frame(columns, found_kinds, impute, max_categories),
+        Frame(columns, found_kinds, impute, max_categories, formats),
         tuple(found_kinds),
         y,
         meaning,
@@ -146,7 +149,7 @@ def table(
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
         left_out=tuple(name for name in first.names if name not in {*found_kinds, *targets, *roles.values()}),
-        warnings=warnings,
+        warnings=[*warnings, *described(note for file in files for note in file.notes)],
         notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
     )
 

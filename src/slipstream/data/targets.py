@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from slipstream.data.base import Raw, Text, Values, phrase
-from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_days, to_number
+from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
 from slipstream.data.kinds import SOME
+from slipstream.data.spelling import is_date
 from slipstream.errors import ConfigError, DataError, did_you_mean
 from slipstream.types import Target
 
@@ -70,7 +71,7 @@ def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) ->
     if len(columns) == 1:
         column = columns[0]
         if isinstance(column, Text):
-            if column.values and all(to_days(word) is not None for word in column.values):
+            if column.values and all(map(is_date, column.values)):
                 raise DataError(f"target {names[0]!r} is a date; expected classes or a number")
             return "multiclass"
         return "multiclass" if labels or few_whole_numbers(column) else "regression"

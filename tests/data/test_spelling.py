@@ -1,0 +1,246 @@
+"""How files spell numbers and dates: marks, signs and orders, alike on every path, and said."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from slipstream.data import Preprocessing
+from slipstream.data.spelling import days_of, is_date, number_of
+from slipstream.errors import DataError
+
+GERMAN = "a;b;y\n" + "".join(
+    f"{f'{1000 + i}'[:1]}.{f'{1000 + i}'[1:]};{i * i},0;{'pn'[i % 2]}\n"
+    if i % 2
+    else f"{900 + i},5;{i * i},0;{'pn'[i % 2]}\n"
+    for i in range(1, 41)
+)
+ENGLISH = "inc,b,y\n" + "".join(
+    f'"{2 + i // 9},{100 + i}",{i * i},{"pn"[i % 2]}\n' if i % 2 else f"{500 + i},{i * i},{'pn'[i % 2]}\n"
+    for i in range(40)
+)
+WHOLE = {"test": 0, "validation": 0}
+
+
+def column(data, name):
+    """How the column is kept in preprocessing.json."""
+    return next(found for found in data.preprocessing["columns"] if found["name"] == name)
+
+
+@pytest.mark.parametrize(
+    ("word", "point", "comma"),
+    [
+        ("2,101", (2101, ""), (2.101, "")),
+        ("85,091", (85091, ""), (85.091, "")),
+        ("1.101", (1.101, ""), (1101, "")),
+        ("1.234.567,5", None, (1234567.5, "")),
+        ("12,34,567.5", (1234567.5, ""), None),
+        ("0,5", None, (0.5, "")),
+        ("0,123", None, (0.123, "")),
+        ("1 234.5", (1234.5, ""), None),
+        ("1\u202f234,5", None, (1234.5, "")),
+        ("1'234", (1234, ""), (1234, "")),
+        ("$1,100.50", (1100.5, "$"), None),
+        ("-€5", (-5, "€"), (-5, "€")),
+        ("€ -5", (-5, "€"), (-5, "€")),
+        ("12,5 €", None, (12.5, "€")),
+        ("CHF 12", (12, "CHF"), (12, "CHF")),
+        ("(1,234.50)", (-1234.5, ""), None),
+        ("($5)", (-5, "$"), (-5, "$")),
+        ("8.90%", (8.9, "%"), None),
+        ("\u22125", (-5, ""), (-5, "")),
+        ("12.50-", (-12.5, ""), None),
+        ("1e5", (1e5, ""), (1e5, "")),
+        ("-inf", (-np.inf, ""), (-np.inf, "")),
+        *(
+            (word, None, None)
+            for word in ("", "-", "$", "%", "(5", "(-5)", "--5", "2-", "1_000", "5'11", "1,2,3")
+        ),
+        *((word, None, None) for word in ("$5€", "nan", "3 kg", "10.0.0.1", "2020-03", "1,23,45", "0x10")),
+    ],
+)
+def test_numbers_as_people_write_them(word, point, comma):
+    """A word is a number, with its sign, or none, under either decimal mark."""
+    assert number_of(word) == point
+    assert number_of(word, ",") == comma
+
+
+@pytest.mark.parametrize(
+    ("word", "day", "month"),
+    [
+        ("10/03/2020", "2020-03-10", "2020-10-03"),
+        ("13/08/2019", "2019-08-13", None),
+        ("3.7.99", "1999-07-03", "1999-03-07"),
+        ("10-03-2020 14:30", "2020-03-10T14:30", "2020-10-03T14:30"),
+        ("3/10/20 12:05:30 AM", "2020-10-03T00:05:30", "2020-03-10T00:05:30"),
+        *((word, "2020-03-10", "2020-03-10") for word in ("2020-03-10", "2020/3/10", "2020.03.10")),
+        *((word, "2020-03-10", "2020-03-10") for word in ("Mar 10, 2020", "March 10th, 2020", "10 Mar 2020")),
+        *((word, "2020-03-10", "2020-03-10") for word in ("10-Mar-20", "Tue, 10 March 2020", "10Mar2020")),
+        *((word, "2020-03-01", "2020-03-01") for word in ("2020-03", "03/2020", "Mar 2020", "2020/03")),
+        ("Mar 10, 2020 2:30 pm", "2020-03-10T14:30", "2020-03-10T14:30"),
+        ("2020-03-10T12:00:00+02:00", "2020-03-10T10:00", "2020-03-10T10:00"),
+        *(
+            (word, None, None)
+            for word in ("", "2020", "20200310", "13/13/2020", "2020-13", "2020-02-30", "1-2")
+        ),
+        *(
+            (word, None, None)
+            for word in ("555-12-3456", "1.2.3", "May", "May 2", "10/03/2020 25:00", "12/25")
+        ),
+    ],
+)
+def test_dates_as_people_write_them(word, day, month):
+    """A word is a date, with the day or the month first, or none."""
+    start = np.datetime64("1970-01-01T00:00:00")
+    for first, expected in (("d", day), ("m", month)):
+        found = days_of(word, first)
+        right = None if expected is None else (np.datetime64(expected, "s") - start) / np.timedelta64(1, "D")
+        assert found == (right if right is None else pytest.approx(right, abs=1e-9)), first
+    assert is_date(word) == (day is not None or month is not None)
+
+
+def test_thousands_marks_are_read_and_said(load_table):
+    """2,101 is 2101; 1.101 is 1101 beside a decimal comma; a warning says it once."""
+    data = load_table(ENGLISH, **WHOLE)
+    right = [(2 + i // 9) * 1000 + 100 + i if i % 2 else 500 + i for i in range(40)]
+    assert column(data, "inc")["offset"] == pytest.approx(np.mean(right))
+    assert data.warnings == ("thousands marks are left out: inc ('2,101' is 2101)",)
+    data = load_table(GERMAN, decimal=",", **WHOLE)
+    right = [1000 + i if i % 2 else 900 + i + 0.5 for i in range(1, 41)]
+    assert column(data, "a")["offset"] == pytest.approx(np.mean(right))
+    assert data.warnings == ("thousands marks are left out: a ('1.001' is 1001)",)
+
+
+def test_what_the_decimal_mark_is_is_never_guessed_in_silence(load_table):
+    """The wrong setting is refused with the right one, and a doubtful one is told."""
+    with pytest.raises(DataError, match=r"'2,101'.*thousands marks.*leave data\.decimal out"):
+        load_table(ENGLISH, decimal=",")
+    with pytest.raises(DataError, match=r"'900,5'|'902,5'.*set data\.decimal=','"):
+        load_table(GERMAN)
+    rows = [f"{f'1.{100 + i}' if i % 2 else 900 + i},{i % 2}" for i in range(40)]
+    data = load_table("\n".join(["a,y", *rows]) + "\n")
+    assert data.warnings == (
+        "every '.' stands before three digits and is read as the decimal mark; if it marks thousands, "
+        "set data.decimal=',': a ('1.101')",
+    )
+    rows = [f"1,{100 + i};{i % 2}" for i in range(40)]
+    data = load_table("\n".join(["a;y", *rows]) + "\n", decimal=",", **WHOLE)
+    assert column(data, "a")["offset"] == pytest.approx(1.1195)
+    assert "if it marks thousands, leave data.decimal out: a ('1,100')" in data.warnings[0]
+
+
+def test_a_column_that_becomes_formatted_late_is_read_from_its_start(load_table):
+    """Thousands marks that stand only behind the first block of a large file are read all the same."""
+    count = 300_000
+    rows = [
+        f'"{i // 1000},{i % 1000:03d}",{i % 2}' if i > count - 50 else f"{i % 900},{i % 2}"
+        for i in range(count)
+    ]
+    data = load_table("\n".join(["a,y", *rows]) + "\n", **WHOLE)
+    right = np.array([i if i > count - 50 else i % 900 for i in range(count)])
+    assert column(data, "a")["offset"] == pytest.approx(right.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.parquet"])
+def test_money_and_percent_are_numbers_on_every_path(load_table, tmp_path, file):
+    """Signs are left out and said, in files of words, in Parquet, and of what is predicted later."""
+    frame = pl.DataFrame(
+        {
+            "income": [f"${(i + 1) * 1000 + 100.5:,.2f}" for i in range(40)],
+            "gain": [f"({i}.50)" if i % 2 else f"{i}.50" for i in range(40)],
+            "day": [f"{1 + i % 28:02d}/{1 + i % 12:02d}/2020" for i in range(40)],
+            "y": ["pn"[i % 2] for i in range(40)],
+        }
+    )
+    if file.endswith("parquet"):
+        frame.write_parquet(tmp_path / "source")
+        content = (tmp_path / "source").read_bytes()
+    else:
+        content = frame.write_csv(separator="\t" if "tsv" in file else ",")
+    data = load_table(content, file=file, **WHOLE)
+    assert column(data, "income")["offset"] == pytest.approx(
+        np.mean([(i + 1) * 1000 + 100.5 for i in range(40)])
+    )
+    assert column(data, "gain")["offset"] == pytest.approx(
+        np.mean([-i - 0.5 if i % 2 else i + 0.5 for i in range(40)])
+    )
+    assert data.warnings == (
+        "numbers are read without their signs: income ($)",
+        "thousands marks are left out: income ('$1,100.50' is 1100.5)",
+        "dates are read with the day first: day ('13/01/2020' is 2020-01-13)",
+    )
+    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    later = {
+        "income": ["$1,100.50", "2100.5"],
+        "gain": ["0.5", "(1.50)"],
+        "day": ["01/01/2020", "02/02/2020"],
+    }
+    encoded, _ = kept.transform(later)
+    first = data.train.inputs.numpy()
+    np.testing.assert_array_equal(encoded, first[:2])
+    for changed in ({"income": ["€5", "$5"]}, {"day": ["01/13/2020"] * 2}, {"gain": ["5%", "5"]}):
+        with pytest.raises(DataError, match="row 1: found"):
+            kept.transform(later | changed)
+
+
+def test_a_target_in_percent_is_a_number(load_table):
+    """8.90% is 8.9, not one class of 60."""
+    rows = [f"{i % 7},{8 + i / 10:.2f}%" for i in range(60)]
+    data = load_table("\n".join(["x,y", *rows]) + "\n", target_scaling="none", **WHOLE)
+    assert data.target.task == "regression"
+    np.testing.assert_allclose(data.train.targets[:, 0], [8 + i / 10 for i in range(60)], rtol=1e-6)
+    assert "numbers are read without their signs: y (%)" in data.warnings
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["$5", "€6"], "'$5' (row 1) and '€6' (row 2) are of different units"),
+        (["5%", "0.5"], "'5%' (row 1) and '0.5' (row 2) are of different units"),
+        (["13/08/2019", "08/13/2019"], "'13/08/2019' (row 1) and '08/13/2019' (row 2) cannot both be of one"),
+    ],
+)
+def test_a_column_of_two_spellings_is_refused(load_table, values, words):
+    """Two units, or two orders of day and month, are named with their rows."""
+    rows = [f"{values[i % 2]},{i % 2}" for i in range(40)]
+    with pytest.raises(DataError) as caught:
+        load_table("\n".join(["a,y", *rows]) + "\n")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        (["10/03/2020", "13/08/2019"], "dates are read with the day first: a ('13/08/2019' is 2019-08-13)"),
+        (["03/10/2020", "08/13/2019"], "dates are read with the month first: a ('08/13/2019' is 2019-08-13)"),
+        (["10.03.2020", "03.08.2019"], "dates are read with the day first: a ('10.03.2020' is 2020-03-10)"),
+        (
+            ["03/10/2020", "04/11/2019"],
+            "month first, which none tells; else write 2026-01-31: a ('03/10/2020' is 2020-03-10)",
+        ),
+        (["20200310", "20190813"], "dates without marks are read as numbers; write 2026-01-31: a"),
+        (["Mar 10, 2020", "Aug 13, 2019"], None),
+        (["2020-03", "2019-08"], None),
+    ],
+)
+def test_the_order_of_dates_is_told_by_the_column_and_said(load_table, dates, said):
+    """Dates that are not ISO are dates; how they are read stands in one warning."""
+    rows = [f'"{dates[i % 2]}",{i % 5},{i % 3 % 2}' for i in range(40)]
+    data = load_table("\n".join(["a,x,y", *rows]) + "\n")
+    assert column(data, "a")["kind"] == ("number" if "without marks" in str(said) else "date")
+    assert [said in warning for warning in data.warnings] == ([True] if said else [])
+
+
+def test_seasons_are_no_months(load_table):
+    """2009-10 beside 2008-09 and 2012-13 is a season."""
+    rows = [f"{2003 + i % 10}-{(4 + i % 10):02d},{i % 2}" for i in range(60)]
+    assert column(load_table("\n".join(["a,y", *rows]) + "\n"), "a")["kind"] == "category"
+
+
+def test_plain_columns_keep_no_format(load_table):
+    """What old runs have kept of plain columns is what is kept today."""
+    rows = [f"{i * 0.5},2020-01-{1 + i % 28:02d},{i % 2}" for i in range(40)]
+    data = load_table("\n".join(["a,d,y", *rows]) + "\n")
+    assert not [found for found in data.preprocessing["columns"] if "format" in found]
+    assert data.warnings == ()
