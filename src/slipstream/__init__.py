@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slipstream import kernels
+
 if TYPE_CHECKING:
     from slipstream.config import compose as compose
     from slipstream.prediction import load as load
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from slipstream.sweep.python import sweep as sweep
 
 __version__ = "0.1.0"
+
+kernels.choose()  # here, because everything else may load torch
 
 _HOMES = {
     "compose": "slipstream.config",

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipstream import kernels
 from slipstream.errors import ConfigError, UserError, printable
 from slipstream.multirun import Sweep
 
@@ -138,6 +139,7 @@ def _hydra(arguments: list[str]) -> int:
         check(overrides)
     if folder is not None:
         arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
+        kernels.use(resume.kernels_of(folder))
     runner = Runner(None if sweep is None else sweep.plan)
     try:
         _call_hydra(arguments, runner)

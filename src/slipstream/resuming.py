@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from slipstream import checkpoints, rundir
+from slipstream import checkpoints, kernels, rundir
 from slipstream.errors import DataError
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
@@ -27,7 +27,22 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
     warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
     if path is None:
         warnings.append(f"{directory}: has no checkpoint; the run begins anew")
-    return None if path is None else checkpoints.load(path)
+        return None
+    taken = checkpoints.load(path)
+    warnings += other_kernels(directory, taken[1])
+    return taken
+
+
+def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
+    """A warning where MKL computes in another mode than when the run was saved, which it cannot undo."""
+    before, now = saved.get("mkl_cbwr", kernels.NONE), kernels.mode()
+    if before == now or None in (before, now):
+        return []
+    here, variable = now or "no mode", kernels.VARIABLE
+    return [
+        f"{directory}: was trained with {variable}={before}, and this process has {here}: the last digits "
+        f"may differ from an uninterrupted run's; set {variable}={before} before Python starts"
+    ]
 
 
 def position(directory: Path) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from slipstream import rundir
+from slipstream import kernels, rundir
 from slipstream.files import replace, side_by_side, writing
 from slipstream.metrics import final
 from slipstream.progress import Screen, metrics_table
@@ -71,6 +71,7 @@ def conditions(engine: Engine, k: int) -> dict[str, Any]:
         "packed": not engine.pack.alone,
         "compile": engine.compiled,
         "threads": torch.get_num_threads(),
+        "mkl_cbwr": kernels.mode(),
         "device": engine.device.type,
         "versions": _versions(),
     }

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from hydra.core.override_parser.types import Override
 
-from slipstream import files
+from slipstream import files, kernels
 from slipstream.config import composition, searchers
 from slipstream.config.files import defaults
 from slipstream.config.plans import Plan
@@ -35,7 +35,7 @@ def holds_sweep(folder: Path) -> bool:
 
 
 def freeze(plan: Plan, folder: Path) -> Plan:
-    """Write the plan into the sweep's folder; where an identical one stands, join it.
+    """Write the plan into the sweep's folder; where an identical one stands, join it, with its kernels.
 
     Returns the plan. Raises ConfigError where the folder has another one, UserError where it
     cannot be written.
@@ -51,7 +51,7 @@ def freeze(plan: Plan, folder: Path) -> Plan:
             f"{folder}: the folder of the sweep cannot be made: {error.strerror}. "
             "Choose another with hydra.sweep.dir=DIR"
         ) from error
-    saved = load(folder)
+    saved = _join(folder)
     found = list(_differences(saved, plan, folder))
     if found:
         raise ConfigError(found)
@@ -73,7 +73,7 @@ def _write_first(plan: Plan, folder: Path) -> bool:
 
 
 def _text(plan: Plan) -> str:
-    saved = plan.to_json()
+    saved = plan.to_json() | {"mkl_cbwr": kernels.asked()}
     return json.dumps(saved | {"sha256": _digest(saved)}, indent=1) + "\n"
 
 
@@ -83,6 +83,18 @@ def _digest(saved: Mapping[str, Any]) -> str:
 
 def load(folder: Path) -> Plan:
     """The plan of a sweep's folder. Raises ConfigError where it cannot be read, or was changed by hand."""
+    return _load(folder)[0]
+
+
+def _join(folder: Path) -> Plan:
+    """The same, and its kernels for this process, if torch has not computed anything yet."""
+    plan, mode = _load(folder)
+    kernels.use(mode)
+    return plan
+
+
+def _load(folder: Path) -> tuple[Plan, object]:
+    """A sweep's plan and MKL's mode."""
     file = folder / FILE
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
@@ -93,7 +105,7 @@ def load(folder: Path) -> Plan:
                 "was changed after it was written: its checksum differs. Restore the file from a copy; the "
             )
             raise ConfigError([f"{file}: {text}members' own folders are not affected"])
-        return Plan.from_json(saved)
+        return Plan.from_json(saved), saved.get("mkl_cbwr", kernels.NONE)
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -105,7 +117,7 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Plan:
 
     Raises ConfigError with the difference for anything else. What is changed for good is written.
     """
-    saved = load(folder)
+    saved = _join(folder)
     plan, problems = saved, []
     for text in overrides:
         override = composition.parsed(text)

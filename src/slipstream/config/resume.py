@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from slipstream import kernels
 from slipstream.config.files import paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
@@ -67,6 +70,18 @@ def replay(overrides: Sequence[str]) -> list[str]:
     kept = [text for text in kept if _key(text) not in began]
     kept += [f"{key}={_quoted(value)}" for key, value in began.items()]
     return [*kept, *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+
+
+def kernels_of(folder: Path) -> object:
+    """MKL's mode when the run in a folder was saved last; None where nothing was saved.
+
+    Read before torch is loaded, and so not verified: what is then in effect is compared with the verified
+    checkpoint (`resuming.find`).
+    """
+    found = sorted(folder.glob("checkpoints/step-*/state.json"))
+    with suppress(IndexError, OSError, ValueError, AttributeError):
+        return json.loads(found[-1].read_bytes()).get("mkl_cbwr", kernels.NONE)
+    return None
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,59 @@
+"""With which of its kernels MKL computes. It has to be told before it computes anything.
+
+By itself MKL chooses a kernel by the addresses of matrices, too, and kernels round differently: a member's
+bytes would depend on its place in a pack (docs/design.md). The variable MKL_CBWR asks for one that does
+not. MKL reads it at its first call, so it may be set as long as torch has not computed anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+VARIABLE = "MKL_CBWR"
+# The widest instructions of the processor; sums in one order whatever the address and the thread count.
+USUAL = "AUTO,STRICT"
+STRICT = 1 << 16
+NONE = ""  # no mode: what runs had before there was a choice
+CODES = {1: NONE, 2: "AUTO", 3: "COMPATIBLE", 4: "SSE2", 7: "SSE4_1", 8: "SSE4_2", 10: "AVX2"}
+CODES |= {12: "AVX512", 14: "AVX512_E1"}
+MODES = (*CODES.values(), *(f"{name},STRICT" for name in CODES.values() if name))
+
+
+def choose() -> None:
+    """Ask for the usual mode unless the environment has another one (an empty one is none)."""
+    os.environ.setdefault(VARIABLE, USUAL)
+
+
+def asked() -> str:
+    """The mode that the environment asks for."""
+    return os.environ.get(VARIABLE, NONE)
+
+
+def use(mode: object) -> None:
+    """Ask for a recorded mode, whatever the environment has; what is none of MKL's is passed over."""
+    if mode in MODES:
+        os.environ[VARIABLE] = str(mode)
+
+
+def mode() -> str | None:
+    """The mode in effect, by its name: `NONE` where none is, None where torch has no MKL. Loads torch.
+
+    Asking settles it, as MKL's first call does.
+    """
+    import torch
+
+    if not torch.backends.mkl.is_available():
+        return None
+    with suppress(OSError, AttributeError):  # MKL may lie in a library of its own
+        code = ctypes.CDLL(_library(torch.__file__)).mkl_serv_cbwr_get(-1)
+        return CODES.get(code & (STRICT - 1), "AUTO") + ",STRICT" * bool(code & STRICT)
+    return asked()
+
+
+def _library(package: str) -> str:
+    name = "torch_cpu.dll" if sys.platform == "win32" else "libtorch_cpu.so"
+    return str(Path(package).parent / "lib" / name)
