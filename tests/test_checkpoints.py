@@ -87,9 +87,14 @@ def test_left_overs_are_removed_and_foreign_files_are_not(tmp_path):
     (tmp_path / "tmp-step-00000002-abcd" / "weights.safetensors").write_text("half")
     (tmp_path / "step-last").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
+    for name in ("tmp-mine", "tmp-step-00000003-mine", "tmp-step-00000004-0123abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
     clean(tmp_path)
     prune(tmp_path, 2)
-    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "step-00000001", "step-last"]
+    left = ["tmp-mine", "tmp-step-00000003-mine", "tmp-step-00000004-0123abcd"]
+    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "step-00000001", "step-last", *left]
+    assert all((tmp_path / name / "notes.txt").read_text() == "mine" for name in left)
     assert latest(tmp_path)[0] == tmp_path / "step-00000001"
 
 
@@ -122,10 +127,10 @@ def test_an_older_one_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
         save(tmp_path, step, tensors(), {}, keep=2)
     plain = os.replace
 
-    def refuse(old, new):
+    def refuse(old, new, **options):
         if "tmp-step-00000001" in str(new):
             raise PermissionError(13, "Permission denied")
-        plain(old, new)
+        plain(old, new, **options)
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(CheckpointError, match=r"is saved, but an older .* \(Permission denied\)"):

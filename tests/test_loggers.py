@@ -246,7 +246,7 @@ def test_half_a_record_is_taken_back_when_the_disk_is_full(tmp_path, monkeypatch
             super().write(content[:11])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loggers, "open", Full, raising=False)
+    monkeypatch.setattr(loggers.folders, "opened", Full)
     with pytest.raises(OSError, match="No space"):
         logger.flush()
     assert logger.path.read_bytes() == before

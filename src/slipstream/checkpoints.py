@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import uuid
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from slipstream import folders
 from slipstream.files import StorageError
 
 FORMAT = 1
@@ -30,6 +31,8 @@ MANIFEST = "manifest.json"
 NAME = re.compile(r"step-(\d{8,})")
 TENSOR_FILES = ("weights", "optimizer", "best")
 FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
+# A save that was interrupted, a checkpoint on its way out; the shorter names are those of earlier versions.
+LEFT_OVER = re.compile(r"tmp-(?:step-\d{8,}(?:-[0-9a-f]{4,32})?|[0-9a-f]{8})")
 
 
 class CheckpointError(StorageError):
@@ -48,7 +51,25 @@ def save(
     tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming
     the path and the system's reason where the disk is full or read-only; older ones are untouched.
     """
-    target = directory / f"step-{step:08d}"
+    with folders.held(_made(directory.parent)):
+        return _save(directory / f"step-{step:08d}", step, tensors, state, keep)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folders.mkdir(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    return folder
+
+
+def _save(
+    target: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
     if not _is_complete(target):  # else this step was saved before: a repeated step has the same bytes
         files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
         files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
@@ -61,7 +82,7 @@ def save(
                 "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
             ) from error
     try:
-        prune(directory, keep)
+        prune(target.parent, keep)
     except OSError as error:
         why = error.strerror or error
         raise CheckpointError(
@@ -73,24 +94,34 @@ def save(
 def _create(target: Path, files: Mapping[str, bytes]) -> None:
     """Write the files and their manifest beside `target`, put them in its place and verify them."""
     directory = target.parent
-    temporary = directory / f"tmp-{target.name}-{uuid.uuid4().hex[:8]}"
+    temporary = _aside(target)
     manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _sync(directory.parent)
-        temporary.mkdir()
+        folders.mkdir(directory)
+        folders.sync(directory.parent)
+        folders.make(temporary)
         for name, content in files.items():
             _write(temporary / name, content)
         _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
-        _sync(temporary)
+        folders.sync(temporary)
         if target.exists():  # damaged: set aside, never in the way of the new one
-            os.replace(target, directory / f"tmp-{uuid.uuid4().hex[:8]}")
-        os.replace(temporary, target)
-        _sync(directory)
+            folders.rename(target, _aside(target))
+        folders.rename(temporary, target)
+        folders.sync(directory)
         verify(target)
     except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"tmp-{target.name}-{secrets.token_hex(16)}")
+
+
+def _remove(path: Path) -> None:
+    """Remove what a checkpoint consists of, as far as that can be done, and nothing else."""
+    with suppress(OSError):
+        folders.remove_folder(path, (*FILES, MANIFEST))
 
 
 def prune(directory: Path, keep: int) -> None:
@@ -100,14 +131,18 @@ def prune(directory: Path, keep: int) -> None:
     for path in _steps(directory):
         if path not in good[:keep]:
             # Renamed first: a folder that is half removed must not look like a checkpoint.
-            os.replace(path, directory / f"tmp-{path.name}")
+            folders.rename(path, _aside(path))
     clean(directory)
 
 
 def clean(directory: Path) -> None:
     """Remove what a save or a removal that was interrupted left behind."""
-    for path in directory.glob("tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    if not directory.is_dir():
+        return
+    with folders.held(directory.parent):
+        for path in directory.glob("tmp-*"):
+            if LEFT_OVER.fullmatch(path.name):
+                _remove(path)
 
 
 def latest(directory: Path) -> tuple[Path | None, list[str]]:
@@ -216,17 +251,7 @@ def _digest(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
+    with folders.opened(path, "xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened for syncing there
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,10 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock
+
+from slipstream import folders
 from slipstream.errors import UserError
 
 AT_ONCE = 4  # threads that wait for the disk
@@ -41,7 +44,7 @@ def line(record: Mapping[str, Any]) -> str:
 def append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Add lines of JSON. Raises StorageError where they cannot be written."""
     if records:
-        with writing(path), open(path, "a", encoding="utf-8") as file:
+        with writing(path), folders.opened(path, "a", "utf-8") as file:
             file.write("".join(map(line, records)))
 
 
@@ -61,12 +64,45 @@ def replace(path: Path, text: str, *, sync: bool = True) -> None:
 
     sync: also if the power fails. Raises StorageError where it cannot be written.
     """
-    # One process at a time has the folder: what a crash leaves under this name, the next one takes.
-    temporary = path.with_name(f".{path.name}.tmp")
+    made = folders.temporary(path)
     with writing(path):
-        with open(temporary, "w", encoding="utf-8") as file:
+        write_new(made, text, sync=sync)
+        folders.rename(made, path)
+
+
+def write_first(path: Path, text: str) -> bool:
+    """Write a whole file unless one stands there; False then. Whoever sees it sees all of it.
+
+    Raises OSError where it cannot be written.
+    """
+    made = folders.temporary(path)
+    write_new(made, text)
+    try:
+        folders.link(made, path)
+    except FileExistsError:
+        return False
+    except OSError:  # this disk has no hard links
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if path.exists():
+                return False
+            folders.rename(made, path)
+    finally:
+        with suppress(OSError):
+            folders.remove(made)
+    return True
+
+
+def write_new(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write a file that is not there yet. Raises OSError; then there is none."""
+    try:
+        with folders.opened(path, "x", "utf-8") as file:
             file.write(text)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):
+            folders.remove(path)
+        raise

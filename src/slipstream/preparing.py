@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from slipstream import files, rundir
+from slipstream import files, folders, rundir
 from slipstream.advice import advice
 from slipstream.config import Config
 from slipstream.data import Data, load
@@ -207,7 +207,7 @@ def open_member(
     member.rewrite(sync=sync)
     # Written when a run ends: one that goes on has none.
     with files.writing(member.directory / rundir.SUMMARY):
-        (member.directory / rundir.SUMMARY).unlink(missing_ok=True)
+        folders.remove(member.directory / rundir.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
     return open_logger(member, engine, data, upto, swept)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from slipstream import folders
 from slipstream.errors import UserError
-from slipstream.files import replace
+from slipstream.files import replace, write_new
 
 CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
 
@@ -23,18 +24,29 @@ class Busy(UserError):
 def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     """Hold the directory while a run uses it, making it first where it is not there.
 
-    Raises Busy where another process holds it, UserError where it cannot be written and, unless
-    resuming, where it holds a run already.
+    Raises Busy where another process holds it, UserError where it cannot be written, holds what no run
+    makes and, unless resuming, where it holds a run already.
     """
+    stack = ExitStack()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        folders.mkdir(directory)
+        stack.enter_context(folders.held(directory))
+        folders.require_own(directory)
         lock = FileLock(directory / ".lock")
         lock.acquire(timeout=0)
-        (directory / HOLDER).write_text(f"process {os.getpid()}\n")
+        stack.callback(lock.release)
+        folders.remove_temporary(directory)
+        folders.remove(directory / HOLDER)
+        write_new(directory / HOLDER, f"process {os.getpid()}\n", sync=False)
     except Timeout as error:
+        stack.close()
         holder = _holder(directory)
         raise Busy(f"{directory}: in use by {holder}; wait for it, or choose another") from error
+    except UserError:
+        stack.close()
+        raise
     except OSError as error:
+        stack.close()
         why = error.strerror or error
         raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
     try:
@@ -45,12 +57,13 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
             )
         yield
     finally:
-        (directory / HOLDER).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is gone, or the disk: no reason to hide what ended the run
+            folders.remove(directory / HOLDER)
         lock.release()
-        if not (directory / CONFIG).exists():  # nothing began: leave nothing behind
-            with suppress(OSError):
-                (directory / ".lock").unlink(missing_ok=True)
-                directory.rmdir()
+        with suppress(OSError):
+            if not (directory / CONFIG).exists():  # nothing began: leave nothing behind
+                folders.remove_folder(directory, (".lock",))
+        stack.close()
 
 
 def _holder(directory: Path) -> str:

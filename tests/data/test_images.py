@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -434,7 +435,7 @@ def test_a_folder_that_cannot_be_written_means_no_cache(tmp_path, read):
     assert found.fingerprint == read().fingerprint
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
 def test_a_full_disk_means_no_cache(tmp_path, read, monkeypatch, call):
     """Whatever the disk refuses, nothing half-written stays and the images are read all the same."""
     plant(tmp_path / "f", "a", "b")
@@ -451,14 +452,31 @@ def test_a_full_disk_means_no_cache(tmp_path, read, monkeypatch, call):
 
 
 def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path, read):
-    """Not before: another process may be writing it."""
+    """Not before: another process may be writing it. Nothing of the user's own ever is, whatever its name."""
     plant(tmp_path / "f", "a", "b")
-    for name, age in (("tmp-old", 2 * caches.LEFT_OVER), ("tmp-new", 60)):
+    old, new, noted = (f"{caches.TEMPORARY}{digit * 32}" for digit in "abc")
+    names = ("tmp-mine", "tmp-" + "0" * 32, f"{caches.TEMPORARY}mine", old, new, noted)
+    for name in names:
         (tmp_path / "cache" / name).mkdir(parents=True)
-        moment = (tmp_path / "f").stat().st_mtime - age
+        (tmp_path / "cache" / name / caches.IMAGES).write_text("half")
+    (tmp_path / "cache" / noted / "notes.txt").write_text("mine")
+    for name in names:
+        moment = time.time() - (60 if name == new else 2 * caches.LEFT_OVER)
         os.utime(tmp_path / "cache" / name, (moment, moment))
     read()
-    assert [p.name for p in (tmp_path / "cache").glob("tmp-*")] == ["tmp-new"]
+    left = {path.name for path in (tmp_path / "cache").iterdir()} & set(names)
+    assert left == {*names} - {old}
+    assert (tmp_path / "cache" / "tmp-mine" / caches.IMAGES).read_text() == "half"
+    assert (tmp_path / "cache" / noted / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_the_users_in_a_caches_place_stays(tmp_path):
+    """What holds more than a cache is not replaced; the reason is an OSError, which becomes a warning."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "notes.txt").write_text("mine")
+    with pytest.raises(OSError, match="holds what is no cache"):
+        caches.write(tmp_path / "c", "about", (1, 3, 4), [np.zeros((2, 1, 3, 4), np.uint8)], lambda: None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["c", "notes.txt"]
 
 
 def test_many_writers_at_once_leave_one_whole_cache(tmp_path):

@@ -299,7 +299,7 @@ def test_no_permission(tmp_path, monkeypatch, call):
     def refuse(path, *arguments, **options):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    def no_links(*paths):
+    def no_links(*paths, **options):
         raise OSError(errno.EPERM, "no links here")
 
     with Claims(tmp_path) as claims:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from hydra.core.override_parser.types import Override
 
-from slipstream import files, kernels
+from slipstream import files, folders, kernels
 from slipstream.config import composition, searchers
 from slipstream.config.files import defaults
 from slipstream.config.plans import Plan
@@ -41,7 +38,8 @@ def freeze(plan: Plan, folder: Path) -> Plan:
     cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.mkdir(folder)
+        folders.require_own(folder)
         if (folder / "config.yaml").exists():
             raise UserError(f"{folder}: is the folder of a run; choose another with hydra.sweep.dir=DIR")
         if not holds_sweep(folder) and _write_first(plan, folder):
@@ -60,16 +58,8 @@ def freeze(plan: Plan, folder: Path) -> Plan:
 
 def _write_first(plan: Plan, folder: Path) -> bool:
     """Write the plan unless another process was faster. The file is whole from the moment it is there."""
-    made = folder / f".{FILE}-{uuid4().hex}"
-    try:
-        files.replace(made, _text(plan))
-        os.link(made, folder / FILE)
-    except FileExistsError:
-        return False
-    finally:
-        with suppress(OSError):
-            made.unlink()
-    return True
+    with folders.held(folder):
+        return files.write_first(folder / FILE, _text(plan))
 
 
 def _text(plan: Plan) -> str:
@@ -117,6 +107,7 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Plan:
 
     Raises ConfigError with the difference for anything else. What is changed for good is written.
     """
+    folders.require_own(folder)
     saved = _join(folder)
     plan, problems = saved, []
     for text in overrides:
@@ -134,7 +125,8 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Plan:
         _ = plan.example if plan.grid is None else plan.jobs  # raises for values that cannot be
         lasting = replace(plan, settings=_with(plan.settings, saved.settings, WORKERS))
         if lasting.to_json() != saved.to_json():
-            files.replace(folder / FILE, _text(lasting))
+            with folders.held(folder):
+                files.replace(folder / FILE, _text(lasting))
     return plan
 
 

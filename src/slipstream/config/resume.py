@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from slipstream import kernels
+from slipstream import folders, kernels
 from slipstream.config.files import paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
@@ -53,6 +53,7 @@ def replay(overrides: Sequence[str]) -> list[str]:
     elsewhere = [text for text in overrides if _key(text) in ("hydra.run.dir", "hydra.sweep.dir")]
     if elsewhere:
         raise ConfigError([f"{text}: a resumed run stays in its folder; leave it out" for text in elsewhere])
+    folders.require_own(folder)
     saved = _read(folder, "overrides.yaml")
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
         raise ConfigError([f"{folder / 'overrides.yaml'}: expected a list of key=value lines"])

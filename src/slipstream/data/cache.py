@@ -10,9 +10,9 @@ import errno
 import hashlib
 import json
 import os
-import shutil
+import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,9 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from slipstream import folders
+
 VERSION = 1
 BLOCK = 1 << 24  # bytes that one hash covers
 LARGEST_MANIFEST = 1 << 28  # bytes
+IMAGES, MANIFEST = "images.bin", "manifest.json"
+TEMPORARY = "slipstream-tmp-"  # the folder may be a person's own, with names of theirs
+OURS = re.compile(rf"{TEMPORARY}[0-9a-f]{{32}}")
 LEFT_OVER = 86400  # seconds after which a folder that was never finished is of a process that died
 
 
@@ -55,7 +60,7 @@ def load(place: Path, about: str) -> Cached | None:
     about: what the images were made from. Raises Damaged.
     """
     try:
-        with open(place / "manifest.json", "rb") as file:
+        with open(place / MANIFEST, "rb") as file:
             saved = json.loads(file.read(LARGEST_MANIFEST))
         body = saved["body"]
         if _digest(body) != saved["sha256"]:
@@ -63,7 +68,7 @@ def load(place: Path, about: str) -> Cached | None:
         if body["version"] != VERSION or body["about"] != about:
             return None
         shape, hashes = tuple(body["shape"]), body["hashes"]
-        with open(place / "images.bin", "rb") as file:
+        with open(place / IMAGES, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != prod(shape):
                 raise Damaged(f"images.bin has {size:,} bytes, expected {prod(shape):,}")
@@ -85,13 +90,20 @@ def write(
     notes: called when the last block is written; what it raises leaves nothing behind.
     Raises OSError where nothing can be written.
     """
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _remove_left_overs(place.parent)
-    new = place.parent / f"tmp-{uuid.uuid4().hex}"
-    new.mkdir()
+    folders.mkdir(place.parent, 0o700)
+    with folders.held(place.parent):
+        _remove_left_overs(place.parent)
+        _write(place, about, shape, blocks, notes)
+
+
+def _write(
+    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+) -> None:
+    new = _aside(place)
+    folders.make(new)
     try:
         count = 0
-        with open(new / "images.bin", "w+b") as file:
+        with folders.opened(new / IMAGES, "x+b") as file:
             for block in blocks:
                 file.write(np.ascontiguousarray(block).data)
                 count += len(block)
@@ -105,13 +117,13 @@ def write(
             "hashes": hashes,
             "notes": notes(),
         }
-        with open(new / "manifest.json", "w", encoding="utf-8") as text:
+        with folders.opened(new / MANIFEST, "x", "utf-8") as text:
             json.dump({"sha256": _digest(body), "body": body}, text)
             text.flush()
             os.fsync(text.fileno())
         _put(new, place)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
 
 
 def in_memory(
@@ -130,29 +142,37 @@ def in_memory(
 
 def _put(new: Path, place: Path) -> None:
     """Give the folder its name. Where another process was faster, what it wrote is as good."""
-    old = new.with_name(f"tmp-{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        os.rename(place, old)
+        if not set(os.listdir(place)) <= {IMAGES, MANIFEST}:
+            raise OSError(errno.EEXIST, "holds what is no cache", str(place))
+    old = _aside(place)
+    with suppress(FileNotFoundError):
+        folders.rename(place, old)
     try:
-        os.rename(new, place)
+        folders.rename(new, place)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    shutil.rmtree(old, ignore_errors=True)
-    parent = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    _remove(old)
+    folders.sync(place.parent)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{TEMPORARY}{secrets.token_hex(16)}")
+
+
+def _remove(path: Path) -> None:
+    """Remove the files of a cache and their folder; what else lies there stays."""
+    with suppress(OSError):
+        folders.remove_folder(path, (IMAGES, MANIFEST))
 
 
 def _remove_left_overs(folder: Path) -> None:
-    for found in folder.glob("tmp-*"):
-        try:
-            if time.time() - found.stat().st_mtime > LEFT_OVER:
-                shutil.rmtree(found, ignore_errors=True)
-        except OSError:  # another process was faster
-            continue
+    """Remove what processes that died left: folders with a name that only this module gives."""
+    for found in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):  # another process was faster
+            if OURS.fullmatch(found.name) and time.time() - found.lstat().st_mtime > LEFT_OVER:
+                _remove(found)
 
 
 def _digest(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import time
 import warnings
@@ -25,6 +26,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from slipstream import folders
 from slipstream.loggers.records import record, scalar_event
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PREFIX = "events.out.tfevents"
+OWN = re.compile(rf"{re.escape(PREFIX)}\.\d+\..+\.\d+\.\d{{9,}}")
 DT_FLOAT, DT_STRING = 1, 7
 BUCKETS = 30
 AT_ONCE = 5  # hyperparameters that the HParams tab shows unasked
@@ -47,15 +50,17 @@ class TensorBoard:
 
     def __init__(self, directory: Path, upto: int | None = None, *, leads: bool = False) -> None:
         kept = _kept_events(directory, upto) if upto else []
-        before = list(directory.glob(f"{PREFIX}.*"))
+        before = _own_files(directory)
         name = f"{PREFIX}.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
         self.path = directory / name
         self.resumed = bool(kept)
         self._records = [record(event) for event in kept or [_version(1.0 if leads else time.time())]]
         self._size = 0
+        with folders.opened(self.path, "xb"):
+            pass
         self.flush()
         for path in before:
-            path.unlink()
+            folders.remove(path)
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """All scalars of one step; None (undefined) leaves a gap."""
@@ -137,11 +142,11 @@ class TensorBoard:
             return
         content = b"".join(self._records)
         try:
-            with open(self.path, "ab") as file:
+            with folders.opened(self.path, "ab") as file:
                 file.write(content)
         except OSError:
-            with suppress(OSError):  # half a record would hide all that comes after it
-                os.truncate(self.path, self._size)
+            with suppress(OSError), folders.opened(self.path, "r+b") as file:
+                file.truncate(self._size)  # half a record would hide all that comes after it
             raise
         self._size += len(content)
         self._records.clear()
@@ -188,12 +193,17 @@ def _version(when: float) -> bytes:
     return Event(wall_time=when, file_version="brain.Event:2").SerializeToString()
 
 
+def _own_files(directory: Path) -> list[Path]:
+    """Event files that a run of ours wrote, told by the nanoseconds at the end: others have a small count."""
+    return sorted(path for path in directory.glob(f"{PREFIX}.*") if OWN.fullmatch(path.name))
+
+
 def _kept_events(directory: Path, upto: int) -> list[bytes]:
     """Serialized events of all files with a step of at most `upto`; a torn tail ends a file."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     kept = []
-    for path in sorted(directory.glob(f"{PREFIX}.*")):
+    for path in _own_files(directory):
         for event in RawEventFileLoader(str(path)).Load():
             if Event.FromString(event).step <= upto:
                 kept.append(event)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from filelock import FileLock
 
-from slipstream import preparing
+from slipstream import folders, preparing
 from slipstream.errors import ConfigError
-from slipstream.files import writing
+from slipstream.files import replace as replace_file
+from slipstream.files import write_first, writing
 from slipstream.packs import Pack, signature
 from slipstream.registry import component
 from slipstream.training import memory
@@ -188,7 +188,7 @@ class Chooser:
         first, datas = jobs[0].config, list(folds.values())
         path = self.directory / f"{_digest(signature(first))}.json"
         with writing(path):
-            self.directory.mkdir(parents=True, exist_ok=True)
+            folders.mkdir(self.directory)
         # While one worker measures, others wait: they would disturb it.
         with FileLock(path.with_suffix(".lock")):
             return _read(path) or self._choose(path, first, datas, device, len(jobs))
@@ -239,8 +239,8 @@ def _mark(config: Config, data: Data, size: int) -> Path:
 def _note_compiled(config: Config, data: Data, size: int) -> None:
     with suppress(OSError):  # it only makes an estimate better
         mark = _mark(config, data, size)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        folders.mkdir(mark.parent)
+        folders.opened(mark, "xb").close()
 
 
 def _digest(text: str) -> str:
@@ -256,13 +256,9 @@ def _read(path: Path) -> Choice | None:
 
 def _record(path: Path, choice: Choice) -> Choice:
     """Write the choice, complete or not at all. Of several workers' choices the first one stands."""
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    text = json.dumps(asdict(choice), indent=1) + "\n"
     with writing(path):
-        path.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps(asdict(choice), indent=1) + "\n", encoding="utf-8")
-        with suppress(OSError):
-            os.link(temporary, path)
-        if _read(path) is None:  # a disk without links, or a damaged file
-            os.replace(temporary, path)
-        temporary.unlink(missing_ok=True)
+        folders.mkdir(path.parent)
+        if not write_first(path, text) and _read(path) is None:  # a damaged file
+            replace_file(path, text)
     return _read(path) or choice

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
+from slipstream import files, folders
 from slipstream.errors import UserError
 
 CLAIM, WORKERS, LEASE_SECONDS = ".worker", "workers", 30.0
@@ -65,14 +66,14 @@ class Claims:
 
     def __enter__(self) -> Claims:
         with self._usable():
-            self._path(".claim").parent.mkdir(parents=True, exist_ok=True)
+            folders.mkdir(self._path(".claim").parent)
             self._lease.acquire(blocking=False)
-            self._path(".claim").write_text(f"{self.id}\n")
+            files.write_new(self._path(".claim"), f"{self.id}\n", sync=False)
         return self
 
     def __exit__(self, *error: object) -> None:
         with suppress(OSError):
-            self._path(".claim").unlink(missing_ok=True)
+            folders.remove(self._path(".claim"))
         with suppress(OSError):  # a disk that has gone takes nothing with it: the lease runs out
             self._lease.release()
         self._mine.clear()
@@ -165,10 +166,10 @@ class Claims:
     def _add(self, number: int, link: int, worker: str) -> bool:
         """Create a link, with its content or not at all; False where another one was faster."""
         path = self._link(number, link)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.mkdir(path.parent)
         try:
             if worker:
-                os.link(self._path(".claim"), path)
+                folders.link(self._path(".claim"), path)
                 return True
         except FileExistsError:
             return False
@@ -177,11 +178,10 @@ class Claims:
             # content takes it for released and adds the next: `take` looks once more after a moment.
             self._paused = True
         try:
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            with folders.opened(path, "x", "ascii") as stream:
+                stream.write(f"{worker}\n" if worker else "")
         except FileExistsError:
             return False
-        with open(file, "w", encoding="ascii") as stream:
-            stream.write(f"{worker}\n" if worker else "")
         return True
 
     def _link(self, number: int, link: int) -> Path:
@@ -222,7 +222,7 @@ class Claims:
         except OSError:
             return False
         with suppress(OSError):
-            self._path(".claim", worker).unlink(missing_ok=True)
+            folders.remove(self._path(".claim", worker))
         return True
 
     def _silent(self, worker: str, path: Path, lease: SoftFileLease) -> bool:
@@ -242,7 +242,7 @@ class Claims:
         if marker != before or now - since < patience:
             return False
         try:
-            path.unlink(missing_ok=True)  # so that the worker knows, should it wake up
+            folders.remove(path)  # so that the worker knows, should it wake up
         except OSError:
             return False  # Windows: it still has it open
         return True

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from slipstream import preparing, resuming, rundir, summary
+from slipstream import folders, preparing, resuming, rundir, summary
 from slipstream.errors import UserError
 from slipstream.files import StorageError
+from slipstream.files import replace as replace_file
 from slipstream.packs import signature
 from slipstream.sweep.crew import Crew, Setting
 from slipstream.sweep.jobs import Job
@@ -298,9 +299,9 @@ class Worker:
     def _fail(self, job: Job, error: Exception) -> None:
         """Note that a member cannot be trained, and go on."""
         directory, reason = self.directory / str(job.number), _text(error)
-        directory.mkdir(parents=True, exist_ok=True)
+        folders.mkdir(directory)
         if not isinstance(error, UserError):
-            (directory / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            replace_file(directory / ERROR, "".join(traceback.format_exception(error)), sync=False)
             reason += f"; see {ERROR}"
         summary.write_failure(Member(job.config, directory), reason)
         self.source.ended([(job, FAILED, None)])

@@ -7,6 +7,7 @@ has some, and reports at the end; workers drain the same folder quietly.
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from slipstream import preparing, rundir
+from slipstream import folders, preparing, rundir
 from slipstream.config import frozen
 from slipstream.config.searchers import Search
 from slipstream.early_stopping import direction
@@ -73,7 +74,7 @@ def _forget_failures(directory: Path) -> None:
     for file in directory.glob(f"*/{rundir.SUMMARY}"):
         end = ended(file.parent)
         if end is not None and end.status == FAILED:
-            file.unlink(missing_ok=True)
+            folders.remove(file)
 
 
 def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Report | None]:
@@ -88,6 +89,9 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         _allow_open_files()
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(preparing.flushing_denormals())
+        stack.enter_context(folders.held(directory))
+        if lead:
+            folders.remove_temporary(directory, older_than=time.time() - folders.LEFT_OVER_SECONDS)
         claims = stack.enter_context(Claims(directory))
         screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
         stack.callback(screen.close)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.lazy import torch
 from slipstream.sweep.claims import WORKERS, host
@@ -179,13 +180,13 @@ def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> He
     directory = directory.absolute()
     gpus, helpers = devices(), Helpers()
     try:
-        (directory / WORKERS).mkdir(parents=True, exist_ok=True)
+        folders.mkdir(directory / WORKERS)
         for number in range(1, count + 1):
             own = {WORKER: str(number), "PYTHONUNBUFFERED": "1"}
             if len(gpus) > 1:
                 own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
             log = directory / WORKERS / f"{host()}-{os.getpid()}-{number}.log"
-            with open(log, "ab") as file:
+            with folders.opened(log, "ab") as file:
                 process = subprocess.Popen(
                     [sys.executable, *program, *_command(directory)],
                     env={"OMP_NUM_THREADS": str(share(count + 1)), **os.environ, **own},

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slipstream import folders
+
 Read = Callable[[Any, list[Tensor]], None]
 
 
@@ -116,7 +118,7 @@ def cache_problem() -> str | None:
     """
     folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.mkdir(folder)
         with TemporaryFile(dir=folder):
             return None
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import Any
 from filelock import SoftFileLease
 from optuna.storages.journal import BaseJournalBackend
 
+from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.files import writing
 
@@ -81,7 +82,7 @@ class Journal(BaseJournalBackend):
         """Read what others wrote; drop a transaction that was cut short."""
         if not self._path.exists():
             return
-        with writing(self._path), open(self._path, "rb+") as file:
+        with writing(self._path), folders.opened(self._path, "r+b") as file:
             file.seek(self._end)
             data = file.read()
             logs, size = _whole(data, self._path)
@@ -97,7 +98,7 @@ class Journal(BaseJournalBackend):
         last = len(lines) - 1
         marked = [f'{line[:-1]},"{FOLLOWING}":{last - i}}}\n' for i, line in enumerate(lines)]
         data = "".join(marked).encode()
-        with writing(self._path), open(self._path, "ab") as file:
+        with writing(self._path), folders.opened(self._path, "ab") as file:
             if self._lock.compromise is not None or file.tell() != self._end:
                 raise UserError(
                     f"{self._path}: another process took the lock over while this one stood still. "
