@@ -224,13 +224,15 @@ class Runner:
         return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
 
     def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[Any]:
-        """Train a whole sweep in its folder: Hydra's launcher calls this instead of a run after the other."""
+        """Train a whole sweep in its folder: Hydra's launcher calls this instead of a run after the other.
+
+        jobs: what Hydra made of the command line; the plan has read it already.
+        """
         assert self.plan is not None
         from slipstream.config.frozen import freeze
 
         self.table = None  # the sweep has a screen of its own
         try:
-            assert len(jobs) == len(self.plan.jobs)
             folder = Path(directory).absolute()
             plan = freeze(self.plan, folder)
             from slipstream.sweep.runner import sweep  # imports torch: only now that all is sound

@@ -408,3 +408,69 @@ def test_a_plan_survives_json_without_another_look_at_yaml(name, monkeypatch):
     assert again == made
     assert again.jobs == made.jobs
     assert json.dumps(again.to_json()) == saved
+
+
+# Once is enough
+
+
+@pytest.mark.parametrize(
+    ("typed", "single", "said"),
+    [
+        ("optimizer.lr=0.1,0.1,0.01", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: is named twice"),
+        ("optimizer.lr=0.1,1e-1,0.01,0.10", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: is named 3 times"),
+        ("optimizer.lr=1,0.5,1.0", "optimizer.lr=1,0.5", "optimizer.lr=1: is named twice"),
+        ("optimizer=adam,sgd,adam", "optimizer=adam,sgd", "optimizer=adam: is named twice"),
+        ("regularizer=[l2],[],[l2]", "regularizer=[l2],[]", "regularizer=[l2]: is named twice"),
+        ("model.width=[3,4],8,[3,4]", "model.width=[3,4],8", "model.width=[3,4]: is named twice"),
+        ("seed=range(3),1", "seed=0,1,2", "seed=1: is named twice"),
+        ("seed=4,range(3,6)", "seed=4,3,5", "seed=4: is named twice"),
+        ("data.folds=3,3,4", "data.folds=3,4", "data.folds=3: is named twice"),
+        ("scheduler=cosine,constant,cosine", "scheduler=cosine,constant", "scheduler=cosine: is named"),
+    ],
+)
+def test_a_value_named_twice_counts_once(typed, single, said):
+    """Members, trials and axes are those of the command without the repetition, which is mentioned."""
+    rest = ("activation=relu,elu",)
+    found, expected = plan(typed, *rest), plan(single, *rest)
+    assert [job.config for job in found.jobs] == [job.config for job in expected.jobs]
+    assert [(job.number, job.trial, job.values) for job in found.jobs] == [
+        (job.number, job.trial, job.values) for job in expected.jobs
+    ]
+    assert found.space == expected.space
+    (note,) = found.notes
+    assert note.startswith(said)
+
+
+def test_values_that_are_alike_and_not_the_same_stay():
+    """true is not 1, an order of layers is one of its own."""
+    assert len(plan("model.width=[3,4],[4,3],3").jobs) == 3
+    assert len(plan("model.residual=true,false").jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count", "note"),
+    [
+        (("data.split_seed='${seed}',7", "seed=7"), 1, "data.split_seed=7 is data.split_seed='${seed}'"),
+        (("regularizer=[l2],l2,[]", "sweep.repeats=2"), 4, "regularizer=l2 is regularizer=[l2]"),
+        (("data=iris,wine", "scheduler=constant", "name=a,b"), 4, None),
+        (("data.split_seed='${seed}',7", "seed=7,8"), 4, None),  # one of two seeds is no repetition
+    ],
+)
+def test_a_configuration_written_in_two_ways_is_trained_once(overrides, count, note):
+    """References and options that come to the same settings are one trial, and it is said."""
+    made = plan(*overrides)
+    assert len(made.jobs) == count
+    assert [job.number for job in made.jobs] == list(range(count))
+    assert [text.partition("out: ")[2] for text in made.notes] == ([note] if note else [])
+
+
+def test_a_repeated_value_is_refused_where_hydra_makes_the_jobs():
+    """Its own sweeper would train the same twice."""
+    (problem,) = problems("optimizer.lr=0.1,0.1", "hydra/sweeper=basic")
+    assert "optimizer.lr=0.1: is named twice" in problem
+
+
+def test_a_searcher_has_every_value_once():
+    """A value named twice would be drawn twice as often, and be two choices to learn about."""
+    made = plan("sweep=random", "optimizer.lr=0.1,0.1,0.01", "optimizer=adam,sgd")
+    assert made.space.axes[0] == Choices("optimizer.lr", (0.1, 0.01))

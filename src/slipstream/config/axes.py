@@ -131,7 +131,10 @@ def _axis(override: Override) -> tuple[str, Axis]:
     shuffled = bool(getattr(value, "shuffle", False))
     if shuffled:
         value.shuffle = False  # type: ignore[union-attr]
-    values = [Override._convert_value(item) for item in override.sweep_iterator()]
+    values = []
+    for item in override.sweep_iterator():  # ranges stand among other values too: range(3),7
+        parts = item.range() if isinstance(item, RangeSweep) and not item.shuffle else [item]
+        values += [Override._convert_value(part) for part in parts]
     if shuffled:  # the same command sweeps in the same order
         random.Random(line).shuffle(values)  # noqa: S311
     if not values:

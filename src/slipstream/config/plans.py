@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,8 @@ from slipstream.config import searchers, validate
 from slipstream.config.templates import Combination, Templates
 from slipstream.errors import ConfigError
 from slipstream.sweep.jobs import Job
-from slipstream.sweep.space import Choices, Space, decoded, encoded
-from slipstream.wording import spell
+from slipstream.sweep.space import Choices, Space, decoded, encoded, identity
+from slipstream.wording import count, spell
 
 Values = Mapping[str, Any]
 
@@ -53,8 +53,7 @@ class Plan:
         trials: dict[str, int] = {}
         for values in self.grid or ():
             # Seeds and folds repeat a configuration, whether swept by hand or by the settings.
-            own = repr([(key, value) for key, value in values.items() if key not in REPEATING])
-            trial = trials.setdefault(own, len(trials))
+            trial = trials.setdefault(repr(_own(values)), len(trials))
             for repeat in range(self.members):
                 with faults.of(self, values):
                     made.append(self._job(len(made), trial, repeat, values))
@@ -72,6 +71,29 @@ class Plan:
     def example(self) -> Job:
         """The first job, or of a searcher the one with every axis at its first value."""
         return self._job(0, 0, 0, self.grid[0] if self.grid else next(probes(self.space), {}))
+
+    def distinct(self) -> Plan:
+        """The plan of a grid without trials that have the configurations of earlier ones.
+
+        Different values may come to the same: `${seed}` and a number, two experiments that say the same.
+        """
+        trials: dict[int, list[Job]] = {}
+        for job in self.jobs:
+            trials.setdefault(job.trial, []).append(job)
+        first: dict[Hashable, Job] = {}
+        same: dict[int, tuple[Job, Job]] = {}  # trial -> its first member, and that of the one it repeats
+        for trial, members in trials.items():
+            found = first.setdefault(frozenset(identity(job.config.raw) for job in members), members[0])
+            if found.trial != trial:
+                same[trial] = members[0], found
+        if not same:
+            return self
+        rows = [job.trial for job in self.jobs][:: self.members]
+        kept = [values for trial, values in zip(rows, self.grid or (), strict=True) if trial not in same]
+        repeats, earlier = (" ".join(self.own(_own(job.values))) for job in next(iter(same.values())))
+        said = count(len(same), "configuration is", "configurations are")
+        note = f"{said} the same as an earlier one and left out: {repeats} is {earlier}"
+        return replace(self, grid=tuple(kept), notes=(*self.notes, note))
 
     def own(self, values: Values) -> list[str]:
         """What is swept, as overrides."""
@@ -145,6 +167,11 @@ class Plan:
             None if saved["grid"] is None else tuple(decoded(saved["grid"])),
             tuple(saved["notes"]),
         )
+
+
+def _own(values: Values) -> dict[str, Any]:
+    """What is swept without what the members of a trial differ in."""
+    return {key: value for key, value in values.items() if key not in REPEATING}
 
 
 class Faults:

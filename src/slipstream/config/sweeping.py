@@ -15,7 +15,7 @@ from slipstream.config.schema import CHOICES, check, options, settings, takes_fr
 from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
 from slipstream.registry import LISTS
-from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space
+from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space, without_repetition
 from slipstream.wording import spell
 
 LARGEST_GRID = 100_000
@@ -86,7 +86,7 @@ def command(overrides: Sequence[str], space: Mapping[str, Any] | None = None) ->
             raise ConfigError(dict.fromkeys(reading.problems))
         context = [*typed.hydra, *typed.sweep]
         made = _assemble(reading, context, chosen, name)
-        if sweeper == "basic" and made.space.conditions:
+        if sweeper == "basic" and made.notes:  # it would train what applies nowhere, and the same twice
             raise ConfigError([f"hydra/sweeper=basic: {note}; leave it out" for note in made.notes])
         return Command(made, context, sweeper, launcher)
 
@@ -162,6 +162,7 @@ def _contradictions(reading: axes.Reading, chosen: searchers.Grid, name: str) ->
 def _assemble(reading: axes.Reading, context: Sequence[str], chosen: searchers.Grid, name: str) -> Plan:
     with composition.loading() as loader:
         groups = set(loader.list_groups(""))
+    repeated = list(_unrepeated(reading))
     choosing = [key for key in reading.axes if key in groups]
     fixed = _late_values(reading, groups) if choosing else {}
     structural = {
@@ -188,10 +189,20 @@ def _assemble(reading: axes.Reading, context: Sequence[str], chosen: searchers.G
         name=name,
         templates=templates,
         grid=None if searches else tuple(space.grid()),
-        notes=(*_told(conditions), *(axes.notes(swept.values()) if searches else ())),
+        notes=(*repeated, *_told(conditions), *(axes.notes(swept.values()) if searches else ())),
     )
     _require_sound(made)
-    return made
+    return made if searches else made.distinct()
+
+
+def _unrepeated(reading: axes.Reading) -> Iterator[str]:
+    """Take every value of an axis once; a sentence for each that was named more often."""
+    for key, axis in reading.axes.items():
+        if isinstance(axis, Choices):
+            reading.axes[key], repeated = without_repetition(axis)
+            for value, count in repeated:
+                often = "twice" if count == 2 else f"{count} times"
+                yield f"{key}={spell(value)}: is named {often} and counts once"
 
 
 def _require_sound(made: Plan) -> None:

@@ -7,8 +7,9 @@ optimizer has a momentum, `regularizer.dropout.rate` where dropout is in the lis
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -35,6 +36,31 @@ class Interval:
 
 
 Axis = Choices | Interval
+
+
+def identity(value: Any) -> Hashable:
+    """Equal for plain values that mean the same: 1 and 1.0 do, 1 and true do not, nor do "1" and 1.
+
+    The order of a mapping counts, since that of regularizers may.
+
+    >>> identity({"lr": 0.1}) == identity({"lr": 1e-1}), identity(True) == identity(1)
+    (True, False)
+    """
+    if isinstance(value, Mapping):
+        return dict, tuple((identity(key), identity(inner)) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return list, tuple(map(identity, value))
+    return (bool, value) if isinstance(value, bool) else value
+
+
+def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Any, int]]]:
+    """The axis with every value once, and the values that stood there more often, with how often."""
+    values: dict[Hashable, Any] = {}
+    counts = Counter(map(identity, axis.values))
+    for value in axis.values:
+        values.setdefault(identity(value), value)
+    repeated = [(value, counts[name]) for name, value in values.items() if counts[name] > 1]
+    return replace(axis, values=tuple(values.values())), repeated
 
 
 @dataclass(frozen=True)
