@@ -18,8 +18,9 @@ from slipstream import checkpoints
 from slipstream.config import Config, validate
 from slipstream.config.files import defaults
 from slipstream.data import Preprocessing
-from slipstream.data.base import Text, Values
-from slipstream.data.columns import as_numbers, from_any
+from slipstream.data.base import Values
+from slipstream.data.columns import as_numbers
+from slipstream.data.identity import labels as labels_of
 from slipstream.data.pictures import as_images
 from slipstream.errors import DataError, UserError
 from slipstream.training.evaluate import CHUNK, side_by_side
@@ -33,11 +34,12 @@ LARGEST = 100_000_000  # bytes of a run's configuration or preprocessing that ar
 class Classification:
     """Predicted classes or labels of N examples.
 
-    classes: the names in the order of the columns. scores: float32 [N, C], a larger one is likelier.
-    labels: the names [N] of the classes with the largest score; for multilabel bool [N, C].
+    classes: the labels in the order of the columns, as the data had them: texts, numbers or booleans.
+    scores: float32 [N, C], a larger one is likelier. labels: [N], those with the largest score; for
+    multilabel bool [N, C].
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[Any, ...]
     scores: np.ndarray
     labels: np.ndarray
     loss: str
@@ -91,12 +93,13 @@ class Model:
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
         if self.target.task == "multilabel":
-            labels = scores > 0.5
+            labels, names = scores > 0.5, self.target.classes
         else:
-            labels = np.array(self.target.classes)[scores.argmax(axis=1)]
+            classes = labels_of(self.target.classes, self.target.label_kind)
+            labels, names = classes[scores.argmax(axis=1)], tuple(classes.tolist())
         loss = self.program.loss
         probabilistic = loss.part.traits.get("probabilistic", False)
-        return Classification(self.target.classes, scores, labels, loss.name, probabilistic)
+        return Classification(names, scores, labels, loss.name, probabilistic)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         """[N, C], or [N, E, C] of an ensemble."""
@@ -109,7 +112,7 @@ class Model:
 
     def inputs(self, x: Any) -> Tensor:
         """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""
-        array, unseen = self.preprocessing.transform(self._raw(x), self.program.form)
+        array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
         return torch.from_numpy(array)
@@ -124,7 +127,8 @@ class Model:
         if (steps := self.preprocessing.steps) is not None:
             names, shape = [steps.id, steps.time, *names], ()
         if isinstance(x, Mapping) or hasattr(x, "iter_columns"):
-            return self._columns(from_any(x), names, shape)
+            columns = self.preprocessing.raw_columns(x, self.missing) if len(shape) < 2 else {}
+            return self._stacked(columns, shape) if shape else columns
         if steps is not None:
             raise DataError(
                 f"found {type(x).__name__}, expected a polars DataFrame or a mapping of names to values, "
@@ -146,17 +150,11 @@ class Model:
             )
         return dict(zip(names, array.T, strict=True))
 
-    def _columns(self, columns: dict[str, Any], names: list[str], shape: tuple[int, ...]) -> Any:
-        lengths = {len(columns[name]) for name in names if name in columns}
-        if len(lengths) > 1:
-            raise DataError(f"columns of different lengths: {', '.join(map(str, sorted(lengths)))}")
-        if not shape:
-            return {name: _without(self.missing, values) for name, values in columns.items()}
-        absent = [name for name in names if name not in columns]
-        if absent or len(shape) > 1:
-            lacks = f"the table lacks {', '.join(absent)}; " if absent and len(shape) == 1 else ""
-            raise DataError(f"{lacks}expected an array of shape {('N', *shape)}")
-        return np.stack([as_numbers(name, columns[name]) for name in names], axis=1)
+    def _stacked(self, columns: Mapping[str, Values], shape: tuple[int, ...]) -> np.ndarray:
+        """Columns as the array that training had."""
+        if len(shape) > 1:
+            raise DataError(f"expected an array of shape {('N', *shape)}")
+        return np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
 
 
 def load(directory: str | Path) -> Model:
@@ -199,14 +197,6 @@ def load(directory: str | Path) -> Model:
         raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
     ensemble = networks if len(networks) > 1 else ()
     return Model(config, program, preprocessing, raw["data"], ensemble)
-
-
-def _without(missing: frozenset[str], values: Values) -> Values:
-    """A column in which the words that mean a missing value are missing."""
-    if isinstance(values, np.ndarray):
-        return values
-    gone = np.array([word in missing for word in values.values] + [True])
-    return Text(np.where(gone[values.codes], -1, values.codes).astype(np.int32), values.values)
 
 
 def _weights(config: Config, program: Program, tensors: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -123,6 +123,7 @@ class Target:
     task: binary | multiclass | multilabel | regression.
     names: the target columns, one unless multilabel or multi-output regression.
     classes: the class labels in the order of their indices; empty for regression.
+    label_kind: what labels are in the data, to be given back as such: text, number or boolean.
     offset, scale: regression targets were scaled; original = scaled * scale + offset, per column.
     """
 
@@ -131,3 +132,4 @@ class Target:
     classes: tuple[str, ...] = ()
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    label_kind: str = "text"

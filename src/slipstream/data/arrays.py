@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from slipstream.data.base import Raw, naming, phrase
-from slipstream.data.columns import check_finite
+from slipstream.data.columns import check_finite, from_sequence
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError, did_you_mean
 from slipstream.registry import register
@@ -177,7 +177,7 @@ def _targets(
                 f"data.classes names {len(classes)}"
             )
     names = [name] if len(columns) == 1 else [f"{name}_{i}" for i in range(len(columns))]
-    values = [column.astype(np.float64) for column in columns]
+    values = [from_sequence(np.ascontiguousarray(column), words=True) for column in columns]
     indices = None if classes is None else [str(i) for i in range(len(classes))]
     with naming(path):
         encoded, target = make_target(names, values, task, indices, labels=y.dtype.kind in "iub")

@@ -68,10 +68,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Text:
-    """A column of words: codes int32 [N] into its distinct `values`; -1 where the value is missing."""
+    """A column of words: codes int32 [N] into its distinct `values`; -1 where the value is missing.
+
+    kind: what the words were: `text`, `number` or `boolean`; `untyped` in a file of text, where nobody knows.
+    """
 
     codes: np.ndarray
     values: list[str]
+    kind: str = "text"
 
     def __len__(self) -> int:
         return len(self.codes)

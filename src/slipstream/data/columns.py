@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from slipstream.data.base import Text, Values, brief, phrase
+from slipstream.data.identity import BOOLEANS as BOOLEAN
+from slipstream.data.identity import encode_words, exact, merged, name_of, spell
 from slipstream.data.spelling import NUMBER, days_of, number_of, number_reader
 from slipstream.errors import DataError
 
+Reader = Callable[[str], float | None]
+NUMBERS = (int, float, np.number, np.bool_, Decimal)
+EXACT = 2**53  # whole numbers up to here are themselves as floats
 LIMIT = float(np.finfo(np.float32).max)
 BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
     ("true", "yes", "y", "t", "1"), 1.0
@@ -71,19 +77,10 @@ def as_text(values: Values) -> Text:
         return values
     missing = np.isnan(values)
     distinct, codes = np.unique(np.where(missing, 0.0, values), return_inverse=True)
-    return Text(np.where(missing, -1, codes).astype(np.int32), [spell(v) for v in distinct])
+    return Text(np.where(missing, -1, codes).astype(np.int32), [spell(v) for v in distinct], "number")
 
 
-def spell(number: float) -> str:
-    """A number as a word.
-
-    >>> spell(3.0), spell(0.5)
-    ('3', '0.5')
-    """
-    return str(int(number)) if float(number).is_integer() else repr(float(number))
-
-
-def _read(name: str, text: Text, reader: Any, expected: str, decimal: str = "") -> np.ndarray:
+def _read(name: str, text: Text, reader: Reader, expected: str, decimal: str = "") -> np.ndarray:
     """Every word through `reader`, once for each distinct word. decimal: the decimal mark of numbers."""
     counts = text.counts()
     found = [reader(word) for word in text.values]
@@ -132,33 +129,70 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
             )
 
 
-def from_any(data: Any) -> dict[str, Values]:
-    """A polars DataFrame, or a mapping of names to lists or arrays, as raw columns by name."""
-    if isinstance(data, Mapping):
-        return {str(name): from_sequence(values) for name, values in data.items()}
-    from slipstream.data.parquet import from_series
+def blank(numbers: np.ndarray, missing: Collection[str], reader: Reader = to_number) -> np.ndarray:
+    """Numbers [N], in place, NaN where one is among the words that mean a missing value."""
+    found = [number for number in map(reader, missing) if number is not None]
+    if found:
+        numbers[np.isin(numbers, found)] = np.nan
+    return numbers
 
-    return {series.name: from_series(series)[0] for series in data.iter_columns()}
+
+def from_any(
+    data: Any, names: Mapping[str, bool], missing: Collection[str] = frozenset()
+) -> dict[str, Values]:
+    """The named columns of a polars DataFrame, or of a mapping of names to lists or arrays, as raw columns.
+
+    names: whether a column's values are words, such as categories, to which 9007199254740993 is not
+    9007199254740992. Others are not looked at; one that is not there is left out.
+    """
+    wanted = {name_of(name) for name in names}
+    spelled: dict[str, Any] = {}
+    for found in data.columns if hasattr(data, "iter_columns") else data:
+        name = name_of(str(found))
+        if name in wanted and name in spelled:
+            raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
+        spelled[name] = found
+    return {
+        name: from_sequence(data[spelled[name_of(name)]], missing, words)
+        for name, words in names.items()
+        if name_of(name) in spelled
+    }
 
 
-def from_sequence(values: Any) -> Values:
-    """A list or array of numbers, booleans, dates or words (None where missing) as a raw column."""
+def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
+    """A list, array or polars column of numbers, booleans, dates or words (None where missing) as a raw
+    column. words: see `from_any`."""
     if isinstance(values, Text):
         return values
-    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
-        return values.astype(np.float64)
-    values = list(values)
-    if all(value is None or isinstance(value, int | float) for value in values):
-        return np.array([np.nan if value is None else value for value in values], np.float64)
-    words = [v.isoformat() if isinstance(v, date) else v for v in values]
-    return encode_words(words)
+    if hasattr(values, "to_physical"):
+        from slipstream.data.parquet import from_series
+
+        return from_series(values, missing, words)[0]
+    if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in ("fiu" if words else "fiub"):
+        numbers = values.astype(np.float64)
+        if not words or values.dtype.kind == "f" or np.abs(numbers).max(initial=0) <= EXACT:
+            return blank(numbers, missing)
+    return _from_list(list(values.tolist() if isinstance(values, np.ndarray) else values), missing, words)
 
 
-def encode_words(words: list[Any]) -> Text:
-    """Words (None where missing) as codes and distinct values."""
-    place: dict[str, int] = {}
-    codes = [-1 if w is None else place.setdefault(str(w).strip(), len(place)) for w in words]
-    return Text(np.array(codes, np.int32), list(place))
+def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> Values:
+    """A list of numbers, booleans, dates or words as a raw column."""
+    there = [value for value in values if value is not None]
+    if words and there and all(isinstance(value, bool | np.bool_) for value in there):
+        return encode_words([None if v is None else BOOLEAN[bool(v)] for v in values], "boolean", missing)
+    if all(isinstance(value, NUMBERS) for value in there):
+        if words and any(not isinstance(v, float) and abs(v) > EXACT for v in there):
+            spelled = [None if v is None or _is_nan(v) else exact(v) for v in values]
+            return encode_words(spelled, "number", missing)
+        return blank(np.array([np.nan if v is None else v for v in values], np.float64), missing)
+    texts = [v.isoformat() if isinstance(v, date) else v for v in values]
+    return encode_words([None if v is None or _is_nan(v) else v for v in texts], "text", missing)
+
+
+def _is_nan(value: Any) -> bool:
+    return bool(value != value)
 
 
 def is_missing(values: Values) -> np.ndarray:
@@ -171,16 +205,9 @@ def pick(values: Values, rows: np.ndarray) -> Values:
 
 def join(parts: list[Values]) -> Values:
     """The columns of several files one after the other; words win over numbers."""
-    if len(parts) == 1:
-        return parts[0]
     if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)  # type: ignore[arg-type]
-    place: dict[str, int] = {}
-    codes = []
-    for text in map(as_text, parts):
-        new = [place.setdefault(word, len(place)) for word in text.values] + [-1]
-        codes.append(np.array(new, np.int32)[text.codes])
-    return Text(np.concatenate(codes), list(place))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]
+    return merged([as_text(part) for part in parts])
 
 
 def own_memory(count: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from slipstream.data.base import Text, Values, brief
-from slipstream.data.columns import own_memory
+from slipstream.data.columns import blank, own_memory
+from slipstream.data.identity import Words
 from slipstream.data.records import Header, cut, records, shape, survey
 from slipstream.data.spelling import number_of
 from slipstream.errors import DataError
@@ -30,17 +31,19 @@ def read_csv(
     missing: frozenset[str],
     wanted: Callable[[str], bool],
     as_words: frozenset[str],
+    labels: frozenset[str],
 ) -> tuple[list[str], dict[str, Values], str]:
     """All names, the wanted columns by name, and the separator.
 
-    as_words: columns that are not read as numbers.
+    as_words: columns that are not read as numbers. labels: that may turn out to be labels: they are not
+    either, unless their first values have fractions.
     Raises DataError with the row, counted from 1 below the header, for anything that is no table.
     """
     header = survey(path, separator)
     try:
-        return _read_csv(path, header, decimal, missing, wanted, as_words)
+        return _read_csv(path, header, decimal, missing, wanted, as_words, labels)
     except _Respelled as found:  # what begins as plain numbers goes on with signs or thousands marks
-        return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns)
+        return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns, labels)
 
 
 def _read_csv(
@@ -50,18 +53,20 @@ def _read_csv(
     missing: frozenset[str],
     wanted: Callable[[str], bool],
     as_words: frozenset[str],
+    labels: frozenset[str],
 ) -> tuple[list[str], dict[str, Values], str]:
     parser = Parser(path, header, decimal, missing)
     numbers: dict[str, np.ndarray] = {}
-    words: dict[str, Words] = {}
+    words: dict[str, Column] = {}
     row, blocks = 0, records(path, header)
     if first := next(blocks, None):  # it decides which columns are read as numbers
         frame = parser.words(*first, row)
         for name in filter(wanted, header.names):
-            if name not in as_words and parser.all_numbers(frame[name]):
+            least = parser.fractions if name in labels else parser.all_numbers
+            if name not in as_words and least(frame[name]):
                 numbers[name] = own_memory(header.rows)
             else:
-                words[name] = Words(header.rows, missing)
+                words[name] = Column(header.rows, missing)
         blocks = chain([first], blocks)
     for block, count, found in parser.ahead(blocks, numbers):
         frame = parser.numbers_from_words(block, count, row, numbers) if found is None else found
@@ -70,7 +75,7 @@ def _read_csv(
         # All columns in one call: a call for each took as long as reading the file.
         filled = frame.select(*numbers).fill_null(float("nan")) if numbers else frame
         for name, column in numbers.items():
-            column[row : row + count] = filled[name].to_numpy()
+            column[row : row + count] = blank(filled[name].to_numpy(writable=True), missing)
         put_words(words, row, frame)
         row += count
     if row != header.rows:
@@ -190,35 +195,34 @@ class Parser:
         groups = words.str.contains(r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$")
         return not (points.any() and not points.all() and points.equals(groups))
 
+    def fractions(self, words: Any) -> bool:
+        """Whether all are numbers, and some of them not whole."""
+        return self.all_numbers(words) and bool((self.cast(words) % 1 != 0).any())
 
-class Words:
+
+class Column:
     """A column of words while it is read, block after block: codes, and the words that they stand for."""
 
     def __init__(self, rows: int, missing: frozenset[str]) -> None:
         self.codes = np.full(rows, -1, np.int32)
-        self.place: dict[str, int] = {}
-        self.missing = missing
-
-    def code(self, word: str) -> int:
-        """The code of a word, a new one where it was not seen before."""
-        return -1 if word in self.missing else self.place.setdefault(word, len(self.place))
+        self.words = Words(missing)
 
     def text(self) -> Text:
-        return Text(self.codes, list(self.place))
+        return self.words.text(self.codes, "untyped")
 
 
-def put_words(columns: dict[str, Words], row: int, frame: Any) -> None:
+def put_words(columns: dict[str, Column], row: int, frame: Any) -> None:
     """Store a block's words from `row` on, all columns in one call of each kind."""
     import polars as pl
 
     if not columns:
         return
     plain = frame.select(pl.col(*columns).str.strip_chars())
-    found = plain.select(pl.all().drop_nulls().unique().implode())
+    found = plain.select(pl.all().drop_nulls().unique(maintain_order=True).implode())
     coded = []
     for name, column in columns.items():
         distinct = found[name][0]
-        codes = [column.code(word) for word in distinct]
+        codes = [column.words.code(word) for word in distinct]
         coded.append(pl.col(name).replace_strict(distinct, codes, default=-1, return_dtype=pl.Int32))
     made = plain.select(coded)
     for name, column in columns.items():

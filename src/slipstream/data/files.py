@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from slipstream.data.base import PARTS, Text, Values, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
+from slipstream.data.identity import nfc
 from slipstream.data.kinds import counts_rows, kind_of_words, looks_like_dates, looks_like_identifier
 from slipstream.data.parquet import read_parquet
 from slipstream.data.preprocessing import read_as
 from slipstream.data.spelling import Note, date_format, number_format
-from slipstream.data.targets import check_labels
+from slipstream.data.targets import check_labels, may_be_labels
 from slipstream.errors import DataError, did_you_mean
 
 PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
@@ -23,13 +24,26 @@ PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read."""
+    """How files are read.
+
+    missing: words that mean a missing value. as_words: columns whose values are words, whatever they spell.
+    labels: columns that may turn out to hold labels.
+    """
 
     missing: frozenset[str]
     separator: str | None
     decimal: str
     wanted: Callable[[str], bool]
     as_words: frozenset[str]
+    labels: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "missing", frozenset(map(nfc, self.missing)))
+
+
+def labels_among(targets: Iterable[str], task: str) -> frozenset[str]:
+    """The target columns that may turn out to hold labels."""
+    return frozenset(targets if task != "regression" else ())
 
 
 @dataclass
@@ -62,11 +76,12 @@ class File:
         separator: str | None = None
         kinds: dict[str, str] = {}
         if path.lower().endswith((".parquet", ".pq")):
-            names, columns, kinds = read_parquet(path, how.missing, how.wanted)
+            words = how.as_words | how.labels
+            names, columns, kinds = read_parquet(path, how.missing, how.wanted, words)
         else:
             tabs = "\t" if how.separator is None and ".tsv" in path.lower()[-7:] else how.separator
             names, columns, separator = read_csv(
-                path, tabs, how.decimal, how.missing, how.wanted, how.as_words
+                path, tabs, how.decimal, how.missing, how.wanted, how.as_words, how.labels
             )
         keep = np.ones(len(next(iter(columns.values()), ())), bool)
         return cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal)
@@ -91,11 +106,16 @@ class File:
             numeric = task == "regression" or (task == "auto" and classes is None and _mostly_numbers(values))
             with naming(self.path):
                 if numeric or isinstance(values, np.ndarray):
-                    values = as_numbers(name, values, self.format_of("number", name, values))
+                    format = self.format_of("number", name, values)
+                    numbers = as_numbers(name, values, format)
+                    if looks_like_identifier(name, numbers, "number"):
+                        self.warnings.append(
+                            f"target {name!r} looks like an identifier: is it the right column?"
+                        )
+                    if task == "regression" or not may_be_labels(values, format):
+                        values = numbers
                 if classes is not None:
                     check_labels(name, as_text(values), classes)
-            if isinstance(values, np.ndarray) and looks_like_identifier(name, values, "number"):
-                self.warnings.append(f"target {name!r} looks like an identifier: is it the right column?")
             self.targets[name] = values
         gone = np.any([is_missing(self.targets[name]) for name in names], axis=0)
         if not gone.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,8 @@ from annotated_types import Ge, Le
 
 from slipstream.data.base import Frame, Raw, Text, Values, naming, phrase
 from slipstream.data.columns import as_text, join
-from slipstream.data.files import File
+from slipstream.data.files import File, labels_among
+from slipstream.data.identity import name_of
 from slipstream.data.parquet import from_series
 from slipstream.data.table import Kind, input_kinds
 from slipstream.data.targets import make_target
@@ -105,15 +106,21 @@ def hub(
     """
     assert target is not None
     place = str(dataset or path)
-    targets = [target] if isinstance(target, str) else target
+    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
+    kinds = {name_of(name): kind for name, kind in kinds.items()}
+    inputs = None if inputs is None else [name_of(name) for name in inputs]
+    as_words = labels_among(targets, task) | {name for name, kind in kinds.items() if kind == "category"}
     splits = {0: train_split, 1: validation_split, 2: test_split}
     with ExitStack() as stack:
         found = _load(stack, dataset, subset, revision, path)
         chosen = {part: _split(found, name, place) for part, name in splits.items() if name is not None}
-        names = [n for n in chosen[0].column_names if n not in targets] if inputs is None else inputs
+        rest = [n for n in chosen[0].column_names if n not in targets and kinds.get(n) != "ignore"]
+        names = rest if inputs is None else inputs
         what = _kind(chosen[0], names, place, kind)
         wanted = targets if what == "image" else [*targets, *names]
-        files = [_file(split, part, f"{place}, {splits[part]}", wanted) for part, split in chosen.items()]
+        files = [
+            _file(split, part, f"{place}, {splits[part]}", wanted, as_words) for part, split in chosen.items()
+        ]
         for file in files:
             file.check_names({"target": targets, "inputs": inputs or []})
             file.read_targets(targets, task, classes, missing_target == "drop")
@@ -202,7 +209,12 @@ def _load(
 def _split(found: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in found:
         raise DataError(f"{place}: has no split {name!r}, {did_you_mean(name, found)}")
-    return found[name]
+    names = [name_of(column) for column in found[name].column_names]
+    for column in names:
+        if names.count(column) > 1:
+            raise DataError(f"{place}: two columns are called {column!r}, in two ways to write it")
+    spelled = zip(found[name].column_names, names, strict=True)
+    return found[name].rename_columns({old: new for old, new in spelled if old != new})
 
 
 def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
@@ -224,8 +236,8 @@ def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
     return "table" if asked == "auto" else asked
 
 
-def _file(split: Any, part: int, place: str, wanted: list[str]) -> File:
-    """The wanted columns of a split; classes as their names."""
+def _file(split: Any, part: int, place: str, wanted: list[str], as_words: Collection[str]) -> File:
+    """The wanted columns of a split; classes as their names. as_words: as of `Reading`."""
     columns: dict[str, Values] = {}
     kinds = {}
     present = [name for name in split.column_names if name in wanted]
@@ -233,7 +245,7 @@ def _file(split: Any, part: int, place: str, wanted: list[str]) -> File:
     for name in present:
         feature = split.features[name]
         with naming(place):
-            values, kind = from_series(frame[name], frozenset([""]))
+            values, kind = from_series(frame[name], frozenset([""]), name in as_words)
         if type(feature).__name__ == "ClassLabel" and isinstance(values, np.ndarray):
             unknown = np.isnan(values) | (values < 0)
             values = Text(np.where(unknown, -1, values).astype(np.int32), list(feature.names))

@@ -14,7 +14,8 @@ import numpy as np
 
 from slipstream.data.base import Text, Values, naming, phrase
 from slipstream.data.columns import as_text, is_missing
-from slipstream.data.files import PART_WORDS, File, Reading
+from slipstream.data.files import PART_WORDS, File, Reading, labels_among
+from slipstream.data.identity import name_of, numbered
 from slipstream.data.imagefiles import shown
 from slipstream.data.targets import in_order, make_target
 from slipstream.errors import DataError, did_you_mean
@@ -115,10 +116,13 @@ def list_table(
 ) -> Listing:
     """The images that a table names, by paths that begin at the table's folder and do not leave it."""
     roles = {"split_column": split_column, "group_column": group_column}
-    asked = {key: unicodedata.normalize("NFC", name) for key, name in roles.items() if name is not None}
-    image, targets = (unicodedata.normalize("NFC", image), [unicodedata.normalize("NFC", t) for t in targets])
+    asked = {key: name_of(name) for key, name in roles.items() if name is not None}
+    image, targets = name_of(image), [name_of(name) for name in targets]
     used = {image, *targets, *asked.values()}
-    reading = Reading(frozenset([""]), separator, ".", used.__contains__, frozenset([image]))
+    as_words = frozenset([image, *asked.values()])
+    reading = Reading(
+        frozenset([""]), separator, ".", used.__contains__, as_words, labels_among(targets, task)
+    )
     file = File.read(path, 0, reading)
     file.check_names({"image": [image], "target": targets} | {key: [n] for key, n in asked.items()})
     file.read_targets(targets, task, classes, drop=missing_target == "drop")
@@ -140,7 +144,7 @@ def list_table(
         y,
         target,
         None if parts is None else np.asarray(parts).astype(np.int8),
-        None if groups is None else as_text(groups).codes.astype(np.int64),
+        None if groups is None else numbered(as_text(groups)),
         file.warnings,
     )
 

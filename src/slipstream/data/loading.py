@@ -264,11 +264,13 @@ def fingerprint(
     For inputs of which the source knows a digest stand that and the numbers of the rows.
     """
     digest = hashlib.sha256()
-    # Formats show in the values that are read by them.
+    # Formats show in the values that are read by them; what labels were before they became words does not
+    # change what is trained.
     plain = [replace(column, format="") for column in preprocessing.columns]
     steps = preprocessing.steps and replace(preprocessing.steps, format="")
     preprocessing = replace(preprocessing, columns=tuple(plain), steps=steps)
-    described = {"target": vars(target), "inputs": preprocessing.to_json()}
+    meaning = {name: value for name, value in vars(target).items() if name != "label_kind"}
+    described = {"target": meaning, "inputs": preprocessing.to_json()}
     digest.update(json.dumps(described, sort_keys=True).encode())
     digest.update(raw.digest.encode())
     for split, part in zip(splits, rows, strict=True):

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from slipstream.data.base import Text, Values, naming
-from slipstream.data.columns import own_memory
+from slipstream.data.columns import EXACT, blank, own_memory
+from slipstream.data.identity import BOOLEANS, Words, exact, name_of
+from slipstream.data.spelling import days_of
 from slipstream.errors import DataError
 
 
 def read_parquet(
-    path: str, missing: frozenset[str], wanted: Callable[[str], bool]
+    path: str, missing: frozenset[str], wanted: Callable[[str], bool], as_words: frozenset[str]
 ) -> tuple[list[str], dict[str, Values], dict[str, str]]:
-    """All names, the wanted columns by name, and the kinds that their types tell. Raises DataError."""
+    """All names, the wanted columns by name, and the kinds that their types tell. Raises DataError.
+
+    as_words: columns whose values are words, such as labels, to which numbers stay exact.
+    """
     import polars as pl
 
     try:
         with _silent():
             schema = pl.read_parquet_schema(path)
-        names = {unicodedata.normalize("NFC", name): name for name in schema}
+        names: dict[str, str] = {}
+        for name in schema:
+            if names.setdefault(name_of(name), name) != name:
+                raise DataError(
+                    f"{path}: two columns are called {name_of(name)!r}, in two ways to write it: give every "
+                    "column its own name"
+                )
         columns, kinds = {}, {}
         for name, spelled in names.items():
             if wanted(name):
                 with _silent():
                     series = pl.read_parquet(path, columns=[spelled])[spelled]
                 with naming(path):
-                    columns[name], kind = from_series(series, missing)
+                    columns[name], kind = from_series(series, missing, name in as_words)
                 if kind:
                     kinds[name] = kind
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -55,29 +65,64 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def from_series(series: Any, missing: frozenset[str] = frozenset()) -> tuple[Values, str | None]:
-    """A polars column as raw values, and the kind that its type tells (boolean, date) or None."""
+def from_series(
+    series: Any, missing: Collection[str] = frozenset(), words: bool = False
+) -> tuple[Values, str | None]:
+    """A polars column as raw values, and the kind that its type tells (boolean, date) or None.
+
+    words: whether its values are words, such as labels, to which numbers stay exact.
+    """
     import polars as pl
 
     kind = series.dtype
-    if kind == pl.Boolean or kind.is_numeric() or kind == pl.Null:
-        return _floats(series), "boolean" if kind == pl.Boolean else None
+    if kind.is_numeric() or kind == pl.Null:
+        if words and not _floats_hold(series):
+            return _coded(series, missing, exact, "number"), None
+        if words and kind == pl.Float32:  # 0.1 is the number, not the nearest float64 of its float32
+            series = series.cast(pl.String)
+        return blank(_floats(series), missing), None
+    if kind == pl.Boolean:
+        if words:
+            return _coded(series, missing, lambda value: BOOLEANS[value], "boolean"), None
+        return blank(_floats(series), missing, _boolean), "boolean"
     if kind in (pl.Date, pl.Datetime):
+        if words:
+            return _coded(series, missing, lambda value: value.isoformat(), "text"), None
         micros = series.cast(pl.Datetime("us")) if kind == pl.Date else series
-        return _floats(micros.dt.timestamp("us").cast(pl.Float64) / 86400e6), "date"
+        days = _floats(micros.dt.timestamp("us").cast(pl.Float64) / 86400e6)
+        return blank(days, missing, days_of), "date"
     if kind in (pl.String, pl.Categorical, pl.Enum):
-        words = series.cast(pl.String).str.strip_chars()
-        distinct = words.unique(maintain_order=True).drop_nulls()
-        kept = [word for word in distinct if word not in missing]
-        place = {word: i for i, word in enumerate(kept)}
-        codes = words.replace_strict(
-            distinct, [place.get(word, -1) for word in distinct], default=-1, return_dtype=pl.Int32
-        )
-        return Text(np.asarray(codes.to_numpy(), np.int32), kept), None
+        return _coded(series.cast(pl.String), missing, str, "text"), None
     raise DataError(
         f"column {series.name!r} holds {kind}, expected numbers, booleans, dates or words: "
         f"leave it out with data.kinds.{series.name}=ignore"
     )
+
+
+def _boolean(word: str) -> float | None:
+    return {"false": 0.0, "true": 1.0}.get(word.lower())
+
+
+def _floats_hold(series: Any) -> bool:
+    """Whether every number of a column is itself as a float64."""
+    import polars as pl
+
+    kind = series.dtype
+    if not (kind.is_integer() or kind.is_decimal()) or series.null_count() == len(series):
+        return True
+    digits = 10 ** (kind.scale or 0) if isinstance(kind, pl.Decimal) else 1
+    return bool(max(-series.min(), series.max()) * digits <= EXACT)
+
+
+def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
+    """A column as words."""
+    import polars as pl
+
+    distinct = series.unique(maintain_order=True).drop_nulls()
+    words = Words(missing)
+    codes = [words.code(spelled(value)) for value in distinct.to_list()]
+    coded = series.replace_strict(distinct, codes, default=-1, return_dtype=pl.Int32)
+    return words.text(coded.to_numpy(), kind)
 
 
 def _floats(series: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from slipstream.data.base import Text, Values, counted, phrase
 from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any, pick
+from slipstream.data.identity import Known
 from slipstream.data.steps import (
     PRESENT,
     Order,
@@ -86,17 +87,17 @@ class Column:
             out[-1] = missing
 
     def _encode_category(self, text: Text, out: np.ndarray, warnings: list[str]) -> None:
-        place = {category: i for i, category in enumerate(self.categories)}
-        place |= dict.fromkeys(self.rare, len(self.categories))
+        places = Known([*self.categories, *self.rare]).find(text)
         counts = text.counts()
-        unseen = {v: int(n) for v, n in zip(text.values, counts, strict=True) if n and v not in place}
+        found = zip(text.values, counts, places, strict=True)
+        unseen = {word: int(n) for word, n, place in found if n and place < 0}
         if unseen:
             rows = sum(unseen.values())
             warnings.append(
                 f"column {self.name!r}: {counted(rows, 'row')} with a category that training has not seen "
                 f"({phrase(unseen, 4)}); it is encoded as unknown (0 for every known category)"
             )
-        where = np.array([place.get(value, -1) for value in text.values] + [-1], np.int32)[text.codes]
+        where = np.minimum(np.array([*places, -1], np.int32), len(self.categories))[text.codes]
         out[:] = 0
         for i in range(len(self.categories) + bool(self.rare)):
             out[i] = where == i
@@ -181,10 +182,13 @@ class Preprocessing:
             steps=None if source["steps"] is None else Steps(**source["steps"]),
         )
 
-    def transform(self, data: Any, form: Form | None = None) -> tuple[np.ndarray, list[str]]:
+    def transform(
+        self, data: Any, form: Form | None = None, missing: Collection[str] = frozenset()
+    ) -> tuple[np.ndarray, list[str]]:
         """New raw data to float32 [N, ...], and warnings about what training has not seen.
 
-        form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1.
+        form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1. missing:
+        words that mean a missing value in a table.
 
         data: an array [N, ...], or for a table a polars DataFrame or a mapping of names to values;
         further columns are left alone. For sequences the same with a row for each step; they come out in
@@ -195,7 +199,7 @@ class Preprocessing:
             texts = Texts.of(texts_of(data, self.columns[0].name), self.tokenizer)
             return texts.encode(self.vocabulary, self.shape[0]), texts.warnings(self.vocabulary)
         if self.steps is not None:
-            return self._sequences(from_any(data), self.steps)
+            return self._sequences(self.raw_columns(data, missing), self.steps)
         if self.shape:
             array = np.asarray(data)
             if array.ndim == 2 and array.shape[1] == prod(self.shape):
@@ -207,20 +211,28 @@ class Preprocessing:
                 low, high = self.span
                 return np.ascontiguousarray((array - low) / (high - low), np.float32), []
             return self.scale(array), []
-        columns = from_any(data)
-        self._check_names(columns, ())
-        encoded, warnings = self.encode(columns)
+        encoded, warnings = self.encode(self.raw_columns(data, missing))
         return np.ascontiguousarray(encoded.T), warnings
 
-    def _check_names(self, columns: Mapping[str, Values], more: tuple[str, ...]) -> None:
-        names = [*more, *(column.name for column in self.columns)]
+    def raw_columns(self, data: Any, missing: Collection[str] = frozenset()) -> dict[str, Values]:
+        """The columns that training used, of a polars DataFrame or a mapping; others may be anything.
+
+        missing: words that mean a missing value. Raises DataError where a column is absent.
+        """
+        names = {column.name: column.kind == "category" for column in self.columns}
+        if self.steps is not None:
+            names |= {self.steps.id: True, self.steps.time: False}
+        columns = from_any(data, names, missing)
         absent = [name for name in names if name not in columns]
         if absent:
             raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            raise DataError(f"columns of different lengths: {phrase(sorted(lengths))}")
+        return columns
 
     def _sequences(self, columns: dict[str, Values], steps: Steps) -> tuple[np.ndarray, list[str]]:
         """A long table to sequences."""
-        self._check_names(columns, (steps.id, steps.time))
         refuse_missing(steps.id, columns[steps.id])
         order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
         if not self.masked and order.lengths.min() < steps.length:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import IO
 
 import numpy as np
 
+from slipstream.data.identity import name_of
 from slipstream.errors import DataError
 
 BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
@@ -94,7 +94,7 @@ def _names(path: str, text: str, separator: str) -> list[str]:
         fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
     except csv.Error as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from error
-    names = [unicodedata.normalize("NFC", field.strip()) for field in fields]
+    names = [name_of(field) for field in fields]
     names = [name or f"column {i + 1}" for i, name in enumerate(names)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,8 @@ from annotated_types import Ge
 
 from slipstream.data.base import Frame, Raw, Values, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
-from slipstream.data.files import File, Reading
+from slipstream.data.files import File, Reading, labels_among
+from slipstream.data.identity import name_of, numbered
 from slipstream.data.spelling import described
 from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
 from slipstream.data.table import ENDINGS, Kind, input_kinds
@@ -106,19 +106,19 @@ def sequences(
     assert id is not None
     assert time is not None
     assert target is not None
-    id, time = _nfc(id), _nfc(time)
-    targets = [_nfc(name) for name in ([target] if isinstance(target, str) else target)]
+    id, time = name_of(id), name_of(time)
+    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
     named = (("group_column", group_column), ("split_column", split_column))
-    roles = {key: _nfc(name) for key, name in named if name is not None}
+    roles = {key: name_of(name) for key, name in named if name is not None}
     taken = {id, time, *targets, *roles.values()}
-    kinds = {_nfc(name): kind for name, kind in kinds.items()}
-    chosen = None if inputs is None else [_nfc(name) for name in inputs]
+    kinds = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else [name_of(name) for name in inputs]
 
     def wanted(name: str) -> bool:
         return name in taken or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
 
-    as_words = frozenset(name for name, kind in kinds.items() if kind == "category")
-    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words)
+    as_words = frozenset(name for name, kind in kinds.items() if kind == "category") | {id, *roles.values()}
+    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, labels_among(targets, task))
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]
@@ -138,7 +138,7 @@ def sequences(
     order = Order.of(ids, np.concatenate([head["time"] for head in heads]), steps)
     role = {key: pick(join([head[key] for head in heads]), order.first) for key in roles}
     given = np.repeat([file.part for file in files], [file.rows for file in files])[order.first]
-    groups = as_text(role["group_column"]).codes.astype(np.int64) if group_column is not None else None
+    groups = numbered(as_text(role["group_column"])) if group_column is not None else None
     with naming(path):
         joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
         y, meaning = make_target(targets, joined, task, classes)
@@ -230,7 +230,3 @@ def _described(lengths: np.ndarray) -> str:
         f"Steps of a sequence: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; "
         f"{padding:.0%} of all places are padding."
     )
-
-
-def _nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

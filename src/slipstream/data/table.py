@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,8 @@ from annotated_types import Ge
 
 from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
-from slipstream.data.files import File, Reading
+from slipstream.data.files import File, Reading, labels_among
+from slipstream.data.identity import name_of, numbered
 from slipstream.data.spelling import described
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
@@ -108,18 +108,21 @@ def table(
     """
     assert path is not None
     assert target is not None
-    targets = [_nfc(name) for name in ([target] if isinstance(target, str) else target)]
+    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
     named = zip(ROLES, (group_column, time_column, split_column, weight_column), strict=True)
-    roles = {key: _nfc(name) for key, name in named if name is not None}
-    kinds = {_nfc(name): kind for name, kind in kinds.items()}
-    chosen = None if inputs is None else [_nfc(name) for name in inputs]
+    roles = {key: name_of(name) for key, name in named if name is not None}
+    kinds = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else [name_of(name) for name in inputs]
 
     def wanted(name: str) -> bool:
         used = name in targets or name in roles.values()
         return used or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
 
-    as_words = frozenset(name for name, kind in kinds.items() if kind == "category")
-    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words)
+    as_words = {name for name, kind in kinds.items() if kind == "category"}
+    as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
+    reading = Reading(
+        frozenset(missing), separator, decimal, wanted, frozenset(as_words), labels_among(targets, task)
+    )
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]
@@ -145,7 +148,7 @@ def table(
         meaning,
         weights=role.get("weight_column"),
         parts=parts.astype(np.int8),
-        groups=as_text(role["group_column"]).codes.astype(np.int64) if group_column is not None else None,
+        groups=numbered(as_text(role["group_column"])) if group_column is not None else None,
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
         left_out=tuple(name for name in first.names if name not in {*found_kinds, *targets, *roles.values()}),
@@ -170,7 +173,3 @@ def input_kinds(
         reason = f" ({'; '.join(warnings)})" if warnings else ""
         raise DataError(f"{file.path}: no columns are left as inputs{reason}; expected at least one")
     return kinds
-
-
-def _nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

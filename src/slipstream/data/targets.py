@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from slipstream.data.base import Raw, Text, Values, phrase
 from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
+from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, nfc, value_of
 from slipstream.data.kinds import SOME
-from slipstream.data.spelling import is_date
+from slipstream.data.spelling import NUMBER, is_date
 from slipstream.errors import ConfigError, DataError, did_you_mean
 from slipstream.types import Target
 
@@ -32,19 +34,21 @@ def make_target(
     are labels however many there are. Values must not be missing.
     Raises DataError for one class only, a label that is not in `classes`, a word in regression.
     """
-    columns = [_plain(column) for column in columns]
     asked, task = task, infer_task(names, columns, labels) if task == "auto" else task
     if task in ("binary", "multiclass"):
         if len(columns) > 1:
             raise ConfigError([f"data.task={task} has one target, found {len(columns)}: {phrase(names)}"])
-        indices, found = encode_labels(names[0], as_text(columns[0]), classes)
+        text = as_text(columns[0])
+        indices, found = encode_labels(names[0], text, classes)
         if task == "binary" and len(found) != 2:
             raise DataError(
                 f"target {names[0]!r} has {len(found)} classes ({phrase(found)}), but data.task=binary has 2"
             )
         if asked == "auto" and len(found) == 2:
             task = "binary"
-        return indices, Target(task, tuple(names), found)
+        return indices, Target(
+            task, tuple(names), found, label_kind=kind_of_labels(replace(text, values=list(found)))
+        )
     if classes is not None:
         raise ConfigError([f"data.classes: the task is {task}, which has no classes; leave data.classes out"])
     if task == "multilabel":
@@ -57,27 +61,19 @@ def make_target(
     return np.stack(numbers, axis=1), Target("regression", tuple(names))
 
 
-def _plain(values: Values) -> Values:
-    """Words that all spell numbers become numbers."""
-    if isinstance(values, Text) and values.values:
-        found = [to_number(word) for word in values.values]
-        if None not in found:
-            return np.array([*found, np.nan], np.float64)[values.codes]
-    return values
-
-
 def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) -> str:
     """binary, multiclass, multilabel or regression, from the target columns' values."""
     if len(columns) == 1:
         column = columns[0]
-        if isinstance(column, Text):
-            if column.values and all(map(is_date, column.values)):
+        if isinstance(column, Text) and column.values:
+            if all(map(is_date, column.values)):
                 raise DataError(f"target {names[0]!r} is a date; expected classes or a number")
-            return "multiclass"
+            if not _spells_numbers(column):
+                return "multiclass"
         return "multiclass" if labels or few_whole_numbers(column) else "regression"
     if all(_two_valued(column) for column in columns):
         return "multilabel"
-    words = [name for name, column in zip(names, columns, strict=True) if isinstance(column, Text)]
+    words = [n for n, c in zip(names, columns, strict=True) if isinstance(c, Text) and not _spells_numbers(c)]
     if words:
         raise DataError(
             f"several targets are either all yes/no (multilabel) or all numbers (regression), but "
@@ -86,9 +82,27 @@ def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) ->
     return "regression"
 
 
-def few_whole_numbers(column: np.ndarray) -> bool:
-    """Whether numbers are rather labels: whole, at most 20 distinct, and five rows for each of them."""
-    distinct = np.unique(column)
+def _spells_numbers(text: Text) -> bool:
+    return all(to_number(word) is not None for word in text.values)
+
+
+def may_be_labels(values: Values, format: str) -> bool:
+    """Whether a column of numbers may turn out to hold labels, and is the same as words: whole numbers, or
+    others that are written plainly."""
+    if isinstance(values, np.ndarray):
+        return True
+    return all((NUMBER if format == "" else WHOLE).fullmatch(word) for word in values.values)
+
+
+def few_whole_numbers(column: Values) -> bool:
+    """Whether numbers are rather labels: whole, at most 20 distinct, and five rows for each of them; or
+    written with a zero in front, as codes are."""
+    if isinstance(column, Text):
+        if any(PADDED.fullmatch(word) for word in column.values):
+            return True
+        distinct = np.array([to_number(word) for word in column.values])
+    else:
+        distinct = np.unique(column)
     most = MOST_CLASSES if len(distinct) > 2 else 2
     enough = len(distinct) <= 2 or len(column) >= ROWS_A_CLASS * len(distinct)
     return bool((distinct % 1 == 0).all() and len(distinct) <= most and enough)
@@ -103,7 +117,7 @@ def _two_valued(column: Values) -> bool:
 def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class indices int64 [N] and the labels in the order of the indices."""
     present = [word for word, count in zip(text.values, text.counts(), strict=True) if count]
-    found = tuple(str(label) for label in classes) if classes is not None else tuple(in_order(present))
+    found = tuple(nfc(str(label)) for label in classes or in_order(present))
     check_labels(name, text, found)
     if len(present) < 2:
         raise DataError(
@@ -115,8 +129,7 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
             f"target {name!r} looks like an identifier: {len(present)} classes in {len(text)} rows, nothing "
             "to learn from so few rows of each; is it the right column?"
         )
-    place = {label: i for i, label in enumerate(found)}
-    return np.array([place.get(word, -1) for word in text.values], np.int64)[text.codes], found
+    return np.array([*Known(found).find(text), -1], np.int64)[text.codes], found
 
 
 def _all_rows(count: int) -> str:
@@ -125,8 +138,8 @@ def _all_rows(count: int) -> str:
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
     """Raise DataError, with the row, for a label that is none of `classes`."""
-    known = [str(label) for label in classes]
-    unknown = np.array([word not in known for word in text.values] + [False])[text.codes]
+    known = [nfc(str(label)) for label in classes]
+    unknown = np.array([place < 0 for place in Known(known).find(text)] + [False])[text.codes]
     if unknown.any():
         row = int(np.argmax(unknown))
         label = text.values[text.codes[row]]
@@ -138,8 +151,8 @@ def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
 
 def in_order(labels: Sequence[str]) -> list[str]:
     """Numbers by value, no before yes, words by the alphabet."""
-    for reader in (to_number, to_boolean):
-        values = [reader(label) for label in labels]
+    for reader in (value_of, to_boolean):
+        values: list[Any] = [reader(label) for label in labels]
         if None not in values:
             return [label for _, label in sorted(zip(values, labels, strict=True))]
     return sorted(labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from slipstream.data.base import Raw, Values, naming, phrase
-from slipstream.data.columns import as_text, encode_words, is_missing, join, pick
-from slipstream.data.files import File, Reading
+from slipstream.data.columns import as_text, is_missing, join, pick
+from slipstream.data.files import File, Reading, labels_among
+from slipstream.data.identity import encode_words, name_of
 from slipstream.data.records import BOM, open_bytes
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.targets import make_target
@@ -113,8 +113,8 @@ def text(
     Raises DataError with file and line, row or file name.
     """
     assert path is not None
-    names = [_nfc(name) for name in ([target] if isinstance(target, str) else target or [LABEL])]
-    column = "text" if text is None else _nfc(text)
+    names = [name_of(name) for name in ([target] if isinstance(target, str) else target or [LABEL])]
+    column = "text" if text is None else name_of(text)
     warnings: list[str] = []
     pieces, parts = [], []
     for part, place in enumerate((path, validation_path, test_path)):
@@ -185,9 +185,9 @@ def _table(
 ) -> Piece:
     """The columns of a table."""
     used = frozenset([column, *targets])
-    file = File.read(
-        path, part, Reading(frozenset([""]), separator, ".", used.__contains__, frozenset([column]))
-    )
+    as_words, labels = frozenset([column]), labels_among(targets, task)
+    reading = Reading(frozenset([""]), separator, ".", used.__contains__, as_words, labels)
+    file = File.read(path, part, reading)
     file.check_names({"text": [column], "target": targets})
     file.read_targets(targets, task, classes, missing_target == "drop")
     warnings += file.warnings
@@ -216,7 +216,7 @@ def _lines(path: str) -> Piece:
     if not numbers:
         raise DataError(f"{path}: the file is empty; expected lines label<TAB>text")
     labels, _, texts = zip(*(lines[i].partition("\t") for i in numbers), strict=True)
-    found = encode_words([_nfc(label.strip()) or None for label in labels])
+    found = encode_words([label.strip() or None for label in labels], "untyped")
     return Piece(path, list(texts), [found], lambda i: f"{path}: line {numbers[i] + 1}")
 
 
@@ -240,7 +240,7 @@ def _folder(path: str) -> Piece:
             if size > LONGEST:
                 raise DataError(f"{path}: the files have more than {LONGEST >> 30} GB")
             texts.append(_decoded(str(file), content))
-            labels.append(_nfc(folder.name))
+            labels.append(folder.name)
     names = [file for found in files.values() for file in found]
     return Piece(path, texts, [encode_words(labels)], lambda i: str(names[i]))
 
@@ -280,7 +280,3 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
     if gone.all():
         raise DataError(f"{pieces[0].path}: every text {what}: nothing is left")
     return [f"{said}; they are left out ({phrase(places, 3)})"]
-
-
-def _nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
