@@ -5,9 +5,9 @@ import pytest
 import sklearn.metrics as sk
 import torch
 from scipy import stats
-from sklearn.preprocessing import label_binarize
 
-from slipstream.metrics import confusion_matrix, defaults, final
+from references import REFERENCES
+from slipstream.metrics import confusion_matrix, defaults, every, final
 from slipstream.registry import component, components
 
 N = 301  # odd, so that vectorised kernels have left-over elements
@@ -36,100 +36,6 @@ def problem(task, seed=0):
     logits = 2 * torch.nn.functional.one_hot(targets, classes) + torch.randn(N, classes, generator=generator)
     counts = (logits.softmax(-1) * 90).round() + 1
     return counts / counts.sum(-1, keepdim=True), targets, weights
-
-
-def one_against_rest(function):
-    """The mean over classes or labels of a binary metric of scores."""
-
-    def metric(targets, scores, sample_weight):
-        if targets.ndim == 1 and scores.shape[1] == 2:
-            return function(targets, scores[:, 1], sample_weight=sample_weight)
-        yes = targets if targets.ndim == 2 else label_binarize(targets, classes=range(scores.shape[1]))
-        columns = range(scores.shape[1])
-        return np.mean([function(yes[:, c], scores[:, c], sample_weight=sample_weight) for c in columns])
-
-    return metric
-
-
-def predicted(function, **settings):
-    """A metric of predicted classes or labels."""
-
-    def metric(targets, scores, sample_weight):
-        guesses = scores.argmax(1) if targets.ndim == 1 else (scores > 0.5).astype(float)
-        return function(targets, guesses, sample_weight=sample_weight, **settings)
-
-    return metric
-
-
-def accuracy(targets, scores, sample_weight):
-    if targets.ndim == 1:
-        return predicted(sk.accuracy_score)(targets, scores, sample_weight)
-    labels = [sk.accuracy_score(t, s > 0.5, sample_weight=sample_weight) for t, s in zip(targets.T, scores.T)]
-    return np.mean(labels)
-
-
-def sum_to_one(scores):
-    """float32 rows that sum to 1, as scikit-learn wants them: in float64."""
-    return scores / scores.sum(1, keepdims=True)
-
-
-def log_loss(targets, scores, sample_weight):
-    if targets.ndim == 1:
-        return sk.log_loss(targets, sum_to_one(scores), sample_weight=sample_weight)
-    return one_against_rest(sk.log_loss)(targets, scores, sample_weight)
-
-
-def brier(targets, scores, sample_weight):
-    if targets.ndim == 1 and scores.shape[1] > 2:
-        return sk.brier_score_loss(targets, sum_to_one(scores), sample_weight=sample_weight)
-    return one_against_rest(sk.brier_score_loss)(targets, scores, sample_weight)
-
-
-def ece(targets, scores, sample_weight):
-    confidence, right = scores.max(1), scores.argmax(1) == targets
-    total = 0.0
-    for k in range(15):
-        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
-        w = sample_weight[inside]
-        if w.sum():
-            total += w.sum() * abs(
-                np.average(right[inside], weights=w) - np.average(confidence[inside], weights=w)
-            )
-    return total / sample_weight.sum()
-
-
-def top(k):
-    return lambda t, s, sample_weight: sk.top_k_accuracy_score(t, s, k=k, sample_weight=sample_weight)
-
-
-def columns(function):
-    return lambda t, s, sample_weight: function(t, s, sample_weight=sample_weight)
-
-
-REFERENCES = {
-    "accuracy": accuracy,
-    "balanced_accuracy": predicted(sk.balanced_accuracy_score),
-    "top_3_accuracy": top(3),
-    "top_5_accuracy": top(5),
-    "precision_macro": predicted(sk.precision_score, average="macro"),
-    "recall_macro": predicted(sk.recall_score, average="macro"),
-    "f1_macro": predicted(sk.f1_score, average="macro"),
-    "f1_weighted": predicted(sk.f1_score, average="weighted"),
-    "mcc": predicted(sk.matthews_corrcoef),
-    "kappa": predicted(lambda a, b, sample_weight: sk.cohen_kappa_score(a, b, sample_weight=sample_weight)),
-    "roc_auc": one_against_rest(sk.roc_auc_score),
-    "pr_auc": one_against_rest(sk.average_precision_score),
-    "log_loss": log_loss,
-    "brier": brier,
-    "ece": ece,
-    "mse": columns(sk.mean_squared_error),
-    "rmse": columns(sk.root_mean_squared_error),
-    "mae": columns(sk.mean_absolute_error),
-    "r2": columns(sk.r2_score),
-    "mape": columns(sk.mean_absolute_percentage_error),
-    "median_absolute_error": columns(sk.median_absolute_error),
-    "spearman": None,  # scikit-learn has none: tests of its own
-}
 
 
 def untied(task, scores):
@@ -206,10 +112,10 @@ def test_an_absent_class_makes_the_per_class_means_nan_and_no_other(task):
     scores, targets, weights = problem(task)
     weights = weights * ((targets != 1) if targets.dim() == 1 else targets[:, 1] == 0)
     undefined = {
-        n for n in final(task, scores.shape[1]) if component("metric", n)(scores, targets, weights).isnan()
+        n for n in every(task, scores.shape[1]) if component("metric", n)(scores, targets, weights).isnan()
     }
     only_one_class = {"mcc"} if task == "binary" else set()
-    assert undefined == {name for name in final(task, scores.shape[1]) if name in ABSENT} | only_one_class
+    assert undefined == {name for name in every(task, scores.shape[1]) if name in ABSENT} | only_one_class
 
 
 def test_a_constant_prediction():
@@ -235,7 +141,7 @@ def test_regression_without_variation_is_undefined_where_it_must_be():
     scores, targets, weights = problem("regression")
     targets[:, 1] = 0.1  # not a binary fraction: its mean rounds
     undefined = {
-        n for n in final("regression", 0) if component("metric", n)(scores, targets, weights).isnan()
+        n for n in every("regression", 0) if component("metric", n)(scores, targets, weights).isnan()
     }
     assert undefined == {"r2", "spearman"}
     targets[weights.argmax(), 1] = 0
@@ -247,13 +153,13 @@ def test_perfect_and_opposite_predictions():
     """The best value is reached by the truth itself, and rank metrics see a reversed order."""
     _, targets, weights = problem("multiclass")
     truth = torch.nn.functional.one_hot(targets, 7).float()
-    for name in final("multiclass", 7):
+    for name in every("multiclass", 7):
         best = 1 if METRICS[name].traits["mode"] == "max" else 0
         assert float(component("metric", name)(truth, targets, weights)) == pytest.approx(best, abs=1e-12), (
             name
         )
     _, numbers, _ = problem("regression")
-    for name in final("regression", 0):
+    for name in every("regression", 0):
         best = 1 if METRICS[name].traits["mode"] == "max" else 0
         assert float(component("metric", name)(numbers, numbers, weights)) == pytest.approx(best), name
     assert float(component("metric", "spearman")(-numbers, numbers, weights)) == pytest.approx(-1)
@@ -326,13 +232,18 @@ def test_large_data_lose_no_digits():
 
 
 def test_names_for_each_task_fit_it():
-    """Defaults are final metrics, these fit the task; top-k and probabilities stand only where they can."""
+    """Defaults fit the task; five stand at the end; top-k and probabilities stand only where they can."""
     for task in TASKS:
-        assert set(defaults(task)) <= set(final(task, 10)) <= {n for n, t in CASES if t == task}
-    assert "top_3_accuracy" in final("multiclass", 4)
-    assert "top_3_accuracy" not in final("multiclass", 3)
-    assert "top_5_accuracy" not in final("binary", 2)
-    assert set(final("binary", 2)) - set(final("binary", 2, probabilistic=False)) == {
+        for probabilistic in (True, False):
+            usual = final(task, 10, probabilistic, [])
+            assert len(usual) == 5
+            assert set(usual) <= set(every(task, 10, probabilistic))
+        assert final(task, 10, True, [usual[0], "asked"]) == [*final(task, 10, True, []), "asked"]
+        assert set(defaults(task)) <= set(every(task, 10)) <= {n for n, t in CASES if t == task}
+    assert "top_3_accuracy" in every("multiclass", 4)
+    assert "top_3_accuracy" not in every("multiclass", 3)
+    assert "top_5_accuracy" not in every("binary", 2)
+    assert set(every("binary", 2)) - set(every("binary", 2, probabilistic=False)) == {
         "log_loss",
         "brier",
         "ece",

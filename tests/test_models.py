@@ -150,7 +150,7 @@ def test_lsuv_gives_every_layer_unit_variance():
     for module in program.infer.module.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda _m, _x, output: seen.append(output.var().item()))
-    outputs(program, state, engine.examples["train"].inputs[:12])
+    outputs(program, state, engine.parts["train"].inputs[:12])
     assert len(seen) == 4
     assert all(abs(variance - 1) < 0.1 for variance in seen)
 
@@ -186,6 +186,8 @@ def test_a_learning_rate_factor_multiplies_the_update():
     factors = torch.ones(program.layout.size)
     factors[: program.layout.sizes[0]] = 3.0
     steps = [make_step(program, mask, gradient_alone, f) for f in (None, factors)]
-    moved = [step(state, engine.examples["train"], batch, 0.1, 1, engine.numbers)[0].params for step in steps]
+    moved = [
+        step(state, engine.parts["train"].examples, batch, 0.1, 1, engine.numbers)[0].params for step in steps
+    ]
     plain, scaled = (params - state.params for params in moved)
     torch.testing.assert_close(scaled, plain * factors)

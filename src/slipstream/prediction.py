@@ -83,7 +83,7 @@ class Model:
             table with a row for each step; there is a prediction for each sequence, in the order of their
             first rows: that of frame["id"].unique(maintain_order=True). For texts a list of them. For
             images a list of paths or of Pillow's pictures, or an array [N, C, H, W].
-        Classes: a `Classification`. Regression: values in original units, float32 [N], or [N, D] for
+        Classes: a `Classification`. Regression: values in original units, float64 [N], or [N, D] for
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """
         inputs = self.inputs(x)

@@ -16,7 +16,7 @@ from slipstream.advice import advice
 from slipstream.config import Config
 from slipstream.data import Data, load
 from slipstream.errors import ConfigError, UserError
-from slipstream.metrics import defaults
+from slipstream.metrics import defaults, every
 from slipstream.models.layers import Residual
 from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
@@ -75,7 +75,10 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
         _require_counts(config, data)
     trainer = config.trainer
     if trainer.metrics == "auto":
-        trainer = replace(trainer, metrics=list(defaults(data.target.task)))
+        trainer = replace(trainer, metrics=defaults(data.target.task))
+    elif trainer.metrics == "all":
+        probabilistic = component("loss", config.loss.name).traits.get("probabilistic", False)
+        trainer = replace(trainer, metrics=every(data.target.task, len(data.target.classes), probabilistic))
     watched = config.early_stopping.settings["metric"].partition("/")[2]
     if watched not in ("loss", *trainer.metrics):
         trainer = replace(trainer, metrics=[*trainer.metrics, watched])

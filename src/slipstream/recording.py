@@ -191,8 +191,8 @@ def augmented(engine: Engine, config: Config) -> Image:
     """The first training images, and below them as the member's first update might see them."""
     from slipstream.augmentations.picture import strip
 
-    program, (inputs, targets) = engine.program, engine.splits.part("train", engine.folds[0])[0]
-    x, y = unit(inputs[:STRIP]).cpu(), targets[:STRIP].cpu()
+    program, part = engine.program, engine.splits.part("train", engine.folds[0])
+    x, y = unit(part.inputs[:STRIP]).cpu(), part.targets[:STRIP].cpu()
     key = at_update(program.keys(config)["batch"], 1)
     after, _ = program.augment(x, y, key, program.numbers(config))
     return strip(x.numpy(), after.numpy())
@@ -216,12 +216,12 @@ def log_pictures(
     """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
     scores = program.scores(outputs, program.numbers(engine.configs[k]))
-    (_, targets), weights = engine.splits.part(split, engine.folds[k])
+    part = engine.splits.part(split, engine.folds[k])
     if target.task in ("binary", "multiclass"):
-        counts = confusion_matrix(scores, targets, (weights > 0).float()).cpu().numpy()
+        counts = confusion_matrix(scores, part.truth, (part.counts > 0).float()).cpu().numpy()
         logger.image(f"{split}/confusion_matrix", confusion_picture(counts, target.classes), step)
     elif target.task == "regression":
-        true, predicted = (v.cpu().numpy() for v in (program.original_units(targets), scores))
+        true, predicted = (v.cpu().numpy() for v in (part.truth, scores))
         for column, name in enumerate(target.names):
             picture = scatter_picture(true[:, column], predicted[:, column], name)
             logger.image(f"{split}/{name}_predicted_against_true", picture, step)

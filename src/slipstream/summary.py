@@ -16,10 +16,10 @@ from torch import Tensor
 
 from slipstream import kernels, rundir
 from slipstream.files import replace, side_by_side, writing
-from slipstream.metrics import final
 from slipstream.progress import Screen, metrics_table
 from slipstream.recording import log_pictures
 from slipstream.training.engine import Engine
+from slipstream.training.evaluate import final_names
 from slipstream.training.loop import Progress
 from slipstream.training.member import (
     DIVERGED,
@@ -123,7 +123,7 @@ def results(
 def _endings(
     engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
 ) -> list[tuple[int, Result, Tensor]]:
-    """Place, result with every metric of the best and of the last weights, and the outputs to be shown."""
+    """Place, result with the metrics of the best and of the last weights, and the outputs to be shown."""
     last = engine.evaluated(progress.state)
     shown = engine.splits.shown
     best_values = _all_metrics(engine, progress.best, places, shown)
@@ -154,12 +154,10 @@ def _endings(
 def _all_metrics(
     engine: Engine, evaluated: Any, places: Sequence[int], shown: str
 ) -> dict[int, tuple[Values, Tensor]]:
-    """By place every metric of the task on every split, in evaluation mode, and the outputs of one split."""
+    """By place the metrics of every split, in evaluation mode, and the outputs of one split."""
     # In a pack of one sums would be rounded otherwise, and bytes depend on who ends together.
     places = [*places, *places] if len(places) == 1 and not engine.pack.alone else places
-    target = engine.program.target
-    probabilistic = engine.program.loss.part.traits.get("probabilistic", False)
-    names = final(target.task, len(target.classes), probabilistic)
+    names = final_names(engine.program, engine.configs[0].trainer.metrics)
     values: list[Values] = [{} for _ in places]
     outputs = torch.empty(0)
     for split, rows in engine.splits.rows.items():

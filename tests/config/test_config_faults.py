@@ -118,7 +118,7 @@ def test_what_an_experiment_brings_is_said_to_come_from_it(problems_of):
         ("model.residual=1", "model.residual: found 1, expected true or false"),
         ("trainer.device=gpu", "expected one of 'auto', 'cpu', 'cuda'"),
         ("trainer.compile=1", "expected 'auto' or true or false"),
-        ("trainer.metrics=accuracy", "expected 'auto' or list of (text)"),
+        ("trainer.metrics=accuracy", "expected one of 'auto', 'all' or list of (text)"),
         ("name=5", "name: found 5, expected text"),
     ],
 )

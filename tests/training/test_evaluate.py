@@ -35,7 +35,7 @@ def test_evaluation_has_no_noise_and_uses_running_statistics():
     first, again = engine.predict(evaluated, "val"), engine.predict(evaluated, "val")
     assert torch.equal(first, again)
     single = engine.program.infer(
-        engine.program.views(evaluated[0]), evaluated[1], engine.examples["val"].inputs[:1]
+        engine.program.views(evaluated[0]), evaluated[1], engine.parts["val"].inputs[:1]
     )[0]
     torch.testing.assert_close(single, first[:1], rtol=1e-5, atol=1e-6)  # a product of another size
 
@@ -69,8 +69,8 @@ def test_weights_count_in_metrics_and_loss():
     rows = torch.tensor([0, 0, 2, 3, 4, 5, 6, 7])
     measure = evaluate.make_measure(engine.program, ["accuracy", "f1_macro"])
     targets = data.validation.targets
-    weighted = measure(outputs, targets, weights, engine.numbers)
-    repeated = measure(outputs[rows], targets[rows], torch.ones(8), engine.numbers)
+    weighted = measure(outputs, targets, targets, weights, engine.numbers)
+    repeated = measure(outputs[rows], targets[rows], targets[rows], torch.ones(8), engine.numbers)
     torch.testing.assert_close(weighted, repeated, rtol=1e-7, atol=0)  # sums of 8 in float64
 
 

@@ -14,7 +14,8 @@ from slipstream.training.plan import Batching, Planner
 def planner(batching: Batching, seeds=(0,), weights=None) -> Planner:
     pack = Pack(len(seeds))
     keys = pack.stack([random.make_key(seed, random.SHUFFLE) for seed in seeds])
-    return Planner(batching, keys, torch.ones(batching.examples) if weights is None else weights, pack)
+    weights = torch.ones(batching.examples) if weights is None else weights
+    return Planner(batching, keys, (weights, weights), pack)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def test_a_functional_call_is_torchs_and_leaves_the_module_as_it_was():
     """With parameters and buffers from outside, outputs are `functional_call`'s and the module keeps
     its own; new buffers come back."""
     engine = engine_of(tiny({"regularizer": ["batch_norm"]}))
-    module, x = engine.program.module, engine.examples["train"].inputs
+    module, x = engine.program.module, engine.parts["train"].inputs
     own = {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()}
     state = engine.start()
     named = engine.program.layout.unflatten(state.params)

@@ -148,7 +148,7 @@ def test_a_step_changes_none_of_its_arguments():
     engine = engine_of(tiny({"optimizer": "adam", "regularizer": ["batch_norm", "ema"]}))
     state, batch = engine.start(), engine.plan(0).batches[0]
     given = [state.params, *state.buffers.values(), *state.rule.values(), *state.kept.values()]
-    given += [*batch.indices, *batch.weights, *engine.examples["train"]]
+    given += [*batch.indices, *batch.weights, *engine.parts["train"].examples]
     before = [tensor.clone() for tensor in given]
     engine.step(state, batch, 0.1, 1)
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))

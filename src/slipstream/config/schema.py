@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Seed = Annotated[int, Ge(0), Lt(2**64)]
-Metrics = Literal["auto"] | list[str]
+Metrics = Literal["auto", "all"] | list[str]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Trainer:
 
     max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into
     one update. monitor, mode: the metric that decides on the best epoch, and whether it should
-    fall or rise. metrics: names computed after every epoch, or auto. threads: CPU threads; null is
+    fall or rise. metrics: names computed after every epoch (and at the end, beside the five usual ones
+    of the task), auto for one or two cheap ones, or all. threads: CPU threads; null is
     1 for a small dense network alone, else torch's choice. checkpoint_seconds: least time between two
     saves, 0 saves every epoch. keep: checkpoints kept besides the best. allow_changed_data: resume
     although a data file changed.

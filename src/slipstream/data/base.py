@@ -32,12 +32,16 @@ class Split:
     inputs: float32 [N, ...]; images as they were read, uint8 or float32 (the engine scales them by
     `Data.form`), or Stored where they stay in their file; tokens as whole numbers. targets: int64 [N]
     (binary, multiclass), float32 [N, L] (multilabel) or float32 [N, D] (regression, scaled). weights:
-    float32 [N], 1 where nothing else is asked for.
+    float32 [N], what rows weigh in the updates, 1 where nothing else is asked for. counts: the same in
+    metrics, where classes are not weighed; None where both are equal. truth: regression targets in
+    original units, float64 [N, D]; None where `targets` tell them.
     """
 
     inputs: Tensor | Stored
     targets: Tensor
     weights: Tensor
+    counts: Tensor | None = None
+    truth: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -115,7 +115,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
         warnings = raw.warnings + class_warnings(raw, rows)
-        weights = row_weights(raw, rows, settings["class_weights"])
+        weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)
         inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
@@ -126,8 +126,10 @@ def load(settings: Settings, room: int | None = None) -> Data:
             x if isinstance(x, Stored) else torch.from_numpy(x),
             torch.from_numpy(targets[part]),
             torch.from_numpy(w),
+            None if c is None else torch.from_numpy(c),
+            torch.from_numpy(raw.targets[part]) if target.task == "regression" else None,
         )
-        for part, x, w in zip(rows, inputs, weights, strict=True)
+        for part, x, w, c in zip(rows, inputs, weights, counts, strict=True)
     ]
     return Data(
         train=splits[0],
@@ -221,15 +223,20 @@ def scale_targets(
     return scaled, replace(target, offset=tuple(offset.tolist()), scale=tuple(scale.tolist()))
 
 
-def row_weights(raw: Raw, rows: list[np.ndarray], setting: Any) -> list[np.ndarray]:
-    """The weights of the three parts, float32; classes weigh in train only, so that metrics stay honest."""
+def row_weights(
+    raw: Raw, rows: list[np.ndarray], setting: Any
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """The weights of the three parts, float32, and what their rows count in metrics, None where that is the
+    same: classes weigh in the updates only, so that train can be compared with validation."""
     own = np.ones(len(raw)) if raw.weights is None else raw.weights
-    weights = [own[part] for part in rows]
-    weights[0] = weights[0] * class_weights(raw, rows[0], setting)
+    weights = [own[part].astype(np.float32) for part in rows]
     for part, found in zip(PARTS, weights, strict=True):
         if len(found) and found.sum() == 0:
             raise DataError(f"all rows of the {part} part have weight 0; expected a positive one")
-    return [found.astype(np.float32) for found in weights]
+    if setting == "none":
+        return weights, [None] * len(weights)
+    weighed = (own[rows[0]] * class_weights(raw, rows[0], setting)).astype(np.float32)
+    return [weighed, *weights[1:]], [weights[0], *[None] * len(weights[1:])]
 
 
 def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:

@@ -32,7 +32,7 @@ from slipstream.training.program import Program, State
 from slipstream.training.splits import Splits
 from slipstream.training.step import (
     Batch,
-    Examples,
+    Part,
     Seen,
     gradient_alone,
     gradient_functional,
@@ -140,15 +140,15 @@ class Engine:
         else:
             self.numbers["keys"] = self.to_device(keys)
         seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
-        examples, weights = self.splits.joined("train")
+        train = self.splits.joined("train")
         offsets = [self.batching.examples * fold for fold in self.folds]
-        self.plan = Planner(self.batching, seeds.to(self.device), weights, self.pack, offsets)
-        self.examples, self.weights = {"train": examples}, {"train": weights}
-        self.source: Source = Resident(examples)
+        of_rows = train.weights, train.counts
+        self.plan = Planner(self.batching, seeds.to(self.device), of_rows, self.pack, offsets)
+        self.parts = {"train": train, "val": self._part("val", range(self.pack.size))}
+        self.source: Source = Resident(train.examples)
         if "train" in self.splits.files:
             fixed = self.compiled and not self.pack.alone
-            self.source = Streamed(self.splits.files["train"], examples.targets, self.pack, fixed=fixed)
-        self.examples["val"], self.weights["val"] = self._parts("val", range(self.pack.size))
+            self.source = Streamed(self.splits.files["train"], train.targets, self.pack, fixed=fixed)
 
     def _make_step(self) -> None:
         plain = self.pack.alone and not self.compiled
@@ -167,7 +167,7 @@ class Engine:
         rows = self.splits.rows["val"]
         self.reported = report_names(self.program, metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self.splits.files)
-        lifted = self.pack.lift(report, 0, None, self._own, self._own, 0)
+        lifted = self.pack.lift(report, 0, None, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
         # whose operations are large already.
         return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.alone else lifted
@@ -276,7 +276,7 @@ class Engine:
         places = range(self.pack.size) if places is None else places
         evaluated = self.pack.select(evaluated, places)
         if split not in self.splits.files:
-            return self._predict(*evaluated, self._parts(split, places)[0].inputs)
+            return self._predict(*evaluated, self._part(split, places).inputs)
         many = self.splits.folded and not self.pack.alone
         folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
         with closing(self.splits.read(split, folds)) as parts:
@@ -285,13 +285,13 @@ class Engine:
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
-        (_, targets), weights = self._parts(split, places)
+        part, own = self._part(split, places), self._own
         numbers = self.numbers if self.pack.alone else self.pack.select(self.numbers, places)
-        measure = self.pack.lift(make_measure(self.program, names), 0, self._own, self._own, 0)
-        return measure(outputs, targets, weights, numbers)
+        measure = self.pack.lift(make_measure(self.program, names), 0, own, own, own, 0)
+        return measure(outputs, part.targets, part.truth, part.counts, numbers)
 
-    def _parts(self, split: str, places: Sequence[int]) -> tuple[Examples, Tensor]:
-        """A split and its weights; of members with folds, with a pack axis."""
+    def _part(self, split: str, places: Sequence[int]) -> Part:
+        """A split; of members with folds, with a pack axis."""
         folds = [self.folds[k] for k in places]
         apart = self.splits.folded and not self.pack.alone
         return self.splits.parts(split, folds) if apart else self.splits.part(split, folds[0])
@@ -314,8 +314,7 @@ class Engine:
             evaluated=evaluated,
             buffers=buffers,
         )
-        train, val = self.examples["train"], self.examples["val"]
-        report: Tensor = self._report(end, train, val, self.weights["val"], self.numbers)
+        report: Tensor = self._report(end, self.parts["train"], self.parts["val"], self.numbers)
         if "val" not in self.splits.files:
             return report
         everyone = range(self.pack.size)

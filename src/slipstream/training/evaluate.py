@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from slipstream.metrics import final
 from slipstream.metrics.steps import mean
 from slipstream.registry import Component, component
 from slipstream.training.program import Program
-from slipstream.training.step import Examples, rows_of
+from slipstream.training.step import Part, rows_of
 from slipstream.types import Form
 
 CHUNK = 8192  # rows evaluated at once: enough to fill a processor, few enough to bound memory
@@ -74,24 +75,30 @@ def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([one if one.dim() == 3 else one.unsqueeze(1) for one in outputs], dim=1)
 
 
-def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor]:
-    """measure(outputs, targets, weights, numbers) -> [1 + M]: the loss, then the named metrics.
+def final_names(program: Program, asked: Sequence[str]) -> list[str]:
+    """The names of the metrics at the end of a run. asked: those of every epoch."""
+    target, probabilistic = program.target, program.loss.part.traits.get("probabilistic", False)
+    return final(target.task, len(target.classes), probabilistic, asked)
 
-    outputs [N, C], targets [N, ...], weights [N] with zeros for padding. A metric that needs
-    probabilities is NaN for a loss whose outputs are none, as is one that is undefined.
+
+def make_measure(program: Program, names: Sequence[str]) -> Callable[..., Tensor]:
+    """measure(outputs, targets, truth, counts, numbers) -> [1 + M]: the loss, then the named metrics.
+
+    outputs [N, C]; targets [N, ...] as the loss takes them, and truth as metrics do; counts [N] with zeros
+    for padding. A metric that needs probabilities is NaN for a loss whose outputs are none, as is one that
+    is undefined.
     """
     metrics = [component("metric", name) for name in names]
     traits = program.loss.part.traits
     # Where logits serve, the softmax is left out: it is the larger part of an epoch's accuracy.
     as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
 
-    def measure(outputs: Tensor, targets: Tensor, weights: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+    def measure(outputs: Tensor, targets: Tensor, truth: Tensor, counts: Tensor, numbers: Mapping) -> Tensor:
         losses = program.losses(outputs, targets, numbers)
-        values = [mean(losses, weights)]
+        values = [mean(losses, counts)]
         if metrics:
             scores = outputs if as_they_are and outputs.dim() == 2 else program.scores(outputs, numbers)
-            truth = program.truth(targets)
-            values += [_measured(metric, traits, scores, truth, weights) for metric in metrics]
+            values += [_measured(metric, traits, scores, truth, counts) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
 
     return measure
@@ -106,9 +113,9 @@ def _measured(metric: Component, traits: Mapping[str, Any], scores: Tensor, y: T
 class EpochEnd(NamedTuple):
     """What an epoch left of one member, for its report.
 
-    outputs [R, C] and counts [R]: of every row that was trained, in the order of `indices` [R] into
-    the training examples. norms, objectives [S]: of every update. params, before [P]: after the last
-    update and before it. evaluated [P], buffers: what to evaluate with.
+    outputs [R, C] and counts [R] (in metrics): of every row that was trained, in the order of
+    `indices` [R] into the training examples. norms, objectives [S]: of every update. params,
+    before [P]: after the last update and before it. evaluated [P], buffers: what to evaluate with.
     """
 
     outputs: Tensor
@@ -142,29 +149,32 @@ def zeros(program: Program, params: Tensor) -> Tensor:
 
 
 def make_report(program: Program, names: Sequence[str], *, validates: bool) -> Callable[..., Tensor]:
-    """report(end, train, val, val_weights, numbers) -> the values of `report_names`, then `is_sound`.
+    """report(end, train, val, numbers) -> the values of `report_names`, then `is_sound`.
 
     Training metrics are those of the outputs that the epoch's updates saw, with noise, with mixed targets
     where examples are mixed, and with the weights as they were then; validation metrics are those of the
     weights at the epoch's end.
     """
     measure, predict = make_measure(program, names), make_predict(program)
+    numeric = program.target.task == "regression"
 
-    def report(end: EpochEnd, train: Examples, val: Examples, weights: Tensor, numbers: Mapping) -> Tensor:
+    def report(end: EpochEnd, train: Part, val: Part, numbers: Mapping) -> Tensor:
         update_norm = torch.linalg.vector_norm(end.params - end.before)
         if program.mixes:
             outputs, targets = program.apart(end.outputs)
+            truth = program.truth_of_mixed(targets)
         else:
             outputs, targets = end.outputs, rows_of(train.targets, end.indices)
+            truth = rows_of(train.truth, end.indices) if numeric else targets
         parts = [
-            measure(outputs, targets, end.counts, numbers),
+            measure(outputs, targets, truth, end.counts, numbers),
             torch.stack([end.norms.double().mean(), update_norm.double()]),
         ]
         if program.makes_zeros:
             parts.append(zeros(program, end.params))
         if validates:
             outputs = predict(end.evaluated, end.buffers, val.inputs)
-            parts.append(measure(outputs, val.targets, weights, numbers))
+            parts.append(measure(outputs, val.targets, val.truth, val.counts, numbers))
         sound = is_sound(end.norms, end.objectives, end.params, end.evaluated)
         return torch.cat([*parts, sound.double().unsqueeze(0)])
 

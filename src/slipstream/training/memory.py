@@ -22,15 +22,14 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from slipstream.data.stored import Stored
-from slipstream.metrics import final
 from slipstream.optimizers.base import initial_state
 from slipstream.packs import Pack
 from slipstream.training.engine import STARTS
-from slipstream.training.evaluate import EpochEnd, make_measure, make_predict, make_report
+from slipstream.training.evaluate import EpochEnd, final_names, make_measure, make_predict, make_report
 from slipstream.training.inputs import form_of
 from slipstream.training.plan import BLOCK, Batching, Plan, Planner
 from slipstream.training.program import Program, State
-from slipstream.training.step import Examples, gradient_alone, gradient_functional, make_step
+from slipstream.training.step import Part, gradient_alone, gradient_functional, make_step
 from slipstream.training.streaming import bytes_ahead
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ class _Rehearsal:
     def run(self) -> None:
         """What a pack does in its second epoch, and what it does at its end."""
         stored = self._there or {name: self._stored(name) for name in SPLITS}
-        drawn = self._drawn(stored["train"][1])
+        drawn = self._drawn(stored["train"])
         plan = self._plan(drawn)
         state, best = self._like(self.first), self._like((self.first.params, self.first.buffers))
         after = self._epoch(plan, state, stored)
@@ -177,30 +176,32 @@ class _Rehearsal:
         self._end(stored)
         del drawn, best, after  # held until here, as the pack does
 
-    def _stored(self, name: str) -> tuple[Examples, Tensor]:
-        """A split and its weights; folds are put together, [F, N, ...]."""
+    def _stored(self, name: str) -> Part:
+        """A split; folds are put together, [F, N, ...]."""
         part = {"train": self.data.train, "val": self.data.validation, "test": self.data.test}[name]
         axis = () if self.folds == 1 else (self.folds,)
         targets, weights = (
             torch.empty(*axis, *tensor.shape, dtype=tensor.dtype, device=META)
             for tensor in (part.targets, part.weights)
         )
+        truth = targets.double() if self.data.target.task == "regression" else targets
+        rest = targets, truth, weights, weights if part.counts is None else weights.clone()
         if isinstance(part.inputs, Stored):  # shapes without bytes
             example = torch.empty(part.inputs.shape[1:], dtype=torch.uint8, device=META)
-            return Examples(example.expand(*axis, *part.inputs.shape), targets), weights
+            return Part(example.expand(*axis, *part.inputs.shape), *rest)
         scaled = self.data.form.scaling is not None and self.program.form.scaling is None
         kind = torch.float32 if scaled else part.inputs.dtype
-        return Examples(torch.empty(*axis, *part.inputs.shape, dtype=kind, device=META), targets), weights
+        return Part(torch.empty(*axis, *part.inputs.shape, dtype=kind, device=META), *rest)
 
-    def _own(self, stored: tuple[Examples, Tensor], members: int) -> tuple[Examples, Tensor]:
+    def _own(self, stored: Part, members: int) -> Part:
         """A split as the members have it: of several folds each has a copy of its own."""
         if self.folds == 1:
             return stored
-        (inputs, targets), weights = stored
+        inputs = stored.inputs
         which = torch.zeros(members, dtype=torch.int64, device=META)
         in_file = isinstance(self.data.train.inputs, Stored)
         own = inputs[:1].expand(members, *inputs.shape[1:]) if in_file else inputs[which]
-        return Examples(own, targets[which]), weights[which]
+        return stored._replace(inputs=which).each(lambda tensor: tensor[which])._replace(inputs=own)
 
     @property
     def read_bytes(self) -> int:
@@ -210,12 +211,11 @@ class _Rehearsal:
             return 0
         return bytes_ahead(batching.size * batching.accumulate * self.pack.size * prod(inputs.shape[1:]))
 
-    def _drawn(self, weights: Tensor) -> list[Tensor]:
+    def _drawn(self, train: Part) -> list[Tensor]:
         """Orders of a block of epochs, which the planner keeps."""
         size = self.pack.size
-        self.planner = Planner(
-            self.batching, torch.zeros(size, 4, dtype=torch.int64), weights.flatten(), self.pack
-        )
+        of_rows = train.weights.flatten(), train.counts.flatten()
+        self.planner = Planner(self.batching, torch.zeros(size, 4, dtype=torch.int64), of_rows, self.pack)
         block = max(BLOCK // (self.batching.examples * size), 1)
         times = torch.zeros(size, block, dtype=torch.int64, device=META)
         keys = torch.zeros(size, 4, dtype=torch.int64, device=META)
@@ -229,19 +229,19 @@ class _Rehearsal:
         places = torch.zeros(self.pack.size, dtype=torch.int64, device=META)
         return self.planner._cut(*(part[0].index_select(0, places) for part in drawn))
 
-    def _epoch(self, plan: Plan, state: State, stored: dict[str, tuple[Examples, Tensor]]) -> State:
+    def _epoch(self, plan: Plan, state: State, stored: dict[str, Part]) -> State:
         pack, program, batching = self.pack, self.program, self.batching
         numbers = self._numbers()
         mask = torch.empty(program.layout.size, device=META)
         gradient = gradient_alone if pack.alone else gradient_functional
         step = pack.lift(make_step(program, mask, gradient, program.lr_factors(META)), 0, None, 0, 0, 0, 0)
-        train = stored["train"][0]
+        train = stored["train"]
         if self.folds > 1:
-            train = Examples(train.inputs.flatten(0, 1), train.targets.flatten(0, 1))
+            train = train.each(lambda tensor: tensor.flatten(0, 1))
         rate, count = (0.1, 1) if pack.alone else (self._blank(), self._blank())
         for batch in (plan.batches[0], plan.batches[-1]):
             before = state.params
-            state, seen = step(state, train, batch, rate, count, numbers)
+            state, seen = step(state, train.examples, batch, rate, count, numbers)
         if program.places["epoch"] or program.places["mask"]:
             state = pack.lift(program.close_epoch, 0, 0, 0)(state, self._blank(), numbers)
         rows = batching.steps * batching.size * batching.accumulate
@@ -258,24 +258,23 @@ class _Rehearsal:
             *(plan.indices, plan.counts, *of_steps),
             *(state.params, before, evaluated, buffers),
         )
-        pack.lift(report, 0, None, axis, axis, 0)(end, train, *own, numbers)
+        pack.lift(report, 0, None, axis, 0)(end, train, own, numbers)
         return state
 
-    def _end(self, stored: dict[str, tuple[Examples, Tensor]]) -> None:
-        """Every metric of every split, of as many members as are measured at once."""
+    def _end(self, stored: dict[str, Part]) -> None:
+        """The metrics of every split, of as many members as are measured at once."""
         program, pack = self.program, self.pack
         size = min(pack.size, TOGETHER)
-        target, probabilistic = self.data.target, program.loss.part.traits.get("probabilistic", False)
-        names = final(target.task, len(target.classes), probabilistic)
+        names = final_names(program, self.config.trainer.metrics)
         axis = 0 if self.folds > 1 else None
         predict = pack.lift(make_predict(program), 0, 0, axis)
-        measure = pack.lift(make_measure(program, names), 0, axis, axis, 0)
+        measure = pack.lift(make_measure(program, names), 0, axis, axis, axis, 0)
         weights = self._like(program.evaluated(self.first, program.numbers(self.config)), size)
         numbers = self._numbers(size)
         for part in stored.values():
-            if len(part[1]):
-                (inputs, targets), of_rows = self._own(part, size)
-                measure(predict(*weights, inputs), targets, of_rows, numbers)
+            if part.weights.numel():
+                own = self._own(part, size)
+                measure(predict(*weights, own.inputs), own.targets, own.truth, own.counts, numbers)
 
     def _numbers(self, members: int = 0) -> Any:
         """The numbers that a step is given."""

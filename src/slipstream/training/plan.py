@@ -48,7 +48,8 @@ class Batching:
 
 @dataclass(frozen=True)
 class Plan:
-    """One epoch: a batch a step, and of all steps together the indices and raw weights [(K,) S * A * B]."""
+    """One epoch: a batch a step, and of all steps together the indices, and what rows count in metrics, 0 for
+    fillers: [(K,) S * A * B]."""
 
     batches: list[Batch]
     indices: Tensor
@@ -58,21 +59,22 @@ class Plan:
 class Planner:
     """Plans epochs, many at once where they are small.
 
-    keys: [(K,) 4]. example_weights: [N]. offsets: where each member's examples begin among all, for
-    members that train on different folds of the data. A call of Philox costs some hundred operations
-    whatever its size, so the orders of a block of epochs are drawn together, and once for members
-    that share a seed; each is the same in any block.
+    keys: [(K,) 4]. of_rows: what examples weigh in updates and count in metrics, [N] each. offsets: where
+    each member's examples begin among all, for members that train on different folds of the data. A call
+    of Philox costs some hundred operations whatever its size, so the orders of a block of epochs are drawn
+    together, and once for members that share a seed; each is the same in any block.
     """
 
     def __init__(
         self,
         batching: Batching,
         keys: Tensor,
-        example_weights: Tensor,
+        of_rows: tuple[Tensor, Tensor],
         pack: Pack,
         offsets: Sequence[int] | None = None,
     ) -> None:
-        self.batching, self.weights, self.pack = batching, example_weights, pack
+        self.batching, self.pack = batching, pack
+        self.weights, self.counts = of_rows
         self.keys = keys.view(pack.size, 4)
         offsets = [0] * pack.size if offsets is None else offsets
         self._whose = list(zip(map(tuple, self.keys.tolist()), offsets, strict=True))
@@ -120,11 +122,14 @@ class Planner:
             orders = random.permutations(keys, epochs, n)
         place = torch.arange(steps * rows, device=keys.device)
         indices = orders[..., place % n].view(*epochs.shape, steps, rows) + offsets[:, None, None, None]
-        counts = self.weights.index_select(0, indices.flatten()).view(indices.shape)
-        counts = counts * (place < n).view(steps, rows)
+        real = (place < n).view(steps, rows)
+        weights = self.weights.index_select(0, indices.flatten()).view(indices.shape) * real
+        counts = weights
+        if self.counts is not self.weights:
+            counts = self.counts.index_select(0, indices.flatten()).view(indices.shape) * real
         # All weights of a step may be zero (a column of the user's); its loss is zero then, not NaN.
-        total = counts.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(counts.dtype).tiny)
-        return indices, counts / total, counts
+        total = weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+        return indices, weights / total, counts
 
     def _cut(self, indices: Tensor, weights: Tensor, counts: Tensor) -> Plan:
         """One epoch's [(K,) S, A * B] cut into batches of micro-batches."""

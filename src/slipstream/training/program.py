@@ -230,13 +230,13 @@ class Program:
         outputs, targets = both.split([both.shape[-1] - width, width], dim=-1)
         return outputs, targets if both.dim() == 2 else targets[:, 0]
 
-    def truth(self, targets: Tensor) -> Tensor:
-        """Targets as metrics take them, in original units: of mixed classes the one that weighs most."""
-        if self.target.classes and targets.dim() == 2:
-            return targets.argmax(-1)
-        if self.target.task == "multilabel" and self.mixes:
+    def truth_of_mixed(self, targets: Tensor) -> Tensor:
+        """Mixed targets as metrics take them: what weighs most of classes, numbers in original units."""
+        if self.target.task == "regression":
+            return original_units(targets, self.target)
+        if self.target.task == "multilabel":
             return (targets >= 0.5).to(targets.dtype)
-        return self.original_units(targets)
+        return targets.argmax(-1)
 
     def close_epoch(self, state: State, epoch: Any, numbers: Mapping[str, Any]) -> State:
         """The state after an epoch's last update. epoch: how many are finished."""
@@ -284,7 +284,7 @@ class Program:
         return self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"]).view(n, e).mean(1)
 
     def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
-        """What the outputs predict: class scores [N, classes], or values in original units.
+        """What the outputs predict: class scores [N, classes], or float64 values in original units.
 
         outputs [N, C], or [N, E, C] of an ensemble, whose scores are averaged.
         """
@@ -293,21 +293,24 @@ class Program:
             return self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
         predict = self.loss.part.traits["predict"]
         scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
-        return self.original_units(scores)
-
-    def original_units(self, values: Tensor) -> Tensor:
-        """Regression values [N, D] with the scaling of the targets undone; others as they are."""
-        if self.target.task != "regression" or not self.target.scale:
-            return values
-        # Not values.new_tensor: on the meta device, by which memory is counted, it knows no batched tensor.
-        scale = torch.tensor(self.target.scale, dtype=values.dtype, device=values.device)
-        offset = torch.tensor(self.target.offset, dtype=values.dtype, device=values.device)
-        return values * scale + offset
+        return original_units(scores, self.target) if self.target.task == "regression" else scores
 
     def views(self, params: Tensor) -> list[Tensor]:
         """The flat vector [P] cut into the module's parameters, in their order."""
         parts = params.split(self.layout.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
+
+
+def original_units(values: Tensor, target: Target) -> Tensor:
+    """Scaled regression values [N, D] in the units of the data, float64: a Unix time has ten digits, of which
+    float32 holds seven."""
+    values = values.double()
+    if not target.scale:
+        return values
+    # Not values.new_tensor: on the meta device, by which memory is counted, it knows no batched tensor.
+    scale = torch.tensor(target.scale, dtype=torch.float64, device=values.device)
+    offset = torch.tensor(target.offset, dtype=torch.float64, device=values.device)
+    return values * scale + offset
 
 
 def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Choice]:

@@ -12,12 +12,14 @@ from torch import Tensor
 from slipstream.data.stored import Sliced, Stored
 from slipstream.training.evaluate import chunk_of
 from slipstream.training.inputs import form_of, ready
-from slipstream.training.step import Examples
+from slipstream.training.program import original_units
+from slipstream.training.step import Part
 from slipstream.training.streaming import chunks
 
 if TYPE_CHECKING:
     from slipstream.config import Config
     from slipstream.data import Data, Split
+    from slipstream.types import Target
 
 
 class Splits:
@@ -50,38 +52,43 @@ class Splits:
         stored = [part for part in parts if isinstance(part, Stored)]
         return Stored.joined(stored) if stored and self.rows[name] > chunk_of(self.forms[0]) else None
 
-    def _store(self, name: str) -> tuple[Examples, Tensor]:
-        """A split of every fold on the device, [F, N, ...]: its examples and its weights. Of inputs that
-        stay in their file there are no rows."""
+    def _store(self, name: str) -> Part:
+        """A split of every fold on the device, [F, N, ...]. Of inputs that stay in their file there are no
+        rows."""
         splits = [_named(data)[name] for data in self.data]
         if name in self.files:
             x = torch.empty(len(splits), 0, *self.forms[0].shape, dtype=torch.uint8)
         else:
             pairs = zip(splits, self.data, self.forms, strict=True)
             x = _together([ready(_in_memory(split), data.form, form) for split, data, form in pairs])
-        y, weights = (_together([getattr(s, part) for s in splits]) for part in ("targets", "weights"))
-        return Examples(x.to(self.device), y.to(self.device)), weights.to(self.device)
+        y, weights = (
+            _together([getattr(s, part) for s in splits]).to(self.device) for part in ("targets", "weights")
+        )
+        truth, counts = y, weights
+        if self.data[0].target.task == "regression":
+            truths = zip(splits, self.data, strict=True)
+            truth = _together([_truth(split, data.target) for split, data in truths]).to(self.device)
+        if splits[0].counts is not None:
+            counts = _together([s.weights if s.counts is None else s.counts for s in splits]).to(self.device)
+        return Part(x.to(self.device), y, truth, weights, counts)
 
-    def part(self, name: str, fold: int) -> tuple[Examples, Tensor]:
-        """The examples [N, ...] and weights [N] of a split of one fold, no inputs in a file."""
-        examples, weights = self._stored[name]
-        return Examples(*(part[fold] for part in examples)), weights[fold]
+    def part(self, name: str, fold: int) -> Part:
+        """A split of one fold, no inputs in a file."""
+        return self._stored[name].each(lambda tensor: tensor[fold])
 
-    def parts(self, name: str, folds: Sequence[int]) -> tuple[Examples, Tensor]:
+    def parts(self, name: str, folds: Sequence[int]) -> Part:
         """The same of several folds [K], with an axis K in front."""
-        examples, weights = self._stored[name]
         which = torch.tensor(folds, device=self.device)
-        return Examples(*(part[which] for part in examples)), weights[which]
+        return self._stored[name].each(lambda tensor: tensor[which])
 
-    def joined(self, name: str) -> tuple[Examples, Tensor]:
+    def joined(self, name: str) -> Part:
         """The same of all folds, one after another."""
-        examples, weights = self._stored[name]
-        return Examples(*(part.flatten(0, 1) for part in examples)), weights.flatten()
+        return self._stored[name].each(lambda tensor: tensor.flatten(0, 1))
 
     def training_inputs(self, fold: int) -> Tensor | Sliced:
         """Those of one fold on the CPU, to be cut."""
         if "train" not in self.files:
-            return self.part("train", fold)[0].inputs.cpu()
+            return self.part("train", fold).inputs.cpu()
         rows = self.rows["train"]
         return Sliced(self.files["train"].part(np.arange(rows) + fold * rows))
 
@@ -93,6 +100,11 @@ class Splits:
 
 def _named(data: Data) -> dict[str, Split]:
     return {"train": data.train, "val": data.validation, "test": data.test}
+
+
+def _truth(split: Split, target: Target) -> Tensor:
+    """Regression targets as metrics take them, float64 [N, D]."""
+    return original_units(split.targets, target) if split.truth is None else split.truth
 
 
 def _in_memory(split: Split) -> Tensor:

@@ -28,6 +28,30 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
+class Part(NamedTuple):
+    """A split on the device, with what its outputs are measured by.
+
+    inputs, targets: as in Examples. truth [N, ...]: the targets as metrics take them, those of regression
+    float64 in original units. weights [N]: of the examples in updates. counts [N]: in metrics.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    truth: Tensor
+    weights: Tensor
+    counts: Tensor
+
+    @property
+    def examples(self) -> Examples:
+        """What a step needs."""
+        return Examples(self.inputs, self.targets)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Part:
+        """The function of every tensor; of one that stands at two places, once."""
+        made = {id(tensor): function(tensor) for tensor in self}
+        return Part(*(made[id(tensor)] for tensor in self))
+
+
 class Batch(NamedTuple):
     """Which examples an update sees, and with what weight.
 
