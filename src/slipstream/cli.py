@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,9 @@ def _hydra(arguments: list[str]) -> int:
     # argparse takes no overrides behind a flag that stands among them.
     moved = [text for text in arguments if text in MULTIRUN]
     arguments = [*moved, *(text for text in arguments if text not in MULTIRUN)]
-    flags = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    _check_flags(arguments, list(parser._option_string_actions))
+    flags = parser.parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
         raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
     if not flags.shell_completion:
@@ -166,6 +169,22 @@ def _hydra(arguments: list[str]) -> int:
         raise
     runner.report()
     return runner.exit_code
+
+
+def _check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ConfigError for --lr 0.1 and the like, which argparse would answer with Hydra's usage."""
+    unknown = []
+    for word, after in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        if len(word) > 1 and word.startswith("-") and not any(flag.startswith(name) for flag in known):
+            given = value if equals else after
+            alone = not given or (not equals and ("=" in given or given.startswith("--")))
+            unknown.append((name, None if alone else given))
+    if unknown:
+        from slipstream.config import composition, hints
+
+        values = [value and composition.value_of(value) for _, value in unknown]
+        raise ConfigError(hints.flag(name, value) for (name, _), value in zip(unknown, values, strict=True))
 
 
 def _resume_sweep(folder: Path, overrides: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line ends
 
@@ -42,6 +42,30 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def folded(name: str) -> str:
+    """A name without case and without what stands between its words: AdamW, adam_w and adam-w are one."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """The option that was probably meant: the same but for case and separators, its beginning, or a near one.
+
+    >>> nearest("AdamW", ["adam", "adamw"]), nearest("acc", ["mcc", "accuracy"]), nearest("x", ["adam"])
+    ('adamw', 'accuracy', None)
+    """
+    word, plain = folded(name), {option: folded(option) for option in sorted(options)}
+    tests: list[Callable[[str], bool]] = [lambda found: found == word]
+    if len(word) > 2:
+        tests.append(lambda found: found.startswith(word))
+    if len(word) > 1:
+        near = difflib.get_close_matches(word, plain.values(), n=1, cutoff=0.6)
+        tests.append(lambda found: found in near)
+    for test in tests:
+        if passed := [option for option, found in plain.items() if test(found)]:
+            return max(passed, key=lambda option: difflib.SequenceMatcher(None, name, option).ratio())
+    return None
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """A hint for a misspelled name: the nearest option, or all of them where none is near.
 
@@ -51,6 +75,5 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     'one of: adam, sgd'
     """
     options = sorted(options)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-    near = near or [option for option in options if len(name) > 2 and option.startswith(name)]
-    return f"did you mean {near[0]}?" if near else f"one of: {', '.join(options)}"
+    near = nearest(name, options)
+    return f"did you mean {near}?" if near else f"one of: {', '.join(options)}"

@@ -73,8 +73,8 @@ def test_interrupt_while_composing(slipstream, monkeypatch):
 # Mistakes
 
 MISTAKES = {
-    "C1": (["optimiser=adam"], "did you mean optimizer?"),
-    "C2": (["+optimizer.lrr=1"], "did you mean lr?"),
+    "C1": (["optimiser=adam"], "did you mean optimizer=adam?"),
+    "C2": (["+optimizer.lrr=1"], "did you mean optimizer.lr=1?"),
     "C3": (["model.depth=abc"], "expected whole number >= 0"),
     "C4": (["optimizer.lr=nan"], "(finite)"),
     "C5": (["trainer.max_epochs=-5"], "expected whole number >= 1"),
@@ -101,9 +101,9 @@ MISTAKES = {
         "max_batch_size",
     ),
     "flag": (["--config-name", "other"], "--config-dir"),
-    "unknown flag": (["--nonsense"], "unrecognized arguments"),
+    "unknown flag": (["--nonsense"], "no such flag"),
     "--cfg": (["--cfg", "job", "optimizer=adm"], "did you mean adam?"),
-    "--cfg key": (["--cfg", "job", "optimizer.lrr=1"], "did you mean lr?"),
+    "--cfg key": (["--cfg", "job", "optimizer.lrr=1"], "did you mean optimizer.lr=1?"),
     "--package": (["--cfg", "job", "-p", "nothing"], "not found in config"),
     "--help": (["--help", "optimizer=adm"], "did you mean adam?"),
     "completion": (["-sc", "install=tcsh"], "expected install=SHELL"),

@@ -47,7 +47,7 @@ def test_a_search_has_its_space_from_python(tmp_path):
 
 def test_mistakes_are_named_before_anything_is_written(tmp_path):
     """A misspelled key, and a setting that no sweep has."""
-    with pytest.raises(ConfigError, match="did you mean lr"):
+    with pytest.raises(ConfigError, match=r"did you mean optimizer\.lr"):
         slipstream.sweep({"optimizer.lrr": [0.1]}, *TINY, directory=tmp_path / "s")
     with pytest.raises(ConfigError, match="repeats"):
         slipstream.sweep({"optimizer.lr": [0.1]}, *TINY, directory=tmp_path / "s", repeat=3)

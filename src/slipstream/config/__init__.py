@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import registry
-from slipstream.config import rules
+from slipstream.config import meant, rules
 from slipstream.config.files import defaults, paths
 from slipstream.config.schema import (
     CHOICES,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from slipstream.types import Target
 
 
+# The hint for an unknown key and its value, if there is one.
+Hint = Callable[[str, Any], str | None]
 # What stands outside every group.
 TOP: dict[str, Any] = {"name": str, "seed": Seed, "resume": str | None}
 
@@ -130,7 +133,11 @@ def validate(mapping: Mapping[str, Any]) -> Config:
         raise ConfigError([f"expected a mapping, as slipstream.compose() returns, found {show(mapping)}"])
     own = {"resume": None} | {key: value for key, value in mapping.items() if key not in GROUPS}
     unknown = [key for key in own if key not in TOP]
-    problems = [f"{key}: no such key, {did_you_mean(str(key), [*TOP, *GROUPS])}" for key in unknown]
+    hint = functools.partial(meant.key, chosen=meant.chosen(mapping))
+    problems = [
+        f"{key}: no such key, {hint(str(key), own[key]) or did_you_mean(str(key), [*TOP, *GROUPS])}"
+        for key in unknown
+    ]
     plain, found = check(TOP, {key: own[key] for key in own if key in TOP}, "", "a run")
     problems += found
     parts: dict[str, Any] = {}
@@ -144,11 +151,12 @@ def validate(mapping: Mapping[str, Any]) -> Config:
         return value
 
     for group in CHOICES:
-        parts[group] = section(group, _choice(group, mapping.get(group)))
+        parts[group] = section(group, _choice(group, mapping.get(group), hint))
+    of_trainer = settings("trainer", "default")
     trainer = section(
-        "trainer", check(settings("trainer", "default"), mapping.get("trainer"), "trainer", "the trainer")
+        "trainer", check(of_trainer, mapping.get("trainer"), "trainer", "the trainer", meant=hint)
     )
-    lists = {group: section(group, _list(group, mapping.get(group, {}))) for group in LISTS}
+    lists = {group: section(group, _list(group, mapping.get(group, {}), hint)) for group in LISTS}
     raw = {
         **{key: plain.get(key) for key in ("name", "seed")},
         **{group: {"name": choice.name, **choice.settings} for group, choice in parts.items()},
@@ -173,7 +181,7 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     return config
 
 
-def _choice(group: str, values: Any) -> tuple[Choice, list[str]]:
+def _choice(group: str, values: Any, hint: Hint) -> tuple[Choice, list[str]]:
     nothing = Choice("", {})
     names = options(group)
     if not isinstance(values, Mapping):
@@ -182,9 +190,11 @@ def _choice(group: str, values: Any) -> tuple[Choice, list[str]]:
     if isinstance(name, Unusable) or name in (None, "???"):
         return nothing, [f"{group}.name: has no value, {did_you_mean('', names)}"]
     if name not in names:
-        return nothing, [f"{group}.name: found {name!r}, no such option, {did_you_mean(str(name), names)}"]
+        return nothing, [
+            f"{group}.name: found {name!r}, no such option, {meant.option(group, str(name), names)}"
+        ]
     own = {key: value for key, value in values.items() if key != "name"}
-    valid, problems = check(settings(group, name), own, group, f"{group}={name}")
+    valid, problems = check(settings(group, name), own, group, f"{group}={name}", hint)
     return Choice(name, valid), problems or _own_problems(group, name, valid)
 
 
@@ -199,7 +209,7 @@ def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
     return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
 
 
-def _list(group: str, chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if not isinstance(chosen, Mapping):
         return {}, [f"{group}: expected names with their settings, as regularizer=[dropout,l2] has them"]
     valid: dict[str, dict[str, Any]] = {}
@@ -209,7 +219,7 @@ def _list(group: str, chosen: Any) -> tuple[dict[str, dict[str, Any]], list[str]
         if name not in options(group):
             problems.append(f"{path}: no such option, {_meant(group, str(name), chosen)}")
             continue
-        valid[name], found = check(settings(group, name), values, path, path)
+        valid[name], found = check(settings(group, name), values, path, path, hint)
         problems += found
     return valid, problems
 
@@ -220,4 +230,4 @@ def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
         owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]
         if owners:
             return f"did you mean {' or '.join(owners)}?"
-    return did_you_mean(name, options(group))
+    return meant.option(group, name, options(group))

@@ -34,10 +34,12 @@ from omegaconf.errors import OmegaConfBaseException
 from slipstream.config import hints, resume
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
-from slipstream.errors import ConfigError, UserError, did_you_mean
+from slipstream.errors import ConfigError, UserError
 from slipstream.registry import LISTS
+from slipstream.wording import typed
 
 ROOT = "train"
+QUOTES = "'\""
 
 FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
@@ -84,7 +86,8 @@ def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig,
     Inside `loading`, references to Hydra's own values are those of this composition.
     """
     with loading() as loader:
-        kept, problems = _known(loader, overrides, sweeps)
+        kept, problems, strange = _known(loader, overrides, sweeps)
+        composed = None
         try:
             composed = _load(loader, [override.input_line for override in kept])
         except FAULTS:
@@ -93,7 +96,8 @@ def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig,
                 problems += unknown
                 composed = _load(loader, lines)
             except FAULTS as error:
-                raise ConfigError([*problems, *explain(error)]) from None
+                raise ConfigError([*problems, *_strange(strange, None), *explain(error)]) from None
+        problems += _strange(strange, composed)
         if composed.hydra.callbacks:  # Hydra would import and call whatever a YAML names there
             problems.append("hydra.callbacks: a configuration of slipstream names no code")
         return composed, problems
@@ -181,15 +185,30 @@ def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
     return composed
 
 
-def _known(loader: ConfigLoader, overrides: Sequence[str], sweeps: bool) -> tuple[list[Override], list[str]]:
-    """Overrides whose groups, options and first keys exist, and a sentence for each that has not."""
+def _strange(overrides: Iterable[Override], composed: DictConfig | None) -> list[str]:
+    return [
+        hints.no_key(override.key_or_group, override.value(), composed, override.input_line or "")
+        for override in overrides
+    ]
+
+
+def _known(
+    loader: ConfigLoader, overrides: Sequence[str], sweeps: bool
+) -> tuple[list[Override], list[str], list[Override]]:
+    """Overrides whose groups, options and first keys exist, a sentence for each that has not, and those
+    whose first word is no group."""
     groups = [group for group in loader.list_groups("") if group != "hydra"]
+    top = {*groups, "name", "seed", "resume"}
     kept: list[Override] = []
+    strange: list[Override] = []
     problems, spoilt = [], set()
     for text in overrides:
         override = parsed(text)
         if override is None:
             problems.append(unreadable(text))
+            continue
+        if _head(override) not in top and not (override.is_hydra_override() or override.is_sweep_override()):
+            strange.append(override)
             continue
         found = _faults(loader, groups, override, sweeps)
         if found:
@@ -198,7 +217,7 @@ def _known(loader: ConfigLoader, overrides: Sequence[str], sweeps: bool) -> tupl
         else:
             kept.append(override)
     # What the settings of an unknown option are cannot be said.
-    return [override for override in kept if _head(override) not in spoilt], problems
+    return [override for override in kept if _head(override) not in spoilt], problems, strange
 
 
 def parsed(text: str) -> Override | None:
@@ -208,14 +227,24 @@ def parsed(text: str) -> Override | None:
         return None
 
 
+def value_of(text: str) -> Any:
+    """What a text is as the value of an override."""
+    override = parsed(f"key={text}")
+    return text if override is None or override.is_sweep_override() else override.value()
+
+
 def unreadable(text: str) -> str:
     key, equals, value = text.partition("=")
-    if not equals:
-        hint = ", or did you mean slipstream list?" if did_you_mean(text, ["list"]).startswith("did") else ""
-        return f"{text}: expected key=value{hint}"
-    quoted = value.replace("'", "\\'")
+    if not equals or not key:
+        hint = hints.bare(text)
+        return f"{text}: expected key=value{hint and f', {hint}'}"
+    choice = hints.inline_settings(key, value)
+    if choice:
+        return f"{text}: an option and its settings are typed one by one: {choice}"
     what = "a bracket is not closed" if value[:1] in ("[", "{") else "the value cannot be read"
-    return f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written \"{key}='{quoted}'\""
+    return (
+        f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written {typed(key, value.strip(QUOTES))}"
+    )
 
 
 def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, sweeps: bool) -> list[str]:
@@ -230,9 +259,7 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
     if section in (*CHOICES, "sweep") and setting == "name":
         return [f"{line}: choose it with {section}={value}"]
     if group not in groups:
-        top = {*groups, "name", "seed", "resume"}
-        wrong = _head(override) not in top
-        return [f"{line}: no such group or key, {did_you_mean(_head(override), top)}"] if wrong else []
+        return []
     if override.is_add():
         return [f"{line}: the group exists, write it without +"]
     if value is None:
@@ -271,7 +298,7 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
         parent, _, last = key.rpartition(".")
         section = OmegaConf.select(composed, parent) if parent else composed
         if not isinstance(section, DictConfig):
-            problems.append(hints.no_section(key, composed))
+            problems.append(hints.no_section(key, override.value(), composed))
         elif override.is_add() and last in section:
             problems.append(f"{line}: the key exists, write it without +")
         else:

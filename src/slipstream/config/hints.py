@@ -7,9 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from slipstream.config import meant
 from slipstream.config.schema import GROUPS, options
-from slipstream.errors import did_you_mean
+from slipstream.errors import did_you_mean, nearest
 from slipstream.registry import LISTS
+from slipstream.wording import shell, typed
 
 # What stands for "nothing" where that is no option of its own.
 NOTHING = {
@@ -21,13 +23,16 @@ NOTHING = {
 }
 
 
+ENDINGS = (".csv", ".tsv", ".gz", ".parquet", ".txt")  # of files that data=table reads
+
+
 def no_option(group: str, name: str, offered: Sequence[str]) -> str:
     """The sentence for an option that is none of those offered."""
     if group in GROUPS and name in options(group):
         file = f"{group}/{name}.yaml"
         return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
     hint = NOTHING.get(group) if name == "none" else _elsewhere(group, name)
-    return f"{group}={name}: no such option, {hint or did_you_mean(name, offered)}"
+    return f"{group}={name}: no such option, {hint or meant.option(group, name, offered)}"
 
 
 def written_out(group: str, value: Mapping[Any, Any]) -> str:
@@ -47,29 +52,81 @@ def _elsewhere(group: str, name: str) -> str | None:
     """Where else such an option is: regularizer=mixup is augmentation=[mixup]."""
     if group in LISTS and name in LISTS:
         return f"it is a group of its own: {name}=[...]"
+    if group in LISTS and name in GROUPS:
+        return f"it is a group of its own: {name}=OPTION, and slipstream list {name} names them"
+    if group == "data" and name.endswith(ENDINGS):
+        return f"did you mean data=table {typed('data.path', name)}?"
     others = [other for other in LISTS if group in LISTS and other != group and name in options(other)]
     return f"it is an option of {others[0]}: {others[0]}=[{name}]" if others else None
 
 
-def no_section(key: str, composed: DictConfig) -> str:
-    """The sentence for a key below something that has no keys."""
+def no_section(key: str, value: Any, composed: DictConfig) -> str:
+    """The sentence for a key, with its value, below something that has no keys."""
     group, _, rest = key.partition(".")
     if group in LISTS:
-        return f"{key}: {_unchosen(group, rest, list(composed[group]))}"
+        return f"{key}: {_unchosen(group, rest, value, list(composed[group]))}"
     parent = key.rpartition(".")[0]
-    value = OmegaConf.select(composed, parent)
-    return f"{key}: no such key" + ("" if value is None else f", {parent} is {value}; set {parent} itself")
+    found = OmegaConf.select(composed, parent)
+    if found is not None:
+        return f"{key}: no such key, {parent} is {found}; set {parent} itself"
+    chosen = meant.chosen(composed)
+    hint = meant.key(key, value, chosen) or meant.key(parent, None, chosen)
+    return f"{key}: no such key" + (f", {hint}" if hint else "")
 
 
-def _unchosen(group: str, rest: str, chosen: Sequence[str]) -> str:
+def no_key(key: str, value: Any, composed: DictConfig | None, line: str) -> str:
+    """The sentence for an override whose first word is no group."""
+    hint = meant.key(key, value, composed and meant.chosen(composed))
+    groups = [*GROUPS, "experiment", "name", "seed", "resume"]
+    return f"{line}: no such group or key, {hint or did_you_mean(key.partition('.')[0], groups)}"
+
+
+def _unchosen(group: str, rest: str, value: Any, chosen: Sequence[str]) -> str:
     """What to do about the settings of an option that is not in the list. rest: the key below the group."""
     name = rest.partition(".")[0]
     if name not in options(group):
         other = next((other for other in LISTS if other != group and name in options(other)), None)
         if other is not None:
             return f"{name} is an option of {other}, did you mean {other}.{rest}?"
-        return f"no such option, {did_you_mean(name, options(group))}"
-    return (
-        f"{name} is not among the chosen {group}s ({', '.join(chosen) or 'none'}); "
-        f"add it: {group}=[{','.join([*chosen, name])}]"
-    )
+        hint = meant.key(rest, value, {group: chosen}) if "." in rest else None
+        return f"no such option, {hint or meant.option(group, name, options(group))}"
+    said = f"{name} is not among the chosen {group}s ({', '.join(chosen) or 'none'}); add it: "
+    hint = meant.key(rest, value, {group: chosen})
+    return said + (hint.removeprefix("did you mean ").rstrip("?") if hint else typed(group, [*chosen, name]))
+
+
+def bare(word: str) -> str:
+    """The hint for a word without `=`, or nothing: adam, lr, lst."""
+    if nearest(word, ["list"]):
+        return "or did you mean slipstream list?"
+    key, colon, value = word.partition(":")
+    if colon and key and value:
+        return f"did you mean {typed(key, value)}?"
+    if not key or key.startswith(("-", "=")):
+        return ""
+    if key in GROUPS:
+        return f"such as {key}={next((o for o in meant.USUAL if o in options(key)), options(key)[0])}"
+    return meant.key(key, None) or ""
+
+
+def flag(word: str, value: Any) -> str:
+    """The sentence for an option in the manner of other tools: --lr 0.1, --optimizer=adam, --gpu."""
+    key = word.lstrip("-").replace("-", "_")
+    if key in GROUPS and value is not None:
+        hint: str | None = f"did you mean {typed(key, value)}?"
+    elif key in meant.TOP or "." in key:
+        hint = f"did you mean {typed(key, value) if value is not None else f'{key}=VALUE'}?"
+    else:
+        hint = meant.key(key, value)
+    return f"{word}: no such flag; settings are typed as key=value" + (f", {hint}" if hint else "")
+
+
+def inline_settings(group: str, value: str) -> str:
+    """optimizer=adam,lr=0.1 taken apart, as it is typed; empty where it is none of these."""
+    name, *pairs = value.split(",")
+    pieces = [pair.partition("=") for pair in pairs]
+    if group not in GROUPS or name not in options(group) or not pieces or not all(p[1] for p in pieces):
+        return ""
+    below = f"{group}.{name}" if group in LISTS else group
+    settings = [shell(f"{below}.{key.strip()}={setting.strip()}") for key, _, setting in pieces]
+    return " ".join([f"{group}={name}", *settings])

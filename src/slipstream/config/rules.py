@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from slipstream.errors import did_you_mean
+from slipstream.config import meant
+from slipstream.config.synonyms import VALUES
+from slipstream.errors import folded
 from slipstream.registry import EXAMPLES, Component, component, components, misfit
 from slipstream.types import Target
 
@@ -126,7 +128,7 @@ def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]
     key, name = _output_activation(config)
     known = components("activation")
     if name not in known:
-        yield f"{key}: found {name!r}, no such activation, {did_you_mean(name, known)}"
+        yield f"{key}: found {name!r}, no such activation, {meant.option('activation', name, known)}"
     elif known[name].traits.get("width_factor", 1) != 1:
         yield f"{key}={name}: makes one feature of several and cannot stand behind the last layer"
     elif key != "activation" and known[name].settings:
@@ -323,7 +325,8 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
 def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:
     split, slash, name = monitor.partition("/")
     if not slash or split not in ("train", "val"):
-        yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as val/loss"
+        right = VALUES["trainer.monitor"].get(folded(monitor), "val/loss")
+        yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as {right}"
     elif name != "loss":
         yield from _metric_problems(key, name, task)
 
@@ -331,7 +334,7 @@ def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]
 def _metric_problems(key: str, name: str, task: str | None) -> Iterator[str]:
     known = components("metric")
     if name not in known:
-        yield f"{key}: found {name!r}, no such metric, {did_you_mean(name, ['loss', *known])}"
+        yield f"{key}: found {name!r}, no such metric, {meant.option('metric', name, ['loss', *known])}"
     elif task is not None and task not in known[name].traits["tasks"]:
         fitting = [metric for metric, part in known.items() if task in part.traits["tasks"]]
         yield f"{key}: {name} is not for {task} data; one of: {', '.join(sorted(fitting))}"

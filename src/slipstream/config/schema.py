@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,9 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from slipstream import registry
 from slipstream.config.searchers import SWEEPS
-from slipstream.errors import did_you_mean
+from slipstream.config.synonyms import SETTINGS, VALUES
+from slipstream.errors import did_you_mean, folded, nearest
 from slipstream.registry import LISTS
 from slipstream.types import Count, Natural
+from slipstream.wording import typed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -106,11 +108,16 @@ def _fields(section: type) -> dict[str, Any]:
 
 
 def check(
-    annotations: Mapping[str, Any], values: Any, path: str, owner: str
+    annotations: Mapping[str, Any],
+    values: Any,
+    path: str,
+    owner: str,
+    meant: Callable[[str, Any], str | None] = lambda key, value: None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Hold `values` against `annotations`: the valid ones, and a sentence for every problem.
 
-    path: the section's key ("" at the top). owner: whose settings they are, for the messages.
+    path: the section's key ("" at the top). owner: whose settings they are, for the messages. meant: the
+    hint for an unknown key and its value, where it has one.
     """
     import pydantic
 
@@ -119,7 +126,7 @@ def check(
     dotted = f"{path}." if path else ""
     if strange := [key for key in values if not isinstance(key, str)]:
         known = {key: value for key, value in values.items() if isinstance(key, str)}
-        valid, found = check(annotations, known, path, owner)
+        valid, found = check(annotations, known, path, owner, meant)
         return valid, [f"{path}: found the key {show(strange[0])}, expected names of settings", *found]
     try:
         return dict(_adapter(annotations).validate_python(dict(values))), []
@@ -128,7 +135,8 @@ def check(
         for fault in error.errors(include_url=False, include_context=False):
             key = str(fault["loc"][0])
             if fault["type"] == "extra_forbidden":
-                problems[key] = f"{dotted}{key}: {owner} has no such setting, {_nearest(key, annotations)}"
+                hint = meant(dotted + key, values[key]) or _nearest(key, annotations)
+                problems[key] = f"{dotted}{key}: {owner} has no such setting, {hint}"
             elif fault["type"] == "missing":
                 problems[key] = missing(dotted + key, annotations[key])
             else:
@@ -180,7 +188,50 @@ def mismatch(key: str, found: Any, annotation: Any) -> str:
         return f"{sentence} (finite)"
     if isinstance(found, str) and _reads_as_number(found) and "number" in describe(annotation):
         return f"{sentence}; this is text: write it without quotes, and 1e-3 as 0.001 or 1.0e-3"
-    return sentence
+    right = mended(key, found, annotation)
+    return sentence if right is None else f"{sentence}, did you mean {typed(key, right)}?"
+
+
+def fits(annotation: Any, value: Any) -> bool:
+    """Whether a setting of this type takes the value."""
+    import pydantic
+
+    try:
+        _adapter({"it": annotation}).validate_python({"it": value})
+    except pydantic.ValidationError:
+        return False
+    return True
+
+
+def mended(key: str, found: Any, annotation: Any) -> Any:
+    """The value that was probably meant, or None."""
+    return next((value for value in _guesses(key, found, annotation) if fits(annotation, value)), None)
+
+
+def _guesses(key: str, found: Any, annotation: Any) -> Iterator[Any]:
+    """What may have been meant by a value of the wrong type: 100 by 100.0, true by 1, [a] by a."""
+    if not isinstance(found, str | int | float) or found == "":
+        return
+    other = VALUES.get(key, {}).get(folded(str(found)))
+    if other is not None:
+        yield other
+    if isinstance(found, str):
+        yield nearest(found, words(annotation))
+    elif isinstance(found, float) and found.is_integer():
+        yield int(found)
+    elif found in (0, 1):
+        yield bool(found)
+    yield [found]
+
+
+def words(annotation: Any) -> list[str]:
+    """The texts that a Literal, alone or in a union, allows.
+
+    >>> words(Literal["auto"] | bool | None)
+    ['auto']
+    """
+    found = get_args(annotation)
+    return [word for item in found for word in ([item] if isinstance(item, str) else words(item))]
 
 
 def describe(annotation: Any) -> str:
@@ -238,7 +289,8 @@ def _bound(item: Any) -> str:
 
 
 def _nearest(key: str, names: Mapping[str, Any]) -> str:
-    return did_you_mean(key, names) if names else "it has none"
+    other = [name for name in SETTINGS.get(folded(key), ()) if name in names]
+    return f"did you mean {other[0]}?" if other else did_you_mean(key, names) if names else "it has none"
 
 
 def _reads_as_number(text: str) -> bool:

@@ -232,7 +232,7 @@ def _set(tree: Tree, key: str, value: Any) -> str | None:
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        return hints.no_section(key, OmegaConf.create(tree))
+        return hints.no_section(key, value, OmegaConf.create(tree))
     node[last] = _copy(value)
     return None
 

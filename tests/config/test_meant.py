@@ -1,0 +1,182 @@
+"""Words of other tools and typing errors are answered with what to type, and that is accepted."""
+
+import re
+import shlex
+
+import pytest
+
+from slipstream.config import composed, meant, schema
+from slipstream.config.synonyms import OPTIONS, SETTINGS, VALUES
+from slipstream.errors import ConfigError, did_you_mean, folded
+
+KEYS = {
+    "lr=0.1": "optimizer.lr=0.1",
+    "epochs=3": "trainer.max_epochs=3",
+    "num_epochs=3": "trainer.max_epochs=3",
+    "batch_size=32": "data.batch_size=32",
+    "learning_rate=0.1": "optimizer.lr=0.1",
+    "optimizer.learning_rate=0.1": "optimizer.lr=0.1",
+    "optimizr.lr=0.1": "optimizer.lr=0.1",
+    "optimiser=adam": "optimizer=adam",
+    "optim=SGD": "optimizer=sgd",
+    "optimizer.lrr=0.1": "optimizer.lr=0.1",
+    "betas=[0.8,0.99]": "optimizer.beta1=0.8 optimizer.beta2=0.99",
+    "optimizer.betas=[0.8,0.99]": "optimizer.beta1=0.8 optimizer.beta2=0.99",
+    "momentum=0.8": "optimizer=momentum optimizer.momentum=0.8",
+    "optimizer.momentum=0.8": "optimizer=momentum optimizer.momentum=0.8",
+    "optimizer.nesterov=true": "optimizer=nesterov",
+    "dropout=0.25": "regularizer=dropout regularizer.dropout.rate=0.25",
+    "dropout.p=0.25": "regularizer=dropout regularizer.dropout.rate=0.25",
+    "model.dropout=0.25": "regularizer=dropout regularizer.dropout.rate=0.25",
+    "weight_decay=0.1": "regularizer=weight_decay regularizer.weight_decay.strength=0.1",
+    "gradient_clip_val=0.5": "regularizer=gradient_clipping regularizer.gradient_clipping.max_norm=0.5",
+    "precision=16": "trainer.dtype=bfloat16",
+    "trainer.precision=bf16-mixed": "trainer.dtype=bfloat16",
+    "model.layers=3": "model.depth=3",
+    "num_layers=3": "model.depth=3",
+    "hidden_size=16": "model.width=16",
+    "model.hidden_dim=16": "model.width=16",
+    "hidden_layer_sizes=[16,8]": '"model.width=[16,8]"',
+    "model.activation=tanh": "activation=tanh",
+    "trainer.batch_size=16": "data.batch_size=16",
+    "trainer.seed=3": "seed=3",
+    "random_state=3": "seed=3",
+    "patience=5": "early_stopping.patience=5",
+    "validation_split=0.2": "data.validation=0.2",
+    "data.test_size=0.2": "data.test=0.2",
+    "class_weight=balanced": "data.class_weights=balanced",
+    "accumulate_grad_batches=2": "trainer.accumulate=2",
+    "metric=acc": '"trainer.metrics=[accuracy]"',
+    "metrics=[f1,auc]": '"trainer.metrics=[f1_macro,roc_auc]"',
+    "monitor=val_loss": "trainer.monitor=val/loss",
+    "warmup=100": "scheduler.warmup_steps=100",
+    "trainer.max_epochs=1e2": "trainer.max_epochs=100",
+    "trainer.progress=off": "trainer.progress=none",
+    "model.residual=1": "model.residual=true",
+    "trainer.metrics=accuracy": '"trainer.metrics=[accuracy]"',
+    "trainer.compile=1": "trainer.compile=true",
+}
+
+
+def problem(*overrides):
+    with pytest.raises(ConfigError) as error:
+        composed(overrides)
+    (sentence,) = error.value.problems
+    return sentence
+
+
+@pytest.mark.parametrize(("typed", "meant"), KEYS.items(), ids=KEYS)
+def test_a_key_of_another_tool(typed, meant):
+    """The answer is the full key with the value, and what it says can be typed in the shell."""
+    assert problem(typed).endswith(f"did you mean {meant}?")
+    composed(shlex.split(meant))
+
+
+def test_the_advice_keeps_what_is_chosen():
+    """A regularizer is added to those that are chosen, and the setting of a chosen one needs no choice."""
+    found = problem("regularizer=l2", "dropout=0.25")
+    assert found.endswith('did you mean "regularizer=[l2,dropout]" regularizer.dropout.rate=0.25?')
+    assert problem("regularizer=[l2]", "l2.lambda=1").endswith("did you mean regularizer.l2.strength=1?")
+    assert problem("optimizer=sgd", "momentum=1").endswith("optimizer=momentum optimizer.momentum?")
+    found = problem("regularizer=l2", "regularizer.dropout.p=0.25")
+    assert found.endswith('add it: "regularizer=[l2,dropout]" regularizer.dropout.rate=0.25')
+
+
+NAMES = {
+    "loss": "bce binary_cross_entropy, crossentropy cross_entropy, NLLLoss cross_entropy, l1 mae",
+    "optimizer": "SGD sgd, Adam adam, AdamW adamw, RMSprop rmsprop",
+    "scheduler": "cosine_annealing cosine, CosineAnnealingLR cosine, OneCycleLR one_cycle",
+    "activation": "swish silu, ReLU relu, LeakyReLU leaky_relu, hardswish hard_swish",
+    "initializer": "he_normal kaiming_normal, glorot xavier_uniform",
+    "augmentation": "hflip horizontal_flip, RandomCrop crop",
+    "regularizer": "BatchNorm batch_norm, droppath drop_path",
+    "early_stopping": "true patience",
+    "model": "cnn convnet, resnet18 resnet",
+    "data": "csv table, cifar10 cifar",
+}
+
+
+@pytest.mark.parametrize("group", NAMES)
+def test_an_option_of_another_tool(group):
+    """The answer to an option's name elsewhere is the name here."""
+    for pair in NAMES[group].split(", "):
+        name, right = pair.split()
+        assert problem(f"{group}={name}").endswith(f"no such option, did you mean {right}?")
+
+
+def test_the_tables_of_synonyms_lead_somewhere():
+    """Every synonym is folded, is no option of ours, and stands for an option, a setting or a value."""
+    for group, names in OPTIONS.items():
+        known = schema.options(group)
+        for other, ours in names.items():
+            assert folded(other) == other
+            assert ours.partition(" ")[0] in known, (group, other)
+            assert other not in known, (group, other)
+    settings = {*meant.TOP}
+    for group in (*schema.GROUPS, "sweep"):
+        settings |= {name for option in schema.options(group) for name in schema.settings(group, option)}
+    for other, ours in SETTINGS.items():
+        assert folded(other) == other
+        assert set(ours) <= settings, other
+    for key, values in VALUES.items():
+        group, _, name = key.partition(".")
+        option = {"trainer": "default", "data": "table"}[group]
+        for other, ours in values.items():
+            assert folded(other) == other
+            assert schema.fits(schema.settings(group, option)[name], ours), (key, other)
+
+
+def test_words_without_a_meaning_here_say_what_is_instead():
+    """What needs no setting here is answered with a sentence."""
+    assert "shuffled every epoch" in problem("shuffle=true")
+    assert "early_stopping=patience" in problem("callbacks=x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("optimizer:adam", "did you mean optimizer=adam?"),
+        ("adam", "did you mean optimizer=adam?"),
+        ("lr", "did you mean optimizer.lr?"),
+        ("optimizer", "such as optimizer=adam"),
+        ("optimizer=adam,lr=0.1", "typed one by one: optimizer=adam optimizer.lr=0.1"),
+        ("data=my.csv", "did you mean data=table data.path=my.csv?"),
+        ("model=lstm", "did you mean model=rnn model.cell=lstm?"),
+        ("trainer.monitor=val_loss", "such as val/loss"),
+    ],
+)
+def test_other_ways_to_type(typed, hint):
+    """Punctuation and bare words of other tools are answered with how it is typed here."""
+    assert problem(typed).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        ("<=50K.", ["<=50K", ">50K"], "did you mean <=50K?"),
+        ("CHURN", ["churn", "turn"], "did you mean churn?"),
+        ("f1", ["f1_macro", "mae"], "one of: f1_macro, mae"),
+        ("x", ["adam"], "one of: adam"),
+        ("rot", ["rotation", "root"], "did you mean rotation?"),
+    ],
+)
+def test_the_nearest_name(name, options, hint):
+    """Case and separators do not count, a beginning wins over likeness, and one letter says nothing."""
+    assert did_you_mean(name, options) == hint
+
+
+def test_flags_of_other_tools(capsys):
+    """--lr 0.1 is answered with what to type, and with exit code 2, without Hydra's usage."""
+    from slipstream.cli import main
+
+    for words in (["--lr", "0.1"], ["--lr=0.1"], ["-lr", "0.1", "data=iris"], ["data=iris", "--lr", "0.1"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        said = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert said.count("\n") == 2
+        assert said.endswith("typed as key=value, did you mean optimizer.lr=0.1?\n")
+    with pytest.raises(SystemExit):
+        main(["--optimizer", "adam", "--max-epochs=3", "--no-cuda"])
+    said = re.findall(r"did you mean (.*)\?", capsys.readouterr().err)
+    assert said[:2] == ["optimizer=adam", "trainer.max_epochs=3"]
