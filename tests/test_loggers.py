@@ -65,16 +65,45 @@ def test_every_number_of_an_epoch_is_a_scalar(run):
         assert logged == [(r["step"], np.float32(r[name])) for r in result.records], name
 
 
-def test_train_and_validation_of_a_metric_share_a_chart(run):
-    """The custom scalars layout has one chart for each metric with both of its tags."""
+def test_training_and_validation_share_a_chart_in_two_colours(run):
+    """TensorBoard has a colour for each folder with events: train and val have one each, with every epoch's
+    value under one tag, which comes before all others; Custom Scalars has a chart for each of these tags."""
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    _, found, _ = run
+    result, found, directory = run
+    names = ("loss", "accuracy", "f1_macro")
+    parts = {split: read(directory / split) for split in ("train", "val")}
+    for split, part in parts.items():
+        assert part.Tags()["scalars"] == [f"curves/{name}" for name in names]
+        for name in names:
+            logged = [(event.step, event.value) for event in part.Scalars(f"curves/{name}")]
+            assert logged == [(r["step"], np.float32(r[f"{split}/{name}"])) for r in result.records]
+    assert all(f"curves/{name}" < tag for name in names for tag in found.Tags()["scalars"])
     (event,) = found.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    assert charts == {name: [f"train/{name}", f"val/{name}"] for name in ("loss", "accuracy", "f1_macro")}
-    assert {tag for tags in charts.values() for tag in tags} <= set(found.Tags()["scalars"])
+    assert charts == {name: [f"curves/{name}$"] for name in names}
+
+
+def test_metrics_of_the_best_epoch_stand_at_its_step_behind_all_others(tmp_path):
+    """TensorBoard sorts tags and opens the first two groups: single points must not be what it opens with."""
+    changes = ("trainer.max_epochs=6", "early_stopping.patience=6", "optimizer.lr=30")
+    result = slipstream.train(small("logger=tensorboard", *changes), tmp_path / "run")
+    assert result.best_epoch < 6
+    found = read(tmp_path / "run")
+    tags = sorted([*found.Tags()["scalars"], *found.Tags()["images"], *plugin(found, "histograms")])
+    best = [tag for tag in tags if "best" in tag]
+    assert (
+        best
+        == tags[-len(best) :]
+        == [f"with_best_weights/{split}/loss" for split in ("test", "train", "val")]
+    )
+    for tag in best:
+        (event,) = found.Scalars(tag)
+        assert event.step == result.records[result.best_epoch - 1]["step"]
+        assert event.value == np.float32(result.best[tag.partition("/")[2]])
+    (event,) = found.Images("val/confusion_matrix")  # of the best weights, which early stopping restores
+    assert event.step == result.records[result.best_epoch - 1]["step"]
 
 
 def test_weight_histograms_hold_every_weight(run):
@@ -108,21 +137,26 @@ def test_configuration_and_data_are_texts(run):
 
 
 def test_the_graph_is_the_networks(run):
-    """Nodes for the linear layer, the normalization and the output are in the graph."""
-    _, found, _ = run
-    names = " ".join(node.name for node in found.Graph().node)
-    for part in ("hidden", "linear", "batch_norm", "output"):
-        assert part in names
+    """Nodes stand below the names of their layers and weights, and are called after what they compute; every
+    edge comes from a node that is there."""
+    result, found, _ = run
+    nodes = {node.name: list(node.input) for node in found.Graph().node}
+    weights = {name.replace(".", "/") for name in result.weights}
+    layers = {"example", "prediction", "hidden/0/linear/linear", "hidden/0/batch_norm/batch_norm"}
+    assert weights | layers | {"hidden/0/activation/tanh", "output/linear/linear"} <= set(nodes)
+    assert {edge for edges in nodes.values() for edge in edges} <= set(nodes)
+    assert nodes["prediction"] == ["output/linear/linear"]
+    assert set(nodes["output/linear/linear"]) >= {"output/linear/weight", "hidden/0/activation/tanh"}
 
 
 def test_hyperparameters_are_in_the_same_run(run):
-    """No second run: the session's start with its settings and its end stand in this one."""
+    """No run of their own: the session's start with its settings and its end stand in this one."""
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    _, found, directory = run
-    assert len(list(directory.glob("**/events.out.tfevents.*"))) == 1
+    _, found, _ = run
     content = found.PluginTagToContent("hparams")
-    assert sorted(content) == ["_hparams_/session_end_info", "_hparams_/session_start_info"]
+    tags = ["experiment", "session_end_info", "session_start_info"]
+    assert sorted(content) == [f"_hparams_/{tag}" for tag in tags]
     start = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"])
     values = start.session_start_info.hparams
     assert values["optimizer.lr"].number_value == 0.1
@@ -142,6 +176,33 @@ def test_seeds_share_a_row_and_other_changes_do_not(tmp_path):
         return plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.group_name
 
     assert group("a", "seed=1") == group("b", "seed=2") != group("c", "optimizer.lr=0.2")
+
+
+def test_the_hparams_table_of_single_runs_says_what_differs(tmp_path):
+    """Each run names what it has changed from the defaults, in a column that is shown first, beside the
+    metric that decides and others of the best epoch."""
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    def written(config):
+        slipstream.train(config, tmp_path / str(len(list(tmp_path.iterdir()))))
+        content = read(max(tmp_path.iterdir())).PluginTagToContent("hparams")
+        return [
+            getattr(plugin_data_pb2.HParamsPluginData.FromString(content[f"_hparams_/{name}"]), name)
+            for name in ("session_start_info", "experiment")
+        ]
+
+    quiet = ("data=iris", "trainer.max_epochs=1", "trainer.progress=none")
+    plain, _ = written(slipstream.compose(*quiet))
+    assert plain.hparams["changed"].string_value == "data=iris trainer.max_epochs=1"
+    deep, table = written(slipstream.compose(*quiet, "model.depth=3", "regularizer=[dropout]", "seed=4"))
+    changed = "data=iris model.depth=3 regularizer=[dropout] trainer.max_epochs=1"
+    assert deep.hparams["changed"].string_value == changed
+    shown = [info.name for info in table.hparam_infos if info.differs]
+    assert sorted(shown) == ["changed", "data.name", "model.name", "optimizer.lr", "optimizer.name"]
+    assert {info.name for info in table.hparam_infos} == set(deep.hparams)
+    titles = [(info.display_name, info.name.tag) for info in table.metric_infos]
+    assert titles[0] == ("best val/loss", "with_best_weights/val/loss")
+    assert {tag for _, tag in titles} <= set(read(max(tmp_path.iterdir())).Tags()["scalars"])
 
 
 def test_predicted_against_true_is_an_image_for_regression(tmp_path):
@@ -260,7 +321,7 @@ def test_columns_of_the_hparams_table(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     logger = TensorBoard(tmp_path)
-    logger.columns({"lr": [0.1, 1], "on": [True, False], "mixed": [32, "full"]}, ["best/val/loss"])
+    logger.columns({"lr": [0.1, 1], "on": [True, False], "mixed": [32, "full"]}, ["val/loss"])
     logger.close()
     content = read(tmp_path).PluginTagToContent("hparams")["_hparams_/experiment"]
     experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
@@ -268,7 +329,7 @@ def test_columns_of_the_hparams_table(tmp_path):
     assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (0.1, 1)
     assert [value.bool_value for value in on.domain_discrete.values] == [False, True]
     assert [value.string_value for value in mixed.domain_discrete.values] == ["32", "full"]
-    assert [info.name.tag for info in experiment.metric_infos] == ["best/val/loss"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["with_best_weights/val/loss"]
 
 
 def test_histograms_leave_out_what_is_not_finite(tmp_path):
@@ -307,6 +368,27 @@ def test_on_resume_no_step_is_lost_or_doubled(tmp_path):
     assert len(list(tmp_path.glob("events.*"))) == 1
 
 
+def test_a_run_that_goes_on_has_one_end(tmp_path):
+    """What was written when a run ended, by this version or an older one, goes when it is resumed: best
+    metrics, status, pictures; what was there at its start stays."""
+    logger = TensorBoard(tmp_path)
+    logger.image("train/augmentation", Image.new("RGB", (2, 2)), 0)
+    logger.scalars({"train/loss": 1.0}, 3)
+    logger.scalars({"best/val/loss": 1.0}, 3)
+    logger.best({"val/loss": 1.0}, 3)
+    logger.image("val/confusion_matrix", Image.new("RGB", (2, 2)), 3)
+    logger.hparams_end(success=True)
+    logger.close()
+    again = TensorBoard(tmp_path, upto=3)
+    again.best({"val/loss": 0.5}, 6)
+    again.close()
+    found = read(tmp_path)
+    assert found.Tags()["scalars"] == ["train/loss", "with_best_weights/val/loss"]
+    assert [(e.step, e.value) for e in found.Scalars("with_best_weights/val/loss")] == [(6, 0.5)]
+    assert found.Tags()["images"] == ["train/augmentation"]
+    assert not [tag for tag in found.Tags()["tensors"] if "hparams" in tag]
+
+
 def test_a_run_that_was_killed_before_its_first_epoch_logs_its_start_anew(tmp_path):
     """What was not flushed then is written by the resumed run: it starts its file afresh."""
     TensorBoard(tmp_path).close()
@@ -328,9 +410,13 @@ def test_a_longer_run_goes_on_in_its_events(tmp_path):
     first = small("logger=tensorboard", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0")
     run(validate(first), tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "run/train")  # as an older version left it
     longer = validate(first | {"trainer": first["trainer"] | {"max_epochs": 4}})
     result = run(longer, Path(tmp_path / "run"), resume=True)
     assert steps_of(tmp_path / "run", "train/loss") == [r["step"] for r in result.records] == [3, 6, 9, 12]
+    assert steps_of(tmp_path / "run/train", "curves/loss") == [3, 6, 9, 12]
+    assert steps_of(tmp_path / "run/val", "curves/loss") == [3, 6, 9, 12]
+    assert len(steps_of(tmp_path / "run", "with_best_weights/val/loss")) == 1
     assert steps_of(tmp_path / "copy", "train/loss") == [3, 6]
 
 
@@ -358,7 +444,7 @@ def test_tensorboards_backend_serves_it_all(run):
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return json.loads(answer.text)
 
-    assert ask("runs") == ["run"]
+    assert ask("runs") == ["run", "run/train", "run/val"]
     assert {"train/loss", "val/loss", "optimizer.lr"} <= set(ask("plugin/scalars/tags")["run"])
     curve = ask("plugin/scalars/scalars", run="run", tag="val/loss")
     assert [point[1] for point in curve] == [record["step"] for record in result.records]

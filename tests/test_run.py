@@ -37,7 +37,8 @@ def lines(path):
 
 
 def test_a_run_directory_holds_what_is_documented(tmp_path):
-    """Configuration, overrides, preprocessing, metrics, timings, summary, verified checkpoints, events."""
+    """Configuration, overrides, preprocessing, metrics, timings, summary, verified checkpoints, events, and
+    curves for the charts that training and validation share."""
     config = small("logger=tensorboard", "trainer.metrics=auto", "seed=7")
     result = slipstream.train(config, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")}
@@ -45,7 +46,7 @@ def test_a_run_directory_holds_what_is_documented(tmp_path):
     assert len(events) == 1
     assert names - events == {
         *("config.yaml", "overrides.yaml", "preprocessing.json", "metrics.jsonl", "timings.jsonl"),
-        *("summary.json", "checkpoints"),
+        *("summary.json", "checkpoints", "train", "val"),
     }
     assert result.directory == tmp_path / "run"
     assert (result.status, result.exit_code) == ("finished", 0)

@@ -14,6 +14,7 @@ import torch
 from slipstream import files, folders, rundir
 from slipstream.advice import advice
 from slipstream.config import Config
+from slipstream.config.changes import changes
 from slipstream.data import Data, load
 from slipstream.errors import ConfigError, UserError
 from slipstream.metrics import defaults, every
@@ -194,11 +195,12 @@ def open_member(
     *,
     resume: bool,
     swept: Collection[str] = (),
+    alone: bool = False,
 ) -> TensorBoard | None:
     """Write what is known of a member before its first step; its logger, or None where it logs nothing.
 
-    swept: keys that the HParams table shall show. A member of a sweep needs none of its files to begin
-    again: they wait for no disk.
+    swept: keys that the HParams table shall show. alone: whether it is a run of its own. A member of
+    a sweep needs none of its files to begin again: they wait for no disk.
     """
     sync = engine.pack.alone
     if member.directory is None:
@@ -212,7 +214,8 @@ def open_member(
     with files.writing(member.directory / rundir.SUMMARY):
         folders.remove(member.directory / rundir.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
-    return open_logger(member, engine, data, upto, swept)
+    changed = (" ".join(changes(member.config.raw)) or "nothing") if alone else None
+    return open_logger(member, engine, data, upto, swept, changed)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -37,7 +37,10 @@ GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HP
 # What a person compares runs by; the rest of data and trainer says how and where they were made.
 COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
 NOT_COMPARED = ("name", "logger")
+CHANGED = "changed"  # the name of what differs from the defaults
+FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  # columns shown unasked
 NO_SCALARS = ("epoch", "step")
+SPLITS = ("train", "val")  # whose metrics a record has
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where there is one: six times faster
 BROKEN = (DIVERGED, FAILED)
 
@@ -118,6 +121,8 @@ class Recorder:
             return
         record = member.records[-1]
         logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
+        for split in logger.curves:
+            log_curve(logger, split, member, record)
         times = member.config.logger.settings["histograms"]
         if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
             params = self.engine.pack.member(progress.state.params, k)
@@ -164,27 +169,60 @@ def _undefined(record: Mapping[str, Any]) -> list[str]:
 
 
 def open_logger(
-    member: Member, engine: Engine, data: Data, upto: int | None, swept: Collection[str] = ()
+    member: Member,
+    engine: Engine,
+    data: Data,
+    upto: int | None,
+    swept: Collection[str] = (),
+    changed: str | None = None,
 ) -> TensorBoard | None:
-    """The member's TensorBoard with what is known before training, or None where it logs nothing."""
+    """The member's TensorBoard with what is known before training, or None where it logs nothing.
+
+    changed: of a run that is no member of a sweep, what differs from the defaults. It draws training and
+    validation on one chart, which takes a folder for each, and says which columns the HParams table has.
+    """
     if member.config.logger.name != "tensorboard" or member.directory is None:
         return None
-    from slipstream.loggers import TensorBoard
+    from slipstream.loggers import CURVES, TensorBoard
 
-    logger = TensorBoard(member.directory, upto)
+    splits = () if changed is None else [name for name in SPLITS if engine.splits.rows[name]]
+    logger = TensorBoard(member.directory, upto, curves=splits)
     if logger.resumed:
+        for split in (name for name, curve in logger.curves.items() if not curve.resumed):
+            for record in member.records:  # an older version drew none
+                log_curve(logger, split, member, record)
         return logger
     config = member.config
-    logger.hparams(hyperparameters(config.raw, swept), group=hash_of(config.raw))
+    metrics = charted(config)
+    shown = hyperparameters(config.raw, swept)
+    if changed is None:
+        logger.charts({name: [f"{split}/{name}" for split in SPLITS] for name in metrics})
+    else:
+        shown |= {CHANGED: changed}
+        titles = [config.early_stopping.settings["metric"], *(f"val/{name}" for name in metrics)]
+        logger.columns({key: [value] for key, value in shown.items()}, titles, first=FIRST)
+        logger.charts(
+            {name: [f"{CURVES}/{name}$"] for name in metrics}, "train and validation, in two colours"
+        )
+    logger.hparams(shown, group=hash_of(config.raw))
     logger.text("configuration", "```yaml\n" + yaml_text(config.raw) + "```")
     logger.text("data", data.summary)
-    names = ["loss", *config.trainer.metrics]
-    logger.charts({name: [f"train/{name}", f"val/{name}"] for name in names})
     if config.logger.settings["graph"]:
         logger.graph(graph_of(engine))
     if engine.program.augmentations and engine.program.form.kind == "image":
-        logger.image("augmentation", augmented(engine, config), 0)
+        logger.image("train/augmentation", augmented(engine, config), 0)
     return logger
+
+
+def charted(config: Config) -> list[str]:
+    """The metrics that are measured on every split after every epoch."""
+    return ["loss", *config.trainer.metrics]
+
+
+def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Any]) -> None:
+    """An epoch's metrics of a split for the charts that training and validation share."""
+    values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
+    logger.curve(split, values, record["step"])
 
 
 def augmented(engine: Engine, config: Config) -> Image:
@@ -204,7 +242,7 @@ def graph_of(engine: Engine) -> bytes:
 
     Torch traces in one thread: members that are opened side by side find it made.
     """
-    from slipstream.loggers import trace
+    from slipstream.loggers.graph import trace
 
     example = engine.splits.training_inputs(engine.folds[0])[:1]
     return trace(engine.program.infer.module, example.to(engine.device))

@@ -98,7 +98,7 @@ def run_pack(
             return _nothing_left(engine, members, known, progress, interrupts, quiet)
         typed = [*overrides, ()]
         loggers = [
-            preparing.open_member(member, typed[k], engine, k, resume=resume)
+            preparing.open_member(member, typed[k], engine, k, resume=resume, alone=len(known) == 1)
             for k, member in enumerate(members)
         ]
         for logger in loggers:

@@ -17,7 +17,7 @@ from torch import Tensor
 from slipstream import kernels, rundir
 from slipstream.files import replace, side_by_side, writing
 from slipstream.progress import Screen, metrics_table
-from slipstream.recording import log_pictures
+from slipstream.recording import charted, log_pictures
 from slipstream.training.engine import Engine
 from slipstream.training.evaluate import final_names
 from slipstream.training.loop import Progress
@@ -178,9 +178,11 @@ def log_end(
     """The end of a run in TensorBoard; one that was interrupted has not come to it."""
     if logger is None or member.status == INTERRUPTED:
         return
+    last, best = _steps(member, len(member.records)), _steps(member, result.best_epoch)
     with writing(logger.path):
-        log_pictures(logger, engine, k, outputs, engine.splits.shown, _steps(member))
-        logger.scalars(_of_the_best(member, result), _steps(member))
+        shown = best if member.restores_best else last
+        log_pictures(logger, engine, k, outputs, engine.splits.shown, shown)
+        logger.best(_of_the_best(member, result), best)
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()
 
@@ -199,7 +201,7 @@ def write(engine: Engine, member: Member, k: int, result: Result) -> None:
         "best": result.best,
         "last": result.last,
         "parameters": engine.program.layout.size,
-        "steps": _steps(member),
+        "steps": _steps(member, len(member.records)),
         "seconds": round(member.seconds, 3),
         "dtype": member.config.trainer.dtype,
         "seed": member.config.seed,
@@ -228,14 +230,15 @@ def write_failure(member: Member, reason: str) -> None:
     replace(member.directory / rundir.SUMMARY, json.dumps(content, indent=1) + "\n")
 
 
-def _steps(member: Member) -> int:
-    return member.records[-1]["step"] if member.records else 0
+def _steps(member: Member, epoch: int) -> int:
+    """The updates made until the end of an epoch; 0 is the start."""
+    return int(member.records[epoch - 1]["step"]) if epoch else 0
 
 
 def _of_the_best(member: Member, result: Result) -> Values:
-    """The best epoch's metrics, as tags of their own: what the HParams table should rank by."""
-    names = ("loss", *member.config.trainer.metrics)
-    return {f"best/{key}": value for key, value in result.best.items() if key.partition("/")[2] in names}
+    """The best epoch's metrics on every split: what the HParams table should rank by."""
+    names = charted(member.config)
+    return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
 def show(screen: Screen, member: Member, result: Result) -> None:

@@ -72,7 +72,7 @@ def sweep(tmp_path):
             )
             logger = TensorBoard(folder)
             logger.hparams(hyperparameters(config.raw), group=f"group {trial}")
-            logger.scalars({"best/val/loss": value / 3, "best/val/accuracy": 0.5}, 27)
+            logger.best({"val/loss": value / 3, "val/accuracy": 0.5}, 27)
             logger.hparams_end(success=True)
             logger.close()
     return jobs, make(tmp_path, outcomes, AXES, "val/loss", True)
@@ -109,7 +109,10 @@ def test_the_columns_are_what_was_swept_and_every_row_has(sweep):
     found = columns(report)
     assert sorted(info.name for info in found.hparam_infos) == ["optimizer.lr", "optimizer.name"]
     assert all(info.differs for info in found.hparam_infos)
-    assert [info.name.tag for info in found.metric_infos] == ["best/val/loss", "best/val/accuracy"]
+    assert [info.name.tag for info in found.metric_infos] == [
+        "with_best_weights/val/loss",
+        "with_best_weights/val/accuracy",
+    ]
 
 
 def test_what_members_do_not_write_is_no_column(sweep):
@@ -216,7 +219,7 @@ def test_tensorboards_backend_has_a_row_a_trial_with_all_columns(sweep):
         "allowedStatuses": ["STATUS_SUCCESS"],
         "aggregationType": "AGGREGATION_AVG",
         "colParams": [{"hparam": name} for name in ("optimizer.lr", "optimizer.name")]
-        + [{"metric": {"group": "", "tag": "best/val/loss"}}],
+        + [{"metric": {"group": "", "tag": "with_best_weights/val/loss"}}],
     }
     answer = client.post("/data/plugin/hparams/session_groups", json=request)
     rows = json.loads(answer.text)["sessionGroups"]
@@ -225,6 +228,6 @@ def test_tensorboards_backend_has_a_row_a_trial_with_all_columns(sweep):
         assert len(row["sessions"]) == 3
         assert {"optimizer.lr", "optimizer.name"} <= set(row["hparams"])
         assert [entry["name"]["tag"] for entry in row["metricValues"]] == [
-            "best/val/loss",
-            "best/val/accuracy",
+            "with_best_weights/val/loss",
+            "with_best_weights/val/accuracy",
         ]

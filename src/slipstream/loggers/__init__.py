@@ -12,8 +12,7 @@ import os
 import re
 import socket
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,16 @@ from slipstream.loggers.records import record, scalar_event
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor, nn
 
 PREFIX = "events.out.tfevents"
 OWN = re.compile(rf"{re.escape(PREFIX)}\.\d+\..+\.\d+\.\d{{9,}}")
 DT_FLOAT, DT_STRING = 1, 7
 BUCKETS = 30
+# What tags begin with. TensorBoard sorts them, and opens the first two beginnings: the metrics of single
+# epochs shall come behind all others.
+CURVES, BEST = "curves", "with_best_weights"
+# Of an earlier end, also of runs of older versions: a run that goes on comes to another.
+OF_AN_END = (f"{BEST}/", "best/", "_hparams_/session_end_info")
 AT_ONCE = 5  # hyperparameters that the HParams tab shows unasked
 
 
@@ -46,9 +49,18 @@ class TensorBoard:
     upto: on resume, events of later steps are taken out of what is there (the step of the last
     whole epoch); None starts afresh, as does 0: before the first epoch nothing is flushed for sure.
     leads: runs are listed by their beginnings; this one comes before all others.
+    curves: TensorBoard has a colour for each run, and a run is a folder: names of folders below this one
+    whose curves share charts.
     """
 
-    def __init__(self, directory: Path, upto: int | None = None, *, leads: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        upto: int | None = None,
+        *,
+        leads: bool = False,
+        curves: Sequence[str] = (),
+    ) -> None:
         kept = _kept_events(directory, upto) if upto else []
         before = _own_files(directory)
         name = f"{PREFIX}.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
@@ -58,6 +70,9 @@ class TensorBoard:
         self._size = 0
         with folders.opened(self.path, "xb"):
             pass
+        for curve in curves:
+            folders.mkdir(directory / curve)
+        self.curves = {curve: TensorBoard(directory / curve, upto, leads=leads) for curve in curves}
         self.flush()
         for path in before:
             folders.remove(path)
@@ -65,6 +80,14 @@ class TensorBoard:
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
         """All scalars of one step; None (undefined) leaves a gap."""
         self._records.append(record(scalar_event(values, step)))
+
+    def curve(self, name: str, values: Mapping[str, float | None], step: int) -> None:
+        """One step of one of the `curves`."""
+        self.curves[name].scalars({f"{CURVES}/{tag}": value for tag, value in values.items()}, step)
+
+    def best(self, values: Mapping[str, float | None], step: int) -> None:
+        """The metrics of the best epoch, at its step, under tags that come after all others."""
+        self.scalars({f"{BEST}/{name}": value for name, value in values.items()}, step)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text in markdown."""
@@ -112,16 +135,21 @@ class TensorBoard:
                 start.hparams[name].string_value = str(value)
         self._hparam_event("_hparams_/session_start_info", session_start_info=start)
 
-    def columns(self, values: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> None:
+    def columns(
+        self, values: Mapping[str, Sequence[Any]], metrics: Sequence[str], first: Collection[str] = ()
+    ) -> None:
         """What the HParams table and its parallel coordinates show of all runs below this directory.
 
-        values: a hyperparameter's name in `hparams` -> what it may be there; the first five are shown at
-        once, the others when they are ticked. metrics: tags of scalars.
+        values: a hyperparameter's name in `hparams` -> what it is in all runs; those that come `first`, and
+        without any the first five, are shown at once, the others when they are ticked. metrics: of `best`.
         """
         infos = [_hparam_info(name, found) for name, found in values.items()]
-        for info in infos[:AT_ONCE]:
-            info.differs = True  # the page shows so many, those first, else by the alphabet
-        shown = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in metrics]
+        for info in [info for info in infos if info.name in first] or infos[:AT_ONCE]:
+            info.differs = True  # the page shows five, those first, else by the alphabet
+        shown = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"{BEST}/{name}"), display_name=f"best {name}")
+            for name in dict.fromkeys(metrics)
+        ]
         experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=shown)
         self._hparam_event("_hparams_/experiment", experiment=experiment)
 
@@ -132,12 +160,14 @@ class TensorBoard:
         self._hparam_event("_hparams_/session_end_info", session_end_info=end)
 
     def graph(self, definition: bytes) -> None:
-        """The graph of a network, as `trace` gives it."""
+        """The graph of a network, as `graph.trace` gives it."""
         event = Event(wall_time=time.time(), graph_def=definition)
         self._records.append(record(event.SerializeToString()))
 
     def flush(self) -> None:
-        """Append to the file what has been collected. Raises OSError; then the file is as it was."""
+        """Append to the files what has been collected. Raises OSError; then a file is as it was."""
+        for part in self.curves.values():
+            part.flush()
         if not self._records:
             return
         content = b"".join(self._records)
@@ -169,26 +199,6 @@ class TensorBoard:
         self._records.append(record(event.SerializeToString()))
 
 
-def trace(module: nn.Module, example: Tensor) -> bytes:
-    """The graph of a network, traced with one example [1, ...].
-
-    Not torch's `graph`: it traces twice to compare, for which 0.4 s of torch are imported.
-    """
-    import torch
-    from tensorboard.compat.proto.graph_pb2 import GraphDef
-    from tensorboard.compat.proto.versions_pb2 import VersionDef
-    from torch.utils.tensorboard._pytorch_graph import parse
-
-    with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)  # the same, from torch 2.15 on
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # it has one shape
-        with torch.no_grad():
-            traced = torch.jit.trace(module, example, check_trace=False)
-    nodes = parse(traced.inlined_graph, traced, example)
-    return bytes(GraphDef(node=nodes, versions=VersionDef(producer=22)).SerializeToString())
-
-
 def _version(when: float) -> bytes:
     return Event(wall_time=when, file_version="brain.Event:2").SerializeToString()
 
@@ -199,15 +209,24 @@ def _own_files(directory: Path) -> list[Path]:
 
 
 def _kept_events(directory: Path, upto: int) -> list[bytes]:
-    """Serialized events of all files with a step of at most `upto`; a torn tail ends a file."""
+    """Serialized events of all files with a step of at most `upto`, without those of an end; a torn tail
+    ends a file."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     kept = []
     for path in _own_files(directory):
         for event in RawEventFileLoader(str(path)).Load():
-            if Event.FromString(event).step <= upto:
+            read = Event.FromString(event)
+            if read.step <= upto and not _of_an_end(read):
                 kept.append(event)
     return list(dict.fromkeys(kept))  # a crash in the middle of this may have left copies
+
+
+def _of_an_end(event: Event) -> bool:
+    """Whether an event was written when a run ended: its best metrics, its status and its pictures."""
+    return any(
+        v.tag.startswith(OF_AN_END) or (v.HasField("image") and event.step) for v in event.summary.value
+    )
 
 
 def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:

@@ -70,11 +70,11 @@ def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Any]]:
 
 
 def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
-    """The tags of the best epoch's metrics: of what decides, and of others on the same split."""
+    """Metrics of the best epoch: what decides, and others on the same split."""
     split = decides.partition("/")[0]
     others = [name for name in logged if name.startswith(f"{split}/") and name != decides]
     others = [name for name in others if not name.endswith("norm")]
-    return [f"best/{name}" for name in (decides, *others[:MORE_METRICS])]
+    return [decides, *others[:MORE_METRICS]]
 
 
 def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:

@@ -1,0 +1,59 @@
+"""What differs from the defaults in a configuration, as it would be typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from slipstream.config.files import defaults, folder, paths
+from slipstream.config.schema import CHOICES
+from slipstream.registry import LISTS
+from slipstream.wording import spell
+
+# Nothing that is measured depends on these.
+SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")
+
+
+def changes(raw: Mapping[str, Any]) -> list[str]:
+    """The choices and settings of a run that are none of the defaults', such as `model.depth=3`.
+
+    raw: as `Config.raw`. A chosen option brings its own defaults. Without what no result depends on, with
+    the seed, in which repeats of a run differ, with files by their names, and without settings whose
+    default is that of another.
+    """
+    found: list[str] = []
+    for group in CHOICES:
+        own = dict(raw[group])
+        name = own.pop("name")
+        if group == "data":
+            own |= {key: Path(own[key]).name for key in paths({"name": name, **own})}
+        if group != "logger":
+            found += [f"{group}={name}"] if name != chosen()[group] else []
+            found += _settings(group, own, defaults(group, name))
+    for group in LISTS:
+        found += [f"{group}=[{','.join(raw[group])}]"] if raw[group] else []
+        for name, own in raw[group].items():
+            found += _settings(f"{group}.{name}", own, defaults(group, name))
+    found += _settings("trainer", raw["trainer"], defaults("trainer", "default"))
+    return found
+
+
+def _settings(section: str, own: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in own.items():
+        default = usual.get(key)
+        refers = isinstance(default, str) and "${" in default
+        if not refers and value != default and f"{section}.{key}" not in SILENT:
+            yield f"{section}.{key}={spell(value)}"
+
+
+@cache
+def chosen() -> dict[str, str]:
+    """The option of every group that is chosen when nothing is typed."""
+    from omegaconf import OmegaConf
+
+    listed = OmegaConf.to_container(OmegaConf.load(folder() / "train.yaml"))
+    assert isinstance(listed, dict)
+    pairs = [entry for entry in listed["defaults"] if isinstance(entry, dict)]
+    return {group: name for entry in pairs for group, name in entry.items() if isinstance(name, str)}
