@@ -1,7 +1,7 @@
 """The command line of `train.py` and `slipstream`: everything a user types, and what it ends with.
 
 Exit codes: 0 finished; 2 a mistake that the user can mend; 3 training broke down (a diverged run, or
-some members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal; 1 a bug of slipstream.
+some members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU; 1 a bug of slipstream.
 """
 
 from __future__ import annotations

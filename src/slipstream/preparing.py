@@ -22,6 +22,7 @@ from slipstream.models.layers import Residual
 from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
 from slipstream.training.compilation import cache_problem
+from slipstream.training.compilers import no_room
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
 from slipstream.training.memory import free_bytes, keep_freed
@@ -175,6 +176,8 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
         yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
     if engine.compiled and (problem := cache_problem()):
         yield problem
+    elif config.trainer.compile == "auto" and (full := no_room()):
+        yield f"trainer.compile: {full}: nothing is compiled"
     layers = engine.program.module.modules()
     if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
         yield "model.residual: no hidden layer is as wide as its input, so nothing is added"

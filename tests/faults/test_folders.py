@@ -260,6 +260,7 @@ ALLOWED = {
     "sweep.study.journal": {"file.truncate"},
     # Inductor's cache: a folder of the system's, or of the user's own.
     "training.compilation": {"mkdtemp", "TemporaryFile", "shutil.rmtree"},
+    "training.compilers": {"TemporaryFile"},
 }
 
 

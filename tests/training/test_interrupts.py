@@ -12,7 +12,8 @@ from slipstream.training.interrupts import Interrupts
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 152)],
 )
 def test_a_signal_is_kept_and_does_not_end_the_process(number, code):
     """The first signal sets `received`; its exit code is 128 and its number."""
@@ -44,12 +45,41 @@ def test_a_hangup_stays_ignored_where_it_was():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_hangup_is_no_second_signal():
-    """A shell and the system both send one when a terminal closes: what is saved is not cut off."""
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
+def test_a_second_one_of_these_is_no_second_signal(number):
+    """A shell and the system both send SIGHUP when a terminal closes, and the kernel SIGXCPU every second:
+    what is saved is not cut off."""
     with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert interrupts.received == signal.SIGHUP
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert interrupts.received == number
+
+
+def test_a_limit_of_the_processors_time_ends_a_run(tmp_path):
+    """The kernel's own SIGXCPU: the run is saved and says so, exit code 152."""
+    program = """
+import sys, time
+from pathlib import Path
+from ondisk import train_in
+from slipstream.training.engine import Engine
+import resource
+plain = Engine.step
+def step(self, *arguments):
+    began = time.process_time()
+    while time.process_time() - began < 0.2:
+        pass
+    return plain(self, *arguments)
+Engine.step = step
+used = int(time.process_time())
+resource.setrlimit(resource.RLIMIT_CPU, (used + 2, used + 100))
+result = train_in(Path(sys.argv[1]), {"trainer.max_epochs": 1000})
+print(result.status, result.reason)
+sys.exit(result.exit_code)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.split()[-2:]) == (152, ["interrupted", "SIGXCPU"]), done.stderr
 
 
 def test_outside_the_main_thread_signals_are_left_alone():

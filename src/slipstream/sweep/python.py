@@ -25,7 +25,7 @@ class SweepResult:
     """What a sweep came to.
 
     report: ranking, comparisons, importance and advice, as report.json has them. exit_code: 0, 3 where
-    members diverged or failed, 129, 130 or 143 where a signal ended it.
+    members diverged or failed, 129, 130, 143 or 152 where a signal ended it.
     """
 
     directory: Path

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WORKER = "SLIPSTREAM_WORKER"  # in a further worker's environment: its number, from 1
 MODULE = ("-m", "slipstream")
-ENDINGS = (0, 3, 129, 130, 143)  # of a worker that did its work: finished, some members failed, stopped
+ENDINGS = (0, 3, 129, 130, 143, 152)  # of a worker that did its work: finished, some members failed, stopped
 TAIL = 20  # lines of a log that are shown
 POLL_SECONDS = 0.2
 MINUTES = {"slurm": 24 * 60, "local": 30 * 24 * 60}  # submitit's own 2 or 5 are for experiments

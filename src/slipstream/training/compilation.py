@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import getpass
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir, mkdtemp
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor
 
 from slipstream import folders
+from slipstream.training import compilers
 
 Read = Callable[[Any, list[Tensor]], None]
 
@@ -58,7 +63,7 @@ class Compiled:
             return tuple(value.contiguous() for value in made)
 
         functional = torch.func.functionalize(flat, remove="mutations")
-        with torch.no_grad(), _compiling():
+        with compilers.explained(), compilers.stopped_with(), torch.no_grad(), _compiling():
             trace = make_fx(
                 functional, select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
             )
@@ -116,18 +121,40 @@ def cache_problem() -> str | None:
     Inductor keeps it in a folder that the environment or a temporary directory gives. Where that cannot be
     written, a folder of this process takes its place.
     """
-    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
     try:
+        folder = compilers.folder()
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ and _foreign(usual := _usual_folder()):
+            folder = usual
+            raise PermissionError(errno.EPERM, "belongs to somebody else, whose code would be run")
         folders.mkdir(folder)
         with TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = mine = mkdtemp(prefix="slipstream-")
-        atexit.register(shutil.rmtree, mine, ignore_errors=True)
+        with suppress(OSError):  # there is no place at all: who compiles is told so
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = mine = mkdtemp(prefix="slipstream-")
+            atexit.register(shutil.rmtree, mine, ignore_errors=True)
         return (
             f"{folder}: {error.strerror or error}; what is compiled cannot be kept there and costs its time "
             "in every process; set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
         )
+
+
+def _usual_folder() -> Path:
+    """Where inductor keeps what is compiled if nothing else is said."""
+    with suppress(KeyError, OSError):  # a user without a name
+        return Path(gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser()))
+    return Path(gettempdir(), f"torchinductor_{os.getuid()}")
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder in a place for all is another user's, or open to others."""
+    try:
+        state = os.lstat(folder)
+    except OSError:
+        return False
+    others = state.st_mode & stat.S_IWOTH
+    return os.name != "nt" and (state.st_uid != os.geteuid() or stat.S_ISLNK(state.st_mode) or bool(others))
 
 
 @cache
@@ -144,6 +171,7 @@ def prepare() -> None:
     import torch._inductor.config as inductor
     from torch._inductor.codegen.cpp import LoopNest, ParallelDepth
 
+    compilers.write_whole()
     inductor.cpp.vec_isa_ok = True
     torch.compiler.config.cache_key_tag = "slipstream-1"  # code cached without this is other code
     original: Any = LoopNest.max_parallel_depth

@@ -16,6 +16,7 @@ from slipstream import random
 from slipstream.errors import ConfigError
 from slipstream.packs import Pack
 from slipstream.registry import component
+from slipstream.training import compilers
 from slipstream.training.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.compilation import Compiled
 from slipstream.training.evaluate import (
@@ -62,7 +63,8 @@ def can_compile(config: Config, pack: Pack) -> bool:
 def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
     """Whether the planned updates repay a compilation. Decided before the run, never during it.
 
-    able: `can_compile`. Raises ConfigError where compilation is asked for and impossible.
+    able: `can_compile`. Raises ConfigError, or StorageError without room on the disk, where compilation is
+    asked for and impossible.
     """
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
     if setting is True and not able:
@@ -70,9 +72,12 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
         raise ConfigError([f"trainer.compile: this model cannot be compiled{where}; use auto or false"])
     if setting is True and not compiler:
         raise ConfigError(["trainer.compile: needs a C++ compiler, and g++ is not installed; use false"])
+    if setting is True:
+        compilers.require_room()
     if setting != "auto":
         return bool(setting)
-    return able and compiler and updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+    pays = updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+    return able and compiler and pays and compilers.no_room() is None
 
 
 Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate with

@@ -12,7 +12,7 @@ from torch import Tensor
 from slipstream.errors import UserError
 from slipstream.training.divergence import examine, sound_members
 from slipstream.training.engine import Best, Engine
-from slipstream.training.interrupts import Interrupts
+from slipstream.training.interrupts import Abandoned, Interrupts
 from slipstream.training.member import INTERRUPTED, Member, Record, as_values
 from slipstream.training.plan import Plan
 from slipstream.training.program import State
@@ -84,16 +84,36 @@ def train_pack(
 
     Members may stand at different epochs. Results are in members and progress.
     """
+    try:
+        _train_pack(engine, members, progress, watcher, interrupts, overseer)
+    except Abandoned:  # a compilation, which comes before anything has changed
+        _interrupt(members, interrupts)
+        watcher.interrupted(progress)
+
+
+def _train_pack(
+    engine: Engine,
+    members: Sequence[Member],
+    progress: Progress,
+    watcher: Watcher,
+    interrupts: Interrupts,
+    overseer: Overseer | None,
+) -> None:
     began = time.monotonic()
     earlier = [member.seconds for member in members]
     while any(member.running for member in members):
+        made = len(progress.seen)
         epoch = _train_epoch(engine, members, progress, interrupts)
         passed = time.monotonic() - began
         for member, before in zip(members, earlier, strict=True):
             if member.running:
                 member.seconds = before + passed
         if len(progress.seen) == engine.batching.steps:
-            finished = _finish_epoch(engine, members, progress, epoch, overseer)
+            try:
+                finished = _finish_epoch(engine, members, progress, epoch, overseer)
+            except Abandoned:  # the report was not compiled yet: this epoch's updates are made again
+                del progress.seen[made:]
+                raise
             watcher.epoch(progress, finished)
         else:
             _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
