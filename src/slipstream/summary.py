@@ -93,10 +93,13 @@ def conclude(
     progress: Progress,
     loggers: Sequence[TensorBoard | None],
     exit_code: int,
+    *,
+    chosen: bool = True,
 ) -> list[Result]:
     """The results of the members at some places, written to summary.json and TensorBoard.
 
-    exit_code: of one that was interrupted.
+    exit_code: of one that was interrupted. chosen: whether TensorBoard has the test scores; not while
+    one of several runs is to be chosen.
     """
     results = []
     for first in range(0, len(places), TOGETHER):
@@ -105,7 +108,7 @@ def conclude(
 
         def finish(end: tuple[int, Result, Tensor]) -> None:
             k, result, outputs = end
-            log_end(engine, members[k], k, result, outputs, loggers[k])
+            log_end(engine, members[k], k, result, outputs, loggers[k], chosen=chosen)
             write(engine, members[k], k, result)
 
         side_by_side(finish, endings)
@@ -173,7 +176,14 @@ def _all_metrics(
 
 
 def log_end(
-    engine: Engine, member: Member, k: int, result: Result, outputs: Tensor, logger: TensorBoard | None
+    engine: Engine,
+    member: Member,
+    k: int,
+    result: Result,
+    outputs: Tensor,
+    logger: TensorBoard | None,
+    *,
+    chosen: bool = True,
 ) -> None:
     """The end of a run in TensorBoard; one that was interrupted has not come to it."""
     if logger is None or member.status == INTERRUPTED:
@@ -182,7 +192,8 @@ def log_end(
     with writing(logger.path):
         shown = best if member.restores_best else last
         log_pictures(logger, engine, k, outputs, engine.splits.shown, shown)
-        logger.best(_of_the_best(member, result), best)
+        values = _of_the_best(member, result)
+        logger.best({tag: v for tag, v in values.items() if chosen or "test/" not in tag}, best)
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import slipstream
@@ -52,3 +54,21 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match="repeats"):
         slipstream.sweep({"optimizer.lr": [0.1]}, *TINY, directory=tmp_path / "s", repeat=3)
     assert not (tmp_path / "s").exists()
+
+
+def test_test_scores_are_in_nobodys_sight_but_the_members_own(tmp_path):
+    """Neither TensorBoard's files nor the frame nor what ranks has one; summaries do, and the best one's
+    stand in the report."""
+    found = slipstream.sweep(
+        {"optimizer.lr": [0.1, 0.01], "seed": [0, 1]},
+        *("data=iris", "trainer.max_epochs=2", "logger.graph=false"),
+        directory=tmp_path / "sweep",
+    )
+    assert not any(b"test/" in path.read_bytes() for path in found.directory.glob("*/events*"))
+    assert not any("test" in name for name in found.frame().columns)
+    assert not any("test" in name for outcome in found.runs for name in outcome.best)
+    accuracies = [
+        json.loads((member.directory / "summary.json").read_text())["best"]["test/accuracy"]
+        for member in found.best.members
+    ]
+    assert found.report.test["test/accuracy"][0] == pytest.approx(sum(accuracies) / 2)

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -59,10 +61,9 @@ def sweep(repeats=2, broken=None):
             status, reason = ("finished", "") if number not in (broken or {}) else broken[number]
             values = {"optimizer": name, "optimizer.lr": lr}
             known = None if status == "failed" else value
-            best = {} if known is None else {"val/loss": known, "test/accuracy": 0.5}
-            found.append(
-                Outcome(number, trial, values, status, reason, known, 3, 5, 1.25, seed, None, best, None)
-            )
+            best = {} if known is None else {"val/loss": known}
+            row = (number, trial, values, status, reason, known, 3, 5, 1.25, seed, None, best, None)
+            found.append(Outcome(*row, {} if known is None else {"test/loss": trial + 0.5 * seed}))
     return found
 
 
@@ -179,7 +180,7 @@ def test_the_report_is_json_with_all_that_is_shown(tmp_path):
     assert found["statuses"] == {"finished": 17, "failed": 1}
     first, second = found["trials"][:2]
     assert first["against_the_best"] is None
-    assert second["against_the_best"]["verdict"] in ("tie", "worse")
+    assert second["against_the_best"]["verdict"] in ("worse", "too few to tell")
     assert second["against_the_best"]["pairs"] == 3
     assert found["trials"][-1]["remark"] == "1 of 3 failed"
     assert found["advice"] == list(made.advice)
@@ -215,7 +216,8 @@ def test_what_is_shown_of_a_sweep(tmp_path):
     assert first.split() == ["1", "adam", "0.1", "0.9015", "±", "0.0021", "(2)", "4"]
     assert "best: optimizer=adam optimizer.lr=0.1\n" in text
     assert "the best optimizer.lr, 0.1, is the largest tried: widen it upwards" in text
-    assert "paired t-test over seeds" in text
+    assert "compared with it: 5 too few to tell (paired t-test and signed ranks over seeds, Holm" in text
+    assert "?: too few to tell, 2 members a trial; more repeats tell more, as sweep.repeats=10" in text
     assert f"sweep: {tmp_path}\n" in text
     assert "tensorboard" not in text
     (tmp_path / "events.out.tfevents.1").touch()
@@ -235,18 +237,104 @@ def test_only_the_best_ten_are_shown(tmp_path):
     assert "±" not in text
 
 
-def test_ties_are_marked(tmp_path):
-    """A trial that is no worse than the noise says tie; the others do not."""
-    values = {0: (1.0, 1.2, 1.1), 1: (1.1, 1.05, 1.2), 2: (3.0, 3.1, 3.2)}
+def test_verdicts_are_marked(tmp_path):
+    """A trial that is no worse than the noise says tie, one that clearly is worse, in words that count."""
+    values = {0: (1.0, 1.2, 1.1, 1.3, 0.9), 1: (1.1, 1.05, 1.2, 1.25, 0.95), 2: (3.0, 3.1, 3.2, 3.1, 3.0)}
     found = [
-        Outcome(3 * t + s, t, {"lr": t}, "finished", "", v, 1, 1, 1.0, s, None, {}, None)
+        Outcome(5 * t + s, t, {"lr": t}, "finished", "", v, 1, 1, 1.0, s, None, {}, None)
         for t, row in values.items()
         for s, v in enumerate(row)
     ]
     text = shown(make(tmp_path, found, [Choices("lr", (0, 1, 2))], "val/loss", True))
     rows = [line for line in text.splitlines() if line[:4].strip() in ("1", "2", "3")]
     assert ["tie" in row for row in rows] == [False, True, False]
-    assert "1 of 2 other trials tie with it" in text
+    assert ["worse" in row for row in rows] == [False, False, True]
+    assert "compared with it: 1 worse, 1 tie (paired t-test and signed ranks over seeds, Holm's" in text
+    assert "too few" not in text
+
+
+def test_one_trial_has_no_name_and_nothing_beside_it(tmp_path):
+    """Repeats of one configuration: a mean, and no best member that chance chose."""
+    found = [
+        Outcome(i, 0, {"seed": i}, "finished", "", float(v), 1, 1, 1.0, i, None, {}, None)
+        for i, v in enumerate((1, 2, 6))
+    ]
+    text = shown(make(tmp_path, found, [Choices("seed", (0, 1, 2))], "val/loss", True))
+    assert "3 members of 1 trial: 3 finished" in text
+    assert "3 ± 2.6 (3)" in text
+    assert "best:" not in text
+    assert "compared" not in text
+
+
+def test_trials_are_told_apart_by_what_differs(tmp_path):
+    """A key with one value is no column."""
+    found = [
+        Outcome(
+            i, i, {"optimizer": "adam", "optimizer.lr": lr}, "finished", "", lr, 1, 1, 1.0, 0, None, {}, None
+        )
+        for i, lr in enumerate((0.1, 0.2))
+    ]
+    axes = [Choices("optimizer", ("adam",)), Choices("optimizer.lr", (0.1, 0.2))]
+    text = shown(make(tmp_path, found, axes, "val/loss", True))
+    assert "rank  lr   val/loss" in text
+    assert "best: optimizer=adam optimizer.lr=0.1" in text
+
+
+# Test scores
+
+
+def test_test_scores_are_shown_of_the_chosen_trial_alone(tmp_path):
+    """Not in the leaderboard, not of other trials, not of what ranks: mean and deviation of the best one."""
+    report = write(tmp_path, sweep(3), AXES, "val/loss", True)
+    assert "test" not in (tmp_path / "leaderboard.csv").read_text()
+    saved = json.loads((tmp_path / "report.json").read_text())
+    values = [2, 2.5, 3]  # of trial 2, adam at 0.1
+    assert report.best.trial == 2
+    assert saved["test_of_the_best"] == {
+        "test/loss": {"mean": pytest.approx(np.mean(values)), "std": pytest.approx(0.5), "n": 3}
+    }
+    text = shown(report)
+    assert "the best on the test rows, which chose nothing: test/loss 2.5 ± 0.5 (3)" in text
+    assert text.count("test/loss") == 1
+
+
+def test_test_scores_change_no_rank(tmp_path):
+    """Whatever they are, report and leaderboard but for the best one's own are the same bytes."""
+    found = sweep(3)
+    write(tmp_path, found, AXES, "val/loss", True)
+    before = (tmp_path / "leaderboard.csv").read_bytes()
+    write(tmp_path, [replace(o, test={"test/loss": -1.0 * o.number}) for o in found], AXES, "val/loss", True)
+    assert (tmp_path / "leaderboard.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("status", ["running", "waiting", "interrupted"])
+def test_before_the_end_no_test_score_is_shown(tmp_path, status):
+    """While a member is still to be trained the choice is not made."""
+    found = sweep(3)
+    found[-1] = replace(found[-1], status=status)
+    assert make(tmp_path, found, AXES, "val/loss", True).test == {}
+    found[-1] = replace(found[-1], status="diverged")
+    assert make(tmp_path, found, AXES, "val/loss", True).test
+
+
+def test_a_summarys_test_scores_are_kept_apart(tmp_path):
+    """What ranks cannot see them: they have a place of their own."""
+    best = {"val/loss": 0.5, "test/loss": 0.25, "test/accuracy": None}
+    folder(tmp_path, 0, SUMMARY | {"best": best})
+    (found,) = outcomes(tmp_path, [job(0)])
+    assert found.best == {"val/loss": 0.5}
+    assert found.test == {"test/loss": 0.25, "test/accuracy": None}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "test", "fold", "said"),
+    [(5, {}, True, True), (1, {}, True, False), (5, {"test/loss": 1.0}, True, False), (5, {}, False, False)],
+)
+def test_folds_that_judge_by_what_chose_the_epoch_are_optimistic(tmp_path, epochs, test, fold, said):
+    """Said where no test rows stand apart, and the best of several epochs is taken."""
+    found = [replace(o, fold=o.seed if fold else None, seed=0, epochs=epochs, test=test) for o in sweep(5)]
+    text = shown(make(tmp_path, found, AXES, "val/loss", True))
+    assert ("the values are optimistic" in text) is said
 
 
 def test_failures_are_listed_with_their_overrides_and_the_way_to_run_just_them_again(tmp_path):

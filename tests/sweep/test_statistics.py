@@ -11,7 +11,7 @@ from scipy import stats
 
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.space import Choices, Interval
-from slipstream.sweep.statistics import Group, compare, edges, groups, importance
+from slipstream.sweep.statistics import Group, edges, groups, importance
 
 
 def outcome(number, trial, value, status="finished", seed=0, fold=None, **values):
@@ -77,80 +77,11 @@ def test_one_broken_member_of_three_is_said_and_takes_the_trial_down():
     assert (second.mean, second.n, second.remark) == (0.1, 2, "1 of 3 diverged")
 
 
-def test_the_comparison_over_seeds_is_the_paired_t_test():
-    """The p value is scipy's, whatever the members' order, with the sign of what is worse."""
-    best, other = [0.90, 0.88, 0.89, 0.85], [0.86, 0.85, 0.84, 0.83]
-    found = compare(trial(0, best), trial(1, other), minimize=False)
-    assert found.p == pytest.approx(stats.ttest_rel(best, other).pvalue)
-    assert (found.verdict, found.pairs, found.test) == ("worse", 4, "paired t-test over seeds")
-    assert found.difference == pytest.approx(0.035)
-
-
-def test_losses_are_compared_by_their_logarithms():
-    """Ratios count, not differences; where a value is 0 or below, the values themselves."""
-    best, other = [0.02, 0.03, 0.04], [0.2, 0.5, 0.45]
-    found = compare(trial(0, best), trial(1, other), minimize=True)
-    assert found.p == pytest.approx(stats.ttest_rel(np.log(best), np.log(other)).pvalue)
-    assert found.verdict == "worse"
-    assert found.difference == pytest.approx(np.mean(other) - np.mean(best))
-    plain = compare(trial(0, [-1.0, 0.5, 0.2]), trial(1, [0.0, 1.0, 0.4]), minimize=True)
-    assert plain.p == pytest.approx(stats.ttest_rel([-1.0, 0.5, 0.2], [0.0, 1.0, 0.4]).pvalue)
-
-
-def test_one_exploded_seed_makes_no_tie():
-    """A trial that scatters clearly more is held against the noise of the best one."""
-    best, other = [0.02, 0.03, 0.04], [0.1, 2e12, 0.15]
-    assert stats.ttest_rel(np.log(best), np.log(other)).pvalue > 0.3
-    assert compare(trial(0, best), trial(1, other), minimize=True).verdict == "worse"
-
-
-def test_what_is_better_with_almost_every_seed_is_never_worse():
-    """The best by its mean may lose by logarithms: then it is a tie."""
-    best, other = [0.110, 0.111, 0.112], [0.0100, 0.0101, 0.6]
-    assert compare(trial(0, best), trial(1, other), minimize=True).verdict == "tie"
-    steady = compare(trial(0, [0.2, 0.21, 0.2]), trial(1, [0.1, 0.11, 0.1]), minimize=True)
-    assert (steady.verdict, steady.p < 0.05) == ("tie", True)
-
-
-def test_members_without_a_partner_are_left_out():
-    """Only pairs that both trials have are compared."""
-    found = compare(trial(0, [3.0, 2.0, 1.0]), trial(1, [2.9, 1.7]), minimize=False)
-    assert found.pairs == 2
-    assert found.p == pytest.approx(stats.ttest_rel([2.9, 1.7], [3.0, 2.0]).pvalue)
-
-
-def test_folds_get_the_corrected_variance():
-    """Of five folds: (1/5 + 1/4) s^2 in place of s^2/5; ten pairs of two repeats: (1/10 + 1/4) s^2."""
-    draw = np.random.default_rng(3)
-    for repeats in (1, 2):
-        a, b = draw.normal(1.5, 1, 5 * repeats), draw.normal(0, 1, 5 * repeats)
-        found = compare(trial(0, a, folds=5), trial(1, b, folds=5), minimize=False)
-        t = (b - a).mean() / math.sqrt((1 / len(a) + 1 / 4) * (b - a).var(ddof=1))
-        assert found.p == pytest.approx(2 * stats.t.sf(abs(t), len(a) - 1))
-        assert found.p > stats.ttest_rel(a, b).pvalue
-        assert "folds" in found.test
-
-
-def test_with_one_member_nothing_can_be_said():
-    """One pair or none is unknown, whatever the difference."""
-    assert compare(trial(0, [0.1]), trial(1, [9.0]), minimize=True).verdict == "unknown"
-    apart = compare(trial(0, [0.1]), groups([outcome(9, 1, 9.0, seed=7)], True)[0], minimize=True)
-    assert (apart.verdict, apart.difference, apart.pairs) == ("unknown", None, 0)
-
-
-def test_equal_values_tie_and_a_constant_difference_does_not():
-    """Where there is no noise at all, equal is a tie and anything else is worse."""
-    assert compare(trial(0, [1.0, 2.0]), trial(1, [1.0, 2.0]), minimize=True).verdict == "tie"
-    assert compare(trial(0, [1.5, 2.5]), trial(1, [1.0, 2.0]), minimize=False).verdict == "worse"
-
-
-def test_chance_has_a_small_p_one_time_in_twenty():
-    """Of 2,000 pairs of trials that differ in noise alone 5 % have p below 0.05, or little more: the F-test
-    adds about one in a hundred."""
-    draw = np.random.default_rng(0)
-    rows = draw.normal(size=(2000, 2, 5))
-    found = sum((compare(trial(0, a), trial(1, b), minimize=True).p or 0) < 0.05 for a, b in rows)
-    assert 68 <= found <= 184
+def test_what_was_trained_twice_counts_once():
+    """An older sweep may hold one seed twice: mean, deviation and n are those of the seeds."""
+    once = [outcome(i, 0, v, seed=i) for i, v in enumerate((1.0, 2.0, 6.0))]
+    (group,) = groups([*once, *(outcome(9 + i, 0, m.value, seed=m.seed) for i, m in enumerate(once))], True)
+    assert (group.mean, group.n, group.std) == (3.0, 3, pytest.approx(stats.tstd([1, 2, 6])))
 
 
 def test_importance_follows_what_the_values_depend_on():

@@ -229,7 +229,9 @@ class Crew:
             for k, place in enumerate(self.places)
             if place.job is not None and not place.member.running and place.member.status != "interrupted"
         ]
-        results = summary.conclude(self.engine, self.members, ended, self.progress, self.loggers, 0)
+        results = summary.conclude(
+            self.engine, self.members, ended, self.progress, self.loggers, 0, chosen=False
+        )
         ends = []
         for k, result in zip(ended, results, strict=True):
             place = self.places[k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ class Outcome:
     """How a member ended, or stands: read from its folder.
 
     status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting.
-    value: the best value of the monitored metric, None where there is none. best: all metrics of the
-    best epoch, `split/name` -> value.
+    value: the best value of the monitored metric, None where there is none. best: the metrics of the
+    best epoch, `split/name` -> value. test: those of the test rows, which nothing is chosen by: they
+    are shown of the trial that was chosen alone.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Outcome:
     fold: int | None
     best: Mapping[str, float | None]
     directory: Path | None
+    test: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from slipstream.progress import number
 from slipstream.sweep.space import Axis, Interval
 from slipstream.sweep.statistics import REPEATS, Group
-from slipstream.wording import spell
+from slipstream.wording import count, spell
 
 GAP, TOP, HEIGHT, BOTTOM, SIDE = 190, 56, 400, 52, 90
 INK, FRAME = (40, 40, 40), (150, 150, 150)
@@ -52,7 +52,8 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
             box = draw.textbbox((x + 6, y), label, font=font, anchor="lm")
             draw.rectangle(box, fill="white")  # lines run below
             draw.text((x + 6, y), label, fill=INK, font=font, anchor="lm")
-    foot = f"{len(trials)} trials; the best {min(BEST, len(trials))} are thick"
+    thick = f"; the best {BEST} are thick" if len(trials) > BEST else ""
+    foot = f"{count(len(trials), 'trial')}{thick}"
     draw.text((6, TOP + HEIGHT + BOTTOM - 12), foot, fill=INK, font=font, anchor="lm")
     return made
 

@@ -39,7 +39,7 @@ class SweepResult:
 
     @property
     def runs(self) -> tuple[Outcome, ...]:
-        """All members by number: `values`, `status`, `value`, `best`, `directory`."""
+        """All members by number: `values`, `status`, `value`, `best`, `directory`; `test` chooses nothing."""
         return self.report.outcomes
 
     def frame(self) -> polars.DataFrame:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from slipstream.sweep.space import Axis, Interval
 SOUND = ("finished", "stopped_early")  # their value is what the configuration can do
 BROKEN = ("diverged", "failed")
 REPEATS = ("seed", "data.fold", "data.folds")  # what members of a trial differ in
-LEVEL = 0.05  # a difference that chance brings less often is taken for real
 EDGE = 0.05  # of an interval's length, which counts as its end
 FORESTS, TREES = 20, 25
 TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached 0.02 at most in 12
@@ -28,7 +27,7 @@ class Group:
 
     values: what was swept, without what its members differ in. mean, std: of the sound members' values
     (of the pruned ones' too where the trial was pruned), std with n - 1, None where n is below 2.
-    n: how many that are.
+    n: how many that are. What was trained twice with one seed and fold counts once.
     """
 
     trial: int
@@ -53,22 +52,6 @@ class Group:
             if status not in SOUND
         ]
         return ", ".join(said)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A trial against the best one, over pairs of members with the same seed and fold.
-
-    verdict: worse | tie | unknown (fewer than two pairs). difference: mean over the pairs, above 0 where
-    the best one is better, in the metric's own units. p: how often chance alone would bring such a
-    difference.
-    """
-
-    verdict: Literal["worse", "tie", "unknown"]
-    difference: float | None
-    p: float | None
-    pairs: int
-    test: str
 
 
 @dataclass(frozen=True)
@@ -102,16 +85,22 @@ def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
 def _group(trial: int, members: Sequence[Outcome]) -> Group:
     pruned = any(member.status == "pruned" for member in members)
     counted = (*SOUND, "pruned") if pruned else SOUND
-    known = [m.value for m in members if m.status in counted and m.value is not None]
-    values = {key: value for key, value in members[0].values.items() if key not in REPEATS}
+    values = {pair_of(m): m.value for m in members if m.status in counted and m.value is not None}
+    known = list(values.values())
+    swept = {key: value for key, value in members[0].values.items() if key not in REPEATS}
     return Group(
         trial,
-        values,
+        swept,
         tuple(members),
         mean=float(np.mean(known)) if known else None,
         std=float(np.std(known, ddof=1)) if len(known) > 1 else None,
         n=len(known),
     )
+
+
+def pair_of(member: Outcome) -> tuple[int, Hashable]:
+    """What a member has in common with its partner of another trial: the seed, and which fold of how many."""
+    return member.seed, None if member.fold is None else (member.fold, member.values.get("data.folds"))
 
 
 def _tier(group: Group) -> int:
@@ -120,56 +109,6 @@ def _tier(group: Group) -> int:
     if any(member.status in BROKEN for member in group.members):
         return 2
     return 1 if group.mean is not None else 3
-
-
-def compare(best: Group, other: Group, minimize: bool) -> Comparison:
-    """Whether another trial is worse than the best one, or no further off than the noise: a tie.
-
-    Pairs that differ in the seed: the paired t-test. Folds share their training rows, so that their
-    differences are less independent than they look: the corrected resampled t-test, whose variance is
-    (1/n + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error", 2003;
-    over repeated folds: Bouckaert and Frank, 2004). Values above 0 of which the smaller is better are
-    compared by their logarithms: the noise of a loss grows with the loss. A trial that scatters clearly
-    more than the best one (F-test) is held against that one's noise: one exploded seed makes no tie.
-    Two-sided, at 5 %, not corrected for the number of trials that are compared.
-    """
-    ours, theirs = _by_pair(best), _by_pair(other)
-    pairs = sorted(ours.keys() & theirs.keys(), key=repr)
-    folds, n = len({fold for _, fold in pairs}), len(pairs)
-    test = "corrected resampled t-test over folds" if folds > 1 else "paired t-test over seeds"
-    a, b = np.array([ours[pair] for pair in pairs]), np.array([theirs[pair] for pair in pairs])
-    difference = float((b - a).mean() if minimize else (a - b).mean()) if n else None
-    if n < 2:
-        return Comparison("unknown", difference, None, n, test)
-    if minimize and min(a.min(), b.min()) > 0:
-        a, b, test = np.log(a), np.log(b), f"{test}, of logarithms"
-    apart = b - a if minimize else a - b
-    mean, spread = float(apart.mean()), float(apart.std(ddof=1))
-    if _scatters_more(b, a):
-        spread = float(a.std(ddof=1)) * math.sqrt(2)
-    p = _two_sided(mean, spread * math.sqrt(1 / n + (1 / (folds - 1) if folds > 1 else 0)), n - 1)
-    return Comparison("worse" if p < LEVEL and mean > 0 else "tie", difference, p, n, test)
-
-
-def _by_pair(group: Group) -> dict[tuple[int, int | None], float]:
-    found = [m for m in group.members if m.status in SOUND and m.value is not None]
-    return {(member.seed, member.fold): float(member.value or 0.0) for member in found}
-
-
-def _scatters_more(values: np.ndarray, than: np.ndarray) -> bool:
-    from scipy.special import fdtrc
-
-    freedom, noise = len(than) - 1, float(than.var(ddof=1))
-    return noise > 0 and fdtrc(freedom, freedom, values.var(ddof=1) / noise) < LEVEL
-
-
-def _two_sided(mean: float, error: float, freedom: int) -> float:
-    """How often a t-distributed mean lies as far from 0."""
-    from scipy.special import stdtr
-
-    if not error:
-        return 0.0 if mean else 1.0
-    return float(2 * stdtr(freedom, -abs(mean) / error))
 
 
 def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance], str]:
@@ -188,7 +127,7 @@ def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance]
         reason = f"{len(trials)} trials are too few to say which of {len(keys)} keys matter: about {needed}"
         return [], f"{reason} are needed"
     order = np.array([math.inf if _has_diverged(g) else _signed(g, minimize) for g in trials])
-    shares, told = _shares(_columns(trials, keys), _ranks(order))
+    shares, told = _shares(_columns(trials, keys), ranks(order) / (len(trials) - 1))
     if told < TOLD:
         return [], f"{len(trials)} trials do not show which keys matter: their order looks like chance"
     made = [
@@ -212,11 +151,11 @@ def _keys(found: Sequence[Group]) -> list[str]:
     return list(dict.fromkeys(key for group in found for key in group.values))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 to 1; equal values share theirs."""
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0; equal values share theirs."""
     different, place = np.unique(values, return_inverse=True)
     counts = np.bincount(place, minlength=len(different))
-    return (np.cumsum(counts) - (counts + 1) / 2)[place] / max(len(values) - 1, 1)
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]
 
 
 def _columns(trials: Sequence[Group], keys: Sequence[str]) -> list[np.ndarray]:

@@ -136,7 +136,8 @@ class Member:
         if reason is not None:
             self.status, self.reason = STOPPED, reason
         elif len(self.records) >= self.config.trainer.max_epochs:
-            self.status, self.reason = FINISHED, f"all {len(self.records)} epochs done"
+            made = len(self.records)
+            self.status, self.reason = FINISHED, f"all {made} epochs done" if made > 1 else "1 epoch done"
 
     @property
     def restores_best(self) -> bool:

@@ -6,20 +6,23 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from slipstream.files import replace
 from slipstream.sweep import statistics
+from slipstream.sweep.comparisons import Comparison, compare
 from slipstream.sweep.jobs import Outcome
-from slipstream.sweep.statistics import Comparison, Group, Importance
+from slipstream.sweep.statistics import Group, Importance, pair_of
 from slipstream.wording import spell
 
 if TYPE_CHECKING:
     from slipstream.sweep.space import Axis
 
+ENDED = (*statistics.SOUND, *statistics.BROKEN, "pruned")
 LEADERBOARD, REPORT = "leaderboard.csv", "report.json"
 
 
@@ -29,6 +32,8 @@ class Report:
 
     keys: what was swept, in its order. groups: the trials, the best first. comparisons: of each with
     the first one; None for itself and for those that are not whole. silence: why there is no importance.
+    test: of the best trial when all members have ended, `test/name` -> mean, deviation and n; the other
+    trials' stand in their members' own summaries.
     """
 
     directory: Path
@@ -41,6 +46,7 @@ class Report:
     importance: tuple[Importance, ...]
     silence: str
     advice: tuple[str, ...]
+    test: Mapping[str, tuple[float, float | None, int]]
 
     @property
     def best(self) -> Group | None:
@@ -59,10 +65,9 @@ def make(
     """The report of a sweep's outcomes. Nothing is written."""
     ranked = statistics.groups(found, minimize)
     best = ranked[0] if ranked and ranked[0].whole else None
-    compared = [
-        statistics.compare(best, other, minimize) if best and other.whole and other is not best else None
-        for other in ranked
-    ]
+    others = [other for other in ranked if best and other.whole and other is not best]
+    verdicts = dict(zip(map(id, others), compare(best, others, minimize) if best else (), strict=True))
+    compared = [verdicts.get(id(group)) for group in ranked]
     ties = [g for g, verdict in zip(ranked, compared, strict=True) if verdict and verdict.verdict == "tie"]
     importance, silence = statistics.importance(ranked, minimize)
     swept = [axis.key for axis in axes]
@@ -77,8 +82,31 @@ def make(
         comparisons=tuple(compared),
         importance=tuple(importance),
         silence=silence,
-        advice=tuple(statistics.edges(axes, ranked, ties)),
+        advice=(*statistics.edges(axes, ranked, ties), *_optimism(found)),
+        test=_test(best) if best and all(outcome.status in ENDED for outcome in found) else {},
     )
+
+
+def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
+    """Mean, deviation with n - 1 and n of each metric of the test rows over a trial's sound members."""
+    members = list({pair_of(m): m for m in best.members if m.status in statistics.SOUND}.values())
+    made = {}
+    for name in dict.fromkeys(name for member in members for name in member.test):
+        known = [value for member in members if (value := member.test.get(name)) is not None]
+        if known:
+            made[name] = fmean(known), stdev(known) if len(known) > 1 else None, len(known)
+    return made
+
+
+def _optimism(found: Sequence[Outcome]) -> Iterator[str]:
+    """A word on folds whose rows chose the epoch by which they are judged."""
+    sound = [outcome for outcome in found if outcome.status in statistics.SOUND]
+    chosen = any(outcome.epochs > 1 for outcome in sound)
+    if chosen and all(outcome.fold is not None and not outcome.test for outcome in sound):
+        yield (
+            "the values are optimistic: each fold's is the best of its epochs, chosen by the rows that judge "
+            "it; data.test=0.2 keeps rows apart that choose nothing"
+        )
 
 
 def write(
@@ -92,7 +120,10 @@ def write(
 
 
 def leaderboard(report: Report) -> str:
-    """A line a member, the best trial's first. Empty: the key does not apply, or there is no value."""
+    """A line a member, the best trial's first, without test scores: nothing is to be chosen by them.
+
+    Empty: the key does not apply, or there is no value.
+    """
     swept = [key for key in report.keys if key not in statistics.REPEATS]
     metrics = dict.fromkeys(name for outcome in report.outcomes for name in outcome.best)
     written = io.StringIO()
@@ -136,6 +167,9 @@ def _plain(report: Report) -> dict[str, Any]:
         "importance": [asdict(entry) for entry in report.importance],
         "no_importance_because": report.silence,
         "advice": list(report.advice),
+        "test_of_the_best": {
+            name: {"mean": mean, "std": std, "n": n} for name, (mean, std, n) in report.test.items()
+        },
         "failures": [
             {"number": outcome.number, "values": dict(outcome.values), "reason": outcome.reason}
             for outcome in report.failures

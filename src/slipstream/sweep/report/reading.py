@@ -38,6 +38,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
         if found["status"] not in ENDED:
             return None
         best = {str(name): _finite(value) for name, value in found["best"].items()}
+        test = {name: best.pop(name) for name in list(best) if name.startswith("test/")}
         return {
             "status": found["status"],
             "reason": str(found["reason"]),
@@ -46,6 +47,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
             "epochs": int(found["epochs"]),
             "seconds": float(found["seconds"]),
             "best": best,
+            "test": test,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slipstream.progress import number
+from slipstream.sweep.comparisons import LEAST_PAIRS, Comparison
 from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
-from slipstream.sweep.statistics import Comparison, Group
-from slipstream.wording import spell, typed
+from slipstream.sweep.statistics import Group
+from slipstream.wording import count, spell, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 # With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here the sweep's own.
 PAGE = "http://localhost:6006/#custom_scalars&regexInput=%5E%5C.%24"
+TOO_FEW = "too few to tell"
+VERDICTS = ("worse", "tie", TOO_FEW)
+TESTED = 4  # test scores of the best trial; all are in report.json
 SHOWN = 10  # trials in the table, and failures in the list
 
 
@@ -35,7 +39,8 @@ def show(console: Console, report: Report) -> None:
         console.print(table, width=None if console.is_terminal else 1000, crop=console.is_terminal)
         if len(report.groups) > SHOWN:
             say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
-        say(f"\nbest: {overrides(best.values) or f'member {best.members[0].number}'}")
+        if best.values:
+            say(f"\nbest: {overrides(best.values)}")
     for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
         say(line)
     say(f"\nsweep: {report.directory}")
@@ -46,17 +51,17 @@ def show(console: Console, report: Report) -> None:
 
 def _counts(report: Report) -> str:
     statuses = Counter(outcome.status for outcome in report.outcomes)
-    said = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in statuses.most_common())
+    said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in statuses.most_common())
     members, trials = len(report.outcomes), len(report.groups)
-    of = "" if members == trials else f" of {trials} trials"
-    return f"{members} members{of}: {said}" if report.outcomes else "no members"
+    of = "" if members == trials else f" of {count(trials, 'trial')}"
+    return f"{count(members, 'member')}{of}: {said}" if report.outcomes else "no members"
 
 
 def _table(report: Report, console: Console) -> Table:
     """The best trials with a column for each key, or, where that is too wide, one for all of them."""
     from rich.table import Table
 
-    keys = [key for key in report.keys if any(key in group.values for group in report.groups)]
+    keys = [key for key in report.keys if _differs(key, report.groups)]
     sign = "±" if _has(console, "±") else "+/-"
     heads = _short(keys)
     for columns in (True, False):
@@ -74,13 +79,17 @@ def _table(report: Report, console: Console) -> Table:
             if not columns:
                 pairs = zip(keys, cells, strict=True)
                 cells = [" ".join(f"{heads[key]}={cell}" for key, cell in pairs if cell)]
-            table.add_row(
-                str(rank), *cells, _mean(group, sign), _mark(group, compared), _folder(group, report)
-            )
+            value = _with_deviation(group.mean, group.std, group.n, sign)
+            table.add_row(str(rank), *cells, value, _mark(group, compared), _folder(group, report))
         wide = console.measure(table, options=console.options.update(width=1000)).maximum
         if wide <= console.width or (not console.is_terminal and len(keys) <= SHOWN):
             break
     return table
+
+
+def _differs(key: str, groups: Sequence[Group]) -> bool:
+    """Whether trials can be told apart by a key."""
+    return len({spell(group.values[key]) if key in group.values else None for group in groups}) > 1
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
@@ -96,14 +105,15 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     return {key: word if words[word := key.rpartition(".")[2]] == 1 else key for key in keys}
 
 
-def _mean(group: Group, sign: str) -> str:
-    if group.std is None:
-        return number(group.mean)
-    return f"{number(group.mean)} {sign} {group.std:.2g} ({group.n})"
+def _with_deviation(mean: float | None, std: float | None, n: int, sign: str) -> str:
+    return number(mean) if std is None else f"{number(mean)} {sign} {std:.2g} ({n})"
 
 
 def _mark(group: Group, compared: Comparison | None) -> str:
-    return group.remark or ("tie" if compared and compared.verdict == "tie" else "")
+    """What became of members, or how the trial compares, where it has members to be compared."""
+    if compared is None or compared.pairs < 2:
+        return group.remark
+    return group.remark or ("?" if compared.verdict == TOO_FEW else compared.verdict)
 
 
 def _folder(group: Group, report: Report) -> str:
@@ -116,11 +126,17 @@ def _folder(group: Group, report: Report) -> str:
 def _remarks(report: Report, sign: str) -> Iterator[str]:
     """Sentences below the table, as far as there is something to be said."""
     compared = [entry for entry in report.comparisons if entry is not None]
-    tests = dict.fromkeys(entry.test for entry in compared if entry.p is not None)
-    if tests:
-        ties = sum(entry.verdict == "tie" for entry in compared)
-        how = f"no worse than the noise ({', '.join(tests)}, 5 %)"
-        yield f"{ties or 'none'} of {len(compared)} other trials tie with it: {how}"
+    repeated = [entry for entry in compared if entry.pairs > 1]
+    if repeated:
+        verdicts = Counter[str](entry.verdict for entry in compared)
+        said = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name])
+        tests = list(dict.fromkeys(entry.test for entry in repeated))
+        yield f"compared with it: {said} ({', '.join(tests)}, Holm's correction, 5 %)"
+        if verdicts[TOO_FEW]:
+            most = max(entry.pairs for entry in repeated)
+            more = 3 if any("folds" in test for test in tests) else 2 * max(most, LEAST_PAIRS)
+            members = count(most, "member")
+            yield f"?: too few to tell, {members} a trial; more repeats tell more, as sweep.repeats={more}"
     elif compared:
         yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
     if report.importance:
@@ -136,8 +152,18 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
     elif report.silence:
         yield report.silence
     yield from report.advice
+    yield from _tested(report, sign)
     yield from _diverged(report)
     yield from _failures(report)
+
+
+def _tested(report: Report, sign: str) -> Iterator[str]:
+    """The test scores of the best trial, that of the deciding metric first."""
+    decides = f"test/{report.metric.partition('/')[2]}"
+    names = sorted(report.test, key=lambda name: name != decides)[:TESTED]
+    if names:
+        said = ", ".join(f"{name} {_with_deviation(*report.test[name], sign)}" for name in names)
+        yield f"the best on the test rows, which chose nothing: {said}"
 
 
 def _diverged(report: Report) -> Iterator[str]:
