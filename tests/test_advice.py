@@ -24,6 +24,13 @@ def test_the_default_choices_need_no_advice():
             assert told(changes | {"optimizer": "adam"}) == "", name
 
 
+@pytest.mark.parametrize(("levels", "due"), [([0.1, 0.9], True), ([0.1, 0.52], False), ([0.25], True)])
+def test_quantiles_without_a_median(levels, due):
+    """Predictions are those of the quantile nearest to the median: said where none is near."""
+    said = told({"data": "linear", "loss": "quantile", "loss.quantiles": levels})
+    assert ("is near the median: predictions and metrics are those of the quantile" in said) == due
+
+
 @pytest.mark.parametrize(("epochs", "start", "due"), [(4, 0.75, True), (8, 0.75, False), (4, 0.5, False)])
 def test_an_average_of_one_epoch_is_none(epochs, start, due):
     """Stochastic weight averaging needs two epochs or more behind its start."""

@@ -23,7 +23,7 @@ LAYERS = [
     {"rundir", "progress", "recording", "resuming", "summary"},
     {"sweep.jobs", "sweep.space"},
     {"config"},
-    {"advice", "preparing"},
+    {"advice", "monitoring", "preparing"},
     {"run", "prediction"},
     {"sweep"},
     {"listing", "multirun", "cli"},

@@ -103,19 +103,46 @@ def test_without_any_weight_a_metric_is_nan(name, task):
     assert component("metric", name)(scores, targets, torch.zeros(N)).isnan()
 
 
-ABSENT = {"balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "pr_auc"}
+BY_CLASS = {
+    "balanced_accuracy": (sk.recall_score, False),
+    "precision_macro": (sk.precision_score, False),
+    "recall_macro": (sk.recall_score, False),
+    "f1_macro": (sk.f1_score, False),
+    "roc_auc": (sk.roc_auc_score, True),
+    "pr_auc": (sk.average_precision_score, True),
+}
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_an_absent_class_makes_the_per_class_means_nan_and_no_other(task):
-    """What averages over classes is undefined without one of them; what averages over examples is not."""
+@pytest.mark.parametrize(
+    ("name", "task"), [case for case in CASES if case[0] in BY_CLASS and case[1] != "binary"]
+)
+def test_a_mean_over_classes_is_over_those_that_are_there(name, task):
+    """Each class that occurs enters as scikit-learn has it alone; the absent one does not."""
     scores, targets, weights = problem(task)
+    scores = untied(task, scores)
     weights = weights * ((targets != 1) if targets.dim() == 1 else targets[:, 1] == 0)
-    undefined = {
-        n for n in every(task, scores.shape[1]) if component("metric", n)(scores, targets, weights).isnan()
-    }
-    only_one_class = {"mcc"} if task == "binary" else set()
-    assert undefined == {name for name in every(task, scores.shape[1]) if name in ABSENT} | only_one_class
+    function, of_scores = BY_CLASS[name]
+    if targets.dim() == 1:
+        places = torch.arange(scores.shape[1])
+        yes, guesses = targets.unsqueeze(1) == places, scores.argmax(1, keepdim=True) == places
+    else:
+        yes, guesses = targets > 0.5, scores > 0.5
+    given = scores if of_scores else guesses
+    right = [
+        function(yes[:, c].numpy(), given[:, c].numpy(), sample_weight=weights.numpy())
+        for c in range(scores.shape[1])
+        if c != 1
+    ]
+    found = component("metric", name)(scores, targets, weights)
+    assert float(found) == pytest.approx(np.mean(right), rel=1e-6)
+
+
+def test_one_class_alone_leaves_undefined_what_compares_two():
+    """Of a binary target with one class, correlation and the area below a curve of both say nothing."""
+    scores, targets, weights = problem("binary")
+    weights = weights * (targets == 0)
+    undefined = {n for n in every("binary", 2) if component("metric", n)(scores, targets, weights).isnan()}
+    assert undefined == {"mcc", "roc_auc", "pr_auc"}
 
 
 def test_a_constant_prediction():

@@ -127,9 +127,19 @@ def test_a_table_is_encoded_as_in_training(town):
         town.predict({"size": [3], "town": ["z"]})
 
 
+def test_single_values_are_one_row(town):
+    """A mapping of scalars, of Python or numpy, with or without further columns, is one example."""
+    right = town.predict({"size": [3.0], "town": ["a"]}).scores
+    for row in ({"size": 3, "town": "a"}, {"size": np.float32(3), "town": np.str_("a"), "y": [1, 2]}):
+        np.testing.assert_array_equal(town.predict(row).scores, right)
+    missing = town.predict({"size": [None], "town": ["b"]}).scores
+    np.testing.assert_array_equal(town.predict({"size": None, "town": "b"}).scores, missing)
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [
+        ({"size": 1.0, "town": ["a", "b"]}, "'size' is a single value and column 'town' is a list"),
         ({"size": [1.0]}, "lacks columns that training had: town"),
         ({"size": [1.0], "town": ["a", "b"]}, "columns of different lengths: 1, 2"),
         (np.zeros((2, 3)), r"expected \[N, 2\]: size, town"),

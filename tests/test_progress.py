@@ -40,6 +40,22 @@ def test_epoch_and_time_left_are_never_cut(width, monkeypatch):
     assert "train/loss 0.002589" in last
 
 
+def test_the_speed_is_that_of_the_epoch(monkeypatch):
+    """A fast epoch after a slow one shows its own samples a second, and not the mean since the start."""
+    written, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress, "console", lambda: Console(file=written, width=200))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    screen = Screen("plain", epochs=2, examples=100)
+    for epoch, seconds in ((1, 10.0), (2, 0.5)):
+        now[0] += seconds
+        member = SimpleNamespace(records=[RECORD | {"epoch": epoch}], metric="val/loss", running=epoch < 2)
+        screen.epoch(member, epoch)
+    assert [line.split(" samples/s")[0].split()[-1] for line in written.getvalue().splitlines()] == [
+        "10",
+        "200",
+    ]
+
+
 def test_the_monitored_metric_is_on_the_line():
     """The losses, then the metric that decides; any other one only where the loss decides."""
     assert describe(RECORD, "val/mcc") == ["train/loss 0.002589", "val/loss 0.05479", "val/mcc 0.97"]

@@ -19,6 +19,7 @@ ADAPTIVE = (
     *("nadam", "radam", "rmsprop", "rprop", "schedule_free"),
 )
 STANDSTILL = 0.001  # factor of the rate below which weights no longer move
+NEAR_MEDIAN = 0.05
 FEW_ZEROS = 0.01  # strength below which a threshold beside such an optimizer makes next to none
 
 
@@ -27,6 +28,17 @@ def advice(config: Config, form: Form) -> Iterator[str]:
     yield from _averaging(config)
     yield from _zeros(config)
     yield from _colours(config, form)
+    yield from _quantiles(config)
+
+
+def _quantiles(config: Config) -> Iterator[str]:
+    levels = config.loss.settings.get("quantiles", [0.5])
+    nearest = min(levels, key=lambda level: abs(level - 0.5))
+    if abs(nearest - 0.5) > NEAR_MEDIAN:
+        yield (
+            f"loss.quantiles: none of {', '.join(f'{level:g}' for level in levels)} is near the median: "
+            f"predictions and metrics are those of the quantile {nearest:g}; add 0.5"
+        )
 
 
 def _averaging(config: Config) -> Iterator[str]:

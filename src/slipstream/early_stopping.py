@@ -61,10 +61,15 @@ def direction(metric: str, mode: str) -> int:
     return -1 if known is not None and known.traits["mode"] == "max" else 1
 
 
-def best_epoch(values: Sequence[float] | NDArray[np.float64]) -> int | None:
-    """The index of the smallest value, of the first where they tie; None where none is finite."""
+def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) -> int | None:
+    """The index of the smallest value, of the first where they tie; None where none is finite.
+
+    warm_up: values at the start that count only as long as there is no later one.
+    """
     values = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(values)
+    if finite[warm_up:].any():
+        finite[:warm_up] = False
     return int(np.argmin(np.where(finite, values, np.inf))) if finite.any() else None
 
 
@@ -90,7 +95,7 @@ def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_
     is then the best. Stops after `patience` epochs in a row that do not improve.
 
     patience: epochs, at least 1. min_delta: in the metric's units. warm_up: epochs at the start that
-    are not looked at, neither as a best value nor as a failure.
+    are not looked at, neither as a best value (their weights are not kept either) nor as a failure.
     Edge: NaN is no improvement. The semantics are those of Keras' EarlyStopping (warm_up is its
     start_from_epoch) and, without warm_up, of Lightning's.
     """

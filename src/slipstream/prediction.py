@@ -79,10 +79,10 @@ class Model:
         """The predictions for N raw examples.
 
         x: an array [N, ...] with the columns in the order of training, or a polars DataFrame or a mapping
-            of names to values; further columns, the target too, are left alone. For sequences such a
-            table with a row for each step; there is a prediction for each sequence, in the order of their
-            first rows: that of frame["id"].unique(maintain_order=True). For texts a list of them. For
-            images a list of paths or of Pillow's pictures, or an array [N, C, H, W].
+            of names to values, one value each for one row; further columns, the target too, are left alone.
+            For sequences such a table with a row for each step; there is a prediction for each sequence, in
+            the order of their first rows: that of frame["id"].unique(maintain_order=True). For texts a list
+            of them. For images a list of paths or of Pillow's pictures, or an array [N, C, H, W].
         Classes: a `Classification`. Regression: values in original units, float64 [N], or [N, D] for
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """

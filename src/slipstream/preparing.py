@@ -19,6 +19,7 @@ from slipstream.data import Data, load
 from slipstream.errors import ConfigError, UserError
 from slipstream.metrics import defaults, every
 from slipstream.models.layers import Residual
+from slipstream.monitoring import require_defined
 from slipstream.recording import open_logger, yaml_text
 from slipstream.registry import component
 from slipstream.training.compilation import cache_problem
@@ -91,6 +92,7 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
         raise ConfigError(
             [f"early_stopping.metric: {metric} needs validation data, and there is none; use train/loss"]
         )
+    require_defined(config, data, metric)
     return replace(config, trainer=trainer)
 
 

@@ -60,7 +60,7 @@ class Screen:
             live = self.console.is_terminal and not self.console.is_dumb_terminal
             kind = "bar" if live else "plain"
         self.kind, self.epochs, self.examples = kind, epochs, examples
-        self._began = time.monotonic()
+        self._began = self._before = time.monotonic()
         self._bar = self._start_bar(done) if kind == "bar" else None
 
     def _start_bar(self, done: int) -> Bar:
@@ -91,12 +91,14 @@ class Screen:
             self.say(f"warning: {text}")
 
     def epoch(self, member: Member, epochs_here: int) -> None:
-        """Show a finished epoch; `epochs_here` were made by this process."""
+        """Show a finished epoch, with its own speed; `epochs_here` were made by this process."""
         if self.kind == "none":
             return
         record = member.records[-1]
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        parts = [*describe(record, member.metric), f"{self.examples * epochs_here / seconds:,.0f} samples/s"]
+        now = time.monotonic()
+        of_epoch, seconds = max(now - self._before, 1e-9), now - self._began
+        self._before = now
+        parts = [*describe(record, member.metric), f"{self.examples / of_epoch:,.0f} samples/s"]
         if self._bar is not None:
             # What does not fit beside epoch, bar and time left is left out, the last first.
             room = self.console.width - BAR - 2 * len(str(self.epochs)) - len("epoch / 0:00:00") - 6

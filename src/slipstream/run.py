@@ -117,6 +117,12 @@ def run_pack(
             train_members(engine, members, progress, Shown(recorder, screen), interrupts)
         finally:
             screen.close()
+        for member in members[: len(known)]:
+            if member.best_epoch and member.best_value is None:
+                screen.warn(
+                    f"{member.metric} was never defined: nothing says which epoch was best, the last one's "
+                    "weights are kept"
+                )
         results = summary.conclude(engine, members, known, progress, loggers, interrupts.exit_code)
         for member, result in zip(members, results, strict=False):
             summary.show(screen, member, result)

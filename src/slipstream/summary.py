@@ -256,7 +256,8 @@ def show(screen: Screen, member: Member, result: Result) -> None:
     """The metrics, why it ended, and where everything is."""
     if screen.kind == "none":
         return
-    which = f"epoch {result.best_epoch}, the best by {member.metric}"
+    why = "the last" if member.best_value is None else f"the best by {member.metric}"
+    which = f"epoch {result.best_epoch}, {why}"
     title = f"metrics of {which if result.best_epoch else 'the untrained network: no epoch was finished'}"
     screen.console.print(metrics_table(result.best, title))
     advice = "; lower optimizer.lr, or add regularizer=gradient_clipping" if result.status == DIVERGED else ""

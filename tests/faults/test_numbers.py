@@ -142,12 +142,16 @@ def test_n6_an_undefined_metric_is_null_with_one_warning(tmp_path, spoil, capsys
 
 
 def test_n6_a_validation_loss_that_is_not_finite_is_never_the_best(tmp_path, spoil, capsys):
-    """NaN among the validation inputs: no epoch is the best, training goes on, the warning is seen even
-    where nothing else is shown."""
+    """NaN among the validation inputs: training goes on, the last epoch stands in for the best, with a word
+    that is seen even where nothing else is shown."""
     spoil("validation", inputs=float("nan"))
     result = train_in(tmp_path / "run")
-    assert (result.status, result.exit_code, result.best_epoch) == ("finished", 0, 0)
-    assert "warning: epoch 1: undefined, null in the record: val/loss" in capsys.readouterr().err
+    assert (result.status, result.exit_code, result.best_epoch) == ("finished", 0, 3)
+    said = capsys.readouterr().err
+    assert "warning: epoch 1: undefined, null in the record: val/loss" in said
+    assert said.count("val/loss was never defined") == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["value"], summary["best"]) == (None, summary["last"])
     assert all(tensor.isfinite().all() for tensor in result.weights.values())
 
 

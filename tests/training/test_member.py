@@ -7,6 +7,7 @@ import json
 import pytest
 
 from harness import tiny
+from slipstream.early_stopping import best_epoch
 from slipstream.training.member import Member, as_values
 
 
@@ -19,11 +20,34 @@ def record(epoch: int, value: float | None, name: str = "val/loss") -> dict:
 
 
 def test_the_best_epoch_is_the_first_of_the_smallest():
-    """Epochs count from 1; a tie does not replace the earlier one, an undefined value never is best."""
+    """Epochs count from 1; a tie does not replace the earlier one, an undefined value no defined one."""
     run = member()
-    improved = [run.finish_epoch(record(i + 1, v)) for i, v in enumerate([None, 2.0, 1.0, 1.0, None, 3.0])]
-    assert improved == [False, True, True, False, False, False]
-    assert run.best_epoch == 3
+    values = [None, None, 2.0, 1.0, 1.0, None, 3.0]
+    improved = [run.finish_epoch(record(i + 1, v)) for i, v in enumerate(values)]
+    assert improved == [True, True, True, True, False, False, False]
+    assert (run.best_epoch, run.best_value) == (4, 1.0)
+
+
+def test_the_last_epoch_stands_in_where_the_metric_is_never_defined():
+    """A trained network is kept, and no value is claimed for it."""
+    run = member()
+    for epoch in (1, 2, 3):
+        run.finish_epoch(record(epoch, None))
+    assert (run.best_epoch, run.best_value) == (3, None)
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0, 5.0, 4.0, 4.5], [1.0, None, None, 6.0], [3.0, 1.0], [1.0, 2.0, None]]
+)
+def test_an_epoch_of_the_warm_up_is_the_best_only_until_there_is_a_later_one(values):
+    """The epoch kept is the smallest after warm_up; as long as none has a value, the smallest of all."""
+    run = member(**{"early_stopping": "patience", "early_stopping.warm_up": 2})
+    for i, value in enumerate(values):
+        run.finish_epoch(record(i + 1, value))
+        told = [float("nan") if v is None else v for v in values[: i + 1]]
+        later = [v for v in told[2:] if v == v]
+        assert run.best_value == (min(later) if later else min(v for v in told if v == v))
+        assert run.best_epoch == best_epoch(told, 2) + 1
 
 
 def test_where_larger_is_better_the_best_epoch_is_the_largest():

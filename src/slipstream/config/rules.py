@@ -308,6 +308,22 @@ def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
         yield from _monitor_problems("early_stopping.metric", metric, task)
 
 
+@rule("trainer", "loss", "data")
+def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iterator[str]:
+    loss, known = _loss(config, task), components("metric")
+    if loss.traits.get("auto") or loss.traits.get("probabilistic"):
+        return
+    metrics = config.trainer.metrics if isinstance(config.trainer.metrics, list) else []
+    asked = dict.fromkeys(metrics, "trainer.metrics")
+    asked[config.trainer.monitor.partition("/")[2]] = "trainer.monitor"
+    for name, key in asked.items():
+        if name in known and known[name].traits.get("probabilistic"):
+            yield (
+                f"{key}: {name} needs probabilities, which loss={loss.name} does not give; take another "
+                "metric, or a loss such as cross_entropy"
+            )
+
+
 @rule("trainer", "early_stopping", "data")
 def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     if config.data.settings.get("validation") != 0:
@@ -320,6 +336,16 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     rule = component("early_stopping", config.early_stopping.name)
     if rule.traits.get("validates"):
         yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; take patience"
+
+
+@rule("early_stopping", "trainer")
+def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
+    warm_up, epochs = config.early_stopping.settings.get("warm_up", 0), config.trainer.max_epochs
+    if warm_up >= epochs:
+        yield (
+            f"early_stopping.warm_up: {warm_up} epochs are not looked at, and trainer.max_epochs is "
+            f"{epochs}; lower the one or raise the other"
+        )
 
 
 def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -152,11 +153,29 @@ def from_any(
         if name in wanted and name in spelled:
             raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
         spelled[name] = found
-    return {
-        name: from_sequence(data[spelled[name_of(name)]], missing, words)
-        for name, words in names.items()
-        if name_of(name) in spelled
-    }
+    chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
+    return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+
+
+def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The columns of a table; single values (3, "Ulm", None) are one row. DataError for some of each."""
+    single = [name for name, value in columns.items() if is_single(value)]
+    if not single:
+        return columns
+    if len(single) < len(columns):
+        other = next(name for name in columns if name not in single)
+        raise DataError(
+            f"column {single[0]!r} is a single value and column {other!r} is a list; give every column a "
+            "value, for one row, or every column a list"
+        )
+    return {name: [value.item() if hasattr(value, "item") else value] for name, value in columns.items()}
+
+
+def is_single(value: Any) -> bool:
+    """Whether a value stands for itself and not for those in it."""
+    return (
+        value is None or isinstance(value, str | bytes | Number | date) or getattr(value, "ndim", None) == 0
+    )
 
 
 def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:

@@ -23,6 +23,7 @@ from slipstream.lazy import torch
 from slipstream.registry import component
 from slipstream.types import Target
 
+MACRO = "metrics by class (f1_macro, roc_auc)"
 PIECE = 2048  # rows of a table that are turned around at a time
 
 
@@ -241,7 +242,9 @@ def row_weights(
 
 def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
     """Classes of one row, and parts that lack classes. Raises DataError where train has one class only."""
-    if raw.target.task not in ("binary", "multiclass"):
+    if raw.target.task == "multilabel":
+        return label_warnings(raw, rows)
+    if raw.target.task == "regression":
         return []
     names = raw.target.classes
     totals = np.bincount(raw.targets, minlength=len(names))
@@ -258,8 +261,23 @@ def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
                 "nothing to learn; split otherwise"
             )
         if absent and len(part_rows):
-            effect = "it cannot be learned" if part == "train" else "metrics that need it are undefined"
+            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
+            if part != "train" and len(absent) == len(names) - 1:
+                effect = "its roc_auc, pr_auc and mcc are undefined"
             found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
+    return found
+
+
+def label_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
+    """Parts in which a label is always the same."""
+    found = []
+    for part, part_rows in zip(PARTS, rows, strict=True):
+        share = raw.targets[part_rows].mean(axis=0) if len(part_rows) else np.full(raw.targets.shape[1], 0.5)
+        for value in (0, 1):
+            names = [name for name, s in zip(raw.target.classes, share, strict=True) if s == value]
+            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
+            if names:
+                found.append(f"the {part} part has only {value} in label {phrase(names)}: {effect}")
     return found
 
 

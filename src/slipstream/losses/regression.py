@@ -120,8 +120,8 @@ def quantile(outputs: Tensor, targets: Tensor, *, quantiles: Annotated[list[Leve
     """max(q e, (q - 1) e) with e = target - output: each output fits a quantile (Koenker and Bassett 1978).
 
     outputs [N, D Q]: the Q quantiles of the first column, then those of the next; the mean over
-    all. quantiles: each between 0 and 1, both excluded. The prediction is the quantile nearest to
-    the median. Nothing keeps the quantiles from crossing.
+    all. quantiles: each between 0 and 1, both excluded. The prediction, which metrics are of, is the
+    quantile nearest to the median. Nothing keeps the quantiles from crossing.
     """
     level = torch.tensor(quantiles, device=outputs.device, dtype=outputs.dtype)
     error = targets.unsqueeze(-1) - outputs.unflatten(-1, (-1, len(quantiles)))

@@ -6,6 +6,7 @@
 weights [N], 0 or above, count an example as so many; 0 is padding and leaves no trace. Sums are
 taken in float64. A metric that is undefined, as every one is without examples, is NaN. What is
 taken per class, label or column is averaged over them; "macro" means without regard to their sizes.
+A class or label of which there is no example is left out of such a mean.
 
 Traits
   tasks          the tasks that the metric fits.

@@ -28,9 +28,9 @@ def _counts(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, T
     return right, zeros.index_add(0, guesses, weights), zeros.index_add(0, targets, weights)
 
 
-def _per_class(values: Tensor, true: Tensor) -> Tensor:
-    """The mean over the classes [C]; NaN where a class does not occur."""
-    return torch.where(true > 0, values, torch.nan).mean()
+def _per_class(values: Tensor, there: Tensor) -> Tensor:
+    """The mean of the values [C] over the classes that are there; NaN where none is."""
+    return torch.where(there, values, 0.0).sum() / there.sum(dtype=torch.float64)
 
 
 def confusion_matrix(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def balanced_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The mean over the classes of the share of each that is recognized; recall_macro by another name.
 
-    1 / C for a constant prediction. NaN where a class does not occur.
+    1 / C for a constant prediction.
     """
     return recall_macro(scores, targets, weights)
 
@@ -80,30 +80,24 @@ def top_5_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def precision_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The mean over the classes of: right predictions of it / predictions of it.
 
-    A class that is never predicted counts 0. NaN where a class does not occur.
+    A class that is never predicted counts 0.
     """
     right, said, true = _counts(scores, targets, weights)
-    return _per_class(torch.where(said > 0, right / said, 0.0), true)
+    return _per_class(torch.where(said > 0, right / said, 0.0), true > 0)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def recall_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of: right predictions of it / examples of it.
-
-    NaN where a class does not occur.
-    """
+    """The mean over the classes of: right predictions of it / examples of it."""
     right, _, true = _counts(scores, targets, weights)
-    return _per_class(right / true, true)
+    return _per_class(right / true, true > 0)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def f1_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of F1, the harmonic mean of precision and recall.
-
-    NaN where a class does not occur.
-    """
+    """The mean over the classes of F1, the harmonic mean of precision and recall."""
     right, said, true = _counts(scores, targets, weights)
-    return _per_class(2 * right / (said + true), true)
+    return _per_class(2 * right / (said + true), true > 0)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
@@ -163,27 +157,29 @@ def _one_against_rest(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple
 def roc_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The chance that a positive example scores above a negative one; ties count half.
 
-    multiclass: the mean over the classes, each against the rest; multilabel: over the labels.
-    NaN where one of them has no positive or no negative example. Scores need no scale.
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Those
+    without a positive or without a negative example are left out. Scores need no scale.
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
     ((smaller, not_larger),) = weights_below(scores, no)
-    return ((yes * (smaller + not_larger)).sum(-1) / (2 * yes.sum(-1) * no.sum(-1))).mean()
+    pairs = yes.sum(-1) * no.sum(-1)
+    return _per_class((yes * (smaller + not_larger)).sum(-1) / (2 * pairs), pairs > 0)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def pr_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The area under the precision-recall curve as average precision: sum of precision x gain in recall.
 
-    multiclass: the mean over the classes, each against the rest; multilabel: over the labels.
-    NaN where one of them has no positive example. A random score gives the share of positives.
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Those
+    without a positive example are left out. A random score gives the share of positives.
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
     positives, negatives = yes.sum(-1, keepdim=True), no.sum(-1, keepdim=True)
     (right_below, _), (wrong_below, _) = weights_below(scores, yes, no)
     right, wrong = positives - right_below, negatives - wrong_below
     precision = torch.where(yes > 0, right / (right + wrong), 0.0)
-    return ((yes * precision).sum(-1) / positives.squeeze(-1)).mean()
+    positives = positives.squeeze(-1)
+    return _per_class((yes * precision).sum(-1) / positives, positives > 0)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="min", probabilistic=True)

@@ -33,8 +33,8 @@ IDLE = "idle"  # holds a place in a pack and does nothing
 class Member:
     """One run of a pack as the host sees it.
 
-    records: one mapping an epoch, `split/name` -> value (None where undefined). best_epoch counts
-    from 1, 0 before any epoch had a finite monitored metric.
+    records: one mapping an epoch, `split/name` -> value (None where undefined). best_epoch counts from 1,
+    0 before the first; as long as the monitored metric was never defined, it is the last.
     """
 
     config: Config
@@ -63,8 +63,9 @@ class Member:
 
     @property
     def best_value(self) -> float | None:
-        """The monitored metric after the best epoch, None before there is one."""
-        return self.history.raw[self.best_epoch - 1] if self.best_epoch else None
+        """The monitored metric after the best epoch, None where it was never defined."""
+        value = self.history.raw[self.best_epoch - 1] if self.best_epoch else math.nan
+        return None if math.isnan(value) else value
 
     @property
     def seconds(self) -> float:
@@ -125,9 +126,12 @@ class Member:
         return improved
 
     def _is_best(self) -> bool:
-        raw, sign = self.history.raw, self.history.sign
-        before = sign * raw[self.best_epoch - 1] if self.best_epoch else math.inf
-        return sign * raw[-1] < before
+        """As `best_epoch` has it, asked epoch by epoch; the last epoch stands in until one has a value."""
+        raw, sign, before = self.history.raw, self.history.sign, self.best_value
+        if before is None or math.isnan(raw[-1]):
+            return before is None
+        warm_up = self.config.early_stopping.settings.get("warm_up", 0)
+        return self.best_epoch <= warm_up < len(raw) or sign * raw[-1] < sign * before
 
     def _decide(self) -> None:
         stopping = self.config.early_stopping

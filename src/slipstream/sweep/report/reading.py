@@ -61,7 +61,8 @@ def _begun(folder: Path, job: Job) -> dict[str, Any]:
     metric = stopping["metric"]
     values = [_finite(record.get(metric)) for record in records]
     sign = direction(metric, stopping["mode"])
-    at = best_epoch([math.nan if value is None else sign * value for value in values])
+    known = [math.nan if value is None else sign * value for value in values]
+    at = best_epoch(known, stopping.get("warm_up", 0))
     timings = lines(folder / TIMINGS)
     return {
         "status": "running" if begun else "waiting",
