@@ -12,12 +12,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "slipstream"
 # From left to right. Modules of one layer may import each other; a package's name stands for all
 # of its modules that are not named themselves.
 LAYERS = [
-    {"types", "random", "registry", "errors", "lazy", "kernels", "files", "folders", "wording"},
+    {"types", "random", "registry", "errors", "lazy", "kernels", "files", "folders", "wording"}
+    | {"contracts"},
     {"activations", "initializers", "losses", "metrics", "regularizers", "schedulers", "early_stopping"}
     | {"optimizers", "augmentations", "data"},
     {"models", "testing"},
     {"diagnostics"},
-    {"training.program", "training.step", "training.evaluate"},
+    {"training.probes", "training.program", "training.step", "training.evaluate"},
     {"packs", "checkpoints", "loggers"},
     {"training"},
     {"rundir", "progress", "recording", "resuming", "summary"},

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import kernels
+from slipstream.contracts import own_fault
 from slipstream.errors import ConfigError, UserError, printable
 from slipstream.multirun import Sweep
 
@@ -50,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader has gone (`| head -1`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    except Exception:
+    except Exception as error:
+        if fault := own_fault(error):
+            print(printable(fault), file=sys.stderr)
+            sys.exit(UserError.exit_code)
         traceback.print_exc()
         print("\nThis is a bug of slipstream. Please report it with the lines above.", file=sys.stderr)
         code = 1

@@ -1,6 +1,8 @@
 """Sweeps on the command line: one call of the runner, a folder that is joined, exit codes, resuming."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -44,11 +46,11 @@ def test_the_exit_code_is_the_runners(slipstream, engine, code):
     assert slipstream("-m", "seed=1,2").code == code
 
 
-def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine):
+def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine, monkeypatch):
     """A UserError is one message and 2; anything else is a bug and 1."""
     engine.outcome = UserError("no")
     assert (slipstream("-m", "seed=1,2").code, len(engine.sweeps)) == (2, 1)
-    engine.outcome = OSError(5, "disk")
+    monkeypatch.setitem(sys.modules, "slipstream.sweep.runner", SimpleNamespace(sweep=None))
     result = slipstream("-m", "seed=1,2")
     assert result.code == 1
     assert "This is a bug of slipstream" in result.err

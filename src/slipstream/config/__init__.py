@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream import registry
+from slipstream import contracts, registry
 from slipstream.config import meant, rules
 from slipstream.config.files import defaults, paths
 from slipstream.config.schema import (
@@ -206,7 +206,8 @@ def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
         from slipstream import data
 
         return data.problems({"name": name, **valid})
-    return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
+    part = registry.component(group, name)
+    return list(contracts.problems(part)) or part.traits.get("problems", lambda _: [])(valid)
 
 
 def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -220,7 +221,7 @@ def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]
             problems.append(f"{path}: no such option, {_meant(group, str(name), chosen)}")
             continue
         valid[name], found = check(settings(group, name), values, path, path, hint)
-        problems += found
+        problems += found or contracts.problems(registry.component(group, name))
     return valid, problems
 
 

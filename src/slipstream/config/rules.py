@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from slipstream import contracts
 from slipstream.config import meant
 from slipstream.config.synonyms import VALUES
 from slipstream.errors import folded
@@ -361,6 +362,8 @@ def _metric_problems(key: str, name: str, task: str | None) -> Iterator[str]:
     known = components("metric")
     if name not in known:
         yield f"{key}: found {name!r}, no such metric, {meant.option('metric', name, ['loss', *known])}"
+    elif broken := list(contracts.problems(known[name])):
+        yield from broken
     elif task is not None and task not in known[name].traits["tasks"]:
         fitting = [metric for metric, part in known.items() if task in part.traits["tasks"]]
         yield f"{key}: {name} is not for {task} data; one of: {', '.join(sorted(fitting))}"

@@ -19,6 +19,7 @@ import torch
 from slipstream import folders, preparing, rundir
 from slipstream.config import frozen
 from slipstream.config.searchers import Search
+from slipstream.contracts import own_fault
 from slipstream.early_stopping import direction
 from slipstream.errors import ConfigError, UserError
 from slipstream.files import writing
@@ -160,11 +161,12 @@ def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
     """Nothing can be trained: one message for all."""
     screen.close()
     error = mistake.error
-    what = f"all {mistake.count} members of the first pack fail alike; nothing else was started"
-    if isinstance(error, UserError):
-        raise UserError(f"{error}\n({what})") from None
+    many = "the only member" if mistake.count == 1 else f"all {mistake.count} members"
+    what = f"{many} of the first pack failed alike; nothing else was started"
+    if fault := str(error) if isinstance(error, UserError) else own_fault(error):
+        raise UserError(f"{fault}\n({what})") from None
     traceback.print_exception(error)
-    print(f"\nThis is a bug of slipstream, or of a component of yours: {what}.", file=sys.stderr)
+    print(f"\nThis is a bug of slipstream: {what}.", file=sys.stderr)
     return 1
 
 

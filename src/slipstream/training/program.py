@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from slipstream import random
+from slipstream.contracts import foreign
 from slipstream.errors import ConfigError
 from slipstream.models.functional import Functional, fit
 from slipstream.models.initialize import gain_of, initialize, layout_of
 from slipstream.models.layers import Activity, Parts, unit
 from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components, misfit
+from slipstream.training.probes import require_contracts, require_network
 from slipstream.types import Form, Target
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ class Program:
         self.target, self.form = target, form
         self._members, self._alone = members, members == 1 and not compiled
         require_form(config, form)
+        require_contracts(config, target)
         self.loss = Choice.of("loss", config.loss.name, config.loss.settings)
         self.optimizer = Choice.of("optimizer", config.optimizer.name, config.optimizer.settings)
         regularizers = _chosen("regularizer", config.regularizers)
@@ -113,6 +116,9 @@ class Program:
         self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
+        model = component("model", config.model.name)
+        if foreign(model):
+            require_network(model, self._build(config), form, self.outputs(config))
         with torch.device("meta"):  # shapes only: they say what the rest would need
             self.layout = layout_of(self._build(config))
         require_memory(self.layout.size, members)

@@ -1,0 +1,126 @@
+"""A first call of components that are a user's own, on made-up examples: do they return what they should?
+
+A loss that returns its mean, or an update that broadcasts, would otherwise train to something without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slipstream.contracts import foreign, own_fault, returned
+from slipstream.errors import ConfigError
+from slipstream.optimizers.base import initial_state
+from slipstream.registry import Component, component
+from slipstream.schedulers import Clock
+from slipstream.types import At, Form, Layout, Target
+
+ROWS = 3
+LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)), (True, False))
+
+
+def require(part: Component, value: Any, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the value is a tensor of the shape."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        raise ConfigError([returned(part, _said(value))])
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {list(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))})"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def require_contracts(config: Any, target: Target) -> None:
+    """Raise ConfigError where a component of the user's own returns something else than its group does."""
+    metrics = config.trainer.metrics
+    chosen: list[tuple[str, str, Mapping[str, Any], Callable[..., None]]] = [
+        ("loss", config.loss.name, config.loss.settings, _loss),
+        ("optimizer", config.optimizer.name, config.optimizer.settings, _optimizer),
+        ("activation", config.activation.name, config.activation.settings, _activation),
+        ("initializer", config.initializer.name, config.initializer.settings, _initializer),
+        ("scheduler", config.scheduler.name, config.scheduler.settings, _scheduler),
+        *(("regularizer", name, settings, _penalty) for name, settings in config.regularizers.items()),
+        *(("metric", name, {}, _metric) for name in (metrics if isinstance(metrics, list) else ())),
+    ]
+    for group, name, settings, probe in chosen:
+        part = component(group, name)
+        if foreign(part):
+            own = {key: value for key, value in settings.items() if key in part.own_settings}
+            with torch.no_grad():
+                probe(part, own, target)
+
+
+def require_network(part: Component, module: Any, form: Form, outputs: int) -> None:
+    """Raise ConfigError unless what a model returned is a network that gives [N, outputs]."""
+    if not isinstance(module, nn.Module):
+        raise ConfigError([returned(part, _said(module))])
+    inputs = torch.zeros(2, *form.shape, dtype=torch.int64 if form.kind == "tokens" else torch.float32)
+    try:
+        with torch.no_grad():
+            found = module.eval()(inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if own_fault(error):
+            raise
+        reason = " ".join(str(error).split())
+        why = f"a network that does not take inputs of shape {list(inputs.shape)} ({reason})"
+        raise ConfigError([returned(part, why)]) from error
+    if not isinstance(found, Tensor) or found.shape[:1] + found.shape[-1:] != (2, outputs):
+        raise ConfigError([returned(part, f"a network that gives {_said(found)} for 2 examples")])
+
+
+def _targets(target: Target) -> Tensor:
+    if target.task in ("binary", "multiclass"):
+        return torch.arange(ROWS) % len(target.classes)
+    return torch.zeros(ROWS, len(target.names))
+
+
+def _loss(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    outputs = torch.zeros(ROWS, part.traits["outputs"](target, **part.split(settings)[1]))
+    require(part, part(outputs, _targets(target), **settings), (ROWS,))
+
+
+def _optimizer(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    params = torch.ones(LAYOUT.size)
+    state = initial_state(part, params, LAYOUT, settings)
+    found = part(torch.ones(LAYOUT.size), state, At(1, params, LAYOUT), **settings)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ConfigError([returned(part, _said(found))])
+    require(part, found[0], (LAYOUT.size,))
+    if not isinstance(found[1], Mapping) or set(found[1]) != set(state):
+        raise ConfigError([returned(part, f"a state of {sorted(found[1])}, which began as {sorted(state)}")])
+
+
+def _activation(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    if "learned" not in part.traits and part.traits.get("width_factor", 1) == 1:
+        require(part, part(torch.zeros(ROWS, 4), **settings), (ROWS, 4))
+
+
+def _initializer(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    require(part, part(torch.zeros(4, dtype=torch.int64), (3, 4), 1.0, **settings), (3, 4))
+
+
+def _scheduler(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    steps = np.arange(ROWS)
+    found = part(Clock(steps, steps_per_epoch=ROWS, total_steps=2 * ROWS), **settings)
+    if np.shape(found) != (ROWS,):
+        raise ConfigError([returned(part, _said(found))])
+
+
+def _penalty(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    if part.traits["place"] == "penalty":
+        require(part, part(torch.ones(LAYOUT.size), **settings), ())
+
+
+def _metric(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+    targets = _targets(target)
+    scores = torch.full((ROWS, len(target.classes or target.names)), 0.5)
+    require(part, part(scores, targets, torch.ones(ROWS)), ())
