@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from slipstream.data import problems as data_problems
 from slipstream.errors import ConfigError, DataError, UserError
 
 FRAME = pl.DataFrame(
@@ -312,3 +313,54 @@ def test_a_large_table_loads_in_seconds_within_three_times_its_size(tmp_path, fi
     megabytes, seconds = map(float, subprocess.check_output(command, text=True).split())
     assert megabytes < 3 * 200_000 * 50 * 4 / 2**20
     assert seconds < 20  # 1 to 4 s on a free core
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_line_ends_of_every_system_are_read(load_table, end, packed):
+    """Carriage returns alone end lines as well, in quotes and in a gzip file too."""
+    rows = ["x,c,y", *(f'{i},"a,{i % 3}",{i % 2}' for i in range(60))]
+    content = end.join(rows).encode()
+    found = load_table(gzip.compress(content) if packed else content, file="t.csv.gz" if packed else "t.csv")
+    assert found.input_names == ("x", "c=a,0", "c=a,1", "c=a,2")
+    assert sum(map(len, (found.train, found.validation, found.test))) == 60
+
+
+def test_a_file_without_header_is_read(load_table):
+    """data.header=false takes the first row as a row, and names columns by their places."""
+    rows = "".join(f"{i * 0.5},{'ab'[i % 2]}\n" for i in range(40))
+    found = load_table(rows, target="column 2", header=False, test=0, validation=0, scaling="none")
+    assert found.train.inputs[:, 0].tolist() == [i * 0.5 for i in range(40)]
+    assert found.warnings == ()
+    with pytest.raises(DataError, match=r"t\.csv: row 41 has 1 fields"):
+        load_table(rows + "5\n", target="column 2", header=False)
+
+
+@pytest.mark.parametrize(
+    ("header", "warns"),
+    [
+        ("5.1,3.5,1.4,a", True),
+        ("1.0,b,0,a", True),
+        ("2019,2020,2021,y", False),
+        ("0,1,2,y", False),
+        ("x,z,b,y", False),
+    ],
+)
+def test_a_first_row_that_looks_like_data_is_told(load_table, header, warns):
+    """Numbers over numbers and words that the column has are a row, not names; years and places are names."""
+    words = header[4] == "b"
+    rows = "".join(f"{i * 0.5},{'ab'[i % 2] if words else i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(40))
+    found = load_table(f"{header}\n{rows}", target=header[-1])
+    said = [warning for warning in found.warnings if "looks like data" in warning]
+    assert len(said) == warns
+    assert not warns or "data.header=false" in said[0]
+    with pytest.raises(DataError, match="species") as caught:
+        load_table(f"{header}\n{rows}", target="species")
+    assert ("data.header=false" in str(caught.value)) == warns
+
+
+def test_a_header_is_for_files_that_may_have_none(settings, tmp_path):
+    """data.header=false of Parquet, which has names, is refused."""
+    FRAME.write_parquet(tmp_path / "t.parquet")
+    (problem,) = data_problems(settings("table", path=str(tmp_path / "t.parquet"), target="y", header=False))
+    assert problem.startswith("data.header: ")

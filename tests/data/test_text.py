@@ -83,6 +83,18 @@ def test_every_format_gives_the_same_texts(read, tmp_path, load):
     assert ours == sorted(zip(every.train.targets.tolist(), words_of(every), strict=True))
 
 
+@pytest.mark.parametrize("file", ["sms.tsv", "SMSSpamCollection"])
+def test_a_tsv_file_without_header_is_lines(read, file):
+    """Where no column is named, a file with tabs is labels and texts, quotes in them as they stand."""
+    content = lines() + 'not\tand so "he" said "hi\n'
+    found, first = read(content, file=file), read(content)
+    assert found.fingerprint == first.fingerprint
+    with pytest.raises(ConfigError, match=r"data\.target: is not set"):
+        read(content, file="sms.tsv", text="column 2")
+    table = read(lines(), file="t.csv", separator="\t", header=False, text="column 2", target="column 1")
+    assert table.target.classes == first.target.classes
+
+
 def test_words_and_counts_agree_with_scikit_learn(read):
     """With scikit-learn's own pattern for a word, the vocabulary and every count are its own."""
     texts = [text for _, text in rows()]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slipstream import folders, kernels
-from slipstream.config.files import paths
+from slipstream.config.files import defaults, paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 
@@ -99,7 +99,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
     """Raise ConfigError with the difference where `new` changes what the run in `folder` has fixed."""
-    frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
+    saved = _config(folder)
+    _add_defaults(saved, new)
+    frozen = [change for change in diff(saved, new) if classify(*change) == "frozen"]
     # Where another option was chosen, its settings differ by nature.
     rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
     told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
@@ -109,6 +111,17 @@ def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
             + ("it may only be raised" if key in EXTENDABLE else "a resumed run keeps it")
             for key, old, value in told
         )
+
+
+def _add_defaults(saved: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Give a saved configuration, as they are shipped, the settings that it is too old to have."""
+    for group, old in saved.items():
+        chosen = new.get(group)
+        if not isinstance(old, dict) or not isinstance(chosen, Mapping):
+            continue
+        if old.get("name") == chosen.get("name"):
+            shipped = defaults(group, str(old.get("name") or "default"))
+            saved[group] = {key: shipped[key] for key in chosen if key in shipped} | old
 
 
 def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:

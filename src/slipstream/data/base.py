@@ -195,7 +195,8 @@ def phrase(words: Any, most: int = 8) -> str:
     >>> phrase(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
-    words = [brief(word)[1:-1] if len(word) > 60 or "\n" in word else word for word in map(str, words)]
+    # A path and its line number have room.
+    words = [brief(word, 200)[1:-1] if len(word) > 200 or "\n" in word else word for word in map(str, words)]
     more = len(words) - most
     return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
 

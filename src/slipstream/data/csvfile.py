@@ -32,18 +32,19 @@ def read_csv(
     wanted: Callable[[str], bool],
     as_words: frozenset[str],
     labels: frozenset[str],
+    named: bool = True,
 ) -> tuple[list[str], dict[str, Values], str]:
     """All names, the wanted columns by name, and the separator.
 
     as_words: columns that are not read as numbers. labels: that may turn out to be labels: they are not
-    either, unless their first values have fractions.
+    either, unless their first values have fractions. named: whether the first row has the names.
     Raises DataError with the row, counted from 1 below the header, for anything that is no table.
     """
-    header = survey(path, separator)
+    header = survey(path, separator, named)
     try:
         return _read_csv(path, header, decimal, missing, wanted, as_words, labels)
     except _Respelled as found:  # what begins as plain numbers goes on with signs or thousands marks
-        return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns, labels)
+        return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns, labels, named)
 
 
 def _read_csv(
@@ -146,8 +147,9 @@ class Parser:
             middle = (low + high) // 2
             readable = self.parse(b"".join(found[low:middle]), middle - low, ()) is not None
             low, high = (middle, high) if readable else (low, middle)
+        below = " (below the header)" if self.header.size else ""
         raise DataError(
-            f"{self.path}: row {start + low + 1} (below the header) cannot be read: {found[low][:60]!r}; "
+            f"{self.path}: row {start + low + 1}{below} cannot be read: {found[low][:60]!r}; "
             "a field that contains a quote has to stand in quotes, with its own quotes doubled"
         )
 

@@ -12,7 +12,13 @@ from slipstream.data.base import PARTS, Text, Values, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
 from slipstream.data.identity import nfc
-from slipstream.data.kinds import counts_rows, kind_of_words, looks_like_dates, looks_like_identifier
+from slipstream.data.kinds import (
+    counts_rows,
+    kind_of_words,
+    looks_like_dates,
+    looks_like_identifier,
+    names_look_like_data,
+)
 from slipstream.data.parquet import read_parquet
 from slipstream.data.preprocessing import read_as
 from slipstream.data.spelling import Note, date_format, number_format
@@ -36,6 +42,7 @@ class Reading:
     wanted: Callable[[str], bool]
     as_words: frozenset[str]
     labels: frozenset[str] = frozenset()
+    header: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing", frozenset(map(nfc, self.missing)))
@@ -51,7 +58,8 @@ class File:
     """One file's raw columns, for the part that it stands for. Its errors name it.
 
     names: of all its columns, the unwanted ones included. keep: the rows that have a target; rows keep
-    their numbers in messages, since columns are read before others are left out.
+    their numbers in messages, since columns are read before others are left out. headless: that the first row
+    may be none of names.
     """
 
     path: str
@@ -65,6 +73,7 @@ class File:
     targets: dict[str, Values]
     decimal: str = "."
     notes: list[Note] = field(default_factory=list)
+    headless: str = ""
 
     @property
     def rows(self) -> int:
@@ -81,10 +90,17 @@ class File:
         else:
             tabs = "\t" if how.separator is None and ".tsv" in path.lower()[-7:] else how.separator
             names, columns, separator = read_csv(
-                path, tabs, how.decimal, how.missing, how.wanted, how.as_words, how.labels
+                *(path, tabs, how.decimal, how.missing, how.wanted, how.as_words, how.labels, how.header)
             )
         keep = np.ones(len(next(iter(columns.values()), ())), bool)
-        return cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal)
+        made = cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal)
+        if separator is not None and how.header and names_look_like_data(columns):
+            made.headless = (
+                f"the first row of {path} looks like data ({phrase(names, 4)}): if it names no columns, set "
+                "data.header=false, which calls them 'column 1', 'column 2' and so on"
+            )
+            made.warnings.append(made.headless)
+        return made
 
     def check_names(self, named: Mapping[str, list[str]]) -> None:
         """Raise DataError for a setting that names a column which is not there."""
@@ -93,7 +109,7 @@ class File:
                 if name not in self.names:
                     raise DataError(
                         f"{self.path}: data.{key} names {name!r}, which is no column, "
-                        f"{did_you_mean(name, self.names)}"
+                        f"{did_you_mean(name, self.names)}" + (self.headless and f"; {self.headless}")
                     )
 
     def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool | None) -> None:

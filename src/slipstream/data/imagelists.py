@@ -110,6 +110,7 @@ def list_table(
     task: str,
     classes: list[str] | None,
     separator: str | None,
+    header: bool,
     missing_target: str,
     split_column: str | None,
     group_column: str | None,
@@ -121,7 +122,7 @@ def list_table(
     used = {image, *targets, *asked.values()}
     as_words = frozenset([image, *asked.values()])
     reading = Reading(
-        frozenset([""]), separator, ".", used.__contains__, as_words, labels_among(targets, task)
+        frozenset([""]), separator, ".", used.__contains__, as_words, labels_among(targets, task), header
     )
     file = File.read(path, 0, reading)
     file.check_names({"image": [image], "target": targets} | {key: [n] for key, n in asked.items()})

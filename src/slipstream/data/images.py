@@ -18,6 +18,7 @@ from slipstream.data.base import Raw, counted, phrase
 from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers, shown
 from slipstream.data.imagelists import Listing, list_folder, list_table
 from slipstream.data.table import ENDINGS as TABLES
+from slipstream.data.table import header_problems
 from slipstream.errors import DataError
 from slipstream.registry import register
 
@@ -63,6 +64,7 @@ def _path_problems(settings: Mapping[str, Any]) -> list[str]:
         ]
     if Path(path).is_dir():
         unused = [f"data.{key}" for key in COLUMNS if settings[key] is not None]
+        unused += [] if settings["header"] else ["data.header"]
         only = "is" if len(unused) == 1 else "are"
         found = [f"{', '.join(unused)}: {only} for a table, but {path} is a folder"] if unused else []
         if settings["task"] not in ("auto", "binary", "multiclass"):
@@ -72,7 +74,7 @@ def _path_problems(settings: Mapping[str, Any]) -> list[str]:
         return [f"data.path: {path} does not exist"]
     if not path.lower().endswith(TABLES):
         return [f"data.path: found {path}, expected a folder, or a name that ends in {', '.join(TABLES)}"]
-    return [
+    return header_problems(settings, ("path",)) + [
         f"data.{key}: is not set, expected the name of a column of {path}"
         for key in ("image", "target")
         if not settings[key]
@@ -94,6 +96,7 @@ def images(
     on_error: Literal["refuse", "skip"],
     cache: str | None,
     separator: str | None,
+    header: bool,
     missing_target: Literal["error", "drop"],
     split_column: str | None,
     group_column: str | None,
@@ -114,7 +117,7 @@ def images(
         ~/.cache/slipstream/images, null for none. It is checked, and made anew when a file has changed.
     streaming: `always` leaves the images in the cache and reads them while training, `auto` does it with
         more than fit into the memory.
-    separator, missing_target, split_column, group_column: of a table, as in data=table.
+    separator, header, missing_target, split_column, group_column: of a table, as in data=table.
     Raises DataError that names every file that is damaged, cut off, empty, of another format, an animation,
     or larger than 80 million pixels, and for a path or a link that leads out of the folder.
     """
@@ -131,6 +134,7 @@ def images(
             task=task,
             classes=classes,
             separator=separator,
+            header=header,
             missing_target=missing_target,
             split_column=split_column,
             group_column=group_column,

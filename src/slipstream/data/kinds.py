@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,3 +65,16 @@ def looks_like_dates(numbers: np.ndarray) -> bool:
         return False
     month, day = found // 100 % 100, found % 100
     return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
+
+
+def names_look_like_data(columns: Mapping[str, Values]) -> bool:
+    """Whether the names of most columns are values: numbers over numbers (unless they rise, as years do), and
+    words that the column has as well."""
+    numbers = [
+        float(name)
+        for name, values in columns.items()
+        if isinstance(values, np.ndarray) and re.fullmatch(r"-?\d+(\.\d+)?", name)
+    ]
+    rising = len(numbers) > 1 and all(a < b for a, b in pairwise(numbers))
+    words = sum(isinstance(values, Text) and name in values.values for name, values in columns.items())
+    return (0 if rising else len(numbers)) + words > max(1, len(columns) / 2)

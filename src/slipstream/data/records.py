@@ -36,38 +36,38 @@ class Header:
     plain: bool
 
 
-def survey(path: str, separator: str | None) -> Header:
-    """The first pass over the file. Raises DataError where it is no table."""
+def survey(path: str, separator: str | None, header: bool = True) -> Header:
+    """The first pass over the file. header: whether the first row names the columns. Raises DataError where
+    it is no table."""
     names: list[str] = []
     rows = size = 0
     plain = True
+    below, first = (" (below the header)", "header") if header else ("", "first row")
     for block in raw_blocks(path):
         start = 0
         if not names:
             size = _header_size(path, block)
             text = block[:size].decode("utf-8", errors="replace")
             separator = separator or max(SEPARATORS, key=_unquoted(text).count)
-            names = _names(path, text, separator)
-            start = size
+            names = _names(path, text, separator, header)
+            start = size = size if header else 0
         body = block[start:]
         ends, fields, blank = shape(body, separator or ",")
-        _check_bytes(path, body, ends, rows)
+        _check_bytes(path, body, ends, rows, below)
         wrong = (fields != len(names)) & ~blank
         if wrong.any():
             at = int(np.argmax(wrong))
             row = rows + int((~blank[:at]).sum()) + 1
             more = " ..." if len(names) > 5 else ""
             raise DataError(
-                f"{path}: row {row} (below the header) has {fields[at]} fields, but the header has "
+                f"{path}: row {row}{below} has {fields[at]} fields, but the {first} has "
                 f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: mend the row, "
                 "put a field that contains the separator in quotes, or set data.separator"
             )
         rows += int((~blank).sum())
         plain = plain and not blank.any() and b'"' not in body
         if len(body) and (len(ends) == 0 or ends[-1] + 1 < len(body)):
-            raise DataError(
-                f"{path}: a quote is opened in row {rows + 1} (below the header) and never closed"
-            )
+            raise DataError(f"{path}: a quote is opened in row {rows + 1}{below} and never closed")
     if not names:
         raise DataError(f"{path}: the file is empty; expected a header and rows")
     if rows == 0:
@@ -88,20 +88,19 @@ def _unquoted(text: str) -> str:
     return "".join(text.split('"')[::2])
 
 
-def _names(path: str, text: str, separator: str) -> list[str]:
+def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
     """The column names: trimmed and in one Unicode form (NFC); an empty one is named by its place."""
     try:
         fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
     except csv.Error as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from error
-    names = [name_of(field) for field in fields]
-    names = [name or f"column {i + 1}" for i, name in enumerate(names)]
+    names = [(name_of(field) if header else "") or f"column {i + 1}" for i, field in enumerate(fields)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         places = [i + 1 for i, name in enumerate(names) if name == twice[0]]
         raise DataError(
             f"{path}: the header has {twice[0]!r} more than once (columns {', '.join(map(str, places))}): "
-            "give every column its own name"
+            "give every column its own name, or, if the file has no header, set data.header=false"
         )
     other = max(SEPARATORS, key=_unquoted(text).count)
     if len(names) == 1:
@@ -113,7 +112,7 @@ def _names(path: str, text: str, separator: str) -> list[str]:
     return names
 
 
-def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int) -> None:
+def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int, below: str) -> None:
     position = body.find(b"\0")
     problem = "a zero byte"
     if position < 0:
@@ -123,7 +122,7 @@ def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int) -> None:
         except UnicodeDecodeError as error:
             position, problem = error.start, f"byte 0x{body[error.start]:02x}, which is not UTF-8"
     row = rows + int(np.searchsorted(ends, position)) + 1
-    raise DataError(f"{path}: row {row} (below the header) holds {problem}: save the file as UTF-8 text")
+    raise DataError(f"{path}: row {row}{below} holds {problem}: save the file as UTF-8 text")
 
 
 def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,13 +162,19 @@ def cut(block: bytes, ends: np.ndarray) -> list[bytes]:
 
 
 def raw_blocks(path: str) -> Iterator[bytes]:
-    """The file's bytes, each block a number of whole records, without a byte order mark."""
+    """The file's bytes, each block a number of whole records, without a byte order mark.
+
+    Where lines end with a carriage return alone, as on old Macs, it becomes a line feed.
+    """
     rest = b""
     try:
         with open_bytes(path) as file:
-            rest = file.read(len(BOM)).removeprefix(BOM)
-            while chunk := file.read(BLOCK):
-                rest += chunk
+            rest = file.read(BLOCK).removeprefix(BOM)
+            returns = b"\r" in rest and b"\n" not in rest
+            rest, chunk = b"", rest
+            while chunk:
+                rest += chunk.replace(b"\r", b"\n") if returns else chunk
+                chunk = file.read(BLOCK)
                 if size := _whole(rest):
                     block, rest = rest[:size], rest[size:]
                     # Without any word in it there is no header to be found in it either.

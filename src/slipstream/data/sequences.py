@@ -15,7 +15,7 @@ from slipstream.data.files import File, Reading, labels_among
 from slipstream.data.identity import name_of, numbered
 from slipstream.data.spelling import described
 from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
-from slipstream.data.table import ENDINGS, Kind, input_kinds
+from slipstream.data.table import ENDINGS, Kind, header_problems, input_kinds
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
@@ -51,6 +51,7 @@ def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
         )
     if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
         found.append("data.split_column: the parts come from files already; leave one of them out")
+    found += header_problems(settings, PATHS)
     uses: dict[str, str] = {}
     for key in ("target", *ROLES, "inputs"):
         names = settings[key] or []
@@ -81,6 +82,7 @@ def sequences(
     impute: Literal["forward", "median", "mean", "most_frequent", "error"],
     max_categories: Annotated[int, Ge(2)],
     separator: str | None,
+    header: bool,
     decimal: Literal[".", ","],
     group_column: str | None,
     split_column: str | None,
@@ -94,7 +96,7 @@ def sequences(
     The steps of training sequences alone decide on scaling, categories and stand-ins.
     path: the file. id: the column that says whose step a row is. time: the column of times, numbers or dates,
         which differ within a sequence. target: the column to predict, or a list; one value for a sequence.
-    task, classes, inputs, kinds, missing, max_categories, separator, decimal: as in data=table.
+    task, classes, inputs, kinds, missing, max_categories, separator, header, decimal: as in data=table.
     max_length: steps at most, null for no limit. keep: the first or the last ones; the summary counts.
     impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
         value of the step before, for words as well; where there is none, it is the median and that channel.
@@ -118,7 +120,8 @@ def sequences(
         return name in taken or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
 
     as_words = frozenset(name for name, kind in kinds.items() if kind == "category") | {id, *roles.values()}
-    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, labels_among(targets, task))
+    labels = labels_among(targets, task)
+    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, labels, header)
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]

@@ -55,6 +55,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
             if name in uses:
                 found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
             uses.setdefault(name, key)
+    found += header_problems(settings, ("path", "validation_path", "test_path"))
     if settings["separator"] is not None and (
         len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
     ):
@@ -65,6 +66,19 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
     return found
+
+
+def header_problems(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """That data.header=false is for files that may have none."""
+    files = [settings[key] for key in keys if settings[key] is not None]
+    named = (
+        [] if settings["header"] else [path for path in files if path.lower().endswith((".parquet", ".pq"))]
+    )
+    return (
+        [f"data.header: {named[0]} has the names of its columns in it; leave data.header out"]
+        if named
+        else []
+    )
 
 
 @register("data", problems=table_problems, splits=("group", "time"))
@@ -81,6 +95,7 @@ def table(
     impute: Literal["median", "mean", "most_frequent", "error"],
     max_categories: Annotated[int, Ge(2)],
     separator: str | None,
+    header: bool,
     decimal: Literal[".", ","],
     group_column: str | None,
     time_column: str | None,
@@ -99,7 +114,8 @@ def table(
     missing: words that mean a missing value. missing_target: whether a row without target is an error.
     impute: what stands for a missing number, with one more input that says it was missing; for categories
         missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
-    separator: null finds it in the header. decimal: the decimal mark; thousands marks and the signs of a
+    separator: null finds it in the header. header: whether the first row has the names; else the columns are
+        called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and the signs of a
         currency or of percent are left out, which a warning says, as it says the order of day and month.
     group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
     weight_column: the weight of each row in the loss and the metrics, not negative.
@@ -120,9 +136,8 @@ def table(
 
     as_words = {name for name, kind in kinds.items() if kind == "category"}
     as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
-    reading = Reading(
-        frozenset(missing), separator, decimal, wanted, frozenset(as_words), labels_among(targets, task)
-    )
+    labels = labels_among(targets, task)
+    reading = Reading(frozenset(missing), separator, decimal, wanted, frozenset(as_words), labels, header)
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]

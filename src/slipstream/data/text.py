@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import Raw, Values, naming, phrase
+from slipstream.data.base import Raw, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading, labels_among
 from slipstream.data.identity import encode_words, name_of
 from slipstream.data.records import BOM, open_bytes
 from slipstream.data.table import ENDINGS as TABLES
+from slipstream.data.table import header_problems
 from slipstream.data.targets import make_target
 from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError
@@ -22,6 +23,7 @@ from slipstream.registry import register
 from slipstream.types import Count
 
 LINES = (".txt", ".txt.gz")
+TABS = (".tsv", ".tsv.gz")
 ENDINGS = tuple(end for end in TABLES if end not in LINES)
 PATHS = ("path", "validation_path", "test_path")
 LONGEST = 1 << 30  # bytes of a file of lines, or of a folder's files together
@@ -53,13 +55,13 @@ def text_problems(settings: Mapping[str, Any]) -> list[str]:
             continue
         if not Path(path).exists():
             found.append(f"data.{key}: {path} does not exist")
-        elif _is_table(path):
+        elif _is_table(path, columns):
             found += [
                 f"data.{name}: is not set, expected the name of a column of {path}"
                 for name in ("text", "target")
                 if name not in columns
             ]
-        elif Path(path).is_file() and not path.lower().endswith(LINES):
+        elif Path(path).is_file() and not _is_lines(path):
             found.append(
                 f"data.{key}: found {path}, expected a folder or a name that ends in "
                 f"{', '.join((*LINES, *ENDINGS))}"
@@ -67,6 +69,7 @@ def text_problems(settings: Mapping[str, Any]) -> list[str]:
         elif columns:
             found.append(f"data.{columns[0]}: names a column, but {path} is no table; leave it out")
     targets = settings["target"]
+    found += header_problems(settings, PATHS)
     if settings["text"] is not None and settings["text"] in (
         [targets] if isinstance(targets, str) else targets or []
     ):
@@ -92,6 +95,7 @@ def text(
     empty: Literal["error", "drop"],
     missing_target: Literal["error", "drop"],
     separator: str | None,
+    header: bool,
     validation_path: str | None,
     test_path: str | None,
 ) -> Raw:
@@ -99,8 +103,9 @@ def text(
 
     Inputs [N, T] of ids: 0 is padding, at the end, 1 a token that is not in the vocabulary, which is that of
     the training part and is kept in preprocessing.json. T is the longest text's length, at most max_length.
-    path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz); or a
-        CSV, TSV or Parquet file with the columns `text` and `target`, which are for tables only. UTF-8.
+    path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz, or
+        TSV without header); or a CSV, TSV or Parquet file with the columns `text` and `target`, which are for
+        tables only. UTF-8.
     task, classes: as in data=table.
     level: `word` (letters, digits and _ in a row, with apostrophes between them; any other visible sign is a
         token of its own) or `character` (code points; for writing without blanks between words).
@@ -109,18 +114,23 @@ def text(
     min_count, max_words: words that stand less often in train are unknown, and so are all but the most
         frequent max_words; null for no limit.
     empty, missing_target: whether a text without any token, or without target, is an error or is left out.
-    separator: of a table; null finds it in the header. validation_path, test_path: the like for these parts.
+    separator, header: of a table, as in data=table. validation_path, test_path: the like for these parts.
     Raises DataError with file and line, row or file name.
     """
     assert path is not None
     names = [name_of(name) for name in ([target] if isinstance(target, str) else target or [LABEL])]
     column = "text" if text is None else name_of(text)
+    used, as_words = frozenset([column, *names]), frozenset([column])
     warnings: list[str] = []
     pieces, parts = [], []
     for part, place in enumerate((path, validation_path, test_path)):
         if place is not None:
-            if _is_table(place):
-                piece = _table(place, part, column, names, task, classes, separator, missing_target, warnings)
+            if _is_table(place, [name for name in (text, target) if name is not None]):
+                labels = labels_among(names, task)
+                reading = Reading(
+                    frozenset([""]), separator, ".", used.__contains__, as_words, labels, header
+                )
+                piece = _table(place, part, reading, column, names, task, classes, missing_target, warnings)
             else:
                 piece = _folder(place) if Path(place).is_dir() else _lines(place)
             pieces.append(piece)
@@ -168,25 +178,29 @@ def labelled(
     )
 
 
-def _is_table(path: str) -> bool:
-    return path.lower().endswith(ENDINGS) and Path(path).is_file()
+def _is_table(path: str, columns: Sequence[Any]) -> bool:
+    """Whether a file is a table; one with tabs is rather lines where no column is named."""
+    tabs = path.lower().endswith(TABS) and not columns
+    return path.lower().endswith(ENDINGS) and not tabs and Path(path).is_file()
+
+
+def _is_lines(path: str) -> bool:
+    """Whether a file may be lines; a name without an ending says nothing."""
+    return path.lower().endswith((*LINES, *TABS)) or not Path(path).suffix
 
 
 def _table(
     path: str,
     part: int,
+    reading: Reading,
     column: str,
     targets: list[str],
     task: str,
     classes: list[str] | None,
-    separator: str | None,
     missing_target: str,
     warnings: list[str],
 ) -> Piece:
     """The columns of a table."""
-    used = frozenset([column, *targets])
-    as_words, labels = frozenset([column]), labels_among(targets, task)
-    reading = Reading(frozenset([""]), separator, ".", used.__contains__, as_words, labels)
     file = File.read(path, part, reading)
     file.check_names({"text": [column], "target": targets})
     file.read_targets(targets, task, classes, missing_target == "drop")
@@ -210,7 +224,7 @@ def _lines(path: str) -> Piece:
     for i in numbers:
         if "\t" not in lines[i]:
             raise DataError(
-                f"{path}: line {i + 1} has no tab: found {lines[i][:60]!r}, expected label<TAB>text; a table "
+                f"{path}: line {i + 1} has no tab: found {brief(lines[i])}, expected label<TAB>text; a table "
                 f"with a header is read from {', '.join(ENDINGS)}"
             )
     if not numbers:
