@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "slipstream"
 # of its modules that are not named themselves.
 LAYERS = [
     {"types", "random", "registry", "errors", "lazy", "kernels", "files", "folders", "wording"}
-    | {"contracts"},
+    | {"contracts", "drawing"},
     {"activations", "initializers", "losses", "metrics", "regularizers", "schedulers", "early_stopping"}
     | {"optimizers", "augmentations", "data"},
     {"models", "testing"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"training.probes", "training.program", "training.step", "training.evaluate"},
     {"packs", "checkpoints", "loggers"},
     {"training"},
-    {"rundir", "progress", "recording", "resuming", "summary"},
+    {"rundir", "progress", "augmenting", "recording", "resuming", "summary"},
     {"sweep.jobs", "sweep.space"},
     {"config"},
     {"advice", "monitoring", "preparing"},

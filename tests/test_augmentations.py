@@ -10,12 +10,14 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy import ndimage, stats
 
 from harness import tiny
-from slipstream import random
+from slipstream import augmenting, random
 from slipstream.augmentations import augment, geometry, mixing, pixels, policies
-from slipstream.augmentations.picture import strip
+from slipstream.augmentations.picture import FONT, GAP, strip
 from slipstream.config.files import defaults
+from slipstream.data import load
 from slipstream.errors import ConfigError
 from slipstream.registry import component, components
+from slipstream.training.engine import Engine
 from slipstream.types import Form
 
 IMAGE = [name for name, part in components("augmentation").items() if "image" in part.traits["takes"]]
@@ -470,16 +472,56 @@ def test_two_fills_in_one_resampling_are_refused():
         tiny({**changes, "augmentation.rotation.fill": "border"})
 
 
-def test_the_strip_shows_both_rows():
-    """The picture has the images above the changed ones, enlarged and framed."""
+def test_the_strip_has_a_row_under_each_title_and_names_below():
+    """Images are enlarged to 100 pixels by whole numbers, side by side; titles and names are written."""
     before, after = images(5, 1, 8, 8).numpy(), images(5, 1, 8, 8, seed=1).numpy()
-    picture = np.asarray(strip(before, after))
-    side = 48 + 4
-    assert picture.shape == (2 * side, 5 * side, 3)
-    assert picture[2, side + 2].tolist() == [round(float(before[1, 0, 0, 0]) * 255)] * 3
-    assert picture[side + 2 + 47, 2].tolist() == [round(float(after[0, 0, 7, 0]) * 255)] * 3
-    colour = images(2, 3, 60, 50).numpy()
-    assert np.asarray(strip(colour, colour)).shape == (128, 108, 3)
+    made = strip({"before": before, "after": after}, list("abcde"))
+    picture = np.asarray(made)
+    zoom, row = 13, 13 * 8 + FONT + 14
+    assert made.size == (5 * (zoom * 8 + GAP) + GAP, 2 * row + FONT + 12)
+    left, top = GAP + zoom * 8 + GAP, FONT + 10
+    assert picture[top, left].tolist() == [round(float(before[1, 0, 0, 0]) * 255)] * 3
+    assert picture[row + top + zoom * 8 - 1, GAP].tolist() == [round(float(after[0, 0, 7, 0]) * 255)] * 3
+    for part in (picture[:top], picture[row : row + top], picture[2 * row :]):
+        assert (part.min() < 128, part.max()) == (True, 255)
+    colour = images(2, 3, 110, 120).numpy()
+    assert np.asarray(strip({"x": colour}, ["a", "b"]))[FONT + 10, GAP].tolist() == [
+        round(float(value) * 255) for value in colour[0, :, 0, 0]
+    ]
+
+
+def test_the_strip_shows_what_each_augmentation_does(monkeypatch):
+    """Of several classes an example each; a flip is shown flipped whatever the seed, what cannot change is
+    said; all together come in rows of their own."""
+    seen = {}
+
+    def record(rows, names):
+        seen.update(rows=rows, names=names)
+        return strip(rows, names)
+
+    monkeypatch.setattr(augmenting, "strip", record)
+    chosen = {
+        "model": "convnet",
+        "data": "digits",
+        "augmentation": ["horizontal_flip", "blur", "vertical_flip"],
+    }
+    config = tiny({**chosen, "augmentation.vertical_flip.probability": 0.0, "seed": 0})
+    data = load({"name": "digits", **config.data.settings})
+    config = config.for_target(data.target)
+    augmenting.augmented(Engine([config], [data], torch.device("cpu"), [0]), config)
+    plain, flipped, unchanged, blurred, *together = seen["rows"].values()
+    assert seen["names"] == list("012345")
+    rows = [int(np.flatnonzero(data.train.targets.numpy() == label)[0]) for label in range(6)]
+    raw = np.stack([np.asarray(data.train.inputs[row : row + 1])[0] for row in rows])
+    np.testing.assert_allclose(plain, raw / 16, atol=1e-6)
+    np.testing.assert_array_equal(flipped, plain[..., ::-1])
+    assert (np.abs(blurred - plain).max(axis=(1, 2, 3)) > 0.01).all()
+    np.testing.assert_array_equal(unchanged, plain)
+    titles = list(seen["rows"])
+    assert titles[1] == "horizontal_flip: probability 0.5"
+    assert titles[2].endswith("no change in 16 draws")
+    assert [title[:12] for title in titles[4:]] == ["all together"] * 2
+    assert len(together) == 2
 
 
 @pytest.mark.slow

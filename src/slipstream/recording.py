@@ -14,15 +14,11 @@ from slipstream import checkpoints
 from slipstream.diagnostics import confusion_picture, scatter_picture
 from slipstream.files import side_by_side, writing
 from slipstream.metrics import confusion_matrix
-from slipstream.models.layers import unit
 from slipstream.registry import LISTS
 from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
 from slipstream.training.snapshot import take
-from slipstream.training.step import at_update
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from slipstream.config import Config
     from slipstream.data import Data
     from slipstream.loggers import TensorBoard
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
-STRIP = 8  # images shown with and without augmentation
 FLUSH_SECONDS = 1.0  # opening two files a member every epoch would cost a large pack a third of its time
 GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
 # What a person compares runs by; the rest of data and trainer says how and where they were made.
@@ -210,6 +205,8 @@ def open_logger(
     if config.logger.settings["graph"]:
         logger.graph(graph_of(engine))
     if engine.program.augmentations and engine.program.form.kind == "image":
+        from slipstream.augmenting import augmented
+
         logger.image("train/augmentation", augmented(engine, config), 0)
     return logger
 
@@ -223,17 +220,6 @@ def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[s
     """An epoch's metrics of a split for the charts that training and validation share."""
     values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
     logger.curve(split, values, record["step"])
-
-
-def augmented(engine: Engine, config: Config) -> Image:
-    """The first training images, and below them as the member's first update might see them."""
-    from slipstream.augmentations.picture import strip
-
-    program, part = engine.program, engine.splits.part("train", engine.folds[0])
-    x, y = unit(part.inputs[:STRIP]).cpu(), part.targets[:STRIP].cpu()
-    key = at_update(program.keys(config)["batch"], 1)
-    after, _ = program.augment(x, y, key, program.numbers(config))
-    return strip(x.numpy(), after.numpy())
 
 
 @lru_cache(maxsize=1)

@@ -83,18 +83,20 @@ def read(directory):
 
 
 def test_best_median_and_worst_are_on_one_chart(sweep):
-    """Every epoch's mean over the seeds, as scalars of the sweep itself, and a chart with all three."""
+    """Every epoch's mean over the seeds, each trial's in a folder of its own, as TensorBoard colours folders,
+    under one tag that comes before all others; and a chart with all three."""
     jobs, report = sweep
     board.write(report, AXES, jobs)
-    found = read(report.directory)
     for name, trial in (("best", 0), ("median", 5), ("worst", 9)):
+        found = read(report.directory / "trials" / name)
+        assert found.Tags()["scalars"] == ["curves/val/loss_by_epoch"]
         expected = [(e, np.float32((1.1 + trial) / e)) for e in (1, 2, 3)]
-        curve = [(event.step, event.value) for event in found.Scalars(f"sweep/val/loss/{name}")]
+        curve = [(event.step, event.value) for event in found.Scalars("curves/val/loss_by_epoch")]
         assert curve == expected
-    (event,) = found.Tensors("custom_scalars__config__")
+    (event,) = read(report.directory).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     (chart,) = layout.category[0].chart
-    assert list(chart.multiline.tag) == [f"sweep/val/loss/{name}" for name in ("best", "median", "worst")]
+    assert list(chart.multiline.tag) == ["curves/val/loss_by_epoch$"]
 
 
 def columns(report):
@@ -132,7 +134,7 @@ def test_writing_again_replaces(sweep):
     for _ in range(2):
         board.write(report, AXES, jobs)
     assert len(list(report.directory.glob("events.out.tfevents.*"))) == 1
-    assert len(read(report.directory).Scalars("sweep/val/loss/best")) == 3
+    assert len(read(report.directory / "trials/best").Scalars("curves/val/loss_by_epoch")) == 3
 
 
 def test_the_report_and_the_picture_are_there(sweep):
@@ -212,7 +214,8 @@ def test_tensorboards_backend_has_a_row_a_trial_with_all_columns(sweep):
     client = Client(application.TensorBoardWSGIApp(served.flags, plugins, ingester.data_provider))
     runs = json.loads(client.get("/data/runs").text)
     assert runs[0] == "."  # the first of the list
-    assert len(runs) == 31
+    assert {"trials/best", "trials/median", "trials/worst"} <= set(runs)
+    assert len(runs) == 34
     request = {
         "startIndex": 0,
         "sliceSize": 100,

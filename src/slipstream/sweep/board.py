@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from slipstream.config.schema import CHOICES
-from slipstream.loggers import TensorBoard
+from slipstream.loggers import CURVES, TensorBoard
 from slipstream.recording import hyperparameters
 from slipstream.sweep.jobs import Job
 from slipstream.sweep.parallel import picture
@@ -18,6 +18,7 @@ from slipstream.sweep.space import Axis
 from slipstream.sweep.statistics import REPEATS, Group, is_number
 from slipstream.training.member import METRICS
 
+TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders: TensorBoard gives each its colour
 MORE_METRICS = 3  # columns of the table besides the metric that decides
 Records = Sequence[Mapping[str, Any]]
 
@@ -26,15 +27,16 @@ def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
     """Write the events, in place of those of an earlier report.
 
     The columns of the HParams tab, whose rows the members write themselves: what was swept, and the
-    metric that decides. Curves of the best, the median and the worst trial on one chart. Parallel
-    coordinates as a picture, and the report as a text. Raises OSError where they cannot be written.
+    metric that decides. Curves of the best, the median and the worst trial on one chart, each in its own
+    colour. Parallel coordinates as a picture, and the report as a text. Raises OSError where they cannot be
+    written.
     """
-    board = TensorBoard(report.directory, leads=True)
     whole = [group for group in report.groups if group.whole]
+    board = TensorBoard(report.directory, leads=True, curves=TRIALS if whole else ())
     if whole:
-        chosen = {"best": whole[0], "median": whole[len(whole) // 2], "worst": whole[-1]}
+        chosen = dict(zip(TRIALS, (whole[0], whole[len(whole) // 2], whole[-1]), strict=True))
         records = {name: _records(group) for name, group in chosen.items()}
-        logged = _logged(records["best"])
+        logged = _logged(records[TRIALS[0]])
         board.columns(_columns(report, jobs), _metrics(report.metric, logged))
         _draw(board, records, [name for name in logged if name in (report.metric, "train/loss", "val/loss")])
         board.image("sweep/parallel_coordinates", picture(whole, axes, report.metric), 0)
@@ -79,15 +81,13 @@ def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
 
 def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:
     """A chart for each metric with the trials' curves: the mean over a trial's members, by epoch."""
-    charts: dict[str, list[str]] = {}
     for name, members in chosen.items():
         longest = max(map(len, members), default=0)
         for epoch in range(longest):
             here = [records[epoch] for records in members if len(records) > epoch]
             means = {metric: _mean([record.get(metric) for record in here]) for metric in metrics}
-            board.scalars({f"sweep/{metric}/{name}": mean for metric, mean in means.items()}, epoch + 1)
-        for metric in metrics:
-            charts.setdefault(f"{metric} by epoch", []).append(f"sweep/{metric}/{name}")
+            board.curve(name, {f"{metric}_by_epoch": mean for metric, mean in means.items()}, epoch + 1)
+    charts = {f"{metric} by epoch": [f"{CURVES}/{metric}_by_epoch$"] for metric in metrics}
     board.charts(charts, "the sweep: best, median and worst trial")
 
 

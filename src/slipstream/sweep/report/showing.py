@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here the sweep's own.
-PAGE = "http://localhost:6006/#custom_scalars&regexInput=%5E%5C.%24"
+# With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here three trials.
+PAGE = "http://localhost:6006/#custom_scalars&regexInput=trials%2F"
 TOO_FEW = "too few to tell"
 VERDICTS = ("worse", "tie", TOO_FEW)
 TESTED = 4  # test scores of the best trial; all are in report.json
