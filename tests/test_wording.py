@@ -2,11 +2,14 @@
 
 import shlex
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from packaging.requirements import Requirement
 
-from slipstream.wording import count, shell, spell, typed
+from slipstream.wording import count, install, shell, spell, typed
 
 VALUES = [
     *(
@@ -111,3 +114,13 @@ def test_counts_agree_with_their_nouns(number, noun, said):
     """One of a thing is singular, none and several are plural."""
     assert count(number, noun) == said
     assert count(2, "category", "categories") == "2 categories"
+
+
+def test_what_an_extra_needs_is_named_as_it_is_installed():
+    """The command names every package of the extra in pyproject.toml, and bash leaves its bounds alone."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    for extra in ("search", "slurm", "hub"):
+        command, subcommand, *packages = shlex.split(install(extra))
+        assert (command, subcommand) == ("pip", "install")
+        wanted = project["project"]["optional-dependencies"][extra]
+        assert {Requirement(name) for name in packages} == {Requirement(name) for name in wanted}

@@ -321,6 +321,7 @@ def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> 
     from slipstream.config import composition
     from slipstream.config.files import folder
 
+    arguments = [text for text in arguments if not composition.is_default(text)]
     argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 # Texts that Hydra reads as they stand, in lists too, and as nothing but text.
@@ -69,3 +70,13 @@ def shell(word: str) -> str:
     if word and BARE.fullmatch(word):
         return word
     return shlex.quote(word) if LIVE.search(word) else f'"{word}"'
+
+
+def install(extra: str) -> str:
+    """The command that installs what an extra of slipstream needs, from a checkout or beside a wheel.
+
+    The packages themselves are named: slipstream is in no registry, so slipstream[extra] would not be found.
+    """
+    marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
+    found = [marked.fullmatch(line) for line in metadata.requires("slipstream") or ()]
+    return " ".join(["pip install", *(shell(match[1]) for match in found if match)])

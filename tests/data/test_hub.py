@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_named(hub, tmp_path, load):
 def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path, load):
     """Where `datasets` is not installed the message says how to install it."""
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'slipstream\[hub\]'"):
+    with pytest.raises(DataError, match=r'pip install "datasets>=4"'):
         load("hub", path=save(FRAME, tmp_path / "t.csv"), target="label")
 
 

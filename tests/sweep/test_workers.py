@@ -333,5 +333,5 @@ def test_what_submitit_refuses(sweep, monkeypatch, cluster, parameters, message)
 def test_without_submitit(sweep, monkeypatch):
     """The message says what to install."""
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"pip install 'slipstream\[slurm\]'"):
+    with pytest.raises(UserError, match=r'pip install "submitit>=1.5.4"'):
         workers.submit(sweep, 1, "slurm", {})

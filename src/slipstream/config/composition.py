@@ -179,7 +179,7 @@ def loading() -> Iterator[ConfigLoader]:
 
 
 def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
-    lines = [line for line in overrides if line is not None]
+    lines = [line for line in overrides if line is not None and not is_default(line)]
     composed = loader.load_configuration(ROOT, lines, RunMode.RUN)
     HydraConfig.instance().set_config(composed)  # for ${hydra:...} in values
     return composed
@@ -190,6 +190,11 @@ def _strange(overrides: Iterable[Override], composed: DictConfig | None) -> list
         hints.no_key(override.key_or_group, override.value(), composed, override.input_line or "")
         for override in overrides
     ]
+
+
+def is_default(override: str) -> bool:
+    """Whether it chooses no experiment, as nothing does: Hydra has no such choice, a sweep needs one."""
+    return override.replace(" ", "").lower() in ("experiment=null", "experiment=none")
 
 
 def _known(
@@ -262,6 +267,8 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
         return []
     if override.is_add():
         return [f"{line}: the group exists, write it without +"]
+    if is_default(line or ""):
+        return []
     if value is None:
         return [f"{group}=null: not a choice, {hints.NOTHING.get(group, 'leave it out or choose one')}"]
     if isinstance(value, list) and group == "sweep":

@@ -19,7 +19,6 @@ NOTHING = {
     "augmentation": "write augmentation=[]",
     "scheduler": "did you mean constant?",
     "activation": "did you mean identity?",
-    "experiment": "leave it out",
 }
 
 

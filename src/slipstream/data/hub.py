@@ -24,6 +24,7 @@ from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError, did_you_mean
 from slipstream.registry import register
 from slipstream.types import Count
+from slipstream.wording import install
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 LARGEST = 100_000_000  # pixels of an image that is decoded
@@ -176,7 +177,7 @@ def _load(
         from huggingface_hub.utils import logging
     except ImportError as error:
         raise DataError(
-            "data=hub needs the package datasets, which is not installed: pip install 'slipstream[hub]'"
+            f"data=hub needs the package datasets, which is not installed: {install('hub')}"
         ) from error
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()

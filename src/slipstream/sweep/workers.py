@@ -22,6 +22,7 @@ from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.lazy import torch
 from slipstream.sweep.claims import WORKERS, host
+from slipstream.wording import install
 
 if TYPE_CHECKING:
     from slipstream.training.interrupts import Interrupts
@@ -285,7 +286,7 @@ def submit(
         import submitit
     except ImportError as error:
         raise UserError(
-            f"sweep.cluster={cluster} needs submitit, which is not installed: pip install 'slipstream[slurm]'"
+            f"sweep.cluster={cluster} needs submitit, which is not installed: {install('slurm')}"
         ) from error
     directory = directory.absolute()
     gpus = devices() if cluster == "local" else []  # there it would hide them

@@ -15,11 +15,14 @@ from typing import Any
 from slipstream.errors import UserError
 from slipstream.lazy import torch
 from slipstream.sweep.space import Space
+from slipstream.wording import install
 
 try:
     import optuna
 except ModuleNotFoundError as error:
-    raise UserError("searching needs the package optuna: pip install 'slipstream[search]'") from error
+    raise UserError(
+        f"searching needs the package optuna, which is not installed: {install('search')}"
+    ) from error
 
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.study import StudyDirection

@@ -27,6 +27,7 @@ from optuna.trial import TrialState
 
 from slipstream.errors import UserError
 from slipstream.sweep.space import Axis, Interval
+from slipstream.wording import install
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -177,7 +178,7 @@ class Evolution(BaseSampler):
             import cmaes
         except ModuleNotFoundError as error:
             raise UserError(
-                "sweep=cma_es needs the package cmaes: pip install 'slipstream[search]'"
+                f"sweep=cma_es needs the package cmaes, which is not installed: {install('search')}"
             ) from error
         self._space: Distributions = {name: kind for name, kind in distributions.items() if not kind.single()}
         self._seed = seed
