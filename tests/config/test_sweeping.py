@@ -474,3 +474,11 @@ def test_a_searcher_has_every_value_once():
     """A value named twice would be drawn twice as often, and be two choices to learn about."""
     made = plan("sweep=random", "optimizer.lr=0.1,0.1,0.01", "optimizer=adam,sgd")
     assert made.space.axes[0] == Choices("optimizer.lr", (0.1, 0.01))
+
+
+def test_no_experiment_is_a_choice_like_the_others():
+    """experiment=null,realmlp compares the default with a preset, and null alone is what nothing is."""
+    made = plan("data=iris", "experiment=null,realmlp")
+    assert [job.config.model.name for job in made.jobs] == ["mlp", "realmlp"]
+    assert made.jobs[0].config == validate(composed(["data=iris"]))
+    assert composed(["experiment=null"]) == composed([])

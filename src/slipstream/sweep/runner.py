@@ -27,7 +27,7 @@ from slipstream.progress import console
 from slipstream.sweep import board, report, workers
 from slipstream.sweep.calibration import Chooser
 from slipstream.sweep.claims import Claims
-from slipstream.sweep.drain import SameMistake, Worker
+from slipstream.sweep.drain import ERROR, SameMistake, Worker
 from slipstream.sweep.jobs import Job, ended
 from slipstream.sweep.screen import SweepScreen
 from slipstream.sweep.sources import Grid, Searched, Source
@@ -48,7 +48,26 @@ def sweep(plan: Plan, directory: Path) -> int:
     """Train a sweep whose plan stands in the folder, or help with it; the exit code."""
     if plan.settings.cluster is not None:
         return _submit(plan, directory)
-    return work(plan, directory, workers.program())[0]
+    try:
+        return work(plan, directory, workers.program())[0]
+    except NothingStarted:
+        if plan.settings.workers == 1:
+            _leave_nothing(directory)
+        raise
+
+
+class NothingStarted(UserError):
+    """The user's mistake that keeps every member from being trained."""
+
+
+def _leave_nothing(directory: Path) -> None:
+    """Remove what a sweep wrote before its first member began, unless there is more than that."""
+    if any(directory.glob(f"*/{rundir.CONFIG}")) or any(directory.glob(f"*/{rundir.SUMMARY}")):
+        return
+    with suppress(OSError):
+        for folder in (*directory.glob("[0-9]*"), directory / workers.WORKERS):
+            folders.remove_folder(folder, (".worker", ".lock", rundir.HOLDER, ERROR))
+        folders.remove_folder(directory, (frozen.FILE, JOURNAL))
 
 
 def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
@@ -164,7 +183,7 @@ def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
     many = "the only member" if mistake.count == 1 else f"all {mistake.count} members"
     what = f"{many} of the first pack failed alike; nothing else was started"
     if fault := str(error) if isinstance(error, UserError) else own_fault(error):
-        raise UserError(f"{fault}\n({what})") from None
+        raise NothingStarted(f"{fault}\n({what})") from None
     traceback.print_exception(error)
     print(f"\nThis is a bug of slipstream: {what}.", file=sys.stderr)
     return 1
