@@ -240,7 +240,6 @@ def test_broken_tables_are_named(read, rows, message):
         ({"time": "who"}, "data.time: column 'who' is data.id already"),
         ({"split": "group"}, "data.split: group needs data.group_column"),
         ({"kinds": {"y": "number"}}, "data.kinds.y: the column is data.target, not an input"),
-        ({"split": "time"}, "data.split: time needs rows with a group or a time"),
         ({"scaling": "global"}, "data.scaling: global is for inputs of one unit"),
     ],
 )

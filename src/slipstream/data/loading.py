@@ -11,6 +11,7 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
 from slipstream.data.card import UNITS, Facts
+from slipstream.data.doubts import doubts, overlapping
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.preprocessing import Preprocessing
 from slipstream.data.splits import split_rows
@@ -119,7 +120,8 @@ def load(settings: Settings, room: int | None = None) -> Data:
         weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)
-        inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings)
+        inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings, how)
+        warnings += doubts(inputs, [raw.targets[part] for part in rows], target, preprocessing)
         facts = replace(facts, notes=tuple(raw.notes))
         inputs = held(inputs, settings, room)
     splits = [
@@ -149,7 +151,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
 
 
 def transform(
-    raw: Raw, rows: list[np.ndarray], scaling: str, warnings: list[str]
+    raw: Raw, rows: list[np.ndarray], scaling: str, warnings: list[str], how: str = "random"
 ) -> tuple[list[np.ndarray | Stored], Preprocessing]:
     """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`,
     but for images in a file, which stay there."""
@@ -163,6 +165,8 @@ def transform(
         encoded, unseen = fitted.encode(raw.inputs.frame.columns)
         warnings += found + unseen
         made = side_by_side(encoded, raw.inputs.lengths, fitted.shape[0], fitted.masked)
+        if not fitted.masked:
+            warnings += overlapping(made, how)
         return [made[part] for part in rows], fitted
     if isinstance(raw.inputs, Texts):
         fitted = fit_texts(raw.inputs, rows[0])
@@ -172,6 +176,8 @@ def transform(
     fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling, raw.kind)
     fitted = replace(fitted, vocabulary=raw.vocabulary, masked=raw.masked)
     warnings += found
+    if isinstance(raw.inputs, np.ndarray) and raw.inputs.ndim in (2, 3) and fitted.kind != "tokens":
+        warnings += overlapping(raw.inputs, how)
     if fitted.kind == "image":
         if isinstance(raw.inputs, Stored):
             return [raw.inputs.part(part) for part in rows], fitted

@@ -65,7 +65,7 @@ def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-@register("data", problems=sequences_problems, splits=("group",), form="sequence")
+@register("data", problems=sequences_problems, splits=("group", "time"), form="sequence")
 def sequences(
     *,
     path: str | None,
@@ -101,6 +101,7 @@ def sequences(
     impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
         value of the step before, for words as well; where there is none, it is the median and that channel.
     group_column: for split=group. split_column: says train, validation or test. One value for a sequence.
+        split=time trains on the sequences that end first and tests on those that end last.
     validation_path, test_path: files with the same columns for these parts, with other sequences.
     Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
     """
@@ -138,7 +139,8 @@ def sequences(
     heads = [_head(file, steps, roles) for file in files]
     _check_apart(files, heads, id)
     ids = join([head["id"] for head in heads])
-    order = Order.of(ids, np.concatenate([head["time"] for head in heads]), steps)
+    times = np.concatenate([head["time"] for head in heads])
+    order = Order.of(ids, times, steps)
     role = {key: pick(join([head[key] for head in heads]), order.first) for key in roles}
     given = np.repeat([file.part for file in files], [file.rows for file in files])[order.first]
     groups = numbered(as_text(role["group_column"])) if group_column is not None else None
@@ -162,6 +164,7 @@ def sequences(
         meaning,
         parts=np.asarray(role.get("split_column", given)).astype(np.int8),
         groups=groups,
+        order=times[order.rows][np.cumsum(order.lengths) - 1],
         sources=tuple(file.path for file in files),
         left_out=tuple(name for name in first.names if name not in {*found, *taken}),
         warnings=[

@@ -52,7 +52,7 @@ def method(raw: Raw, settings: Settings) -> str:
     if how == "auto":
         if raw.groups is not None:
             return "group"
-        if raw.order is not None:
+        if raw.order is not None and raw.kind != "sequence":  # a sequence has a time in any case
             return "time"
         return "stratified" if classes else "random"
     if how == "stratified" and not classes:
