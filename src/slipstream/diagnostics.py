@@ -87,7 +87,7 @@ def _frame(classes: tuple[str, ...]) -> Frame:
         else:
             write(draw, (left + middle, top - GAP), names[i], font, anchor="mb")
     write(draw, (left, 2 * GAP + FONT), "predicted class", FONT, anchor="lt")
-    _upright(made, (GAP + FONT // 2, top + max(side, width("true class", FONT))), "true class", FONT)
+    _upright(made, (GAP + FONT // 2, top + width("true class", FONT)), "true class", FONT)
     _scale(draw, (left + side + 16, top), scale)
     return Frame(made, left, top, cell, font)
 
@@ -112,8 +112,8 @@ def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image
     for value in values:
         said = tick_text(value - base, span)
         x, y = LEFT + across(value), TOP + SIDE - across(value)
-        draw.line((x, TOP, x, TOP + SIDE), fill=GRID)
-        draw.line((LEFT, y, LEFT + SIDE, y), fill=GRID)
+        draw.line((x, TOP, x, TOP + SIDE), fill=GRID, width=2)
+        draw.line((LEFT, y, LEFT + SIDE, y), fill=GRID, width=2)
         write(draw, (x, TOP + SIDE + GAP), said, FONT - 2, anchor="mt")
         write(draw, (LEFT - GAP, y), said, FONT - 2, anchor="rm")
     draw.rectangle((LEFT, TOP, LEFT + SIDE, TOP + SIDE), outline=LINE)

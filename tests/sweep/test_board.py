@@ -17,7 +17,7 @@ from slipstream.loggers import TensorBoard
 from slipstream.recording import hyperparameters
 from slipstream.sweep import board
 from slipstream.sweep.jobs import Job, Outcome
-from slipstream.sweep.parallel import picture
+from slipstream.sweep.parallel import BOTTOM, TOP, picture
 from slipstream.sweep.report import make
 from slipstream.sweep.space import Choices, Interval
 from slipstream.sweep.statistics import groups
@@ -173,10 +173,10 @@ def test_the_best_lines_are_drawn_in_red_to_the_top():
     red = (pixels[..., 0] - pixels[..., 1]) > 120
     rows, across = np.nonzero(red)
     assert red.any()
-    middle = (pixels.shape[0] - 56 - 52) / 2 + 56
+    middle = (pixels.shape[0] - TOP - BOTTOM) / 2 + TOP
     # It starts at the middle of the logarithmic axis and rises to the top.
     assert abs(rows[across == across.min()].mean() - middle) < 6
-    assert rows[across == across.max()].mean() < 60
+    assert rows[across == across.max()].mean() < TOP + 4
 
 
 def test_pictures_of_any_space_can_be_drawn():

@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from slipstream.drawing import shortened, width, write
 from slipstream.progress import number
 from slipstream.sweep.space import Axis, Interval
 from slipstream.sweep.statistics import REPEATS, Group
 from slipstream.wording import count, spell
 
-GAP, TOP, HEIGHT, BOTTOM, SIDE = 190, 56, 400, 52, 90
-INK, FRAME = (40, 40, 40), (150, 150, 150)
+GAP, TOP, HEIGHT, BOTTOM, SIDE = 220, 76, 420, 68, 110
+FRAME = (150, 150, 150)
+FONT = 20  # large beside the whole: TensorBoard shows a picture 340 pixels wide until it is enlarged
 GOOD, BAD = (200, 30, 30), (190, 205, 235)
 BEST = 5  # trials that are drawn last, and thick
 LABELS = 12  # on an axis
@@ -29,10 +31,8 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
     """
     shown = [axis for axis in axes if axis.key not in REPEATS]
     columns = [(axis.key, *_scale(axis)) for axis in shown]
-    width = 2 * SIDE + GAP * len(columns)
-    made = Image.new("RGB", (width, TOP + HEIGHT + BOTTOM), "white")
+    made = Image.new("RGB", (2 * SIDE + GAP * len(columns), TOP + HEIGHT + BOTTOM), "white")
     draw = ImageDraw.Draw(made)
-    font = ImageFont.load_default(13)
     for rank in reversed(range(len(trials))):
         heights = [
             place(trials[rank].values[key]) if key in trials[rank].values else -0.08
@@ -46,15 +46,19 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
     for i, (name, _, labels) in enumerate([*columns, (metric, None, ends)]):
         x = SIDE + GAP * i
         draw.line((x, TOP, x, TOP + HEIGHT), fill=FRAME)
-        draw.text((x, TOP - 34 + 14 * (i % 2)), name, fill=INK, font=font, anchor="mm")
+        # Of neighbours one stands above the other; none reaches beyond the picture.
+        title = shortened(name, FONT, 2 * GAP - 10)
+        middle = min(max(x, width(title, FONT) / 2 + 6), made.width - width(title, FONT) / 2 - 6)
+        write(draw, (middle, TOP - 52 + (FONT + 6) * (i % 2)), title, FONT, anchor="mm")
         for height, label in labels:
             y = TOP + HEIGHT * (1 - height)
-            box = draw.textbbox((x + 6, y), label, font=font, anchor="lm")
+            said = shortened(label, FONT, GAP - 30)
+            box = (x + 6, y - FONT / 2, x + 10 + width(said, FONT), y + FONT / 2)
             draw.rectangle(box, fill="white")  # lines run below
-            draw.text((x + 6, y), label, fill=INK, font=font, anchor="lm")
+            write(draw, (x + 8, y), said, FONT, anchor="lm")
     thick = f"; the best {BEST} are thick" if len(trials) > BEST else ""
     foot = f"{count(len(trials), 'trial')}{thick}"
-    draw.text((6, TOP + HEIGHT + BOTTOM - 12), foot, fill=INK, font=font, anchor="lm")
+    write(draw, (6, TOP + HEIGHT + BOTTOM - 14), foot, FONT, anchor="lm")
     return made
 
 
@@ -96,4 +100,4 @@ def _label(word: str) -> str:
     try:
         return number(float(word))
     except ValueError:
-        return word if len(word) <= 22 else f"{word[:20]}..."
+        return word
