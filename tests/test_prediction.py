@@ -102,6 +102,17 @@ def test_arrays_frames_and_mappings_are_the_same_examples(tmp_path):
         np.testing.assert_array_equal(model.predict(same).scores, expected)
 
 
+def test_a_run_from_before_a_setting_was_there_predicts(tmp_path):
+    """What its configuration lacks has its default."""
+    config, *_ = trained(tmp_path, {"data": "iris"})
+    inputs, _, rows = rows_tested(config)
+    expected = slipstream.load(tmp_path).predict(inputs[rows]).scores
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("  portable: false\n", ""))
+    assert text != (tmp_path / "config.yaml").read_text()
+    np.testing.assert_array_equal(slipstream.load(tmp_path).predict(inputs[rows]).scores, expected)
+
+
 @pytest.fixture
 def town(tmp_path):
     """A run on a table of numbers, words and missing values, its file gone."""

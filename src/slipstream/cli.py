@@ -15,7 +15,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream import kernels
 from slipstream.contracts import own_fault
 from slipstream.errors import ConfigError, UserError, printable
 from slipstream.multirun import Sweep
@@ -146,7 +145,6 @@ def _hydra(arguments: list[str]) -> int:
         check(overrides)
     if folder is not None:
         arguments = [a for a in arguments if a not in overrides] + resume.replay(overrides)
-        kernels.use(resume.kernels_of(folder))
     runner = Runner(None if sweep is None else sweep.plan)
     try:
         _call_hydra(arguments, runner)

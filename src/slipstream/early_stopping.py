@@ -178,7 +178,7 @@ def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) 
     return f"generalization loss {loss:.4g} against progress {progress:.4g}: a quotient above {quotient:g}"
 
 
-@register("early_stopping")
+@register("early_stopping", by_clock=True)
 def time_limit(history: History, *, seconds: Positive) -> str | None:
     """Stops after the epoch in which a number of seconds of training has passed.
 

@@ -1,8 +1,9 @@
-"""With which of its kernels MKL computes. It has to be told before it computes anything.
+"""With which of their kernels MKL and torch compute. They have to be told before they compute anything.
 
 By itself MKL chooses a kernel by the addresses of matrices, too, and kernels round differently: a member's
 bytes would depend on its place in a pack (docs/design.md). The variable MKL_CBWR asks for one that does
-not. MKL reads it at its first call, so it may be set as long as torch has not computed anything.
+not. MKL reads it at its first call, so it may be set as long as torch has not computed anything; so does
+torch with ATEN_CPU_CAPABILITY, which decides between AVX2 and AVX-512.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ NONE = ""  # no mode: what runs had before there was a choice
 CODES = {1: NONE, 2: "AUTO", 3: "COMPATIBLE", 4: "SSE2", 7: "SSE4_1", 8: "SSE4_2", 10: "AVX2"}
 CODES |= {12: "AVX512", 14: "AVX512_E1"}
 MODES = (*CODES.values(), *(f"{name},STRICT" for name in CODES.values() if name))
+
+
+# The kernels that all processors with AVX2 have, Intel's and AMD's.
+PORTABLE = {VARIABLE: "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}
 
 
 def choose() -> None:
@@ -52,6 +57,29 @@ def mode() -> str | None:
         code = ctypes.CDLL(_library(torch.__file__)).mkl_serv_cbwr_get(-1)
         return CODES.get(code & (STRICT - 1), "AUTO") + ",STRICT" * bool(code & STRICT)
     return asked()
+
+
+def are_portable() -> bool:
+    """Whether this process computes with the kernels of `PORTABLE`. Loads torch, and settles it."""
+    import torch
+
+    return (mode(), torch.backends.cpu.get_cpu_capability()) == ("COMPATIBLE", "AVX2")
+
+
+def make_portable() -> str | None:
+    """Compute with the kernels of `PORTABLE` from now on; or why that cannot be, as the end of a sentence."""
+    import torch
+
+    if not torch.backends.mkl.is_available() or not torch.cpu._is_avx2_supported():
+        return "needs a processor with AVX2, and a torch that has MKL"
+    before = {name: os.environ.get(name) for name in PORTABLE}
+    os.environ.update(PORTABLE)
+    if are_portable():
+        return None
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    wanted = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
+    return f"this process has computed with other kernels already; set {wanted} before Python starts"
 
 
 def _library(package: str) -> str:

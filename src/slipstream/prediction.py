@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slipstream import checkpoints
 from slipstream.config import Config, validate
-from slipstream.config.files import defaults
+from slipstream.config.files import completed, defaults
 from slipstream.data import Preprocessing
 from slipstream.data.base import Values
 from slipstream.data.columns import as_numbers
@@ -174,7 +174,7 @@ def load(directory: str | Path) -> Model:
         told: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
         target = Target(**told)
         preprocessing = Preprocessing.from_json(saved["inputs"])
-        raw = yaml.safe_load(_read(folder / "config.yaml"))
+        raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
         config = validate(raw | {"data": _no_data(raw["data"], target, folder)}).for_target(target)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from slipstream import files, folders, rundir
+from slipstream import files, folders, kernels, rundir
 from slipstream.advice import advice
 from slipstream.config import Config
 from slipstream.config.changes import changes
@@ -54,7 +54,7 @@ def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
 
 def _room(config: Config) -> int | None:
     """Bytes that images may take on the device, and in this machine's memory on their way there."""
-    device = choose_device(config.trainer.device)
+    device = _device(config)
     places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
     free = [room for place in places if (room := free_bytes(place)) is not None]
     return int(min(free) * IMAGES_SHARE) if free else None
@@ -87,6 +87,8 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
         trainer = replace(trainer, metrics=[*trainer.metrics, watched])
     if saved is not None:  # bytes are promised for the same threads and the same compile mode
         trainer = replace(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
+    elif trainer.portable and trainer.compile == "auto":  # else the pack and a compiler would decide
+        trainer = replace(trainer, compile=False)
     metric = config.early_stopping.settings["metric"]
     if metric.startswith("val/") and not len(data.validation.inputs):
         raise ConfigError(
@@ -111,17 +113,45 @@ def _require_counts(config: Config, data: Data) -> None:
 
 def set_up(config: Config) -> torch.device:
     """The device to train on, with the number of threads set. Raises ConfigError where there is none."""
-    device = choose_device(config.trainer.device)
+    device = _device(config)
     if device.type == "cuda" and not torch.cuda.is_available():
         found = "trainer.device: found cuda, this machine has no usable CUDA device"
         raise ConfigError([f"{found}; use auto or cpu"])
-    if config.trainer.threads is not None:
+    if config.trainer.portable:  # how a sum is cut up depends on the number of threads
+        torch.set_num_threads(1)
+    elif config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     if device.type == "cuda":
         prefer_deterministic_kernels()
     keep_freed()
     cache_problem()  # it may choose another folder, which parts of torch read when they are imported
     return device
+
+
+def _device(config: Config) -> torch.device:
+    return choose_device("cpu" if config.trainer.portable else config.trainer.device)
+
+
+@contextmanager
+def portable_kernels(config: Config) -> Iterator[None]:
+    """Where `trainer.portable` asks for it: kernels that all processors with AVX2 share, and none of oneDNN,
+    which generates its code for the processor. To be entered before anything is computed.
+
+    Raises ConfigError where such kernels cannot be had.
+    """
+    if not config.trainer.portable:
+        yield
+        return
+    if problem := kernels.make_portable():
+        raise ConfigError([f"trainer.portable: {problem}"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    (enabled, *_) = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(enabled, _fp32_precision=None)
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -174,7 +204,9 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
     warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
     if warm_up >= updates:
         yield f"scheduler.warmup_steps: {warm_up}, but the run has {updates} updates: the rate stays below lr"
-    if config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
+    if config.trainer.portable and (config.trainer.threads or 1) > 1:
+        yield f"trainer.threads is {config.trainer.threads}, and trainer.portable computes with one"
+    elif config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
         yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
     if engine.compiled and (problem := cache_problem()):
         yield problem

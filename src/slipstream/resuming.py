@@ -29,6 +29,7 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
         warnings.append(f"{directory}: has no checkpoint; the run begins anew")
         return None
     taken = checkpoints.load(path)
+    kernels.use(taken[1].get("mkl_cbwr", kernels.NONE))
     warnings += other_kernels(directory, taken[1])
     return taken
 

@@ -71,6 +71,7 @@ def run_pack(
             if directory is not None:
                 stack.enter_context(rundir.claim(directory, resume=resume))
         interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(preparing.portable_kernels(configs[0]))
         warnings: list[str] = []
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
         datas, folds = preparing.load_all(configs)
@@ -88,8 +89,9 @@ def run_pack(
         stack.enter_context(preparing.naming_memory(configs[0]))
         members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
         known = range(len(members))
-        if len(members) == 1 and saved[0] is not None and saved[0][1].get("packed"):
-            # It was a member of a pack, whose rounding differs from that of one alone.
+        was_packed = saved[0] is not None and saved[0][1].get("packed")
+        if len(members) == 1 and (was_packed or configs[0].trainer.portable):
+            # As a member of a pack, whose rounding differs from that of one alone.
             members, saved, folds = [*members, Member(configs[0], None, status=IDLE)], [*saved, None], [0, 0]
         engine = Engine([member.config for member in members], datas, device, folds)
         stack.enter_context(preparing.few_threads(engine))

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from slipstream.config import compose, composed, validate
+from slipstream.config.files import completed
 from slipstream.config.resume import check_resume, classify, diff
+from slipstream.errors import ConfigError
 
 
 @pytest.fixture
@@ -116,3 +118,24 @@ def test_diff_and_classification():
 def test_check_resume_accepts_the_same(run_folder):
     """An unchanged configuration is no difference."""
     check_resume(Path(run_folder), yaml.safe_load((run_folder / "config.yaml").read_text()))
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(run_folder):
+    """What an option has got since has its default: the run is resumed, and only another value is refused."""
+    saved = yaml.safe_load((run_folder / "config.yaml").read_text())
+    for section, key in (("trainer", "portable"), ("data", "split_seed"), ("optimizer", "weight_decay")):
+        saved[section].pop(key, None)
+    assert "portable" not in saved["trainer"]
+    (run_folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    resume = f"resume='{run_folder}'"
+    assert composed([resume])["trainer"]["portable"] is False
+    with pytest.raises(ConfigError, match=r"trainer.portable: was false"):
+        composed([resume, "trainer.portable=true"])
+
+
+def test_a_saved_configuration_that_lacks_nothing_is_left_as_it_is():
+    """Nothing that was chosen is changed by what options have by default."""
+    words = ["regularizer=[dropout,l2]", "regularizer.l2.strength=0.5", "optimizer=gradient_descent"]
+    raw = validate(compose(*words, "augmentation=[rotation]", "model=tabm", "loss=hinge")).raw
+    assert completed(raw) == raw
+    assert completed({"model": {"name": "../train"}, "name": 3}) == {"model": {"name": "../train"}, "name": 3}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 
 import pytest
@@ -408,6 +409,16 @@ def test_a_plan_survives_json_without_another_look_at_yaml(name, monkeypatch):
     assert again == made
     assert again.jobs == made.jobs
     assert json.dumps(again.to_json()) == saved
+
+
+def test_a_plan_from_before_a_setting_was_there_has_its_default():
+    """A sweep's folder of an older slipstream is resumed."""
+    saved = plan("seed=0,1").to_json()
+    saved["templates"]["composed"] = [
+        [which, re.sub(r"  portable: .*\n", "", text)] for which, text in saved["templates"]["composed"]
+    ]
+    assert "portable" not in repr(saved["templates"]["composed"])
+    assert [job.config.trainer.portable for job in Plan.from_json(saved).jobs] == [False, False]
 
 
 # Once is enough

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slipstream.registry import LISTS
+
 
 @cache
 def folder() -> Path:
@@ -53,6 +55,29 @@ def defaults(group: str, name: str) -> dict[str, Any]:
     merged = _content(folder() / group, name)
     merged.pop("name", None)
     return merged
+
+
+def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved configuration, with the settings that options have got since at their defaults.
+
+    What is no section of a configuration is left as it is.
+    """
+    full = dict(saved)
+    for group, section in saved.items():
+        if not isinstance(section, Mapping):
+            continue
+        if group in LISTS:
+            full[group] = {name: _completed(group, name, own) for name, own in section.items()}
+        else:
+            name = "default" if group == "trainer" else section.get("name")
+            full[group] = _completed(group, name, section)
+    return full
+
+
+def _completed(group: str, name: Any, own: Any) -> Any:
+    if not (isinstance(own, Mapping) and isinstance(name, str) and name.isidentifier()):
+        return own
+    return dict(own) | {key: value for key, value in defaults(group, name).items() if key not in own}
 
 
 def _content(group: Path, name: str) -> dict[str, Any]:

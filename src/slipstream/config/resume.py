@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from slipstream import folders, kernels
-from slipstream.config.files import defaults, paths
+from slipstream import folders
+from slipstream.config.files import completed, paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 
@@ -73,18 +71,6 @@ def replay(overrides: Sequence[str]) -> list[str]:
     return [*kept, *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
 
 
-def kernels_of(folder: Path) -> object:
-    """MKL's mode when the run in a folder was saved last; None where nothing was saved.
-
-    Read before torch is loaded, and so not verified: what is then in effect is compared with the verified
-    checkpoint (`resuming.find`).
-    """
-    found = sorted(folder.glob("checkpoints/step-*/state.json"))
-    with suppress(IndexError, OSError, ValueError, AttributeError):
-        return json.loads(found[-1].read_bytes()).get("mkl_cbwr", kernels.NONE)
-    return None
-
-
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
@@ -94,14 +80,12 @@ def _config(folder: Path) -> dict[str, Any]:
     saved = _read(folder, "config.yaml")
     if not isinstance(saved, dict):
         raise ConfigError([f"{folder / 'config.yaml'}: expected a mapping of settings"])
-    return saved
+    return completed(saved)
 
 
 def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
     """Raise ConfigError with the difference where `new` changes what the run in `folder` has fixed."""
-    saved = _config(folder)
-    _add_defaults(saved, new)
-    frozen = [change for change in diff(saved, new) if classify(*change) == "frozen"]
+    frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
     # Where another option was chosen, its settings differ by nature.
     rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
     told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
@@ -111,17 +95,6 @@ def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
             + ("it may only be raised" if key in EXTENDABLE else "a resumed run keeps it")
             for key, old, value in told
         )
-
-
-def _add_defaults(saved: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Give a saved configuration, as they are shipped, the settings that it is too old to have."""
-    for group, old in saved.items():
-        chosen = new.get(group)
-        if not isinstance(old, dict) or not isinstance(chosen, Mapping):
-            continue
-        if old.get("name") == chosen.get("name"):
-            shipped = defaults(group, str(old.get("name") or "default"))
-            saved[group] = {key: shipped[key] for key in chosen if key in shipped} | old
 
 
 def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:

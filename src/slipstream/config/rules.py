@@ -349,6 +349,20 @@ def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
         )
 
 
+@rule("trainer", "early_stopping")
+def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
+    trainer = config.trainer
+    if not trainer.portable:
+        return
+    if trainer.dtype != "float32":
+        yield f"trainer.portable: processors round {trainer.dtype} differently; take trainer.dtype=float32"
+    if trainer.device == "cuda":
+        yield "trainer.portable: is for processors; take trainer.device=cpu"
+    rule = component("early_stopping", config.early_stopping.name)
+    if rule.traits.get("by_clock"):
+        yield f"trainer.portable: early_stopping={rule.name} ends a run by the clock; take another"
+
+
 def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:
     split, slash, name = monitor.partition("/")
     if not slash or split not in ("train", "val"):

@@ -38,7 +38,9 @@ class Trainer:
     one update. monitor, mode: the metric that decides on the best epoch, and whether it should
     fall or rise. metrics: names computed after every epoch (and at the end, beside the five usual ones
     of the task), auto for one or two cheap ones, or all. threads: CPU threads; null is
-    1 for a small dense network alone, else torch's choice. checkpoint_seconds: least time between two
+    1 for a small dense network alone, else torch's choice. portable: kernels that all x86 processors
+    with AVX2 share, in one thread and always as a member of a pack: the same bytes on all of them.
+    checkpoint_seconds: least time between two
     saves, 0 saves every epoch. keep: checkpoints kept besides the best. allow_changed_data: resume
     although a data file changed.
     """
@@ -52,6 +54,7 @@ class Trainer:
     mode: Literal["auto", "min", "max"]
     metrics: Metrics
     threads: Count | None
+    portable: bool
     checkpoint_seconds: Annotated[float, Ge(0)]
     keep: Annotated[int, Ge(2)]
     allow_changed_data: bool

@@ -146,6 +146,8 @@ def _contradictions(reading: axes.Reading, chosen: searchers.Grid, name: str) ->
     for key, axis in reading.axes.items():
         if key.partition("@")[0].lstrip("+~").partition(".")[0] in ("sweep", "hydra", "resume"):
             yield f"{key}: cannot be swept"
+        elif key == "trainer.portable":
+            yield f"{key}: is one for all members of a sweep, and cannot be swept"
         elif isinstance(axis, Interval) and not searches:
             yield f"{key}: sweep=grid has no end of values in an interval; list some, or take sweep=random"
         elif isinstance(axis, Interval) and not is_plain(key, axis.low):

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from slipstream.config import composition, hints
-from slipstream.config.files import folder
+from slipstream.config.files import completed, folder
 from slipstream.config.schema import CHOICES, Unusable
 from slipstream.registry import LISTS
 
@@ -174,7 +174,7 @@ class Templates:
         for combination, text in saved["composed"]:
             tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
             assert isinstance(tree, dict)
-            made.composed[tuple(combination)] = tree  # type: ignore[assignment]
+            made.composed[tuple(combination)] = completed(tree)  # type: ignore[arg-type]
         return made
 
 

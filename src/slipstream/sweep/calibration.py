@@ -202,6 +202,8 @@ class Chooser:
         if free is not None:
             free //= workers
         choice = choose(config, datas, device, work, self.settings.pack, free=free)
+        if config.trainer.portable:  # one alone would be rounded otherwise
+            choice = replace(choice, packed=True)
         if choice.compile:
             _note_compiled(config, datas[0], choice.size)
         # One that waits alone in a search may soon have company: nothing is settled by it.

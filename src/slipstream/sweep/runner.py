@@ -108,6 +108,7 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
     with ExitStack() as stack:
         _allow_open_files()
         interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(preparing.portable_kernels(example.config))
         stack.enter_context(preparing.flushing_denormals())
         stack.enter_context(folders.held(directory))
         if lead:

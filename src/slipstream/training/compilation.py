@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipstream import folders
+from slipstream import folders, kernels
 from slipstream.training import compilers
 
 Read = Callable[[Any, list[Tensor]], None]
@@ -165,6 +165,8 @@ def prepare() -> None:
     to run in parallel, so that its rounding would depend on how many members a pack has (a sum over
     more than 4,800 K elements). One member alone keeps that: nothing else could run in parallel.
 
+    Where a process computes with portable kernels, code is made for all processors with AVX2.
+
     The compiler is taken to know the vector instructions that the processor has: trying them costs
     7 s the first time.
     """
@@ -173,7 +175,13 @@ def prepare() -> None:
 
     compilers.write_whole()
     inductor.cpp.vec_isa_ok = True
-    torch.compiler.config.cache_key_tag = "slipstream-1"  # code cached without this is other code
+    if kernels.are_portable():
+        inductor.cpp.simdlen = 256
+        if hasattr(inductor.cpp, "march"):  # before torch 2.13 it is the processor's own
+            inductor.cpp.march = "x86-64-v3"
+    # Code cached without this is other code: not inductor's key, but ATEN_CPU_CAPABILITY decides for which
+    # vector registers it is made, and what is cached for others crashes.
+    torch.compiler.config.cache_key_tag = f"slipstream-1 {torch.backends.cpu.get_cpu_capability()}"
     original: Any = LoopNest.max_parallel_depth
 
     def outermost(nest: Any) -> Any:
