@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 import slipstream
-from harness import small
+from harness import small, tiny, tiny_data
+from slipstream.config import validate
 from slipstream.errors import ConfigError, UserError
 from slipstream.metrics import every
+from slipstream.run import run
+from slipstream.summary import unlike
 
 SUMMARY = {
     *(
@@ -28,7 +31,7 @@ SUMMARY = {
         "seconds",
         "dtype",
     ),
-    *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions"),
+    *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions", "mkl_cbwr"),
 }
 
 
@@ -184,6 +187,32 @@ def test_a_task_ends_with_five_metrics_and_those_asked_for(task, asked):
     assert list(result.best) == [f"{split}/{name}" for split in ("train", "val", "test") for name in names]
     assert all(value is not None for key, value in result.best.items() if key.endswith("loss"))
     assert [k for k in result.records[0] if k.startswith("val/")] == [f"val/{n}" for n in ("loss", *others)]
+
+
+def test_the_loss_in_the_table_is_called_what_it_is(tmp_path, capsys):
+    """Which loss, on what scale, of what; a fold without a test part is said to be optimistic."""
+    for overrides, words in (
+        (("data=linear",), "loss (mse of scaled targets)"),
+        (("data.arms=3",), "loss (cross_entropy)"),
+        (
+            ("data=xor", "model=tabm", "model.ensemble=2"),
+            "loss (binary_cross_entropy, per network)",
+        ),
+        (("data=xor", "data.folds=3", "data.test=0"), "the fold's metrics are optimistic"),
+    ):
+        model = () if any("tabm" in text for text in overrides) else ("model.depth=1",)
+        config = validate(small(*overrides, "data.rows=60", "trainer.progress=plain", *model))
+        run(config, tmp_path / words[:9].replace(" ", "") / str(len(words)))
+        assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_loss_far_above_log_loss_is_explained():
+    """Of likelihoods alone: 325 beside 2.4 is the same sum, without and with a least probability."""
+    config = tiny()
+    config = config.for_target(tiny_data().target)
+    assert "log_loss takes for 1e-7" in unlike(config, {"test/loss": 325.0, "test/log_loss": 2.4})
+    assert unlike(config, {"test/loss": 2.5, "test/log_loss": 2.4}) is None
+    assert unlike(tiny({"loss": "hinge"}), {"test/loss": 325.0, "test/log_loss": 2.4}) is None
 
 
 def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from slipstream.config.sweeping import Command
 
 SOME_FAILED = 3
+OUTPUTS = "outputs"  # where runs are by default: their names' folders are made too
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -238,6 +239,9 @@ class Runner:
         self.bug: Exception | None = None
         self.plan = plan
         self.table = None if plan is None else Sweep(self.jobs, plan.notes)
+        outputs = Path.cwd() / OUTPUTS
+        looked_up = (Path.cwd(), outputs, *(outputs / name for name in _names(outputs)))
+        self._there = {folder: _names(folder) for folder in looked_up}
 
     @property
     def jobs(self) -> list[list[str]]:
@@ -273,12 +277,26 @@ class Runner:
             member = f"job {len(self.codes)} of the sweep: " if self.table else ""
             print(printable(f"{member}{error}"), file=sys.stderr)
             code = error.exit_code
+            self._remove_made()
         except Exception as error:
             self.bug = error
             sys.exit(1)
         self.codes.append(code)
         if code > 128:  # a signal ends the whole sweep
             sys.exit(code)
+
+    def _remove_made(self) -> None:
+        """Remove the folders that Hydra made for a run that did not begin, as far as they are empty."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from slipstream.folders import remove_folder
+
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        for made in (folder, *folder.parents):
+            if not _is_new(made, self._there):
+                break
+            with suppress(OSError):
+                remove_folder(made)
 
     def _run(self, composed: DictConfig) -> int:
         from hydra.core.hydra_config import HydraConfig
@@ -311,6 +329,17 @@ class Runner:
         """Of the only run, or of a packed sweep; of one job by job SOME_FAILED where any failed."""
         worst = max(self.codes, default=0)
         return SOME_FAILED if self.table and worst else worst
+
+
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def _is_new(folder: Path, there: Mapping[Path, set[str]]) -> bool:
+    """Whether a folder was made since `there`, the names in some folders, was looked up."""
+    if folder.parent in there and folder.name not in there[folder.parent]:
+        return True
+    return folder.parent != folder and _is_new(folder.parent, there)
 
 
 def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:

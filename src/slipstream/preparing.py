@@ -224,6 +224,16 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
     yield from advice(config, engine.program.form)
 
 
+def optimism(config: Config, data: Data) -> str | None:
+    """A word on a fold whose rows choose the epoch by which they are judged. A sweep's report has its own."""
+    if config.data.settings["folds"] is None or len(data.test.inputs) or config.trainer.max_epochs == 1:
+        return None
+    return (
+        "the fold's metrics are optimistic: its best epoch is chosen by the rows that judge it; "
+        "data.test=0.2 keeps rows apart that choose nothing"
+    )
+
+
 def open_member(
     member: Member,
     overrides: Sequence[str],

@@ -134,12 +134,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def metrics_table(values: Mapping[str, float | None], title: str) -> Table:
-    """Train, validation and test values of every metric, a row each."""
+def metrics_table(values: Mapping[str, float | None], title: str, loss: str = "loss") -> Table:
+    """Train, validation and test values of every metric, a row each. loss: what its row is called."""
     present = {key.partition("/")[0] for key in values}
     splits = [split for split in ("train", "val", "test") if split in present]
     table = Table("metric", *splits, title=title, title_justify="left")
     for name in dict.fromkeys(key.partition("/")[2] for key in values):
         cells = [number(values[key]) if (key := f"{split}/{name}") in values else "" for split in splits]
-        table.add_row(name, *cells)
+        table.add_row(loss if name == "loss" else name, *cells)
     return table

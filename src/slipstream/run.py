@@ -112,6 +112,8 @@ def run_pack(
         screen.say(data.card)
         for warning in (*warnings, *data.warnings, *preparing.warnings(configs[0], engine)):
             screen.warn(warning)
+        if sentence := preparing.optimism(configs[0], data):
+            screen.warn(sentence)
         if resume:
             screen.say(f"going on at epoch {done + 1} of {trainer.max_epochs}")
         recorder = Recorder(engine, members, loggers, screen.warn, summary.conditions)
@@ -127,7 +129,7 @@ def run_pack(
                 )
         results = summary.conclude(engine, members, known, progress, loggers, interrupts.exit_code)
         for member, result in zip(members, results, strict=False):
-            summary.show(screen, member, result)
+            summary.show(screen, member, result, data.target)
         return results
 
 

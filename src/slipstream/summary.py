@@ -33,10 +33,13 @@ from slipstream.training.member import (
 )
 
 if TYPE_CHECKING:
+    from slipstream.config import Config
     from slipstream.loggers import TensorBoard
+    from slipstream.types import Target
 
 ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
+FAR = 1.5  # times log_loss: a loss beyond is explained
 TOGETHER = 32  # members whose metrics are computed at once: what sorts rows needs memory
 Values = dict[str, float | None]
 
@@ -252,14 +255,40 @@ def _of_the_best(member: Member, result: Result) -> Values:
     return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
-def show(screen: Screen, member: Member, result: Result) -> None:
+def loss_row(config: Config, target: Target) -> str:
+    """What the loss in the table is: which one, of what, of how many networks."""
+    name = config.loss.name
+    if any(scale != 1 for scale in target.scale):
+        name += " of scaled targets"
+    if "snapshot_ensemble" in config.regularizers or "ensemble" in config.model.settings:
+        name += ", per network"  # the mean of theirs, and not that of their mean prediction
+    return f"loss ({name})"
+
+
+def unlike(config: Config, values: Values) -> str | None:
+    """Why a loss that is minus a log likelihood is far from log_loss, where it is."""
+    if config.loss.name not in ("cross_entropy", "binary_cross_entropy"):
+        return None
+    for split in ("train", "val", "test"):
+        loss, bounded = values.get(f"{split}/loss"), values.get(f"{split}/log_loss")
+        if loss is not None and bounded is not None and loss > FAR * bounded:
+            return (
+                f"{split}: loss {loss:.4g}, log_loss {bounded:.4g}: some rows are predicted wrong with a "
+                "probability near 0 for the truth, which log_loss takes for 1e-7 and loss as it is"
+            )
+    return None
+
+
+def show(screen: Screen, member: Member, result: Result, target: Target) -> None:
     """The metrics, why it ended, and where everything is."""
     if screen.kind == "none":
         return
     why = "the last" if member.best_value is None else f"the best by {member.metric}"
     which = f"epoch {result.best_epoch}, {why}"
     title = f"metrics of {which if result.best_epoch else 'the untrained network: no epoch was finished'}"
-    screen.console.print(metrics_table(result.best, title))
+    screen.console.print(metrics_table(result.best, title, loss_row(member.config, target)))
+    if sentence := unlike(member.config, result.best):
+        screen.say(sentence)
     advice = "; lower optimizer.lr, or add regularizer=gradient_clipping" if result.status == DIVERGED else ""
     screen.say(f"{result.status}: {result.reason}{advice}")
     if result.directory is not None:

@@ -45,6 +45,18 @@ def test_a_mistake_that_only_the_engine_sees(slipstream, engine):
     assert (result.code, result.err) == (2, "my.csv, row 7: found 'x'\n")
 
 
+@pytest.mark.parametrize("there", ["", "outputs", "outputs/digits", "mine"])
+def test_a_mistake_in_the_data_leaves_no_folder(slipstream, engine, there):
+    """What Hydra made for the run is removed up to what was there before, empty or not."""
+    engine.outcome = DataError("my.csv, row 7: found 'x'")
+    Path(there).mkdir(parents=True, exist_ok=True)
+    before = sorted(Path().rglob("*"))
+    for arguments in ((), ("hydra.run.dir=mine/a/b",), ("hydra.run.dir=x/y",)):
+        if there != "mine" or "mine" not in str(arguments):
+            slipstream(*arguments)
+            assert sorted(Path().rglob("*")) == before
+
+
 def test_a_mistake_that_only_the_data_tell_names_the_experiment(slipstream, engine):
     """Whether a table's target are classes is known late; who chose label smoothing is said all the same."""
     engine.outcome = ConfigError(["regularizer.label_smoothing: is for classes, the table is regression"])
