@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from slipstream.data import imagefiles
 from slipstream.data.imagefiles import read_images
@@ -286,3 +286,16 @@ def test_the_order_is_that_of_the_paths(tmp_path):
         Image.new("RGB", (2, 2), (i % 256, i // 256, 7)).save(path, compress_level=0)
     found = read_images(paths[::-1], (2, 2), 3)[:, :, 0, 0].astype(int)
     assert (found[:, 0] + 256 * found[:, 1]).tolist() == list(range(1200))[::-1]
+
+
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_pictures_are_turned_as_their_xmp_data_say(tmp_path, turn):
+    """Where EXIF says nothing, the orientation in XMP counts, for the pixels and for the size."""
+    pixels = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9)
+    said = PngImagePlugin.PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", f'<rdf:Description tiff:Orientation="{turn}"/>')
+    Image.fromarray(pixels).save(tmp_path / "a.png", pnginfo=said)
+    expected = np.rot90(pixels, {3: 2, 6: -1, 8: 1}[turn])
+    path = str(tmp_path / "a.png")
+    assert list(imagefiles.headers([path])) == [imagefiles.Header(expected.shape, True)]
+    np.testing.assert_array_equal(imagefiles.read_images([path], expected.shape, 1)[0, 0], expected)

@@ -195,10 +195,11 @@ def phrase(words: Any, most: int = 8) -> str:
     >>> phrase(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
-    # A path and its line number have room.
-    words = [brief(word, 200)[1:-1] if len(word) > 200 or "\n" in word else word for word in map(str, words)]
+    words = list(words)
     more = len(words) - most
-    return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"
+    # A path and its line number have room.
+    said = (brief(w, 200)[1:-1] if len(w) > 200 or "\n" in w else w for w in map(str, words[:most]))
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
 
 
 def counted(count: int, word: str) -> str:

@@ -162,7 +162,8 @@ def fit(head: str, words: Sequence[str]) -> str:
     >>> fit("columns: ", ["aa", "bb"])
     'columns: aa, bb'
     """
-    for most in range(len(words), 1, -1):
+    # A word and its comma take three letters at least.
+    for most in range(min(len(words), WIDTH // 3), 1, -1):
         line = head + phrase(words, most)
         if len(line) <= WIDTH:
             return line

@@ -141,7 +141,8 @@ def headers(paths: Sequence[str]) -> Iterator[Header | None]:
         for path in part:
             try:
                 with opened(path) as image:
-                    turned = "exif" in image.info and image.getexif().get(0x0112, 1) >= 5
+                    # Pillow looks for the orientation in the XMP data where the EXIF data have none.
+                    turned = image.getexif().get(0x0112, 1) >= 5
                     width, height = image.size
                     found.append(Header((width, height) if turned else (height, width), _is_grey(image)))
             except Exception:  # whatever it is, it is met and named when the pixels are read
@@ -166,7 +167,7 @@ def decode(path: str, form: Form) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def pixels_of(image: Any, form: Form) -> np.ndarray:
-    """A picture of Pillow's, turned as its EXIF data say and brought to size, uint8 [C, H, W]."""
+    """A picture of Pillow's, turned as its EXIF or XMP data say and brought to size, uint8 [C, H, W]."""
     from PIL import Image, ImageOps
 
     height, width = form.size

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -95,7 +96,7 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
     except csv.Error as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from error
     names = [(name_of(field) if header else "") or f"column {i + 1}" for i, field in enumerate(fields)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         places = [i + 1 for i, name in enumerate(names) if name == twice[0]]
         raise DataError(

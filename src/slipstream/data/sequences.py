@@ -156,6 +156,7 @@ def sequences(
             with naming(path):
                 refuse_missing(name, column)
         columns[name] = pick(column, order.rows)
+    used = {*found, *taken}
     frame = Frame(columns, found, "median" if steps.forward else impute, max_categories, formats)
     return Raw(
         Sequences(frame, order.lengths, steps),
@@ -166,7 +167,7 @@ def sequences(
         groups=groups,
         order=times[order.rows][np.cumsum(order.lengths) - 1],
         sources=tuple(file.path for file in files),
-        left_out=tuple(name for name in first.names if name not in {*found, *taken}),
+        left_out=tuple(name for name in first.names if name not in used),
         warnings=[
             *warnings,
             *described(note for file in files for note in file.notes),

@@ -156,6 +156,7 @@ def table(
         key: join([file.role(key, name) for file in files]) for key, name in roles.items()
     }
     parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
+    used = {*found_kinds, *targets, *roles.values()}
     return Raw(
         Frame(columns, found_kinds, impute, max_categories, formats),
         tuple(found_kinds),
@@ -166,7 +167,7 @@ def table(
         groups=numbered(as_text(role["group_column"])) if group_column is not None else None,
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
-        left_out=tuple(name for name in first.names if name not in {*found_kinds, *targets, *roles.values()}),
+        left_out=tuple(name for name in first.names if name not in used),
         warnings=[*warnings, *described(note for file in files for note in file.notes)],
         notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
     )
