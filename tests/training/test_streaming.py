@@ -17,6 +17,7 @@ from PIL import Image
 
 from harness import Trained, tiny, train
 from slipstream import preparing, summary
+from slipstream.augmenting import augmented
 from slipstream.data import Data, Split
 from slipstream.data.stored import Stored
 from slipstream.errors import DataError
@@ -200,9 +201,12 @@ def test_small_parts_do_not_stay_in_the_file(images):
     assert set(train(config(), replace(images[1], validation=few)).engine.splits.files) == {"train", "test"}
 
 
-def test_the_graph_and_the_start_see_the_same_examples(images):
+def test_the_graph_the_strip_and_the_start_see_the_same_examples(images):
     """What looks at some examples gets them from the file."""
-    held, streamed = (train(config(), data).engine for data in images)
+    flipping = config(augmentation=["horizontal_flip"], data="digits", model="mlp")
+    held, streamed = (train(flipping, data).engine for data in images)
+    strips = [np.asarray(augmented(engine, flipping)) for engine in (held, streamed)]
+    np.testing.assert_array_equal(*strips)
     assert graph_of(held) == graph_of(streamed)
     np.testing.assert_array_equal(streamed.splits.training_inputs(0)[:5], held.splits.training_inputs(0)[:5])
 

@@ -1,0 +1,42 @@
+"""What a run changed from the defaults is named as it would be typed."""
+
+from __future__ import annotations
+
+import pytest
+
+import slipstream
+from harness import tiny
+from slipstream.config import validate
+from slipstream.config.changes import changes, chosen
+from slipstream.config.schema import CHOICES, options
+
+
+def test_nothing_is_changed_in_the_defaults():
+    """The composed defaults differ from themselves in nothing, and every group has one."""
+    assert changes(validate(slipstream.compose()).raw) == []
+    assert set(CHOICES) <= set(chosen())
+
+
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "early_stopping", "initializer"])
+def test_an_option_brings_its_own_defaults(group):
+    """Another option is one change: its settings are the ones its file has."""
+    usual = changes(tiny().raw)
+    for name in set(options(group)) - {"gradient_descent"}:  # it also sets data.batch_size
+        found = changes(tiny({group: name}).raw)
+        expected = [] if name == chosen()[group] else [f"{group}={name}"]
+        assert sorted(set(found) - set(usual)) == sorted(set(expected) - set(usual)), name
+
+
+def test_settings_lists_and_files_are_named(tmp_path):
+    """Values as they are typed, files by their names, neither seed nor what no result depends on."""
+    (tmp_path / "my.csv").write_text("a,y\n1,2\n3,4\n")
+    config = slipstream.compose(
+        *("data=table", f"data.path={tmp_path}/my.csv", "data.target=y", "seed=3", "trainer.progress=none"),
+        *("regularizer=[dropout,l2]", "regularizer.l2.strength=0.5", "model.width=[8,4]", "logger=none"),
+    )
+    assert sorted(changes(validate(config).raw)) == sorted(
+        [
+            *("data=table", "data.path=my.csv", "data.target=y", "model.width=[8,4]"),
+            *("regularizer=[dropout,l2]", "regularizer.l2.strength=0.5"),
+        ]
+    )
