@@ -374,12 +374,10 @@ def test_the_work_is_linear_in_the_columns(load_table):
         rows = [",".join([*map(str, row), "ab"[i % 2]]) for i, row in enumerate(numbers)]
         content = "\n".join([",".join([*(f"g{i}" for i in range(count)), "y"]), *rows]) + "\n"
         events = []
-        sys.setprofile(
-            lambda frame, event, argument: events.append(1) if event in ("call", "c_call") else None
-        )
+        sys.setprofile(lambda frame, event, argument: events.append(event))
         try:
             load_table(content, validation=0)
         finally:
             sys.setprofile(None)
         calls[count] = events.count("call") + events.count("c_call")
-    assert calls[1200] < 5 * calls[300]
+    assert 0 < calls[1200] < 5 * calls[300]
