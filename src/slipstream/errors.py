@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line ends
 
 
+MOST = 60  # options that a message lists
+
+
 class UserError(Exception):
     """A mistake outside slipstream: what, where, found, expected, and how to mend it.
 
@@ -76,4 +79,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """
     options = sorted(options)
     near = nearest(name, options)
-    return f"did you mean {near}?" if near else f"one of: {', '.join(options)}"
+    if near:
+        return f"did you mean {near}?"
+    more = f" and {len(options) - MOST} more" if len(options) > MOST else ""
+    return f"one of: {', '.join(options[:MOST])}{more}"

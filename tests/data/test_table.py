@@ -381,3 +381,23 @@ def test_the_work_is_linear_in_the_columns(load_table):
             sys.setprofile(None)
         calls[count] = events.count("call") + events.count("c_call")
     assert 0 < calls[1200] < 5 * calls[300]
+
+
+def test_messages_stay_short_whatever_the_values_are(load_table):
+    """A description of kilobytes, with line ends in it, is quoted in part, on one line."""
+    long = "much to tell\n" * 800
+    many = [f'"{i} {long}"' if i % 2 else str(i) for i in range(60)]
+    for values, changes in (
+        ([*("5" for _ in range(59)), f'"{long}"'], {}),
+        (many, {"target": "a", "classes": ["5", "7"]}),
+        ([f'"{long}"'] * 60, {"split_column": "a"}),
+    ):
+        rows = [f"{value},{i % 7},{'pn'[i % 2]}" for i, value in enumerate(values)]
+        with pytest.raises(DataError) as caught:
+            load_table("\n".join(["a,x,y", *rows]) + "\n", **changes)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+    wide = ",".join(f"c{i}" for i in range(2000))
+    with pytest.raises(DataError, match="and 1940 more") as caught:
+        load_table(f"{wide}\n" + ",".join("1" * 2000) + "\n", target="species")
+    assert len(str(caught.value)) < 1000

@@ -148,8 +148,9 @@ class Parser:
             readable = self.parse(b"".join(found[low:middle]), middle - low, ()) is not None
             low, high = (middle, high) if readable else (low, middle)
         below = " (below the header)" if self.header.size else ""
+        record = brief(found[low].decode(errors="replace"))
         raise DataError(
-            f"{self.path}: row {start + low + 1}{below} cannot be read: {found[low][:60]!r}; "
+            f"{self.path}: row {start + low + 1}{below} cannot be read: {record}; "
             "a field that contains a quote has to stand in quotes, with its own quotes doubled"
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Text, Values, naming, phrase
+from slipstream.data.base import PARTS, Text, Values, brief, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
 from slipstream.data.identity import nfc
@@ -211,7 +211,7 @@ class File:
                 words = [*text.values, ""]  # the last one for a row without target and without part
                 values = np.array([PART_WORDS.get(word.lower(), -1) for word in words])[text.codes]
                 found = words[text.codes[np.argmax(values < 0)]]
-                self._forbid(values < 0, f"found {found!r}, expected {', '.join(PARTS)}")
+                self._forbid(values < 0, f"found {brief(found)}, expected {', '.join(PARTS)}")
             elif key == "time_column":
                 kind = "number" if _mostly_numbers(values) else "date"
                 values = read_as(kind, name, values, self.format_of(kind, name, values))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, naming, phrase
+from slipstream.data.base import Text, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
 from slipstream.data.identity import name_of, numbered
@@ -269,7 +269,7 @@ def _named(path: str, root: str, column: str, words: Text, rows: np.ndarray) -> 
         except DataError as error:
             row = int(rows[np.argmax(words.codes == code)]) + 1
             raise DataError(
-                f"{path}: column {column!r}, row {row}: {word!r}: {error}; expected a path "
+                f"{path}: column {column!r}, row {row}: {brief(word, 200)}: {error}; expected a path "
                 f"below {shown(root)}"
             ) from error
     picked = [known[words.values[code]] for code in words.codes]

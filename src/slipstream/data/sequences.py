@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
-from slipstream.data.base import Frame, Raw, Values, naming
+from slipstream.data.base import Frame, Raw, Values, brief, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading, labels_among
 from slipstream.data.identity import name_of, numbered
@@ -214,7 +214,8 @@ def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
         row, before = int(rows[place]), int(rows[first[codes[place]]])
         raise DataError(
             f"{name} changes within {id}={owners.values[owners.codes[row]]}: row {before + 1} has "
-            f"{text.values[text.codes[before]]!r}, row {row + 1} has {text.values[text.codes[row]]!r}; "
+            f"{brief(text.values[text.codes[before]])}, row {row + 1} has "
+            f"{brief(text.values[text.codes[row]])}; "
             "expected one value for each sequence"
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Raw, Text, Values, phrase
+from slipstream.data.base import Raw, Text, Values, brief, phrase
 from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
 from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, nfc, value_of
 from slipstream.data.kinds import SOME
@@ -144,7 +144,8 @@ def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
         row = int(np.argmax(unknown))
         label = text.values[text.codes[row]]
         raise DataError(
-            f"target {name!r}, row {row + 1}: label {label!r} is none of data.classes ({phrase(classes)}), "
+            f"target {name!r}, row {row + 1}: label {brief(label)} is none of data.classes "
+            f"({phrase(classes)}), "
             f"{did_you_mean(label, known)}; mend the label or add it to data.classes"
         )
 
