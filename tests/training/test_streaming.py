@@ -179,7 +179,9 @@ def test_a_resumed_run_has_the_same_bytes(images, number):
 
 def test_members_at_different_epochs_have_the_same_bytes(images):
     """One that stops early leaves the others' batches as they are."""
-    stopping = {"early_stopping": "patience", "early_stopping.patience": 1, "trainer.max_epochs": 4}
+    # At a rate of 1e-9 losses still fall by a few last digits, on some processors.
+    stopping = {"early_stopping": "patience", "early_stopping.patience": 1, "early_stopping.min_delta": 1e-3}
+    stopping |= {"trainer.max_epochs": 4}
     configs = [config(seed=0, **stopping, optimizer__lr=lr) for lr in (1e-9, 0.01)]
     streamed = same(configs, images)
     assert len({len(member.records) for member in streamed.members}) == 2
