@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from slipstream import folders
 from slipstream.errors import UserError
+from slipstream.wording import typed
 
 AT_ONCE = 4  # threads that wait for the disk
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
-            f"mend that, then continue with resume={path.parent}"
+            f"mend that, then continue with {typed('resume', path.parent)}"
         ) from error
 
 

@@ -26,6 +26,7 @@ from slipstream.errors import DataError, UserError
 from slipstream.training.evaluate import CHUNK, side_by_side
 from slipstream.training.program import Program, State
 from slipstream.types import Target
+from slipstream.wording import typed
 
 LARGEST = 100_000_000  # bytes of a run's configuration or preprocessing that are read
 
@@ -182,7 +183,9 @@ def load(directory: str | Path) -> Model:
     for reason in damaged:
         warnings.warn(f"{reason}; an earlier checkpoint is used", stacklevel=2)
     if path is None:
-        raise UserError(f"{folder}: nothing is saved yet; wait, or continue the run with resume={folder}")
+        raise UserError(
+            f"{folder}: nothing is saved yet; wait, or continue the run with {typed('resume', folder)}"
+        )
     tensors, state = checkpoints.load(path)
     if not state["best_epoch"]:
         raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")

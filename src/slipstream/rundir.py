@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.files import replace, write_new
+from slipstream.wording import typed
 
 CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
 
@@ -53,7 +54,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
         if not resume and (directory / CONFIG).exists():
             raise UserError(
                 f"{directory}: holds a run already, which is never overwritten; "
-                f"continue it with resume={directory}, or choose another hydra.run.dir"
+                f"continue it with {typed('resume', directory)}, or choose another hydra.run.dir"
             )
         yield
     finally:

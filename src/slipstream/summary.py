@@ -31,6 +31,7 @@ from slipstream.training.member import (
     Member,
     as_values,
 )
+from slipstream.wording import shell, typed
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -294,5 +295,5 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:
-            screen.say(f"go on: python train.py resume={result.directory}")
-        screen.say(f"curves: tensorboard --logdir {result.directory.parent}")
+            screen.say(f"go on: python train.py {typed('resume', result.directory)}")
+        screen.say(f"curves: tensorboard --logdir {shell(str(result.directory.parent))}")

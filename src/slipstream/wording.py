@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import PurePath
 from typing import Any
 
 # Texts that Hydra reads as they stand, in lists too, and as nothing but text.
@@ -36,6 +37,8 @@ def spell(value: Any) -> str:
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, PurePath):
+        value = str(value)
     if isinstance(value, str):
         return value if PLAIN.fullmatch(value) else _quoted(value)
     if isinstance(value, Mapping):

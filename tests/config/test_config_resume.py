@@ -56,7 +56,7 @@ def test_what_resume_cannot_be_combined_with(run_folder, only_problem):
     assert "a resumed run stays in its folder" in only_problem(resume, "hydra.run.dir=/tmp/x")
     assert "one run is resumed at a time" in only_problem(resume, resume)
     assert "names no folder" in only_problem("resume=")
-    assert f"choose one, such as resume={run_folder}" in only_problem(f"resume='{run_folder.parent}'")
+    assert f"choose one, such as \"resume='{run_folder}'\"" in only_problem(f"resume='{run_folder.parent}'")
 
 
 def test_a_relative_path_is_kept_as_it_was(tmp_path, monkeypatch):

@@ -116,13 +116,13 @@ def test_what_the_decimal_mark_is_is_never_guessed_in_silence(load_table):
     """The wrong setting is refused with the right one, and a doubtful one is told."""
     with pytest.raises(DataError, match=r"'2,101'.*thousands marks.*leave data\.decimal out"):
         load_table(ENGLISH, decimal=",")
-    with pytest.raises(DataError, match=r"'900,5'|'902,5'.*set data\.decimal=','"):
+    with pytest.raises(DataError, match=r"""'900,5'|'902,5'.*set "data\.decimal=','\""""):
         load_table(GERMAN)
     rows = [f"{f'1.{100 + i}' if i % 2 else 900 + i},{i % 2}" for i in range(40)]
     data = load_table("\n".join(["a,y", *rows]) + "\n")
     assert data.warnings == (
         "every '.' stands before three digits and is read as the decimal mark; if it marks thousands, "
-        "set data.decimal=',': a ('1.101')",
+        "set \"data.decimal=','\": a ('1.101')",
     )
     rows = [f"1,{100 + i};{i % 2}" for i in range(40)]
     data = load_table("\n".join(["a;y", *rows]) + "\n", decimal=",", **WHOLE)

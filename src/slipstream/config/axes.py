@@ -22,9 +22,10 @@ from slipstream.config import composition
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
 from slipstream.sweep.space import Axis, Choices, Interval
-from slipstream.wording import spell
+from slipstream.wording import shell, spell
 
 CHANGE = OverrideType.CHANGE
+LOGARITHMIC = "=tag(log,interval(1e-4,1))"
 INTERVAL = ("low", "high", "log", "integer")
 WIDE = 1000.0  # from this ratio on, even draws hardly see an interval's lower end
 
@@ -121,13 +122,13 @@ def _axis(override: Override) -> tuple[str, Axis]:
     key, line, value = override.get_key_element(), override.input_line or "", override.value()
     if isinstance(value, IntervalSweep):
         if not value.tags <= {"log"}:
-            raise ConfigError([f"{line}: the only tag of an interval is log: tag(log,interval(1e-4,1))"])
+            raise ConfigError([f"{line}: the only tag of an interval is log: {shell(key + LOGARITHMIC)}"])
         assert value.start is not None
         assert value.end is not None
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         return key, _sound(Interval(key, value.start, value.end, "log" in value.tags, whole), line)
     if isinstance(value, ChoiceSweep | RangeSweep) and value.tags:
-        raise ConfigError([f"{line}: tags are for intervals: tag(log,interval(1e-4,1))"])
+        raise ConfigError([f"{line}: tags are for intervals: {shell(key + LOGARITHMIC)}"])
     shuffled = bool(getattr(value, "shuffle", False))
     if shuffled:
         value.shuffle = False  # type: ignore[union-attr]
@@ -176,7 +177,8 @@ def notes(axes: Iterable[Axis]) -> list[str]:
     """A sentence for every interval that was probably meant to be logarithmic."""
     return [
         f"{axis.key}: the interval is linear, 9 of 10 draws lie above {0.9 * axis.low + 0.1 * axis.high:g}; "
-        f"to draw evenly over its powers of ten write tag(log,interval({axis.low:g},{axis.high:g}))"
+        f"to draw evenly over its powers of ten write "
+        + shell(f"{axis.key}=tag(log,interval({axis.low:g},{axis.high:g}))")
         for axis in axes
         if isinstance(axis, Interval) and not axis.log and axis.low > 0 and axis.high / axis.low >= WIDE
     ]

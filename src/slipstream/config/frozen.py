@@ -19,7 +19,7 @@ from slipstream.config.resume import classify, diff
 from slipstream.config.schema import check, options, settings, show
 from slipstream.errors import ConfigError, UserError, did_you_mean
 from slipstream.sweep.space import Choices
-from slipstream.wording import spell
+from slipstream.wording import spell, typed
 
 FILE = "sweep.json"
 # Who trains, and where: no part of what is computed.
@@ -185,7 +185,7 @@ def _with(settings: searchers.Grid, other: searchers.Grid, keys: Sequence[str]) 
 
 def _differences(saved: Plan, new: Plan, folder: Path) -> Iterator[str]:
     """What makes a sweep another one, as sentences."""
-    where = f"in {folder}; choose another hydra.sweep.dir, or continue that sweep with resume={folder}"
+    where = f"in {folder}; choose another hydra.sweep.dir, or continue it with {typed('resume', folder)}"
     if saved.name != new.name:
         yield f"sweep: was {saved.name} {where}"
         return

@@ -11,6 +11,7 @@ from slipstream import folders
 from slipstream.config.files import completed, paths
 from slipstream.config.schema import show
 from slipstream.errors import ConfigError
+from slipstream.wording import typed
 
 Change = tuple[str, Any, Any]
 
@@ -136,7 +137,7 @@ def _read(folder: Path, name: str) -> Any:
         raise ConfigError([f"resume={folder}: no such folder, expected one like outputs/digits/DATE"])
     if not file.is_file():
         inside = sorted(found.parent for found in folder.glob(f"*/{name}"))
-        hint = f"; it holds {len(inside)}: choose one, such as resume={inside[0]}" if inside else ""
+        hint = f"; it holds {len(inside)}: choose one, such as {typed('resume', inside[0])}" if inside else ""
         raise ConfigError([f"resume={folder}: has no {name}, so it is not the folder of a run{hint}"])
     try:
         if os.path.getsize(file) > 1_000_000:

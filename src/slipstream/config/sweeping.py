@@ -16,7 +16,7 @@ from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
 from slipstream.registry import LISTS
 from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space, without_repetition
-from slipstream.wording import spell
+from slipstream.wording import shell, spell
 
 LARGEST_GRID = 100_000
 PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
@@ -142,7 +142,7 @@ def _contradictions(reading: axes.Reading, chosen: searchers.Grid, name: str) ->
         if chosen.folds is not None and key in reading.lines:
             yield f"sweep.folds: sets {key} itself; leave one of them out"
     if searches and not reading.axes:
-        yield f"sweep={name}: nothing to search; give an axis: 'optimizer.lr=tag(log,interval(1e-4,1))'"
+        yield f"sweep={name}: nothing to search; give an axis: {shell('optimizer.lr' + axes.LOGARITHMIC)}"
     for key, axis in reading.axes.items():
         if key.partition("@")[0].lstrip("+~").partition(".")[0] in ("sweep", "hydra", "resume"):
             yield f"{key}: cannot be swept"

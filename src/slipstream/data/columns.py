@@ -16,6 +16,7 @@ from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, merged, name_of, spell
 from slipstream.data.spelling import NUMBER, days_of, number_of, number_reader
 from slipstream.errors import DataError
+from slipstream.wording import typed
 
 Reader = Callable[[str], float | None]
 NUMBERS = (int, float, np.number, np.bool_, Decimal)
@@ -106,7 +107,11 @@ def _decimal_hint(words: list[str], decimal: str) -> str:
     other = {".": ",", ",": "."}.get(decimal)
     if other is None or any(other not in word or number_of(word, other) is None for word in words):
         return ""
-    return " (a decimal comma? set data.decimal=',')" if other == "," else " (leave data.decimal out?)"
+    return (
+        f" (a decimal comma? set {typed('data.decimal', ',')})"
+        if other == ","
+        else " (leave data.decimal out?)"
+    )
 
 
 def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from slipstream.data.identity import name_of
 from slipstream.errors import DataError
+from slipstream.wording import typed
 
 BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
 BOM = b"\xef\xbb\xbf"
@@ -105,7 +106,11 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
         )
     other = max(SEPARATORS, key=_unquoted(text).count)
     if len(names) == 1:
-        hint = f"; the header has {other!r}: set data.separator" if other in _unquoted(text) else ""
+        hint = (
+            f"; the header has {other!r}: set {typed('data.separator', other)}"
+            if other in _unquoted(text)
+            else ""
+        )
         raise DataError(
             f"{path}: one column only ({names[0]!r}), separated by {separator!r}; expected a target and at "
             f"least one input{hint}"

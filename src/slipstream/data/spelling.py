@@ -15,6 +15,7 @@ import numpy as np
 
 from slipstream.data.base import Text, brief, counted, phrase
 from slipstream.errors import DataError
+from slipstream.wording import typed
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 Note = tuple[str, str]  # what is said of a column, and the column
@@ -101,10 +102,10 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
             raise DataError(
                 f"column {name!r}: in {counted(count, 'value')} such as {brief(word)} every ',' stands "
                 "before three digits, and the others are whole numbers below 1000: these are thousands "
-                "marks, which data.decimal=',' would make decimal ones; leave data.decimal out"
+                f"marks, which {typed('data.decimal', ',')} would make decimal ones; leave data.decimal out"
             )
         if decimal == "," or sure:
-            how = "leave data.decimal out" if decimal == "," else "set data.decimal=','"
+            how = "leave data.decimal out" if decimal == "," else f"set {typed('data.decimal', ',')}"
             notes.append(
                 (
                     f"every '{decimal}' stands before three digits and is read as the decimal mark; if it "

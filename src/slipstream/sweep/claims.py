@@ -24,6 +24,7 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from slipstream import files, folders
 from slipstream.errors import UserError
+from slipstream.wording import typed
 
 CLAIM, WORKERS, LEASE_SECONDS = ".worker", "workers", 30.0
 GLANCE = 0.1  # seconds between two looks at something that may be in the middle of a change
@@ -254,5 +255,5 @@ class Claims:
         except OSError as error:
             raise UserError(
                 f"{error.filename or self.directory}: a worker of the sweep must read and write there "
-                f"({error.strerror or error}). Mend that, then continue with resume={self.directory}"
+                f"({error.strerror or error}). Mend that, then go on with {typed('resume', self.directory)}"
             ) from error

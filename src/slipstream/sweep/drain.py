@@ -25,6 +25,7 @@ from slipstream.sweep.jobs import Job
 from slipstream.sweep.sources import End, Source
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FAILED, Member
+from slipstream.wording import typed
 
 if TYPE_CHECKING:
     from slipstream.data import Data
@@ -205,7 +206,7 @@ class Worker:
         if self.source.lost:
             raise Lost(
                 f"{self.directory}: this process gave no sign of life for too long, and another one has "
-                f"taken over its members; nothing is lost. To help again: resume={self.directory}"
+                f"taken over its members; nothing is lost. To help again: " + typed("resume", self.directory)
             )
         self.observer.epoch(crew)
 

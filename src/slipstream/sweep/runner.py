@@ -34,6 +34,7 @@ from slipstream.sweep.sources import Grid, Searched, Source
 from slipstream.sweep.statistics import BROKEN
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FAILED
+from slipstream.wording import typed
 
 if TYPE_CHECKING:
     from slipstream.config.plans import Plan
@@ -85,7 +86,8 @@ def _submit(plan: Plan, directory: Path) -> int:
         directory, settings.workers, settings.cluster, settings.slurm, program=workers.program()
     )
     names = " ".join(job.job_id for job in jobs)
-    print(f"submitted to {settings.cluster}: {names}\nlook on, or help: python train.py resume={directory}")
+    print(f"submitted to {settings.cluster}: {names}")
+    print(f"look on, or help: python train.py {typed('resume', directory)}")
     return 0
 
 
@@ -146,7 +148,7 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
-                console().print(f"go on: python train.py resume={directory}", soft_wrap=True)
+                console().print(f"go on: python train.py {typed('resume', directory)}", soft_wrap=True)
     if interrupts.received is not None:
         return interrupts.exit_code, made
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made

@@ -10,7 +10,7 @@ from slipstream.progress import number
 from slipstream.sweep.comparisons import LEAST_PAIRS, Comparison
 from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
 from slipstream.sweep.statistics import Group
-from slipstream.wording import count, spell, typed
+from slipstream.wording import count, shell, spell, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ def show(console: Console, report: Report) -> None:
         say(line)
     say(f"\nsweep: {report.directory}")
     if any(report.directory.glob("events.out.tfevents.*")):
-        say(f"curves: tensorboard --logdir {report.directory}")
+        say(f"curves: tensorboard --logdir {shell(str(report.directory))}")
         say(f"best, median and worst: {PAGE}")
 
 
@@ -183,7 +183,8 @@ def _failures(report: Report) -> Iterator[str]:
     if len(report.failures) > SHOWN:
         yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
     which = "it" if len(report.failures) == 1 else "them"
-    yield f"to train {which} again, when the cause is mended: python train.py resume={report.directory}"
+    again = typed("resume", report.directory)
+    yield f"to train {which} again, when the cause is mended: python train.py {again}"
 
 
 def _numbers(found: Sequence[int]) -> str:

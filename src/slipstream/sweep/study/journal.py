@@ -22,6 +22,7 @@ from optuna.storages.journal import BaseJournalBackend
 from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.files import writing
+from slipstream.wording import typed
 
 # How many lines of the same transaction follow. Optuna passes over a field that it does not know.
 FOLLOWING = "following"
@@ -102,7 +103,7 @@ class Journal(BaseJournalBackend):
             if self._lock.compromise is not None or file.tell() != self._end:
                 raise UserError(
                     f"{self._path}: another process took the lock over while this one stood still. "
-                    f"Nothing is lost: continue with resume={self._path.parent}"
+                    f"Nothing is lost: continue with {typed('resume', self._path.parent)}"
                 )
             file.write(data)
             file.flush()

@@ -1,0 +1,117 @@
+"""What messages advise is typed as printed, through the words of a shell, and is accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from slipstream import data
+from slipstream.config import composed, sweeping, validate
+from slipstream.errors import UserError
+from slipstream.wording import spell, typed
+
+ROWS = "".join(f"{i},{i % 7}.5,{i % 2}\n" for i in range(40))
+
+
+def read(*words):
+    """The data of a command line, as a run reads them."""
+    chosen = validate(composed(words)).data
+    return data.load({"name": chosen.name, **chosen.settings})
+
+
+def refused(*words):
+    with pytest.raises(UserError) as error:
+        read(*words)
+    return str(error.value)
+
+
+def advised(message, pattern):
+    """The words that a shell makes of the advice which the pattern finds."""
+    found = re.search(pattern, message)
+    assert found, message
+    return shlex.split(found[1])
+
+
+TABLES = {
+    "a word": ("a,b,y\nx2,1.5,0\n" + ROWS, r"set (data\.kinds\.a=category)"),
+    "decimal comma": ("a;b;y\n" + ROWS.replace(",", ";").replace(".", ","), r"set (\"data\.decimal=','\")"),
+    "no target": ("a,b,y\n1,1.5,\n" + ROWS, r"leave these rows out with (\S+)"),
+    "separator": ("a|b|y\n" + ROWS.replace(",", "|"), r"set (\S+)"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_what_is_advised_about_a_table(case, tmp_path, monkeypatch):
+    """The same command with the advice behind it reads the table."""
+    monkeypatch.chdir(tmp_path)
+    content, pattern = TABLES[case]
+    Path("my table.csv").write_text(content)
+    command = shlex.split(f"data=table {typed('data.path', 'my table.csv')} data.target=y")
+    if case == "separator":  # guessed where it can be
+        command.append(shlex.split(typed("data.separator", ","))[0])
+        again = [*command[:-1], *advised(refused(*command), pattern)]
+    else:
+        again = [*command, *advised(refused(*command), pattern)]
+    assert len(read(*again).train.inputs) > 20
+
+
+CONFIGURATIONS = {
+    "regularizer=[dropout,label_smoothing] data=diabetes": r"leave it out: (\S+)",
+    "optimizer={sgd:{lr:1}}": r"write (.*)",
+    "augmentation={rotation:{degrees:10}} data=shapes model=convnet": r"write (.*)",
+    "regularizer=dropout regularizer.l2.strength=1": r"add it: (.*)",
+    "optimizer=adamw regularizer=weight_decay": r"set (\S+) or",
+    "activation=softmax": r"Take (relu);",
+    "scheduler=none": r"did you mean (\w+)\?",
+}
+
+
+@pytest.mark.parametrize("command", CONFIGURATIONS)
+def test_what_is_advised_about_a_configuration(command):
+    """What the advice sets takes the place of what was wrong, and the whole is accepted."""
+    words = command.split()
+    with pytest.raises(UserError) as error:
+        composed(words)
+    (sentence,) = error.value.problems
+    advice = advised(sentence, CONFIGURATIONS[command])
+    advice = [word if "=" in word else f"{sentence.partition('=')[0]}={word}" for word in advice]
+    keys = {word.partition("=")[0] for word in advice}
+    kept = [word for word in words if word.partition("=")[0] not in keys]
+    composed([*kept, *advice])
+
+
+@pytest.mark.parametrize(
+    ("command", "pattern"),
+    [
+        ("sweep=tpe", r"give an axis: (.*)"),
+        ("sweep=tpe optimizer.lr=tag(lg,interval(1e-4,1))", r"is log: (.*)"),
+        ("sweep=tpe optimizer.lr=tag(log,choice(1,2))", r"are for intervals: (.*)"),
+    ],
+)
+def test_what_is_advised_about_a_sweep(command, pattern):
+    """An interval is printed in the quotes that a shell needs around its parentheses."""
+    words = command.split()
+    with pytest.raises(UserError) as error:
+        sweeping.plan(words)
+    advice = advised(str(error.value), pattern)
+    assert sweeping.plan([words[0], "sweep.trials=2", *advice]).space.axes[0].key == "optimizer.lr"
+
+
+def test_a_linear_interval_is_advised_as_a_logarithmic_one():
+    """The note about an interval of many powers of ten names the override that draws over them."""
+    (note,) = sweeping.plan(["sweep=random", "sweep.trials=2", "optimizer.lr=interval(1e-5,1)"]).notes
+    (word,) = advised(note, r"write (.*)")
+    (axis,) = sweeping.plan(["sweep=random", "sweep.trials=2", word]).space.axes
+    assert axis.log
+
+
+@pytest.mark.parametrize("name", ["runs", "my runs", "läufe (2)", "a=b", "it's", "$HOME"])
+def test_a_folder_of_any_name_is_continued_as_printed(name, tmp_path):
+    """resume=DIR is printed so that the shell and Hydra hand on the very folder."""
+    from slipstream.config.resume import folder_of
+
+    folder = tmp_path / name
+    (word,) = shlex.split(typed("resume", folder))
+    assert folder_of([word]) == folder
+    assert spell(folder) == spell(str(folder))
