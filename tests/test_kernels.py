@@ -53,9 +53,11 @@ def test_a_resumed_run_computes_in_the_mode_it_began_with(tmp_path):
     """Recorded with the run, and set again before torch is loaded, whatever the environment has then."""
     folder = tmp_path / "run"
     words = ["data=iris", "trainer.max_epochs=1", "trainer.progress=none", "logger=none"]
-    run(ROOT / "train.py", *words, f"hydra.run.dir={folder}", MKL_CBWR="COMPATIBLE")
+    set_then = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
+    run(ROOT / "train.py", *words, f"hydra.run.dir={folder}", **set_then)
     for _ in range(2):
-        assert json.loads((folder / "summary.json").read_text())["mkl_cbwr"] == "COMPATIBLE"
+        told = json.loads((folder / "summary.json").read_text())
+        assert (told["mkl_cbwr"], told["cpu_capability"]) == ("COMPATIBLE", "DEFAULT")
         run(ROOT / "train.py", f"resume={folder}", "trainer.max_epochs=2")
 
 
@@ -65,6 +67,10 @@ def test_a_mode_that_cannot_be_had_any_more_is_told(tmp_path):
     assert "set MKL_CBWR=COMPATIBLE before Python starts" in warning
     assert resuming.other_kernels(tmp_path, {"mkl_cbwr": kernels.mode()}) == []
     assert len(resuming.other_kernels(tmp_path, {})) == 1  # runs of before had none
+    same = {"mkl_cbwr": kernels.mode(), "cpu_capability": kernels.capability()}
+    assert resuming.other_kernels(tmp_path, same) == []
+    (warning,) = resuming.other_kernels(tmp_path, same | {"cpu_capability": "another"})
+    assert "was trained with another, and this process has" in warning
 
 
 def test_a_folder_chooses_a_mode_and_nothing_else(monkeypatch):

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-VARIABLE = "MKL_CBWR"
+VARIABLE, INSTRUCTIONS = "MKL_CBWR", "ATEN_CPU_CAPABILITY"
 # The widest instructions of the processor; sums in one order whatever the address and the thread count.
 USUAL = "AUTO,STRICT"
 STRICT = 1 << 16
@@ -25,7 +25,7 @@ MODES = (*CODES.values(), *(f"{name},STRICT" for name in CODES.values() if name)
 
 
 # The kernels that all processors with AVX2 have, Intel's and AMD's.
-PORTABLE = {VARIABLE: "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}
+PORTABLE = {VARIABLE: "COMPATIBLE", INSTRUCTIONS: "avx2"}
 
 
 def choose() -> None:
@@ -59,11 +59,27 @@ def mode() -> str | None:
     return asked()
 
 
-def are_portable() -> bool:
-    """Whether this process computes with the kernels of `PORTABLE`. Loads torch, and settles it."""
+def capability() -> str:
+    """The instructions that torch's own kernels use: DEFAULT, AVX2 or AVX512. Loads torch, and settles it."""
     import torch
 
-    return (mode(), torch.backends.cpu.get_cpu_capability()) == ("COMPATIBLE", "AVX2")
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def use_capability(recorded: object) -> None:
+    """Ask for recorded instructions, whatever the environment has; torch takes those it is asked for even
+    where the processor lacks them, so that AVX-512 is left to torch's own choice."""
+    import torch
+
+    if recorded == "DEFAULT" or (recorded == "AVX2" and torch.cpu._is_avx2_supported()):
+        os.environ[INSTRUCTIONS] = str(recorded).lower()
+    elif recorded == "AVX512":
+        os.environ.pop(INSTRUCTIONS, None)
+
+
+def are_portable() -> bool:
+    """Whether this process computes with the kernels of `PORTABLE`. Loads torch, and settles it."""
+    return (mode(), capability()) == ("COMPATIBLE", "AVX2")
 
 
 def make_portable() -> str | None:

@@ -30,20 +30,27 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
         return None
     taken = checkpoints.load(path)
     kernels.use(taken[1].get("mkl_cbwr", kernels.NONE))
+    kernels.use_capability(taken[1].get("cpu_capability"))
     warnings += other_kernels(directory, taken[1])
     return taken
 
 
 def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
-    """A warning where MKL computes in another mode than when the run was saved, which it cannot undo."""
+    """A warning for what a run was saved with, where this process has computed with other kernels already
+    or the processor has none such."""
+    found, differ = [], "the last digits may differ from an uninterrupted run's"
     before, now = saved.get("mkl_cbwr", kernels.NONE), kernels.mode()
-    if before == now or None in (before, now):
-        return []
-    here, variable = now or "no mode", kernels.VARIABLE
-    return [
-        f"{directory}: was trained with {variable}={before}, and this process has {here}: the last digits "
-        f"may differ from an uninterrupted run's; set {variable}={before} before Python starts"
-    ]
+    if before != now and None not in (before, now):
+        setting = f"{kernels.VARIABLE}={before}"
+        found.append(
+            f"{directory}: was trained with {setting}, and this process has {now or 'no mode'}: {differ}; "
+            f"set {setting} before Python starts"
+        )
+    instructions = kernels.capability()
+    if saved.get("cpu_capability", instructions) != instructions:
+        was = saved["cpu_capability"]
+        found.append(f"{directory}: was trained with {was}, and this process has {instructions}: {differ}")
+    return found
 
 
 def position(directory: Path) -> int:

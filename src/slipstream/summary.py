@@ -76,6 +76,7 @@ def conditions(engine: Engine, k: int) -> dict[str, Any]:
         "compile": engine.compiled,
         "threads": torch.get_num_threads(),
         "mkl_cbwr": kernels.mode(),
+        "cpu_capability": kernels.capability(),
         "device": engine.device.type,
         "versions": _versions(),
     }

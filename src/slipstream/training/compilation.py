@@ -181,7 +181,7 @@ def prepare() -> None:
             inductor.cpp.march = "x86-64-v3"
     # Code cached without this is other code: not inductor's key, but ATEN_CPU_CAPABILITY decides for which
     # vector registers it is made, and what is cached for others crashes.
-    torch.compiler.config.cache_key_tag = f"slipstream-1 {torch.backends.cpu.get_cpu_capability()}"
+    torch.compiler.config.cache_key_tag = f"slipstream-1 {kernels.capability()}"
     original: Any = LoopNest.max_parallel_depth
 
     def outermost(nest: Any) -> Any:
