@@ -31,7 +31,8 @@ SUMMARY = {
         "seconds",
         "dtype",
     ),
-    *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions", "mkl_cbwr"),
+    *("seed", "loss", "fingerprint", "packed", "compile", "threads", "device", "versions"),
+    *("mkl_cbwr", "cpu_capability"),
 }
 
 
