@@ -182,6 +182,18 @@ def test_portable_bits_compiled(tmp_path, vendors):
     assert found == found[:1] * len(found)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="nothing to compile with")
+def test_compiled_code_is_not_kept_for_other_instructions(tmp_path):
+    """Inductor's key does not tell for which vector registers code is: what AVX-512 left crashed AVX2."""
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kept"), "OMP_NUM_THREADS": "1"}
+    lines = ["data=iris trainer.compile=true"]
+    narrow = kept | {"ATEN_CPU_CAPABILITY": "avx2"}
+    fresh = narrow | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "fresh")}
+    _, found, expected = (hashes(tmp_path, lines, 1, each) for each in (kept, narrow, fresh))
+    assert found == expected
+
+
 def test_a_member_of_a_portable_sweep_is_the_run_alone(tmp_path):
     """A sweep and a run by the command line, which is interrupted and resumed with other threads."""
     words = ["data=iris", "trainer.portable=true", "trainer.progress=none", "logger=none"]
