@@ -21,6 +21,7 @@ from slipstream.data import Preprocessing
 from slipstream.data.base import Values
 from slipstream.data.columns import as_numbers
 from slipstream.data.identity import labels as labels_of
+from slipstream.data.identity import missing_words
 from slipstream.data.pictures import as_images
 from slipstream.errors import DataError, UserError
 from slipstream.training.evaluate import CHUNK, side_by_side
@@ -72,7 +73,7 @@ class Model:
     ) -> None:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
         self.numbers, self.data = program.numbers(config), data
-        self.missing = frozenset(data.get("missing", ()))
+        self.missing = missing_words(data.get("missing", ()))
         self.module: nn.Module = program.infer.module
         self.networks = networks or [self.module.state_dict()]
 

@@ -26,6 +26,8 @@ Probability = Annotated[float, Ge(0), Le(1)]
 Fraction = Annotated[float, Ge(0), Lt(1)]  # a rate that may not reach 1: a dropout rate, a decay
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
+# A name or a value out of the data. One that looks like a number or a truth value is none to Hydra and YAML.
+Word = Annotated[str | int | float | bool, "text"]
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ def spell(value: Any) -> str:
     if isinstance(value, str):
         return value if PLAIN.fullmatch(value) else _quoted(value)
     if isinstance(value, Mapping):
-        # Hydra reads the keys of a mapping as they stand, without quotes.
-        return "{" + ",".join(f"{key}:{spell(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{spell(key)}:{spell(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence):
         return "[" + ",".join(spell(item) for item in value) + "]"
     return repr(value)

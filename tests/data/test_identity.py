@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import slipstream
 from slipstream.config import validate
 from slipstream.data.identity import Known, by_value, encode_words, labels, merged, numbered
-from slipstream.errors import DataError
+from slipstream.errors import ConfigError, DataError
 from slipstream.run import run
 
 BIG = 2**53 + 1  # the first whole number that no float64 holds
@@ -279,3 +279,100 @@ def test_a_file_and_its_frame_are_encoded_alike(load, tmp_path, cells, file):
     expected = found.train.inputs.numpy()
     for same in (frame, frame.to_dict(as_series=False), frame.to_dict()):
         np.testing.assert_array_equal(made.transform(same)[0], expected)
+
+
+def frame_of(names, values, count=40):
+    """A table of two classes and a number under each name."""
+    columns = {name: [float(i * 7 % 11) for i in range(count)] for name in names}
+    return pl.DataFrame(columns | {"y": [values[i % 2] for i in range(count)]})
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [
+        (("True", "False"), {True: 3, False: 1}),
+        (("True", "False"), {"True": 3, "False": 1}),
+        (("1", "0"), {1: 3, 0: 1}),
+        (("1.0", "0.0"), {1: 3, 0: 1}),
+        (("01", "02"), {"01": 3, "02": 1}),
+        (("1.5", "0.5"), {1.5: 3, 0.5: 1}),
+        (("null", "x"), {"null": 3, "x": 1}),
+    ],
+)
+def test_class_weights_know_labels_that_look_like_numbers(load, tmp_path, labels, weights):
+    """Keys that Hydra took for numbers or truth values are the labels that they spell."""
+    path = tmp_path / "t.csv"
+    path.write_text(write(frame_of(["a"], labels), path).read_text())
+    found = load("table", path=str(path), target="y", class_weights=weights, missing=[""], task="binary")
+    heavy = found.train.targets == found.target.classes.index(labels[0].removesuffix(".0"))
+    np.testing.assert_array_equal(found.train.weights.numpy(), np.where(heavy, 3.0, 1.0))
+
+
+def test_class_weights_that_lack_a_class_say_what_to_type(load_table):
+    """The advice is a whole mapping, with labels in quotes where Hydra would take them for something else."""
+    content = frame_of(["a"], ("True", "x y")).write_csv()
+    with pytest.raises(
+        ConfigError, match=r"lacks x y; write \"data.class_weights=\{'True':3.0,'x y':1.0\}\""
+    ):
+        load_table(content, class_weights={True: 3})
+
+
+def test_settings_name_columns_that_look_like_numbers(load_table):
+    """A target called 0, an input called 2020 and a missing value -999 need no quotes."""
+    frame = frame_of(["2020", "1.5", "true"], ("p", "n")).rename({"y": "0"})
+    frame = frame.with_columns(
+        pl.when(pl.int_range(40) % 4 == 0).then(-999.0).otherwise(pl.col("1.5")).alias("1.5")
+    )
+    found = load_table(
+        frame.write_csv(), target=0, inputs=[2020, 1.5], kinds={2020: "category"}, missing=[-999]
+    )
+    assert found.target.names == ("0",)
+    assert found.input_names[-2:] == ("1.5", "1.5 is missing")
+    assert load_table(frame.write_csv(), target=0, inputs=[True, 1.5]).input_names == ("1.5", "true")
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.parquet"])
+@pytest.mark.parametrize("sentinel", ["-999", "-999.0"])
+def test_a_word_for_missing_is_a_number_too(train, tmp_path, file, sentinel):
+    """-999 is missing in CSV, TSV, Parquet, frames and mappings, as a whole number and as a float."""
+    gone = [i % 5 == 0 for i in range(60)]
+    x = pl.DataFrame(
+        {"x": [None if g else i % 13 for i, g in enumerate(gone)], "b": [i * 0.5 for i in range(60)]}
+    )
+    x = x.with_columns(y=pl.Series(["p", "n", "q"] * 20))
+    spelled = x.with_columns(pl.col("x").fill_null(-999))
+    model = train(write(spelled, tmp_path / file), f"data.missing=['{sentinel}','']", "data.kinds.b=number")
+    assert model.preprocessing.columns[0].flag
+    expected = model.inputs(x)
+    floats = spelled.with_columns(pl.col("x").cast(pl.Float64))
+    words = spelled.with_columns(pl.col("x").cast(pl.String))
+    for same in (
+        spelled,
+        floats,
+        words,
+        spelled.to_dict(as_series=False),
+        floats.select("x", "b").to_numpy(),
+    ):
+        assert model.inputs(same).equal(expected)
+    numbers = x["x"].drop_nulls().to_numpy()
+    column = model.preprocessing.columns[0]
+    assert min(numbers) <= column.offset <= max(numbers)
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize(
+    ("column", "word"),
+    [(["a", "b", "?"], "?"), ([True, False, True], "false"), ([pl.date(2020, 1, 1), None], "2020-01-01")],
+    ids=["word", "boolean", "date"],
+)
+def test_a_word_for_missing_is_of_any_kind(load, tmp_path, file, column, word):
+    """Words, booleans and dates that mean a missing value mean it in every kind of file."""
+    frame = frame_of(["b"], ("p", "n"), 60)
+    if word == "2020-01-01":
+        days = pl.date_range(pl.date(2020, 1, 1), pl.date(2020, 1, 4), eager=True)
+        values = pl.concat([days] * 15)
+    else:
+        values = pl.Series((column * 20)[:60])
+    path = write(frame.with_columns(c=values), tmp_path / file)
+    found = load("table", path=str(path), target="y", missing=["", word], inputs=["b", "c"])
+    assert found.input_names[-1] == "c is missing"

@@ -92,7 +92,8 @@ def test_identifier_like_columns_are_left_out_and_told(load_table, name, values)
     name = name or "column 1"
     assert f"column {name!r}" in found.warnings[0]
     kind = "category" if name == "text" else "number"
-    assert f"data.kinds.{name}={kind}" in found.warnings[0]
+    setting = f"data.kinds.{name}={kind}" if " " not in name else f"\"data.kinds={{'{name}':{kind}}}\""
+    assert setting in found.warnings[0]
     assert len(load_table(table, kinds={name: kind}).input_names) > 1
 
 

@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from slipstream.config import hints, resume
+from slipstream.config import grammar, hints, resume
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
 from slipstream.errors import ConfigError, UserError
@@ -63,6 +63,9 @@ def _without_bases(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> lis
 
 
 ConfigLoaderImpl.get_group_options = _without_bases  # type: ignore[method-assign]
+
+
+grammar.extend()
 
 
 def use_folder(path: str | None) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 
 from slipstream.data.base import Raw, naming, phrase
 from slipstream.data.columns import check_finite, from_sequence
+from slipstream.data.identity import words_of
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError, did_you_mean
 from slipstream.registry import register
+from slipstream.types import Word
 
 
 def arrays_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -52,7 +54,7 @@ def arrays(
     weights: str | None,
     groups: str | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
+    classes: list[Word] | None,
 ) -> Raw:
     """Your own arrays: npz, safetensors or a folder of npy files.
 
@@ -66,6 +68,7 @@ def arrays(
     Raises DataError for object arrays (nothing is ever unpickled), lengths that differ, NaN or infinity, and
     images whose channels are last.
     """
+    labels = words_of(classes)
     assert path is not None
     store = read_arrays(path)
     names = {"inputs": inputs, "targets": targets, "weights": weights, "groups": groups}
@@ -85,7 +88,7 @@ def arrays(
             f"save {inputs}.transpose(0, 3, 1, 2)"
         )
     check_finite(f"{path}: {inputs}", x)
-    y, target = _targets(path, targets, whole["targets"], task, classes)
+    y, target = _targets(path, targets, whole["targets"], task, labels)
     return Raw(
         x,
         _channel_names(x),

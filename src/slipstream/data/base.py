@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ import numpy as np
 
 from slipstream.errors import DataError
 from slipstream.registry import shared
-from slipstream.types import Count, Form, Fraction, Natural, Positive, Target
+from slipstream.types import Count, Form, Fraction, Natural, Positive, Target, Word
+from slipstream.wording import typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra takes as a part of a key
 AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
 
 
@@ -154,7 +157,7 @@ def common(
     split_seed: Natural,
     scaling: Literal["standard", "minmax", "robust", "global", "none"],
     target_scaling: Literal["auto", "standard", "none"],
-    class_weights: Literal["none", "balanced"] | dict[str | int, Positive],
+    class_weights: Literal["none", "balanced"] | dict[Word, Positive],
 ) -> None:
     """Settings that every data source shares.
 
@@ -187,6 +190,17 @@ def brief(value: Any, most: int = 60) -> str:
     """
     text = str(value)
     return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
+def kind_setting(name: str, kind: str) -> str:
+    """What is typed to give a column its kind, whatever letters its name has.
+
+    >>> print(kind_setting("rooms", "category"), kind_setting("a.b (c)", "ignore"))
+    data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
+    """
+    if KEY.fullmatch(name):
+        return typed(f"data.kinds.{name}", kind)
+    return typed("data.kinds", {name: kind})
 
 
 def phrase(words: Any, most: int = 8) -> str:

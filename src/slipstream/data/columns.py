@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, brief, phrase
+from slipstream.data.base import Text, Values, brief, kind_setting, phrase
 from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, merged, name_of, spell
 from slipstream.data.spelling import NUMBER, days_of, number_of, number_reader
@@ -96,7 +96,7 @@ def _read(name: str, text: Text, reader: Reader, expected: str, decimal: str = "
         raise DataError(
             f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
             f"{rows.sum()} of {(text.codes >= 0).sum()} values are not ({words}). Mend them, "
-            f"add them to data.missing if they mean a missing value, or set data.kinds.{name}=category"
+            f"add them to data.missing if they mean a missing value, or set {kind_setting(name, 'category')}"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
     return np.asarray(table[text.codes])

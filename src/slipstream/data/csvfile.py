@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, brief
+from slipstream.data.base import Text, Values, brief, kind_setting
 from slipstream.data.columns import blank, own_memory
 from slipstream.data.identity import Words
 from slipstream.data.records import Header, cut, records, shape, survey
@@ -171,7 +171,7 @@ class Parser:
                 raise DataError(
                     f"{self.path}: column {name!r}, row {start + row + 1}: found {brief(plain[row])}, "
                     "expected a number as in the rows before. Mend it, add it to data.missing if it means a "
-                    f"missing value, or set data.kinds.{name}=category"
+                    f"missing value, or set {kind_setting(name, 'category')}"
                 )
             frame = frame.with_columns(numbers.alias(name))
         if respelled:

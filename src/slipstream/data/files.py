@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Text, Values, brief, naming, phrase
+from slipstream.data.base import PARTS, Text, Values, brief, kind_setting, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
-from slipstream.data.identity import nfc
+from slipstream.data.identity import missing_words
 from slipstream.data.kinds import (
     counts_rows,
     kind_of_words,
@@ -36,7 +36,7 @@ class Reading:
     labels: columns that may turn out to hold labels.
     """
 
-    missing: frozenset[str]
+    missing: frozenset[Any]
     separator: str | None
     decimal: str
     wanted: Callable[[str], bool]
@@ -45,7 +45,7 @@ class Reading:
     header: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "missing", frozenset(map(nfc, self.missing)))
+        object.__setattr__(self, "missing", missing_words(self.missing))
 
 
 def labels_among(targets: Iterable[str], task: str) -> frozenset[str]:
@@ -176,10 +176,13 @@ class File:
         if looks_like_identifier(name, values, kind):
             return "ignore", (
                 f"column {name!r} looks like an identifier and is left out; "
-                f"data.kinds.{name}={kind} takes it in"
+                f"{kind_setting(name, kind)} takes it in"
             )
         if counts_rows(values):
-            return kind, f"column {name!r} counts the rows; if it says nothing, set data.kinds.{name}=ignore"
+            return (
+                kind,
+                f"column {name!r} counts the rows; if it says nothing, set {kind_setting(name, 'ignore')}",
+            )
         return kind, None
 
     def format_of(self, kind: str, name: str, values: Values) -> str:

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from slipstream.data.base import Frame, Raw, Text, Values, naming, phrase
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, labels_among
-from slipstream.data.identity import name_of
+from slipstream.data.identity import name_of, names_of, words_of
 from slipstream.data.parquet import from_series
 from slipstream.data.table import Kind, input_kinds
 from slipstream.data.targets import make_target
@@ -23,7 +23,7 @@ from slipstream.data.text import Piece, labelled
 from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError, did_you_mean
 from slipstream.registry import register
-from slipstream.types import Count
+from slipstream.types import Count, Word
 from slipstream.wording import install
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -41,7 +41,7 @@ def hub_problems(settings: Mapping[str, Any]) -> list[str]:
         )
     if name is not None and path is not None:
         found.append("data.path: the data come from data.dataset already; leave one of them out")
-    if not settings["target"]:
+    if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
     if path is not None:
         found += [
@@ -73,12 +73,12 @@ def hub(
     validation_split: str | None,
     test_split: str | None,
     kind: Literal["auto", "table", "text", "image"],
-    inputs: list[str] | None,
-    target: str | list[str] | None,
+    inputs: list[Word] | None,
+    target: Word | list[Word] | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
+    classes: list[Word] | None,
     missing_target: Literal["error", "drop"],
-    kinds: dict[str, Kind],
+    kinds: dict[Word, Kind],
     impute: Literal["median", "mean", "most_frequent", "error"],
     max_categories: Annotated[int, Ge(2)],
     level: Literal["word", "character"],
@@ -105,26 +105,26 @@ def hub(
     size: pixels of a side: images are scaled and cut to a square; null: all have one size already.
     Raises DataError with what `datasets` says, in one sentence, where there is no connection as well.
     """
+    labels = words_of(classes)
     assert target is not None
     place = str(dataset or path)
-    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
-    kinds = {name_of(name): kind for name, kind in kinds.items()}
-    inputs = None if inputs is None else [name_of(name) for name in inputs]
-    as_words = labels_among(targets, task) | {name for name, kind in kinds.items() if kind == "category"}
+    targets = names_of(target)
+    asked = {name_of(name): kind for name, kind in kinds.items()}
+    as_words = labels_among(targets, task) | {name for name, kind in asked.items() if kind == "category"}
     splits = {0: train_split, 1: validation_split, 2: test_split}
     with ExitStack() as stack:
         found = _load(stack, dataset, subset, revision, path)
         chosen = {part: _split(found, name, place) for part, name in splits.items() if name is not None}
-        rest = [n for n in chosen[0].column_names if n not in targets and kinds.get(n) != "ignore"]
-        names = rest if inputs is None else inputs
+        rest = [n for n in chosen[0].column_names if n not in targets and asked.get(n) != "ignore"]
+        names = rest if inputs is None else names_of(inputs)
         what = _kind(chosen[0], names, place, kind)
         wanted = targets if what == "image" else [*targets, *names]
         files = [
             _file(split, part, f"{place}, {splits[part]}", wanted, as_words) for part, split in chosen.items()
         ]
         for file in files:
-            file.check_names({"target": targets, "inputs": inputs or []})
-            file.read_targets(targets, task, classes, missing_target == "drop")
+            file.check_names({"target": targets, "inputs": names_of(inputs)})
+            file.read_targets(targets, task, labels, missing_target == "drop")
         pixels = [_images(chosen[f.part], names[0], size, f) for f in files] if what == "image" else []
     if what == "text":
         tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
@@ -132,18 +132,18 @@ def hub(
         words = (words for piece in pieces for words in piece.texts)
         cut = Texts.of(words, tokenizer, names[0], min_count, max_words)
         parts = [file.part for file in files]
-        raw = labelled(pieces, parts, cut, targets, (task, classes), empty, missing_target)
+        raw = labelled(pieces, parts, cut, targets, (task, labels), empty, missing_target)
     elif what == "image":
         array = _stack(pixels, place)
         channels = ("brightness",) if array.shape[1] == 1 else ("red", "green", "blue")
-        raw = _raw(array, channels, files, targets, (task, classes), place)
+        raw = _raw(array, channels, files, targets, (task, labels), place)
         raw.kind = "image"
     else:
         warnings: list[str] = []
-        of = input_kinds(files[0], set(targets), kinds, inputs is not None, warnings)
+        of = input_kinds(files[0], set(targets), asked, inputs is not None, warnings)
         columns = {name: join([file.take(name, k) for file in files]) for name, k in of.items()}
         frame = Frame(columns, of, impute, max_categories)
-        raw = _raw(frame, tuple(of), files, targets, (task, classes), place)
+        raw = _raw(frame, tuple(of), files, targets, (task, labels), place)
         raw.warnings += warnings
     raw.warnings[:0] = [warning for file in files for warning in file.warnings]
     raw.sources = (path,) if path is not None and Path(path).is_file() else ()

@@ -25,9 +25,31 @@ def nfc(word: str) -> str:
     return unicodedata.normalize("NFC", word)
 
 
-def name_of(column: str) -> str:
+def word_of(value: Any) -> str:
+    """A name or a value of a setting as a word, which Hydra and YAML may have taken for something else.
+
+    >>> word_of(2020), word_of(True), word_of(1.5), word_of("a")
+    ('2020', 'true', '1.5', 'a')
+    """
+    if isinstance(value, bool):
+        return BOOLEANS[value]
+    return nfc(spell(value) if isinstance(value, float) else str(value))
+
+
+def words_of(values: Iterable[Any] | None) -> list[str] | None:
+    """The values of a setting as words; None for null."""
+    return None if values is None else [word_of(value) for value in values]
+
+
+def name_of(column: Any) -> str:
     """The name of a column: in one normal form, without blanks around it."""
-    return nfc(column.strip())
+    return word_of(column).strip()
+
+
+def names_of(columns: Any) -> list[str]:
+    """The names of a setting that takes one column, several or none."""
+    found = columns if isinstance(columns, list | tuple) else [] if columns is None else [columns]
+    return [name_of(column) for column in found]
 
 
 def plain(word: str) -> str:
@@ -82,6 +104,12 @@ class Words:
     def text(self, codes: Any, kind: str = "text") -> Text:
         """The column with these codes."""
         return Text(np.asarray(codes, np.int32), list(self.place), kind)
+
+
+def missing_words(values: Iterable[Any]) -> frozenset[str]:
+    """The words that mean a missing value, of a setting; -999.0 is -999 too."""
+    words = frozenset(map(word_of, values))
+    return words | frozenset(map(plain, words))
 
 
 def encode_words(words: Iterable[Any], kind: str = "text", missing: Collection[str] = ()) -> Text:

@@ -16,10 +16,11 @@ import numpy as np
 
 from slipstream.data.base import Raw, counted, naming, phrase
 from slipstream.data.columns import check_finite
+from slipstream.data.identity import words_of
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
-from slipstream.types import Target
+from slipstream.types import Target, Word
 
 KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx\d-(u?byte|short|int|float|double)(\.gz)?")
@@ -57,7 +58,7 @@ def idx(
     labels: str | None,
     test_path: str | None,
     test_labels: str | None,
-    classes: list[str] | None,
+    classes: list[Word] | None,
 ) -> Raw:
     """MNIST's files as they are published (IDX), gzip or not: a folder, or images and labels by name.
 
@@ -85,7 +86,7 @@ def idx(
             )
     inputs = np.concatenate([x for x, _ in read])
     with naming(pairs[0][1]):
-        targets, meaning = _targets(np.concatenate([y for _, y in read]), classes)
+        targets, meaning = _targets(np.concatenate([y for _, y in read]), words_of(classes))
     return Raw(
         inputs,
         ("brightness",) if inputs.shape[1] == 1 else ("red", "green", "blue"),

@@ -15,7 +15,7 @@ import numpy as np
 from slipstream.data.base import Text, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
-from slipstream.data.identity import name_of, numbered
+from slipstream.data.identity import numbered
 from slipstream.data.imagefiles import shown
 from slipstream.data.targets import in_order, make_target
 from slipstream.errors import DataError, did_you_mean
@@ -117,8 +117,7 @@ def list_table(
 ) -> Listing:
     """The images that a table names, by paths that begin at the table's folder and do not leave it."""
     roles = {"split_column": split_column, "group_column": group_column}
-    asked = {key: name_of(name) for key, name in roles.items() if name is not None}
-    image, targets = name_of(image), [name_of(name) for name in targets]
+    asked = {key: name for key, name in roles.items() if name is not None}
     used = {image, *targets, *asked.values()}
     as_words = frozenset([image, *asked.values()])
     reading = Reading(

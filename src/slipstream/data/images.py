@@ -15,12 +15,14 @@ from annotated_types import Ge, Le, Len
 
 from slipstream.data import cache as caches
 from slipstream.data.base import Raw, counted, phrase
+from slipstream.data.identity import name_of, names_of, words_of
 from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers, shown
 from slipstream.data.imagelists import Listing, list_folder, list_table
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems
 from slipstream.errors import DataError
 from slipstream.registry import register
+from slipstream.types import Word
 
 Side = Annotated[int, Ge(1), Le(4096)]
 COLUMNS = ("image", "target", "split_column", "group_column", "separator")
@@ -77,7 +79,7 @@ def _path_problems(settings: Mapping[str, Any]) -> list[str]:
     return header_problems(settings, ("path",)) + [
         f"data.{key}: is not set, expected the name of a column of {path}"
         for key in ("image", "target")
-        if not settings[key]
+        if not names_of(settings[key])
     ]
 
 
@@ -85,10 +87,10 @@ def _path_problems(settings: Mapping[str, Any]) -> list[str]:
 def images(
     *,
     path: str | None,
-    image: str | None,
-    target: str | list[str] | None,
+    image: Word | None,
+    target: Word | list[Word] | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
+    classes: list[Word] | None,
     size: Side | Annotated[list[Side], Len(2, 2)] | None,
     fit: Fit,
     channels: Literal["auto", 1, 3],
@@ -98,8 +100,8 @@ def images(
     separator: str | None,
     header: bool,
     missing_target: Literal["error", "drop"],
-    split_column: str | None,
-    group_column: str | None,
+    split_column: Word | None,
+    group_column: Word | None,
 ) -> Raw:
     """Your own images, PNG, JPEG or WebP: a folder for each class, or a table of paths and targets.
 
@@ -123,21 +125,21 @@ def images(
     """
     assert path is not None
     if os.path.isdir(path):
-        listing = list_folder(path, classes)
+        listing = list_folder(path, words_of(classes))
     else:
         assert image is not None
         assert target is not None
         listing = list_table(
             path,
-            image,
-            [target] if isinstance(target, str) else target,
+            name_of(image),
+            names_of(target),
             task=task,
-            classes=classes,
+            classes=words_of(classes),
             separator=separator,
             header=header,
             missing_target=missing_target,
-            split_column=split_column,
-            group_column=group_column,
+            split_column=None if split_column is None else name_of(split_column),
+            group_column=None if group_column is None else name_of(group_column),
         )
     sides = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
     settings = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, naming
+from slipstream.data.base import Text, Values, kind_setting, naming
 from slipstream.data.columns import EXACT, blank, own_memory
 from slipstream.data.identity import BOOLEANS, Words, exact, name_of
 from slipstream.data.spelling import days_of
@@ -95,7 +95,7 @@ def from_series(
         return _coded(series.cast(pl.String), missing, str, "text"), None
     raise DataError(
         f"column {series.name!r} holds {kind}, expected numbers, booleans, dates or words: "
-        f"leave it out with data.kinds.{series.name}=ignore"
+        f"leave it out with {kind_setting(name_of(series.name), 'ignore')}"
     )
 
 

@@ -12,14 +12,14 @@ from annotated_types import Ge
 from slipstream.data.base import Frame, Raw, Values, brief, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading, labels_among
-from slipstream.data.identity import name_of, numbered
+from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.spelling import described
 from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
 from slipstream.data.table import ENDINGS, Kind, header_problems, input_kinds
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
-from slipstream.types import Count
+from slipstream.types import Count, Word
 
 PATHS = ("path", "validation_path", "test_path")
 ROLES = ("id", "time", "group_column", "split_column")
@@ -35,7 +35,7 @@ def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
         ("id", "that says whose step a row is"),
         ("time", "of times"),
     ):
-        if not settings[key]:
+        if not names_of(settings[key]):
             found.append(f"data.{key}: is not set, expected the name of the column {what}")
     for key in PATHS:
         path = settings[key]
@@ -54,12 +54,11 @@ def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
     found += header_problems(settings, PATHS)
     uses: dict[str, str] = {}
     for key in ("target", *ROLES, "inputs"):
-        names = settings[key] or []
-        for name in [names] if isinstance(names, str) else names:
+        for name in names_of(settings[key]):
             if name in uses:
                 found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
             uses.setdefault(name, key)
-    for name in settings["kinds"]:
+    for name in map(name_of, settings["kinds"]):
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
     return found
@@ -69,23 +68,23 @@ def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
 def sequences(
     *,
     path: str | None,
-    id: str | None,
-    time: str | None,
-    target: str | list[str] | None,
+    id: Word | None,
+    time: Word | None,
+    target: Word | list[Word] | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
-    inputs: list[str] | None,
-    kinds: dict[str, Kind],
+    classes: list[Word] | None,
+    inputs: list[Word] | None,
+    kinds: dict[Word, Kind],
     max_length: Count | None,
     keep: Literal["first", "last"],
-    missing: list[str],
+    missing: list[Word],
     impute: Literal["forward", "median", "mean", "most_frequent", "error"],
     max_categories: Annotated[int, Ge(2)],
     separator: str | None,
     header: bool,
     decimal: Literal[".", ","],
-    group_column: str | None,
-    split_column: str | None,
+    group_column: Word | None,
+    split_column: Word | None,
     validation_path: str | None,
     test_path: str | None,
 ) -> Raw:
@@ -105,39 +104,41 @@ def sequences(
     validation_path, test_path: files with the same columns for these parts, with other sequences.
     Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
     """
+    labels = words_of(classes)
     assert path is not None
     assert id is not None
     assert time is not None
     assert target is not None
-    id, time = name_of(id), name_of(time)
-    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
+    owner, when = name_of(id), name_of(time)
+    targets = names_of(target)
     named = (("group_column", group_column), ("split_column", split_column))
     roles = {key: name_of(name) for key, name in named if name is not None}
-    taken = {id, time, *targets, *roles.values()}
-    kinds = {name_of(name): kind for name, kind in kinds.items()}
-    chosen = None if inputs is None else [name_of(name) for name in inputs]
+    taken = {owner, when, *targets, *roles.values()}
+    asked = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else names_of(inputs)
 
     def wanted(name: str) -> bool:
-        return name in taken or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
+        return name in taken or ((chosen is None or name in chosen) and asked.get(name) != "ignore")
 
-    as_words = frozenset(name for name, kind in kinds.items() if kind == "category") | {id, *roles.values()}
-    labels = labels_among(targets, task)
-    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, labels, header)
+    as_words = frozenset(name for name, kind in asked.items() if kind == "category")
+    as_words |= {owner, *roles.values()}
+    words = labels_among(targets, task)
+    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, words, header)
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]
-    first.check_names({"id": [id], "time": [time], "target": targets, "inputs": chosen or []})
-    first.check_names({key: [name] for key, name in roles.items()} | {"kinds": list(kinds)})
+    first.check_names({"id": [owner], "time": [when], "target": targets, "inputs": chosen or []})
+    first.check_names({key: [name] for key, name in roles.items()} | {"kinds": list(asked)})
     for file in files:
-        _check_given(file, targets, id)
-        file.read_targets(targets, task, classes, drop=None)
+        _check_given(file, targets, owner)
+        file.read_targets(targets, task, labels, drop=None)
     warnings = [warning for file in files for warning in file.warnings]
     longest = sum(file.rows for file in files) if max_length is None else max_length
-    kind = kind_of_times(first.columns[time])
-    format = first.format_of(kind, time, first.columns[time])
-    steps = Steps(id, time, longest, keep, impute == "forward", format)
+    kind = kind_of_times(first.columns[when])
+    format = first.format_of(kind, when, first.columns[when])
+    steps = Steps(owner, when, longest, keep, impute == "forward", format)
     heads = [_head(file, steps, roles) for file in files]
-    _check_apart(files, heads, id)
+    _check_apart(files, heads, owner)
     ids = join([head["id"] for head in heads])
     times = np.concatenate([head["time"] for head in heads])
     order = Order.of(ids, times, steps)
@@ -146,8 +147,8 @@ def sequences(
     groups = numbered(as_text(role["group_column"])) if group_column is not None else None
     with naming(path):
         joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
-        y, meaning = make_target(targets, joined, task, classes)
-    found = input_kinds(first, taken, kinds, chosen is not None, warnings)
+        y, meaning = make_target(targets, joined, task, labels)
+    found = input_kinds(first, taken, asked, chosen is not None, warnings)
     columns, formats = {}, {}
     for name, kind in found.items():
         formats[name] = first.format_of(kind, name, first.columns[name])

@@ -12,11 +12,12 @@ from annotated_types import Ge
 from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, Reading, labels_among
-from slipstream.data.identity import name_of, numbered
+from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.spelling import described
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
+from slipstream.types import Word
 
 Kind = Literal["number", "boolean", "date", "category", "ignore"]
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
@@ -28,7 +29,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
     found = []
     if settings["path"] is None:
         found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
-    if not settings["target"]:
+    if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
     for key in ("path", "validation_path", "test_path"):
         path = settings[key]
@@ -50,8 +51,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
         found.append("data.split_column: the parts come from files already; leave one of them out")
     uses: dict[str, str] = {}
     for key in ("target", *ROLES, "inputs"):
-        names = settings[key] or []
-        for name in [names] if isinstance(names, str) else names:
+        for name in names_of(settings[key]):
             if name in uses:
                 found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
             uses.setdefault(name, key)
@@ -62,7 +62,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
         found.append(f"data.separator: found {settings['separator']!r}, expected one character, such as ';'")
     if settings["separator"] == settings["decimal"]:
         found.append(f"data.decimal: {settings['decimal']!r} is data.separator already")
-    for name in settings["kinds"]:
+    for name in map(name_of, settings["kinds"]):
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
     return found
@@ -85,22 +85,22 @@ def header_problems(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[
 def table(
     *,
     path: str | None,
-    target: str | list[str] | None,
+    target: Word | list[Word] | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
-    inputs: list[str] | None,
-    kinds: dict[str, Kind],
-    missing: list[str],
+    classes: list[Word] | None,
+    inputs: list[Word] | None,
+    kinds: dict[Word, Kind],
+    missing: list[Word],
     missing_target: Literal["error", "drop"],
     impute: Literal["median", "mean", "most_frequent", "error"],
     max_categories: Annotated[int, Ge(2)],
     separator: str | None,
     header: bool,
     decimal: Literal[".", ","],
-    group_column: str | None,
-    time_column: str | None,
-    split_column: str | None,
-    weight_column: str | None,
+    group_column: Word | None,
+    time_column: Word | None,
+    split_column: Word | None,
+    weight_column: Word | None,
     validation_path: str | None,
     test_path: str | None,
 ) -> Raw:
@@ -122,36 +122,37 @@ def table(
     validation_path, test_path: files with the same columns for these parts.
     Raises DataError with file, row (counted from 1 below the header) and column.
     """
+    labels = words_of(classes)
     assert path is not None
     assert target is not None
-    targets = [name_of(name) for name in ([target] if isinstance(target, str) else target)]
+    targets = names_of(target)
     named = zip(ROLES, (group_column, time_column, split_column, weight_column), strict=True)
     roles = {key: name_of(name) for key, name in named if name is not None}
-    kinds = {name_of(name): kind for name, kind in kinds.items()}
-    chosen = None if inputs is None else [name_of(name) for name in inputs]
+    asked = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else names_of(inputs)
 
     def wanted(name: str) -> bool:
         used = name in targets or name in roles.values()
-        return used or ((chosen is None or name in chosen) and kinds.get(name) != "ignore")
+        return used or ((chosen is None or name in chosen) and asked.get(name) != "ignore")
 
-    as_words = {name for name, kind in kinds.items() if kind == "category"}
+    as_words = {name for name, kind in asked.items() if kind == "category"}
     as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
-    labels = labels_among(targets, task)
-    reading = Reading(frozenset(missing), separator, decimal, wanted, frozenset(as_words), labels, header)
+    words = labels_among(targets, task)
+    reading = Reading(frozenset(missing), separator, decimal, wanted, frozenset(as_words), words, header)
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]
-    first.check_names({"target": targets, "inputs": chosen or [], "kinds": list(kinds)})
+    first.check_names({"target": targets, "inputs": chosen or [], "kinds": list(asked)})
     first.check_names({key: [name] for key, name in roles.items()})
     for file in files:
-        file.read_targets(targets, task, classes, drop=missing_target == "drop")
+        file.read_targets(targets, task, labels, drop=missing_target == "drop")
     warnings = [warning for file in files for warning in file.warnings]
-    found_kinds = input_kinds(first, {*targets, *roles.values()}, kinds, chosen is not None, warnings)
+    found_kinds = input_kinds(first, {*targets, *roles.values()}, asked, chosen is not None, warnings)
     formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in found_kinds.items()}
     columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in found_kinds.items()}
     with naming(path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
-        y, meaning = make_target(targets, joined, task, classes)
+        y, meaning = make_target(targets, joined, task, labels)
     role: dict[str, Any] = {
         key: join([file.role(key, name) for file in files]) for key, name in roles.items()
     }

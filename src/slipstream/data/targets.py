@@ -10,11 +10,12 @@ import numpy as np
 
 from slipstream.data.base import Raw, Text, Values, brief, phrase
 from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
-from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, nfc, value_of
+from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, value_of, word_of
 from slipstream.data.kinds import SOME
 from slipstream.data.spelling import NUMBER, is_date
 from slipstream.errors import ConfigError, DataError, did_you_mean
 from slipstream.types import Target
+from slipstream.wording import typed
 
 MOST_CLASSES = 20  # distinct whole numbers that still count as classes
 ROWS_A_CLASS = 5  # rows for each of them at least
@@ -117,7 +118,7 @@ def _two_valued(column: Values) -> bool:
 def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class indices int64 [N] and the labels in the order of the indices."""
     present = [word for word, count in zip(text.values, text.counts(), strict=True) if count]
-    found = tuple(nfc(str(label)) for label in classes or in_order(present))
+    found = tuple(word_of(label) for label in classes or in_order(present))
     check_labels(name, text, found)
     if len(present) < 2:
         raise DataError(
@@ -138,7 +139,7 @@ def _all_rows(count: int) -> str:
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
     """Raise DataError, with the row, for a label that is none of `classes`."""
-    known = [nfc(str(label)) for label in classes]
+    known = [word_of(label) for label in classes]
     unknown = np.array([place < 0 for place in Known(known).find(text)] + [False])[text.codes]
     if unknown.any():
         row = int(np.argmax(unknown))
@@ -176,13 +177,18 @@ def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
     counts = np.bincount(labels, minlength=len(target.classes))
     if setting == "balanced":
         return np.asarray((len(rows) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels])
-    given = {str(label): float(weight) for label, weight in setting.items()}
-    for label in given:
-        if label not in target.classes:
-            raise ConfigError(
-                [f"data.class_weights.{label}: no such class, {did_you_mean(label, target.classes)}"]
-            )
-    absent = [label for label in target.classes if label not in given]
+    known, given = Known(target.classes), {}
+    for label, weight in setting.items():
+        place = known.place(word_of(label), "number")
+        if place < 0:
+            said = did_you_mean(word_of(label), target.classes)
+            raise ConfigError([f"data.class_weights.{word_of(label)}: no such class, {said}"])
+        if place in given:
+            raise ConfigError([f"data.class_weights: names the class {target.classes[place]!r} twice"])
+        given[place] = float(weight)
+    absent = [label for i, label in enumerate(target.classes) if i not in given]
     if absent:
-        raise ConfigError([f"data.class_weights: names every class or none; lacks {phrase(absent)}"])
-    return np.array([given[label] for label in target.classes])[labels]
+        every = {label: given.get(i, 1.0) for i, label in enumerate(target.classes)}
+        hint = f"; write {typed('data.class_weights', every)}" if len(every) <= MOST_CLASSES else ""
+        raise ConfigError([f"data.class_weights: names every class or none; lacks {phrase(absent)}{hint}"])
+    return np.array([given[i] for i in range(len(target.classes))])[labels]

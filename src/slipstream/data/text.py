@@ -12,7 +12,7 @@ import numpy as np
 from slipstream.data.base import Raw, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading, labels_among
-from slipstream.data.identity import encode_words, name_of
+from slipstream.data.identity import encode_words, name_of, names_of, words_of
 from slipstream.data.records import BOM, open_bytes
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems
@@ -20,7 +20,7 @@ from slipstream.data.targets import make_target
 from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError
 from slipstream.registry import register
-from slipstream.types import Count
+from slipstream.types import Count, Word
 
 LINES = (".txt", ".txt.gz")
 TABS = (".tsv", ".tsv.gz")
@@ -68,11 +68,8 @@ def text_problems(settings: Mapping[str, Any]) -> list[str]:
             )
         elif columns:
             found.append(f"data.{columns[0]}: names a column, but {path} is no table; leave it out")
-    targets = settings["target"]
     found += header_problems(settings, PATHS)
-    if settings["text"] is not None and settings["text"] in (
-        [targets] if isinstance(targets, str) else targets or []
-    ):
+    if settings["text"] is not None and name_of(settings["text"]) in names_of(settings["target"]):
         found.append(f"data.target: column {settings['text']!r} is data.text already")
     return found
 
@@ -81,10 +78,10 @@ def text_problems(settings: Mapping[str, Any]) -> list[str]:
 def text(
     *,
     path: str | None,
-    text: str | None,
-    target: str | list[str] | None,
+    text: Word | None,
+    target: Word | list[Word] | None,
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-    classes: list[str] | None,
+    classes: list[Word] | None,
     level: Literal["word", "character"],
     lower: bool,
     unicode: Literal["NFC", "NFKC"],
@@ -117,8 +114,9 @@ def text(
     separator, header: of a table, as in data=table. validation_path, test_path: the like for these parts.
     Raises DataError with file and line, row or file name.
     """
+    labels = words_of(classes)
     assert path is not None
-    names = [name_of(name) for name in ([target] if isinstance(target, str) else target or [LABEL])]
+    names = names_of(target) or [LABEL]
     column = "text" if text is None else name_of(text)
     used, as_words = frozenset([column, *names]), frozenset([column])
     warnings: list[str] = []
@@ -126,11 +124,9 @@ def text(
     for part, place in enumerate((path, validation_path, test_path)):
         if place is not None:
             if _is_table(place, [name for name in (text, target) if name is not None]):
-                labels = labels_among(names, task)
-                reading = Reading(
-                    frozenset([""]), separator, ".", used.__contains__, as_words, labels, header
-                )
-                piece = _table(place, part, reading, column, names, task, classes, missing_target, warnings)
+                words = labels_among(names, task)
+                reading = Reading(frozenset([""]), separator, ".", used.__contains__, as_words, words, header)
+                piece = _table(place, part, reading, column, names, task, labels, missing_target, warnings)
             else:
                 piece = _folder(place) if Path(place).is_dir() else _lines(place)
             pieces.append(piece)
@@ -139,7 +135,7 @@ def text(
     cut = Texts.of(
         (words for piece in pieces for words in piece.texts), tokenizer, column, min_count, max_words
     )
-    made = labelled(pieces, parts, cut, names, (task, classes), empty, missing_target)
+    made = labelled(pieces, parts, cut, names, (task, labels), empty, missing_target)
     made.warnings[:0] = warnings
     return made
 

@@ -1,0 +1,127 @@
+"""What slipstream adds to Hydra's grammar: settings that are mappings take any key, in quotes any letters.
+
+Hydra reads the keys of a mapping without quotes, and of few letters. What stands in quotes before a colon,
+as in `data.kinds={"a.b (c)": category}`, is brought past its grammar in letters and figures, and taken back
+from what it read. And it refuses keys that no YAML has, such as data.kinds.rooms, without a +.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+from collections.abc import Mapping
+from typing import Any, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
+
+from slipstream.config.schema import GROUPS, options, settings
+from slipstream.registry import LISTS
+
+MARK = "slipstream_quoted_"
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+
+
+def hide(text: str) -> str:
+    """An override, or a value, with its quoted keys in letters that Hydra reads.
+
+    >>> hide('data.kinds={"a": number, b: "c"}')
+    'data.kinds={slipstream_quoted_61: number, b: "c"}'
+    """
+    if "{" not in text:
+        return text
+    made, open_, place = [], [""], 0
+    while place < len(text):
+        found = QUOTED.match(text, place)
+        if found is None:
+            letter = text[place]
+            if letter in "{[(":
+                open_.append(letter)
+            elif letter in "}])" and len(open_) > 1:
+                open_.pop()
+            made.append(letter)
+            place += 1
+            continue
+        place = found.end()
+        before, after = "".join(made).rstrip()[-1:], text[place:].lstrip()[:1]
+        is_key = open_[-1] == "{" and before in ("{", ",") and after == ":"
+        made.append(MARK + _content(found[0]).encode().hex() if is_key else found[0])
+    return "".join(made)
+
+
+def _content(quoted: str) -> str:
+    """What stands in quotes: a backslash counts only before a quote and at the end."""
+    quote, inner = quoted[0], quoted[1:-1]
+    return re.sub(
+        rf"(\\+)({quote}|$)", lambda found: "\\" * (len(found[1]) // 2) + found[2], inner, flags=re.DOTALL
+    )
+
+
+def _shown(value: Any) -> Any:
+    """What Hydra read, with the keys as they were typed."""
+    if isinstance(value, dict):
+        return {_key(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, ChoiceSweep):
+        value.list = _shown(value.list)
+    return value
+
+
+def _key(key: Any) -> Any:
+    if key is None:  # which OmegaConf takes for no key
+        return QuotedString("null", Quote.single)
+    if not isinstance(key, str) or not key.startswith(MARK):
+        return key
+    return QuotedString(bytes.fromhex(key.removeprefix(MARK)).decode(), Quote.single)
+
+
+def takes_any_key(key: str) -> bool:
+    """Whether a key names a setting that is a mapping, or something in it.
+
+    >>> takes_any_key("data.kinds.rooms"), takes_any_key("data.kinds"), takes_any_key("data.path")
+    (True, True, False)
+    """
+    group, *parts = key.split(".")
+    if group not in GROUPS:
+        return False
+    return bool(parts[1 if group in LISTS else 0 :]) and parts[1 if group in LISTS else 0] in _mappings(group)
+
+
+@functools.cache
+def _mappings(group: str) -> frozenset[str]:
+    """The settings of a group's options that are mappings."""
+    return frozenset(
+        name
+        for option in options(group)
+        for name, annotation in settings(group, option).items()
+        if _is_mapping(annotation)
+    )
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return any(map(_is_mapping, get_args(annotation)))
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+_parse_rule = OverridesParser.parse_rule
+
+
+def _parse(self: OverridesParser, s: str, rule_name: str) -> Any:
+    found = _parse_rule(self, hide(s), rule_name)
+    if not isinstance(found, Override):
+        return _shown(found)
+    found.input_line = s
+    found._value = _shown(found._value)
+    deep = isinstance(found._value, dict) or found.key_or_group.count(".") > 1
+    if deep and found.type is OverrideType.CHANGE and takes_any_key(found.key_or_group):
+        found.type = OverrideType.FORCE_ADD
+    return found
+
+
+def extend() -> None:
+    """Let Hydra's parser, wherever it is used, read as is said above."""
+    OverridesParser.parse_rule = _parse  # type: ignore[method-assign]
