@@ -493,3 +493,13 @@ def test_no_experiment_is_a_choice_like_the_others():
     assert [job.config.model.name for job in made.jobs] == ["mlp", "realmlp"]
     assert made.jobs[0].config == validate(composed(["data=iris"]))
     assert composed(["experiment=null"]) == composed([])
+
+
+@pytest.mark.parametrize(("trials", "said"), [(4, 0), (6, 0), (7, 1), (100, 1)])
+def test_a_space_smaller_than_the_search_is_mentioned(trials, said):
+    """Nothing is tried twice: so many trials as there are configurations."""
+    made = plan("sweep=random", f"sweep.trials={trials}", "optimizer.lr=0.1,0.01,1", "optimizer=adam,sgd")
+    assert made.trials == min(trials, 6)
+    notes = [note for note in made.notes if "the space has 6 configurations, fewer than sweep.trials" in note]
+    assert len(notes) == said
+    assert plan("sweep=random", "sweep.trials=9", "optimizer.lr=interval(0.1,1)").trials == 9

@@ -247,9 +247,7 @@ def test_an_epoch_of_500_members_costs_less_than_a_millisecond(opened):
 
 def test_a_searchers_total_is_its_trials_times_their_members(opened):
     """Members that nobody has asked for yet are counted; folders of earlier trials are found."""
-    settings = object.__new__(Search)
-    object.__setattr__(settings, "trials", 10)
     plan = plan_of(0)
-    plan.grid, plan.members, plan.settings = None, 3, settings
+    plan.grid, plan.members, plan.settings, plan.trials = None, 3, object.__new__(Search), 10
     _, written = opened(plan=plan)
     assert written.getvalue().startswith("30 members of 10 trials")

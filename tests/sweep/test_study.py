@@ -693,3 +693,75 @@ def test_optuna_stays_silent(capsys, recwarn):
 def test_trials_are_plain():
     """A trial compares by what it is."""
     assert study(space=Space()).ask(1) == [Trial(0, {})]
+
+
+# No configuration twice
+
+SMALL = Space((Choices("optimizer", ("sgd", "adam")), Choices("lr", (0.1, 0.01, 0.001))))
+BRANCHED = Space(
+    (Choices("optimizer", ("sgd", "momentum")), Interval("optimizer.momentum", 1, 4, integer=True)),
+    {"optimizer.momentum": Condition(("optimizer",), (("momentum",),))},
+)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(("space", "size"), [(SMALL, 6), (BRANCHED, 5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_configuration_is_tried_twice(name, space, size, seed):
+    """Asked one by one and told, four trials are four configurations; asked for more than there are, each
+    comes once and the search is over."""
+    made = study(space=space, name=name, trials=40, seed=seed)
+    asked = []
+    for _ in range(size):
+        (trial,) = made.ask(1)
+        asked.append(repr(trial.values))
+        made.tell(trial.number, float(trial.values["optimizer"] == "sgd"), "finished")
+    assert len(set(asked)) == size
+    assert made.ask(3) == []
+    assert made.left() == 0
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_was_not_tried_is_asked_alike_by_a_study_that_is_opened_again(tmp_path, name):
+    """Redrawing depends on the seed and the study alone."""
+
+    def run(path, parts):
+        asked = []
+        for part in parts:
+            made = study(path, SMALL, name=name, trials=6)
+            asked += made.ask(part)
+            if len(asked) == 3:
+                for trial in asked:
+                    made.tell(trial.number, trial.values["lr"], "finished")
+        return asked
+
+    whole = run(tmp_path / "a", (3, 3))
+    assert run(tmp_path / "b", (1, 2, 1, 1, 1)) == whole
+    assert len({repr(trial.values) for trial in whole}) == 6
+
+
+def test_where_values_cannot_be_counted_a_branch_without_any_is_tried_once():
+    """sgd has nothing to vary: however good it is, the other trials are of the branch that has."""
+    conditions = {"optimizer.momentum": Condition(("optimizer",), (("momentum",),))}
+    space = Space((BRANCHED.axes[0], Interval("optimizer.momentum", 0.0, 0.9)), conditions)
+    made = study(space=space, name="tpe", trials=40)
+    asked = []
+    for _ in range(40):
+        (trial,) = made.ask(1)
+        asked.append(trial)
+        made.tell(trial.number, float(trial.values["optimizer"] != "sgd"), "finished")
+    assert sum(trial.values["optimizer"] == "sgd" for trial in asked) == 1
+
+
+def test_an_older_journal_with_a_repetition_goes_on(tmp_path):
+    """What was tried twice counts as one configuration tried: the others are asked, none is left out."""
+    made = study(tmp_path / "j", SMALL, name="tpe", trials=40)
+    first = made.ask(1)[0]
+    with made.together():
+        number = made._storage.create_new_trial(made._study._study_id)
+        for key, value in made._trials()[0].params.items():
+            kind = made._distributions[key]
+            made._storage.set_trial_param(number, key, kind.to_internal_repr(value), kind)
+    again = study(tmp_path / "j", SMALL, name="tpe", trials=40)
+    assert again.asked() == [first, Trial(1, first.values)]
+    assert len({repr(trial.values) for trial in again.ask(20)} | {repr(first.values)}) == 6

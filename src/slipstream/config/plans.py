@@ -45,6 +45,13 @@ class Plan:
         """How many members a configuration has: repeats times folds."""
         return self.settings.members
 
+    @property
+    def trials(self) -> int:
+        """How many configurations a searcher tries at most: none of them twice."""
+        assert isinstance(self.settings, searchers.Search)
+        known = self.space.countable
+        return self.settings.trials if known is None else min(self.settings.trials, len(known))
+
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
         """Every member of a grid, () for a searcher. Raises ConfigError where some cannot run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +16,7 @@ from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
 from slipstream.registry import LISTS
 from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space, without_repetition
-from slipstream.wording import shell, spell
+from slipstream.wording import count, shell, spell
 
 LARGEST_GRID = 100_000
 PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
@@ -194,7 +194,15 @@ def _assemble(reading: axes.Reading, context: Sequence[str], chosen: searchers.G
         notes=(*repeated, *_told(conditions), *(axes.notes(swept.values()) if searches else ())),
     )
     _require_sound(made)
-    return made if searches else made.distinct()
+    if not isinstance(chosen, searchers.Search):
+        return made.distinct()
+    few = made.space.countable
+    if few is None or len(few) >= chosen.trials:
+        return made
+    all_of_them = (
+        f"the space has {count(len(few), 'configuration')}, fewer than sweep.trials: each is tried once"
+    )
+    return replace(made, notes=(*made.notes, all_of_them))
 
 
 def _unrepeated(reading: axes.Reading) -> Iterator[str]:
@@ -202,8 +210,8 @@ def _unrepeated(reading: axes.Reading) -> Iterator[str]:
     for key, axis in reading.axes.items():
         if isinstance(axis, Choices):
             reading.axes[key], repeated = without_repetition(axis)
-            for value, count in repeated:
-                often = "twice" if count == 2 else f"{count} times"
+            for value, times in repeated:
+                often = "twice" if times == 2 else f"{times} times"
                 yield f"{key}={spell(value)}: is named {often} and counts once"
 
 

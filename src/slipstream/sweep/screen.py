@@ -42,8 +42,8 @@ class SweepScreen:
             live = self.console.is_terminal and not self.console.is_dumb_terminal
             kind = "bar" if live else "plain"
         self.kind, self.plan, self.directory = kind, plan, directory
-        settings = plan.settings
-        self.total = settings.trials * plan.members if isinstance(settings, Search) else len(plan.jobs)
+        searches = isinstance(plan.settings, Search)
+        self.total = plan.trials * plan.members if searches else len(plan.jobs)
         self._sign = 1 if minimize else -1
         self._ended: set[int] = set()
         self._counts = Counter[str]()  # how they ended

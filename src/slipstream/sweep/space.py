@@ -7,10 +7,14 @@ optimizer has a momentum, `regularizer.dropout.rate` where dropout is in the lis
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
+
+MOST = 100_000  # configurations that are counted one by one
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,16 @@ class Space:
             size *= len(axis.values)
         return size
 
+    @cached_property
+    def countable(self) -> tuple[dict[str, Any], ...] | None:
+        """All configurations, whole numbers of intervals included; None where they are too many to count."""
+        axes = [_listed(axis) for axis in self.axes]
+        size = math.prod(math.inf if axis is None else len(axis) for axis in axes)
+        if size > MOST:
+            return None
+        choices = [Choices(a.key, tuple(values or ())) for a, values in zip(self.axes, axes, strict=True)]
+        return tuple(Space(tuple(choices), self.conditions).grid())
+
     def grid(self) -> Iterator[dict[str, Any]]:
         """All combinations, the last axis fastest: key -> value, without keys that do not apply.
 
@@ -151,6 +165,13 @@ class Space:
                 for key, entry in saved["conditions"].items()
             },
         )
+
+
+def _listed(axis: Axis) -> Sequence[Any] | None:
+    """The values of an axis, None where they are not countable."""
+    if isinstance(axis, Choices):
+        return axis.values
+    return range(int(axis.low), int(axis.high) + 1) if axis.integer else None
 
 
 def _axis_to_json(axis: Axis) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slipstream.errors import UserError
 from slipstream.lazy import torch
-from slipstream.sweep.space import Space
+from slipstream.sweep.space import Space, identity
 from slipstream.wording import install
 
 try:
@@ -32,6 +34,8 @@ from slipstream.sweep.study import pruners, samplers
 from slipstream.sweep.study.journal import Journal
 
 NAME = "sweep"
+OWN_ATTEMPTS = 8  # of a searcher to propose what was not tried
+CHANCES = 200  # draws by chance after that, where configurations cannot be counted
 PRUNED = "pruned"  # a trial's attribute: from which epoch on the pruner has given it up
 STATUS = "status"  # a trial's attribute: how it ended, in our words
 
@@ -71,6 +75,7 @@ class Study:
             self._pruner = pruners.make(settings, epochs)
         self._asked: set[int] = set()  # by this object
         self._spent = False  # whether all trials have been asked
+        self._names: list[Hashable] = []  # the configurations of the trials, by number
         self._journal: Journal | None = None
         self._optuna: optuna.Study | None = None
         self._open = False  # whether a transaction is
@@ -103,14 +108,18 @@ class Study:
             # The storage has seen what the file never will; a study in memory has nothing else.
             if self._path is not None:
                 self._optuna, self._asked, self._spent = None, asked, False
+                self._names = []
             raise
         finally:
             self._open = False
 
     def left(self) -> int:
-        """How many trials may still be asked, by all processes together."""
+        """How many trials may still be asked, by all processes together: none comes twice."""
         with self.together():
-            return max(self._settings["trials"] - len(self._trials()), 0)
+            left = self._settings["trials"] - len(self._trials())
+            if self._space.countable is not None:
+                left = min(left, len(self._space.countable) - len(self._tried()))
+            return max(left, 0)
 
     def asked(self) -> list[Trial]:
         """All trials, by number."""
@@ -128,17 +137,14 @@ class Study:
             ]
 
     def ask(self, count: int) -> list[Trial]:
-        """`count` new trials, fewer where that would be more than the sweep's `trials`."""
+        """`count` new trials, fewer where that would be more than the sweep's `trials` or than there are."""
         asked: list[Trial] = []
         if self._spent:
             return asked
         with self.together(), _quiet(), self._threads():
-            study = self._study
             left = self.left()
             self._spent = left <= count
-            for _ in range(min(count, left)):
-                study.sampler = self._sampler(len(self._trials()))
-                asked.append(self._draw(study.ask()))
+            asked += [self._draw() for _ in range(min(count, left))]
         self._asked = self._asked | {trial.number for trial in asked}
         return asked
 
@@ -250,11 +256,12 @@ class Study:
         assert self._optuna is not None
         return self._optuna
 
-    def _sampler(self, number: int) -> Any:
+    def _sampler(self, number: int, attempt: int = 0) -> Any:
         settings, kinds = self._settings, self._distributions
         population = samplers.population(kinds, settings["at_once"], settings["trials"])
         conditional = bool(self._space.conditions)
-        return samplers.make(settings["name"], kinds, settings["seed"], number, population, conditional)
+        name = settings["name"] if attempt <= OWN_ATTEMPTS else "random"
+        return samplers.make(name, kinds, settings["seed"], number, population, conditional, attempt)
 
     def _trials(self) -> list[FrozenTrial]:
         """All trials by number; in a storage with one study that is also the storage's name for them."""
@@ -273,23 +280,68 @@ class Study:
         finally:
             torch.set_num_threads(threads)
 
-    def _draw(self, trial: optuna.Trial) -> Trial:
+    def _draw(self) -> Trial:
+        """A new trial of a configuration that has not been tried."""
+        tried = self._tried()
+        number = self._storage.create_new_trial(self._study._study_id)
+        drawn = self._new(number, tried)
+        for axis in self._space.in_asking_order:
+            if axis.key in drawn:
+                kind = self._distributions[axis.key]
+                inner = kind.to_internal_repr(drawn[axis.key])
+                self._storage.set_trial_param(number, axis.key, inner, kind)
+        return self._trial(self._trials()[number])
+
+    def _new(self, number: int, tried: set[Hashable]) -> dict[str, Any]:
+        """What the searcher draws, again while it was tried; else one of what is left, by chance."""
+        drawing = self._settings["name"] in samplers.DRAWING
+        known = self._space.countable
+        attempts = [0, *range(1 if drawing else OWN_ATTEMPTS + 1, OWN_ATTEMPTS + 1)]
+        if known is None:
+            attempts += range(OWN_ATTEMPTS + 1, OWN_ATTEMPTS + CHANCES)
+        drawn: dict[str, Any] = {}
+        for attempt in attempts:
+            drawn = self._proposal(number, self._sampler(number, attempt))
+            if self._name_of(drawn) not in tried:
+                return drawn
+        left = [values for values in known or () if identity(values) not in tried]
+        if not left:  # it has intervals, and chance came to something else in none of many draws
+            return drawn
+        draw = np.random.default_rng([self._settings["seed"], number])
+        values = left[int(draw.integers(len(left)))]
+        axes = {axis.key: axis for axis in self._space.axes}
+        kept = drawn if self._settings["name"] in samplers.WHOLE else {}
+        return kept | {key: samplers.drawn_for(axes[key], value) for key, value in values.items()}
+
+    def _proposal(self, number: int, sampler: Any) -> dict[str, Any]:
+        """What a sampler draws for the axes of a trial, key -> as Optuna has it."""
+        propose = samplers.propose(sampler, self._study, self._trials()[number])
+        drawn: dict[str, Any] = {}
         chosen: dict[str, Any] = {}
         for axis in self._space.in_asking_order:
-            applies = self._space.applies(axis.key, chosen)
-            if applies or self._settings["name"] in samplers.WHOLE:
-                drawn = samplers.suggest(trial, axis.key, self._distributions[axis.key])
-                chosen[axis.key] = samplers.value(axis, drawn)
-        return self._trial(self._trials()[trial.number])
+            if self._settings["name"] in samplers.WHOLE or self._space.applies(axis.key, chosen):
+                drawn[axis.key] = propose(axis.key, self._distributions[axis.key])
+                chosen[axis.key] = samplers.value(axis, drawn[axis.key])
+        return drawn
+
+    def _tried(self) -> set[Hashable]:
+        """The configurations of all trials, whatever became of them."""
+        names = self._names
+        for trial in self._trials()[len(names) :]:
+            names.append(self._name_of(trial.params))
+        return set(names)
+
+    def _name_of(self, drawn: Mapping[str, Any]) -> Hashable:
+        return identity(self._applying(drawn))
+
+    def _applying(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that count of what was drawn, by key in the axes' order."""
+        axes = [axis for axis in self._space.axes if axis.key in drawn]
+        chosen = {axis.key: samplers.value(axis, drawn[axis.key]) for axis in axes}
+        return {key: value for key, value in chosen.items() if self._space.applies(key, chosen)}
 
     def _trial(self, trial: FrozenTrial) -> Trial:
-        chosen = {
-            axis.key: samplers.value(axis, trial.params[axis.key])
-            for axis in self._space.axes
-            if axis.key in trial.params
-        }
-        applying = {key: value for key, value in chosen.items() if self._space.applies(key, chosen)}
-        return Trial(trial.number, applying)
+        return Trial(trial.number, self._applying(trial.params))
 
 
 def _rounds(reports: Iterable[Report]) -> list[list[Report]]:

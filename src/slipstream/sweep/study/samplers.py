@@ -26,12 +26,12 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from slipstream.errors import UserError
-from slipstream.sweep.space import Axis, Interval
+from slipstream.sweep.space import Axis, Interval, identity
 from slipstream.wording import install
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 Distributions = Mapping[str, Distribution]
@@ -39,20 +39,31 @@ Distributions = Mapping[str, Distribution]
 # Samplers that need a value of every key for every trial.
 WHOLE = ("cma_es", "gp")
 
+# Samplers that propose something else with another seed; the others have one answer to what is known.
+DRAWING = ("random", "tpe", "cma_es")
+
 ORDER = "order"  # a trial's attribute: how many had ended before it
 SIGMA = 0.25  # the first spread of CMA-ES, in widths of the space (its authors advise about a quarter)
 GENERATIONS = 10  # CMA-ES learns once a generation: at least so many in a sweep
 
 
 def make(
-    name: str, distributions: Distributions, seed: int, number: int, population: int, conditional: bool
+    name: str,
+    distributions: Distributions,
+    seed: int,
+    number: int,
+    population: int,
+    conditional: bool,
+    attempt: int = 0,
 ) -> BaseSampler:
     """The sampler for one trial.
 
-    population: of CMA-ES, see `population`. conditional: whether some keys apply to some trials only.
+    attempt: how often this trial's proposal was one that had been tried. population: of CMA-ES, see
+    `population`. conditional: whether some keys apply to some trials only.
     Raises UserError where cma_es lacks its library.
     """
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    entropy = [seed, number, attempt] if attempt else [seed, number]
+    own = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     match name:
         case "random":
             return RandomSampler(seed=own)
@@ -90,13 +101,26 @@ def _is_scale(values: tuple[Any, ...]) -> bool:
     return list(values) in (sorted(set(values)), sorted(set(values), reverse=True))
 
 
-def suggest(trial: Trial, key: str, kind: Distribution) -> Any:
-    """Have a parameter of a trial drawn."""
-    if isinstance(kind, FloatDistribution):
-        return trial.suggest_float(key, kind.low, kind.high, log=kind.log)
-    if isinstance(kind, IntDistribution):
-        return trial.suggest_int(key, kind.low, kind.high, log=kind.log)
-    return trial.suggest_categorical(key, kind.choices)
+def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[[str, Distribution], Any]:
+    """What a sampler draws for each parameter of a trial. Nothing is stored."""
+    space = sampler.infer_relative_search_space(study, trial)
+    together = sampler.sample_relative(study, trial, space)
+
+    def draw(key: str, kind: Distribution) -> Any:
+        if kind.single():
+            return kind.choices[0] if isinstance(kind, CategoricalDistribution) else kind.low
+        if key in together:
+            return together[key]
+        return sampler.sample_independent(study, trial, key, kind)
+
+    return draw
+
+
+def drawn_for(axis: Axis, value: Any) -> Any:
+    """What Optuna would have drawn for the axis's value."""
+    if isinstance(axis, Interval):
+        return value
+    return list(map(identity, axis.values)).index(identity(value))
 
 
 def value(axis: Axis, drawn: Any) -> Any:
