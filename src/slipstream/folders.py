@@ -98,7 +98,8 @@ def mkdir(path: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it that are missing. Raises OSError where something else stands there."""
     root = _root(path)
     if root is None:
-        path.mkdir(mode, parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode, parents=True, exist_ok=True)
         return
     here = Path(root)
     for name in Path(os.path.abspath(path)).relative_to(root).parts:
