@@ -27,7 +27,7 @@ LAYERS = [
     {"advice", "monitoring", "preparing"},
     {"run", "prediction"},
     {"sweep"},
-    {"listing", "multirun", "cli"},
+    {"listing", "multirun", "unexpected", "cli"},
     {"__main__"},
 ]
 

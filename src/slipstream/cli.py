@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipstream.contracts import own_fault
+from slipstream import unexpected
 from slipstream.errors import ConfigError, UserError, printable
 from slipstream.multirun import Sweep
 
@@ -52,12 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except Exception as error:
-        if fault := own_fault(error):
-            print(printable(fault), file=sys.stderr)
-            sys.exit(UserError.exit_code)
-        traceback.print_exc()
-        print("\nThis is a bug of slipstream. Please report it with the lines above.", file=sys.stderr)
-        code = 1
+        code = unexpected.tell(error)
     sys.exit(code)
 
 
@@ -279,6 +273,7 @@ class Runner:
             code = error.exit_code
             self._remove_made()
         except Exception as error:
+            self._remove_made()
             self.bug = error
             sys.exit(1)
         self.codes.append(code)

@@ -131,3 +131,18 @@ def test_e8_a_screen_that_breaks_becomes_silent(tmp_path, monkeypatch, broken):
             screen.say("a line")
         screen.close()
     assert screen.console.quiet
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of addresses there")
+def test_too_few_addresses_are_told_in_a_sentence(tmp_path):
+    """A limit below what torch's own libraries take (ulimit -v 400000) is no bug of ours."""
+    import resource
+
+    allowed = 400 << 20
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))  # noqa: E731
+    done = subprocess.run(command(tmp_path / "run"), capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "out of memory" in done.stderr
+    assert "this process may have 400 MB of addresses: raise it with ulimit -v" in done.stderr
+    assert not (tmp_path / "run").exists()
