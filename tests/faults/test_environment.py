@@ -140,7 +140,9 @@ def test_too_few_addresses_are_told_in_a_sentence(tmp_path):
 
     allowed = 400 << 20
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))  # noqa: E731
-    done = subprocess.run(command(tmp_path / "run"), capture_output=True, text=True, preexec_fn=limit)
+    done = subprocess.run(
+        command(tmp_path / "run"), cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "out of memory" in done.stderr
