@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from slipstream.data.preprocessing import read_as
 from slipstream.data.spelling import Note, date_format, number_format
 from slipstream.data.targets import check_labels, may_be_labels
 from slipstream.errors import DataError, did_you_mean
+from slipstream.wording import typed
 
 PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
@@ -59,7 +60,7 @@ class File:
 
     names: of all its columns, the unwanted ones included. keep: the rows that have a target; rows keep
     their numbers in messages, since columns are read before others are left out. headless: that the first row
-    may be none of names.
+    may be none of names. how: how the file was read.
     """
 
     path: str
@@ -74,6 +75,7 @@ class File:
     decimal: str = "."
     notes: list[Note] = field(default_factory=list)
     headless: str = ""
+    how: Reading | None = None
 
     @property
     def rows(self) -> int:
@@ -93,7 +95,7 @@ class File:
                 *(path, tabs, how.decimal, how.missing, how.wanted, how.as_words, how.labels, how.header)
             )
         keep = np.ones(len(next(iter(columns.values()), ())), bool)
-        made = cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal)
+        made = cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal, how=how)
         if separator is not None and how.header and names_look_like_data(columns):
             made.headless = (
                 f"the first row of {path} looks like data ({phrase(names, 4)}): if it names no columns, set "
@@ -140,15 +142,33 @@ class File:
         said = (
             f"{self.path}: the target is missing in {len(rows)} of {len(gone)} rows (row {phrase(rows, 5)})"
         )
+        hint = self._said_to_be_missing(names, gone)
         if drop is None:
-            raise DataError(f"{said}: mend them")
+            raise DataError(f"{said}: mend them{hint}")
         if not drop:
-            raise DataError(f"{said}: mend them, or leave these rows out with data.missing_target=drop")
+            raise DataError(f"{said}: mend them, or leave these rows out with data.missing_target=drop{hint}")
         if gone.all():
-            raise DataError(f"{said}: nothing is left")
-        self.warnings.append(f"{said}; they are left out")
+            raise DataError(f"{said}: nothing is left{hint}")
+        self.warnings.append(f"{said}; they are left out{hint}")
         self.keep = ~gone
         self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
+
+    def _said_to_be_missing(self, names: list[str], gone: np.ndarray) -> str:
+        """What to set where targets hold words that data.missing takes for missing: they may be labels."""
+        assert self.how is not None
+        asked = frozenset(names)
+        how = replace(self.how, missing=frozenset([""]), wanted=asked.__contains__, as_words=asked)
+        columns = File.read(self.path, self.part, how).columns.values()
+        texts = [as_text(pick(column, gone)) for column in columns]
+        words = {w for text in texts for w, n in zip(text.values, text.counts(), strict=True) if n}
+        found = sorted(words & self.how.missing)
+        if not found:
+            return ""
+        others = sorted(self.how.missing - set(found))
+        return (
+            f"; data.missing takes {phrase(map(repr, found))} for missing: if it is a label, set "
+            f"{typed('data.missing', others)}"
+        )
 
     def kind(self, name: str, asked: str | None, listed: bool) -> tuple[str, str | None]:
         """The kind of a column, asked for or inferred, and a warning where it is left out or doubtful.

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming, phrase
-from slipstream.data.card import UNITS, Facts
+from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming
+from slipstream.data.card import Facts
+from slipstream.data.classes import class_warnings
 from slipstream.data.doubts import doubts, overlapping
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.preprocessing import Preprocessing
@@ -24,7 +25,6 @@ from slipstream.lazy import torch
 from slipstream.registry import component
 from slipstream.types import Target
 
-MACRO = "metrics by class (f1_macro, roc_auc)"
 PIECE = 2048  # rows of a table that are turned around at a time
 
 
@@ -116,7 +116,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
         raw.inputs = Stored.of(raw.inputs)
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
-        warnings = raw.warnings + class_warnings(raw, rows)
+        warnings = raw.warnings + class_warnings(raw, rows, settings.get("classes") is not None)
         weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)
@@ -244,47 +244,6 @@ def row_weights(
         return weights, [None] * len(weights)
     weighed = (own[rows[0]] * class_weights(raw, rows[0], setting)).astype(np.float32)
     return [weighed, *weights[1:]], [weights[0], *[None] * len(weights[1:])]
-
-
-def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
-    """Classes of one row, and parts that lack classes. Raises DataError where train has one class only."""
-    if raw.target.task == "multilabel":
-        return label_warnings(raw, rows)
-    if raw.target.task == "regression":
-        return []
-    names = raw.target.classes
-    totals = np.bincount(raw.targets, minlength=len(names))
-    lone = [name for name, count in zip(names, totals, strict=True) if count == 1]
-    one = f"1 {UNITS.get(raw.kind or '', 'row')}"
-    found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
-    for part, part_rows in zip(PARTS, rows, strict=True):
-        counts = np.bincount(raw.targets[part_rows], minlength=len(names))
-        absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
-        if part == "train" and len(names) - len(absent) < 2:
-            only = names[int(np.argmax(counts))]
-            raise DataError(
-                f"the training part has one class only, {only!r}, and lacks {phrase(absent)}: "
-                "nothing to learn; split otherwise"
-            )
-        if absent and len(part_rows):
-            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
-            if part != "train" and len(absent) == len(names) - 1:
-                effect = "its roc_auc, pr_auc and mcc are undefined"
-            found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
-    return found
-
-
-def label_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
-    """Parts in which a label is always the same."""
-    found = []
-    for part, part_rows in zip(PARTS, rows, strict=True):
-        share = raw.targets[part_rows].mean(axis=0) if len(part_rows) else np.full(raw.targets.shape[1], 0.5)
-        for value in (0, 1):
-            names = [name for name, s in zip(raw.target.classes, share, strict=True) if s == value]
-            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
-            if names:
-                found.append(f"the {part} part has only {value} in label {phrase(names)}: {effect}")
-    return found
 
 
 def fingerprint(

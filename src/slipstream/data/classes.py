@@ -1,0 +1,96 @@
+"""What the parts hold of the classes: which are missing, which one part alone has, which look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slipstream.data.base import PARTS, Raw, brief, counted, phrase
+from slipstream.data.card import UNITS
+from slipstream.errors import DataError, did_you_mean
+
+MACRO = "metrics by class (f1_macro, roc_auc)"
+
+
+def class_warnings(raw: Raw, rows: list[np.ndarray], listed: bool) -> list[str]:
+    """Classes of one row, those that differ in letters' case alone, and parts that lack classes.
+
+    listed: whether the user has named all classes. Raises DataError where train has one class only, and where
+    a part that the user made has a class which train lacks.
+    """
+    if raw.target.task == "multilabel":
+        return label_warnings(raw, rows)
+    if raw.target.task == "regression":
+        return []
+    names = raw.target.classes
+    totals = np.bincount(raw.targets, minlength=len(names))
+    lone = [name for name, count in zip(names, totals, strict=True) if count == 1]
+    one = f"1 {UNITS.get(raw.kind or '', 'row')}"
+    found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
+    found += alike(names, totals)
+    if not listed and raw.parts is not None:
+        require_known(raw.target.names[0], names, raw.parts, raw.targets)
+    for part, part_rows in zip(PARTS, rows, strict=True):
+        counts = np.bincount(raw.targets[part_rows], minlength=len(names))
+        absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+        if part == "train" and len(names) - len(absent) < 2:
+            only = names[int(np.argmax(counts))]
+            raise DataError(
+                f"the training part has one class only, {only!r}, and lacks {phrase(absent)}: "
+                "nothing to learn; split otherwise"
+            )
+        if absent and len(part_rows):
+            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
+            if part != "train" and len(absent) == len(names) - 1:
+                effect = "its roc_auc, pr_auc and mcc are undefined"
+            found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
+    return found
+
+
+def label_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
+    """Parts in which a label is always the same."""
+    found = []
+    for part, part_rows in zip(PARTS, rows, strict=True):
+        share = raw.targets[part_rows].mean(axis=0) if len(part_rows) else np.full(raw.targets.shape[1], 0.5)
+        for value in (0, 1):
+            names = [name for name, s in zip(raw.target.classes, share, strict=True) if s == value]
+            effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
+            if names:
+                found.append(f"the {part} part has only {value} in label {phrase(names)}: {effect}")
+    return found
+
+
+def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
+    """That classes differ in upper and lower case alone, or in the blanks between their words."""
+    groups: dict[str, list[str]] = {}
+    for name, total in zip(names, totals, strict=True):
+        groups.setdefault(" ".join(name.split()).casefold(), []).append(f"{brief(name)} ({total})")
+    return [
+        f"classes {phrase(group)} differ in upper and lower case or blanks alone, and are learned as "
+        f"{len(group)} classes: write them alike if they are one"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def require_known(target: str, names: Sequence[str], parts: np.ndarray, labels: np.ndarray) -> None:
+    """Raise DataError for a class that only a validation or test part of the user's own has.
+
+    parts: int8 [N], as the source says. labels: int64 [N]. Where the parts are cut at random nobody has
+    chosen that, and it is a warning.
+    """
+    known = [name for name, count in zip(names, _counts(labels[parts == 0], names), strict=True) if count]
+    for number, part in enumerate(PARTS[1:], start=1):
+        counts = _counts(labels[parts == number], names)
+        for name, count in zip(names, counts, strict=True):
+            if count and name not in known:
+                raise DataError(
+                    f"target {brief(target)}: label {brief(name)} stands in {counted(count, 'row')} of the "
+                    f"{part} part and in none of the training part, {did_you_mean(name, known)} Write labels "
+                    "alike in both, or name all of them in data.classes"
+                )
+
+
+def _counts(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    return np.bincount(labels, minlength=len(names))
