@@ -292,15 +292,19 @@ def test_n07_a_feature_without_variance(load_table):
 
 
 def test_n08_a_class_absent_from_train(load_table):
-    """A class that train lacks is named in a warning and keeps its index; a train of one class is refused."""
+    """A class that only the user's own test part has is refused unless data.classes names it: then it
+    is named in a warning and keeps its index; a train of one class is refused."""
     rows = [f"{i % 7},{'abc'[i % 3] if i >= 40 else 'ab'[i % 2]},{i < 40}" for i in range(60)]
     table = "\n".join(["x,y,part", *rows]) + "\n"
     table = table.replace("True", "train").replace("False", "test")
-    found = load_table(table, split_column="part", validation=0.0)
+    parts = {"split_column": "part", "validation": 0.0}
+    refused(load_table, table, "label 'c' stands in 7 rows of the test part", "data.classes", **parts)
+    parts["classes"] = ["a", "b", "c"]
+    found = load_table(table, **parts)
     assert found.target.classes == ("a", "b", "c")
     assert found.warnings == ("the train part has no row of class c: it cannot be learned",)
     one = table.replace(",b,train", ",a,train")
-    refused(load_table, one, "one class only, 'a'", "b, c", split_column="part", validation=0.0)
+    refused(load_table, one, "one class only, 'a'", "b, c", **parts)
 
 
 def test_n09_a_class_absent_from_validation(load_table):

@@ -87,8 +87,8 @@ def require_known(target: str, names: Sequence[str], parts: np.ndarray, labels: 
             if count and name not in known:
                 raise DataError(
                     f"target {brief(target)}: label {brief(name)} stands in {counted(count, 'row')} of the "
-                    f"{part} part and in none of the training part, {did_you_mean(name, known)} Write labels "
-                    "alike in both, or name all of them in data.classes"
+                    f"{part} part and in none of the training part ({did_you_mean(name, known)}); write "
+                    "labels alike in both, or name all of them in data.classes"
                 )
 
 
