@@ -335,6 +335,15 @@ def test_the_first_transaction_may_be_torn(tmp_path):
         assert path.read_bytes().count(b"\n") == 1
 
 
+def test_a_lock_whose_process_died_before_it_wrote_its_name_is_taken(tmp_path, monkeypatch):
+    """SIGKILL between making the marker and writing into it: nobody would ever remove the empty file."""
+    monkeypatch.setattr("slipstream.sweep.study.journal.NAMELESS_SECONDS", 0.2)
+    marker = tmp_path / "j.lock"
+    marker.touch()
+    assert len(study(tmp_path / "j").ask(2)) == 2
+    assert not marker.exists()
+
+
 def test_damage_is_no_torn_end(tmp_path):
     """An unreadable line before readable ones is refused, and the file is left as it is."""
     path = tmp_path / "j"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import SoftFileLease
+from filelock import SoftFileLease, Timeout
 from optuna.storages.journal import BaseJournalBackend
 
 from slipstream import folders
@@ -26,6 +26,9 @@ from slipstream.wording import typed
 
 # How many lines of the same transaction follow. Optuna passes over a field that it does not know.
 FOLLOWING = "following"
+
+# How long a process may take between making the lock's marker and writing its name into it.
+NAMELESS_SECONDS = 3.0
 
 Log = dict[str, Any]
 
@@ -53,7 +56,7 @@ class Journal(BaseJournalBackend):
         After an exception the storage above has seen what the file never will: open it anew.
         """
         with writing(self._path):
-            self._lock.acquire()
+            self._acquire()
         try:
             self._catch_up()
             self._pending = []
@@ -62,6 +65,19 @@ class Journal(BaseJournalBackend):
         finally:
             self._pending = None
             self._lock.release()
+
+    def _acquire(self) -> None:
+        """Wait for the lock. Of a process that was killed before it wrote its name into the marker there is
+        an empty one, which filelock leaves to its owner for ever: here nobody is that slow."""
+        marker = Path(self._lock.lock_file)
+        while True:
+            before = _empty(marker)
+            try:
+                self._lock.acquire(timeout=NAMELESS_SECONDS)
+                return
+            except Timeout:
+                if before is not None and before == _empty(marker):
+                    folders.remove(marker)
 
     def read_logs(self, log_number_from: int) -> Iterator[Log]:
         """The records that the storage does not have yet."""
@@ -109,6 +125,15 @@ class Journal(BaseJournalBackend):
             file.flush()
             os.fsync(file.fileno())
         self._end += len(data)
+
+
+def _empty(marker: Path) -> tuple[int, int] | None:
+    """What tells an empty marker from the next one, None where there is none or it names a process."""
+    try:
+        found = marker.lstat()
+    except FileNotFoundError:
+        return None
+    return None if found.st_size else (found.st_ino, found.st_ctime_ns)
 
 
 def _whole(data: bytes, path: Path) -> tuple[list[Log], int]:
