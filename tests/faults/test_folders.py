@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ondisk import small_sweep_in, train_in, tree
+from ondisk import bytes_of, small_sweep_in, train_in, tree
 from slipstream import checkpoints, files, folders
 from slipstream.cli import main
 from slipstream.errors import UserError
@@ -238,6 +239,31 @@ def test_temporary_names_cannot_be_foreseen_and_what_a_crash_left_of_them_goes(t
         file.write_text("half")
     folders.remove_temporary(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(mine)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_disk_without_hard_links_holds_runs_and_sweeps(sweep, tmp_path, monkeypatch, number):
+    """vfat and some network disks: a sweep ends there with the bytes that it has elsewhere, one plan is
+    written, and nothing temporary stays."""
+
+    def refuse(*paths, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert small_sweep_in(tmp_path / "sweep") == 0
+    for k in ("0", "1", "2"):
+        assert bytes_of(tmp_path / "sweep" / k) == bytes_of(sweep / k)
+    assert (tmp_path / "sweep" / "sweep.json").read_bytes() == (sweep / "sweep.json").read_bytes()
+    assert not [path for path in (tmp_path / "sweep").rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_of_two_that_write_first_one_does_with_and_without_links(tmp_path, monkeypatch):
+    """The second leaves what stands there."""
+    for name in ("with", "without"):
+        assert files.write_first(tmp_path / name, "one")
+        assert not files.write_first(tmp_path / name, "two")
+        assert (tmp_path / name).read_text() == "one"
+        monkeypatch.setattr(os, "link", lambda *paths, **options: os.stat(tmp_path / "nowhere"))
 
 
 # The whole package
