@@ -16,6 +16,8 @@ from slipstream.types import Count, Fraction, Positive, Real
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """Each test registers into copies."""
+    for group in registry.MODULES:  # a group that a test loads would register into the copy, once and for all
+        components(group)
     monkeypatch.setattr(registry, "_components", {g: dict(c) for g, c in registry._components.items()})
     monkeypatch.setattr(registry, "_shared", dict(registry._shared))
 
