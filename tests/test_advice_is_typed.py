@@ -1,5 +1,6 @@
 """What messages advise is typed as printed, through the words of a shell, and is accepted."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_what_is_advised_about_a_table(case, tmp_path, monkeypatch):
     else:
         again = [*command, *advised(refused(*command), pattern)]
     assert len(read(*again).train.inputs) > 20
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "val", "test")])
+def test_what_is_advised_about_texts_in_folders_of_parts(names, tmp_path, monkeypatch):
+    """data.path and the paths of the other parts are printed, each its folder."""
+    monkeypatch.chdir(tmp_path)
+    for part, label, i in itertools.product(names, ("pos", "neg"), range(9)):
+        folder = Path("my texts", part, label)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.txt").write_text(f"{label} words {i}", encoding="utf-8")
+    command = ["data=text", "model=rnn", shlex.split(typed("data.path", "my texts"))[0]]
+    found = read(*command[:2], *advised(refused(*command), r"set (.*)"))
+    assert len(found.test) == 18
+    assert len(found.validation) == (18 if "val" in names else 3)
 
 
 CONFIGURATIONS = {

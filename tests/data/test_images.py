@@ -297,7 +297,14 @@ def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
             lambda f: [plant(f / name, "a", "b") for name in ("train", "val", "valid")],
             "val and valid are the same part",
         ),
-        (lambda f: plant(f, "é", unicodedata.normalize("NFD", "é")), "two folders are called 'é'"),
+        (
+            lambda f: plant(f, "é", unicodedata.normalize("NFD", "é")),
+            r"the folders 'e\u0301' and '\xe9' are both class 'é'",
+        ),
+        (
+            lambda f: (plant(f / "train", "a", "b"), plant(f / "test", "b", "b ")),
+            "test: the folders 'b' and 'b ' are both class 'b'",
+        ),
     ],
 )
 def test_folders_that_cannot_serve_are_refused(tmp_path, read, make, words):

@@ -254,6 +254,18 @@ def test_broken_folders_are_named(tmp_path, load):
         load("text", path=str(tmp_path))
 
 
+@pytest.mark.parametrize("other", [unicodedata.normalize("NFD", "é"), "é "])
+def test_folders_of_one_class_are_refused(tmp_path, load, other):
+    """Names that are one label are not merged without a word; both are named."""
+    for name in ("é", other):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text("a text")
+    with pytest.raises(DataError, match="are both class 'é'") as caught:
+        load("text", path=str(tmp_path))
+    assert ascii("é") in str(caught.value)
+    assert ascii(other) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

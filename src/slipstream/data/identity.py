@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from slipstream.data.base import Text
 from slipstream.data.spelling import NUMBER
+from slipstream.errors import DataError
 
 WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # as programs write whole numbers among missing ones
 WHOLE = re.compile(r"[+-]?\d+")
@@ -50,6 +52,25 @@ def names_of(columns: Any) -> list[str]:
     """The names of a setting that takes one column, several or none."""
     found = columns if isinstance(columns, list | tuple) else [] if columns is None else [columns]
     return [name_of(column) for column in found]
+
+
+def shown(path: str) -> str:
+    """A path that can be printed, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def class_folders(path: str, folders: Iterable[str]) -> dict[str, str]:
+    """The class of each folder below `path`: its name as a label. Raises DataError for two of one class."""
+    found: dict[str, str] = {}
+    for name in folders:
+        label = nfc(shown(name)).strip()
+        if label in found:
+            raise DataError(
+                f"{shown(path)}: the folders {shown(found[label])!a} and {shown(name)!a} are both "
+                f"class {label!r}, written in two ways; move the files of one into the other"
+            )
+        found[label] = name
+    return found
 
 
 def plain(word: str) -> str:

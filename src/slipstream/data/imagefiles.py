@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from slipstream.data.base import counted
+from slipstream.data.identity import shown
 from slipstream.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -66,11 +67,6 @@ class Header:
 
 class BadImage(Exception):
     """A file that cannot be used; the text says why."""
-
-
-def shown(path: str) -> str:
-    """A path that can be printed, whatever bytes it has."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def describe(bad: Sequence[tuple[str, str]], total: int) -> str:

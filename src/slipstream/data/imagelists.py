@@ -15,8 +15,7 @@ import numpy as np
 from slipstream.data.base import Text, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
-from slipstream.data.identity import numbered
-from slipstream.data.imagefiles import shown
+from slipstream.data.identity import class_folders, numbered, shown
 from slipstream.data.targets import in_order, make_target
 from slipstream.errors import DataError, did_you_mean
 from slipstream.types import Target
@@ -76,10 +75,7 @@ def list_folder(path: str, classes: Sequence[str] | None) -> Listing:
     for part, folder in parts.items():
         folders, files = _content(os.path.join(root, folder))
         others += [os.path.join(folder, name) for name in files]
-        for name in folders:
-            label = unicodedata.normalize("NFC", shown(name))
-            if (part, label) in found:
-                raise DataError(f"{shown(path)}: two folders are called {label!r}, in two ways to write it")
+        for label, name in class_folders(str(Path(path, folder)), folders).items():
             found[part, label] = _images(root, os.path.join(folder, name), others)
     labels = in_order(sorted({label for _, label in found}))
     _check_classes(path, labels, classes, found, others)

@@ -15,8 +15,8 @@ from annotated_types import Ge, Le, Len
 
 from slipstream.data import cache as caches
 from slipstream.data.base import Raw, counted, phrase
-from slipstream.data.identity import name_of, names_of, words_of
-from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers, shown
+from slipstream.data.identity import name_of, names_of, shown, words_of
+from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers
 from slipstream.data.imagelists import Listing, list_folder, list_table
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems

@@ -11,8 +11,8 @@ import numpy as np
 
 from slipstream.data.base import Raw, Values, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing, join, pick
-from slipstream.data.files import File, Reading, labels_among
-from slipstream.data.identity import encode_words, name_of, names_of, words_of
+from slipstream.data.files import PART_WORDS, File, Reading, labels_among
+from slipstream.data.identity import class_folders, encode_words, name_of, names_of, words_of
 from slipstream.data.records import BOM, open_bytes
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems
@@ -21,6 +21,7 @@ from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Count, Word
+from slipstream.wording import typed
 
 LINES = (".txt", ".txt.gz")
 TABS = (".tsv", ".tsv.gz")
@@ -235,12 +236,16 @@ def _folder(path: str) -> Piece:
     folders = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not folders:
         raise DataError(f"{path}: has no folders; expected one for each class, with .txt files")
-    files = {folder: sorted(folder.glob("*.txt")) for folder in folders}
-    for folder, found in files.items():
+    _refuse_parts(path, folders)
+    classes = class_folders(path, [folder.name for folder in folders])
+    files = {label: sorted(Path(path, name).glob("*.txt")) for label, name in classes.items()}
+    for label, found in files.items():
         if not found:
-            raise DataError(f"{folder}: has no .txt files; expected the texts of class {folder.name!r}")
+            raise DataError(
+                f"{Path(path, classes[label])}: has no .txt files; expected the texts of class {label!r}"
+            )
     texts, labels, size = [], [], 0
-    for folder, found in files.items():
+    for label, found in files.items():
         for file in found:
             try:
                 content = file.read_bytes()
@@ -250,9 +255,23 @@ def _folder(path: str) -> Piece:
             if size > LONGEST:
                 raise DataError(f"{path}: the files have more than {LONGEST >> 30} GB")
             texts.append(_decoded(str(file), content))
-            labels.append(folder.name)
+            labels.append(label)
     names = [file for found in files.values() for file in found]
     return Piece(path, texts, [encode_words(labels)], lambda i: str(names[i]))
+
+
+def _refuse_parts(path: str, folders: Sequence[Path]) -> None:
+    """Raise DataError, with what to type, where the folders are parts with the classes' folders in them."""
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        part = PART_WORDS.get(folder.name.lower())
+        if part is not None and any(entry.is_dir() for entry in folder.iterdir()):
+            parts.setdefault(PATHS[part], folder)
+    if parts:
+        advice = " ".join(typed(f"data.{key}", parts[key]) for key in PATHS if key in parts)
+        how = f"set {advice}" if "path" in parts else "give data.path the folder of the training part"
+        said = phrase(sorted(folder.name for folder in parts.values()))
+        raise DataError(f"{path}: has folders of parts ({said}), expected a folder for each class; {how}")
 
 
 def _decoded(path: str, content: bytes) -> str:
