@@ -19,7 +19,7 @@ from slipstream.config import Config, validate
 from slipstream.config.files import completed, defaults
 from slipstream.data import Preprocessing
 from slipstream.data.base import Values
-from slipstream.data.columns import as_numbers
+from slipstream.data.columns import as_numbers, is_table
 from slipstream.data.identity import labels as labels_of
 from slipstream.data.identity import missing_words
 from slipstream.data.pictures import as_images
@@ -80,11 +80,12 @@ class Model:
     def predict(self, x: Any) -> Classification | np.ndarray:
         """The predictions for N raw examples.
 
-        x: an array [N, ...] with the columns in the order of training, or a polars DataFrame or a mapping
-            of names to values, one value each for one row; further columns, the target too, are left alone.
-            For sequences such a table with a row for each step; there is a prediction for each sequence, in
-            the order of their first rows: that of frame["id"].unique(maintain_order=True). For texts a list
-            of them. For images a list of paths or of Pillow's pictures, or an array [N, C, H, W].
+        x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame or a
+            mapping of names to values, one value each for one row; further columns, the target too, are left
+            alone. For sequences such a table with a row for each step; there is a prediction for each
+            sequence, in the order of their first rows: that of frame["id"].unique(maintain_order=True). For
+            texts a list of them. For images a list of paths or of Pillow's pictures, or an array
+            [N, C, H, W].
         Classes: a `Classification`. Regression: values in original units, float64 [N], or [N, D] for
         several targets. Warns of what training has not seen; raises DataError for what does not fit.
         """
@@ -128,18 +129,18 @@ class Model:
             return as_images(x, self.preprocessing, self.data)
         if (steps := self.preprocessing.steps) is not None:
             names, shape = [steps.id, steps.time, *names], ()
-        if isinstance(x, Mapping) or hasattr(x, "iter_columns"):
+        if is_table(x):
             columns = self.preprocessing.raw_columns(x, self.missing) if len(shape) < 2 else {}
             return self._stacked(columns, shape) if shape else columns
         if steps is not None:
             raise DataError(
-                f"found {type(x).__name__}, expected a polars DataFrame or a mapping of names to values, "
-                f"with a row for each step: {', '.join(names)}"
+                f"found {type(x).__name__}, expected a polars or pandas DataFrame or a mapping of names to "
+                f"values, with a row for each step: {', '.join(names)}"
             )
         if not isinstance(x, np.ndarray | Tensor | list):
             raise DataError(
-                f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars DataFrame or "
-                "a mapping of column names to values"
+                f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars or pandas "
+                "DataFrame or a mapping of column names to values"
             )
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":

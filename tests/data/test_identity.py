@@ -193,6 +193,155 @@ def test_labels_come_back_as_they_came(train, tmp_path, values, kind, expected):
     assert set(found.labels.tolist()) <= set(expected)
 
 
+def with_gaps(count=80):
+    """Whole numbers, one of which is missing among the labels, one in the row without label among the groups,
+    and one among the categories."""
+    frame = pl.DataFrame(
+        {
+            "x": [float(i * 7 % 11) for i in range(count)],
+            "c": [None if i == 7 else i % 4 for i in range(count)],
+            "g": [None if i == 5 else i // 4 for i in range(count)],
+            "y": [None if i == 5 else i % 2 for i in range(count)],
+        }
+    )
+    return frame, frame.with_columns(pl.col("c", "g", "y").cast(pl.Float64))
+
+
+GAPS = ("data.missing_target=drop", "data.kinds.c=category", "data.group_column=g")
+
+
+@pytest.mark.parametrize("floats", [False, True], ids=["whole", "floats"])
+@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.parquet"])
+def test_whole_numbers_with_a_missing_one_are_whole(train, tmp_path, file, floats):
+    """Labels, groups and categories of a column with a missing value are those of one without, in a file that
+    has 3 and in one that has 3.0 or NaN."""
+    whole, parted = with_gaps()
+    parted = parted.with_columns(pl.col("c", "y").fill_null(float("nan")))
+    model = train(write(parted if floats else whole, tmp_path / file), *GAPS, epochs=1)
+    assert model.preprocessing.names == ("x", "c=0", "c=1", "c=2", "c=3", "c is missing")
+    expected = np.array([[c == i for i in (0, 1, 2, 3, None)] for c in whole["c"]], np.float32)
+    mixed = {"x": whole["x"].to_list(), "c": [3.0 if c == 3 else c for c in whole["c"]]}
+    for frame in (whole, parted, whole.to_dict(as_series=False), mixed):
+        np.testing.assert_array_equal(model.inputs(frame)[:, 1:], expected)
+    found = model.predict(whole)
+    assert found.labels.dtype == np.int64
+    assert found.classes == (0, 1)
+
+
+def test_groups_with_a_missing_one_are_whole(load, tmp_path):
+    """Groups that are written 3 and 3.0 cut the rows alike."""
+    whole, parted = with_gaps()
+    tests = []
+    for i, (frame, file) in enumerate(
+        [(whole, "csv"), (parted, "csv"), (whole, "parquet"), (parted, "parquet")]
+    ):
+        path = str(write(frame, tmp_path / f"{i}.{file}"))
+        changes = {"missing_target": "drop", "kinds": {"c": "category"}, "group_column": "g"}
+        tests.append(load("table", path=path, target="y", **changes).test.inputs)
+    for other in tests[1:]:
+        np.testing.assert_array_equal(other, tests[0])
+
+
+@pytest.mark.parametrize("spelled", ["{}", "{}.0"])
+def test_labels_of_sequences_and_of_texts_are_numbers(load, tmp_path, spelled):
+    """Labels of the first step of a sequence, and of the texts that have one, stay numbers."""
+    lines, words = ["id,t,v,y"], ["text,y"]
+    for i in range(40):
+        lines += [f"{spelled.format(i)},{t},{i * 0.5},{spelled.format(i % 2)}" for t in range(3)]
+        words.append(f"some words {i},{'' if i == 3 else spelled.format(i % 2)}")
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "t.csv").write_text("\n".join(words) + "\n")
+    for found in (
+        load("sequences", path=str(tmp_path / "s.csv"), id="id", time="t", target="y"),
+        load("text", path=str(tmp_path / "t.csv"), text="text", target="y", missing_target="drop"),
+    ):
+        assert labels(found.target.classes, found.target.label_kind).tolist() == [0, 1]
+
+
+class Column:
+    """A column as pandas has it: Int64 and object columns become arrays with NA or floats."""
+
+    def __init__(self, values, dtype):
+        self.values, self.dtype = values, dtype
+
+    def isna(self):
+        """It is what tells pandas' columns from others."""
+
+    def tolist(self):
+        return self.values
+
+    def __array__(self, dtype=None, copy=None):
+        if self.dtype == object:
+            return np.array(self.values, object)
+        return np.array([np.nan if isinstance(v, NA) else v for v in self.values], np.float64)
+
+
+class NA:
+    """A missing value that is neither equal to itself nor different, and is no truth value."""
+
+    def __ne__(self, other):
+        return self
+
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([3, NA(), BIG], "Int64"),
+        ([3.0, np.nan], np.dtype(float)),
+        ([3, None, BIG, 3.0, np.nan, NA()], np.dtype(object)),
+        (["3", None, str(BIG), "3.0"], np.dtype(object)),
+    ],
+    ids=["Int64", "float64", "object", "words"],
+)
+def test_columns_of_pandas_are_exact(train, values, dtype):
+    """A category that pandas holds as 3, 3.0 or "3" is that of training, and no float comes between."""
+    frame = pl.DataFrame(
+        {"x": range(60), "c": [(3, BIG, None)[i % 3] for i in range(60)], "y": ["p", "n"] * 30}
+    )
+    model = train(frame, "data.kinds.c=category", epochs=1)
+    assert model.preprocessing.names == ("x", "c=3", f"c={BIG}", "c is missing")
+    found = model.inputs({"x": [0] * len(values), "c": Column(values, dtype)})[:, 1:]
+    told = [3 if v in (3, "3", "3.0") else BIG if v in (BIG, str(BIG)) else None for v in map(known, values)]
+    np.testing.assert_array_equal(found, [[t == c for c in (3, BIG, None)] for t in told])
+
+
+def known(value):
+    """The value, None for one that is missing."""
+    return None if isinstance(value, NA) or value is None or value != value else value
+
+
+def test_predict_takes_pandas_frames(train):
+    """Numbers, dates, categories and labels of a frame of pandas are those of the same table in polars."""
+    pandas = pytest.importorskip("pandas")
+    frame = pl.DataFrame(
+        {
+            "x": [None if i == 2 else float(i) for i in range(60)],
+            "c": [None if i == 7 else i % 3 for i in range(60)],
+            "d": [f"2026-01-{i % 28 + 1:02}" for i in range(60)],
+            "y": ["p", "n"] * 30,
+        }
+    )
+    model = train(frame, "data.kinds.c=category", epochs=1)
+    same = pandas.DataFrame(frame.to_dict(as_series=False))
+    expected = model.inputs(frame)
+    for changes in ({}, {"c": "Int64"}, {"c": object}, {"c": "category"}, {"d": "datetime64[ns]"}):
+        assert model.inputs(same.astype(changes)).equal(expected)
+
+
+def test_dates_of_numpy_are_dates(train):
+    """Dates that an array holds in days, microseconds or nanoseconds are those of the file."""
+    frame = pl.DataFrame({"d": [f"2026-01-{i % 28 + 1:02}" for i in range(60)], "y": ["p", "n"] * 30})
+    model = train(frame, epochs=1)
+    expected = model.inputs(frame)
+    for unit in ("D", "us", "ns"):
+        assert model.inputs({"d": np.array(frame["d"].to_list(), f"M8[{unit}]")}).equal(expected)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

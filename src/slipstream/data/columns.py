@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from numbers import Number
@@ -146,20 +147,25 @@ def blank(numbers: np.ndarray, missing: Collection[str], reader: Reader = to_num
 def from_any(
     data: Any, names: Mapping[str, bool], missing: Collection[str] = frozenset()
 ) -> dict[str, Values]:
-    """The named columns of a polars DataFrame, or of a mapping of names to lists or arrays, as raw columns.
+    """The named columns of a table (see `is_table`) as raw columns.
 
     names: whether a column's values are words, such as categories, to which 9007199254740993 is not
     9007199254740992. Others are not looked at; one that is not there is left out.
     """
     wanted = {name_of(name) for name in names}
     spelled: dict[str, Any] = {}
-    for found in data.columns if hasattr(data, "iter_columns") else data:
+    for found in data if isinstance(data, Mapping) else data.columns:
         name = name_of(str(found))
         if name in wanted and name in spelled:
             raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
         spelled[name] = found
     chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
     return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+
+
+def is_table(data: Any) -> bool:
+    """Whether data are a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
+    return isinstance(data, Mapping) or hasattr(data, "iter_columns") or hasattr(data, "iterrows")
 
 
 def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,16 +190,20 @@ def is_single(value: Any) -> bool:
 
 
 def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
-    """A list, array or polars column of numbers, booleans, dates or words (None where missing) as a raw
-    column. words: see `from_any`."""
+    """A list, array, polars or pandas column of numbers, booleans, dates or words (None where missing) as a
+    raw column. words: see `from_any`."""
     if isinstance(values, Text):
         return values
     if hasattr(values, "to_physical"):
         from slipstream.data.parquet import from_series
 
         return from_series(values, missing, words)[0]
+    if hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
+        values = values.tolist()  # as an array, whole numbers with a missing one would be floats
     if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
         values = np.asarray(values)
+    if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
+        values = values.astype("M8[us]")  # numpy would list nanoseconds as whole numbers
     if isinstance(values, np.ndarray) and values.dtype.kind in ("fiu" if words else "fiub"):
         numbers = values.astype(np.float64)
         if not words or values.dtype.kind == "f" or np.abs(numbers).max(initial=0) <= EXACT:
@@ -203,20 +213,24 @@ def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bo
 
 def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> Values:
     """A list of numbers, booleans, dates or words as a raw column."""
+    values = [None if _is_absent(value) else value for value in values]
     there = [value for value in values if value is not None]
     if words and there and all(isinstance(value, bool | np.bool_) for value in there):
         return encode_words([None if v is None else BOOLEAN[bool(v)] for v in values], "boolean", missing)
     if all(isinstance(value, NUMBERS) for value in there):
         if words and any(not isinstance(v, float) and abs(v) > EXACT for v in there):
-            spelled = [None if v is None or _is_nan(v) else exact(v) for v in values]
+            spelled = [None if v is None else exact(v) for v in values]
             return encode_words(spelled, "number", missing)
         return blank(np.array([np.nan if v is None else v for v in values], np.float64), missing)
     texts = [v.isoformat() if isinstance(v, date) else v for v in values]
-    return encode_words([None if v is None or _is_nan(v) else v for v in texts], "text", missing)
+    return encode_words(texts, "text", missing)
 
 
-def _is_nan(value: Any) -> bool:
-    return bool(value != value)
+def _is_absent(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas' NA is neither equal to itself nor different
+        return True
 
 
 def is_missing(values: Values) -> np.ndarray:
@@ -224,7 +238,7 @@ def is_missing(values: Values) -> np.ndarray:
 
 
 def pick(values: Values, rows: np.ndarray) -> Values:
-    return Text(values.codes[rows], values.values) if isinstance(values, Text) else values[rows]
+    return replace(values, codes=values.codes[rows]) if isinstance(values, Text) else values[rows]
 
 
 def join(parts: list[Values]) -> Values:

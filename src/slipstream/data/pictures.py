@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipstream.data.columns import is_table
 from slipstream.data.imagefiles import BadImage, Form, pixels_of, read_images
 from slipstream.errors import DataError
 
@@ -27,7 +28,7 @@ def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, A
     """
     channels, height, width = shape = preprocessing.shape
     form = Form((height, width), channels, settings.get("fit", "crop"), settings.get("background", "black"))
-    if hasattr(given, "iter_columns") or isinstance(given, Mapping):
+    if is_table(given):
         column = settings.get("image") or "file"
         raise DataError(
             f"found a table, expected images: a list of paths, such as table[{column!r}].to_list(), a list "

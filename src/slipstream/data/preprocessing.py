@@ -190,9 +190,9 @@ class Preprocessing:
         form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1. missing:
         words that mean a missing value in a table.
 
-        data: an array [N, ...], or for a table a polars DataFrame or a mapping of names to values;
-        further columns are left alone. For sequences the same with a row for each step; they come out in
-        the order of their first rows. For texts a list of them. Raises DataError where a column is
+        data: an array [N, ...], or for a table a DataFrame (polars or pandas) or a mapping of names to
+        values; further columns are left alone. For sequences the same with a row for each step; they come
+        out in the order of their first rows. For texts a list of them. Raises DataError where a column is
         missing or is not of its kind, or a number is not finite.
         """
         if self.tokenizer is not None:
@@ -215,7 +215,7 @@ class Preprocessing:
         return np.ascontiguousarray(encoded.T), warnings
 
     def raw_columns(self, data: Any, missing: Collection[str] = frozenset()) -> dict[str, Values]:
-        """The columns that training used, of a polars DataFrame or a mapping; others may be anything.
+        """The columns that training used, of a DataFrame or a mapping; others may be anything.
 
         missing: words that mean a missing value. Raises DataError where a column is absent.
         """

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from slipstream.data.base import counted, cut_short
+from slipstream.data.columns import is_table
 from slipstream.errors import DataError, did_you_mean
 
 # No token is spelled like these: a word has no <, a character is alone.
@@ -190,7 +191,7 @@ class Texts:
 
 def texts_of(data: Any, column: str) -> list[str]:
     """New texts: a list or array of words, or the column of that name of a table. Raises DataError."""
-    if isinstance(data, Mapping) or hasattr(data, "iter_columns"):
+    if is_table(data):
         names = list(data) if isinstance(data, Mapping) else list(data.columns)
         if column not in names:
             raise DataError(f"the table lacks the column of texts, {column!r}, {did_you_mean(column, names)}")
