@@ -1,5 +1,6 @@
 """How files spell numbers and dates: marks, signs and orders, alike on every path, and said."""
 
+import datetime
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from slipstream.data import Preprocessing
-from slipstream.data.spelling import days_of, is_date, number_of
+from slipstream.data.spelling import days_of, hours_of, is_date, number_of
 from slipstream.errors import DataError
 
 GERMAN = "a;b;y\n" + "".join(
@@ -182,6 +183,98 @@ def test_money_and_percent_are_numbers_on_every_path(load_table, tmp_path, file)
     for changed in ({"income": ["€5", "$5"]}, {"day": ["01/13/2020"] * 2}, {"gain": ["5%", "5"]}):
         with pytest.raises(DataError, match="row 1: found"):
             kept.transform(later | changed)
+
+
+@pytest.mark.parametrize(
+    ("word", "hours"),
+    [
+        *(("14:30", 14.5), ("9:05", 9 + 5 / 60), ("00:00", 0), ("24:00", 24), ("14:30:15", 14.5 + 15 / 3600)),
+        *(("14:30:15.5", 14.5 + 15.5 / 3600), ("2:30 pm", 14.5), ("12:00 AM", 0), ("12:15p.m.", 12.25)),
+        *(
+            (word, None)
+            for word in ("", "14", "14.30", "24:01", "25:00", "9:5", "10:60", "1:30:60", "13:00 pm")
+        ),
+        *((word, None) for word in ("-1:30", "2020-01-01 14:30", "T14:30", "14:30:", "1:2:3")),
+    ],
+)
+def test_times_of_day_as_people_write_them(word, hours):
+    """A word is a time of day, in hours, or none."""
+    assert hours_of(word) == (hours if hours is None else pytest.approx(hours, abs=1e-12))
+
+
+def clock(i):
+    """A time of day in each row."""
+    return datetime.time(i * 7 % 24, i * 11 % 60, i % 2 * 15)
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.parquet", "typed.parquet"])
+def test_times_of_day_are_hours_on_every_path(load_table, tmp_path, file):
+    """14:30 is 14.5 and a place on the clock; a warning says it; files, types and frames are read alike."""
+    times = [clock(i) for i in range(60)]
+    words = [t.isoformat() if i % 3 else t.isoformat("seconds") for i, t in enumerate(times)]
+    words = [word.removesuffix(":00") for word in words]
+    frame = pl.DataFrame({"t": times if "typed" in file else words, "y": ["p", "n"] * 30})
+    if file.endswith("parquet"):
+        frame.write_parquet(tmp_path / "source")
+        content = (tmp_path / "source").read_bytes()
+    else:
+        content = frame.write_csv(separator="\t" if "tsv" in file else ",")
+    data = load_table(content, file=file, scaling="none", **WHOLE)
+    hours = np.array([t.hour + t.minute / 60 + t.second / 3600 for t in times])
+    angle = 2 * np.pi * hours / 24
+    right = np.stack([hours, np.sin(angle), np.cos(angle)], axis=1)
+    np.testing.assert_allclose(data.train.inputs, right, rtol=1e-5, atol=1e-5)
+    shown = "00:00:00" if "typed" in file else "00:00"
+    said = f"times of day are read in hours, with sine and cosine of the day: t ('{shown}' is 0)"
+    assert data.warnings == (said,)
+    assert said in data.summary
+    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    assert kept.names == ("t", "t sine of 24 hours", "t cosine of 24 hours")
+    first = data.train.inputs.numpy()
+    for later in (times, words, pl.Series(times), np.array(times, object), hours.tolist()):
+        np.testing.assert_allclose(kept.transform({"t": later})[0], first, rtol=1e-6)
+    assert kept.transform({"t": datetime.time(14, 30)})[0][0, 0] == 14.5
+    with pytest.raises(DataError, match="row 1: found '25:00', expected a time of day like 14:30"):
+        kept.transform({"t": ["25:00", "14:30"]})
+
+
+def test_a_missing_time_of_day_is_filled_and_flagged(load_table):
+    """A gap among times is a gap among numbers."""
+    rows = [f"{'' if i == 3 else clock(i)},{'pn'[i % 2]}" for i in range(60)]
+    data = load_table("\n".join(["t,y", *rows]) + "\n", scaling="none", **WHOLE)
+    assert data.train.inputs[3, 3] == 1
+    assert data.train.inputs[:, 3].sum() == 1
+    hours = [clock(i).hour + clock(i).minute / 60 + clock(i).second / 3600 for i in range(60) if i != 3]
+    assert data.train.inputs[3, 0] == pytest.approx(np.median(hours), rel=1e-6)
+
+
+def test_a_word_among_times_of_day_is_named(load_table):
+    """What is no time is an error with its row, unless the column is said to hold categories."""
+    rows = [f"{'noon' if i == 3 else clock(i % 5)},{i},{'pn'[i % 2]}" for i in range(60)]
+    content = "\n".join(["t,x,y", *rows]) + "\n"
+    with pytest.raises(DataError, match="row 4: found 'noon', expected a time of day like 14:30"):
+        load_table(content)
+    assert column(load_table(content, kinds={"t": "category"}), "t")["kind"] == "category"
+
+
+def test_rows_are_split_by_the_time_of_day(load_table):
+    """Times of day have an order."""
+    rows = [f"{9 + i // 60}:{i % 60:02},{i},{'pn'[i % 2]}" for i in range(100)]
+    data = load_table(
+        "\n".join(["t,x,y", *rows]) + "\n", time_column="t", scaling="none", kinds={"x": "number"}
+    )
+    assert data.train.inputs[:, 0].max() < data.validation.inputs[:, 0].min()
+    assert data.validation.inputs[:, 0].max() < data.test.inputs[:, 0].min()
+
+
+def test_times_of_day_as_targets(load_table):
+    """Many are numbers of hours, a few are labels that come back as they were written."""
+    rows = [f"{i},{clock(i)}" for i in range(60)]
+    data = load_table("\n".join(["x,y", *rows]) + "\n", target_scaling="none", **WHOLE)
+    assert data.target.task == "regression"
+    assert data.train.targets[1, 0] == pytest.approx(7 + 11 / 60 + 15 / 3600)
+    rows = [f"{i},{('09:00', '14:00', '18:30')[i % 3]}" for i in range(60)]
+    assert load_table("\n".join(["x,y", *rows]) + "\n").target.classes == ("09:00", "14:00", "18:30")
 
 
 def test_a_target_in_percent_is_a_number(load_table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from numbers import Number
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from slipstream.data.base import Text, Values, brief, kind_setting, phrase
 from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, merged, name_of, spell
-from slipstream.data.spelling import NUMBER, days_of, number_of, number_reader
+from slipstream.data.spelling import CLOCK, NUMBER, days_of, number_of, number_reader
 from slipstream.errors import DataError
 from slipstream.wording import typed
 
@@ -47,6 +47,7 @@ def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
         numbers = values
     else:
         expected = f"a number in {format[1:]}" if format[1:] else "a number"
+        expected = "a time of day like 14:30" if format == CLOCK else expected
         numbers = _read(name, values, number_reader(format), expected, format[:1] or ".")
     check_finite(f"column {name!r}", numbers, missing=True)
     return numbers
@@ -185,7 +186,9 @@ def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
 def is_single(value: Any) -> bool:
     """Whether a value stands for itself and not for those in it."""
     return (
-        value is None or isinstance(value, str | bytes | Number | date) or getattr(value, "ndim", None) == 0
+        value is None
+        or isinstance(value, str | bytes | Number | date | time)
+        or getattr(value, "ndim", None) == 0
     )
 
 
@@ -222,7 +225,7 @@ def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> 
             spelled = [None if v is None else exact(v) for v in values]
             return encode_words(spelled, "number", missing)
         return blank(np.array([np.nan if v is None else v for v in values], np.float64), missing)
-    texts = [v.isoformat() if isinstance(v, date) else v for v in values]
+    texts = [v.isoformat() if isinstance(v, date | time) else v for v in values]
     return encode_words(texts, "text", missing)
 
 

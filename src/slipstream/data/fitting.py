@@ -19,6 +19,7 @@ from slipstream.data.preprocessing import (
     channel_axis,
     read_as,
 )
+from slipstream.data.spelling import CLOCK
 from slipstream.data.steps import Sequences, fill_forward
 from slipstream.data.vocabulary import Texts
 from slipstream.errors import DataError
@@ -82,7 +83,9 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessi
             columns.append(fit_category(name, as_text(values), rows, frame.max_categories))
         else:
             fitted = fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute)
-            columns.append(replace(fitted, format=frame.formats.get(name, "")))
+            format = frame.formats.get(name, "")
+            cycles = ("24 hours",) if format == CLOCK else fitted.cycles
+            columns.append(replace(fitted, format=format, cycles=cycles))
     return Preprocessing(tuple(columns)), constant_warnings(columns)
 
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from slipstream.data.base import Text, Values
 from slipstream.data.columns import is_missing
-from slipstream.data.spelling import is_date, is_season, number_of
+from slipstream.data.spelling import hours_of, is_date, is_season, number_of
 
 IDENTIFIER = re.compile(r"(^|[ _.-])(id|uuid|guid|key|index|nr|no|row|column 1)$|Id$|ID$", re.IGNORECASE)
 SOME = 20  # rows from which a column without equal values is taken for an identifier
 
 
 def kind_of_words(text: Text) -> str:
-    """number, boolean, date or category. A column that is mostly numbers or dates is one, and its other
-    words are errors when it is read."""
+    """number (of hours, too), boolean, date or category. A column that is mostly numbers or dates is one, and
+    its other words are errors when it is read."""
     counts = text.counts()
     words = [word.lower() for word, count in zip(text.values, counts, strict=True) if count]
     if any(set(words) <= pair for pair in ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})):
@@ -33,7 +33,7 @@ def kind_of_words(text: Text) -> str:
 
 def _numeric(word: str) -> bool:
     # Either decimal mark counts, so that the other one is an error with a hint, and not a category.
-    return number_of(word) is not None or number_of(word, ",") is not None
+    return any(found is not None for found in (number_of(word), number_of(word, ","), hours_of(word)))
 
 
 def looks_like_identifier(name: str, values: Values, kind: str) -> bool:

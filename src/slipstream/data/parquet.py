@@ -91,6 +91,8 @@ def from_series(
         micros = series.cast(pl.Datetime("us")) if kind == pl.Date else series
         days = _floats(micros.dt.timestamp("us").cast(pl.Float64) / 86400e6)
         return blank(days, missing, days_of), "date"
+    if kind == pl.Time:
+        return _coded(series, missing, lambda value: value.isoformat(), "text"), None
     if kind in (pl.String, pl.Categorical, pl.Enum):
         return _coded(series.cast(pl.String), missing, str, "text"), None
     raise DataError(

@@ -26,8 +26,8 @@ from slipstream.errors import DataError
 from slipstream.types import Form, Scaling
 
 VERSION = 2
-# Periods in days of the cycles that a date is turned into, besides its days themselves.
-CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}
+# Periods of the cycles that a date (in days) or a time of day (in hours) becomes, besides the number itself.
+CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0, "24 hours": 24.0}
 BLOCK = 4096  # rows that are scaled at a time in float64
 CLIP = 3.0  # what values past a smooth clip come near to
 
@@ -38,7 +38,7 @@ class Column:
 
     number, boolean, date: (x - offset) * factor, clipped smoothly where `clip`, and where `flag`, one more
     output that is 1 where the value is missing; `fill` stands for a missing value. A date is the days since
-    1970 and the sine and cosine of each of its `cycles`.
+    1970 and the sine and cosine of each of its `cycles`, a time of day the hours and those of the day.
     category: one output for each of `categories`, then one for all `rare` ones, where there are any,
     then, where `flag`, one for missing. A category that training has not seen is 0 in all of them.
     format: how words spell numbers or dates (see `spelling`).

@@ -2,7 +2,8 @@
 
 A word is read by one grammar. What a word cannot tell (which mark is the decimal one, whether the day comes
 first, which sign all values have) is decided by the whole column, and kept as its format:
-of numbers the decimal mark and the sign (`,€`), of dates `d` or `m` for what comes first; "" for plain ones.
+of numbers the decimal mark and the sign (`,€`), or `:` of times of day, which are numbers of hours; of dates
+`d` or `m` for what comes first; "" for plain ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from slipstream.wording import typed
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 Note = tuple[str, str]  # what is said of a column, and the column
+CLOCK = ":"  # the format of times of day
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
 
@@ -70,10 +72,13 @@ def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
 
 
 def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]:
-    """The format of a column of numbers, and what to say of it.
+    """The format of a column of numbers or times of day, and what to say of it.
 
     Raises DataError, with rows, for two signs, or for thousands marks where data.decimal has the decimal one.
     """
+    if clock := _mostly_times(text):
+        said = f"{name} ({brief(clock)} is {hours_of(clock):.4g})"
+        return CLOCK, [("times of day are read in hours, with sine and cosine of the day", said)]
     signs: dict[str, int] = {}
     grouped = ""
     for i in _present(text):
@@ -116,6 +121,13 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
     return "" if decimal == "." and not named else decimal + "".join(named), notes
 
 
+def _mostly_times(text: Text) -> str:
+    """A time of day out of a column that is mostly of such, or ""."""
+    counts = text.counts()
+    found = [i for i in _present(text) if hours_of(text.values[i]) is not None]
+    return text.values[found[0]] if counts[found].sum() > counts.sum() / 2 else ""
+
+
 def _has_groups(word: str, decimal: str) -> bool:
     found = _GRAMMAR[decimal].fullmatch(word.replace("\u2212", "-"))
     return found is not None and found["grouped"] is not None
@@ -144,6 +156,8 @@ def thousands_under(text: Text, mark: str) -> tuple[int, str, bool] | None:
 
 def number_reader(format: str) -> Callable[[str], float | None]:
     """Reads the words of a column of numbers of this format; None for a word that is none."""
+    if format == CLOCK:
+        return hours_of
     decimal, sign = format[:1] or ".", format[1:]
 
     def read(word: str) -> float | None:
@@ -160,10 +174,9 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
     r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
-_CLOCK = (
-    r"(?:(?:T|,?\s+)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d+)?))?"
-    r"(?:\s*(?P<half>[ap])\.?m\.?)?)?"
-)
+_TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d(?:\.\d+)?))?(?:\s*(?P<half>[ap])\.?m\.?)?"
+_TIME_OF_DAY = re.compile(_TIME, re.IGNORECASE)
+_CLOCK = rf"(?:(?:T|,?\s+){_TIME})?"
 _FIGURES = re.compile(rf"(\d{{1,4}})([-/.])(\d{{1,2}})(?:\2(\d{{1,4}}))?{_CLOCK}", re.IGNORECASE)
 _MONTH_YEAR = re.compile(r"(\d{1,2})[-/](\d{4})")
 _NAMED = re.compile(
@@ -233,9 +246,22 @@ def _clock(found: re.Match[str]) -> timedelta:
             raise ValueError("no hour of twelve")
         hour = hour % 12 + (12 if found["half"].lower() == "p" else 0)
     minute, second = int(found["minute"]), float(found["second"] or 0)
-    if hour > 23 or minute > 59 or second >= 60:
+    if hour > 24 or (hour == 24 and minute + second) or minute > 59 or second >= 60:
         raise ValueError("no time of day")
     return timedelta(hours=hour, minutes=minute, seconds=second)
+
+
+def hours_of(word: str) -> float | None:
+    """The hours since midnight of a time of day, or None.
+
+    >>> [hours_of(word) for word in ("14:30", "2:30 pm", "00:00:36", "24:00", "24:01", "14.5")]
+    [14.5, 14.5, 0.01, 24.0, None, None]
+    """
+    found = _TIME_OF_DAY.fullmatch(word)
+    try:
+        return None if found is None else _clock(found).total_seconds() / 3600
+    except ValueError:
+        return None
 
 
 def is_date(word: str) -> bool:

@@ -117,6 +117,7 @@ def table(
     separator: null finds it in the header. header: whether the first row has the names; else the columns are
         called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and the signs of a
         currency or of percent are left out, which a warning says, as it says the order of day and month.
+        Times of day are hours.
     group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
     weight_column: the weight of each row in the loss and the metrics, not negative.
     validation_path, test_path: files with the same columns for these parts.

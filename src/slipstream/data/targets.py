@@ -12,7 +12,7 @@ from slipstream.data.base import Raw, Text, Values, brief, phrase
 from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
 from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, value_of, word_of
 from slipstream.data.kinds import SOME
-from slipstream.data.spelling import NUMBER, is_date
+from slipstream.data.spelling import CLOCK, NUMBER, is_date
 from slipstream.errors import ConfigError, DataError, did_you_mean
 from slipstream.types import Target
 from slipstream.wording import typed
@@ -88,10 +88,12 @@ def _spells_numbers(text: Text) -> bool:
 
 
 def may_be_labels(values: Values, format: str) -> bool:
-    """Whether a column of numbers may turn out to hold labels, and is the same as words: whole numbers, or
-    others that are written plainly."""
+    """Whether a column of numbers may turn out to hold labels, and is the same as words: whole numbers,
+    others that are written plainly, or a few times of day."""
     if isinstance(values, np.ndarray):
         return True
+    if format == CLOCK:
+        return len(values.values) <= MOST_CLASSES and len(values) >= ROWS_A_CLASS * len(values.values)
     return all((NUMBER if format == "" else WHOLE).fullmatch(word) for word in values.values)
 
 
