@@ -5,11 +5,16 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from slipstream import data
 from slipstream.config import composed, sweeping, validate
+from slipstream.data.base import Raw
+from slipstream.data.classes import require_known
 from slipstream.errors import UserError
+from slipstream.types import Target
 from slipstream.wording import spell, typed
 
 ROWS = "".join(f"{i},{i % 7}.5,{i % 2}\n" for i in range(40))
@@ -69,6 +74,78 @@ def test_what_is_advised_about_texts_in_folders_of_parts(names, tmp_path, monkey
     found = read(*command[:2], *advised(refused(*command), r"set (.*)"))
     assert len(found.test) == 18
     assert len(found.validation) == (18 if "val" in names else 3)
+
+
+def texts(folder):
+    for i, label in enumerate(["p"] * 20 + ["n"] * 20):
+        Path(folder, label).mkdir(parents=True, exist_ok=True)
+        Path(folder, label, f"{i}.txt").write_text(f"words {i % 3}", encoding="utf-8")
+
+
+def unknown_in_tables():
+    Path("t.csv").write_text("a,y\n" + "1,p\n2,it's\n" * 20, encoding="utf-8")
+    Path("o.csv").write_text('a,y\n1,p\n2,$5 "x"\n', encoding="utf-8")
+    return "data=table data.path=t.csv data.test_path=o.csv data.target=y", "o.csv: row 2: "
+
+
+def unknown_in_sequences():
+    for name, labels in {"t.csv": ["0", "1"] * 9, "o.csv": ["1", "2"]}.items():
+        rows = [f"{name}{i},{t},{t * i},{label}\n" for i, label in enumerate(labels) for t in range(3)]
+        Path(name).write_text("".join(["s,t,a,y\n", *rows]), encoding="utf-8")
+    command = "data=sequences data.path=t.csv data.test_path=o.csv data.id=s data.time=t data.target=y"
+    return f"{command} model=rnn", "o.csv: row 4: "
+
+
+def unknown_in_lines():
+    Path("t.txt").write_text("p\ta b\nn\tb c\n" * 20, encoding="utf-8")
+    Path("o.txt").write_text("p\ta b\n\n0x\tb c\n", encoding="utf-8")
+    return "data=text data.path=t.txt data.test_path=o.txt model=rnn", "o.txt: line 3: "
+
+
+def unknown_in_text_folders():
+    texts("t")
+    texts("o")
+    Path("o/n").rename("o/null")
+    return "data=text data.path=t data.test_path=o model=rnn", "o/null/20.txt: "
+
+
+def unknown_in_image_folders():
+    for i, place in enumerate(("train/a", "train/b", "test/b", "test/true")):
+        Path("i", place).mkdir(parents=True)
+        for k in range(12):
+            pixels = np.full((8, 8), 16 * i + k, np.uint8)
+            Image.fromarray(pixels).save(Path("i", place, f"{k}.png"))
+    return "data=images data.path=i data.cache=null model=convnet", "i: test/true/0.png: "
+
+
+def unknown_in_arrays():
+    draw = np.random.default_rng(0).normal(size=(20, 2))
+    np.savez("t.npz", x=draw, y=np.arange(20) % 2, x_test=draw[:3], y_test=np.array([0, 1, 2]))
+    return "data=arrays data.path=t.npz data.inputs=x data.targets=y", "t.npz: y_test[2]: "
+
+
+UNKNOWN = {name: make for name, make in globals().items() if name.startswith("unknown_in_")}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_is_advised_about_a_label_that_training_lacks(case, tmp_path, monkeypatch):
+    """The message begins with the label's own file and place, and what it prints takes the label in."""
+    monkeypatch.chdir(tmp_path)
+    command, place = UNKNOWN[case]()
+    message = refused(*shlex.split(command))
+    assert message.startswith(place), message
+    found = read(*shlex.split(command), *advised(message, r"or set (.*)"))
+    assert len(found.target.classes) == 3
+
+
+def test_names_are_not_advised_where_labels_are_counted():
+    """Of labels 3, 5 and 7 in an array data.classes would name 0, 1 and 2: that is not printed."""
+    raw = Raw(
+        *(np.zeros((3, 1)), ("x",), np.array([0, 1, 2]), Target("multiclass", ("y",), ("3", "5", "7"))),
+        parts=np.array([0, 0, 2], np.int8),
+    )
+    with pytest.raises(UserError, match=r"one of: 3, 5\); write labels alike in both$"):
+        require_known(raw, counted_from_0=True)
 
 
 CONFIGURATIONS = {

@@ -31,19 +31,33 @@ def test_classes_that_differ_in_case_or_blanks_alone_are_pointed_out(load_table,
 def test_a_label_that_only_a_part_of_the_users_own_has_is_refused(load_table, tmp_path, part):
     """UCI's adult.test ends its labels with a point: no test row would be of a class that was learned."""
     (tmp_path / "other.csv").write_text(table(["<=50K.", ">50K."] * 10))
-    with pytest.raises(DataError, match=rf"label '<=50K\.' stands in 10 rows of the {part}.*mean <=50K\?"):
-        load_table(table(["<=50K", ">50K"] * 20), **{f"{part}_path": str(tmp_path / "other.csv")})
+    other = {f"{part}_path": str(tmp_path / "other.csv")}
+    with pytest.raises(DataError, match=rf"10 rows of the {part} part .*mean <=50K\?") as caught:
+        load_table(table(["<=50K", ">50K"] * 20), **other)
+    assert str(caught.value).startswith(f"{tmp_path / 'other.csv'}: row 1: label '<=50K.' of target 'y'")
     labels = ["<=50K", ">50K", "<=50K.", ">50K."]
-    named = load_table(
-        table(["<=50K", ">50K"] * 20), classes=labels, **{f"{part}_path": str(tmp_path / "other.csv")}
-    )
+    named = load_table(table(["<=50K", ">50K"] * 20), classes=labels, **other)
     assert list(named.target.classes) == labels
+
+
+def test_the_row_of_an_unknown_label_is_the_files_own(load_table, tmp_path):
+    """Rows that are left out for want of a target are counted, of both files."""
+    (tmp_path / "other.csv").write_text(table(["p", "", "q", "x", "q"]))
+    with pytest.raises(DataError, match=r"other\.csv: row 4: label 'x'"):
+        load_table(table(["p", "", "q"] * 20), missing_target="drop", test_path=str(tmp_path / "other.csv"))
+
+
+def test_many_classes_are_not_all_printed(load_table, tmp_path):
+    """A message stays a line that can be read: of hundreds of labels the setting alone is named."""
+    (tmp_path / "other.csv").write_text(table(["x"]))
+    with pytest.raises(DataError, match=r"alike in both, or name all of them in data\.classes$"):
+        load_table(table([f"class {i}" for i in range(300)] * 3), test_path=str(tmp_path / "other.csv"))
 
 
 def test_a_label_of_a_split_column_is_refused_alike(load_table):
     """The parts that a column names are the user's own as well."""
     parts = ["train", "train", "train", "test"]
-    with pytest.raises(DataError, match="label 'x' stands in 10 rows of the test part"):
+    with pytest.raises(DataError, match=r"t\.csv: row 4: label 'x' .* 10 rows of the test part"):
         load_table(table(["p", "n", "q", "x"] * 10, parts), split_column="part")
 
 

@@ -298,7 +298,13 @@ def test_n08_a_class_absent_from_train(load_table):
     table = "\n".join(["x,y,part", *rows]) + "\n"
     table = table.replace("True", "train").replace("False", "test")
     parts = {"split_column": "part", "validation": 0.0}
-    refused(load_table, table, "label 'c' stands in 7 rows of the test part", "data.classes", **parts)
+    refused(
+        load_table,
+        table,
+        "label 'c' of target 'y' is unknown: 7 rows of the test part",
+        "data.classes",
+        **parts,
+    )
     parts["classes"] = ["a", "b", "c"]
     found = load_table(table, **parts)
     assert found.target.classes == ("a", "b", "c")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import Raw, naming, phrase
+from slipstream.data.base import Raw, below, naming, phrase
 from slipstream.data.columns import check_finite, from_sequence
 from slipstream.data.identity import words_of
 from slipstream.data.targets import make_target
@@ -45,7 +46,7 @@ def _path_problems(found: str | None) -> list[str]:
     return [f"data.path: found {found}, expected .npz, .safetensors or a folder of .npy files"]
 
 
-@register("data", problems=arrays_problems, splits=("group", "time"), form=None)
+@register("data", problems=arrays_problems, splits=("group", "time"), form=None, labels="from 0")
 def arrays(
     *,
     path: str | None,
@@ -99,6 +100,7 @@ def arrays(
         groups=_groups(path, groups, whole.get("groups")),
         order=None,
         sources=tuple(_files(path, store)),
+        where=below(sizes, [partial("{}: {}[{}]".format, path, targets + end) for end in present]),
     )
 
 

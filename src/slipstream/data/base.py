@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slipstream.data.vocabulary import Texts
 
 Settings = Mapping[str, Any]
+Where = Callable[[int], str]  # says of a row where it stands
 PARTS = ("train", "validation", "test")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra takes as a part of a key
 AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
@@ -121,7 +122,7 @@ class Raw:
     order: float64 [N], the time of each row, None where their place in the data is all there is.
     left_out: the file's columns that serve for nothing. notes: sentences for the summary.
     kind: of the form (`types.Form`), None where the number of axes tells it. vocabulary: of tokens, the
-    words by id. masked: as in `Form`.
+    words by id. masked: as in `Form`. where: says of a row where it stands, in its own part's file.
     """
 
     inputs: np.ndarray | Frame | Sequences | Texts
@@ -140,6 +141,7 @@ class Raw:
     vocabulary: tuple[str, ...] = ()
     masked: bool = False
     digest: str = ""
+    where: Where | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -234,6 +236,21 @@ def cut_short(many: int, total: int, example: str, most: int, part: str, keep: s
     have = "has" if many == 1 else "have"
     said = f"{many:,} of {counted(total, example)} ({many / total:.1%}) {have} more than"
     return f"{said} {counted(most, part)}; the {keep} {most} are kept"
+
+
+def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:
+    """Says of a row of several files below each other what its own file says of it.
+
+    >>> below([2, 3], ["a{}".format, "b{}".format])(3)
+    'b1'
+    """
+    starts = np.cumsum([0, *sizes])
+
+    def where(row: int) -> str:
+        place = int(np.searchsorted(starts, row, side="right")) - 1
+        return wheres[place](row - int(starts[place]))
+
+    return where
 
 
 @contextmanager

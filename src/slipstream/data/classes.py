@@ -9,15 +9,16 @@ import numpy as np
 from slipstream.data.base import PARTS, Raw, brief, counted, phrase
 from slipstream.data.card import UNITS
 from slipstream.errors import DataError, did_you_mean
+from slipstream.wording import typed
 
+LONGEST = 1000  # letters of a setting that a message prints
 MACRO = "metrics by class (f1_macro, roc_auc)"
 
 
-def class_warnings(raw: Raw, rows: list[np.ndarray], listed: bool) -> list[str]:
+def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
     """Classes of one row, those that differ in letters' case alone, and parts that lack classes.
 
-    listed: whether the user has named all classes. Raises DataError where train has one class only, and where
-    a part that the user made has a class which train lacks.
+    Raises DataError where train has one class only.
     """
     if raw.target.task == "multilabel":
         return label_warnings(raw, rows)
@@ -29,8 +30,6 @@ def class_warnings(raw: Raw, rows: list[np.ndarray], listed: bool) -> list[str]:
     one = f"1 {UNITS.get(raw.kind or '', 'row')}"
     found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
     found += alike(names, totals)
-    if not listed and raw.parts is not None:
-        require_known(raw.target.names[0], names, raw.parts, raw.targets)
     for part, part_rows in zip(PARTS, rows, strict=True):
         counts = np.bincount(raw.targets[part_rows], minlength=len(names))
         absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
@@ -74,22 +73,36 @@ def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
     ]
 
 
-def require_known(target: str, names: Sequence[str], parts: np.ndarray, labels: np.ndarray) -> None:
-    """Raise DataError for a class that only a validation or test part of the user's own has.
+def require_known(raw: Raw, counted_from_0: bool) -> None:
+    """Raise DataError, with file and row, for a class that only a part of the user's own has.
 
-    parts: int8 [N], as the source says. labels: int64 [N]. Where the parts are cut at random nobody has
-    chosen that, and it is a warning.
+    counted_from_0: whether data.classes gives names to the labels 0, 1 and so on. Where the parts are cut at
+    random nobody has chosen that, and it is a warning.
     """
+    if raw.parts is None or raw.target.task not in ("binary", "multiclass"):
+        return
+    names, labels, parts = raw.target.classes, raw.targets, raw.parts
     known = [name for name, count in zip(names, _counts(labels[parts == 0], names), strict=True) if count]
     for number, part in enumerate(PARTS[1:], start=1):
-        counts = _counts(labels[parts == number], names)
-        for name, count in zip(names, counts, strict=True):
-            if count and name not in known:
+        for label, count in enumerate(_counts(labels[parts == number], names)):
+            if count and names[label] not in known:
+                row = int(np.argmax((parts == number) & (labels == label)))
+                where = raw.where or (lambda row: f"row {row + 1}")
+                have = "has" if count == 1 else "have"
                 raise DataError(
-                    f"target {brief(target)}: label {brief(name)} stands in {counted(count, 'row')} of the "
-                    f"{part} part and in none of the training part ({did_you_mean(name, known)}); write "
-                    "labels alike in both, or name all of them in data.classes"
+                    f"{where(row)}: label {brief(names[label])} of target {brief(raw.target.names[0])} is "
+                    f"unknown: {counted(count, 'row')} of the {part} part {have} it and none of the training "
+                    f"part ({did_you_mean(names[label], known)}); write labels alike in both"
+                    + _naming_all(names, counted_from_0)
                 )
+
+
+def _naming_all(names: Sequence[str], counted_from_0: bool) -> str:
+    """What to type to take all labels in, where that is a line's length."""
+    if counted_from_0 and list(names) != [str(i) for i in range(len(names))]:
+        return ""
+    setting = typed("data.classes", names)
+    return f", or set {setting}" if len(setting) <= LONGEST else ", or name all of them in data.classes"
 
 
 def _counts(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Text, Values, brief, kind_setting, naming, phrase
+from slipstream.data.base import PARTS, Text, Values, Where, below, brief, kind_setting, naming, phrase
 from slipstream.data.columns import as_numbers, as_text, check_finite, is_missing, pick
 from slipstream.data.csvfile import read_csv
 from slipstream.data.identity import missing_words
@@ -47,6 +47,16 @@ class Reading:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing", missing_words(self.missing))
+
+
+def where_in(files: Sequence[File]) -> Where:
+    """Says of a row of the files below each other, without those left out, which one of its file it is."""
+    paths, rows = [file.path for file in files], [np.flatnonzero(file.keep) + 1 for file in files]
+
+    def of(place: int) -> Where:
+        return lambda row: f"{paths[place]}: row {rows[place][row]}"
+
+    return below([file.rows for file in files], [of(i) for i in range(len(files))])
 
 
 def labels_among(targets: Iterable[str], task: str) -> frozenset[str]:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from slipstream.data.base import Frame, Raw, Text, Values, naming, phrase
 from slipstream.data.columns import as_text, join
-from slipstream.data.files import File, labels_among
+from slipstream.data.files import File, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, words_of
 from slipstream.data.parquet import from_series
 from slipstream.data.table import Kind, input_kinds
@@ -165,7 +165,7 @@ def _raw(
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, target = make_target(targets, joined, *meaning)
     parts = np.repeat([file.part for file in files], [file.rows for file in files]).astype(np.int8)
-    return Raw(inputs, names, y, target, parts=parts)
+    return Raw(inputs, names, y, target, parts=parts, where=where_in(files))
 
 
 def _load(

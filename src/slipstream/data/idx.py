@@ -8,13 +8,14 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Raw, counted, naming, phrase
+from slipstream.data.base import Raw, below, counted, naming, phrase
 from slipstream.data.columns import check_finite
 from slipstream.data.identity import words_of
 from slipstream.data.targets import make_target
@@ -51,7 +52,7 @@ def idx_problems(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-@register("data", problems=idx_problems, form="image")
+@register("data", problems=idx_problems, form="image", labels="from 0")
 def idx(
     *,
     path: str | None,
@@ -95,6 +96,7 @@ def idx(
         parts=np.repeat([0, 2][: len(read)], [len(x) for x, _ in read]).astype(np.int8),
         sources=tuple(file for pair in pairs for file in pair),
         kind="image",
+        where=below([len(y) for _, y in read], [partial(_place, target) for _, target in pairs]),
     )
 
 
@@ -170,6 +172,10 @@ def _labels(path: str) -> np.ndarray:
         raise DataError(f"{path}: has shape {array.shape}, expected labels [N]")
     check_finite(path, array)
     return array
+
+
+def _place(path: str, label: int) -> str:
+    return f"{path}: label {label + 1}"
 
 
 def _targets(labels: np.ndarray, classes: list[str] | None) -> tuple[np.ndarray, Target]:

@@ -175,6 +175,7 @@ def images(
         notes=[f"Images below {shown(listing.root)}, brought to {height} x {width}."],
         kind="image",
         digest=found.digest,
+        where=lambda i: f"{shown(path)}: {shown(listing.names[i])}",
     )
 
 

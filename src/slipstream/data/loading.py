@@ -11,7 +11,7 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming
 from slipstream.data.card import Facts
-from slipstream.data.classes import class_warnings
+from slipstream.data.classes import class_warnings, require_known
 from slipstream.data.doubts import doubts, overlapping
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.preprocessing import Preprocessing
@@ -114,9 +114,11 @@ def load(settings: Settings, room: int | None = None) -> Data:
     raw = source(**numbers, **structure)
     if isinstance(raw.inputs, np.memmap):
         raw.inputs = Stored.of(raw.inputs)
+    if settings.get("classes", ()) is None:  # else there is no way to allow it
+        require_known(raw, source.traits.get("labels") == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
-        warnings = raw.warnings + class_warnings(raw, rows, settings.get("classes") is not None)
+        warnings = raw.warnings + class_warnings(raw, rows)
         weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from slipstream.data.base import Frame, Raw, Values, brief, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
-from slipstream.data.files import File, Reading, labels_among
+from slipstream.data.files import File, Reading, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.spelling import described
 from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
@@ -175,6 +175,7 @@ def sequences(
             *order.warnings(steps),
         ],
         notes=[_described(order.lengths)],
+        where=lambda i: where_in(files)(int(order.first[i])),
         kind="sequence",
     )
 

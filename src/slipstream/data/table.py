@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
-from slipstream.data.files import File, Reading, labels_among
+from slipstream.data.files import File, Reading, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.spelling import described
 from slipstream.data.targets import make_target
@@ -172,6 +172,7 @@ def table(
         left_out=tuple(name for name in first.names if name not in used),
         warnings=[*warnings, *described(note for file in files for note in file.notes)],
         notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
+        where=where_in(files),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import Raw, Values, brief, naming, phrase
+from slipstream.data.base import Raw, Values, Where, below, brief, naming, phrase
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
 from slipstream.data.identity import class_folders, encode_words, name_of, names_of, words_of
@@ -38,7 +38,7 @@ class Piece:
     path: str
     texts: list[str]
     targets: list[Values]
-    where: Callable[[int], str]
+    where: Where
 
 
 def text_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -162,7 +162,8 @@ def labelled(
     present = ~(blank | unlabelled)
     with naming(pieces[0].path):
         y, target = make_target(names, [pick(values, present) for values in columns], *meaning)
-    cut = cut.pick(present)
+    cut, rows = cut.pick(present), np.flatnonzero(present)
+    where = _where(pieces)
     return Raw(
         cut,
         (cut.column,),
@@ -172,6 +173,7 @@ def labelled(
         sources=tuple(piece.path for piece in pieces if Path(piece.path).is_file()),
         warnings=[*warnings, *cut.warnings()],
         kind="tokens",
+        where=lambda i: where(rows[i]),
     )
 
 
@@ -291,14 +293,16 @@ def _decoded(path: str, content: bytes) -> str:
     raise DataError(f"{path}: line {line} holds {problem}: save the file as UTF-8 text")
 
 
+def _where(pieces: Sequence[Piece]) -> Where:
+    return below([len(piece.texts) for piece in pieces], [piece.where for piece in pieces])
+
+
 def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value: str) -> list[str]:
     """The warning that texts are left out. Raises DataError where they may not be, or where none is left."""
     if not gone.any():
         return []
     numbers = np.flatnonzero(gone)
-    starts = np.cumsum([0, *(len(piece.texts) for piece in pieces)])
-    owners = np.searchsorted(starts, numbers[:3], side="right") - 1
-    places = [pieces[k].where(int(i - starts[k])) for k, i in zip(owners, numbers[:3], strict=True)]
+    places = [_where(pieces)(i) for i in numbers[:3]]
     places += [""] * (len(numbers) - len(places))
     said = f"{len(numbers)} of {len(gone)} texts: {what}"
     if value == "error":
