@@ -1,5 +1,6 @@
 """What is said of classes: spelled alike, in one part alone, taken for missing."""
 
+import polars as pl
 import pytest
 
 from slipstream.errors import DataError
@@ -25,6 +26,27 @@ def test_classes_that_differ_in_case_or_blanks_alone_are_pointed_out(load_table,
     found = [w for w in load_table(table(labels * 20)).warnings if "case or blanks" in w]
     assert len(found) == len(said)
     assert all(words in warning for words, warning in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_categories_that_differ_in_case_or_blanks_alone_are_counted(load, tmp_path, form):
+    """Once for each column, with their number; columns without any are passed over."""
+    rows = range(60)
+    frame = pl.DataFrame(
+        {
+            "city": [("Ulm", "ULM ", "Bad  Ems", "Bad Ems", "Bonn", "ulm")[i % 6] for i in rows],
+            "ward": ["ab"[i % 2] for i in rows],
+            "size": [("L", "l")[i % 7 > 0] for i in rows],
+            "y": [i % 2 for i in rows],
+        }
+    )
+    path = tmp_path / f"t.{form}"
+    getattr(frame, f"write_{form}")(path)
+    found = [w for w in load("table", path=str(path), target="y").warnings if "case or blanks" in w]
+    assert len(found) == 2
+    assert "column 'city': 5 of 6 categories" in found[0]
+    assert "('Ulm' (10), 'ULM' (10), 'ulm' (10), 'Bad  Ems' (10) and 1 more)" in found[0]
+    assert "column 'size': 2 of 2 categories" in found[1]
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from slipstream.data.base import PARTS, Raw, brief, counted, phrase
 from slipstream.data.card import UNITS
+from slipstream.data.identity import lookalikes
 from slipstream.errors import DataError, did_you_mean
 from slipstream.wording import typed
 
@@ -62,14 +63,10 @@ def label_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
 
 def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
     """That classes differ in upper and lower case alone, or in the blanks between their words."""
-    groups: dict[str, list[str]] = {}
-    for name, total in zip(names, totals, strict=True):
-        groups.setdefault(" ".join(name.split()).casefold(), []).append(f"{brief(name)} ({total})")
     return [
-        f"classes {phrase(group)} differ in upper and lower case or blanks alone, and are learned as "
-        f"{len(group)} classes: write them alike if they are one"
-        for group in groups.values()
-        if len(group) > 1
+        f"classes {phrase([f'{brief(names[i])} ({totals[i]})' for i in group])} differ in upper and lower "
+        f"case or blanks alone, and are learned as {len(group)} classes: write them alike if they are one"
+        for group in lookalikes(names)
     ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Frame, Text, counted, phrase
+from slipstream.data.base import Frame, Text, brief, counted, phrase
 from slipstream.data.columns import as_text
+from slipstream.data.identity import lookalikes
 from slipstream.data.pixels import is_pixels, moments_of
 from slipstream.data.preprocessing import (
     BLOCK,
@@ -76,17 +77,19 @@ def fit_array(
 
 def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
     """The preprocessing of a table, fitted on the given rows, and warnings."""
-    columns = []
+    columns, warnings = [], []
     for name, kind in frame.kinds.items():
         values = frame.columns[name]
         if kind == "category":
-            columns.append(fit_category(name, as_text(values), rows, frame.max_categories))
+            text = as_text(values)
+            warnings += alike(name, text)
+            columns.append(fit_category(name, text, rows, frame.max_categories))
         else:
             fitted = fit_number(name, kind, read_as(kind, name, values), rows, scaling, frame.impute)
             format = frame.formats.get(name, "")
             cycles = ("24 hours",) if format == CLOCK else fitted.cycles
             columns.append(replace(fitted, format=format, cycles=cycles))
-    return Preprocessing(tuple(columns)), constant_warnings(columns)
+    return Preprocessing(tuple(columns)), warnings + constant_warnings(columns)
 
 
 def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
@@ -131,6 +134,20 @@ def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
     return Column(
         name, "category", categories=tuple(sorted(kept)), rare=tuple(rare), flag=bool((codes < 0).any())
     )
+
+
+def alike(name: str, text: Text) -> list[str]:
+    """How many categories of a column differ from another in upper and lower case or blanks alone."""
+    counts = text.counts()
+    there = np.flatnonzero(counts)
+    found = [there[i] for group in lookalikes([text.values[i] for i in there]) for i in group]
+    if not found:
+        return []
+    said = phrase([f"{brief(text.values[i])} ({counts[i]})" for i in found], 4)
+    return [
+        f"column {brief(name)}: {len(found)} of {len(there)} categories differ from another in upper and "
+        f"lower case or blanks alone ({said}), and each is learned by itself: write them alike if they are one"
+    ]
 
 
 def fit_number(

@@ -84,6 +84,18 @@ def plain(word: str) -> str:
     return "0" if short == "-0" else short
 
 
+def lookalikes(words: Sequence[str]) -> list[list[int]]:
+    """The places of words that differ in upper and lower case or blanks alone, together.
+
+    >>> lookalikes(["Ulm", "Bonn", "ULM"])
+    [[0, 2]]
+    """
+    groups: dict[str, list[int]] = {}
+    for place, word in enumerate(words):
+        groups.setdefault(" ".join(word.split()).casefold(), []).append(place)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def value_of(word: str) -> Decimal | None:
     """The exact number that a word spells, or None."""
     return Decimal(word) if NUMBER.fullmatch(word) else None
