@@ -144,6 +144,39 @@ def test_every_kind_of_pixel_becomes_grey_or_colour(read, image, expected):
     assert np.array_equal(read(image, (6, 9), 3), grey.repeat(3, 0))
 
 
+@pytest.mark.parametrize(
+    ("bits", "values", "expected"),
+    [
+        (8, [0, 1, 128, 255], [0, 1, 128, 255]),
+        (10, [0, 256, 512, 1023], [0, 64, 128, 255]),
+        (12, [0, 1024, 2048, 4095], [0, 64, 128, 255]),
+        (14, [0, 4096, 8192, 16383], [0, 64, 128, 255]),
+        (16, [0, 16384, 32768, 65535], [0, 64, 128, 255]),
+    ],
+)
+def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, expected):
+    """The highest value that the bits hold is white, in files and in pictures; a higher one is refused."""
+    image = Image.fromarray(np.array([values], np.uint16))
+    image.save(tmp_path / "a.png")
+    found = read_images([tmp_path / "a.png"], (1, 4), 1, bits=bits)
+    assert found.ravel().tolist() == expected
+    form = imagefiles.Form((1, 4), 3, "crop", "black", bits)
+    assert imagefiles.pixels_of(image, form)[2, 0].tolist() == expected
+    if bits < 16:
+        Image.fromarray(np.array([[0, 2**bits]], np.uint16)).save(tmp_path / "a.png")
+        said = f"has a value of {2**bits:,}, more than the {2**bits - 1:,} of data.bits={bits}"
+        with pytest.raises(DataError, match=said):
+            read_images([tmp_path / "a.png"], (1, 2), 1, bits=bits)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pictures_of_32_bits_are_refused(mode):
+    """Pillow would make white of all above 255."""
+    form = imagefiles.Form((6, 9), 1, "crop", "black")
+    with pytest.raises(imagefiles.BadImage, match=rf"a kind that is not read \({mode}\)"):
+        imagefiles.pixels_of(Image.fromarray(DEEP).convert("I").convert(mode), form)
+
+
 def test_a_transparent_colour_of_a_palette_is_the_background(read):
     """PNG's tRNS counts as transparency too; white shows where the picture is not."""
     image = Image.fromarray(GREY).quantize(8)

@@ -2,19 +2,22 @@
 
 import json
 import os
+import struct
 import time
 import unicodedata
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
 
 from slipstream import data
 from slipstream.data import cache as caches
-from slipstream.data import imagefiles
+from slipstream.data import imagefiles, images
 from slipstream.errors import ConfigError, DataError
 
 
@@ -350,6 +353,104 @@ def test_the_second_time_nothing_is_decoded(tmp_path, read, monkeypatch):
         assert torch.equal(getattr(first, part).inputs, getattr(without, part).inputs)
     assert first.fingerprint == second.fingerprint == without.fingerprint
     assert second.warnings == ()
+
+
+def deep(folder, highest, count=12):
+    """Grey pictures with 16 bits, from black to one value."""
+    for k, name in enumerate("ab"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            values = np.array([0, highest // 4 + 1, highest // 2 + 1, highest], np.uint16)
+            Image.fromarray(np.roll(values, i + k)[None]).save(folder / name / f"{i}.png")
+
+
+def deep_colours(path, highest):
+    """A PNG in colour with 16 bits, which Pillow does not write."""
+
+    def block(kind, content):
+        sum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum)
+
+    rows = b"\0" + np.full((4, 3), highest, ">u2").tobytes()
+    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
+    blocks = block(b"IHDR", header) + block(b"IDAT", zlib.compress(rows)) + block(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + blocks)
+
+
+def values(found):
+    """The values of all training images."""
+    return set(found.train.inputs.ravel().tolist())
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_images_of_12_bits_are_told_and_read_as_such(tmp_path, read, bits):
+    """A warning says what to type, from the files and from the cache; typed, white is white."""
+    top = 2**bits - 1
+    deep(tmp_path / "f", top)
+    said = (
+        f"{tmp_path / 'f'}: no value of 24 grey images with 16 bits is above {top:,}, which is nearly black; "
+        f"if white is {top:,}, set data.bits={bits}; if they are meant to be dark, set data.bits=16"
+    )
+    dark = read()
+    assert dark.warnings == (said,)
+    assert read().warnings == (said,)
+    found = read(bits=bits)
+    assert found.warnings == ()
+    assert values(found) == {0, 64, 128, 255}
+    assert max(values(dark)) <= 64
+    meant = read(bits=16)
+    assert meant.warnings == ()
+    assert meant.fingerprint == dark.fingerprint != found.fingerprint
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_images_that_use_16_bits_are_not_warned_of(tmp_path, read):
+    """One value that needs more than 14 bits is enough; images with 8 bits are not asked."""
+    deep(tmp_path / "f", 20_000)
+    assert read().warnings == ()
+    plant(tmp_path / "g", "a", "b")
+    assert read(tmp_path / "g").warnings == ()
+
+
+def test_bits_that_cannot_be_are_refused(tmp_path, read):
+    """A value beyond them is named with its file; without a file of 16 bits the setting is for nothing."""
+    deep(tmp_path / "f", 4095)
+    with pytest.raises(
+        DataError, match=r"a/0.png: has a value of 4,095, more than the 1,023 of data.bits=10"
+    ):
+        read(bits=10)
+    plant(tmp_path / "g", "a", "b")
+    with pytest.raises(DataError, match=r"data\.bits=12, but no image has 16 bits; leave data\.bits out"):
+        read(tmp_path / "g", bits=12)
+
+
+def test_colours_of_12_bits_in_16_are_told(tmp_path, read):
+    """Of colours with 16 bits Pillow reads the upper 8: a setting cannot help, and the advice is another."""
+    for name in "ab":
+        (tmp_path / "f" / name).mkdir(parents=True)
+        for i in range(12):
+            deep_colours(tmp_path / "f" / name / f"{i}.png", 4000 - 256 * i)
+    said = "no value of 24 colour images with 16 bits is above 4,095"
+    (warning,) = read().warnings
+    assert said in warning
+    assert "if white is 4,095, save them with 8 bits" in warning
+    assert read(bits=16).warnings == ()
+    with pytest.raises(DataError, match="has 16 bits in several channels, of which 8 alone are read"):
+        read(bits=12)
+
+
+def test_a_cache_without_word_of_bits_is_made_again_in_its_place(tmp_path, read):
+    """Dark images are told of where a version that did not know of them has read them."""
+    deep(tmp_path / "f", 4095)
+    first = read()
+    (folder,) = (tmp_path / "cache").iterdir()
+    body = json.loads((folder / "manifest.json").read_text())["body"]
+    listing = images.list_folder(str(tmp_path / "f"), None)
+    body["about"] = images._digest([PIL.__version__, *zip(listing.names, listing.states, strict=True)])
+    del body["notes"]["deep"]
+    (folder / "manifest.json").write_text(json.dumps({"sha256": caches._digest(body), "body": body}))
+    assert read().warnings == first.warnings != ()
+    assert list((tmp_path / "cache").iterdir()) == [folder]
 
 
 def test_settings_have_caches_of_their_own(tmp_path, read):

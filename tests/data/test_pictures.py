@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from PIL import Image
 
 import slipstream
@@ -72,6 +73,30 @@ def test_pixels_from_0_to_1_are_warned_of(trained):
     """Where training had bytes, they are nearly black."""
     with pytest.warns(UserWarning, match="multiply them by 255"):
         trained[0].predict(np.full((2, 3, 6, 8), 0.5))
+
+
+def test_a_network_reads_as_many_bits_as_its_training(tmp_path):
+    """Files and pictures of 12 bits are those of training; an old folder, which says nothing, means 16."""
+    draw = np.random.default_rng(0)
+    for name, most in (("dark", 2000), ("light", 4096)):
+        (tmp_path / "f" / name).mkdir(parents=True)
+        for i in range(12):
+            values = draw.integers(0, most, (8, 8)).astype(np.uint16)
+            Image.fromarray(values).save(tmp_path / "f" / name / f"{i}.png")
+    where = ("data=images", f"data.path={tmp_path / 'f'}", "data.cache=null", "data.bits=12")
+    slipstream.train(slipstream.compose(*CONVNET, *where, "data.batch_size=4"), tmp_path / "run")
+    model, path = slipstream.load(tmp_path / "run"), tmp_path / "f" / "light" / "0.png"
+    raw = np.asarray(Image.open(path)).astype(np.int64)
+    expected = model.predict(np.round(raw * 255 / 4095)[None, None]).scores
+    assert np.array_equal(model.predict(path).scores, expected)
+    assert np.array_equal(model.predict(Image.open(path)).scores, expected)
+    with pytest.raises(DataError, match=r"found pixels up to 4\d+, expected 0 to 255, to which files"):
+        model.predict(raw[None, None])
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["data"].pop("bits") == 12
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    old = slipstream.load(tmp_path / "run")
+    assert np.array_equal(old.predict(path).scores, model.predict((raw + 128)[None, None] // 257).scores)
 
 
 def test_grey_images_need_no_axis_for_their_channel(tmp_path):

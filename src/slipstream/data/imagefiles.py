@@ -37,6 +37,8 @@ CHUNK = 1 << 22  # bytes of pixels that a thread makes at a time
 MOST_THREADS = 16
 SHOWN = 5  # bad files that a message names
 
+DEPTH = 16  # bits of a file's deepest value
+
 Fit = Literal["crop", "pad", "stretch"]
 Ground = Literal["black", "white"]
 T = TypeVar("T")
@@ -45,12 +47,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Form:
-    """What every image is brought to. size: (height, width). channels: 1 or 3."""
+    """What every image is brought to.
+
+    size: (height, width). channels: 1 or 3. bits: that tell the brightness in grey files of 16 bits.
+    """
 
     size: tuple[int, int]
     channels: int
     fit: Fit
     background: Ground
+    bits: int = DEPTH
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,6 +69,11 @@ class Header:
 
     size: tuple[int, int]
     grey: bool
+
+
+def bits_of(setting: int | str) -> int:
+    """The bits that data.bits means: `auto` takes a file at its word."""
+    return DEPTH if setting == "auto" else int(setting)
 
 
 class BadImage(Exception):
@@ -82,12 +93,14 @@ def read_images(
     channels: int,
     fit: Fit = "crop",
     background: Ground = "black",
+    bits: int = DEPTH,
 ) -> np.ndarray:
     """Image files as the source `images` reads them, uint8 [N, channels, *size].
 
-    size: (height, width). fit, background: as in data=images. Raises DataError that names every bad file.
+    size: (height, width). fit, background, bits: as in data=images. Raises DataError that names every bad
+    file.
     """
-    reader = Reader([os.fspath(path) for path in paths], Form(size, channels, fit, background))
+    reader = Reader([os.fspath(path) for path in paths], Form(size, channels, fit, background, bits))
     blocks = list(reader)
     if reader.bad:
         raise DataError(describe([(reader.paths[i], why) for i, why in reader.bad.items()], len(paths)))
@@ -98,35 +111,43 @@ class Reader:
     """Iterating gives the good images in order, uint8 [n, C, H, W], and fills `bad`: place -> reason.
 
     small: how many of the good ones were, at the shorter side, less than half as large as the size wanted.
+    deep: of the good ones with 16 bits, grey or colour -> how many there are, and their highest value.
     """
 
     def __init__(self, paths: Sequence[str], form: Form) -> None:
         self.paths, self.form = paths, form
         self.bad: dict[int, str] = {}
         self.small = 0
+        self.deep: dict[str, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[np.ndarray]:
         self.bad.clear()
+        self.deep.clear()
         self.small = 0
         count = min(max(CHUNK // int(np.prod(self.form.shape)), 1), 256)
         starts = range(0, len(self.paths), count)
-        for block, bad, small in in_threads(lambda start: self._read(range(start, start + count)), starts):
+        read = in_threads(lambda start: self._read(range(start, start + count)), starts)
+        for block, bad, small, deep in read:
             self.bad |= bad
             self.small += small
+            for kind, highest in deep:
+                before = self.deep.get(kind, (0, 0))
+                self.deep[kind] = (before[0] + 1, max(before[1], highest))
             yield block
 
-    def _read(self, places: range) -> tuple[np.ndarray, dict[int, str], int]:
-        out, bad, small = [], {}, 0
+    def _read(self, places: range) -> tuple[np.ndarray, dict[int, str], int, list[tuple[str, int]]]:
+        out, bad, small, deep = [], {}, 0, []
         for place in places:
             if place >= len(self.paths):
                 break
             try:
-                pixels, (width, height) = decode(self.paths[place], self.form)
+                pixels, (width, height), found = decode(self.paths[place], self.form)
                 out.append(pixels)
+                deep += [found] if found else []
                 small += 2 * min(width, height) < min(self.form.size)
             except BadImage as error:
                 bad[place] = str(error)
-        return np.stack(out) if out else np.empty((0, *self.form.shape), np.uint8), bad, small
+        return np.stack(out) if out else np.empty((0, *self.form.shape), np.uint8), bad, small, deep
 
 
 def headers(paths: Sequence[str]) -> Iterator[Header | None]:
@@ -149,17 +170,29 @@ def headers(paths: Sequence[str]) -> Iterator[Header | None]:
         yield from part
 
 
-def decode(path: str, form: Form) -> tuple[np.ndarray, tuple[int, int]]:
-    """One file, uint8 [C, H, W], and its own width and height. Raises BadImage."""
+def decode(path: str, form: Form) -> tuple[np.ndarray, tuple[int, int], tuple[str, int] | None]:
+    """One file, uint8 [C, H, W], its own width and height, and what 16 bits hold. Raises BadImage.
+
+    The last is grey or colour, and the highest value; None of a file with 8 bits.
+    """
     with opened(path) as image, _reasons():
         sides = image.size
-        if image.format == "PNG":
-            _check_png(path)
+        deep = image.format == "PNG" and _check_png(path) == DEPTH
         # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice the size that is wanted.
         longest = 2 * max(form.size)
         image.draft(image.mode, (longest, longest))
         image.load()
-        return pixels_of(image, form), sides
+        if deep and image.mode != "I;16" and form.bits < DEPTH:
+            raise BadImage("has 16 bits in several channels, of which 8 alone are read; save it with 8 bits")
+        return pixels_of(image, form), sides, _highest(image) if deep else None
+
+
+def _highest(image: Any) -> tuple[str, int]:
+    """Grey or colour, and the highest value of a picture of 16 bits."""
+    if image.mode == "I;16":
+        return "grey", int(image.getextrema()[1])
+    extremes = zip(image.getbands(), image.getextrema(), strict=True)
+    return "colour", max(256 * high + 255 for band, (_, high) in extremes if band != "A")
 
 
 def pixels_of(image: Any, form: Form) -> np.ndarray:
@@ -168,7 +201,8 @@ def pixels_of(image: Any, form: Form) -> np.ndarray:
 
     height, width = form.size
     resample = Image.Resampling.BICUBIC  # shrinks by an average over all pixels, as Pillow's filters do
-    picture = flat(ImageOps.exif_transpose(image), "L" if form.channels == 1 else "RGB", form.background)
+    mode = "L" if form.channels == 1 else "RGB"
+    picture = flat(ImageOps.exif_transpose(image), mode, form.background, form.bits)
     if form.fit == "crop":
         picture = ImageOps.fit(picture, (width, height), resample)
     elif form.fit == "pad":
@@ -209,14 +243,22 @@ def opened(path: str) -> Any:
         return image
 
 
-def flat(image: Any, mode: str, background: str) -> Any:
-    """A picture in mode L or RGB: 16 bits rounded to 8, what is transparent laid upon the background."""
+def flat(image: Any, mode: str, background: str, bits: int = DEPTH) -> Any:
+    """A picture in mode L or RGB: 16 bits rounded to 8, what is transparent laid upon the background.
+
+    bits: of the 16, those that the brightness has. Raises BadImage for a value that needs more.
+    """
     from PIL import Image
 
-    if image.mode == "I;16":
+    if image.mode in ("I", "F"):  # Pillow would cut off all above 255
+        raise BadImage(f"has pixels of a kind that is not read ({image.mode})")
+    if image.mode.startswith("I;16"):
         if image.has_transparency_data:
             raise BadImage("is grey of 16 bits with a transparent colour; save it with 8 bits")
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        values, most = np.asarray(image).astype(np.uint32), 2**bits - 1
+        if values.max(initial=0) > most:
+            raise BadImage(f"has a value of {values.max():,}, more than the {most:,} of data.bits={bits}")
+        image = Image.fromarray(((255 * values + most // 2) // most).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
@@ -268,8 +310,9 @@ def _reason(error: Exception) -> str:
     return f"is damaged or cut off: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
-def _check_png(path: str) -> None:
-    """Raise BadImage where a block of a PNG is not what its checksum says, which Pillow takes as it is."""
+def _check_png(path: str) -> int:
+    """The bits of a value in a PNG. Raises BadImage where a block is not what its checksum says, which Pillow
+    takes as it is."""
     import zlib
 
     with open(path, "rb") as file:
@@ -283,7 +326,7 @@ def _check_png(path: str) -> None:
         if zlib.crc32(memoryview(content)[place + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
             raise BadImage(f"is damaged: the block {kind.decode('latin-1')} does not match its checksum")
         if kind == b"IEND":
-            return
+            return content[24]
         place = end + 4
     raise BadImage("is damaged or cut off: its end is missing")
 

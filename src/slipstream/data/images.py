@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,15 +16,17 @@ from annotated_types import Ge, Le, Len
 from slipstream.data import cache as caches
 from slipstream.data.base import Raw, counted, phrase
 from slipstream.data.identity import name_of, names_of, shown, words_of
-from slipstream.data.imagefiles import Fit, Form, Ground, Reader, describe, headers
+from slipstream.data.imagefiles import DEPTH, Fit, Form, Ground, Reader, bits_of, describe, headers
 from slipstream.data.imagelists import Listing, list_folder, list_table
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Word
+from slipstream.wording import typed
 
 Side = Annotated[int, Ge(1), Le(4096)]
+NOTES = ("left_out", "small", "deep")  # what a cache says of its images beside them
 COLUMNS = ("image", "target", "split_column", "group_column", "separator")
 
 
@@ -95,6 +97,7 @@ def images(
     fit: Fit,
     channels: Literal["auto", 1, 3],
     background: Ground,
+    bits: Literal["auto"] | Annotated[int, Ge(8), Le(16)],
     on_error: Literal["refuse", "skip"],
     cache: str | None,
     separator: str | None,
@@ -114,6 +117,8 @@ def images(
         shape is cut at its longer side (`crop`), gets margins (`pad`), or is distorted (`stretch`).
     channels: 1 for grey, 3 for colour; `auto` is 1 where no image has colours. background: of margins, and
         behind what is transparent.
+    bits: that hold the brightness in grey files of 16 bits, 12 where white is 4095; `auto` is 16, with a
+        warning where no file has a value that needs more than 8, 10, 12 or 14.
     on_error: whether a file that cannot be read is an error or is left out with a warning.
     cache: a folder that keeps the result, so that the next run need not read the files again; `auto` is
         ~/.cache/slipstream/images, null for none. It is checked, and made anew when a file has changed.
@@ -142,13 +147,15 @@ def images(
             group_column=None if group_column is None else name_of(group_column),
         )
     sides = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
-    settings = {
+    settings: dict[str, Any] = {
         "size": sides,
         "channels": channels,
         "fit": fit,
         "background": background,
         "on_error": on_error,
     }
+    if (depth := bits_of(bits)) != DEPTH:  # so that what was read before there were bits keeps its place
+        settings["bits"] = depth
     warnings = list(listing.warnings)
     place = _cache_folder(cache, warnings)
     found = _read(path, listing, settings, place, warnings)
@@ -157,8 +164,12 @@ def images(
         listing = listing.pick(np.setdiff1d(np.arange(count), [i for i, _ in left_out]))
         bad = describe([(listing_name, why) for _, (listing_name, why) in left_out], count)
         warnings.append(f"{shown(path)}: {bad}\nThey are left out")
+    if bits == "auto":
+        warnings += _too_dark(path, found.notes["deep"])
+    elif not found.notes["deep"]:
+        raise DataError(f"{shown(path)}: data.bits={bits}, but no image has 16 bits; leave data.bits out")
     height, width = found.images.shape[2:]
-    if small := found.notes.get("small", 0):  # an older cache does not say it
+    if small := found.notes["small"]:
         warnings.append(
             f"{shown(path)}: {counted(small, 'image')} of less than half the size, enlarged to "
             f"{height} x {width}"
@@ -185,7 +196,7 @@ def _read(
     """The images from the cache; from the files where it has none that is whole and up to date."""
     from PIL import __version__ as pillow
 
-    about = _digest([pillow, *zip(listing.names, listing.states, strict=True)])
+    about = _digest([NOTES, pillow, *zip(listing.names, listing.states, strict=True)])
     place = folder / _digest([listing.root, settings])[:40] if folder is not None else None
     try:
         if place is not None and (cached := caches.load(place, about)) is not None:
@@ -201,7 +212,7 @@ def _read(
             how = "Mend or remove them, or leave them out with data.on_error=skip"
             how = "None is left" if settings["on_error"] == "skip" else how
             raise DataError(f"{shown(path)}: {said}\n{how}")
-        return {"left_out": bad, "small": reader.small}
+        return dict(zip(NOTES, (bad, reader.small, reader.deep), strict=True))
 
     if place is not None:
         try:
@@ -231,7 +242,27 @@ def _form(path: str, listing: Listing, settings: Mapping[str, Any]) -> Form:
             size = next(iter(sizes), (1, 1))
         if channels == "auto":
             channels = 1 if all(header.grey for header in known) else 3
-    return Form(tuple(size), channels, settings["fit"], settings["background"])
+    looks = settings["fit"], settings["background"], settings.get("bits", DEPTH)
+    return Form(tuple(size), channels, *looks)
+
+
+def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
+    """That images of 16 bits use the lowest of their values alone, and what to set.
+
+    deep: as in `Reader`.
+    """
+    found = []
+    for kind, (count, highest) in deep.items():
+        bits = next((bits for bits in (8, 10, 12, 14) if highest < 2**bits), None)
+        if bits is not None:
+            how = f"set {typed('data.bits', bits)}"
+            how = how if kind == "grey" else "save them with 8 bits, since the upper 8 alone are read"
+            found.append(
+                f"{shown(path)}: no value of {counted(count, f'{kind} image')} with 16 bits is above "
+                f"{highest:,}, which is nearly black; if white is {2**bits - 1:,}, {how}; if they are meant "
+                f"to be dark, set {typed('data.bits', DEPTH)}"
+            )
+    return found
 
 
 def _cache_folder(cache: str | None, warnings: list[str]) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipstream.data.columns import is_table
-from slipstream.data.imagefiles import BadImage, Form, pixels_of, read_images
+from slipstream.data.imagefiles import BadImage, Form, bits_of, pixels_of, read_images
 from slipstream.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, A
 
     given: a path or a picture, a list of them, or an array [N, C, H, W] (of one channel also [N, H, W]) in
         the units of training. Files and pictures get the size and the channels of training.
-    settings: of the run's data; `fit` and `background` where its images came from files.
+    settings: of the run's data; `fit`, `background` and `bits` where its images came from files.
     Raises DataError, with what was expected, for anything else; warns of numbers from 0 to 1 where training
     had bytes.
     """
     channels, height, width = shape = preprocessing.shape
-    form = Form((height, width), channels, settings.get("fit", "crop"), settings.get("background", "black"))
+    looks: tuple[Any, Any] = settings.get("fit", "crop"), settings.get("background", "black")
+    form = Form((height, width), channels, *looks, bits_of(settings.get("bits", "auto")))
     if is_table(given):
         column = settings.get("image") or "file"
         raise DataError(
@@ -36,13 +37,19 @@ def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, A
         )
     several = given if isinstance(given, list | tuple) else [given]
     if several and all(isinstance(one, str | os.PathLike) for one in several):
-        return read_images(several, form.size, form.channels, form.fit, form.background)
+        return read_images(several, form.size, form.channels, form.fit, form.background, form.bits)
     if several and all(hasattr(one, "getexif") for one in several):
         try:
             return np.stack([pixels_of(one, form) for one in several])
         except BadImage as error:
             raise DataError(f"a picture {error}") from error
-    return _array(given, shape, preprocessing.span)
+    array = _array(given, shape, preprocessing.span)
+    if "bits" in settings and array.size and array.max() > 255:
+        raise DataError(
+            f"found pixels up to {array.max():g}, expected 0 to 255, to which files are brought: give paths, "
+            "or pictures of Pillow's"
+        )
+    return array
 
 
 def _array(given: Any, shape: tuple[int, ...], span: tuple[float, ...]) -> np.ndarray:
