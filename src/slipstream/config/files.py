@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
+REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}  # beside those that others have too
 
 
@@ -60,7 +62,8 @@ def defaults(group: str, name: str) -> dict[str, Any]:
 def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """A saved configuration, with the settings that options have got since at their defaults.
 
-    What is no section of a configuration is left as it is.
+    A default that refers to another setting, as ${trainer.monitor}, is its value. What is no section of a
+    configuration is left as it is.
     """
     full = dict(saved)
     for group, section in saved.items():
@@ -71,7 +74,18 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
         else:
             name = "default" if group == "trainer" else section.get("name")
             full[group] = _completed(group, name, section)
+    for group, section in full.items():
+        if isinstance(section, Mapping) and isinstance(saved[group], Mapping):
+            own = saved[group]
+            full[group] = {k: v if k in own else _referred(full, v) for k, v in section.items()}
     return full
+
+
+def _referred(full: Mapping[str, Any], value: Any) -> Any:
+    """A default, or what it refers to. What is saved is never resolved: it may come from anyone."""
+    found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    section = full.get(found[1]) if found else None
+    return section.get(found[2], value) if found and isinstance(section, Mapping) else value
 
 
 def _completed(group: str, name: Any, own: Any) -> Any:

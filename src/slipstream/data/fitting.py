@@ -146,7 +146,7 @@ def alike(name: str, text: Text) -> list[str]:
     said = phrase([f"{brief(text.values[i])} ({counts[i]})" for i in found], 4)
     return [
         f"column {brief(name)}: {len(found)} of {len(there)} categories differ from another in upper and "
-        f"lower case or blanks alone ({said}), and each is learned by itself: write them alike if they are one"
+        f"lower case or blanks alone ({said}), each learned by itself: write them alike if they are one"
     ]
 
 

@@ -178,8 +178,9 @@ class Preprocessing:
             tuple(columns),
             **plain,
             **lists,
-            tokenizer=None if source["tokenizer"] is None else Tokenizer(**source["tokenizer"]),
-            steps=None if source["steps"] is None else Steps(**source["steps"]),
+            # Older runs have neither.
+            tokenizer=None if source.get("tokenizer") is None else Tokenizer(**source["tokenizer"]),
+            steps=None if source.get("steps") is None else Steps(**source["steps"]),
         )
 
     def transform(
