@@ -82,7 +82,7 @@ def _save(
                 "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
             ) from error
     try:
-        prune(target.parent, keep)
+        prune(target.parent, keep, target)
     except OSError as error:
         why = error.strerror or error
         raise CheckpointError(
@@ -124,10 +124,13 @@ def _remove(path: Path) -> None:
         folders.remove_folder(path, (*FILES, MANIFEST))
 
 
-def prune(directory: Path, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints that verify, and what interrupted saves left."""
+def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
+    """Remove all but the `keep` newest checkpoints that verify, and what interrupted saves left.
+
+    verified: one that was read back a moment ago.
+    """
     clean(directory)
-    good = [path for path in _steps(directory) if _is_complete(path)]
+    good = [path for path in _steps(directory) if path == verified or _is_complete(path)]
     for path in _steps(directory):
         if path not in good[:keep]:
             # Renamed first: a folder that is half removed must not look like a checkpoint.

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -249,20 +249,19 @@ def open_member(
     swept: keys that the HParams table shall show. alone: whether it is a run of its own. A member of
     a sweep needs none of its files to begin again: they wait for no disk.
     """
-    sync = engine.pack.alone
     if member.directory is None:
         return None
     data = engine.splits.data[engine.folds[k]]
-    rundir.write_start(member.directory, overrides, yaml_text(member.config.raw), sync=sync)
-    fitted = {"inputs": data.preprocessing, "target": asdict(data.target)}
-    files.replace(member.directory / "preprocessing.json", json.dumps(fitted, indent=1) + "\n", sync=sync)
-    member.rewrite(sync=sync)
+    text = yaml_text(member.config.raw)
+    rundir.write_start(member.directory, overrides, text, sync=alone)
+    files.replace(member.directory / "preprocessing.json", data.fitted, sync=alone)
+    member.rewrite(sync=alone)
     # Written when a run ends: one that goes on has none.
     with files.writing(member.directory / rundir.SUMMARY):
         folders.remove(member.directory / rundir.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
     changed = (" ".join(changes(member.config.raw)) or "nothing") if alone else None
-    return open_logger(member, engine, data, upto, swept, changed)
+    return open_logger(member, engine, data, text, upto, swept, changed)
 
 
 def out_of_memory(error: BaseException) -> bool:

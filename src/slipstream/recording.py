@@ -167,14 +167,16 @@ def open_logger(
     member: Member,
     engine: Engine,
     data: Data,
+    text: str,
     upto: int | None,
     swept: Collection[str] = (),
     changed: str | None = None,
 ) -> TensorBoard | None:
     """The member's TensorBoard with what is known before training, or None where it logs nothing.
 
-    changed: of a run that is no member of a sweep, what differs from the defaults. It draws training and
-    validation on one chart, which takes a folder for each, and says which columns the HParams table has.
+    text: the configuration as YAML. changed: of a run that is no member of a sweep, what differs from the
+    defaults. It draws training and validation on one chart, which takes a folder for each, and says which
+    columns the HParams table has.
     """
     if member.config.logger.name != "tensorboard" or member.directory is None:
         return None
@@ -200,7 +202,7 @@ def open_logger(
             {name: [f"{CURVES}/{name}$"] for name in metrics}, "train and validation, in two colours"
         )
     logger.hparams(shown, group=hash_of(config.raw))
-    logger.text("configuration", "```yaml\n" + yaml_text(config.raw) + "```")
+    logger.text("configuration", f"```yaml\n{text}```")
     logger.text("data", data.summary)
     if config.logger.settings["graph"]:
         logger.graph(graph_of(engine))

@@ -67,6 +67,15 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
         stack.close()
 
 
+def remove_lock(directory: Path) -> None:
+    """Remove the lock file of a claimed folder that nobody will claim again.
+
+    Whoever opened it before gets no lock: its name is gone, which filelock sees. Windows keeps it.
+    """
+    with suppress(OSError):
+        folders.remove(directory / ".lock")
+
+
 def _holder(directory: Path) -> str:
     try:
         return (directory / HOLDER).read_text().strip()

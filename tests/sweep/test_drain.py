@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from harness import tiny
 from ondisk import bytes_of
+from slipstream import checkpoints, preparing
 from slipstream.run import run_pack
 from slipstream.sweep import crew as crews
 from slipstream.sweep.drain import SameMistake, Worker
@@ -106,6 +108,27 @@ def test_kinds_are_trained_one_after_another(tmp_path):
         alike = [job for job in jobs if job.number % 2 == parity]
         for job, found in zip(alike, as_pack(tmp_path / f"pack-{parity}", alike), strict=True):
             assert bytes_of(tmp_path / "sweep" / str(job.number)) == found
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_what_a_member_costs_beside_its_training(tmp_path, monkeypatch, size):
+    """The files of one that ended, what waits for the disk, and what is asked again of all that wait."""
+    synced, asked = [], []
+    monkeypatch.setattr("os.fsync", lambda number, fsync=os.fsync: (synced.append(number), fsync(number))[1])
+    data_key = preparing.data_key
+    monkeypatch.setattr(preparing, "data_key", lambda config: (asked.append(config), data_key(config))[1])
+    jobs = jobs_of([{"seed": seed, "logger": "tensorboard"} for seed in range(12)])
+    drain(tmp_path, jobs, size=size, packed=size > 1)
+    for job in jobs:
+        found = [path for path in (tmp_path / str(job.number)).rglob("*") if path.is_file()]
+        assert {path.name for path in found if not path.name.startswith("events.")} == {
+            *(*checkpoints.FILES, "manifest.json", "config.yaml", "metrics.jsonl", "overrides.yaml"),
+            *("preprocessing.json", "summary.json", "timings.jsonl"),
+        }
+        assert len(found) == 12
+    saved = len(checkpoints.FILES) + 1 + 3  # the files, and the folders from the new one to the member's
+    assert len(synced) == len(jobs) * (saved + 1)  # and the summary
+    assert len(asked) <= 6 * len(jobs)  # not those that wait times those that end
 
 
 def test_members_one_after_another_are_runs_alone(tmp_path):

@@ -11,11 +11,11 @@ from slipstream.training import plan
 from slipstream.training.plan import Batching, Planner
 
 
-def planner(batching: Batching, seeds=(0,), weights=None) -> Planner:
+def planner(batching: Batching, seeds=(0,), weights=None, last=None) -> Planner:
     pack = Pack(len(seeds))
     keys = pack.stack([random.make_key(seed, random.SHUFFLE) for seed in seeds])
     weights = torch.ones(batching.examples) if weights is None else weights
-    return Planner(batching, keys, (weights, weights), pack)
+    return Planner(batching, keys, (weights, weights), pack, last=last)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,22 @@ def test_every_example_counts_once_an_epoch(examples, size, accumulate, steps):
         assert torch.cat(batch.weights).sum().item() == pytest.approx(1, abs=1e-6)  # float32
     joined = torch.cat([torch.cat(batch.indices) for batch in made.batches])
     assert torch.equal(joined, made.indices)
+
+
+def test_no_epoch_is_drawn_that_nobody_trains(monkeypatch):
+    """A short run on few examples would draw thousands; those that are drawn are the same."""
+    drawn, draw = [], random.permutations
+
+    def permutations(keys, times, count):
+        drawn.append(times.shape[-1])
+        return draw(keys, times, count)
+
+    monkeypatch.setattr(random, "permutations", permutations)
+    batching = Batching.of(28, 12, 1)
+    short, any_length = planner(batching, (5, 6), last=3), planner(batching, (5, 6))
+    for epoch in (0, 1, 2):
+        assert torch.equal(short(epoch).indices, any_length(epoch).indices)
+    assert drawn == [3, plan.BLOCK // (28 * 2)]
 
 
 def test_a_partial_batch_is_filled_with_weight_zero():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def defaults(group: str, name: str) -> dict[str, Any]:
 
     An option that only a user's --config-dir describes has none here: {}.
     """
-    merged = _content(folder() / group, name)
+    merged = deepcopy(_content(folder() / group, name))
     merged.pop("name", None)
     return merged
 
@@ -94,6 +95,7 @@ def _completed(group: str, name: Any, own: Any) -> Any:
     return dict(own) | {key: value for key, value in defaults(group, name).items() if key not in own}
 
 
+@cache  # every member of a sweep asks
 def _content(group: Path, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 

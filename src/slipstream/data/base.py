@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -72,6 +74,11 @@ class Data:
     warnings: tuple[str, ...]
     fingerprint: str
     sources: tuple[str, ...]
+
+    @cached_property
+    def fitted(self) -> str:
+        """What preprocessing.json holds: the same for all members of a sweep that have these data."""
+        return json.dumps({"inputs": self.preprocessing, "target": asdict(self.target)}, indent=1) + "\n"
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,8 @@ class Crew:
             assert place.job is not None
             ends.append((place.job, result.status, place.member.best_value))
             self.loggers[k] = place.job = None
+            # Nobody takes one that has ended: its lock has served.
+            rundir.remove_lock(self.setting.directory / str(ends[-1][0].number))
             place.lock.close()
         self.listener.ended(ends)
 

@@ -100,7 +100,9 @@ class Worker:
         self._folds: dict[str, Data] = {}
         self._refills = True
         self._warned: set[str] = set()
+        # What is asked again of all that wait whenever a place becomes free, by member.
         self._structures: dict[int, str] = {}
+        self._data_keys: dict[int, str] = {}
         self._positions: dict[int, int] = {}
 
     def drain(self) -> None:
@@ -130,7 +132,7 @@ class Worker:
         alike = [job for job in alike if self._position(job) == begun]
         try:
             self._folds = self._read(alike)
-            alike = [job for job in alike if preparing.data_key(job.config) in self._folds]
+            alike = [job for job in alike if self._data_key(job) in self._folds]
             device = preparing.set_up(first.config)
             how = self.choose(alike, self._folds, device)
         except StorageError:
@@ -148,7 +150,7 @@ class Worker:
 
     def _read(self, jobs: Sequence[Job]) -> dict[str, Data]:
         """The folds that the jobs have, as far as they are of one form with the first's."""
-        keys = list(dict.fromkeys(preparing.data_key(job.config) for job in jobs))
+        keys = list(dict.fromkeys(map(self._data_key, jobs)))
         if all(key in self._folds for key in keys):
             return self._folds
         datas, _ = preparing.load_all([job.config for job in jobs])
@@ -164,6 +166,11 @@ class Worker:
             self._structures[job.number] = signature(job.config)
         return self._structures[job.number]
 
+    def _data_key(self, job: Job) -> str:
+        if job.number not in self._data_keys:
+            self._data_keys[job.number] = preparing.data_key(job.config)
+        return self._data_keys[job.number]
+
     def _position(self, job: Job) -> int:
         """How far into an epoch the member was saved: members of a pack stand at one place."""
         if job.number not in self._positions:
@@ -175,7 +182,7 @@ class Worker:
     def _fits(self, job: Job) -> bool:
         return (
             self._structure(job) == self._kind
-            and preparing.data_key(job.config) in self._folds
+            and self._data_key(job) in self._folds
             and not self._position(job)
         )
 

@@ -148,7 +148,8 @@ class Engine:
         train = self.splits.joined("train")
         offsets = [self.batching.examples * fold for fold in self.folds]
         of_rows = train.weights, train.counts
-        self.plan = Planner(self.batching, seeds.to(self.device), of_rows, self.pack, offsets)
+        last = max(config.trainer.max_epochs for config in self.configs)
+        self.plan = Planner(self.batching, seeds.to(self.device), of_rows, self.pack, offsets, last)
         self.parts = {"train": train, "val": self._part("val", range(self.pack.size))}
         self.source: Source = Resident(train.examples)
         if "train" in self.splits.files:

@@ -62,7 +62,8 @@ class Planner:
     keys: [(K,) 4]. of_rows: what examples weigh in updates and count in metrics, [N] each. offsets: where
     each member's examples begin among all, for members that train on different folds of the data. A call
     of Philox costs some hundred operations whatever its size, so the orders of a block of epochs are drawn
-    together, and once for members that share a seed; each is the same in any block.
+    together, and once for members that share a seed; each is the same in any block. last: no member trains
+    for more epochs, and none is drawn beyond.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class Planner:
         of_rows: tuple[Tensor, Tensor],
         pack: Pack,
         offsets: Sequence[int] | None = None,
+        last: int | None = None,
     ) -> None:
-        self.batching, self.pack = batching, pack
+        self.batching, self.pack, self.last = batching, pack, last
         self.weights, self.counts = of_rows
         self.keys = keys.view(pack.size, 4)
         offsets = [0] * pack.size if offsets is None else offsets
@@ -104,6 +106,8 @@ class Planner:
         device = self.keys.device
         self._first = first
         self._block = max(BLOCK // (self.batching.examples * len(distinct)), 1)
+        if self.last is not None:
+            self._block = max(min(self._block, self.last - min(first)), 1)
         self._place = torch.tensor([distinct[each] for each in wanted], device=device)
         keys = torch.tensor([key for (key, _), _ in distinct], device=device)
         offsets = torch.tensor([offset for (_, offset), _ in distinct], device=device)
