@@ -106,6 +106,42 @@ def test_a_folder_of_images(hub, tmp_path, load):
         load("hub", path=path, target="label")
 
 
+def test_numbers_dates_and_times_are_spelled_as_in_a_table(hub, tmp_path, load):
+    """Money, days first and times of day are what data=table makes of them, and said as there."""
+    frame = FRAME.drop("words").with_columns(
+        money=pl.Series([f"${i},100.50" for i in range(1, 41)]),
+        day=pl.Series([f"{i % 28 + 1}.03.2020" for i in range(40)]),
+        time=pl.Series([f"{i % 24}:{i:02}" for i in range(40)]),
+    )
+    ours = load("hub", path=save(frame, tmp_path / "t.csv"), target="label")
+    plain = load("table", path=save(frame, tmp_path / "plain.csv"), target="label")
+    assert ours.preprocessing == plain.preprocessing
+    assert ours.warnings == plain.warnings
+    assert np.array_equal(ours.train.inputs, plain.train.inputs)
+
+
+def test_a_missing_target_is_an_error_or_left_out(hub, tmp_path, load):
+    """It is named with its row; without it, labels of whole numbers are numbers."""
+    labels = pl.Series([None, *(i % 2 for i in range(39))])
+    path = save(FRAME.select("size", "town").with_columns(label=labels), tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"the target is missing in 1 of 40 rows \(row 1\): mend them, or"):
+        load("hub", path=path, target="label")
+    found = load("hub", path=path, target="label", missing_target="drop")
+    assert (found.target.classes, found.target.label_kind) == (("0", "1"), "number")
+
+
+def test_images_of_16_bits_are_rounded_to_8(hub, tmp_path, load):
+    """Pillow's own way would make white of all above 255."""
+    values = np.arange(20 * 36).reshape(20, 6, 6).astype(np.uint16) * 91
+    for i, image in enumerate(values):
+        folder = tmp_path / "images" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    found = load("hub", path=str(tmp_path / "images"), target="label", validation=0, test=0)
+    order = [*range(0, 20, 2), *range(1, 20, 2)]
+    assert np.array_equal(found.train.inputs[:, 0], np.round(values[order] / 257))
+
+
 def test_without_a_connection_one_sentence_says_so(hub, load):
     """A data set that is neither here nor to be reached is an error of one line."""
     with pytest.raises(DataError, match=r"nobody/nothing: cannot be loaded: .*") as caught:

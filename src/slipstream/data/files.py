@@ -165,7 +165,8 @@ class File:
 
     def _said_to_be_missing(self, names: list[str], gone: np.ndarray) -> str:
         """What to set where targets hold words that data.missing takes for missing: they may be labels."""
-        assert self.how is not None
+        if self.how is None:  # it comes from no file of ours, and data.missing has no part in it
+            return ""
         asked = frozenset(names)
         how = replace(self.how, missing=frozenset([""]), wanted=asked.__contains__, as_words=asked)
         columns = File.read(self.path, self.part, how).columns.values()

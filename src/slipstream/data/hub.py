@@ -16,7 +16,9 @@ from slipstream.data.base import Frame, Raw, Text, Values, naming, phrase
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, words_of
+from slipstream.data.imagefiles import BadImage, flat
 from slipstream.data.parquet import from_series
+from slipstream.data.spelling import described
 from slipstream.data.table import Kind, input_kinds
 from slipstream.data.targets import make_target
 from slipstream.data.text import Piece, labelled
@@ -141,11 +143,14 @@ def hub(
     else:
         warnings: list[str] = []
         of = input_kinds(files[0], set(targets), asked, inputs is not None, warnings)
-        columns = {name: join([file.take(name, k) for file in files]) for name, k in of.items()}
-        frame = Frame(columns, of, impute, max_categories)
+        first = files[0]
+        formats = {name: first.format_of(k, name, first.columns[name]) for name, k in of.items()}
+        columns = {n: join([file.take(n, k, formats[n]) for file in files]) for n, k in of.items()}
+        frame = Frame(columns, of, impute, max_categories, formats)
         raw = _raw(frame, tuple(of), files, targets, (task, labels), place)
         raw.warnings += warnings
     raw.warnings[:0] = [warning for file in files for warning in file.warnings]
+    raw.warnings += described(note for file in files for note in file.notes)
     raw.sources = (path,) if path is not None and Path(path).is_file() else ()
     at = "" if dataset is None else f" (revision {revision or 'newest'})"
     raw.notes.append(f"Hugging Face: {place}{at}, {phrase([s for s in splits.values() if s])}.")
@@ -296,10 +301,14 @@ def _pixels(stored: Mapping[str, Any] | None, size: int | None) -> np.ndarray:
                     f"the image has {opened.width} x {opened.height} pixels, expected at most {LARGEST:,}"
                 )
             image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith(("I", "F")):
+                image = flat(image, "L", "black")
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
             if size is not None:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             array = np.asarray(image, np.uint8)
+    except BadImage as error:
+        raise DataError(f"the image {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the image cannot be read: {error}") from error
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
