@@ -74,7 +74,8 @@ def replace(path: Path, text: str, *, sync: bool = True) -> None:
 def write_first(path: Path, text: str) -> bool:
     """Write a whole file unless one stands there; False then. Whoever sees it sees all of it.
 
-    Raises OSError where it cannot be written.
+    Once it returned, the file survives a power cut as its folder does. Raises OSError where it cannot be
+    written.
     """
     made = folders.temporary(path)
     write_new(made, text)
@@ -90,6 +91,7 @@ def write_first(path: Path, text: str) -> bool:
     finally:
         with suppress(OSError):
             folders.remove(made)
+    folders.sync(path.parent)
     return True
 
 

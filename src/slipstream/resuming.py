@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream import checkpoints, kernels, rundir
 from slipstream.errors import DataError
@@ -53,10 +53,30 @@ def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def position(directory: Path) -> int:
-    """How many steps of an epoch the newest checkpoint of a run has made; 0 where there is none."""
+class How(NamedTuple):
+    """What a run's bytes depend on besides its configuration and threads."""
+
+    packed: bool
+    compile: bool
+
+
+class Begun(NamedTuple):
+    """How many steps of an epoch a run's newest checkpoint has made, and how; None where nothing says it."""
+
+    steps: int = 0
+    how: How | None = None
+
+
+def begun(directory: Path) -> Begun:
+    """Where a run stands, and how it was trained so far. Raises CheckpointError."""
+    if not (directory / rundir.CONFIG).exists():
+        return Begun()
     path, _ = checkpoints.latest(directory / "checkpoints")
-    return 0 if path is None else int(checkpoints.load(path)[1]["steps_into_epoch"])
+    if path is None:
+        return Begun()
+    state = checkpoints.load(path)[1]
+    known = "packed" in state and "compile" in state  # else of an early version
+    return Begun(int(state["steps_into_epoch"]), How(state["packed"], state["compile"]) if known else None)
 
 
 def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:

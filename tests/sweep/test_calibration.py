@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import slipstream
 from harness import tiny, tiny_data
+from ondisk import SWEPT, at_step, bytes_of, terminate
+from slipstream import checkpoints, folders, rundir
 from slipstream.errors import ConfigError
 from slipstream.sweep import calibration
 from slipstream.sweep.calibration import COLD, SIZES, Choice, Chooser, Work, choose
@@ -130,9 +134,9 @@ def chooser(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "_Timer", Timer)
     (tmp_path / "sweep").mkdir()
     made.directory = tmp_path / "sweep"
-    made.jobs = [SimpleNamespace(config=tiny())] * 64
+    made.jobs = [SimpleNamespace(number=number, config=tiny()) for number in range(64)]
     made.settings = SimpleNamespace(pack="auto", workers=1)
-    made.ask = lambda count=64: Chooser(made.directory, made.settings)(
+    made.ask = lambda count=64: Chooser(made.directory, made.settings, lambda: made.jobs)(
         made.jobs[:count], {"a": tiny_data()}, CPU
     )
     return made
@@ -155,6 +159,89 @@ def test_a_damaged_choice_is_made_anew(chooser):
     file.write_text(file.read_text()[:20])
     assert chooser.ask() == first
     assert json.loads(file.read_text())["size"] == first.size
+
+
+def test_a_choice_is_on_the_disk_before_it_is_used(chooser, monkeypatch):
+    """Its file's name, and that of the folder: both folders are synced."""
+    synced, plain = [], folders.sync
+    monkeypatch.setattr(folders, "sync", lambda path: (synced.append(path), plain(path)))
+    chooser.ask()
+    assert {chooser.directory, chooser.directory / calibration.CHOICES} <= set(synced)
+
+
+def begun(chooser, number, **how):
+    """A member that was saved, as an earlier process left it."""
+    folder = chooser.directory / str(number)
+    folder.mkdir()
+    (folder / rundir.CONFIG).write_text("{}")
+    tensors = {name: {"w": torch.ones(1)} for name in checkpoints.TENSOR_FILES}
+    checkpoints.save(folder / "checkpoints", 3, tensors, {"steps_into_epoch": 0} | how, keep=1)
+
+
+def lose(chooser, how):
+    """What a power cut does to a record that is not on the disk yet."""
+    (file,) = (chooser.directory / calibration.CHOICES).glob("*.json")
+    if how == "removed":
+        shutil.rmtree(file.parent)
+    else:
+        file.write_text("" if how == "emptied" else file.read_text()[:20])
+
+
+@pytest.mark.parametrize("how", ["emptied", "damaged", "removed"])
+@pytest.mark.parametrize(("before", "after"), [(SMALL, WIDE), (WIDE, SMALL)])
+def test_a_lost_choice_is_that_of_the_members_that_have_begun(chooser, how, before, after):
+    """Whatever is measured today, packed and compiled are what the checkpoints say; and it is recorded."""
+    chooser.times = before
+    first = chooser.ask()
+    lose(chooser, how)
+    begun(chooser, 3, packed=first.packed, compile=True)
+    chooser.times = after
+    again = chooser.ask()
+    assert (again.packed, again.compile) == (first.packed, True)
+    assert (again.size > 1) == first.packed
+    assert again.reason.startswith("as its first members were trained")
+    asked = chooser.asked
+    assert chooser.ask() == again
+    assert chooser.asked == asked
+
+
+@pytest.mark.parametrize(("lost", "packed"), [("removed", True), ("emptied", False)])
+def test_one_that_a_search_trained_alone_may_have_been_lonely(chooser, lost, packed):
+    """It binds the others of its kind only where an emptied file shows that there had been a choice."""
+    chooser.settings = SimpleNamespace(pack="auto", workers=1, trials=100, at_once=16)
+    chooser.ask()
+    lose(chooser, lost)
+    begun(chooser, 3, packed=False, compile=False)
+    assert chooser.ask().packed is packed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "stopped", "before", "after"),
+    [
+        ("emptied", 5, SMALL, WIDE),  # in the first pack
+        ("removed", 10, SMALL, WIDE),  # when that has ended
+    ],
+)
+def test_a_lost_choice_changes_no_byte_of_a_resumed_sweep(chooser, tmp_path, how, stopped, before, after):
+    """Of twelve members, some begun and some not, all end with the bytes of the undisturbed sweep."""
+
+    def sweep(folder):
+        words = (*SWEPT, "trainer.max_epochs=3", "trainer.progress=none")
+        return slipstream.sweep({"seed": list(range(12))}, *words, directory=folder).exit_code
+
+    chooser.times = before
+    assert sweep(tmp_path / "whole") == 0
+    folder = chooser.directory
+    with at_step(stopped, terminate):
+        assert sweep(folder) == 143
+    for unsaved in [path for path in folder.glob("[0-9]*") if not any(path.glob("checkpoints/step-*"))]:
+        shutil.rmtree(unsaved)
+    lose(chooser, how)
+    chooser.times = after
+    assert sweep(folder) == 0
+    for number in range(12):
+        assert bytes_of(folder / str(number)) == bytes_of(tmp_path / "whole" / str(number))
 
 
 def test_workers_agree(chooser, monkeypatch):

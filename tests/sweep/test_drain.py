@@ -64,14 +64,16 @@ def jobs_of(changes: Sequence[dict[str, Any]]) -> list[Job]:
     ]
 
 
-def drain(directory: Path, jobs: Sequence[Job], size=4, *, packed=True, log=None, interrupts=None) -> Log:
+def drain(
+    directory: Path, jobs: Sequence[Job], size=4, *, packed=True, log=None, interrupts=None, claims=None
+) -> Log:
     log = log or Log()
 
     def choose(alike, folds, device):
         return SimpleNamespace(size=size, packed=packed, compile=False)
 
     interrupts = interrupts or Interrupts()
-    Worker(directory, Grid(jobs, directory, NoOthers()), interrupts, log, choose).drain()
+    Worker(directory, Grid(jobs, directory, claims or NoOthers()), interrupts, log, choose).drain()
     return log
 
 
@@ -140,11 +142,8 @@ def test_members_one_after_another_are_runs_alone(tmp_path):
         assert bytes_of(tmp_path / "sweep" / str(job.number)) == alone
 
 
-@pytest.mark.parametrize("number", [1, 4, 6, 11])
-def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
-    """A signal in the middle of an epoch, with members at different epochs: drained again, all have
-    their bytes, and what was finished is not trained again."""
-    jobs = jobs_of([each | (STOPS if each["seed"] % 2 else {}) for each in SEEDS])
+def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> Log:
+    """A sweep that hears a signal in the step after so many."""
     interrupts, steps = Interrupts(), iter(range(number))
     plain = crews.Engine.step
 
@@ -155,8 +154,17 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crews.Engine, "step", step)
-        first = drain(tmp_path / "sweep", jobs, interrupts=interrupts)
+        log = drain(directory, jobs, interrupts=interrupts, **named)
     assert interrupts.received
+    return log
+
+
+@pytest.mark.parametrize("number", [1, 4, 6, 11])
+def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
+    """A signal in the middle of an epoch, with members at different epochs: drained again, all have
+    their bytes, and what was finished is not trained again."""
+    jobs = jobs_of([each | (STOPS if each["seed"] % 2 else {}) for each in SEEDS])
+    first = stopped(tmp_path / "sweep", jobs, number)
     before = {n: (tmp_path / "sweep" / str(n) / "summary.json").read_bytes() for n in first.ends}
     second = drain(tmp_path / "sweep", jobs)
     assert set(first.ends) | set(second.ends) == set(range(7))
@@ -164,6 +172,43 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
     assert before == {n: (tmp_path / "sweep" / str(n) / "summary.json").read_bytes() for n in first.ends}
     found = [bytes_of(tmp_path / "sweep" / str(n)) for n in range(7)]
     assert found == as_pack(tmp_path / "pack", jobs)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_member_goes_on_as_it_was_begun(tmp_path, packed):
+    """One that was begun alone is not packed with those that are now, nor the other way round."""
+    jobs = jobs_of(SEEDS[:4])
+    whole = tmp_path / "whole"
+    drain(whole / "before", jobs[:1], size=4 if packed else 1, packed=packed)
+    drain(whole / "after", jobs[1:], size=1 if packed else 4, packed=not packed)
+    stopped(tmp_path / "sweep", jobs[:1], 6, size=4 if packed else 1, packed=packed)
+    drain(tmp_path / "sweep", jobs, size=1 if packed else 4, packed=not packed)
+    for job in jobs:
+        expected = whole / ("after" if job.number else "before") / str(job.number)
+        assert bytes_of(tmp_path / "sweep" / str(job.number)) == bytes_of(expected)
+
+
+def test_members_that_another_worker_has_moved_on_are_looked_at_again(tmp_path):
+    """It stopped at different places of their epochs, after this one had seen that they had not begun."""
+    jobs, here = jobs_of(SEEDS[:4]), tmp_path / "sweep"
+    drain(tmp_path / "whole", jobs)
+
+    class Another(NoOthers):
+        """Has members 2 and 3 until it is looked for the second time, and stops in them."""
+
+        asked = 0
+
+        def take(self, numbers, limit):
+            self.asked += 1
+            if self.asked == 2:
+                stopped(here, jobs[2:3], 1, size=2)
+                stopped(here, jobs[3:], 2, size=2)
+            return [n for n in numbers if self.asked > 1 or n < 2]
+
+    log = drain(here, jobs, claims=Another())
+    assert set(log.ends) == {0, 1, 2, 3}
+    for number in range(4):
+        assert bytes_of(here / str(number)) == bytes_of(tmp_path / "whole" / str(number))
 
 
 def test_folds_share_a_pack(tmp_path):

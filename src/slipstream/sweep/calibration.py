@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from filelock import FileLock
 
-from slipstream import folders, preparing
+from slipstream import folders, preparing, resuming, rundir
+from slipstream.checkpoints import CheckpointError
 from slipstream.errors import ConfigError
 from slipstream.files import replace as replace_file
 from slipstream.files import write_first, writing
@@ -178,30 +180,73 @@ class _Timer:
 
 
 class Chooser:
-    """Chooses for every kind of a sweep once. The choice stands in the sweep's folder from then on."""
+    """Chooses for every kind of a sweep once. The choice stands in the sweep's folder from then on.
 
-    def __init__(self, directory: Path, settings: Grid) -> None:
-        self.directory, self.settings = directory / CHOICES, settings
+    members: gives all members of the sweep, ended ones too: where a choice is lost they tell what it was.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Grid, members: Callable[[], Sequence[Job]] = lambda: ()
+    ) -> None:
+        self.sweep, self.directory, self.settings = directory, directory / CHOICES, settings
+        self.members = members
 
     def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> Choice:
         """jobs: those of the kind that wait. folds: their data, all of one form."""
         first, datas = jobs[0].config, list(folds.values())
-        path = self.directory / f"{_digest(signature(first))}.json"
+        kind = _digest(signature(first))
+        path = self.directory / f"{kind}.json"
         with writing(path):
             folders.mkdir(self.directory)
         # While one worker measures, others wait: they would disturb it.
         with FileLock(path.with_suffix(".lock")):
-            return _read(path) or self._choose(path, first, datas, device, len(jobs))
+            if recorded := _read(path):
+                return recorded
+            how = self._as_begun(kind, lost=path.exists())
+            return self._choose(path, first, datas, device, len(jobs), how)
+
+    def _as_begun(self, kind: str, *, lost: bool) -> resuming.How | None:
+        """How members of a kind have been trained by their checkpoints; None where that tells no choice.
+
+        lost: whether there was a record. Else a search may have trained a lonely one alone without a choice.
+        """
+        lonely = hasattr(self.settings, "trials") and not lost
+        for job in self._begun.get(kind, ()):
+            with suppress(CheckpointError):
+                how = resuming.begun(self.sweep / str(job.number)).how
+                if how is not None and (how.packed or not lonely):
+                    return how
+        return None
+
+    @cached_property
+    def _begun(self) -> dict[str, list[Job]]:
+        """The members that were begun before this process looked, by kind, the latest first."""
+        found: dict[str, list[Job]] = {}
+        for job in reversed(self.members()):
+            if (self.sweep / str(job.number) / rundir.CONFIG).exists():
+                found.setdefault(_digest(signature(job.config)), []).append(job)
+        return found
 
     def _choose(
-        self, path: Path, first: Config, datas: Sequence[Data], device: torch.device, waiting: int
+        self,
+        path: Path,
+        first: Config,
+        datas: Sequence[Data],
+        device: torch.device,
+        waiting: int,
+        how: resuming.How | None,
     ) -> Choice:
         config = preparing.resolve(first, datas[0], None)
+        if how is not None:
+            config = replace(config, trainer=replace(config.trainer, compile=how.compile))
         free, workers = memory.free_bytes(device), self.settings.workers
         work = self._work(config, datas[0], -(-waiting // workers))
         if free is not None:
             free //= workers
-        choice = choose(config, datas, device, work, self.settings.pack, free=free)
+        pack = self.settings.pack if how is None or how.packed else 1
+        choice = choose(config, datas, device, work, pack, free=free)
+        if how is not None:
+            choice = _alike(choice, how)
         if config.trainer.portable:  # one alone would be rounded otherwise
             choice = replace(choice, packed=True)
         if choice.compile:
@@ -245,6 +290,19 @@ def _note_compiled(config: Config, data: Data, size: int) -> None:
         folders.opened(mark, "xb").close()
 
 
+def _alike(choice: Choice, how: resuming.How) -> Choice:
+    """A choice for members of whose kind others have been trained already: no byte may depend on it."""
+    packs = {int(size): each for size, each in choice.measured.items() if int(size) > 1}
+    size = choice.size if choice.size > 1 or not packs else min(packs, key=packs.__getitem__)
+    return replace(
+        choice,
+        size=size if how.packed else 1,
+        packed=how.packed,
+        compile=how.compile,
+        reason="as its first members were trained: the record of the choice was lost",
+    )
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -261,6 +319,8 @@ def _record(path: Path, choice: Choice) -> Choice:
     text = json.dumps(asdict(choice), indent=1) + "\n"
     with writing(path):
         folders.mkdir(path.parent)
+        folders.sync(path.parent.parent)
         if not write_first(path, text) and _read(path) is None:  # a damaged file
             replace_file(path, text)
+            folders.sync(path.parent)
     return _read(path) or choice

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from slipstream import folders, preparing, resuming, rundir, summary
+from slipstream import folders, preparing, resuming, summary
 from slipstream.errors import UserError
 from slipstream.files import StorageError
 from slipstream.files import replace as replace_file
@@ -103,7 +103,8 @@ class Worker:
         # What is asked again of all that wait whenever a place becomes free, by member.
         self._structures: dict[int, str] = {}
         self._data_keys: dict[int, str] = {}
-        self._positions: dict[int, int] = {}
+        self._stands: dict[int, resuming.Begun] = {}
+        self._chosen = self._how = resuming.How(packed=False, compile=False)
 
     def drain(self) -> None:
         """Train until nothing is left to take, or a signal came.
@@ -114,11 +115,13 @@ class Worker:
             waiting = self.source.waiting()
             if waiting:
                 self._train_kind(waiting)
-            elif self.source.elsewhere():
-                if not self.source.waiting():
-                    self.interrupts.wait(POLL_SECONDS)
-            elif not self.source.waiting():
-                return
+                continue
+            others = self.source.elsewhere()
+            self._stands.clear()  # they may have gone on with what waits now
+            if not self.source.waiting():
+                if not others:
+                    return
+                self.interrupts.wait(POLL_SECONDS)
         self.source.give_back()
 
     # Kinds
@@ -128,8 +131,8 @@ class Worker:
         first = waiting[0]
         self._kind = self._structure(first)
         alike = [job for job in waiting if self._structure(job) == self._kind]
-        begun = self._position(first)
-        alike = [job for job in alike if self._position(job) == begun]
+        begun = self._begun(first)
+        alike = [job for job in alike if self._begun(job).steps == begun.steps]
         try:
             self._folds = self._read(alike)
             alike = [job for job in alike if self._data_key(job) in self._folds]
@@ -140,10 +143,14 @@ class Worker:
         except Exception as error:  # nothing of this kind can be trained
             self._blame_all(self.source.claim(alike), error)
             return
+        self._chosen = resuming.How(how.packed, how.compile)
+        self._how = self._how_of(first)
+        size = 1 if how.packed and not self._how.packed else how.size
+        alike = [job for job in alike if self._how_of(job) == self._how]
         everyones = sum(self._structure(job) == self._kind for job in self.source.unfinished())
-        jobs = self.source.claim(alike[: min(how.size, -(-everyones // self.workers))])
+        jobs = self.source.claim(alike[: min(size, -(-everyones // self.workers))])
         threads = torch.get_num_threads()
-        setting = Setting(self.directory, self._folds, device, how.size, how.packed, how.compile, threads)
+        setting = Setting(self.directory, self._folds, device, size, *self._how, threads)
         if jobs:
             self._train(setting, jobs)
         gc.collect()  # engines refer to themselves
@@ -179,11 +186,24 @@ class Worker:
             self._positions[job.number] = resuming.position(directory) if begun else 0
         return self._positions[job.number]
 
+    def _begun(self, job: Job) -> resuming.Begun:
+        """How far into an epoch the member was saved, and how trained: those of a pack are alike in both."""
+        if job.number not in self._stands:
+            self._stands[job.number] = resuming.begun(self.directory / str(job.number))
+        return self._stands[job.number]
+
+    def _how_of(self, job: Job) -> resuming.How:
+        """How the member is to be trained: as it was so far, and by the choice where it has yet to begin."""
+        return self._begun(job).how or self._chosen
+
     def _fits(self, job: Job) -> bool:
         return (
             self._structure(job) == self._kind
             and self._data_key(job) in self._folds
             and not self._position(job)
+            and preparing.data_key(job.config) in self._folds
+            and not self._begun(job).steps
+            and self._how_of(job) == self._how
         )
 
     # What the crew asks and tells
@@ -202,6 +222,8 @@ class Worker:
     def busy(self, jobs: Sequence[Job]) -> None:
         """Leave them to whoever has them, for now."""
         self.source.leave(jobs)
+        for job in jobs:  # they go on meanwhile
+            self._stands.pop(job.number, None)
         self.interrupts.wait(POLL_SECONDS)
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:

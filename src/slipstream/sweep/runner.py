@@ -125,7 +125,12 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
             if lead:
                 helpers = workers.start(directory, count - 1, program=program)
         stack.enter_context(helpers)
-        worker = Worker(directory, source, interrupts, screen, Chooser(directory, plan.settings), count)
+
+        def members() -> Sequence[Job]:
+            return plan.jobs if study is None else _jobs_of(plan, study)
+
+        choose = Chooser(directory, plan.settings, members)
+        worker = Worker(directory, source, interrupts, screen, choose, count)
         try:
             worker.drain()
         except SameMistake as mistake:
@@ -139,7 +144,7 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
         if not lead:
             return interrupts.exit_code if interrupts.received else 0, None
         screen.close()
-        jobs = plan.jobs if study is None else _jobs_of(plan, study)
+        jobs = members()
         found = report.outcomes(directory, jobs)
         made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
         if example.config.logger.name == "tensorboard":
