@@ -181,6 +181,23 @@ def test_a_table_of_paths(tmp_path, read, lines, header, changes, task):
     assert found.sources == (str(path),)
 
 
+@pytest.mark.parametrize("spelled", ["{}", "{}.0"])
+def test_labels_of_a_table_with_a_missing_one_are_numbers(tmp_path, read, spelled):
+    """0 and 1 are numbers, also as programs write them where one is missing."""
+    plant(tmp_path, "f", count=40)
+    lines = [f"f/{i:04}.png,{'' if i == 3 else spelled.format(i % 2)}" for i in range(40)]
+    found = read(table(tmp_path, lines), image="image", target="label", missing_target="drop")
+    assert (found.target.classes, found.target.label_kind) == (("0", "1"), "number")
+
+
+def test_what_a_target_is_read_as_is_said(tmp_path, read):
+    """Signs of targets are left out with a warning, as in data=table."""
+    plant(tmp_path, "f", count=40)
+    lines = [f"f/{i:04}.png,${i}.50" for i in range(40)]
+    found = read(table(tmp_path, lines), image="image", target="label")
+    assert found.warnings == ("numbers are read without their signs: label ($)",)
+
+
 def test_a_table_says_parts_and_groups(tmp_path, read):
     """split_column keeps its parts, a group stays together, and a row without target may be dropped."""
     plant(tmp_path / "f", "a", count=60)

@@ -225,7 +225,7 @@ def test_times_of_day_are_hours_on_every_path(load_table, tmp_path, file):
     right = np.stack([hours, np.sin(angle), np.cos(angle)], axis=1)
     np.testing.assert_allclose(data.train.inputs, right, rtol=1e-5, atol=1e-5)
     shown = "00:00:00" if "typed" in file else "00:00"
-    said = f"times of day are read in hours, with sine and cosine of the day: t ('{shown}' is 0)"
+    said = f"times of day are read in hours: t ('{shown}' is 0)"
     assert data.warnings == (said,)
     assert said in data.summary
     kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from slipstream.data.base import Text, Values, brief, naming, phrase
-from slipstream.data.columns import as_text, is_missing
+from slipstream.data.columns import as_text, is_missing, join
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
 from slipstream.data.identity import class_folders, numbered, shown
+from slipstream.data.spelling import described
 from slipstream.data.targets import in_order, make_target
 from slipstream.errors import DataError, did_you_mean
 from slipstream.types import Target
@@ -130,8 +131,8 @@ def list_table(
     rows = np.flatnonzero(file.keep)
     names, states = _named(path, root, image, Text(words.codes[rows], words.values), rows)
     with naming(path):
-        y, target = make_target(targets, [file.targets[name] for name in targets], task, classes)
-    role: dict[str, Values] = {key: file.role(key, name) for key, name in asked.items()}
+        y, target = make_target(targets, [join([file.targets[name]]) for name in targets], task, classes)
+    role: dict[str, Values] = {key: join([file.role(key, name)]) for key, name in asked.items()}
     parts, groups = role.get("split_column"), role.get("group_column")
     return Listing(
         root,
@@ -141,7 +142,7 @@ def list_table(
         target,
         None if parts is None else np.asarray(parts).astype(np.int8),
         None if groups is None else numbered(as_text(groups)),
-        file.warnings,
+        [*file.warnings, *described(file.notes)],
     )
 
 

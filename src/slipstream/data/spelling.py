@@ -78,7 +78,7 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
     """
     if clock := _mostly_times(text):
         said = f"{name} ({brief(clock)} is {hours_of(clock):.4g})"
-        return CLOCK, [("times of day are read in hours, with sine and cosine of the day", said)]
+        return CLOCK, [("times of day are read in hours", said)]
     signs: dict[str, int] = {}
     grouped = ""
     for i in _present(text):
