@@ -178,14 +178,6 @@ class Worker:
             self._data_keys[job.number] = preparing.data_key(job.config)
         return self._data_keys[job.number]
 
-    def _position(self, job: Job) -> int:
-        """How far into an epoch the member was saved: members of a pack stand at one place."""
-        if job.number not in self._positions:
-            directory = self.directory / str(job.number)
-            begun = (directory / rundir.CONFIG).exists()
-            self._positions[job.number] = resuming.position(directory) if begun else 0
-        return self._positions[job.number]
-
     def _begun(self, job: Job) -> resuming.Begun:
         """How far into an epoch the member was saved, and how trained: those of a pack are alike in both."""
         if job.number not in self._stands:
@@ -200,8 +192,6 @@ class Worker:
         return (
             self._structure(job) == self._kind
             and self._data_key(job) in self._folds
-            and not self._position(job)
-            and preparing.data_key(job.config) in self._folds
             and not self._begun(job).steps
             and self._how_of(job) == self._how
         )
