@@ -3,13 +3,16 @@
 import shlex
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from packaging.requirements import Requirement
 
-from slipstream.wording import count, install, shell, spell, typed
+import slipstream
+from slipstream import summary
+from slipstream.wording import counted, install, shell, spell, typed
 
 VALUES = [
     *(
@@ -108,15 +111,34 @@ def test_quotes_are_those_of_cmd_where_that_is_enough():
 
 @pytest.mark.parametrize(
     ("number", "noun", "said"),
-    [(0, "epoch", "0 epochs"), (1, "epoch", "1 epoch"), (2, "class", "2 classes"), (2, "batch", "2 batches")],
+    [
+        *((0, "epoch", "0 epochs"), (1, "epoch", "1 epoch"), (1200, "row", "1,200 rows")),
+        *((2, "class", "2 classes"), (2, "batch", "2 batches")),
+    ],
 )
 def test_counts_agree_with_their_nouns(number, noun, said):
     """One of a thing is singular, none and several are plural."""
-    assert count(number, noun) == said
-    assert count(2, "category", "categories") == "2 categories"
+    assert counted(number, noun) == said
+    assert counted(2, "category", "categories") == "2 categories"
 
 
-def test_what_an_extra_needs_is_named_as_it_is_installed():
+@pytest.fixture(params=["installed", "a bare checkout"])
+def set_up(request, monkeypatch):
+    """Whether there is metadata of the package, or nothing but its files."""
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    if request.param != "installed":
+        monkeypatch.setattr(metadata, "distribution", absent)
+
+
+def test_a_run_records_the_version_of_the_package(set_up):
+    """A checkout that nobody installed has a version too."""
+    assert summary._versions.__wrapped__()["slipstream"] == slipstream.__version__
+
+
+def test_what_an_extra_needs_is_named_as_it_is_installed(set_up):
     """The command names every package of the extra in pyproject.toml, and bash leaves its bounds alone."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     for extra in ("search", "slurm", "hub"):

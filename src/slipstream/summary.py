@@ -7,13 +7,13 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+import slipstream
 from slipstream import kernels, rundir
 from slipstream.files import replace, side_by_side, writing
 from slipstream.progress import Screen, metrics_table
@@ -85,7 +85,7 @@ def conditions(engine: Engine, k: int) -> dict[str, Any]:
 @cache
 def _versions() -> dict[str, str]:
     return {
-        "slipstream": version("slipstream"),
+        "slipstream": slipstream.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 # Texts that Hydra reads as they stand, in lists too, and as nothing but text.
@@ -17,16 +18,17 @@ PLAIN = re.compile(
 BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
 # What bash replaces inside double quotes.
 LIVE = re.compile(r'["$`\\!]')
+CHECKOUT = Path(__file__).parents[2]
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """The number with its noun.
 
-    >>> count(1, "epoch"), count(3, "epoch"), count(2, "class"), count(0, "category", "categories")
-    ('1 epoch', '3 epochs', '2 classes', '0 categories')
+    >>> counted(1, "row"), counted(1200, "row"), counted(2, "class"), counted(0, "entry", "entries")
+    ('1 row', '1,200 rows', '2 classes', '0 entries')
     """
     many = plural or f"{noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"
-    return f"{number} {noun if number == 1 else many}"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def spell(value: Any) -> str:
@@ -79,6 +81,12 @@ def install(extra: str) -> str:
 
     The packages themselves are named: slipstream is in no registry, so slipstream[extra] would not be found.
     """
-    marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
-    found = [marked.fullmatch(line) for line in metadata.requires("slipstream") or ()]
-    return " ".join(["pip install", *(shell(match[1]) for match in found if match)])
+    try:
+        lines = metadata.requires("slipstream") or []
+    except metadata.PackageNotFoundError:  # a checkout that nobody installed
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        needed = project["optional-dependencies"][extra]
+    else:
+        marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
+        needed = [found[1] for found in map(marked.fullmatch, lines) if found]
+    return " ".join(["pip install", *map(shell, needed)])

@@ -13,7 +13,7 @@ from slipstream.config.templates import Combination, Templates
 from slipstream.errors import ConfigError
 from slipstream.sweep.jobs import Job
 from slipstream.sweep.space import Choices, Space, decoded, encoded, identity
-from slipstream.wording import count, spell
+from slipstream.wording import counted, spell
 
 Values = Mapping[str, Any]
 
@@ -98,7 +98,7 @@ class Plan:
         rows = [job.trial for job in self.jobs][:: self.members]
         kept = [values for trial, values in zip(rows, self.grid or (), strict=True) if trial not in same]
         repeats, earlier = (" ".join(self.own(_own(job.values))) for job in next(iter(same.values())))
-        said = count(len(same), "configuration is", "configurations are")
+        said = counted(len(same), "configuration is", "configurations are")
         note = f"{said} the same as an earlier one and left out: {repeats} is {earlier}"
         return replace(self, grid=tuple(kept), notes=(*self.notes, note))
 

@@ -16,7 +16,7 @@ from slipstream.config.templates import Templates, is_plain
 from slipstream.errors import ConfigError, did_you_mean
 from slipstream.registry import LISTS
 from slipstream.sweep.space import Axis, Choices, Condition, Interval, Space, without_repetition
-from slipstream.wording import count, shell, spell
+from slipstream.wording import counted, shell, spell
 
 LARGEST_GRID = 100_000
 PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
@@ -200,7 +200,7 @@ def _assemble(reading: axes.Reading, context: Sequence[str], chosen: searchers.G
     if few is None or len(few) >= chosen.trials:
         return made
     all_of_them = (
-        f"the space has {count(len(few), 'configuration')}, fewer than sweep.trials: each is tried once"
+        f"the space has {counted(len(few), 'configuration')}, fewer than sweep.trials: each is tried once"
     )
     return replace(made, notes=(*made.notes, all_of_them))
 

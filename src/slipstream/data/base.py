@@ -15,7 +15,7 @@ import numpy as np
 from slipstream.errors import DataError
 from slipstream.registry import shared
 from slipstream.types import Count, Form, Fraction, Natural, Positive, Target, Word
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -223,15 +223,6 @@ def phrase(words: Any, most: int = 8) -> str:
     # A path and its line number have room.
     said = (brief(w, 200)[1:-1] if len(w) > 200 or "\n" in w else w for w in map(str, words[:most]))
     return ", ".join(said) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(count: int, word: str) -> str:
-    """How many there are of something.
-
-    >>> counted(1, "row"), counted(1200, "row")
-    ('1 row', '1,200 rows')
-    """
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def cut_short(many: int, total: int, example: str, most: int, part: str, keep: str) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Frame, Raw, Settings, counted, phrase
+from slipstream.data.base import PARTS, Frame, Raw, Settings, phrase
 from slipstream.data.columns import is_missing
 from slipstream.data.steps import Sequences
 from slipstream.types import Target
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from slipstream.data.preprocessing import Preprocessing

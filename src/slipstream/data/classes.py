@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Raw, brief, counted, phrase
+from slipstream.data.base import PARTS, Raw, brief, phrase
 from slipstream.data.card import UNITS
 from slipstream.data.identity import lookalikes
 from slipstream.errors import DataError, did_you_mean

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, brief, counted, phrase
+from slipstream.data.base import PARTS, brief, phrase
 from slipstream.data.preprocessing import Preprocessing
 from slipstream.types import Target
+from slipstream.wording import counted
 
 SAMPLE, FEW = 2000, 500  # training rows that a column is looked at with; of more than MANY columns
 MANY = 1000

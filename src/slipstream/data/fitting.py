@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Frame, Text, brief, counted, phrase
+from slipstream.data.base import Frame, Text, brief, phrase
 from slipstream.data.columns import as_text
 from slipstream.data.identity import lookalikes
 from slipstream.data.pixels import is_pixels, moments_of
@@ -24,6 +24,7 @@ from slipstream.data.spelling import CLOCK
 from slipstream.data.steps import Sequences, fill_forward
 from slipstream.data.vocabulary import Texts
 from slipstream.errors import DataError
+from slipstream.wording import counted
 
 
 def fit_array(

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Raw, below, counted, naming, phrase
+from slipstream.data.base import Raw, below, naming, phrase
 from slipstream.data.columns import check_finite
 from slipstream.data.identity import words_of
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Target, Word
+from slipstream.wording import counted
 
 KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx\d-(u?byte|short|int|float|double)(\.gz)?")

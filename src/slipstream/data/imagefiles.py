@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from slipstream.data.base import counted
 from slipstream.data.identity import shown
 from slipstream.errors import DataError
+from slipstream.wording import counted
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16"}

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Le, Len
 
 from slipstream.data import cache as caches
-from slipstream.data.base import Raw, counted, phrase
+from slipstream.data.base import Raw, phrase
 from slipstream.data.identity import name_of, names_of, shown, words_of
 from slipstream.data.imagefiles import DEPTH, Fit, Form, Ground, Reader, bits_of, describe, headers
 from slipstream.data.imagelists import Listing, list_folder, list_table
@@ -23,7 +23,7 @@ from slipstream.data.table import header_problems
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Word
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 Side = Annotated[int, Ge(1), Le(4096)]
 NOTES = ("left_out", "small", "deep")  # what a cache says of its images beside them

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, counted, phrase
+from slipstream.data.base import Text, Values, phrase
 from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any, pick
 from slipstream.data.identity import Known
 from slipstream.data.steps import (
@@ -24,6 +24,7 @@ from slipstream.data.steps import (
 from slipstream.data.vocabulary import Texts, Tokenizer, texts_of
 from slipstream.errors import DataError
 from slipstream.types import Form, Scaling
+from slipstream.wording import counted
 
 VERSION = 2
 # Periods of the cycles that a date (in days) or a time of day (in hours) becomes, besides the number itself.

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from slipstream.data.base import Text, brief, counted, phrase
+from slipstream.data.base import Text, brief, phrase
 from slipstream.errors import DataError
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 Note = tuple[str, str]  # what is said of a column, and the column

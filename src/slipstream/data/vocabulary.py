@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from slipstream.data.base import counted, cut_short
+from slipstream.data.base import cut_short
 from slipstream.data.columns import is_table
 from slipstream.errors import DataError, did_you_mean
+from slipstream.wording import counted
 
 # No token is spelled like these: a word has no <, a character is alone.
 SPECIAL = ("<padding>", "<unknown>")

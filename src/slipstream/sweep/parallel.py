@@ -12,7 +12,7 @@ from slipstream.drawing import shortened, width, write
 from slipstream.progress import number
 from slipstream.sweep.space import Axis, Interval
 from slipstream.sweep.statistics import REPEATS, Group
-from slipstream.wording import count, spell
+from slipstream.wording import counted, spell
 
 GAP, TOP, HEIGHT, BOTTOM, SIDE = 220, 76, 420, 68, 110
 FRAME = (150, 150, 150)
@@ -57,7 +57,7 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
             draw.rectangle(box, fill="white")  # lines run below
             write(draw, (x + 8, y), said, FONT, anchor="lm")
     thick = f"; the best {BEST} are thick" if len(trials) > BEST else ""
-    foot = f"{count(len(trials), 'trial')}{thick}"
+    foot = f"{counted(len(trials), 'trial')}{thick}"
     write(draw, (6, TOP + HEIGHT + BOTTOM - 14), foot, FONT, anchor="lm")
     return made
 

@@ -17,7 +17,7 @@ from slipstream.sweep.report import overrides
 from slipstream.sweep.space import Interval
 from slipstream.sweep.statistics import SOUND
 from slipstream.training.member import FAILED
-from slipstream.wording import count
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,13 +77,13 @@ class SweepScreen:
 
     def _heading(self) -> Iterator[str]:
         trials = self.total // self.plan.members if self.plan.members > 1 else self.total
-        of = f" of {count(trials, 'trial')}" if self.plan.members > 1 else ""
+        of = f" of {counted(trials, 'trial')}" if self.plan.members > 1 else ""
         sizes = ", ".join(map(_size, self.plan.space.axes))
-        yield f"{count(self.total, 'member')}{of}{': ' * bool(sizes)}{sizes}"
+        yield f"{counted(self.total, 'member')}{of}{': ' * bool(sizes)}{sizes}"
         yield from self.plan.notes
         if self._ended:
             have = "has" if len(self._ended) == 1 else "have"
-            yield f"going on: {len(self._ended)} of {count(self.total, 'member')} {have} ended"
+            yield f"going on: {len(self._ended)} of {counted(self.total, 'member')} {have} ended"
 
     # What is told
 
@@ -198,7 +198,7 @@ class SweepScreen:
         if self._best is not None:
             best = f"best {self._metric} {number(self._best[1])}: {self._best[2]}"
         return {
-            "ended": f"{len(self._ended)}/{count(self.total, 'member')}",
+            "ended": f"{len(self._ended)}/{counted(self.total, 'member')}",
             "time": _clock(seconds),
             "left": "" if self._left is None else f"{_clock(self._left)} left",
             "speed": f"{self._updates / seconds:,.0f} member-steps/s",

@@ -10,7 +10,7 @@ from slipstream.progress import number
 from slipstream.sweep.comparisons import LEAST_PAIRS, Comparison
 from slipstream.sweep.report.making import LEADERBOARD, REPORT, Report
 from slipstream.sweep.statistics import Group
-from slipstream.wording import count, shell, spell, typed
+from slipstream.wording import counted, shell, spell, typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,8 +53,8 @@ def _counts(report: Report) -> str:
     statuses = Counter(outcome.status for outcome in report.outcomes)
     said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in statuses.most_common())
     members, trials = len(report.outcomes), len(report.groups)
-    of = "" if members == trials else f" of {count(trials, 'trial')}"
-    return f"{count(members, 'member')}{of}: {said}" if report.outcomes else "no members"
+    of = "" if members == trials else f" of {counted(trials, 'trial')}"
+    return f"{counted(members, 'member')}{of}: {said}" if report.outcomes else "no members"
 
 
 def _table(report: Report, console: Console) -> Table:
@@ -135,7 +135,7 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
         if verdicts[TOO_FEW]:
             most = max(entry.pairs for entry in repeated)
             more = 3 if any("folds" in test for test in tests) else 2 * max(most, LEAST_PAIRS)
-            members = count(most, "member")
+            members = counted(most, "member")
             yield f"?: too few to tell, {members} a trial; more repeats tell more, as sweep.repeats={more}"
     elif compared:
         yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
