@@ -1,15 +1,18 @@
-"""What messages advise is typed as printed, through the words of a shell, and is accepted."""
+"""What messages advise is typed as printed, in bash, and is accepted."""
 
+import csv
 import itertools
 import re
-import shlex
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from slipstream import data
+from slipstream import data, preparing
 from slipstream.config import composed, sweeping, validate
 from slipstream.data.base import Raw
 from slipstream.data.classes import require_known
@@ -36,13 +39,20 @@ def advised(message, pattern):
     """The words that a shell makes of the advice which the pattern finds."""
     found = re.search(pattern, message)
     assert found, message
-    return shlex.split(found[1])
+    return in_bash(found[1])
+
+
+@cache
+def in_bash(line):
+    """The words that a program gets from bash."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    return done.stdout.decode().split("\0")[:-1]
 
 
 TABLES = {
     "a word": ("a,b,y\nx2,1.5,0\n" + ROWS, r"set (data\.kinds\.a=category)"),
     "decimal comma": ("a;b;y\n" + ROWS.replace(",", ";").replace(".", ","), r"set (\"data\.decimal=','\")"),
-    "no target": ("a,b,y\n1,1.5,\n" + ROWS, r"leave these rows out with (\S+)"),
+    "no target": ("a,b,y\n1,1.5,\n" + ROWS, r"leave this row out with (\S+)"),
     "separator": ("a|b|y\n" + ROWS.replace(",", "|"), r"set (\S+)"),
 }
 
@@ -53,9 +63,9 @@ def test_what_is_advised_about_a_table(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content, pattern = TABLES[case]
     Path("my table.csv").write_text(content)
-    command = shlex.split(f"data=table {typed('data.path', 'my table.csv')} data.target=y")
+    command = in_bash(f"data=table {typed('data.path', 'my table.csv')} data.target=y")
     if case == "separator":  # guessed where it can be
-        command.append(shlex.split(typed("data.separator", ","))[0])
+        command += in_bash(typed("data.separator", ","))
         again = [*command[:-1], *advised(refused(*command), pattern)]
     else:
         again = [*command, *advised(refused(*command), pattern)]
@@ -70,7 +80,7 @@ def test_what_is_advised_about_texts_in_folders_of_parts(names, tmp_path, monkey
         folder = Path("my texts", part, label)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{i}.txt").write_text(f"{label} words {i}", encoding="utf-8")
-    command = ["data=text", "model=rnn", shlex.split(typed("data.path", "my texts"))[0]]
+    command = ["data=text", "model=rnn", in_bash(typed("data.path", "my texts"))[0]]
     found = read(*command[:2], *advised(refused(*command), r"set (.*)"))
     assert len(found.test) == 18
     assert len(found.validation) == (18 if "val" in names else 3)
@@ -132,9 +142,9 @@ def test_what_is_advised_about_a_label_that_training_lacks(case, tmp_path, monke
     """The message begins with the label's own file and place, and what it prints takes the label in."""
     monkeypatch.chdir(tmp_path)
     command, place = UNKNOWN[case]()
-    message = refused(*shlex.split(command))
+    message = refused(*in_bash(command))
     assert message.startswith(place), message
-    found = read(*shlex.split(command), *advised(message, r"or set (.*)"))
+    found = read(*in_bash(command), *advised(message, r"or set (.*)"))
     assert len(found.target.classes) == 3
 
 
@@ -146,6 +156,130 @@ def test_names_are_not_advised_where_labels_are_counted():
     )
     with pytest.raises(UserError, match=r"one of: 3, 5\); write labels alike in both$"):
         require_known(raw, counted_from_0=True)
+
+
+NAMES = [
+    "a.b (c)",
+    "größe",
+    "it's",
+    "$HOME",
+    "50%",
+    'say "x"',
+    "a,b",
+    "x=y",
+    "01",
+    "true",
+    "~a",
+    "a\\b",
+    "!a",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_column_of_any_name_gets_the_kind_that_is_advised(name, tmp_path, monkeypatch):
+    """A word among its numbers is named with the setting that makes it a category, and that works."""
+    monkeypatch.chdir(tmp_path)
+    with open("t.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([[name, "b", "y"], ["x2", "1.5", "0"]])
+        file.write(ROWS)
+    command = ["data=table", "data.path=t.csv", "data.target=y"]
+    found = read(*command, *advised(refused(*command), r" set (\S*data\.kinds.*)$"))
+    assert f"{name}=x2" in found.input_names or any("x2" in column for column in found.input_names)
+
+
+def pictures(folder, *classes, sizes=((8, 8),)):
+    """A folder of pictures for each class."""
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            colour = (20 * i, 100 * k, 0)
+            Image.new("RGB", sizes[i % len(sizes)], colour).save(folder / name / f"{i}.png")
+
+
+def broken(folder):
+    pictures(folder, "a", "b")
+    (folder / "a" / "3.png").write_bytes(b"no picture")
+    (folder / "b" / "5.png").write_bytes(b"")
+
+
+def cifar(folder):
+    folder.mkdir()
+    record = np.zeros(3073, np.uint8)
+    for name in (*(f"data_batch_{i + 1}.bin" for i in range(5)), "test_batch.bin"):
+        (folder / name).write_bytes(b"".join(bytes([i]) + record[1:].tobytes() for i in range(10)))
+
+
+FOLDERS = {
+    "on_error": ("data=images", broken, r"leave them out with (\S+)"),
+    "size": ("data=images", lambda f: pictures(f, "a", "b", sizes=[(8, 8), (6, 9)]), r"for example (\S+)"),
+    "labels": ("data=cifar data.labels=coarse", cifar, r"set (\S+)"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_what_is_advised_about_a_folder(case, tmp_path):
+    """The same command with the advice in place of what was wrong reads the pictures."""
+    option, plant, pattern = FOLDERS[case]
+    folder = tmp_path / "my pictures (1)"
+    plant(folder)
+    command = [*option.split(), *in_bash(typed("data.path", folder))]
+    command += ["data.streaming=never", "data.cache=null"] * (option == "data=images")
+    (word,) = advised(refused(*command), pattern)
+    assert word.startswith(f"data.{case}=")
+    kept = [other for other in command if not other.startswith(f"data.{case}=")]
+    assert len(read(*kept, word).train.inputs) > 10
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data=iris",
+        "data=shapes model=convnet model.channels=[16,32]",
+        "data=iris model=mlp model.width=[9,7]",
+    ],
+)
+def test_what_is_advised_when_memory_runs_out(words):
+    """Every setting that may be lowered can be, and the smaller batch with its updates is accepted."""
+    words = ["data.batch_size=64", *words.split()]
+    config = validate(composed(words))
+    with pytest.raises(UserError) as error, preparing.naming_memory(config):
+        raise MemoryError
+    large = advised(str(error.value), r"with (.*): lower one")
+    named = [word.removesuffix(",") for word in large]
+    assert named[0] == "data.batch_size=64"
+    assert len(named) > 1
+    for word in named:
+        key, _, value = word.partition("=")
+        if key == "model.depth" and "[" in " ".join(words):  # as many as the list has
+            continue
+        lower = [max(int(n) // 2, 1) for n in value.strip("[]").split(",")]
+        composed([*words, f"{key}={lower if '[' in value else lower[0]}".replace(" ", "")])
+    halved = validate(composed([*words, *advised(str(error.value), r"\((data.*) makes the same updates")]))
+    assert (halved.data.settings["batch_size"], halved.trainer.accumulate) == (32, 2)
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_run_are_typed_as_printed(tmp_path):
+    """A run is refused when its data changed, and goes on when the advice stands behind the command."""
+    table = tmp_path / "it's my table.csv"
+    table.write_text("a,b,y\n" + ROWS)
+    data_set = f"data=table {typed('data.path', table)} data.target=y logger=none trainer.progress=plain"
+    folder = tmp_path / "läufe (2)" / "$1"
+    ours = f"{Path(sys.executable).parent}:$PATH"
+
+    def bash(line):
+        set_up = f'cd "{Path(__file__).parents[1]}"; PATH="{ours}"; '
+        return subprocess.run(["bash", "-c", set_up + line], capture_output=True, text=True)
+
+    first = bash(f"python train.py {data_set} trainer.max_epochs=2 {typed('hydra.run.dir', folder)}")
+    assert first.returncode == 0, first.stderr
+    table.write_text("a,b,y\n" + ROWS.replace("1.5", "2.5"))
+    again = f"python train.py {typed('resume', folder)} trainer.max_epochs=3"
+    changed = bash(again)
+    assert changed.returncode == 2
+    (word,) = re.findall(r"go on regardless with (\S+)", changed.stderr)
+    done = bash(f"{again} {word}")
+    assert (done.returncode, "3 epochs done" in done.stdout) == (0, True), done.stderr
 
 
 CONFIGURATIONS = {
@@ -204,6 +338,6 @@ def test_a_folder_of_any_name_is_continued_as_printed(name, tmp_path):
     from slipstream.config.resume import folder_of
 
     folder = tmp_path / name
-    (word,) = shlex.split(typed("resume", folder))
+    (word,) = in_bash(typed("resume", folder))
     assert folder_of([word]) == folder
     assert spell(folder) == spell(str(folder))

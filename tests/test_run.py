@@ -233,7 +233,7 @@ def test_no_runs_are_no_results():
 @pytest.mark.parametrize(
     ("override", "warning"),
     [
-        ("trainer.accumulate=1000", "every update sees all 106 training rows"),
+        ("trainer.accumulate=1000", "every update sees all of the 106 training rows"),
         ("scheduler.warmup_steps=100000", "the rate stays below lr"),
         ("trainer.threads=1000", "trainer.threads is 1000"),
         ("model.width=[10,20]", "so nothing is added"),

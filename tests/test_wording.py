@@ -1,9 +1,12 @@
 """What messages count and spell: the words, and what Hydra and bash make of them."""
 
+import ast
+import re
 import shlex
 import subprocess
 import tomllib
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,59 @@ def set_up(request, monkeypatch):
 def test_a_run_records_the_version_of_the_package(set_up):
     """A checkout that nobody installed has a version too."""
     assert summary._versions.__wrapped__()["slipstream"] == slipstream.__version__
+
+
+# Numbers before a noun that are not counted(): never 1, or told apart beside.
+NEVER_ONE = {
+    ("checkpoints.py", "need"),
+    ("config/sweeping.py", "size * chosen.members"),  # more than a grid may have
+    ("config/sweeping.py", "times"),
+    ("data/card.py", "len(classes)"),
+    ("data/card.py", "len(names)"),
+    ("data/classes.py", "len(group)"),
+    ("data/imagefiles.py", "found.st_size"),  # more than a file may have
+    ("data/images.py", "len(sizes)"),
+    ("data/splits.py", "part"),  # no number
+    ("data/loading.py", "settings['split']"),  # "needs rows"
+    ("data/idx.py", "sides"),  # "2 x 3"
+    ("data/targets.py", "count"),
+    ("data/targets.py", "len(found)"),
+    ("data/targets.py", "len(present)"),  # an identifier
+    ("data/targets.py", "len(text)"),
+    ("early_stopping.py", "waited"),
+    ("models/convnet.py", "found"),  # "blocks of model=resnet keep their channels"
+    ("monitoring.py", "len(truth)"),
+    ("regularizers/averaging.py", "cycles"),  # more than there are epochs
+    ("regularizers/norms.py", "groups"),
+    ("sweep/calibration.py", "alone / together"),
+    ("sweep/drain.py", "len(left)"),
+    ("sweep/runner.py", "mistake.count"),
+    ("sweep/statistics.py", "len(keys)"),
+    ("sweep/statistics.py", "len(trials)"),
+    ("training/member.py", "made"),
+    ("training/program.py", "parameters"),
+    ("augmentations/pixels.py", "channels"),  # 1 is known
+}
+
+
+def test_numbers_in_messages_agree_with_their_nouns():
+    """Before the plural of a noun that is counted anywhere stands no bare number that may be 1."""
+    source = Path(slipstream.__file__).parent
+    trees = {str(p.relative_to(source)): ast.parse(p.read_text("utf-8")) for p in source.rglob("*.py")}
+    nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
+    nouns, found = {"classes", "cycles", "keys", "parameters", "sizes", "targets"}, set()
+    for _, node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "counted":
+            said = [word.value for word in node.args[1:] if isinstance(word, ast.Constant)]
+            nouns |= {counted(2, *said)[2:]} if said else set()
+    plural = re.compile(rf" (?:[a-z]+ )?(?:{'|'.join(nouns)})\b")
+    for name, node in nodes:
+        for number, text in pairwise(node.values if isinstance(node, ast.JoinedStr) else []):
+            if isinstance(number, ast.FormattedValue) and isinstance(text, ast.Constant):
+                bare = plural.match(text.value) and "counted(" not in ast.unparse(number)
+                found |= {(name, ast.unparse(number.value))} if bare else set()
+    assert len(nouns) > 20
+    assert found == NEVER_ONE
 
 
 def test_what_an_extra_needs_is_named_as_it_is_installed(set_up):

@@ -48,8 +48,8 @@ def _averaging(config: Config) -> Iterator[str]:
         count = epochs - int(start * epochs + 1e-3)
         if count < 2:
             yield (
-                f"regularizer.swa: of {epochs} epochs only the last is averaged (start {start}); "
-                "raise trainer.max_epochs or lower regularizer.swa.start"
+                f"regularizer.swa: averages the last epoch alone (start {start} of "
+                f"trainer.max_epochs={epochs}); raise trainer.max_epochs or lower regularizer.swa.start"
             )
         if (end := _end(config)) < STANDSTILL:
             yield (

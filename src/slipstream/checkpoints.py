@@ -25,6 +25,7 @@ from torch import Tensor
 
 from slipstream import folders
 from slipstream.files import StorageError
+from slipstream.wording import counted
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -59,7 +60,9 @@ def _made(folder: Path) -> Path:
     try:
         folders.mkdir(folder)
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        raise CheckpointError(
+            f"{folder}: cannot be made ({error.strerror or error}); choose another hydra.run.dir"
+        ) from error
     return folder
 
 
@@ -217,7 +220,9 @@ def _verified(path: Path, name: str, entry: Any) -> bytes:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path / MANIFEST}: damaged, no size and SHA-256 of {name}") from error
     if len(content) != size:
-        raise CheckpointError(f"{path / name}: {len(content)} bytes, the manifest says {size}: damaged")
+        raise CheckpointError(
+            f"{path / name}: {counted(len(content), 'byte')}, the manifest says {size:,}: damaged"
+        )
     if _digest(content) != digest:
         raise CheckpointError(f"{path / name}: its SHA-256 is not the manifest's: damaged")
     return content

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from slipstream.drawing import INK, LINE, shortened, width, write
+from slipstream.wording import counted
 
 FONT, GAP = 20, 8
 GRID, POINT, DIAGONAL = (225, 225, 225), (31, 119, 180), (150, 150, 150)
@@ -119,7 +120,7 @@ def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image
     draw.rectangle((LEFT, TOP, LEFT + SIDE, TOP + SIDE), outline=LINE)
     draw.line((LEFT, TOP + SIDE, LEFT + SIDE, TOP), fill=DIAGONAL, width=2)
     _dots(made, LEFT + across_all(true, low, span), TOP + SIDE - across_all(predicted, low, span))
-    title = shortened(f"{name}, {len(true):,} rows", FONT, SIDE)
+    title = shortened(f"{name}, {counted(len(true), 'row')}", FONT, SIDE)
     write(draw, (LEFT, GAP), title, FONT, anchor="lt")
     write(draw, (LEFT + SIDE / 2, TOP + SIDE + BOTTOM - GAP), f"true{beyond}", FONT, anchor="mb")
     title = f"predicted{beyond}"

@@ -50,7 +50,7 @@ def _drawn(truth: Tensor, target: Target, generator: torch.Generator) -> Tensor:
 
 def _why(truth: Tensor, target: Target) -> str:
     """What in the targets leaves a metric undefined."""
-    rows = f"the {len(truth)} rows"
+    rows = "the only row" if len(truth) == 1 else f"the {len(truth):,} rows"
     if target.task == "regression":
         zero = bool((truth == 0).any())
         return f"a target is 0 in {rows}" if zero else f"a target does not vary in {rows}"

@@ -27,6 +27,7 @@ from slipstream.training.compilers import no_room
 from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
 from slipstream.training.memory import free_bytes, keep_freed
+from slipstream.wording import counted, sizes
 
 if TYPE_CHECKING:
     from slipstream.loggers import TensorBoard
@@ -196,18 +197,20 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
     if chosen:
         yield f"initializer={config.initializer.name}: {chosen}"
     asked, batching = config.data.settings["batch_size"], engine.batching
-    rows = batching.examples
+    rows, training = batching.examples, counted(batching.examples, "training row")
     if asked != "full" and asked > rows:
-        yield f"data.batch_size is {asked} and there are {rows} training rows: every batch holds all of them"
+        yield f"data.batch_size is {asked}, more than the {training}: every batch holds all of them"
     elif batching.accumulate > 1 and batching.size * (batching.accumulate - 1) >= rows:
-        yield f"trainer.accumulate is {batching.accumulate}: every update sees all {rows} training rows"
+        yield f"trainer.accumulate is {batching.accumulate}: every update sees all of the {training}"
     warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
     if warm_up >= updates:
-        yield f"scheduler.warmup_steps: {warm_up}, but the run has {updates} updates: the rate stays below lr"
+        made = counted(updates, "update")
+        yield f"scheduler.warmup_steps: {warm_up}, but the run has {made}: the rate stays below lr"
     if config.trainer.portable and (config.trainer.threads or 1) > 1:
         yield f"trainer.threads is {config.trainer.threads}, and trainer.portable computes with one"
     elif config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
-        yield f"trainer.threads is {config.trainer.threads} and there are {os.cpu_count()} processors"
+        has = counted(os.cpu_count() or 1, "processor")
+        yield f"trainer.threads is {config.trainer.threads}, and this machine has {has}"
     if engine.compiled and (problem := cache_problem()):
         yield problem
     elif config.trainer.compile == "auto" and (full := no_room()):
@@ -280,11 +283,11 @@ def naming_memory(config: Config) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         said = str(error).partition("\n")[0] or "the system has no more"
-        sizes = ", ".join(
-            f"model.{key}={value}" for key, value in config.model.settings.items() if type(value) is int
-        )
+        batch, hint = config.data.settings["batch_size"], ""
+        if batch != "full" and batch % 2 == 0:
+            halved = f"data.batch_size={batch // 2} trainer.accumulate={2 * config.trainer.accumulate}"
+            hint = f" ({halved} makes the same updates)"
         raise UserError(
-            f"out of memory ({said}) with data.batch_size={config.data.settings['batch_size']}"
-            f"{', ' if sizes else ''}{sizes}: lower one of them (half the batch with trainer.accumulate=2 "
-            "makes the same updates). Checkpoints are untouched."
+            f"out of memory ({said}) with data.batch_size={batch}, "
+            f"{sizes(config.model.settings)}: lower one of them{hint}. Checkpoints are untouched."
         ) from error

@@ -39,7 +39,9 @@ def _remedy() -> str:
     with suppress(ImportError, ValueError, OSError):
         import resource
 
-        allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+        allowed, most = resource.getrlimit(resource.RLIMIT_AS)
         if allowed != resource.RLIM_INFINITY:
-            return f"this process may have {allowed >> 20:,} MB of addresses: raise it with ulimit -v"
+            more = "unlimited" if most == resource.RLIM_INFINITY else most >> 10
+            cure = f"raise it with ulimit -Sv {more}" if most != allowed else "use a shell without this limit"
+            return f"this process may have {allowed >> 20:,} MB of addresses: {cure}"
     return "free some, or train on less data"

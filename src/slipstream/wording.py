@@ -18,6 +18,7 @@ PLAIN = re.compile(
 BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
 # What bash replaces inside double quotes.
 LIVE = re.compile(r'["$`\\!]')
+SHRINKING = ("stride", "pool_size", "pool_every")  # settings of a model, large where it is small
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -74,6 +75,16 @@ def shell(word: str) -> str:
     if word and BARE.fullmatch(word):
         return word
     return shlex.quote(word) if LIVE.search(word) else f'"{word}"'
+
+
+def sizes(settings: Mapping[str, Any]) -> str:
+    """The settings of a model that make it large, as they are typed.
+
+    >>> sizes({"depth": 1, "width": [16, 32], "stride": 2}), sizes({})
+    ('model.depth=1, "model.width=[16,32]"', 'the inputs')
+    """
+    large = {k: v for k, v in settings.items() if type(v) is int or (v and isinstance(v, list))}
+    return ", ".join(typed(f"model.{k}", v) for k, v in large.items() if k not in SHRINKING) or "the inputs"
 
 
 def install(extra: str) -> str:

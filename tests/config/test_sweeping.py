@@ -333,7 +333,7 @@ def test_a_searchers_members_have_their_numbers():
         (["sweep=random", "optimizer.lr=tag(exp,interval(0.1,1))"], "the only tag"),
         (["sweep=random", "model.width=interval(1.5,3)"], "whole numbers at both ends"),
         (["optimizer.lr=tag(log,choice(0.1,0.2))"], "tags are for intervals"),
-        (["optimizer=glob(x*)"], "there is no such value"),
+        (["optimizer=glob(x*)"], "gives no value, expected one or more"),
         (["sweep.repeats=2", "seed=1,2"], "seed is swept already"),
         (["sweep.folds=2", "data.folds=3"], "sets data.folds itself"),
         (["sweep.folds=1", "seed=1,2"], "expected whole number >= 2 or null"),

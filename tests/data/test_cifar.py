@@ -92,7 +92,7 @@ def test_without_the_test_file_the_test_part_is_cut(write, load):
         ({"data_batch_3.bin": TRAIN[2][0][:-5]}, "data_batch_3.bin has 61,455 bytes, expected a multiple"),
         ({"data_batch_3.bin": b""}, "data_batch_3.bin has 0 bytes"),
         ({"data_batch_3.bin": b"\x0b" * 3073}, "data_batch_3.bin, image 1: label 11, expected 0 to 9"),
-        ({"batches.meta.txt": b"cat\ncat\n"}, "file of names has 1 different ones, expected 10"),
+        ({"batches.meta.txt": b"cat\ncat\n"}, "file of names has 1 different one, expected 10"),
     ],
 )
 def test_what_cannot_be_used_is_named(write, load, changes, words, archive):

@@ -69,7 +69,9 @@ def test_d01_missing_values_refused_or_filled_otherwise(load_table):
 def test_d01_missing_target(load_table):
     """A row without target is an error that names it; with missing_target=drop it is left out and told."""
     table = with_row(9, "1,r,")
-    refused(load_table, table, "target is missing in 1 of 60 rows", "row 9", "missing_target=drop")
+    refused(
+        load_table, table, "target is missing in 1 of 60 rows", "row 9", "mend it, or leave this row out with"
+    )
     found = load_table(table, missing_target="drop", test=0.0, validation=0.0)
     assert len(found.train) == 59
     assert "row 9" in found.warnings[0]

@@ -158,3 +158,4 @@ def test_too_little_to_split_is_an_error(data, how):
     """Where a part would be without rows, the error names the part and says how to go without it."""
     with pytest.raises(DataError, match=r"too few for a (test|validation) part .*data\.(test|validation)=0"):
         cut(data, split=how)
+    assert splits.too_few("test", "random", 1, data).startswith("1 row is too few for a test part")

@@ -333,7 +333,7 @@ def test_a_file_without_header_is_read(load_table):
     found = load_table(rows, target="column 2", header=False, test=0, validation=0, scaling="none")
     assert found.train.inputs[:, 0].tolist() == [i * 0.5 for i in range(40)]
     assert found.warnings == ()
-    with pytest.raises(DataError, match=r"t\.csv: row 41 has 1 fields"):
+    with pytest.raises(DataError, match=r"t\.csv: row 41 has 1 field, but"):
         load_table(rows + "5\n", target="column 2", header=False)
 
 

@@ -154,7 +154,7 @@ def test_min_count_and_max_words_choose_the_most_frequent(read):
     assert data.preprocessing["vocabulary"] == ["<padding>", "<unknown>", "x", "y", "v", "w", "z"]
     assert read(text, validation=0, test=0, max_words=3).preprocessing["vocabulary"][2:] == ["x", "y", "v"]
     with pytest.raises(
-        DataError, match=r"no word stands 99 times in the training part; lower data\.min_count"
+        DataError, match=r"no word stands in the training part at least 99 times; lower data\.min_count"
     ):
         read(text, min_count=99)
 
@@ -237,8 +237,8 @@ def test_texts_without_content_can_be_left_out(read):
     """empty=drop and missing_target=drop leave rows out and say how many."""
     data = read(lines() + "liked\t  \n\tno label\n", empty="drop", missing_target="drop")
     assert sum(map(len, (data.train, data.validation, data.test))) == 60
-    assert "1 of 62 texts: has no word; they are left out" in data.summary
-    assert "1 of 62 texts: has no label; they are left out" in data.summary
+    assert "1 of 62 texts has no word; it is left out" in data.summary
+    assert "1 of 62 texts has no label; it is left out" in data.summary
     assert data.fingerprint != read().fingerprint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,17 +135,27 @@ def test_e8_a_screen_that_breaks_becomes_silent(tmp_path, monkeypatch, broken):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of addresses there")
-def test_too_few_addresses_are_told_in_a_sentence(tmp_path):
-    """A limit below what torch's own libraries take (ulimit -v 400000) is no bug of ours."""
+@pytest.mark.parametrize("hard", [True, False])
+def test_too_few_addresses_are_told_in_a_sentence(tmp_path, hard):
+    """A limit below what torch's own libraries take (ulimit -v 400000) is no bug of ours; bash raises it as
+    is advised, where the shell may."""
     import resource
 
-    allowed = 400 << 20
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))  # noqa: E731
+    allowed, most = 400 << 20, resource.getrlimit(resource.RLIMIT_AS)[1]
+    limits = (allowed, allowed if hard else most)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, limits)  # noqa: E731
     done = subprocess.run(
         command(tmp_path / "run"), cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "out of memory" in done.stderr
-    assert "this process may have 400 MB of addresses: raise it with ulimit -v" in done.stderr
+    _, _, advice = done.stderr.partition("this process may have 400 MB of addresses: ")
+    if hard:
+        assert advice.startswith("use a shell without this limit. ")
+    else:
+        cure = re.match(r"raise it with (ulimit -Sv \w+)\. ", advice)[1]
+        line = ["bash", "-c", f"{cure} && ulimit -Sv"]
+        raised = subprocess.run(line, capture_output=True, text=True, preexec_fn=limit)
+        assert raised.stdout == f"{'unlimited' if most == resource.RLIM_INFINITY else most >> 10}\n"
     assert not (tmp_path / "run").exists()

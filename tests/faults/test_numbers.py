@@ -212,7 +212,7 @@ def test_d20_fewer_rows_than_a_batch(tmp_path, capsys):
     changes = {"trainer.progress": "plain", "data.batch_size": 1000}
     result = train_in(tmp_path / "run", changes)
     assert [record["step"] for record in result.records] == [1, 2, 3]
-    line = "warning: data.batch_size is 1000 and there are 28 training rows: every batch holds all of them"
+    line = "warning: data.batch_size is 1000, more than the 28 training rows: every batch holds all of them"
     assert line in capsys.readouterr().out.splitlines()
     train_in(tmp_path / "exact", changes | {"data.batch_size": 28})
     assert "warning" not in capsys.readouterr().out

@@ -260,7 +260,7 @@ def test_the_forget_gate_starts_open():
         ({"regularizer": ["batch_norm"]}, "sequence", "padding would enter the statistics; use layer_norm"),
         ({"model.embedding": 4}, "sequence", "model.embedding: found 4, and the data are no tokens"),
         ({"model.cell": "gru", "model.forget_bias": 1.0}, "sequence", "cell=gru has no forget gate"),
-        ({"model.depth": 2, "model.width": [3]}, "sequence", "1 widths for 2 recurrent layers"),
+        ({"model.depth": 2, "model.width": [3]}, "sequence", "1 width for 2 recurrent layers"),
     ],
 )
 def test_what_would_have_no_effect_or_a_wrong_one_is_refused(changes, form, message):

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from harness import tiny
 from ondisk import bytes_of
 from slipstream import checkpoints, preparing
+from slipstream.errors import UserError
 from slipstream.run import run_pack
 from slipstream.sweep import crew as crews
+from slipstream.sweep import runner
 from slipstream.sweep.drain import SameMistake, Worker
 from slipstream.sweep.jobs import Job, ended
 from slipstream.sweep.sources import Grid
@@ -273,6 +276,16 @@ def test_the_same_bug_in_all_stops_after_the_first_pack(tmp_path):
     with pytest.raises(SameMistake, match="boom"):
         drain(tmp_path, jobs, log=Log(broken_at(set(range(7)))))
     assert not any((tmp_path / str(n)).exists() for n in (1, 3, 5))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "the first member failed; nothing"), (3, "all 3 members of the first pack failed alike; nothing")],
+)
+def test_how_many_failed_alike_is_said_in_the_right_number(count, said):
+    """One member is not alike to itself."""
+    with pytest.raises(runner.NothingStarted, match=f"no such file\n\\({said} else was started"):
+        runner._all_alike(SameMistake(UserError("no such file"), count), Mock())
 
 
 def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def _axis(override: Override) -> tuple[str, Axis]:
     if shuffled:  # the same command sweeps in the same order
         random.Random(line).shuffle(values)  # noqa: S311
     if not values:
-        raise ConfigError([f"{line}: there is no such value"])
+        raise ConfigError([f"{line}: gives no value, expected one or more"])
     return key, Choices(key, tuple(values))
 
 

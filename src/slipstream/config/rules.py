@@ -11,6 +11,7 @@ from slipstream.config.synonyms import VALUES
 from slipstream.errors import folded
 from slipstream.registry import EXAMPLES, Component, component, components, misfit
 from slipstream.types import Target
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -344,8 +345,8 @@ def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
     warm_up, epochs = config.early_stopping.settings.get("warm_up", 0), config.trainer.max_epochs
     if warm_up >= epochs:
         yield (
-            f"early_stopping.warm_up: {warm_up} epochs are not looked at, and trainer.max_epochs is "
-            f"{epochs}; lower the one or raise the other"
+            f"early_stopping.warm_up: {counted(warm_up, 'epoch is', 'epochs are')} not looked at, and "
+            f"trainer.max_epochs is {epochs}; lower the one or raise the other"
         )
 
 

@@ -230,10 +230,12 @@ def cut_short(many: int, total: int, example: str, most: int, part: str, keep: s
 
     >>> cut_short(1, 4, "text", 20, "word", "last")
     '1 of 4 texts (25.0%) has more than 20 words; the last 20 are kept'
+    >>> cut_short(2, 4, "text", 1, "word", "first")
+    '2 of 4 texts (50.0%) have more than 1 word; the first one is kept'
     """
     have = "has" if many == 1 else "have"
     said = f"{many:,} of {counted(total, example)} ({many / total:.1%}) {have} more than"
-    return f"{said} {counted(most, part)}; the {keep} {most} are kept"
+    return f"{said} {counted(most, part)}; the {keep} {'one is' if most == 1 else f'{most:,} are'} kept"
 
 
 def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:

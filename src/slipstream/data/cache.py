@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from slipstream import folders
+from slipstream.wording import counted
 
 VERSION = 1
 BLOCK = 1 << 24  # bytes that one hash covers
@@ -71,7 +72,7 @@ def load(place: Path, about: str) -> Cached | None:
         with open(place / IMAGES, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != prod(shape):
-                raise Damaged(f"images.bin has {size:,} bytes, expected {prod(shape):,}")
+                raise Damaged(f"images.bin has {counted(size, 'byte')}, expected {prod(shape):,}")
             if _hash_file(file.fileno(), size) != hashes:
                 raise Damaged("images.bin does not match its checksums")
             images = np.memmap(file, np.uint8, "r", shape=shape)

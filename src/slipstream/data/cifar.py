@@ -15,6 +15,7 @@ from slipstream.data.base import PARTS, Raw, phrase
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Target
+from slipstream.wording import counted
 
 PIXELS = 3 * 32 * 32
 LARGEST = 1 << 30  # bytes of one file
@@ -69,7 +70,7 @@ def cifar(*, path: str | None, labels: Literal["fine", "coarse"]) -> Raw:
     for name in files:
         x, y = _records(f"{path}: {name}", read.pop(name), hundred, labels, size)
         if len(x) != (usual := PUBLISHED.get(name, 10_000)):
-            warnings.append(f"{path}: {name} has {len(x):,} images, the published one {usual:,}")
+            warnings.append(f"{path}: {name} has {counted(len(x), 'image')}, the published one {usual:,}")
         images.append(x)
         targets.append(y)
     parts = [PARTS.index("test" if name == test else "train") for name in files]
@@ -109,7 +110,9 @@ def _from_archive(path: str) -> dict[str, bytes]:
                 if name in found:
                     raise DataError(f"{path}: has two files {name}")
                 if member.size > LARGEST or (content := archive.extractfile(member)) is None:
-                    raise DataError(f"{path}: {name} has {member.size:,} bytes, expected 30 million")
+                    raise DataError(
+                        f"{path}: {name} has {counted(member.size, 'byte')}, expected about 30 million"
+                    )
                 found[name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: is no complete tar archive: {error}") from error
@@ -124,7 +127,8 @@ def _records(
     size = PIXELS + (2 if hundred else 1)
     if not content or len(content) % size:
         raise DataError(
-            f"{place} has {len(content):,} bytes, expected a multiple of {size:,}: it is cut off or damaged"
+            f"{place} has {counted(len(content), 'byte')}, expected a multiple of {size:,}: "
+            "it is cut off or damaged"
         )
     table = np.frombuffer(content, np.uint8).reshape(-1, size)
     y = table[:, 1 if hundred and labels == "fine" else 0].astype(np.int64)
@@ -141,5 +145,7 @@ def _names(path: str, content: bytes | None, count: int) -> tuple[str, ...]:
         return tuple(str(i) for i in range(count))
     names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())
     if len(set(names)) != len(names) or len(names) != count:
-        raise DataError(f"{path}: its file of names has {len(set(names))} different ones, expected {count}")
+        raise DataError(
+            f"{path}: its file of names has {counted(len(set(names)), 'different one')}, expected {count}"
+        )
     return names

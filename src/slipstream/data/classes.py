@@ -10,7 +10,7 @@ from slipstream.data.base import PARTS, Raw, brief, phrase
 from slipstream.data.card import UNITS
 from slipstream.data.identity import lookalikes
 from slipstream.errors import DataError, did_you_mean
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 LONGEST = 1000  # letters of a setting that a message prints
 MACRO = "metrics by class (f1_macro, roc_auc)"

@@ -17,7 +17,7 @@ from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, merged, name_of, spell
 from slipstream.data.spelling import CLOCK, NUMBER, days_of, number_of, number_reader
 from slipstream.errors import DataError
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 Reader = Callable[[str], float | None]
 NUMBERS = (int, float, np.number, np.bool_, Decimal)
@@ -94,11 +94,13 @@ def _read(name: str, text: Text, reader: Reader, expected: str, decimal: str = "
         row = int(np.argmax(rows))
         word = text.values[text.codes[row]]
         words = phrase([brief(text.values[i]) for i in wrong], 4)
+        verb, them, they = ("is", "it", "it means") if rows.sum() == 1 else ("are", "them", "they mean")
         hint = _decimal_hint([text.values[i] for i in wrong], decimal)
         raise DataError(
             f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
-            f"{rows.sum()} of {(text.codes >= 0).sum()} values are not ({words}). Mend them, "
-            f"add them to data.missing if they mean a missing value, or set {kind_setting(name, 'category')}"
+            f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). "
+            f"Mend {them}, add {them} to data.missing if {they} a missing value, or set "
+            f"{kind_setting(name, 'category')}"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
     return np.asarray(table[text.codes])

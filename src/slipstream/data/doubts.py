@@ -48,7 +48,8 @@ def repeated(inputs: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
     if not many:
         return []
     said = " and ".join(f"{counts[part]} of {counted(sizes[part], f'{part} row')}" for part in many)
-    return [f"{said} stand in the training part too, with the same target: scores on them are too good"]
+    verb = "stands" if sum(counts[part] for part in many) == 1 else "stand"
+    return [f"{said} {verb} in the training part too, with the same target: scores on them are too good"]
 
 
 def _codes(array: np.ndarray) -> np.ndarray:
@@ -78,9 +79,10 @@ def outside(targets: list[np.ndarray], target: Target) -> list[str]:
         low, high = train[:, i].min(), train[:, i].max()
         count = int(((test[:, i] < low) | (test[:, i] > high)).sum())
         if count >= max(3, OUTSIDE * len(test)):
+            verb = "lies" if count == 1 else "lie"
             found.append(
-                f"target {brief(name)}: {count} of {counted(len(test), 'test row')} lie outside the training "
-                f"range, {low:.6g} to {high:.6g}"
+                f"target {brief(name)}: {count} of {counted(len(test), 'test row')} {verb} outside the "
+                f"training range, {low:.6g} to {high:.6g}"
             )
     return found
 
@@ -111,8 +113,9 @@ def telling(
     if not found:
         return []
     what = phrase(map(brief, found))
-    verb = "tells" if len(found) == 1 else "each tell"
-    return [f"column {what} {verb} the target alone: if it is not known beforehand, leave it out"]
+    if len(found) == 1:
+        return [f"column {what} tells the target alone: if it is not known beforehand, leave it out"]
+    return [f"columns {what} each tell the target alone: leave out those that are not known beforehand"]
 
 
 def _ranked(x: np.ndarray, y: np.ndarray) -> float:

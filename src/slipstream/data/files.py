@@ -24,7 +24,7 @@ from slipstream.data.preprocessing import read_as
 from slipstream.data.spelling import Note, date_format, number_format
 from slipstream.data.targets import check_labels, may_be_labels
 from slipstream.errors import DataError, did_you_mean
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
@@ -149,17 +149,20 @@ class File:
         if not gone.any():
             return
         rows = np.flatnonzero(gone) + 1
-        said = (
-            f"{self.path}: the target is missing in {len(rows)} of {len(gone)} rows (row {phrase(rows, 5)})"
+        many = f"{len(rows):,} of {counted(len(gone), 'row')}"
+        said = f"{self.path}: the target is missing in {many} (row {phrase(rows, 5)})"
+        them, these, left = (
+            ("it", "this row", "it is") if len(rows) == 1 else ("them", "these rows", "they are")
         )
         hint = self._said_to_be_missing(names, gone)
         if drop is None:
-            raise DataError(f"{said}: mend them{hint}")
+            raise DataError(f"{said}: mend {them}{hint}")
         if not drop:
-            raise DataError(f"{said}: mend them, or leave these rows out with data.missing_target=drop{hint}")
+            drop_them = f"leave {these} out with data.missing_target=drop"
+            raise DataError(f"{said}: mend {them}, or {drop_them}{hint}")
         if gone.all():
             raise DataError(f"{said}: nothing is left{hint}")
-        self.warnings.append(f"{said}; they are left out{hint}")
+        self.warnings.append(f"{said}; {left} left out{hint}")
         self.keep = ~gone
         self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
 
@@ -190,7 +193,10 @@ class File:
         if asked is not None:
             told = self.kinds.get(name)
             if isinstance(values, np.ndarray) and asked == "date" and told != "date":
-                raise DataError(f"{self.path}: data.kinds.{name}=date, but the column holds numbers")
+                raise DataError(
+                    f"{self.path}: {kind_setting(name, 'date')}, but the column holds numbers; write dates "
+                    "as 2026-01-31, or leave this setting out"
+                )
             return asked, None
         if is_missing(values).all():
             return "ignore", f"column {name!r} has no values and is left out"

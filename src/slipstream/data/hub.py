@@ -237,7 +237,7 @@ def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
         return "image" if type(feature).__name__ == "Image" else "text" if words else "table"
     if asked in ("image", "text") and feature is None:
         raise DataError(
-            f"{place}: data.kind={asked} has one input column, found {phrase(names)}; set data.inputs"
+            f"{place}: data.kind={asked} has one input column, found {phrase(names)}; name one in data.inputs"
         )
     return "table" if asked == "auto" else asked
 

@@ -81,7 +81,9 @@ def idx(
     read = [(_images(images), _labels(target)) for images, target in pairs]
     for (images, target), (x, y) in zip(pairs, read, strict=True):
         if len(x) != len(y):
-            raise DataError(f"{images}: has {len(x):,} images, but {target} has {len(y):,} labels")
+            raise DataError(
+                f"{images}: has {counted(len(x), 'image')}, but {target} has {counted(len(y), 'label')}"
+            )
         if x.shape[1:] != read[0][0].shape[1:]:
             raise DataError(
                 f"{images}: images of {x.shape[1:]}, but {pairs[0][0]} has {read[0][0].shape[1:]}"

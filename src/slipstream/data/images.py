@@ -163,7 +163,7 @@ def images(
     if left_out := found.notes["left_out"]:
         listing = listing.pick(np.setdiff1d(np.arange(count), [i for i, _ in left_out]))
         bad = describe([(listing_name, why) for _, (listing_name, why) in left_out], count)
-        warnings.append(f"{shown(path)}: {bad}\nThey are left out")
+        warnings.append(f"{shown(path)}: {bad}\n{'It is' if len(left_out) == 1 else 'They are'} left out")
     if bits == "auto":
         warnings += _too_dark(path, found.notes["deep"])
     elif not found.notes["deep"]:
@@ -209,7 +209,8 @@ def _read(
         bad = [(i, (listing.names[i], why)) for i, why in reader.bad.items()]
         if bad and (settings["on_error"] == "refuse" or len(bad) == len(listing.names)):
             said = describe([entry for _, entry in bad], len(listing.names))
-            how = "Mend or remove them, or leave them out with data.on_error=skip"
+            them = "it" if len(bad) == 1 else "them"
+            how = f"Mend or remove {them}, or leave {them} out with data.on_error=skip"
             how = "None is left" if settings["on_error"] == "skip" else how
             raise DataError(f"{shown(path)}: {said}\n{how}")
         return dict(zip(NOTES, (bad, reader.small, reader.deep), strict=True))

@@ -89,7 +89,7 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
     if settings["split"] == "stratified" and not classes:
         found.append(f"data.split: stratified needs classes, but the task is {task}; expected random")
     if settings["class_weights"] != "none" and not classes:
-        found.append(f"data.class_weights: the task is {task}, which has no classes to weigh; set it to none")
+        found.append(f"data.class_weights: {task} has no classes to weigh; set data.class_weights=none")
     if settings["target_scaling"] == "standard" and task not in ("regression", "auto"):
         found.append(
             f"data.target_scaling: standard is for regression, but the task is {task}; expected auto"

@@ -19,7 +19,7 @@ import numpy as np
 
 from slipstream.data.identity import name_of
 from slipstream.errors import DataError
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
 BOM = b"\xef\xbb\xbf"
@@ -62,7 +62,7 @@ def survey(path: str, separator: str | None, header: bool = True) -> Header:
             row = rows + int((~blank[:at]).sum()) + 1
             more = " ..." if len(names) > 5 else ""
             raise DataError(
-                f"{path}: row {row}{below} has {fields[at]} fields, but the {first} has "
+                f"{path}: row {row}{below} has {counted(fields[at], 'field')}, but the {first} has "
                 f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: mend the row, "
                 "put a field that contains the separator in quotes, or set data.separator"
             )

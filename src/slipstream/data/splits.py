@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from slipstream import random
 from slipstream.data.base import AUTO_SHARE, PARTS, Raw, Settings
 from slipstream.errors import ConfigError, DataError
+from slipstream.wording import counted
 
 
 def split_rows(raw: Raw, settings: Settings) -> tuple[str, list[np.ndarray]]:
@@ -169,13 +168,14 @@ def deal_groups(sizes: np.ndarray, folds: int) -> np.ndarray:
 
 def too_few(part: str, how: str, total: int, raw: Raw) -> str:
     """Why a part would be without rows, or leave none."""
-    what: Any = f"{total} rows"
+    what = counted(total, "row")
     if how == "group":
         assert raw.groups is not None
-        what = f"{total} rows in {len(np.unique(raw.groups))} groups"
+        what += f" in {counted(len(np.unique(raw.groups)), 'group')}"
     elif how == "time":
-        what = f"{total} rows at {len(np.unique(times(raw)))} times"
+        what += f" at {counted(len(np.unique(times(raw))), 'time')}"
+    are = "is" if total == 1 else "are"
     return (
-        f"{what} are too few for a {part} part by data.split={how} that leaves rows to train on: "
+        f"{what} {are} too few for a {part} part by data.split={how} that leaves rows to train on: "
         f"add rows, or switch the part off with data.{part}=0"
     )

@@ -14,6 +14,7 @@ from slipstream.data.base import Settings
 from slipstream.data.pixels import BLOCK, is_pixels
 from slipstream.errors import ConfigError, DataError
 from slipstream.lazy import torch
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class _File:
                 raise self._error(str(error.strerror)) from error
             if not count:
                 size = os.fstat(self.number).st_size
-                raise self._error(f"it was cut off to {size:,} bytes")
+                raise self._error(f"it was cut off to {counted(size, 'byte')}")
             out, offset = out[count:], offset + count
 
     def _error(self, reason: str) -> DataError:

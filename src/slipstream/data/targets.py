@@ -38,12 +38,14 @@ def make_target(
     asked, task = task, infer_task(names, columns, labels) if task == "auto" else task
     if task in ("binary", "multiclass"):
         if len(columns) > 1:
-            raise ConfigError([f"data.task={task} has one target, found {len(columns)}: {phrase(names)}"])
+            many = f"data.task={task} has one target, found {len(columns)}: {phrase(names)}"
+            raise ConfigError([f"{many}; name one in data.target"])
         text = as_text(columns[0])
         indices, found = encode_labels(names[0], text, classes)
         if task == "binary" and len(found) != 2:
             raise DataError(
-                f"target {names[0]!r} has {len(found)} classes ({phrase(found)}), but data.task=binary has 2"
+                f"target {names[0]!r} has {len(found)} classes ({phrase(found)}), but data.task=binary has "
+                "2: set data.task=multiclass"
             )
         if asked == "auto" and len(found) == 2:
             task = "binary"
@@ -58,7 +60,8 @@ def make_target(
     numbers = [as_numbers(name, column) for name, column in zip(names, columns, strict=True)]
     for name, column in zip(names, numbers, strict=True):
         if (column == column[0]).all():
-            raise DataError(f"target {name!r} is {column[0]:g} in {_all_rows(len(column))}: nothing to learn")
+            where = f"target {name!r} is {column[0]:g} in {_all_rows(len(column))}"
+            raise DataError(f"{where}: nothing to learn; is it the right column?")
     return np.stack(numbers, axis=1), Target("regression", tuple(names))
 
 
@@ -136,7 +139,7 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
 
 
 def _all_rows(count: int) -> str:
-    return "the only row" if count == 1 else f"all {count} rows"
+    return "the only row" if count == 1 else f"all {count:,} rows"
 
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
@@ -173,7 +176,7 @@ def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
     target = raw.target
     if target.task not in ("binary", "multiclass"):
         raise ConfigError(
-            [f"data.class_weights: the task is {target.task}, which has no classes to weigh; set it to none"]
+            [f"data.class_weights: {target.task} has no classes to weigh; set data.class_weights=none"]
         )
     labels = raw.targets[rows]
     counts = np.bincount(labels, minlength=len(target.classes))

@@ -21,7 +21,7 @@ from slipstream.data.vocabulary import Texts, Tokenizer
 from slipstream.errors import DataError
 from slipstream.registry import register
 from slipstream.types import Count, Word
-from slipstream.wording import typed
+from slipstream.wording import counted, typed
 
 LINES = (".txt", ".txt.gz")
 TABS = (".tsv", ".tsv.gz")
@@ -157,8 +157,8 @@ def labelled(
     columns = [join([piece.targets[i] for piece in pieces]) for i in range(len(names))]
     blank = cut.lengths == 0
     unlabelled = np.any([is_missing(values) for values in columns], axis=0)
-    warnings = _left_out(pieces, blank, f"has no {cut.tokenizer.level}", "empty", empty)
-    warnings += _left_out(pieces, unlabelled, "has no label", "missing_target", missing_target)
+    warnings = _left_out(pieces, blank, f"no {cut.tokenizer.level}", "empty", empty)
+    warnings += _left_out(pieces, unlabelled, "no label", "missing_target", missing_target)
     present = ~(blank | unlabelled)
     with naming(pieces[0].path):
         y, target = make_target(names, [pick(values, present) for values in columns], *meaning)
@@ -304,12 +304,13 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
     numbers = np.flatnonzero(gone)
     places = [_where(pieces)(i) for i in numbers[:3]]
     places += [""] * (len(numbers) - len(places))
-    said = f"{len(numbers)} of {len(gone)} texts: {what}"
+    have, left = ("has", "it is") if len(numbers) == 1 else ("have", "they are")
+    said = f"{len(numbers):,} of {counted(len(gone), 'text')} {have} {what}"
     if value == "error":
         raise DataError(
-            f"{phrase(places, 3)}: the text {what} ({said}): mend it, or leave such texts out with "
+            f"{phrase(places, 3)}: the text has {what} ({said}): mend it, or leave such texts out with "
             f"data.{key}=drop"
         )
     if gone.all():
-        raise DataError(f"{pieces[0].path}: every text {what}: nothing is left")
-    return [f"{said}; they are left out ({phrase(places, 3)})"]
+        raise DataError(f"{pieces[0].path}: every text has {what}: nothing is left")
+    return [f"{said}; {left} left out ({phrase(places, 3)})"]

@@ -135,7 +135,8 @@ class Texts:
         kept = sorted(np.flatnonzero(counts >= least), key=lambda i: (-counts[i], self.words[i]))
         if not kept:
             raise DataError(
-                f"no {self.tokenizer.level} stands {least} times in the training part; lower data.min_count"
+                f"no {self.tokenizer.level} stands in the training part at least {counted(least, 'time')}; "
+                "lower data.min_count"
             )
         return (*SPECIAL, *(self.words[i] for i in kept[: self.max_words]))
 
@@ -167,12 +168,9 @@ class Texts:
         unknown = int((self.known(vocabulary)[self.tokens] == UNKNOWN).sum())
         blank = int((self.lengths == 0).sum())
         said += [f"{counted(blank, 'text')} without any {level}: taken as unknown"] if blank else []
-        many = len(self.tokens)
-        return said + (
-            [f"{unknown:,} of {counted(many, level)} are not in the vocabulary: taken as unknown"]
-            if unknown
-            else []
-        )
+        are = "is" if unknown == 1 else "are"
+        words = f"{unknown:,} of {counted(len(self.tokens), level)}"
+        return said + ([f"{words} {are} not in the vocabulary: taken as unknown"] if unknown else [])
 
     def describe(self, vocabulary: tuple[str, ...], rows: Mapping[str, np.ndarray]) -> str:
         """A sentence about a fitted vocabulary: its size, what it does not know, how much is padding.

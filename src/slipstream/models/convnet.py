@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slipstream.errors import ConfigError
 from slipstream.registry import register
 from slipstream.types import Count
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +23,8 @@ BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists w
 def _problems(settings: Mapping[str, Any]) -> list[str]:
     depth = settings["depth"]
     return [
-        f"model.{name}: {len(settings[name])} numbers for {depth} convolutions (model.depth), give one a "
-        "layer or a single number for all"
+        f"model.{name}: {counted(len(settings[name]), 'number')} for {counted(depth, 'convolution')} "
+        "(model.depth), give one a layer or a single number for all"
         for name in BY_LAYER
         if isinstance(settings[name], list) and len(settings[name]) != depth
     ]
@@ -119,7 +120,7 @@ def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[
     if window[0] <= size[0] and window[1] <= size[1]:
         return
     what = " x ".join(map(str, form.shape))
-    left = f"{size[0]} x {size[1]}" if form.kind == "image" else f"{size[1]} steps"
+    left = f"{size[0]} x {size[1]}" if form.kind == "image" else counted(size[1], "step")
     raise ConfigError(
         [
             f"model.pooling: an example is {what}, and pooling number {number} finds {left}, less than its "
@@ -193,7 +194,7 @@ def _require_stages(form: Form, stages: int) -> None:
     if min(height, width) < smallest:
         raise ConfigError(
             [
-                f"model.stages: {stages} stages halve an image {stages - 1} times, so it needs {smallest} "
-                f"pixels a side; found {height} x {width}; lower model.stages"
+                f"model.stages: {stages} stages halve an image {counted(stages - 1, 'time')}, so it needs "
+                f"{smallest} pixels a side; found {height} x {width}; lower model.stages"
             ]
         )

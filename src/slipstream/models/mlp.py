@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slipstream.models.embedding import Embedding, embedding_problems
 from slipstream.registry import register
 from slipstream.types import Count, Natural
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +34,7 @@ def width_problems(settings: Mapping[str, Any]) -> list[str]:
     """The sentence for a list of widths that does not go with the depth."""
     width, depth = settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
-        found = f"model.width: {len(width)} widths for {depth} hidden layers"
+        found = f"model.width: {counted(len(width), 'width')} for {counted(depth, 'hidden layer')}"
         return [f"{found}, give one a layer or a single number for all"]
     return []
 

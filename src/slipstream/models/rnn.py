@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slipstream.errors import ConfigError
 from slipstream.registry import register
 from slipstream.types import Count, Real
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def _problems(settings: Mapping[str, Any]) -> list[str]:
     found, width, depth = [], settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
-        some = f"model.width: {len(width)} widths for {depth} recurrent layers"
+        some = f"model.width: {counted(len(width), 'width')} for {counted(depth, 'recurrent layer')}"
         found.append(f"{some}, give one a layer or a single number for all")
     if settings["forget_bias"] is not None and settings["cell"] != "lstm":
         some = f"model.forget_bias: found {settings['forget_bias']:g}, and cell={settings['cell']}"

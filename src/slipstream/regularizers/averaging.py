@@ -12,6 +12,7 @@ from slipstream.registry import register
 from slipstream.regularizers.phases import whole
 from slipstream.schedulers import Clock, Factors, falling_cosine
 from slipstream.types import Count, Fraction, Layout
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +96,7 @@ def _cosine_cycles(clock: Clock, *, cycles: int) -> Factors:
 def _enough_epochs(epochs: int, *, cycles: int) -> list[str]:
     if cycles <= epochs:
         return []
-    found = f"regularizer.snapshot_ensemble.cycles: {cycles} cycles do not fit in {epochs} epochs"
+    found = f"regularizer.snapshot_ensemble.cycles: {cycles} cycles do not fit in {counted(epochs, 'epoch')}"
     return [f"{found}; raise trainer.max_epochs or lower cycles"]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slipstream.errors import UserError
 from slipstream.registry import register
 from slipstream.types import Count, Fraction, Positive
+from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +125,7 @@ def _divides(features: int, *, groups: int, **_: Any) -> None:
         fitting = [n for n in range(1, features + 1) if features % n == 0]
         raise UserError(
             f"regularizer.group_norm.groups: {groups} groups of equal size cannot be made of a layer's "
-            f"{features} channels; one of: {', '.join(map(str, fitting))}"
+            f"{counted(features, 'channel')}; one of: {', '.join(map(str, fitting))}"
         )
 
 

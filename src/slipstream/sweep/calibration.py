@@ -31,6 +31,7 @@ from slipstream.registry import component
 from slipstream.training import memory
 from slipstream.training.engine import COMPILED_BEFORE, Engine, can_compile, compile_pays
 from slipstream.training.plan import Batching
+from slipstream.wording import sizes
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -103,9 +104,12 @@ def choose(
     if not room:
         need = memory.predict(config, folds, 1) / 2**30
         raise ConfigError(
-            [f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free"]
+            [
+                f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free; "
+                f"lower data.batch_size, or one of {sizes(config.model.settings)}"
+            ]
         )
-    short = f"; {room} fit into the memory" if room < most else ""
+    short = f"; {room} {'fits' if room == 1 else 'fit'} into the memory" if room < most else ""
     if pack != "auto" or room == 1:  # nothing to choose but whether to compile
         measured = {room: timed(room)} if work.compile == "auto" else {}
         compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True

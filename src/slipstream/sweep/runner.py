@@ -188,8 +188,8 @@ def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
     """Nothing can be trained: one message for all."""
     screen.close()
     error = mistake.error
-    many = "the only member" if mistake.count == 1 else f"all {mistake.count} members"
-    what = f"{many} of the first pack failed alike; nothing else was started"
+    failed = "the first member" if mistake.count == 1 else f"all {mistake.count} members of the first pack"
+    what = f"{failed} failed{' alike' * (mistake.count > 1)}; nothing else was started"
     if fault := str(error) if isinstance(error, UserError) else own_fault(error):
         raise NothingStarted(f"{fault}\n({what})") from None
     traceback.print_exception(error)

@@ -11,6 +11,7 @@ import numpy as np
 
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.space import Axis, Interval
+from slipstream.wording import counted
 
 SOUND = ("finished", "stopped_early")  # their value is what the configuration can do
 BROKEN = ("diverged", "failed")
@@ -124,8 +125,9 @@ def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance]
         return [], ""
     needed = max(LEAST_TRIALS, TRIALS_A_KEY * len(keys))
     if len(trials) < needed:
-        reason = f"{len(trials)} trials are too few to say which of {len(keys)} keys matter: about {needed}"
-        return [], f"{reason} are needed"
+        few = counted(len(trials), "trial is", "trials are")
+        reason = f"{few} too few to say which of {len(keys)} keys matter: about {needed} are needed"
+        return [], reason
     order = np.array([math.inf if _has_diverged(g) else _signed(g, minimize) for g in trials])
     shares, told = _shares(_columns(trials, keys), ranks(order) / (len(trials) - 1))
     if told < TOLD:

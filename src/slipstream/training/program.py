@@ -26,6 +26,7 @@ from slipstream.optimizers.base import evaluated, initial_state
 from slipstream.registry import Component, component, components, misfit
 from slipstream.training.probes import require_contracts, require_network
 from slipstream.types import Form, Target
+from slipstream.wording import sizes
 
 if TYPE_CHECKING:
     from slipstream.config import Config
@@ -67,7 +68,7 @@ class Choice:
         return cls(name, part, partial(function, **part.split(settings)[1]), place)
 
 
-def require_memory(parameters: int, members: int) -> None:
+def require_memory(parameters: int, members: int, settings: Mapping[str, Any]) -> None:
     """Raise ConfigError where the parameters alone would not fit into the memory that is free."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -79,7 +80,8 @@ def require_memory(parameters: int, members: int) -> None:
         raise ConfigError(
             [
                 f"model: {parameters:,} parameters need about {need / 2**30:.1f} GB to train and "
-                f"{free / 2**30:.1f} GB are free; lower model.width or model.depth"
+                f"{free / 2**30:.1f} GB are free; "
+                f"lower one of {sizes(settings)}"
             ]
         )
 
@@ -121,7 +123,7 @@ class Program:
             require_network(model, self._build(config), form, self.outputs(config))
         with torch.device("meta"):  # shapes only: they say what the rest would need
             self.layout = layout_of(self._build(config))
-        require_memory(self.layout.size, members)
+        require_memory(self.layout.size, members, config.model.settings)
         self.module = self._build(config).train()
         self.forward = Functional(self.module, self.autocast)
         # A second one, because switching a module between training and evaluation walks all of it.

@@ -15,6 +15,7 @@ from slipstream.training.member import Member
 from slipstream.training.program import State
 from slipstream.training.step import Seen
 from slipstream.types import Layout
+from slipstream.wording import counted
 
 Tensors = dict[str, dict[str, Tensor]]
 Taken = tuple[Tensors, Mapping[str, Any]]  # tensors by file and name, and the state beside them
@@ -122,7 +123,8 @@ def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: 
             raise CheckpointError(
                 f"{member.directory}: the checkpoint is of another network or optimizer: {name} is "
                 f"{found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
-                f"configuration ({len(differing)} differ); resume with the configuration it was made with"
+                f"configuration ({counted(len(differing), 'tensor differs', 'tensors differ')}); resume with "
+                "the configuration it was made with"
             )
 
 
