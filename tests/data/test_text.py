@@ -352,3 +352,11 @@ def test_a_trained_network_predicts_new_texts_as_it_was_measured(tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]
     mean = (summary["train/accuracy"] + summary["test/accuracy"]) / 2
     assert np.mean(found.labels == labels) == pytest.approx(mean, abs=1e-6)
+
+
+def test_what_a_target_is_read_as_is_said(load, tmp_path):
+    """Signs of targets are left out with a warning, as in data=table."""
+    rows = [f"some words {i},${i}.50" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,y", *rows]) + "\n")
+    found = load("text", path=str(tmp_path / "t.csv"), text="text", target="y")
+    assert "numbers are read without their signs: y ($)" in found.warnings

@@ -14,6 +14,7 @@ from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import PART_WORDS, File, Reading, labels_among
 from slipstream.data.identity import class_folders, encode_words, name_of, names_of, words_of
 from slipstream.data.records import BOM, open_bytes
+from slipstream.data.spelling import described
 from slipstream.data.table import ENDINGS as TABLES
 from slipstream.data.table import header_problems
 from slipstream.data.targets import make_target
@@ -203,7 +204,7 @@ def _table(
     file = File.read(path, part, reading)
     file.check_names({"text": [column], "target": targets})
     file.read_targets(targets, task, classes, missing_target == "drop")
-    warnings += file.warnings
+    warnings += [*file.warnings, *described(file.notes)]
     found = as_text(file.take(column, "category"))
     words = [*found.values, ""]  # the last one for a missing text
     rows = np.flatnonzero(file.keep) + 1
