@@ -306,7 +306,7 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
     places = [_where(pieces)(i) for i in numbers[:3]]
     places += [""] * (len(numbers) - len(places))
     have, left = ("has", "it is") if len(numbers) == 1 else ("have", "they are")
-    said = f"{len(numbers):,} of {counted(len(gone), 'text')} {have} {what}"
+    said = f"{len(numbers):,} of {counted(len(gone), 'text')}"
     if value == "error":
         raise DataError(
             f"{phrase(places, 3)}: the text has {what} ({said}): mend it, or leave such texts out with "
@@ -314,4 +314,4 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
         )
     if gone.all():
         raise DataError(f"{pieces[0].path}: every text has {what}: nothing is left")
-    return [f"{said}; {left} left out ({phrase(places, 3)})"]
+    return [f"{said} {have} {what}; {left} left out ({phrase(places, 3)})"]
