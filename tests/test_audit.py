@@ -111,7 +111,7 @@ def expected(task, model, frame, weights):
         truth = frame.select(TARGETS[task]).to_numpy().astype(float)
     scores = found.reshape(truth.shape) if isinstance(found, np.ndarray) else found.scores.astype(float)
     known = every("regression" if task == "multi-output" else task, len(CLASSES.get(task, ())))
-    return {name: REFERENCES[name](truth, scores, weights) for name in known if REFERENCES[name] is not None}
+    return {name: REFERENCES[name](truth, scores, weights) for name in known}
 
 
 def audit(frame, folder, task, changes, *, pack=False):
