@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 
 import pytest
 
+import slipstream
 from harness import FORMS, tiny
 from slipstream.advice import advice
 from slipstream.registry import components
@@ -29,6 +32,9 @@ def test_quantiles_without_a_median(levels, due):
     """Predictions are those of the quantile nearest to the median: said where none is near."""
     said = told({"data": "linear", "loss": "quantile", "loss.quantiles": levels})
     assert ("is near the median: predictions and metrics are those of the quantile" in said) == due
+    if due:
+        (word,) = shlex.split(re.search(r"set (\S*loss\.quantiles=.*)", said)[1])
+        assert slipstream.compose("data=linear", "loss=quantile", word)["loss"]["quantiles"][1] == 0.5
 
 
 @pytest.mark.parametrize(("epochs", "start", "due"), [(4, 0.75, True), (8, 0.75, False), (4, 0.5, False)])

@@ -290,6 +290,8 @@ CONFIGURATIONS = {
     "optimizer=adamw regularizer=weight_decay": r"set (\S+) or",
     "activation=softmax": r"Take (relu);",
     "scheduler=none": r"did you mean (\w+)\?",
+    "data=iris data.validation=0": r"take (trainer\.monitor=\S+)",
+    "early_stopping=generalization_loss data.validation=0 trainer.monitor=train/loss": r"take (\S+)",
 }
 
 

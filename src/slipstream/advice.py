@@ -12,6 +12,7 @@ from slipstream.config.files import defaults
 from slipstream.registry import component
 from slipstream.schedulers import Clock, factors
 from slipstream.types import Form
+from slipstream.wording import typed
 
 # Optimizers with steps of about lr whatever the gradient's size.
 ADAPTIVE = (
@@ -37,7 +38,8 @@ def _quantiles(config: Config) -> Iterator[str]:
     if abs(nearest - 0.5) > NEAR_MEDIAN:
         yield (
             f"loss.quantiles: none of {', '.join(f'{level:g}' for level in levels)} is near the median: "
-            f"predictions and metrics are those of the quantile {nearest:g}; add 0.5"
+            f"predictions and metrics are those of the quantile {nearest:g}; set "
+            f"{typed('loss.quantiles', sorted([*levels, 0.5]))}"
         )
 
 

@@ -34,7 +34,7 @@ def require_defined(config: Config, data: Data, monitor: str) -> None:
         raise ConfigError(
             [
                 f"{key}: {monitor} is undefined whatever is predicted: {_why(truth, target)} of the "
-                f"{whole} part; use {part}/loss, or split otherwise"
+                f"{whole} part; use {key}={part}/loss, or split otherwise"
             ]
         )
 

@@ -93,7 +93,10 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
     metric = config.early_stopping.settings["metric"]
     if metric.startswith("val/") and not len(data.validation.inputs):
         raise ConfigError(
-            [f"early_stopping.metric: {metric} needs validation data, and there is none; use train/loss"]
+            [
+                f"early_stopping.metric: {metric} needs validation data, and there is none; use "
+                "early_stopping.metric=train/loss"
+            ]
         )
     require_defined(config, data, metric)
     return replace(config, trainer=trainer)
@@ -108,7 +111,10 @@ def _require_counts(config: Config, data: Data) -> None:
     lowest = min(float(part.targets.min()) for part in (data.train, data.validation, data.test) if len(part))
     if lowest < 0:
         raise ConfigError(
-            [f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take mse"]
+            [
+                f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take "
+                "loss=mse"
+            ]
         )
 
 
@@ -117,7 +123,7 @@ def set_up(config: Config) -> torch.device:
     device = _device(config)
     if device.type == "cuda" and not torch.cuda.is_available():
         found = "trainer.device: found cuda, this machine has no usable CUDA device"
-        raise ConfigError([f"{found}; use auto or cpu"])
+        raise ConfigError([f"{found}; use trainer.device=auto or cpu"])
     if config.trainer.portable:  # how a sum is cut up depends on the number of threads
         torch.set_num_threads(1)
     elif config.trainer.threads is not None:

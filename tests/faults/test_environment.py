@@ -41,7 +41,9 @@ def whole(tmp_path_factory):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_e1_cuda_without_a_device_is_refused(tmp_path, monkeypatch):
     """Exit code 2 and what to write instead, before anything is trained or saved."""
-    with pytest.raises(ConfigError, match=r"trainer.device: found cuda.*use auto or cpu") as error:
+    with pytest.raises(
+        ConfigError, match=r"trainer.device: found cuda.*use trainer.device=auto or cpu"
+    ) as error:
         train_in(tmp_path / "run", {"trainer.device": "cuda"})
     assert error.value.exit_code == 2
     assert not (tmp_path / "run" / "config.yaml").exists()

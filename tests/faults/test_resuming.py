@@ -96,7 +96,7 @@ def test_e2_a_driver_that_torch_cannot_use_is_no_cuda(tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", too_old)
-    with pytest.raises(ConfigError, match="no usable CUDA device; use auto or cpu"):
+    with pytest.raises(ConfigError, match=r"no usable CUDA device; use trainer\.device=auto or cpu"):
         train_in(tmp_path / "cuda", {"trainer.device": "cuda"})
     train_in(tmp_path / "auto", {"trainer.device": "auto"})
     assert json.loads((tmp_path / "auto" / "summary.json").read_text())["device"] == "cpu"

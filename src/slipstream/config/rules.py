@@ -334,10 +334,11 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     metric = config.early_stopping.settings.get("metric", "")
     key = "trainer.monitor" if metric == config.trainer.monitor else "early_stopping.metric"
     if metric.startswith("val/"):
-        yield f"{key}: {metric} needs a validation part and data.validation is 0; take train/loss"
+        yield f"{key}: {metric} needs a validation part and data.validation is 0; take {key}=train/loss"
     rule = component("early_stopping", config.early_stopping.name)
     if rule.traits.get("validates"):
-        yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; take patience"
+        cure = "take early_stopping=patience"
+        yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; {cure}"
 
 
 @rule("early_stopping", "trainer")

@@ -106,7 +106,10 @@ def _embedding(form: Form, asked: int | None, most: int) -> int:
         return asked or min(most, ceil(1.6 * form.vocabulary**0.56))
     if asked is not None:
         raise ConfigError(
-            [f"model.embedding: found {asked}, and the data are {form.kind} data, no tokens; set null"]
+            [
+                f"model.embedding: found {asked}, and the data are {form.kind} data, no tokens; set "
+                "model.embedding=null"
+            ]
         )
     return 0
 

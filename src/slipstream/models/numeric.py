@@ -78,7 +78,7 @@ def embed(form: Form, parts: Parts, embedding: Embedding, *, line: bool = False)
         return None
     columns = len(numeric_places(form))
     if columns == 0:
-        raise ConfigError(["model.embedding: no input column is a plain number; leave it null"])
+        raise ConfigError(["model.embedding: no input column is a plain number; leave model.embedding=null"])
     size = int(embedding["size"])
     layer: nn.Module
     if "bins" in embedding:

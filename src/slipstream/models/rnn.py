@@ -25,7 +25,7 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
         found.append(f"{some}, give one a layer or a single number for all")
     if settings["forget_bias"] is not None and settings["cell"] != "lstm":
         some = f"model.forget_bias: found {settings['forget_bias']:g}, and cell={settings['cell']}"
-        found.append(f"{some} has no forget gate; set null, or cell=lstm")
+        found.append(f"{some} has no forget gate; set model.forget_bias=null, or model.cell=lstm")
     return found
 
 
@@ -106,7 +106,7 @@ def _require_fitting(form: Form, parts: Parts, embedding: int | None) -> None:
     found = []
     if embedding is not None and form.kind != "tokens":
         some = f"model.embedding: found {embedding}, and the data are no tokens but {form.kind} data"
-        found.append(f"{some}, which have none; set null")
+        found.append(f"{some}, which have none; set model.embedding=null")
     varied = form.kind == "tokens" or form.masked
     if varied and (parts.has_batch_norm("before") or parts.has_batch_norm("after")):
         some = "regularizer.batch_norm: sequences differ in length, and padding would enter the statistics"

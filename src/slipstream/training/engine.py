@@ -69,9 +69,13 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
     if setting is True and not able:
         where = "" if pack.alone else " in a pack"
-        raise ConfigError([f"trainer.compile: this model cannot be compiled{where}; use auto or false"])
+        raise ConfigError(
+            [f"trainer.compile: this model cannot be compiled{where}; use trainer.compile=auto or false"]
+        )
     if setting is True and not compiler:
-        raise ConfigError(["trainer.compile: needs a C++ compiler, and g++ is not installed; use false"])
+        raise ConfigError(
+            ["trainer.compile: needs a C++ compiler, and g++ is not installed; use trainer.compile=false"]
+        )
     if setting is True:
         compilers.require_room()
     if setting != "auto":
