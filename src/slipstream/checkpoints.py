@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from slipstream import folders
-from slipstream.files import StorageError
+from slipstream.files import StorageError, go_on
 from slipstream.wording import counted
 
 FORMAT = 1
@@ -61,7 +61,7 @@ def _made(folder: Path) -> Path:
         folders.mkdir(folder)
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: cannot be made ({error.strerror or error}); choose another hydra.run.dir"
+            f"{folder}: cannot be made ({error.strerror or error}): mend that, then {go_on(folder)}"
         ) from error
     return folder
 
@@ -82,14 +82,15 @@ def _save(
             need = sum(len(content) for content in files.values())
             raise CheckpointError(
                 f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
-                "Earlier checkpoints are untouched; free space or choose another hydra.run.dir, then resume."
+                f"Earlier checkpoints are untouched: mend that, then {go_on(target)}"
             ) from error
     try:
         prune(target.parent, keep, target)
     except OSError as error:
         why = error.strerror or error
         raise CheckpointError(
-            f"{target} is saved, but an older checkpoint cannot be removed ({why}); mend that, then resume"
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}): mend that, "
+            f"then {go_on(target)}"
         ) from error
     return target
 

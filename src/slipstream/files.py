@@ -16,6 +16,7 @@ from slipstream import folders
 from slipstream.errors import UserError
 from slipstream.wording import typed
 
+BEGUN = ("config.yaml", "sweep.json")  # in the folder of a run, of a sweep
 AT_ONCE = 4  # threads that wait for the disk
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,8 +34,19 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
-            f"mend that, then continue with {typed('resume', path.parent)}"
+            f"mend that, then {go_on(path)}"
         ) from error
+
+
+def go_on(path: Path) -> str:
+    """What to do when the disk that kept this file from being written is mended: `continue with ...`.
+
+    A member of a sweep goes on with its sweep. What had not begun is not there to be resumed.
+    """
+    folder = folders.root(path) or path.parent
+    if not any((folder / name).exists() for name in BEGUN):
+        return "give the same command again"
+    return f"continue with python train.py {typed('resume', folder)}"
 
 
 def line(record: Mapping[str, Any]) -> str:

@@ -65,6 +65,12 @@ def held(folder: Path) -> Iterator[None]:
                     os.close(entry[0])
 
 
+def root(path: Path) -> Path | None:
+    """The held folder that a path is or lies in."""
+    found = _root(path / "x")
+    return None if found is None else Path(found)
+
+
 def require_own(folder: Path) -> None:
     """Raise Foreign, with its name, for what no run makes: a link that leads out of the folder, a pipe.
 

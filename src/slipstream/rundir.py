@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,10 +12,11 @@ from filelock import FileLock, Timeout
 
 from slipstream import folders
 from slipstream.errors import UserError
-from slipstream.files import replace, write_new
+from slipstream.files import StorageError, go_on, replace, write_new
 from slipstream.wording import typed
 
 CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # of the disk, and not of one folder
 
 
 class Busy(UserError):
@@ -49,6 +51,10 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     except OSError as error:
         stack.close()
         why = error.strerror or error
+        if folders.root(directory) is not None:  # a sweep's, whose other members would fare no better
+            kind = StorageError if error.errno in FULL else UserError
+            said = f"{directory}: cannot be written ({why}): mend that, then {go_on(directory)}"
+            raise kind(said) from error
         raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
     try:
         if not resume and (directory / CONFIG).exists():

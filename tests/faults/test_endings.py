@@ -18,6 +18,7 @@ import pytest
 
 from ondisk import SWEPT, at_operation, bytes_of, newest, saved, small_sweep_in, started
 from slipstream import checkpoints
+from slipstream.cli import main
 from slipstream.errors import UserError
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
@@ -170,6 +171,33 @@ def test_a_full_disk_costs_no_finished_member(tmp_path, whole):
             assert members(folder) == members(whole), f"operation {number}, {for_ever}"
     assert len(said) > 3
     assert all("No space left" in text for text in said)
+
+
+def test_what_a_full_disk_advises_inside_a_sweep_is_typed(tmp_path, whole):
+    """ENOSPC from some operation on, for ever, in a folder whose name needs quotes: the sentence has the
+    command that goes on with the sweep, and typed as printed it ends with the undisturbed bytes."""
+
+    def full():
+        if made[-1] not in ("unlink", "rmdir"):
+            raise OSError(28, "No space left on device")
+
+    with at_operation(0, full, tmp_path) as all_of_them:
+        small_sweep_in(tmp_path / "0")
+    for share in (0.3, 0.5, 0.7, 0.9):
+        folder = tmp_path / f"my sweep {share}"
+        at = int(share * len(all_of_them))
+        with (
+            at_operation(at, full, folder, for_ever=True) as made,
+            pytest.raises(UserError, match="No space left") as error,
+        ):
+            small_sweep_in(folder)
+        said = str(error.value)
+        program, script, *advised = shlex.split(said.partition("continue with ")[2])
+        assert (program, script) == ("python", "train.py"), said
+        with pytest.raises(SystemExit) as end:
+            main(advised)
+        assert end.value.code == 0
+        assert members(folder) == members(whole), said
 
 
 @pytest.mark.slow

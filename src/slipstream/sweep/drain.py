@@ -17,7 +17,7 @@ import torch
 
 from slipstream import folders, preparing, resuming, summary
 from slipstream.errors import UserError
-from slipstream.files import StorageError
+from slipstream.files import StorageError, writing
 from slipstream.files import replace as replace_file
 from slipstream.packs import signature
 from slipstream.sweep.crew import Crew, Setting
@@ -319,7 +319,8 @@ class Worker:
     def _fail(self, job: Job, error: Exception) -> None:
         """Note that a member cannot be trained, and go on."""
         directory, reason = self.directory / str(job.number), _text(error)
-        folders.mkdir(directory)
+        with writing(directory):
+            folders.mkdir(directory)
         if not isinstance(error, UserError):
             replace_file(directory / ERROR, "".join(traceback.format_exception(error)), sync=False)
             reason += f"; see {ERROR}"
