@@ -119,6 +119,9 @@ def _hydra(arguments: list[str]) -> int:
     flags = parser.parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
         raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
+    trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    if trains:
+        unexpected.require_addresses()
     if not flags.shell_completion:
         load_installed_components()
     from slipstream.config import composition, resume
@@ -126,7 +129,6 @@ def _hydra(arguments: list[str]) -> int:
 
     composition.use_folder(flags.config_dir)
     overrides: list[str] = flags.overrides
-    trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
     folder = resume.folder_of(overrides)
     if multirun and folder is not None:
