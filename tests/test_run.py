@@ -218,9 +218,13 @@ def test_a_loss_far_above_log_loss_is_explained():
 
 def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tmp_path):
     """The parameters are counted without storage; the message has their number, and no folder stays."""
-    config = slipstream.compose("data=iris", "model.width=100000000")
-    with pytest.raises(ConfigError, match=r"model: .* parameters need about .* GB"):
-        slipstream.train(config, tmp_path / "run")
+    for width, said in (
+        (10**8, r"model: .* parameters need about .* GB"),
+        (10**11, "too large for any memory"),
+    ):
+        config = slipstream.compose("data=iris", f"model.width={width}")
+        with pytest.raises(ConfigError, match=rf"{said}.*; lower one of .*model\.width={width}"):
+            slipstream.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

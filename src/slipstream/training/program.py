@@ -121,8 +121,14 @@ class Program:
         model = component("model", config.model.name)
         if foreign(model):
             require_network(model, self._build(config), form, self.outputs(config))
-        with torch.device("meta"):  # shapes only: they say what the rest would need
-            self.layout = layout_of(self._build(config))
+        try:
+            with torch.device("meta"):  # shapes only: they say what the rest would need
+                self.layout = layout_of(self._build(config))
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            large = sizes(config.model.settings)
+            raise ConfigError([f"model: too large for any memory; lower one of {large}"]) from error
         require_memory(self.layout.size, members, config.model.settings)
         self.module = self._build(config).train()
         self.forward = Functional(self.module, self.autocast)
