@@ -86,6 +86,32 @@ def test_what_is_advised_about_texts_in_folders_of_parts(names, tmp_path, monkey
     assert len(found.validation) == (18 if "val" in names else 3)
 
 
+DOUBTS = {
+    "dates": ("a,b,y\n" + re.sub(r"(?m)^(\d+)", "03/10/2020", ROWS), r"set (data\.day_first=true): a", 18538),
+    "thousands": (
+        "a;b;y\n" + "".join(f"{f'1.{100 + i}' if i % 2 else 901};1;{i % 2}\n" for i in range(40)),
+        r"set (\S+) or",
+        1010.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_what_is_advised_about_a_doubtful_column(case, tmp_path, monkeypatch):
+    """A warning prints the setting that reads the column otherwise, and ends the doubt."""
+    monkeypatch.chdir(tmp_path)
+    content, pattern, mean = DOUBTS[case]
+    Path("t.csv").write_text(content, encoding="utf-8")
+    command = in_bash(
+        "data=table data.path=t.csv data.target=y data.validation=0 data.test=0 trainer.monitor=train/loss"
+    )
+    doubts = [warning for warning in read(*command).warnings if " set " in warning]
+    found = read(*command, *advised(doubts[0], pattern))
+    assert found.preprocessing["columns"][0]["offset"] == mean
+    assert doubts[0] not in found.warnings
+    assert "none tells" not in "".join(found.warnings)
+
+
 def texts(folder):
     for i, label in enumerate(["p"] * 20 + ["n"] * 20):
         Path(folder, label).mkdir(parents=True, exist_ok=True)

@@ -164,11 +164,11 @@ def test_d08_header_only(load_table, content):
     refused(load_table, content, "no rows below the header", "x, colour, y")
 
 
-@pytest.mark.parametrize(("row", "fields"), [("1,r", 2), ("1,r,a,7", 4), ("7", 1)])
+@pytest.mark.parametrize(("row", "fields"), [("1,r", "2 fields"), ("1,r,a,7", "4 fields"), ("7", "1 field,")])
 @pytest.mark.parametrize("number", [1, 33, 60])
 def test_d09_ragged_rows(load_table, row, fields, number):
     """A row with too few or too many fields is named with both numbers, wherever it stands."""
-    refused(load_table, with_row(number, row), f"row {number} ", f"{fields} fields", "header has 3")
+    refused(load_table, with_row(number, row), f"row {number} ", fields, "header has 3")
 
 
 def test_d09_an_open_quote(load_table):

@@ -123,12 +123,15 @@ def test_what_the_decimal_mark_is_is_never_guessed_in_silence(load_table):
     data = load_table("\n".join(["a,y", *rows]) + "\n")
     assert data.warnings == (
         "every '.' stands before three digits and is read as the decimal mark; if it marks thousands, "
-        "set \"data.decimal=','\": a ('1.101')",
+        "set \"data.decimal=','\" or write the numbers without: a ('1.101')",
     )
     rows = [f"1,{100 + i};{i % 2}" for i in range(40)]
     data = load_table("\n".join(["a;y", *rows]) + "\n", decimal=",", **WHOLE)
     assert column(data, "a")["offset"] == pytest.approx(1.1195)
-    assert "if it marks thousands, leave data.decimal out: a ('1,100')" in data.warnings[0]
+    assert (
+        "if it marks thousands, leave data.decimal out or write the numbers without: a ('1,100')"
+        in data.warnings[0]
+    )
 
 
 def test_a_column_that_becomes_formatted_late_is_read_from_its_start(load_table):
@@ -307,10 +310,13 @@ def test_a_column_of_two_spellings_is_refused(load_table, values, words):
     [
         (["10/03/2020", "13/08/2019"], "dates are read with the day first: a ('13/08/2019' is 2019-08-13)"),
         (["03/10/2020", "08/13/2019"], "dates are read with the month first: a ('08/13/2019' is 2019-08-13)"),
-        (["10.03.2020", "03.08.2019"], "dates are read with the day first: a ('10.03.2020' is 2020-03-10)"),
         (
-            ["03/10/2020", "04/11/2019"],
-            "month first, which none tells; else write 2026-01-31: a ('03/10/2020' is 2020-03-10)",
+            ["10.03.2020", "03.08.2019"],
+            "which none tells; if the month is, set data.day_first=false: a ('10.03.2020' is 2020-03-10)",
+        ),
+        (
+            ["01/01/2021", "03/10/2020"],
+            "which none tells; if the day is, set data.day_first=true: a ('03/10/2020' is 2020-03-10)",
         ),
         (["20200310", "20190813"], "dates without marks are read as numbers; write 2026-01-31: a"),
         (["Mar 10, 2020", "Aug 13, 2019"], None),
@@ -323,6 +329,70 @@ def test_the_order_of_dates_is_told_by_the_column_and_said(load_table, dates, sa
     data = load_table("\n".join(["a,x,y", *rows]) + "\n")
     assert column(data, "a")["kind"] == ("number" if "without marks" in str(said) else "date")
     assert [said in warning for warning in data.warnings] == ([True] if said else [])
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.parquet"])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_order_of_dates_can_be_set_on_every_path(load_table, tmp_path, file, first):
+    """data.day_first reads dates that tell nothing, in every kind of file and in what is predicted later, and
+    there is nothing left to warn of."""
+    frame = pl.DataFrame(
+        {"a": [f"{1 + i % 3:02d}/{4 + i % 7:02d}/2020" for i in range(42)], "y": ["p", "n"] * 21}
+    )
+    frame.write_parquet(tmp_path / "source")
+    content = (tmp_path / "source").read_bytes()
+    if not file.endswith("parquet"):
+        content = frame.write_csv(separator="\t" if "tsv" in file else ",")
+    data = load_table(content, file=file, day_first=first, **WHOLE)
+    days = [(1 + i % 3, 4 + i % 7)[:: 1 if first else -1] for i in range(42)]
+    start = np.datetime64("1970-01-01")
+    right = [float((np.datetime64(f"2020-{m:02d}-{d:02d}") - start).astype(int)) for d, m in days]
+    assert column(data, "a")["offset"] == pytest.approx(np.mean(right))
+    assert not [warning for warning in data.warnings if "dates" in warning]
+    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    np.testing.assert_allclose(kept.transform(frame)[0], data.train.inputs, rtol=1e-6)
+
+
+def test_the_order_of_a_time_column_and_of_steps_can_be_set(load_table, tmp_path, load):
+    """Rows are cut at the time, and steps are in the order, that data.day_first reads."""
+    dates = ["01/02/2020", "02/01/2020", "03/01/2021", "04/01/2021"]
+    rows = [f"{dates[i % 4]},{i},{'pn'[i % 3 % 2]}" for i in range(80)]
+    early = [
+        load_table(
+            "\n".join(["t,a,y", *rows]) + "\n", time_column="t", day_first=first, validation=0, test=0.75
+        )
+        for first in (True, False)
+    ]
+    assert [column(data, "a")["offset"] for data in early] == [39, 38]  # 2/1 is first, or 1/2
+    (tmp_path / "s.csv").write_text(
+        "s,t,a,y\n" + "".join(f"{i},01/02/2020,1,{i % 2}\n{i},02/01/2020,2,{i % 2}\n" for i in range(40))
+    )
+    settings = {"path": str(tmp_path / "s.csv"), "id": "s", "time": "t", "target": "y", "scaling": "none"}
+    for first, order in ((True, [2, 1]), (False, [1, 2])):
+        data = load("sequences", **settings, day_first=first)
+        assert data.train.inputs[0, :, 0].tolist() == order
+        kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+        later = {"s": [7, 7], "t": ["01/02/2020", "02/01/2020"], "a": [1, 2]}
+        assert kept.transform(later)[0][0, :, 0].tolist() == order
+
+
+def test_dates_that_are_not_as_the_setting_says_are_refused(load_table, tmp_path):
+    """With the row and what to type; in a file for the test part too, which alone tells the order."""
+    rows = [f"0{1 + i % 9}/0{1 + i % 7}/2020,{'pn'[i % 2]}" for i in range(40)]
+    table = "\n".join(["a,y", *rows]) + "\n"
+    with pytest.raises(
+        DataError, match=r"row 41: '13/08/2019' begins with the day, but data\.day_first=false"
+    ):
+        load_table(table + "13/08/2019,p\n", day_first=False)
+    with pytest.raises(
+        DataError, match=r"row 41: '08/13/2019' begins with the month, but data\.day_first=true"
+    ):
+        load_table(table + "08/13/2019,p\n", day_first=True)
+    other = tmp_path / "other.csv"
+    other.write_text(table + "13/08/2019,p\n")
+    with pytest.raises(DataError, match=r"other\.csv.*row 41.*\(the day first\? set data\.day_first=true\)"):
+        load_table(table, test_path=str(other))
+    assert len(load_table(table, test_path=str(other), day_first=True).test) == 41
 
 
 def test_seasons_are_no_months(load_table):

@@ -15,7 +15,7 @@ import numpy as np
 from slipstream.data.base import Text, Values, brief, kind_setting, phrase
 from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, merged, name_of, spell
-from slipstream.data.spelling import CLOCK, NUMBER, days_of, number_of, number_reader
+from slipstream.data.spelling import CLOCK, NUMBER, ORDERS, days_of, number_of, number_reader, order_setting
 from slipstream.errors import DataError
 from slipstream.wording import counted, typed
 
@@ -71,7 +71,8 @@ def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
     """
     if isinstance(values, Text):
         example = {"d": "31/01/2026", "m": "01/31/2026"}.get(format, "2026-01-31T12:00:00")
-        return _read(name, values, lambda word: days_of(word, format), f"a date like 2026-01-31 or {example}")
+        expected = f"a date like 2026-01-31 or {example}"
+        return _read(name, values, lambda word: days_of(word, format), expected, format)
     return values
 
 
@@ -84,8 +85,9 @@ def as_text(values: Values) -> Text:
     return Text(np.where(missing, -1, codes).astype(np.int32), [spell(v) for v in distinct], "number")
 
 
-def _read(name: str, text: Text, reader: Reader, expected: str, decimal: str = "") -> np.ndarray:
-    """Every word through `reader`, once for each distinct word. decimal: the decimal mark of numbers."""
+def _read(name: str, text: Text, reader: Reader, expected: str, format: str = "") -> np.ndarray:
+    """Every word through `reader`, once for each distinct word. format: the decimal mark of numbers, or what
+    comes first in dates."""
     counts = text.counts()
     found = [reader(word) for word in text.values]
     wrong = [i for i, value in enumerate(found) if value is None and counts[i]]
@@ -95,7 +97,8 @@ def _read(name: str, text: Text, reader: Reader, expected: str, decimal: str = "
         word = text.values[text.codes[row]]
         words = phrase([brief(text.values[i]) for i in wrong], 4)
         verb, them, they = ("is", "it", "it means") if rows.sum() == 1 else ("are", "them", "they mean")
-        hint = _decimal_hint([text.values[i] for i in wrong], decimal)
+        wrongs = [text.values[i] for i in wrong]
+        hint = _order_hint(wrongs, format) if format in ORDERS else _decimal_hint(wrongs, format)
         raise DataError(
             f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
             f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). "
@@ -116,6 +119,14 @@ def _decimal_hint(words: list[str], decimal: str) -> str:
         if other == ","
         else " (leave data.decimal out?)"
     )
+
+
+def _order_hint(words: list[str], first: str) -> str:
+    """That day and month stand the other way around, where all words that are no dates say so."""
+    other = "d" if first == "m" else "m"
+    if any(days_of(word, other) is None for word in words):
+        return ""
+    return f" (the {ORDERS[other]} first? set {order_setting(other)})"
 
 
 def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:

@@ -21,7 +21,7 @@ from slipstream.data.kinds import (
 )
 from slipstream.data.parquet import read_parquet
 from slipstream.data.preprocessing import read_as
-from slipstream.data.spelling import Note, date_format, number_format
+from slipstream.data.spelling import DayFirst, Note, date_format, number_format
 from slipstream.data.targets import check_labels, may_be_labels
 from slipstream.errors import DataError, did_you_mean
 from slipstream.wording import counted, typed
@@ -44,6 +44,7 @@ class Reading:
     as_words: frozenset[str]
     labels: frozenset[str] = frozenset()
     header: bool = True
+    day_first: DayFirst = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "missing", missing_words(self.missing))
@@ -230,7 +231,7 @@ class File:
                 plain = "" if self.decimal == "." else self.decimal
                 found = number_format(name, values, self.decimal) if isinstance(values, Text) else (plain, [])
             elif kind == "date" and isinstance(values, Text):
-                found = date_format(name, values)
+                found = date_format(name, values, self.how.day_first if self.how else "auto")
         self.notes += found[1]
         return found[0]
 

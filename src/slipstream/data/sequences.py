@@ -13,7 +13,7 @@ from slipstream.data.base import Frame, Raw, Values, brief, naming
 from slipstream.data.columns import as_text, is_missing, join, pick
 from slipstream.data.files import File, Reading, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, numbered, words_of
-from slipstream.data.spelling import described
+from slipstream.data.spelling import DayFirst, described
 from slipstream.data.steps import Order, Sequences, Steps, kind_of_times, refuse_missing, times_of
 from slipstream.data.table import ENDINGS, Kind, header_problems, input_kinds
 from slipstream.data.targets import make_target
@@ -83,6 +83,7 @@ def sequences(
     separator: str | None,
     header: bool,
     decimal: Literal[".", ","],
+    day_first: DayFirst,
     group_column: Word | None,
     split_column: Word | None,
     validation_path: str | None,
@@ -95,7 +96,8 @@ def sequences(
     The steps of training sequences alone decide on scaling, categories and stand-ins.
     path: the file. id: the column that says whose step a row is. time: the column of times, numbers or dates,
         which differ within a sequence. target: the column to predict, or a list; one value for a sequence.
-    task, classes, inputs, kinds, missing, max_categories, separator, header, decimal: as in data=table.
+    task, classes, inputs, kinds, missing, max_categories, separator, header, decimal, day_first: as in
+        data=table.
     max_length: steps at most, null for no limit. keep: the first or the last ones; the summary counts.
     impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
         value of the step before, for words as well; where there is none, it is the median and that channel.
@@ -123,7 +125,7 @@ def sequences(
     as_words = frozenset(name for name, kind in asked.items() if kind == "category")
     as_words |= {owner, *roles.values()}
     words = labels_among(targets, task)
-    reading = Reading(frozenset(missing), separator, decimal, wanted, as_words, words, header)
+    reading = Reading(*(frozenset(missing), separator, decimal, wanted, as_words, words, header, day_first))
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from slipstream.wording import counted, typed
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 Note = tuple[str, str]  # what is said of a column, and the column
 CLOCK = ":"  # the format of times of day
+DayFirst = bool | Literal["auto"]  # whether dates such as 03/10/2020 begin with the day
+ORDERS = {"d": "day", "m": "month"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
 
@@ -114,7 +117,7 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
             notes.append(
                 (
                     f"every '{decimal}' stands before three digits and is read as the decimal mark; if it "
-                    f"marks thousands, {how}",
+                    f"marks thousands, {how} or write the numbers without",
                     f"{name} ({brief(word)})",
                 )
             )
@@ -275,38 +278,52 @@ def is_season(word: str) -> bool:
     return found is not None and (int(found[1]) + 1) % 100 == int(found[2])
 
 
-def date_format(name: str, text: Text) -> tuple[str, list[Note]]:
+def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[str, list[Note]]:
     """`d` or `m` where a column's dates begin with day or month, and what to say of it.
 
-    Raises DataError, with rows, where one date has the day first and another the month.
+    Raises DataError, with rows, where one date has the day first and another the month, or where one is not
+    as day_first says.
     """
+    found = [(int(i), _FIGURES.fullmatch(text.values[i])) for i in _present(text)]
+    dates = [(i, date) for i, date in found if date and date[4] is not None and len(date[1]) < 3]
+    if not dates:
+        return "", []
     beyond: dict[str, int] = {}  # the first date that begins with a day, with a month
-    marks, example = set(), ""
-    for i in _present(text):
-        found = _FIGURES.fullmatch(text.values[i])
-        if found and found[4] is not None and len(found[1]) < 3:
-            marks.add(found[2])
-            example = example or text.values[i]
-            for key, part in (("d", found[1]), ("m", found[3])):
-                if int(part) > 12:
-                    beyond.setdefault(key, int(i))
+    for i, date in dates:
+        for key, part in (("d", date[1]), ("m", date[3])):
+            if int(part) > 12:
+                beyond.setdefault(key, i)
     if len(beyond) == 2:
         one, other = (f"{brief(text.values[i])} (row {_row(text, i)})" for i in beyond.values())
         raise DataError(
             f"column {name!r}: {one} and {other} cannot both be of one order of day and month; "
             "write all dates as 2026-01-31"
         )
-    if not marks:
-        return "", []
+    if day_first != "auto":
+        asked, other = ("d", "m") if day_first else ("m", "d")
+        if other in beyond:
+            word, row = brief(text.values[beyond[other]]), _row(text, beyond[other])
+            raise DataError(
+                f"column {name!r}, row {row}: {word} begins with the {ORDERS[other]}, but "
+                f"{order_setting(asked)}: leave it out, or write the dates as 2026-01-31"
+            )
+        return asked, []
     # Where a slash separates ambiguous dates, the month is first, as most software that writes them has it.
-    first = next(iter(beyond), "m" if marks == {"/"} else "d")
-    example = text.values[beyond[first]] if beyond else example
+    first = next(iter(beyond), "m" if {date[2] for _, date in dates} == {"/"} else "d")
+    telling = [i for i, date in dates if int(date[1]) != int(date[3])] or [dates[0][0]]
+    example = text.values[beyond.get(first, telling[0])]
     days = days_of(example, first) or 0.0
     item = f"{name} ({brief(example)} is {(EPOCH + timedelta(days=days)).date()})"
-    order = "month" if first == "m" else "day"
-    if beyond or marks == {"."}:
-        return first, [(f"dates are read with the {order} first", item)]
-    return first, [(f"dates are read with the {order} first, which none tells; else write 2026-01-31", item)]
+    said = f"dates are read with the {ORDERS[first]} first"
+    if beyond:
+        return first, [(said, item)]
+    other = "d" if first == "m" else "m"
+    return first, [(f"{said}, which none tells; if the {ORDERS[other]} is, set {order_setting(other)}", item)]
+
+
+def order_setting(first: str) -> str:
+    """What is typed to read dates with the day (d) or the month (m) first."""
+    return typed("data.day_first", first == "d")
 
 
 def _present(text: Text) -> np.ndarray:

@@ -13,7 +13,7 @@ from slipstream.data.base import Frame, Raw, naming
 from slipstream.data.columns import as_text, join
 from slipstream.data.files import File, Reading, labels_among, where_in
 from slipstream.data.identity import name_of, names_of, numbered, words_of
-from slipstream.data.spelling import described
+from slipstream.data.spelling import DayFirst, described
 from slipstream.data.targets import make_target
 from slipstream.errors import DataError
 from slipstream.registry import register
@@ -97,6 +97,7 @@ def table(
     separator: str | None,
     header: bool,
     decimal: Literal[".", ","],
+    day_first: DayFirst,
     group_column: Word | None,
     time_column: Word | None,
     split_column: Word | None,
@@ -116,7 +117,8 @@ def table(
         missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
     separator: null finds it in the header. header: whether the first row has the names; else the columns are
         called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and the signs of a
-        currency or of percent are left out, which a warning says, as it says the order of day and month.
+        currency or of percent are left out, which a warning says. day_first: whether dates such as 03/10/2020
+        begin with the day; `auto` is what their column tells, else the month before a slash, and is said.
         Times of day are hours.
     group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
     weight_column: the weight of each row in the loss and the metrics, not negative.
@@ -139,7 +141,9 @@ def table(
     as_words = {name for name, kind in asked.items() if kind == "category"}
     as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
     words = labels_among(targets, task)
-    reading = Reading(frozenset(missing), separator, decimal, wanted, frozenset(as_words), words, header)
+    reading = Reading(
+        *(frozenset(missing), separator, decimal, wanted, frozenset(as_words), words, header, day_first)
+    )
     paths = enumerate((path, validation_path, test_path))
     files = [File.read(file, part, reading) for part, file in paths if file is not None]
     first = files[0]
