@@ -96,8 +96,10 @@ def _require_own(folder: Path, root: Path) -> None:
             _require_own(Path(entry.path), root)
         elif not entry.is_file(follow_symlinks=False):
             raise Foreign(f"{entry.path}: neither a file nor a folder, so no run made it; remove it")
-        elif entry.name.endswith(".lock") and entry.stat(follow_symlinks=False).st_nlink > 1:
-            raise Foreign(f"{entry.path}: has another name elsewhere (a hard link); remove it")
+        elif entry.name.endswith(".lock"):
+            with suppress(FileNotFoundError):  # another process let go of it just now
+                if entry.stat(follow_symlinks=False).st_nlink > 1:
+                    raise Foreign(f"{entry.path}: has another name elsewhere (a hard link); remove it")
 
 
 def mkdir(path: Path, mode: int = 0o777) -> None:

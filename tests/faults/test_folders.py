@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,25 @@ IN_A_RUN = (
 IN_A_SWEEP = (
     *("sweep.json", "leaderboard.csv", "report.json", ".leaderboard.csv.tmp", "study.journal"),
     *("study.journal.lock", "workers/host-1-1.log", "workers/host-1-01234567.lease", "packing/a.json"),
-    *("packing/a.lock", "0/summary.json", "1/.worker", "2/metrics.jsonl", "2/.holder", "7"),
+    *(".report.lock", "packing/a.lock", "0/summary.json", "1/.worker", "2/metrics.jsonl", "2/.holder", "7"),
     "events.out.tfevents.1.host.1.123456789012",
 )
+
+
+def test_a_lock_that_goes_away_while_one_looks_is_no_mistake(tmp_path, monkeypatch):
+    """A process lets go of it between the list of the folder's names and the look at this one."""
+    (tmp_path / ".lock").touch()
+    plain = os.scandir
+
+    @contextmanager
+    def scandir(folder):
+        with plain(folder) as entries:
+            found = list(entries)
+        (tmp_path / ".lock").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    folders.require_own(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of
+from slipstream.errors import UserError
+from slipstream.sweep import runner
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 COMMON = (
@@ -199,3 +201,52 @@ def test_five_hundred_members_of_which_twenty_diverge(tmp_path):
     assert process.returncode == 3, shown
     assert "500 members of 25 trials: 480 finished, 20 diverged" in shown
     assert threads <= 10
+
+
+def _at_once(*arguments: str, count: int) -> list[str]:
+    """What so many processes of one command print, that begin at once and end with exit code 0."""
+    processes = [begin(*arguments) for _ in range(count)]
+    shown = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, shown
+    assert not any("Traceback" in text for text in shown), shown
+    return shown
+
+
+def _events(folder: Path) -> list[int]:
+    """How many event files a sweep's own charts have, folder by folder."""
+    return [len(list(place.glob("events*"))) for place in (folder, *folder.glob("trials/*"))]
+
+
+@pytest.mark.slow
+def test_commands_that_begin_one_folder_at_once_share_it(tmp_path):
+    """Four begin, then four resume what has ended: every member is trained by one of them, the reports
+    agree, every chart is there once, and resuming changes no byte."""
+    folder = tmp_path / "sweep"
+    charts = [text.replace("logger=none", "logger=tensorboard") for text in MEMBERS]
+    shown = _at_once(*charts, "trainer.max_epochs=4", f"hydra.sweep.dir={folder}", count=4)
+    assert all("10 members of 2 trials: 10 finished" in text for text in shown)
+    assert all(len(list(folder.glob(f"{number}/.worker*"))) == 1 for number in range(10))
+    assert _events(folder) == [1, 1, 1, 1]
+
+    def content() -> dict[Path, bytes]:
+        files = [path for path in folder.rglob("*") if path.is_file() and "workers" not in path.parts]
+        own = {*folder.glob("events*"), *folder.glob("trials/*/*")}
+        return {path: path.read_bytes() for path in files if path not in own and path.suffix != ".lock"}
+
+    before = content()
+    _at_once(f"resume={folder}", count=4)
+    assert content() == before
+    assert _events(folder) == [1, 1, 1, 1]
+
+
+def test_a_report_that_another_process_does_not_end_is_a_sentence(tmp_path, monkeypatch):
+    """After a while, and it says what to do; else it waits and reports what stands there then."""
+    monkeypatch.setattr(runner, "REPORT_SECONDS", 0)
+    with (
+        runner._reporting(tmp_path),
+        pytest.raises(UserError, match=f"resume={tmp_path}"),
+        runner._reporting(tmp_path),
+    ):
+        pass
+    with runner._reporting(tmp_path):
+        pass

@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from filelock import FileLock, Timeout
 
 from slipstream import folders, preparing, rundir
 from slipstream.config import frozen
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from slipstream.sweep.study import Study
 
 JOURNAL = "study.journal"
+REPORTING, REPORT_SECONDS = ".report.lock", 300
 SOME_FAILED = 3
 
 
@@ -145,11 +147,12 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
             return interrupts.exit_code if interrupts.received else 0, None
         screen.close()
         jobs = members()
-        found = report.outcomes(directory, jobs)
-        made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
-        if example.config.logger.name == "tensorboard":
-            with writing(directory):
-                board.write(made, plan.space.axes, jobs)
+        with _reporting(directory):
+            found = report.outcomes(directory, jobs)
+            made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
+            if example.config.logger.name == "tensorboard":
+                with writing(directory):
+                    board.write(made, plan.space.axes, jobs)
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
@@ -157,6 +160,27 @@ def work(plan: Plan, directory: Path, program: Sequence[str]) -> tuple[int, Repo
     if interrupts.received is not None:
         return interrupts.exit_code, made
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made
+
+
+@contextmanager
+def _reporting(directory: Path) -> Iterator[None]:
+    """Let one process at a time read how the members ended and report it: the last one has read the last.
+
+    Two that wrote the events at once would leave both theirs, and every curve twice. Raises UserError.
+    """
+    lock = FileLock(directory / REPORTING)
+    with writing(directory / REPORTING):
+        try:
+            lock.acquire(timeout=REPORT_SECONDS)
+        except Timeout as error:
+            raise UserError(
+                f"{directory}: all is trained, and another process has been writing the report for more than "
+                f"{REPORT_SECONDS} seconds. End it, then: python train.py {typed('resume', directory)}"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _source(
