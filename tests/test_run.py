@@ -207,6 +207,14 @@ def test_the_loss_in_the_table_is_called_what_it_is(tmp_path, capsys):
         assert words in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("logger", ["none", "tensorboard"])
+def test_curves_are_pointed_to_where_there_are_any(tmp_path, capsys, logger):
+    """The command that opens TensorBoard is printed by a run that wrote to it, and by no other."""
+    run(validate(small(f"logger={logger}", "trainer.progress=plain")), tmp_path / "runs" / "one")
+    said = capsys.readouterr().out.replace("\n", "")
+    assert (f"curves: tensorboard --logdir {tmp_path / 'runs'}" in said) == (logger == "tensorboard")
+
+
 def test_a_loss_far_above_log_loss_is_explained():
     """Of likelihoods alone: 325 beside 2.4 is the same sum, without and with a least probability."""
     config = tiny()

@@ -297,4 +297,5 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:
             screen.say(f"go on: python train.py {typed('resume', result.directory)}")
-        screen.say(f"curves: tensorboard --logdir {shell(str(result.directory.parent))}")
+        if member.config.logger.name == "tensorboard":
+            screen.say(f"curves: tensorboard --logdir {shell(str(result.directory.parent))}")
