@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 import slipstream
 from harness import tiny
 from slipstream import checkpoints
@@ -45,6 +47,20 @@ def started(command: list[str], **named: Any) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
+
+
+# Before a command: its processes have numbers of their own, as in a container.
+NAMESPACE = ("unshare", "-pf", "--kill-child", "--mount-proc")
+
+
+def _namespaces() -> bool:
+    try:
+        return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+needs_namespaces = pytest.mark.skipif(not _namespaces(), reason="no namespaces of processes may be made here")
 
 
 def saved(directory: Path) -> list[str]:

@@ -9,8 +9,27 @@ import sys
 import pytest
 import yaml
 
+from ondisk import NAMESPACE, needs_namespaces, started
 from slipstream import rundir
 from slipstream.errors import UserError
+
+
+@needs_namespaces
+def test_two_containers_never_share_a_directory(tmp_path):
+    """The lock is the system's: numbers of processes, which containers count for themselves, matter not."""
+    claim = "import sys; from slipstream.rundir import *; stack = claim(Path(sys.argv[1]), resume=False)"
+    hold = f"{claim}\nwith stack:\n    print(os.getpid(), flush=True)\n    sys.stdin.read()"
+    command = [*NAMESPACE, sys.executable, "-c", hold, str(tmp_path / "run")]
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        number = int(process.stdout.readline())
+        assert number < 10
+        with (
+            pytest.raises(UserError, match=f"in use by process {number}; wait for it"),
+            rundir.claim(tmp_path / "run", resume=True),
+        ):
+            pass
+        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert f"in use by process {number}; wait for it" in again.stderr
 
 
 def test_a_directory_is_made_held_and_given_back(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import SoftFileLease
 
-from ondisk import started
+from ondisk import NAMESPACE, needs_namespaces, started
 from slipstream.errors import UserError
 from slipstream.sweep.claims import CLAIM, WORKERS, Claims, host
 
@@ -144,6 +144,25 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path, holder):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
+@needs_namespaces
+def test_workers_whose_processes_have_numbers_of_their_own(tmp_path):
+    """Two containers share a folder and a machine's name: a number says nothing about the other's process, so
+    neither takes members of the other before its lease has run out. (filelock before 4.1 did.)"""
+    command = [*NAMESPACE, sys.executable, "-c", HOLD, str(tmp_path), "5"]
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
+        assert "[0, 1, 2, 3]" in process.stdout.readline()
+        (path,) = (tmp_path / WORKERS).glob("*.lease")
+        assert int(path.stem.split("-")[-2]) < 10  # the container's number, which is another's here
+        with Claims(tmp_path, 5) as claims:
+            assert claims.take(range(5), 5) == [4]
+            assert [worker.id for worker in claims.others()] == [path.stem]
+        again = subprocess.run(
+            [*NAMESPACE, sys.executable, "-c", HOLD.replace("time.sleep(60)", ""), str(tmp_path), "5"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert again.stdout.endswith(" []\n")
+
+
 def test_a_stopped_worker_loses_its_members(tmp_path, holder):
     """One that gives no sign of life keeps its members for the length of its lease and no longer."""
     process = holder(LEASE)
