@@ -248,7 +248,7 @@ def test_regularizers_stand_where_they_do_in_dense_layers():
     ("form", "changes", "sentence"),
     [
         ("image", {"model__depth": 3}, "3 x 6 x 6, and pooling number 3 finds 1 x 1"),
-        ("sequence", {"model__depth": 3}, "5 x 3, and pooling number 3 finds 1 steps"),
+        ("sequence", {"model__depth": 3}, "5 x 3, and pooling number 3 finds 1 step,"),
         ("image", {"model__embedding": 4}, "image data, no tokens; set model.embedding=null"),
         ("image", {"model": "resnet", "model__stages": 4}, "needs 8 pixels a side; found 6 x 6"),
         ("image", {"model": "resnet", "activation": "glu"}, "take an activation that does"),
