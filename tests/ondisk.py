@@ -121,6 +121,13 @@ def small_sweep_in(directory: Path) -> int:
     return slipstream.sweep(space, *SWEPT, *changed, directory=directory, pack=2).exit_code
 
 
+def diverging_sweep_in(directory: Path) -> int:
+    """A sweep of two, of which the first member diverges in its first epoch, or what is left of it."""
+    changed = ("trainer.max_epochs=2", "trainer.progress=none")
+    space = {"optimizer.lr": [1e30, 0.1]}
+    return slipstream.sweep(space, *SWEPT, *changed, directory=directory, pack=2).exit_code
+
+
 @contextmanager
 def in_save(call: int, number: int, happens: Callable[[], None], under: Path) -> Iterator[None]:
     """Something happens at the operation of this number of the save of this number, both from 1."""

@@ -7,12 +7,14 @@ import os
 import pty
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,3 +242,37 @@ def test_a_kill_at_any_operation_of_a_sweep_costs_nothing(warm, tmp_path):
         assert code == 0, output
         assert members(folder) == expected, f"killed at operation {7 * number}"
     assert number > 8
+
+
+def _ends(folder: Path) -> list[tuple[Any, ...]]:
+    """How each of two members ended: what its summary says, its history and its newest checkpoint."""
+    found = []
+    for number in range(2):
+        summary = json.loads((folder / str(number) / "summary.json").read_text())
+        said = [summary[key] for key in ("status", "reason", "epochs", "best_epoch", "value", "best", "last")]
+        found.append((said, bytes_of(folder / str(number))))
+    return found
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, tmp_path):
+    """S5, S1: SIGKILL at every fifth operation of a sweep whose first member diverges in its first epoch,
+    then resume: it is diverged, with the history and the checkpoint of the undisturbed sweep."""
+    expected, every = None, 5
+    for number in count(0):
+        folder = tmp_path / str(number)
+        at = {"at_operation": [every * number, "kill"]} if number else {}
+        code, output = warm.run("diverging_sweep", folder, **at)
+        if expected is None:
+            assert code == 3, output
+            expected = _ends(folder)
+            assert expected[0][0][0] == "diverged"
+            continue
+        if code == 3:
+            break
+        assert code == -signal.SIGKILL, output
+        code, output = warm.run("diverging_sweep", folder)
+        assert code == 3, output
+        assert _ends(folder) == expected, f"killed at operation {every * number}"
+        shutil.rmtree(folder)
+    assert number > 20

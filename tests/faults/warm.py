@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ondisk import at_operation, at_step, in_save, small_sweep_in, sweep_in, train_in
+from ondisk import at_operation, at_step, diverging_sweep_in, in_save, small_sweep_in, sweep_in, train_in
 from slipstream import checkpoints
 from slipstream.errors import UserError
 from slipstream.training.plan import Planner  # noqa: F401 - all that a run needs is imported before
@@ -61,6 +61,8 @@ def perform(job: dict[str, Any], output: Any) -> int:
             return sweep_in(directory)
         if job["does"] == "small_sweep":
             return small_sweep_in(directory)
+        if job["does"] == "diverging_sweep":
+            return diverging_sweep_in(directory)
         return train_in(directory, job.get("changes"), resume=job.get("resume", False)).exit_code
 
 
