@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from slipstream.sweep.chance import chances
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.space import Choices, Interval
 from slipstream.sweep.statistics import Group, edges, groups, importance
@@ -107,6 +108,84 @@ def test_a_key_that_matters_only_together_with_another_counts():
     axes = {"opt": ["a", "b"], "lr": [1, 2, 3, 4, 5, 6, 7, 8], "dead": [0, 1]}
     found, _ = importance(many(lambda draw, opt, lr, dead: lr if opt == "a" else 9 - lr, axes), True)
     assert {entry.key: entry.clear for entry in found} == {"opt": True, "lr": True, "dead": False}
+
+
+def factorial(effects, noise, seed):
+    """Trials of 3 rates x 2 optimizers x 2 widths x 2 activations, one each, whose effects add up."""
+    axes = {"lr": [0.001, 0.01, 0.1], "opt": ["a", "b"], "width": [4, 16], "act": ["r", "t"]}
+    places = {key: {value: i for i, value in enumerate(values)} for key, values in axes.items()}
+
+    def value(draw, **row):
+        parts = zip(effects, row.items(), strict=True)
+        return sum(effect * places[key][v] for effect, (key, v) in parts) + draw.normal(0, noise)
+
+    return many(value, axes, seed)
+
+
+@pytest.mark.parametrize(
+    "effects", [(2, 1.5, 0, 0), (2, 2, 0, 0), (2, 1, 0.7, 0), (1, 1, 1, 1), (0, 2, 0, 0)]
+)
+def test_what_matters_in_a_factorial_is_told_from_chance(effects):
+    """As the F test of an analysis of variance tells it, in 24 trials with noise of a tenth."""
+    keys = ("lr", "opt", "width", "act")
+    for seed in range(3):
+        found, _ = importance(factorial(effects, 0.1, seed), True)
+        clear = {entry.key for entry in found if entry.clear}
+        assert clear >= {key for key, effect in zip(keys, effects, strict=True) if effect}
+        assert len(clear) <= sum(map(bool, effects)) + 1
+
+
+def analysis_of_variance(keys, values):
+    """The p of each key's main effect in a full factorial, with its sums of squares written out."""
+    rest, parts = values - values.mean(), []
+    for key in keys:
+        levels = sorted(set(key))
+        means = {level: rest[[k == level for k in key]].mean() for level in levels}
+        parts.append((len(levels) - 1, np.array([means[k] for k in key])))
+    free = len(values) - 1 - sum(degrees for degrees, _ in parts)
+    error = ((rest - sum(part for _, part in parts)) ** 2).sum() / free
+    return [stats.f.sf((part**2).sum() / degrees / error, degrees, free) for degrees, part in parts]
+
+
+def test_chance_tells_what_the_f_test_tells():
+    """Of effects far above and far below the noise, in 24 trials: the same keys, at the same level."""
+    rows = list(itertools.product([1, 2, 3], "ab", [4, 16], "rt"))
+    keys = [list(column) for column in zip(*rows, strict=True)]
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        values = np.array([2.0 * (row[0] + (row[1] == "b")) for row in rows]) + draw.normal(0, 0.3, 24)
+        expected = np.minimum(4 * np.array(analysis_of_variance(keys, values)), 1) < 0.05
+        assert expected[:2].all()
+        found = np.array(chances(keys, stats.rankdata(values))) < 0.05
+        assert found[:2].all()
+
+
+@pytest.mark.parametrize("design", ["grid", "random", "conditional"])
+def test_chance_makes_a_key_clear_in_one_sweep_of_twenty(design):
+    """Where nothing matters, some key is told from chance in 5 % of the sweeps at most."""
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(60):
+        if design == "grid":
+            keys = list(zip(*itertools.product([1, 2, 3], "ab", [4, 16], "rt"), strict=True))
+        elif design == "random":
+            keys = list(draw.random((4, 24)))
+        else:
+            keys = [["a", "b"] * 12, [None, 1.0, None, 2.0, None, 3.0] * 4, list(draw.integers(3, size=24))]
+        order = stats.rankdata(draw.normal(size=24))
+        wrong += min(chances([[*map(plain, key)] for key in keys], order)) < 0.05
+    assert wrong <= 7  # of 3 expected, with a deviation of 1.7
+
+
+def plain(value):
+    """numpy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def test_null_is_a_value_that_can_matter():
+    """A key whose values are null and a number applies to all trials."""
+    axes = {"clip": [None, 1.0], "lr": list(range(12))}
+    found, _ = importance(many(lambda draw, clip, lr: (clip is None) + 0.01 * lr, axes), True)
+    assert {entry.key: entry.clear for entry in found}["clip"]
 
 
 def test_diverged_trials_are_the_worst_and_count():

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from slipstream.sweep.chance import chances
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.space import Axis, Interval
 from slipstream.wording import counted
@@ -19,6 +20,7 @@ REPEATS = ("seed", "data.fold", "data.folds")  # what members of a trial differ 
 EDGE = 0.05  # of an interval's length, which counts as its end
 FORESTS, TREES = 20, 25
 TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached 0.02 at most in 12
+CHANCE = 0.05  # what chance brings less often is no chance
 LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer say nothing about importance
 
 
@@ -57,16 +59,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Importance:
-    """A key's share in what the trials' order can be told by, mean and standard deviation over resamples."""
+    """A key's share in what the trials' order can be told by, mean and standard deviation over resamples.
+
+    p: how often chance alone would give a key that does not matter as large a part in the order, see
+    `chances`; corrected for all keys.
+    """
 
     key: str
     share: float
     std: float
+    p: float
 
     @property
     def clear(self) -> bool:
-        """Whether it is told from nothing at all."""
-        return self.share > 2 * self.std
+        """Whether it is told from chance at 5 %."""
+        return self.p < CHANCE
 
 
 def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
@@ -118,6 +125,7 @@ def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance]
     Random forests learn the trials' ranks (diverged ones are last, failed and pruned ones are left
     out) from resampled trials. A key's part is how much worse the trials that were not drawn are told
     when that key's values are permuted among them (Breiman, "Random forests", 2001): interactions count.
+    Whether a key matters at all is a test of its own, by permutations of its values (`chances`).
     """
     trials = [group for group in found if _tier(group) == 0 or _has_diverged(group)]
     keys = [key for key in _keys(trials) if len({repr(g.values.get(key)) for g in trials}) > 1]
@@ -129,12 +137,14 @@ def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance]
         reason = f"{few} too few to say which of {len(keys)} keys matter: about {needed} are needed"
         return [], reason
     order = np.array([math.inf if _has_diverged(g) else _signed(g, minimize) for g in trials])
-    shares, told = _shares(_columns(trials, keys), ranks(order) / (len(trials) - 1))
+    order = ranks(order) / (len(trials) - 1)
+    shares, told = _shares(_columns(trials, keys), order)
     if told < TOLD:
         return [], f"{len(trials)} trials do not show which keys matter: their order looks like chance"
+    ps = chances([[_told(group, key) for group in trials] for key in keys], order)
     made = [
-        Importance(key, float(part.mean()), float(part.std(ddof=1)))
-        for key, part in zip(keys, shares.T, strict=True)
+        Importance(key, float(part.mean()), float(part.std(ddof=1)), p)
+        for key, part, p in zip(keys, shares.T, ps, strict=True)
     ]
     return sorted(made, key=lambda entry: -entry.share), ""
 
@@ -147,6 +157,12 @@ def _has_diverged(group: Group) -> bool:
 def _signed(group: Group, minimize: bool) -> float:
     assert group.mean is not None
     return group.mean if minimize else -group.mean
+
+
+def _told(group: Group, key: str) -> Any:
+    """A trial's value, None only where the key does not apply."""
+    value = group.values.get(key)
+    return "null" if value is None and key in group.values else value
 
 
 def _keys(found: Sequence[Group]) -> list[str]:
