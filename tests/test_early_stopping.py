@@ -175,7 +175,17 @@ def test_target() -> None:
 def test_reason_gives_the_metric_in_its_own_units() -> None:
     """The reason shows accuracy as accuracy, without the changed sign."""
     reason = ask("patience", history([0.5, 0.9, 0.8], sign=-1), patience=1, min_delta=0.0, warm_up=0)
-    assert reason == "no improvement by more than 0 for 1 epoch (best 0.9)"
+    assert reason == "no improvement on 0.9 for 1 epoch"
+
+
+def test_patience_calls_nothing_best_that_is_not() -> None:
+    """The reason names the value that had to be beaten by min_delta, though a better one came after it."""
+    seen = history([1.0, 0.6, 0.55, 0.52])
+    reason = ask("patience", seen, patience=2, min_delta=0.1, warm_up=0)
+    assert reason == "no improvement on 0.6 by more than 0.1 for 2 epochs"
+    assert seen.raw[best_epoch(seen.values)] == 0.52
+    reason = ask("patience", history([NAN, NAN]), patience=2, min_delta=0.1, warm_up=0)
+    assert reason == "the monitored metric had no value for 2 epochs"
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -91,24 +91,28 @@ def none(history: History) -> str | None:
 def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_up: Natural) -> str | None:
     """Stops when the monitored metric has not improved for a number of epochs.
 
-    An epoch improves if its value is better than the best so far by more than min_delta; that value
-    is then the best. Stops after `patience` epochs in a row that do not improve.
+    An epoch improves if its value beats the last one that improved by more than min_delta. Stops after
+    `patience` epochs in a row that do not. The reason names that last one, which had to be beaten; with
+    a min_delta the best epoch, whose weights are kept, may be better than that.
 
     patience: epochs, at least 1. min_delta: in the metric's units. warm_up: epochs at the start that
-    are not looked at, neither as a best value (their weights are not kept either) nor as a failure.
+    are not looked at, neither as an improvement (their weights are not kept either) nor as a failure.
     Edge: NaN is no improvement. The semantics are those of Keras' EarlyStopping (warm_up is its
     start_from_epoch) and, without warm_up, of Lightning's.
     """
-    best, waited = np.inf, 0
+    beaten, waited = np.inf, 0
     for value in history.values[warm_up:].tolist():
-        if value < best - min_delta:
-            best, waited = value, 0
+        if value < beaten - min_delta:
+            beaten, waited = value, 0
         else:
             waited += 1
     if waited < patience:
         return None
     span = "1 epoch" if waited == 1 else f"{waited} epochs"
-    return f"no improvement by more than {min_delta:g} for {span} (best {history.sign * best:.6g})"
+    if np.isinf(beaten):
+        return f"the monitored metric had no value for {span}"
+    by = f" by more than {min_delta:g}" if min_delta else ""
+    return f"no improvement on {history.sign * beaten:.6g}{by} for {span}"
 
 
 def _errors(losses: Sequence[float], which: str) -> NDArray[np.float64]:
