@@ -99,6 +99,16 @@ def test_best_median_and_worst_are_on_one_chart(sweep):
     assert list(chart.multiline.tag) == ["curves/val/loss_by_epoch$"]
 
 
+def test_a_member_that_has_stopped_stays_in_its_trials_curve(sweep):
+    """With its last value: the curve does not jump to those of the members that go on."""
+    jobs, report = sweep
+    kept = (report.directory / "0" / "metrics.jsonl").read_text().splitlines()[:1]
+    (report.directory / "0" / "metrics.jsonl").write_text(kept[0] + "\n")
+    board.write(report, AXES, jobs)
+    curve = [e.value for e in read(report.directory / "trials/best").Scalars("curves/val/loss_by_epoch")]
+    assert curve == [np.float32((1.0 + 1.1 / e + 1.2 / e) / 3) for e in (1, 2, 3)]
+
+
 def columns(report):
     content = read(report.directory).PluginTagToContent("hparams")["_hparams_/experiment"]
     return plugin_data_pb2.HParamsPluginData.FromString(content).experiment

@@ -80,11 +80,15 @@ def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
 
 
 def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:
-    """A chart for each metric with the trials' curves: the mean over a trial's members, by epoch."""
+    """A chart for each metric with the trials' curves: the mean over a trial's members, by epoch.
+
+    A member that has stopped keeps its last values, so that a curve is about the same members at every epoch:
+    over those that still train it would jump where one stops.
+    """
     for name, members in chosen.items():
         longest = max(map(len, members), default=0)
         for epoch in range(longest):
-            here = [records[epoch] for records in members if len(records) > epoch]
+            here = [records[min(epoch, len(records) - 1)] for records in members if records]
             means = {metric: _mean([record.get(metric) for record in here]) for metric in metrics}
             board.curve(name, {f"{metric}_by_epoch": mean for metric, mean in means.items()}, epoch + 1)
     charts = {f"{metric} by epoch": [f"{CURVES}/{metric}_by_epoch$"] for metric in metrics}
