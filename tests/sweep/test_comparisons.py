@@ -162,16 +162,39 @@ def test_members_without_a_partner_are_left_out():
 
 
 def test_folds_get_the_corrected_variance():
-    """Of five folds: (1/5 + 1/4) s^2 in place of s^2/5; ten pairs of two repeats: (1/10 + 1/4) s^2."""
+    """Of five folds: (1/5 + 1/4) s^2 in place of s^2/5, s of the folds' means over their seeds."""
     draw = np.random.default_rng(3)
-    for repeats in (1, 2):
+    for repeats in (1, 2, 20):
         a, b = draw.normal(1.5, 1, 5 * repeats), draw.normal(0, 1, 5 * repeats)
         (found,) = against(a, b, minimize=False, folds=5)
-        t = (b - a).mean() / math.sqrt((1 / len(a) + 1 / 4) * (b - a).var(ddof=1))
-        assert found.p == pytest.approx(2 * stats.t.sf(abs(t), len(a) - 1))
-        assert found.p > stats.ttest_rel(a, b).pvalue
+        means = (b - a).reshape(repeats, 5).mean(axis=0)
+        t = means.mean() / math.sqrt((1 / 5 + 1 / 4) * means.var(ddof=1))
+        assert found.p == pytest.approx(2 * stats.t.sf(abs(t), 4))
+        assert found.p > stats.ttest_1samp(means, 0).pvalue
+        assert (found.pairs, found.folds, found.difference) == (5 * repeats, 5, pytest.approx(-means.mean()))
         assert found.p_ranks is None  # they have no such correction
         assert "folds" in found.test
+
+
+@pytest.mark.parametrize(("folds", "repeats"), [(3, 1), (3, 10), (5, 5), (5, 20), (10, 5)])
+def test_seeds_of_a_fold_are_no_folds(folds, repeats):
+    """Trials that differ by fold and not in truth: p is below 5 % in 5 % of the cases at most."""
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(400):
+        apart = draw.normal(size=folds) + draw.normal(0, 0.1, (repeats, folds))
+        (found,) = against(np.zeros(folds * repeats), apart.ravel(), folds=folds)
+        wrong += found.p < 0.05
+    assert wrong <= 29  # of 20 expected at most, with a deviation of 4.4
+
+
+def test_few_folds_stay_too_few_however_often_they_are_repeated():
+    """Three folds never tie, two never tell anything."""
+    draw = np.random.default_rng(1)
+    for folds in (2, 3, 4):
+        (found,) = against(np.zeros(folds * 20), draw.normal(size=folds * 20), folds=folds)
+        assert found.verdict == "too few to tell"
+    (found,) = against(np.zeros(40), 1 + 0.001 * draw.normal(size=40), folds=2)
+    assert (found.verdict, found.p_holm) == ("too few to tell", None)
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])

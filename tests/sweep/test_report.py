@@ -226,6 +226,22 @@ def test_what_is_shown_of_a_sweep(tmp_path):
     )
 
 
+def test_repeated_folds_are_told_to_have_more_folds(tmp_path):
+    """More seeds of three folds tell nothing more; the advice can be typed."""
+    draw = np.random.default_rng(0)
+    found = [
+        Outcome(
+            *(100 * trial + 3 * seed + fold, trial, {"lr": trial}, "finished", ""),
+            *(float(draw.normal()), 1, 1, 1.0, seed, fold, {}, None),
+        )
+        for trial in range(2)
+        for seed in range(10)
+        for fold in range(3)
+    ]
+    text = shown(make(tmp_path, found, [Choices("lr", (0, 1))], "val/loss", True))
+    assert "too few to tell, 30 members of 3 folds a trial; more folds tell more, as sweep.folds=10" in text
+
+
 def test_only_the_best_ten_are_shown(tmp_path):
     """And the number of the others is said."""
     found = [

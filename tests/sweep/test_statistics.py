@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -12,7 +13,7 @@ from scipy import stats
 from slipstream.sweep.chance import chances
 from slipstream.sweep.jobs import Outcome
 from slipstream.sweep.space import Choices, Interval
-from slipstream.sweep.statistics import Group, edges, groups, importance
+from slipstream.sweep.statistics import Group, deviation, edges, groups, importance
 
 
 def outcome(number, trial, value, status="finished", seed=0, fold=None, **values):
@@ -50,6 +51,28 @@ def test_a_trial_has_the_mean_and_deviation_of_its_members():
     assert group.std == pytest.approx(stats.tstd([1, 2, 6]))
     (group,) = groups([outcome(0, 0, 1.0, seed=4) for _ in range(1)], True)
     assert (group.std, group.n) == (None, 1)
+
+
+def test_what_agrees_up_to_rounding_does_not_deviate():
+    """Three equal values have a deviation of 0, and so have those whose last bits differ."""
+    for values in ([0.6] * 3, [0.1 + 0.2, 0.3, 0.3], [0.7 - 1e-16] * 7, [0.0, 0.0]):
+        assert trial(0, values).std == 0.0
+        assert deviation(values) == 0.0
+    assert trial(0, [0.3, 0.3 + 1e-9]).std == pytest.approx(stats.tstd([0.3, 0.3 + 1e-9]))
+    assert deviation([1.0]) is None
+
+
+def test_members_with_different_budgets_have_no_deviation():
+    """Where a pruner cut some of a trial's members short; those that stopped by themselves are as before."""
+    members = [outcome(i, 0, 1.0 + i, "pruned" if i else "finished", seed=i) for i in range(3)]
+    cut = [members[0], dataclasses.replace(members[1], epochs=2), members[2]]
+    (group,) = groups(cut, True)
+    assert (group.mean, group.std, group.n) == (2.0, None, 3)
+    assert group.remark == "2 of 3 pruned, after 2 to 5 epochs"
+    (group,) = groups(members, True)
+    assert (group.std, group.remark) == (1.0, "2 of 3 pruned")
+    early = [dataclasses.replace(member, status="stopped_early") for member in cut]
+    assert groups(early, True)[0].std == 1.0
 
 
 @pytest.mark.parametrize(("minimize", "expected"), [(True, [1, 0, 3, 2, 5, 4]), (False, [0, 1, 3, 2, 5, 4])])

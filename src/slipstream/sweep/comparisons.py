@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from slipstream.sweep.statistics import SOUND, Group, pair_of, ranks
+from slipstream.sweep.statistics import ROUNDING, SOUND, Group, pair_of, ranks
 
 LEVEL = 0.05  # a difference that chance brings less often is taken for real
 DOUBT = 0.1  # one that chance brings less often is no tie, even without a correction
@@ -24,7 +24,8 @@ class Comparison:
     difference: mean over the pairs, above 0 where the best one is better, in the metric's own units.
     p: how often chance alone would bring such a difference, on the metric's own scale; p_ranks: on
     ranks, None over folds; p_holm: of both, corrected for two tests and for all trials that are
-    compared. None: there are too few pairs for a p.
+    compared. None: there are too few pairs, or folds, for a p. folds: how many the pairs are of, 0 where
+    they are of seeds alone.
     """
 
     verdict: Literal["worse", "tie", "too few to tell"]
@@ -34,6 +35,12 @@ class Comparison:
     p_holm: float | None
     pairs: int
     test: str
+    folds: int = 0
+
+    @property
+    def independent(self) -> int:
+        """How many differences say something of their own: a fold's seeds say one thing together."""
+        return self.folds or self.pairs
 
 
 def compare(best: Group, others: Sequence[Group], minimize: bool) -> list[Comparison]:
@@ -41,11 +48,12 @@ def compare(best: Group, others: Sequence[Group], minimize: bool) -> list[Compar
 
     On the metric's own scale: over seeds the paired t-test. Folds share their training rows, so that
     their differences are less independent than they look: the corrected resampled t-test, whose variance
-    is (1/n + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error",
-    2003; over repeated folds: Bouckaert and Frank, 2004). On ranks, which one exploded seed cannot
-    blur: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. What either shows at 5 %
+    is (1/F + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error",
+    2003), with F - 1 degrees of freedom. A fold's seeds share its rows: s is the deviation of the folds'
+    means over seeds, or ten seeds of three folds would pass for thirty folds. On ranks, which one exploded
+    seed cannot blur: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. What either shows at 5 %
     is worse, after Bonferroni's correction for two tests and Holm's over the trials (1979). A tie is
-    what neither shows at 10 % without any correction, given five pairs or more.
+    what neither shows at 10 % without any correction, given five pairs, or folds, or more.
     """
     measured = [_measure(best, other, minimize) for other in others]
     corrected = holm([entry.p_holm for entry in measured])
@@ -56,7 +64,7 @@ def _judged(found: Comparison) -> Comparison:
     if found.p_holm is not None and found.p_holm < LEVEL:
         return replace(found, verdict="worse")
     told = [p for p in (found.p, found.p_ranks) if p is not None]
-    ties = found.pairs >= LEAST_PAIRS and told and ((found.difference or 0) <= 0 or min(told) >= DOUBT)
+    ties = found.independent >= LEAST_PAIRS and told and ((found.difference or 0) <= 0 or min(told) >= DOUBT)
     return replace(found, verdict="tie") if ties else found
 
 
@@ -69,15 +77,23 @@ def _measure(best: Group, other: Group, minimize: bool) -> Comparison:
     a, b = np.array([ours[pair] for pair in pairs]), np.array([theirs[pair] for pair in pairs])
     apart = b - a if minimize else a - b
     difference = float(apart.mean()) if n else None
+    if over_folds:
+        apart = _by_fold(apart, [fold for _, fold in pairs])
     p = _t_test(apart, max(np.abs(a).max(), np.abs(b).max()), folds) if n > 1 else None
     p_ranks = signed_rank_test(apart) if n > 1 and not over_folds else None
     # Tests that could show something, and point the right way.
-    able = [] if p is None or n < LEAST_FOR_NOISE else [p if apart.mean() > 0 else 1.0]
+    able = [] if p is None or len(apart) < LEAST_FOR_NOISE else [p if apart.mean() > 0 else 1.0]
     if p_ranks is not None and 2 * 0.5**n < LEVEL:
         able.append(p_ranks if _leans_up(apart) else 1.0)
     both = min(1.0, len(able) * min(able)) if able else None
     test = "corrected t-test over folds" if over_folds else "paired t-test and signed ranks over seeds"
-    return Comparison("too few to tell", difference, p, p_ranks, both, n, test)
+    return Comparison("too few to tell", difference, p, p_ranks, both, n, test, folds if over_folds else 0)
+
+
+def _by_fold(apart: np.ndarray, folds: Sequence[object]) -> np.ndarray:
+    """The mean of the differences of each fold."""
+    of = np.array([*map(repr, folds)])
+    return np.array([apart[of == fold].mean() for fold in np.unique(of)])
 
 
 def _by_pair(group: Group) -> dict[tuple[int, object], float]:
@@ -93,8 +109,8 @@ def _t_test(apart: np.ndarray, scale: float, folds: int) -> float | None:
     from scipy.special import stdtr
 
     n, mean, spread = len(apart), float(apart.mean()), float(apart.std(ddof=1))
-    if spread <= 1e-12 * scale:
-        return 1.0 if abs(mean) <= 1e-12 * scale else None
+    if spread <= ROUNDING * scale:
+        return 1.0 if abs(mean) <= ROUNDING * scale else None
     error = spread * math.sqrt(1 / n + (1 / (folds - 1) if folds > 1 else 0))
     return float(2 * stdtr(n - 1, -abs(mean) / error))
 

@@ -20,6 +20,7 @@ REPEATS = ("seed", "data.fold", "data.folds")  # what members of a trial differ 
 EDGE = 0.05  # of an interval's length, which counts as its end
 FORESTS, TREES = 20, 25
 TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached 0.02 at most in 12
+ROUNDING = 1e-12  # of the values: below that they do not differ
 CHANCE = 0.05  # what chance brings less often is no chance
 LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer say nothing about importance
 
@@ -29,8 +30,9 @@ class Group:
     """A trial: the members of one configuration.
 
     values: what was swept, without what its members differ in. mean, std: of the sound members' values
-    (of the pruned ones' too where the trial was pruned), std with n - 1, None where n is below 2.
-    n: how many that are. What was trained twice with one seed and fold counts once.
+    (of the pruned ones' too where the trial was pruned), std with n - 1, None where n is below 2 and where
+    pruned members had other numbers of epochs than the rest: values after 3 and 30 epochs differ by their
+    budgets. n: how many that are. What was trained twice with one seed and fold counts once.
     """
 
     trial: int
@@ -54,6 +56,9 @@ class Group:
             for status, count in counts.items()
             if status not in SOUND
         ]
+        if mixes_budgets(self.members):
+            epochs = [member.epochs for member in self.members if member.value is not None]
+            said.append(f"after {min(epochs)} to {max(epochs)} epochs")
         return ", ".join(said)
 
 
@@ -90,6 +95,20 @@ def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
     return sorted(made, key=order)
 
 
+def mixes_budgets(members: Sequence[Outcome]) -> bool:
+    """Whether a pruner gave members of a trial different numbers of epochs."""
+    pruned = any(member.status == "pruned" for member in members)
+    return pruned and len({member.epochs for member in members if member.value is not None}) > 1
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """With n - 1, None of fewer than two; 0 where they are equal up to rounding."""
+    if len(values) < 2:
+        return None
+    found = float(np.std(values, ddof=1))
+    return 0.0 if found <= ROUNDING * max(map(abs, values)) else found
+
+
 def _group(trial: int, members: Sequence[Outcome]) -> Group:
     pruned = any(member.status == "pruned" for member in members)
     counted = (*SOUND, "pruned") if pruned else SOUND
@@ -101,7 +120,7 @@ def _group(trial: int, members: Sequence[Outcome]) -> Group:
         swept,
         tuple(members),
         mean=float(np.mean(known)) if known else None,
-        std=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        std=None if mixes_budgets(members) else deviation(known),
         n=len(known),
     )
 

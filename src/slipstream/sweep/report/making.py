@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from slipstream.files import replace
@@ -94,7 +94,7 @@ def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
     for name in dict.fromkeys(name for member in members for name in member.test):
         known = [value for member in members if (value := member.test.get(name)) is not None]
         if known:
-            made[name] = fmean(known), stdev(known) if len(known) > 1 else None, len(known)
+            made[name] = fmean(known), statistics.deviation(known), len(known)
     return made
 
 

@@ -133,10 +133,12 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
         tests = list(dict.fromkeys(entry.test for entry in repeated))
         yield f"compared with it: {said} ({', '.join(tests)}, Holm's correction, 5 %)"
         if verdicts[TOO_FEW]:
-            most = max(entry.pairs for entry in repeated)
-            more = 3 if any("folds" in test for test in tests) else 2 * max(most, LEAST_PAIRS)
-            members = counted(most, "member")
-            yield f"?: too few to tell, {members} a trial; more repeats tell more, as sweep.repeats={more}"
+            most, folds = (max(getattr(entry, name) for entry in repeated) for name in ("pairs", "folds"))
+            members = counted(most, "member") + (f" of {counted(folds, 'fold')}" if 0 < folds < most else "")
+            what, more = (
+                ("folds", 2 * max(folds, LEAST_PAIRS)) if folds else ("repeats", 2 * max(most, LEAST_PAIRS))
+            )
+            yield f"?: too few to tell, {members} a trial; more {what} tell more, as sweep.{what}={more}"
     elif compared:
         yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
     if report.importance:
