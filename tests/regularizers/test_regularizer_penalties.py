@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from regularizing import regularizer, sample
 from sklearn.linear_model import ElasticNet
@@ -84,6 +85,30 @@ def test_a_run_with_proximal_l1_makes_zeros_and_logs_their_share():
         shares.append(record["zeros/all"])
     assert shares[0] < shares[1]
     assert shares[1] > 0.5
+
+
+@pytest.mark.parametrize(
+    "average",
+    [{"regularizer": ["l1", "ema"]}, {"optimizer": "schedule_free"}, {"regularizer": ["l1", "swa"]}],
+)
+def test_the_share_of_zeros_is_that_of_the_weights_that_are_kept(average):
+    """Where an average is evaluated and kept, the record is of it and not of what is trained."""
+    changes = {"regularizer": ["l1"], "regularizer.l1.proximal": True, "trainer.max_epochs": 5}
+    run = train(
+        tiny(changes | {"regularizer.l1.strength": 0.5, "optimizer.lr": 0.1} | average),
+        tiny_data(),
+    )
+    member, layout = run.members[0], run.engine.program.layout
+    assert member.best_epoch > 0
+
+    def share(params):
+        parts = layout.unflatten(params.flatten())
+        weights = torch.cat([part.flatten() for part in parts.values() if part.dim() > 1])
+        return float((weights == 0).double().mean())
+
+    kept = share(run.progress.best[0])
+    assert member.records[member.best_epoch - 1]["zeros/all"] == kept
+    assert kept != share(run.progress.state.params)
 
 
 def test_activity_l2_is_the_mean_square_length_of_hidden_layers():

@@ -142,9 +142,13 @@ def _weights(program: Program) -> list[str]:
 
 
 def zeros(program: Program, params: Tensor) -> Tensor:
-    """The share of exact zeros among all weights, then in each of them: [1 + W]."""
-    parts = zip(params.split(program.layout.sizes), program.layout.penalized, strict=True)
-    weights = [(part == 0).double() for part, weight in parts if weight]
+    """The share of exact zeros among all weights, then in each of them: [1 + W].
+
+    params [P], or [E P] of E networks, over all of which it is.
+    """
+    layout = program.layout
+    parts = zip(params.view(-1, layout.size).split(layout.sizes, 1), layout.penalized, strict=True)
+    weights = [(part == 0).double().flatten() for part, weight in parts if weight]
     return torch.stack([torch.cat(weights).mean(), *(weight.mean() for weight in weights)])
 
 
@@ -152,8 +156,9 @@ def make_report(program: Program, names: Sequence[str], *, validates: bool) -> C
     """report(end, train, val, numbers) -> the values of `report_names`, then `is_sound`.
 
     Training metrics are those of the outputs that the epoch's updates saw, with noise, with mixed targets
-    where examples are mixed, and with the weights as they were then; validation metrics are those of the
-    weights at the epoch's end.
+    where examples are mixed, and with the weights as they were then; validation metrics and
+    zeros are those of the weights at the epoch's end that are evaluated and kept: of an average, where
+    there is one.
     """
     measure, predict = make_measure(program, names), make_predict(program)
     numeric = program.target.task == "regression"
@@ -171,7 +176,7 @@ def make_report(program: Program, names: Sequence[str], *, validates: bool) -> C
             torch.stack([end.norms.double().mean(), update_norm.double()]),
         ]
         if program.makes_zeros:
-            parts.append(zeros(program, end.params))
+            parts.append(zeros(program, end.evaluated))
         if validates:
             outputs = predict(end.evaluated, end.buffers, val.inputs)
             parts.append(measure(outputs, val.targets, val.truth, val.counts, numbers))
