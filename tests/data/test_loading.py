@@ -62,7 +62,7 @@ def test_every_ready_source_loads_without_warnings(name, load):
         ("iris", {"split": "time"}, "data.split: time needs"),
         ("iris", {"target_scaling": "standard"}, "data.target_scaling: standard is for regression"),
         ("diabetes", {"split": "stratified"}, "data.split: stratified needs classes"),
-        ("diabetes", {"class_weights": "balanced"}, "data.class_weights: the task is regression"),
+        ("diabetes", {"class_weights": "balanced"}, "data.class_weights: regression has no classes"),
         ("table", {}, "data.path: is not set"),
         ("table", {}, "data.target: is not set"),
         ("table", {"path": "nowhere.csv"}, "data.path: nowhere.csv is no file"),
@@ -111,6 +111,27 @@ def test_balanced_class_weights_equal_scikit_learn(load):
     assert np.allclose(found.train.weights, expected, rtol=1e-6)  # float32
     assert (found.validation.weights == 1).all()
     assert (found.test.weights == 1).all()
+
+
+def test_balanced_class_weights_know_the_rows_weights(load_table):
+    """scikit-learn's with sample_weight: every class has the same sum, whatever its rows weigh."""
+    lines = [f"{i % 7},{[0.5, 2, 7][i % 3]},{'aaabc'[i % 5]}" for i in range(90)]
+    table = "x,w,y\n" + "\n".join(lines) + "\n"
+    found = load_table(table, weight_column="w", class_weights="balanced", test=0.0, validation=0.0)
+    own = np.array([[0.5, 2, 7][i % 3] for i in range(90)])
+    labels = found.train.targets.numpy()
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels, sample_weight=own)
+    assert np.allclose(found.train.weights, own * expected[labels], rtol=1e-6)  # float32
+    sums = np.bincount(labels, found.train.weights.numpy().astype(float))
+    assert sums == pytest.approx([own.sum() / 3] * 3)
+
+
+def test_a_class_of_weight_0_stays_there(load_table):
+    """It is no share of the others', and nothing is divided by 0."""
+    table = "x,w,y\n" + "\n".join(f"{i % 7},{i % 3},{'abc'[i % 3]}" for i in range(60)) + "\n"
+    found = load_table(table, weight_column="w", class_weights="balanced", test=0.0, validation=0.0)
+    sums = np.bincount(found.train.targets.numpy(), found.train.weights.numpy().astype(float))
+    assert sums == pytest.approx([0, 30, 30])
 
 
 def test_given_class_weights(load):

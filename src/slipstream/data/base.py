@@ -187,7 +187,8 @@ def common(
         one deviation for all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
     target_scaling: of regression targets; `auto` is `standard` there. Undone in metrics and predictions.
     class_weights: of the rows in the loss, in train only: `balanced` gives every class the same sum
-        (rows / (classes * rows of the class)); a mapping names every class.
+        (rows / (classes * rows of the class), where rows have weights the sums of those); a mapping names
+        every class. Multiplied with the rows' own weights.
     """
 
 

@@ -166,10 +166,11 @@ def in_order(labels: Sequence[str]) -> list[str]:
 
 
 def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
-    """The weight of each training row by its class, float64 [rows].
+    """What each training row's own weight is multiplied with for its class, float64 [rows].
 
-    `balanced` is rows / (classes present * rows of the class): every class weighs the same, and the
-    mean weight is 1.
+    `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each where
+    they have none (scikit-learn's `compute_class_weight` with `sample_weight`): every class weighs the same,
+    and all together what they weighed before. A class whose rows all weigh 0 stays at 0.
     """
     if setting == "none":
         return np.ones(len(rows))
@@ -179,9 +180,11 @@ def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
             [f"data.class_weights: {target.task} has no classes to weigh; set data.class_weights=none"]
         )
     labels = raw.targets[rows]
-    counts = np.bincount(labels, minlength=len(target.classes))
     if setting == "balanced":
-        return np.asarray((len(rows) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels])
+        own = np.ones(len(rows)) if raw.weights is None else np.asarray(raw.weights[rows], np.float64)
+        sums = np.bincount(labels, own, minlength=len(target.classes))
+        here = np.where(sums > 0, sums, 1.0)
+        return np.asarray((own.sum() / (np.count_nonzero(sums) * here))[labels])
     known, given = Known(target.classes), {}
     for label, weight in setting.items():
         place = known.place(word_of(label), "number")
