@@ -148,6 +148,7 @@ def test_one_class_alone_leaves_undefined_what_compares_two():
     weights = weights * (targets == 0)
     undefined = {n for n in every("binary", 2) if component("metric", n)(scores, targets, weights).isnan()}
     assert undefined == {"mcc", "roc_auc", "pr_auc"}
+    assert sk.matthews_corrcoef([0, 0, 0], [0, 1, 0]) == 0  # as the docstring has it; here alone we differ
 
 
 def test_a_constant_prediction():

@@ -121,7 +121,8 @@ def _agreement(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor
 def mcc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Matthews' correlation coefficient between prediction and class (Gorodkin 2004), -1 to 1.
 
-    0 where only one class is predicted; NaN where only one occurs.
+    0 where only one class is predicted. NaN where only one occurs, which scikit-learn calls 0: that would
+    pass for a prediction no better than chance, where there is nothing to be told.
     """
     right, said, true = _agreement(scores, targets, weights)
     spread_said, spread_true = 1 - said.square().sum(), 1 - true.square().sum()

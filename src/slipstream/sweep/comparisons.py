@@ -51,8 +51,8 @@ def compare(best: Group, others: Sequence[Group], minimize: bool) -> list[Compar
     is (1/F + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error",
     2003), with F - 1 degrees of freedom. A fold's seeds share its rows: s is the deviation of the folds'
     means over seeds, or ten seeds of three folds would pass for thirty folds. On ranks, which one exploded
-    seed cannot blur: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. What either shows at 5 %
-    is worse, after Bonferroni's correction for two tests and Holm's over the trials (1979). A tie is
+    seed cannot blur: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. What either shows at
+    5 % is worse, after Bonferroni's correction for two tests and Holm's over the trials (1979). A tie is
     what neither shows at 10 % without any correction, given five pairs, or folds, or more.
     """
     measured = [_measure(best, other, minimize) for other in others]
