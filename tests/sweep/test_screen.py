@@ -104,11 +104,45 @@ def test_a_plain_line_comes_every_few_seconds_and_has_it_all(opened, clock):
         crew.train()
         screen.epoch(crew)
     lines = written.getvalue().splitlines()[2:]
-    # 3 epochs of 10 in 6 s: 14 s for the rest. 3 epochs of 4 members with 20 updates each: 40 a second.
+    # 2 epochs of 10 in 4 s after the first: 14 s for the rest. 3 epochs of 4 members with 20 updates each:
+    # 40 a second.
     assert lines == [
         "0:06  0/4 members  4 running in pack 1  40 member-steps/s  0:14 left"
         "  best val/loss 0.08333: optimizer=adam optimizer.lr=0.04"
     ]
+
+
+def test_starting_and_compiling_is_no_speed(opened, clock):
+    """There is no estimate by an epoch that a compilation came before, and later ones leave that out."""
+    screen, _ = opened()
+    crew = FakeCrew(jobs(4))
+    assert screen._left is None
+    clock.seconds += 60
+    crew.train()
+    screen.epoch(crew)
+    assert screen._left is None
+    assert screen._parts()["left"] == ""
+    for left in (8, 7, 6):
+        clock.seconds += 1
+        crew.train()
+        screen.epoch(crew)
+        assert screen._left == pytest.approx(left)
+
+
+def test_members_that_have_stopped_are_made_before_they_are_brought_to_their_end(opened, clock):
+    """Two of four stop after their second epoch: what is left is of the other two."""
+    screen, _ = opened()
+    crew = FakeCrew(jobs(4))
+    for _ in range(2):
+        clock.seconds += 1
+        crew.train()
+        for member in crew.members[:2]:
+            member.running = member.epoch < 2
+        screen.epoch(crew)
+    # 0.4 members' worth in the first second; since then the rest of two members, and 0.1 of two more.
+    assert screen._left == pytest.approx(1.6 / 2.0)
+    screen.ended(jobs(4)[0], "stopped_early", 1.0)
+    assert screen._left == pytest.approx(1.6 / 2.0)
 
 
 def test_ended_members_are_counted_by_how_they_ended(opened, clock):
@@ -173,13 +207,17 @@ def test_what_had_ended_before_is_counted_and_no_speed(opened, clock, tmp_path):
     for number in range(2):
         summary(tmp_path, number, "finished", 0.3 + number)
     summary(tmp_path, 2, "interrupted", 0.1)
-    screen, written = opened()
-    assert "going on: 2 of 4 members have ended" in written.getvalue()
+    screen, written = opened(count=6)
+    assert "going on: 2 of 6 members have ended" in written.getvalue()
     assert screen._parts()["best"] == "best val/loss 0.3: optimizer=adam optimizer.lr=0.01"
     assert screen._left is None
     clock.seconds += 10
-    screen.ended(jobs(4)[2], "finished", 0.2)
-    assert screen._left == 10
+    screen.ended(jobs(6)[2], "finished", 0.2)
+    screen.look()
+    assert screen._left is None
+    clock.seconds += 4
+    screen.ended(jobs(6)[3], "finished", 0.2)
+    assert screen._left == 8
 
 
 def test_members_of_other_workers_are_found_in_their_folders(opened, clock, tmp_path):

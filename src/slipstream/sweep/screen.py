@@ -51,6 +51,7 @@ class SweepScreen:
         self._metric = plan.example.config.early_stopping.settings["metric"]
         self._crew: Crew | None = None
         self._packs, self._updates, self._running, self._begun = 0, 0, 0, 0.0
+        self._steady: tuple[float, float] | None = None  # when epochs began to come, and what was made then
         self._started = self._looked = self._drawn = self._looked_elsewhere = time.monotonic()
         self._live = None
         if kind != "none":
@@ -118,11 +119,15 @@ class SweepScreen:
         self._running = sum(member.running for member in crew.members)
         self._updates += self._running * crew.engine.batching.steps
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._looked < LOOK_SECONDS and self._steady is not None:
             return
         self._looked, self._begun = now, 0.0
         for place in crew.places:
-            if place.job is not None and place.member.running:
+            if place.job is None:
+                continue
+            if not place.member.running:  # stopped, and brought to its end later, with others
+                self._begun += place.job.number not in self._ended
+            else:
                 self._begun += place.member.epoch / place.member.config.trainer.max_epochs
                 self._consider(place.member.best_value, place.job.values)
         self.look()
@@ -135,6 +140,8 @@ class SweepScreen:
             return
         if now - self._looked_elsewhere > LOOK_ELSEWHERE:
             self._look_elsewhere()
+        if self._steady is None and self._made > 0:
+            self._steady = now, self._made
         if self.kind == "plain" and now - self._drawn > max(PLAIN_SECONDS, PLAIN_SHARE * passed):
             self._drawn = now
             parts = self._parts()
@@ -184,10 +191,21 @@ class SweepScreen:
 
     @property
     def _left(self) -> float | None:
-        """Seconds, by how many members (and parts of members) were trained in the time so far."""
-        made = len(self._ended) - self._ended_before + self._begun
+        """Seconds, by how many members (and parts of members) were trained since the first epoch.
+
+        None before there were more: what came before, starting and compiling, is no speed.
+        """
+        if self._steady is None:
+            return None
+        since, before = self._steady
+        made = self._made - before
         waiting = max(self.total - len(self._ended) - self._begun, 0.0)
-        return waiting * (time.monotonic() - self._started) / made if made > 0 else None
+        return waiting * (time.monotonic() - since) / made if made > 0 else None
+
+    @property
+    def _made(self) -> float:
+        """How many members were trained here, parts of members too."""
+        return len(self._ended) - self._ended_before + self._begun
 
     # What is drawn
 
