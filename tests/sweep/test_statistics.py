@@ -68,7 +68,7 @@ def test_members_with_different_budgets_have_no_deviation():
     cut = [members[0], dataclasses.replace(members[1], epochs=2), members[2]]
     (group,) = groups(cut, True)
     assert (group.mean, group.std, group.n) == (2.0, None, 3)
-    assert group.remark == "2 of 3 pruned, after 2 to 5 epochs"
+    assert group.remark == "2 of 3 pruned, 2-5 epochs"
     (group,) = groups(members, True)
     assert (group.std, group.remark) == (1.0, "2 of 3 pruned")
     early = [dataclasses.replace(member, status="stopped_early") for member in cut]

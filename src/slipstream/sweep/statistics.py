@@ -58,7 +58,7 @@ class Group:
         ]
         if mixes_budgets(self.members):
             epochs = [member.epochs for member in self.members if member.value is not None]
-            said.append(f"after {min(epochs)} to {max(epochs)} epochs")
+            said.append(f"{min(epochs)}-{max(epochs)} epochs")
         return ", ".join(said)
 
 
