@@ -37,7 +37,7 @@ def serve(portable: bool) -> None:
     """Answer lines `seconds name` with the seconds of a member's update."""
     from bench_networks import configured, toolkit
     from slipstream.data import load
-    from slipstream.preparing import portable_kernels
+    from slipstream.runs.setup import portable_kernels
 
     updates: dict[str, tuple[object, int]] = {}
     with portable_kernels(configured("data=digits", f"trainer.portable={str(portable).lower()}")):

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 import slipstream
-from slipstream.config import Config, validate
+from slipstream.config import Config, for_target, validate
 from slipstream.data import Data, load
 from slipstream.training.engine import Engine
 
@@ -143,7 +143,7 @@ def configured(*overrides: str) -> Config:
 
 def toolkit(config: Config, data: Data, members: int) -> Update:
     """An update of so many members together."""
-    engine = Engine([config.for_target(data.target)] * members, data, torch.device("cpu"))
+    engine = Engine([for_target(config, data.target)] * members, data, torch.device("cpu"))
     state, steps = engine.start(), engine.batching.steps
     rates = engine.rates([[1e-3] * steps] * members)
     epoch, waiting = 0, []

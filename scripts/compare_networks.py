@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import slipstream
-from slipstream.sweep.jobs import Outcome
+from slipstream.sweeps.plan.job import Outcome
 
 QUIET = ("logger=none", "early_stopping.patience=10")
 SHAPES = (*QUIET, "data=shapes", "data.classes=4", "trainer.max_epochs=40")

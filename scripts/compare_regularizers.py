@@ -19,7 +19,7 @@ from typing import Any
 from scipy.stats import ttest_1samp
 
 import slipstream
-from slipstream.sweep.jobs import Outcome
+from slipstream.sweeps.plan.job import Outcome
 
 # 1,797 digits: 300 validate and 1,297 test.
 DATA = ("data.validation=0.167", "data.test=0.7217", "data.batch_size=50")

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fuzz"))
 from hypothesis import HealthCheck, given, settings
 from targets import TARGETS
 
-from slipstream.errors import UserError
+from slipstream.core.errors import UserError
 
 MEMORY = 2 * 2**30
 

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before torch is imported, which this file must not do: some tests watch that nothing else does.
@@ -10,3 +11,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes to be drawn or tried says how busy the machine is, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder with the user's own options: writes one and looks there, until the test ends."""
+    from slipstream.config import composition
+
+    def write(file, text):
+        path = tmp_path / "mine" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        composition.use_folder(str(tmp_path / "mine"))
+        return path
+
+    yield write
+    composition.use_folder(None)

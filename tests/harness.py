@@ -16,16 +16,16 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import slipstream
-from slipstream.config import Config, validate
+from slipstream.config import Config, for_target, validate
 from slipstream.config.files import defaults
+from slipstream.core.registry import LISTS
+from slipstream.core.types import InputSpec, Scaling, Target
 from slipstream.data import Data, Split
-from slipstream.registry import LISTS
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress, train_pack
 from slipstream.training.member import Member
 from slipstream.training.snapshot import restore, take
-from slipstream.types import Form, Scaling, Target
 
 ROWS = {"train": 28, "validation": 8, "test": 4}  # 28 rows in batches of 12: the last one has 4
 TINY = (
@@ -67,10 +67,10 @@ def tiny(changes: Mapping[str, Any] | None = None, **more: Any) -> Config:
 
 
 FORMS = {
-    "vector": Form("vector", (3,), numeric=(0, 1, 2)),
-    "image": Form("image", (3, 6, 6), scaling=Scaling(0.0, 1.0, (0.5,) * 3, (2.0,) * 3)),
-    "sequence": Form("sequence", (5, 3), masked=True),
-    "tokens": Form("tokens", (5,), vocabulary=7),
+    "vector": InputSpec("vector", (3,), numeric=(0, 1, 2)),
+    "image": InputSpec("image", (3, 6, 6), scaling=Scaling(0.0, 1.0, (0.5,) * 3, (2.0,) * 3)),
+    "sequence": InputSpec("sequence", (5, 3), masked=True),
+    "tokens": InputSpec("tokens", (5,), vocabulary=7),
 }
 
 
@@ -159,7 +159,7 @@ def engine_of(configs: Config | Sequence[Config], data: Data | None = None) -> E
     """The engine of a pack on the CPU."""
     data = data or tiny_data()
     configs = [configs] if isinstance(configs, Config) else configs
-    return Engine([config.for_target(data.target) for config in configs], data, torch.device("cpu"))
+    return Engine([for_target(config, data.target) for config in configs], data, torch.device("cpu"))
 
 
 def train(

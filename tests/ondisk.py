@@ -15,10 +15,10 @@ import pytest
 
 import slipstream
 from harness import tiny
-from slipstream import checkpoints
-from slipstream.checkpoints import latest, verify
-from slipstream.run import run
-from slipstream.summary import Result
+from slipstream.runs import checkpoints
+from slipstream.runs.checkpoints import latest, verify
+from slipstream.runs.session import run
+from slipstream.runs.summary import Result
 from slipstream.training.engine import Engine
 
 SAVING = {"data.rows": 40, "trainer.max_epochs": 3, "trainer.checkpoint_seconds": 0.0, "trainer.threads": 1}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from slipstream.registry import component, components
+from slipstream.core.registry import component, components
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 X = torch.linspace(-12, 12, 602).view(2, 7, 43)[..., :42]  # no zero, where torch's kinks differ

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slipstream import data, preparing
-from slipstream.config import composed, sweeping, validate
-from slipstream.data.base import Raw
+from slipstream import data
+from slipstream.config import composed, validate
+from slipstream.core.errors import UserError
+from slipstream.core.types import Target
+from slipstream.core.wording import spell, typed
 from slipstream.data.classes import require_known
-from slipstream.errors import UserError
-from slipstream.types import Target
-from slipstream.wording import spell, typed
+from slipstream.data.dataset import RawData
+from slipstream.runs import setup
+from slipstream.sweeps.plan import planning
 
 ROWS = "".join(f"{i},{i % 7}.5,{i % 2}\n" for i in range(40))
 
@@ -176,7 +178,7 @@ def test_what_is_advised_about_a_label_that_training_lacks(case, tmp_path, monke
 
 def test_names_are_not_advised_where_labels_are_counted():
     """Of labels 3, 5 and 7 in an array data.classes would name 0, 1 and 2: that is not printed."""
-    raw = Raw(
+    raw = RawData(
         *(np.zeros((3, 1)), ("x",), np.array([0, 1, 2]), Target("multiclass", ("y",), ("3", "5", "7"))),
         parts=np.array([0, 0, 2], np.int8),
     )
@@ -268,7 +270,7 @@ def test_what_is_advised_when_memory_runs_out(words):
     """Every setting that may be lowered can be, and the smaller batch with its updates is accepted."""
     words = ["data.batch_size=64", *words.split()]
     config = validate(composed(words))
-    with pytest.raises(UserError) as error, preparing.naming_memory(config):
+    with pytest.raises(UserError) as error, setup.explain_oom(config):
         raise MemoryError
     large = advised(str(error.value), r"with (.*): lower one")
     named = [word.removesuffix(",") for word in large]
@@ -347,23 +349,23 @@ def test_what_is_advised_about_a_sweep(command, pattern):
     """An interval is printed in the quotes that a shell needs around its parentheses."""
     words = command.split()
     with pytest.raises(UserError) as error:
-        sweeping.plan(words)
+        planning.plan(words)
     advice = advised(str(error.value), pattern)
-    assert sweeping.plan([words[0], "sweep.trials=2", *advice]).space.axes[0].key == "optimizer.lr"
+    assert planning.plan([words[0], "sweep.trials=2", *advice]).space.axes[0].key == "optimizer.lr"
 
 
 def test_a_linear_interval_is_advised_as_a_logarithmic_one():
     """The note about an interval of many powers of ten names the override that draws over them."""
-    (note,) = sweeping.plan(["sweep=random", "sweep.trials=2", "optimizer.lr=interval(1e-5,1)"]).notes
+    (note,) = planning.plan(["sweep=random", "sweep.trials=2", "optimizer.lr=interval(1e-5,1)"]).notes
     (word,) = advised(note, r"write (.*)")
-    (axis,) = sweeping.plan(["sweep=random", "sweep.trials=2", word]).space.axes
+    (axis,) = planning.plan(["sweep=random", "sweep.trials=2", word]).space.axes
     assert axis.log
 
 
 @pytest.mark.parametrize("name", ["runs", "my runs", "läufe (2)", "a=b", "it's", "$HOME"])
 def test_a_folder_of_any_name_is_continued_as_printed(name, tmp_path):
     """resume=DIR is printed so that the shell and Hydra hand on the very folder."""
-    from slipstream.config.resume import folder_of
+    from slipstream.config.replay import folder_of
 
     folder = tmp_path / name
     (word,) = in_bash(typed("resume", folder))

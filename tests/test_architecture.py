@@ -1,38 +1,41 @@
-"""Imports run one way: a module never imports one that stands further right."""
+"""The house: imports run one way, without circles; one name is one thing."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "slipstream"
 
-# From left to right. Modules of one layer may import each other; a package's name stands for all
-# of its modules that are not named themselves.
-LAYERS = [
-    {"types", "random", "registry", "errors", "lazy", "kernels", "files", "folders", "wording"}
-    | {"contracts", "drawing"},
-    {"activations", "initializers", "losses", "metrics", "regularizers", "schedulers", "early_stopping"}
-    | {"optimizers", "augmentations", "data"},
-    {"models", "testing"},
-    {"diagnostics"},
-    {"training.probes", "training.program", "training.step", "training.evaluate"},
-    {"packs", "checkpoints", "loggers"},
-    {"training"},
-    {"rundir", "progress", "augmenting", "recording", "resuming", "summary"},
-    {"sweep.jobs", "sweep.space"},
+# From the ground up. A floor imports itself and the floors below; all config groups stand on one.
+FLOORS = [
+    {"core"},
+    {"activations", "initializers", "losses", "metrics", "schedulers", "early_stopping", "optimizers"}
+    | {"regularizers", "augmentations", "data"},
+    {"models", "loggers", "testing"},
     {"config"},
-    {"advice", "monitoring", "preparing"},
-    {"run", "prediction"},
-    {"sweep"},
-    {"listing", "multirun", "unexpected", "cli"},
+    {"training"},
+    {"runs"},
+    {"sweeps"},
+    {"cli"},
     {"__main__"},
 ]
+# Modules and classes of one name. The taxonomy of tasks is one in losses and metrics; a package of a room
+# is read with its room.
+SHARED_NAMES = {"classification", "regression"}
+# `random` is one in jax and numpy, `types` in torch and jax: they are always read with `core`.
+LIKE_THE_STANDARD_LIBRARY = {"random", "types"}
 
 # What only these may import, at any depth.
-KNOWN_TO = {"hydra": {"config", "cli"}, "omegaconf": {"config", "cli"}, "tensorboard": {"loggers"}}
+KNOWN_TO = {
+    "hydra": {"config", "sweeps.plan", "cli"},
+    "omegaconf": {"config", "sweeps.plan", "cli"},
+    "tensorboard": {"loggers"},
+}
 
 
 def modules():
@@ -44,8 +47,8 @@ def modules():
             yield name, file
 
 
-def imports(tree):
-    """Full names of what a module imports when it runs, inside functions too, not only for types."""
+def imports(tree, types=False):
+    """Full names of what a module imports when it runs, inside functions too; with `types`, for types too."""
     if isinstance(tree, ast.Import):
         yield from (alias.name for alias in tree.names)
     elif isinstance(tree, ast.ImportFrom) and tree.module:
@@ -53,18 +56,21 @@ def imports(tree):
         yield tree.module
         yield from (f"{tree.module}.{alias.name}" for alias in tree.names)
     for_types = isinstance(tree, ast.If) and getattr(tree.test, "id", "") == "TYPE_CHECKING"
-    for node in tree.orelse if for_types else ast.iter_child_nodes(tree):
-        yield from imports(node)
+    for node in tree.orelse if for_types and not types else ast.iter_child_nodes(tree):
+        yield from imports(node, types)
 
 
-def layer(name):
-    """The number of the module's layer: that of the longest of its names that a layer has."""
-    parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        for number, layer in enumerate(LAYERS):
-            if ".".join(parts[:length]) in layer:
-                return number
-    return None
+def floor(name):
+    """The number of the floor on which a module's room stands, None outside the house."""
+    return next((number for number, rooms in enumerate(FLOORS) if name.split(".")[0] in rooms), None)
+
+
+def inside(imported):
+    """The module of the package that an imported name belongs to, None outside it."""
+    name = imported.removeprefix("slipstream.")
+    while name and name not in NAMES:
+        name = name.rpartition(".")[0]
+    return name if imported.startswith("slipstream.") and name else None
 
 
 NAMES = dict(modules())
@@ -72,34 +78,69 @@ NAMES = dict(modules())
 
 @pytest.mark.parametrize("name", NAMES)
 def test_imports_run_one_way(name):
-    """Every module has its place, and nothing that it imports stands further right."""
-    assert layer(name) is not None, f"give {name} a place in LAYERS"
-    for imported in imports(ast.parse(NAMES[name].read_text())):
-        inside = imported.removeprefix("slipstream.")
-        if imported.startswith("slipstream.") and inside in NAMES:
-            assert layer(inside) <= layer(name), f"{name} imports {inside}"
+    """Every module stands in a room, and imports nothing of a higher floor, types included."""
+    assert floor(name) is not None, f"{name} stands in no room of FLOORS"
+    for imported in imports(ast.parse(NAMES[name].read_text()), types=True):
+        other = inside(imported)
+        if other is not None:
+            assert floor(other) <= floor(name), f"{name} imports {other}"
+
+
+def test_no_files_import_each_other():
+    """There is no circle of files, types included."""
+    graph = {}
+    for name, file in NAMES.items():
+        found = {inside(imported) for imported in imports(ast.parse(file.read_text()), types=True)}
+        package = file.name == "__init__.py"  # hands on names of its own modules
+        graph[name] = {o for o in found if o and o != name and not (package and o.startswith(f"{name}."))}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+
+
+@pytest.mark.parametrize("name", [name for name, file in NAMES.items() if file.name == "__init__.py"])
+def test_packages_only_hand_names_on(name):
+    """An __init__.py has a docstring and imports."""
+    body = ast.parse(NAMES[name].read_text()).body
+    assert all(isinstance(node, ast.ImportFrom) for node in body[1:]), name
+    assert ast.get_docstring(ast.Module(body, []))
+
+
+def test_one_name_is_one_thing():
+    """No two modules and no two classes of the package have one name, and none has a standard module's."""
+    named, classes = Counter(name.split(".")[-1] for name in NAMES), Counter()
+    for file in NAMES.values():
+        classes.update(node.name for node in ast.walk(ast.parse(file.read_text())) if _is_class(node))
+    assert {name for name, count in named.items() if count > 1} == SHARED_NAMES
+    assert [name for name, count in classes.items() if count > 1] == []
+    assert set(named) & sys.stdlib_module_names == LIKE_THE_STANDARD_LIBRARY
+
+
+def _is_class(node):
+    return isinstance(node, ast.ClassDef)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_few_know_hydra_and_one_knows_tensorboard(name):
     """Components, models and engine see plain values and plain records."""
     for imported in imports(ast.parse(NAMES[name].read_text())):
-        for library, allowed in KNOWN_TO.items():
-            if library in imported.split("."):
-                assert name.split(".")[0] in allowed, f"{name} imports {imported}"
+        for library, rooms in KNOWN_TO.items():
+            if imported.partition(".")[0] == library:
+                assert any(f"{name}.".startswith(f"{room}.") for room in rooms), f"{name} imports {imported}"
 
 
 def test_the_check_sees_what_it_should():
     """The reading of imports finds those in functions and skips those for types."""
     tree = ast.parse(
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a\nelse:\n    import b\n"
-        "def f():\n    from slipstream import cli\n    import hydra.utils\n"
+        "def f():\n    from slipstream.cli import entry\n    import hydra.utils\n"
     )
     found = set(imports(tree))
-    assert {"b", "slipstream.cli", "hydra.utils"} <= found
+    assert {"b", "slipstream.cli.entry", "hydra.utils"} <= found
     assert "a" not in found
-    assert layer("training.step") < layer("training.loop") < layer("config.rules") < layer("cli")
-    assert layer("nothing.known") is None
+    assert {"a", "b"} <= set(imports(tree, types=True))
+    assert floor("config.rules") < floor("training.step") < floor("sweeps.api") < floor("cli.entry")
+    assert floor("nothing.known") is None
+    assert inside("slipstream.core.registry.component") == "core.registry"
+    assert inside("numpy.random") is None
 
 
 def test_no_array_is_ever_unpickled():

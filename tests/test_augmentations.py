@@ -10,15 +10,17 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy import ndimage, stats
 
 from harness import tiny
-from slipstream import augmenting, random
 from slipstream.augmentations import augment, geometry, mixing, pixels, policies
 from slipstream.augmentations.picture import FONT, GAP, strip
+from slipstream.config import for_target
 from slipstream.config.files import defaults
+from slipstream.core import random
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component, components
+from slipstream.core.types import InputSpec
 from slipstream.data import load
-from slipstream.errors import ConfigError
-from slipstream.registry import component, components
+from slipstream.runs import augmentation_preview
 from slipstream.training.engine import Engine
-from slipstream.types import Form
 
 IMAGE = [name for name, part in components("augmentation").items() if "image" in part.traits["takes"]]
 FILLS = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect"}  # torch's, scipy's
@@ -64,7 +66,7 @@ def changed(x, *names, key=None, y=None, form=None, classes=4, numbers=None, **s
         chosen.append(SimpleNamespace(name=name, part=part, function=partial(part.function, **structure)))
     y = torch.arange(len(x)) % classes if y is None else y
     key = random.make_key(1, random.BATCH, 0, 3) if key is None else key
-    form = form or Form("image", tuple(x.shape[1:]))
+    form = form or InputSpec("image", tuple(x.shape[1:]))
     return augment(x, y, chosen, key, numbers or used, classes, form)
 
 
@@ -350,7 +352,7 @@ def test_mixed_targets_go_with_mixed_examples():
     """Where an example is its own target, mixup and cutmix leave it so; targets sum to one."""
     y = torch.arange(200) % 4
     own = (y[:, None] == torch.arange(4)).float()
-    x, mixed = changed(own, "mixup", y=y, form=Form("vector", (4,)), alpha=1.0)
+    x, mixed = changed(own, "mixup", y=y, form=InputSpec("vector", (4,)), alpha=1.0)
     torch.testing.assert_close(x, mixed)
     torch.testing.assert_close(mixed.sum(1), torch.ones(200))
     assert (mixed.amax(1) < 0.99).sum() > 100
@@ -359,7 +361,7 @@ def test_mixed_targets_go_with_mixed_examples():
     torch.testing.assert_close(mixed.sum(1), torch.ones(200))
     assert (mixed.amax(1) < 0.99).sum() > 80
     values = torch.linspace(-1, 1, 200)[:, None]
-    x, mixed = changed(values.expand(-1, 4), "mixup", y=values, form=Form("vector", (4,)), alpha=1.0)
+    x, mixed = changed(values.expand(-1, 4), "mixup", y=values, form=InputSpec("vector", (4,)), alpha=1.0)
     torch.testing.assert_close(x[:, :1], mixed)
 
 
@@ -405,7 +407,7 @@ def test_a_policy_draws_every_operation_as_often():
 def test_features_are_hidden_and_noised_where_they_may_be():
     """Noise is on the numeric columns alone; hidden features are zero or another example's."""
     x = torch.randn((500, 3), generator=torch.Generator().manual_seed(1))
-    form = Form("vector", (3,), numeric=(0, 2))
+    form = InputSpec("vector", (3,), numeric=(0, 2))
     out, _ = changed(x, "feature_noise", form=form, std=0.5)
     assert torch.equal(out[:, 1], x[:, 1])
     assert (out - x)[:, [0, 2]].std().item() == pytest.approx(0.5, rel=0.1)
@@ -423,7 +425,7 @@ def padded(masked=True):
     steps = torch.arange(1, 9)
     present = (steps <= lengths[:, None]).float()
     channels = [steps * present, *([present] if masked else [])]
-    return torch.stack(channels, dim=2), lengths, Form("sequence", (8, len(channels)), masked=masked)
+    return torch.stack(channels, dim=2), lengths, InputSpec("sequence", (8, len(channels)), masked=masked)
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -451,7 +453,7 @@ def test_hidden_steps_are_a_row_of_present_ones(kind):
     """Masked steps are consecutive, present, and no more than the fraction; the mask of padding stays."""
     x, lengths, form = padded(kind != "unmasked")
     if kind == "tokens":
-        x, form = (x[:, :, 0] + x[:, :, 1]).long(), Form("tokens", (8,), vocabulary=10)
+        x, form = (x[:, :, 0] + x[:, :, 1]).long(), InputSpec("tokens", (8,), vocabulary=10)
     out, _ = changed(x, "time_masking", form=form, fraction=0.5)
     values, before = (out, x) if kind == "tokens" else (out[:, :, 0], x[:, :, 0])
     hidden = values != before
@@ -499,7 +501,7 @@ def test_the_strip_shows_what_each_augmentation_does(monkeypatch):
         seen.update(rows=rows, names=names)
         return strip(rows, names)
 
-    monkeypatch.setattr(augmenting, "strip", record)
+    monkeypatch.setattr(augmentation_preview, "strip", record)
     chosen = {
         "model": "convnet",
         "data": "digits",
@@ -507,8 +509,8 @@ def test_the_strip_shows_what_each_augmentation_does(monkeypatch):
     }
     config = tiny({**chosen, "augmentation.vertical_flip.probability": 0.0, "seed": 0})
     data = load({"name": "digits", **config.data.settings})
-    config = config.for_target(data.target)
-    augmenting.augmented(Engine([config], [data], torch.device("cpu"), [0]), config)
+    config = for_target(config, data.target)
+    augmentation_preview.augmented(Engine([config], [data], torch.device("cpu"), [0]), config)
     plain, flipped, unchanged, blurred, *together = seen["rows"].values()
     assert seen["names"] == list("012345")
     rows = [int(np.flatnonzero(data.train.targets.numpy() == label)[0]) for label in range(6)]
@@ -539,7 +541,7 @@ def test_all_at_once_compile_into_one_graph():
         choice.function = partial(choice.part.function, **structure)
 
     def one(key, numbers):
-        return augment(x, torch.arange(6) % 4, chosen, key, numbers, 4, Form("image", (3, 9, 12)))
+        return augment(x, torch.arange(6) % 4, chosen, key, numbers, 4, InputSpec("image", (3, 9, 12)))
 
     compiled = torch.compile(torch.vmap(one), fullgraph=True)(keys, numbers)
     for ours, expected in zip(compiled, eager(keys), strict=True):

@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import engine_of, small, tiny, train
 from slipstream.config import validate
-from slipstream.run import run
+from slipstream.runs.session import run
 from slipstream.training import engine
-from slipstream.training.compilation import Compiled
+from slipstream.training.backend.compilation import Compiled
 from slipstream.training.engine import Engine
 
 VIEWS = ("detach", "view", "_unsafe_view", "t", "transpose", "permute", "slice", "select", "expand")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from slipstream.core.errors import UserError
+from slipstream.core.registry import component, components
 from slipstream.early_stopping import History, best_epoch, direction, reason_to_stop
-from slipstream.errors import UserError
-from slipstream.registry import component, components
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "early_stopping"
 RULES = sorted(components("early_stopping"))

@@ -13,7 +13,7 @@ import torch
 
 from harness import tiny, tiny_data, train
 from slipstream.config.files import defaults
-from slipstream.registry import LISTS, MODULES, component, components
+from slipstream.core.registry import LISTS, MODULES, component, components
 
 GROUPS = (
     *("activation", "initializer", "loss", "optimizer", "scheduler"),

@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 from scipy import stats
 
-from slipstream import random
+from slipstream.core import random
+from slipstream.core.registry import component, components, shared_function
 from slipstream.initializers import fans
-from slipstream.registry import component, components, shared_function
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHAPE = (48, 16, 3, 5)

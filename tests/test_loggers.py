@@ -19,8 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 import slipstream
 from harness import small
-from slipstream.loggers import TensorBoard
-from slipstream.loggers.records import crc32c, scalar_event
+from slipstream.loggers.event_records import crc32c, scalar_event
+from slipstream.loggers.tensorboard import TensorBoard
 
 # What TensorBoard itself warns about while it reads.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -294,7 +294,7 @@ def test_nothing_is_written_and_no_file_is_open_between_two_flushes(tmp_path):
 
 def test_half_a_record_is_taken_back_when_the_disk_is_full(tmp_path, monkeypatch):
     """A failed flush leaves the file as it was and keeps the events; the next one writes them."""
-    from slipstream import loggers
+    from slipstream.loggers import tensorboard
 
     logger = TensorBoard(tmp_path)
     logger.scalars({"loss": 1.0}, 1)
@@ -307,7 +307,7 @@ def test_half_a_record_is_taken_back_when_the_disk_is_full(tmp_path, monkeypatch
             super().write(content[:11])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loggers.folders, "opened", Full)
+    monkeypatch.setattr(tensorboard.folders, "opened", Full)
     with pytest.raises(OSError, match="No space"):
         logger.flush()
     assert logger.path.read_bytes() == before
@@ -405,7 +405,7 @@ def test_a_longer_run_goes_on_in_its_events(tmp_path):
     from pathlib import Path
 
     from slipstream.config import validate
-    from slipstream.run import run
+    from slipstream.runs.session import run
 
     first = small("logger=tensorboard", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0")
     run(validate(first), tmp_path / "run")

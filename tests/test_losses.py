@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from scipy import special, stats
 
-from slipstream.errors import ConfigError
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component, components
+from slipstream.core.types import Target
 from slipstream.losses import choose
-from slipstream.registry import component, components
-from slipstream.types import Target
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 N = 37  # odd, so that vectorised kernels have left-over elements

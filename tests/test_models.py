@@ -8,11 +8,11 @@ from torch import nn
 
 from harness import engine_of, tiny, tiny_data
 from slipstream.config import validate
-from slipstream.errors import ConfigError
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.core.types import InputSpec
 from slipstream.models.initialize import initialize, layout_of
-from slipstream.registry import component
 from slipstream.training.step import gradient_alone, make_step
-from slipstream.types import Form
 
 
 def network(**changes):
@@ -116,7 +116,7 @@ def test_images_are_flattened():
     data = tiny_data()
     for split in (data.train, data.validation, data.test):
         object.__setattr__(split, "inputs", split.inputs.repeat(1, 4).view(-1, 3, 2, 2))
-    object.__setattr__(data, "form", Form("image", (3, 2, 2)))
+    object.__setattr__(data, "form", InputSpec("image", (3, 2, 2)))
     engine = engine_of(tiny(), data)
     assert engine.program.layout.shapes[0] == (5, 12)
     assert engine.predict(engine.evaluated(engine.start()), "val").shape == (8, 3)

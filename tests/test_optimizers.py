@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
+from slipstream.core.registry import Component, component, components
+from slipstream.core.types import Layout, UpdateContext
 from slipstream.optimizers import evaluated, initial_state, weights_only
-from slipstream.optimizers.base import larger, smaller
+from slipstream.optimizers.base import maximum, minimum
 from slipstream.optimizers.layerwise import orthogonalized
-from slipstream.registry import Component, component, components
 from slipstream.testing import LAYOUT, check_optimizer, descend, quadratic
-from slipstream.types import At, Layout
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "optimizer"
 RULES = sorted(components("optimizer"))
@@ -231,7 +231,9 @@ def test_muon_points_where_torch_points() -> None:
     gradient = torch.sin(torch.arange(54.0) ** 2)
     settings = defaults("muon") | {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     rule = component("optimizer", "muon")
-    delta, _ = rule(gradient, initial_state(rule, w, layout, settings), At(1, w, layout), **settings)
+    delta, _ = rule(
+        gradient, initial_state(rule, w, layout, settings), UpdateContext(1, w, layout), **settings
+    )
     theirs = w.view(6, 9).clone().requires_grad_()
     theirs.grad = gradient.view(6, 9)
     options = {"momentum": 0.9, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
@@ -278,7 +280,7 @@ def test_lamb_moves_from_zero() -> None:
     rule, settings = component("optimizer", "lamb"), defaults("lamb")
     zeros = torch.zeros(LAYOUT.size, dtype=torch.float64)
     state = initial_state(rule, zeros, LAYOUT, settings)
-    delta, _ = rule(torch.ones_like(zeros), state, At(1, zeros, LAYOUT), **settings)
+    delta, _ = rule(torch.ones_like(zeros), state, UpdateContext(1, zeros, LAYOUT), **settings)
     torch.testing.assert_close(delta, torch.full_like(zeros, -settings["lr"]), rtol=1e-5, atol=0)
 
 
@@ -298,7 +300,7 @@ def test_lr_scales_the_update(name: str) -> None:
 
     def first(lr: float) -> torch.Tensor:
         state = initial_state(rule, START, LAYOUT, settings)
-        return rule(gradient, state, At(1, START, LAYOUT), **settings | {"lr": lr})[0]
+        return rule(gradient, state, UpdateContext(1, START, LAYOUT), **settings | {"lr": lr})[0]
 
     torch.testing.assert_close(first(settings["lr"] / 2) * 2, first(settings["lr"]), rtol=1e-9, atol=1e-12)
 
@@ -309,7 +311,7 @@ def test_nan_passes_through(name: str) -> None:
     rule, settings = component("optimizer", name), defaults(name)
     gradient = torch.full_like(START, torch.nan)
     state = initial_state(rule, START, LAYOUT, settings)
-    delta, state = rule(gradient, state, At(1, START, LAYOUT), **settings)
+    delta, state = rule(gradient, state, UpdateContext(1, START, LAYOUT), **settings)
     assert any(tensor.isnan().any() for tensor in (delta, *state.values()))
 
 
@@ -324,7 +326,7 @@ def pack_step(name: str):
 
     def update(params, state, t, own):
         gradient = torch.func.grad(quadratic)(params)
-        delta, state = rule(gradient, state, At(t, params, LAYOUT), **structure, **own)
+        delta, state = rule(gradient, state, UpdateContext(t, params, LAYOUT), **structure, **own)
         return params + delta, state
 
     return torch.vmap(update), (params.expand(3, -1).clone(), state, torch.ones(3), own)
@@ -375,8 +377,8 @@ def test_weights_only() -> None:
 def test_larger_and_smaller() -> None:
     """They are max and min, for numbers and for tensors."""
     for a, b in ((1.0, 2.0), (2, 1), (-3.0, 5.0), (torch.tensor(4.0), 2)):
-        assert larger(a, b) == max(a, b)
-        assert smaller(a, b) == min(a, b)
+        assert maximum(a, b) == max(a, b)
+        assert minimum(a, b) == min(a, b)
 
 
 def test_every_rule_has_its_yaml() -> None:
@@ -396,7 +398,7 @@ def test_member_does_not_depend_on_its_pack(name: str) -> None:
     start, gradients = (torch.randn(n, 7, layout.size, generator=generator) for n in (1, 4))
 
     def update(params, state, g, t, own):
-        delta, state = rule(g, state, At(t, params, layout), **structure, **own)
+        delta, state = rule(g, state, UpdateContext(t, params, layout), **structure, **own)
         return params + delta, state
 
     def run(order: list[int]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch.optim import lr_scheduler
 
-from slipstream.registry import component, components
+from slipstream.core.registry import component, components
 from slipstream.schedulers import Clock, factors
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "scheduler"

@@ -11,9 +11,9 @@ import task
 import torch
 
 import slipstream
-from slipstream.config import validate
+from slipstream.config import for_target, validate
 from slipstream.data import load
-from slipstream.preparing import set_up
+from slipstream.runs.setup import set_up
 from slipstream.training.engine import Engine
 
 mine = task.read()
@@ -29,7 +29,7 @@ base = slipstream.compose(
 )
 data = load({"name": base["data"]["name"], **validate(base).data.settings})
 members = [{**base, "seed": seed, "optimizer": {**base["optimizer"], "lr": lr}} for lr, seed in mine.members]
-configs = [validate(member).for_target(data.target) for member in members]
+configs = [for_target(validate(member), data.target) for member in members]
 engine = Engine(configs, data, set_up(configs[0]))
 state, steps, epoch = engine.start(), engine.batching.steps, 0
 clock = task.Clock(mine)

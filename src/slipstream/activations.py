@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge
 
-from slipstream.lazy import torch
-from slipstream.registry import register
-from slipstream.types import Positive, Real
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Positive, Real
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.errors import UserError
-from slipstream.registry import Component, components, register, shared
-from slipstream.types import Count, Natural, NonNegative, Positive, Real
+from slipstream.core.errors import UserError
+from slipstream.core.registry import Component, components, register, shared
+from slipstream.core.types import Count, Natural, NonNegative, Positive, Real
 
 
 @dataclass(frozen=True)

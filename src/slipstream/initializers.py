@@ -1,6 +1,6 @@
 """Initial weights: `f(key, shape, gain, *, settings) -> float32 tensor of the shape`.
 
-key [4] is a counted key (slipstream.random), so weights depend on the run's seed and the layer's
+key [4] is a counted key (slipstream.core.random), so weights depend on the run's seed and the layer's
 number and on nothing else. shape is [out, in] or [out, in, *kernel]. gain is the factor that the
 activation behind the layer asks for (its trait `gain`); those that do not use it say so.
 
@@ -14,10 +14,10 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream import random
-from slipstream.lazy import torch
-from slipstream.registry import register, shared
-from slipstream.types import Count, Positive, Real
+from slipstream.core import random
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register, shared
+from slipstream.core.types import Count, Positive, Real
 
 if TYPE_CHECKING:
     from torch import Tensor

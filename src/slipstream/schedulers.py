@@ -20,8 +20,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from slipstream.registry import Component, register, shared
-from slipstream.types import Count, Fraction, Natural, NonNegative, Positive, Probability
+from slipstream.core.registry import Component, register, shared
+from slipstream.core.types import Count, Fraction, Natural, NonNegative, Positive, Probability
 
 Factors = NDArray[np.float64]
 Share = Annotated[float, Gt(0), Le(1)]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
+from slipstream.core.lazy import torch
+from slipstream.core.registry import Component
+from slipstream.core.types import Layout, UpdateContext
 from slipstream.optimizers.base import evaluated, initial_state
-from slipstream.registry import Component
-from slipstream.types import At, Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def descend(
     state = initial_state(rule, params, layout, settings)
     for t in range(1, steps + 1):
         gradient = torch.func.grad(quadratic)(params)
-        delta, state = rule(gradient, state, At(t, params, layout), **settings)
+        delta, state = rule(gradient, state, UpdateContext(t, params, layout), **settings)
         params = params + delta
     return params, state
 
@@ -62,7 +62,7 @@ def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tens
     for name, gradient in {"a zero": torch.zeros_like(params), "a": torch.sin(7 * params)}.items():
         given = {"gradient": gradient, "params": params, **state}
         copies = {key: tensor.clone() for key, tensor in given.items()}
-        delta, new = rule(gradient, state, At(1, params, LAYOUT), **settings)
+        delta, new = rule(gradient, state, UpdateContext(1, params, LAYOUT), **settings)
         assert delta.shape == params.shape, f"{rule.name}: the update has shape {tuple(delta.shape)}"
         shapes = [{key: (t.shape, t.dtype) for key, t in s.items()} for s in (state, new)]
         assert shapes[0] == shapes[1], f"{rule.name}: the state changed from {shapes[0]} to {shapes[1]}"
@@ -86,7 +86,7 @@ def _check_pack(rule: Component, settings: Mapping[str, Any], start: Tensor) -> 
 
     def update(params: Tensor, state: dict[str, Tensor], t: Tensor, own: dict[str, Tensor]) -> Any:
         gradient = torch.func.grad(quadratic)(params)
-        delta, state = rule(gradient, state, At(t, params, LAYOUT), **structure, **own)
+        delta, state = rule(gradient, state, UpdateContext(t, params, LAYOUT), **structure, **own)
         return params + delta, state
 
     for t in range(1, 21):

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from slipstream import cli
-from slipstream.config import composition, frozen
+from slipstream.cli import main
+from slipstream.config import composition
+from slipstream.sweeps.plan import store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +30,7 @@ class Calls(list):
         return self.outcome
 
     def resume(self, directory, overrides):
-        return self.sweep(frozen.resume(directory, overrides), directory)
+        return self.sweep(store.resume(directory, overrides), directory)
 
     def run(self, config, directory, overrides=(), resume=False):
         self.append(SimpleNamespace(config=config, directory=directory, overrides=overrides, resume=resume))
@@ -45,9 +46,9 @@ class Calls(list):
 def engine(monkeypatch, tmp_path):
     """The engine's stand-in; commands run in an empty folder."""
     calls = Calls()
-    monkeypatch.setitem(sys.modules, "slipstream.run", SimpleNamespace(run=calls.run))
+    monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=calls.run))
     runner = SimpleNamespace(sweep=calls.sweep, resume=calls.resume)
-    monkeypatch.setitem(sys.modules, "slipstream.sweep.runner", runner)
+    monkeypatch.setitem(sys.modules, "slipstream.sweeps.runner", runner)
     monkeypatch.chdir(tmp_path)
     yield calls
     composition.use_folder(None)
@@ -59,7 +60,7 @@ def slipstream(engine, capsys):
 
     def command(*arguments):
         with pytest.raises(SystemExit) as end:
-            cli.main(arguments)
+            main(arguments)
         printed = capsys.readouterr()
         return SimpleNamespace(code=end.value.code, out=printed.out, err=printed.err)
 

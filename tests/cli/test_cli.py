@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipstream import cli
-from slipstream.errors import ConfigError, DataError
+from slipstream.core.errors import ConfigError, DataError
 
 # Running
 
@@ -66,7 +65,7 @@ def test_a_mistake_that_only_the_data_tell_names_the_experiment(slipstream, engi
 
 def test_a_bug_is_called_a_bug(slipstream, monkeypatch):
     """Any other exception ends with 1, the traceback and the request to report it."""
-    monkeypatch.setitem(sys.modules, "slipstream.run", SimpleNamespace(run=None))
+    monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=None))
     result = slipstream()
     assert result.code == 1
     assert "TypeError: 'NoneType' object is not callable" in result.err
@@ -79,7 +78,7 @@ def test_interrupt_while_composing(slipstream, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "check", interrupt)
+    monkeypatch.setattr("slipstream.cli.entry.check", interrupt)
     result = slipstream()
     assert (result.code, result.out, result.err) == (130, "", "")
 
@@ -202,7 +201,7 @@ def test_a_signal_or_a_bug_stops_a_sweep(slipstream, engine, monkeypatch):
     engine.outcome = 130
     assert slipstream(*BASIC, "seed=1,2").code == 130
     assert len(engine) == 1
-    monkeypatch.setitem(sys.modules, "slipstream.run", SimpleNamespace(run=None))
+    monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=None))
     result = slipstream(*BASIC, "seed=1,2")
     assert result.code == 1
     assert "2/2" not in result.out

@@ -167,8 +167,8 @@ def test_streams_without_a_file_are_fine(slipstream, monkeypatch):
 def test_a_train_py_of_the_users_own(tmp_path, shell):
     """Three lines that import a module with a component make it an option, listed and validated."""
     (tmp_path / "mine.py").write_text(
-        "from slipstream.registry import register\n"
-        "from slipstream.types import Positive\n\n"
+        "from slipstream.core.registry import register\n"
+        "from slipstream.core.types import Positive\n\n"
         "@register('activation')\n"
         "def wave(x, *, speed: Positive):\n"
         "    '''f(x) = sin(speed x).'''\n"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from slipstream.errors import UserError
+from slipstream.core.errors import UserError
 
 
 def sweep_folder(engine):
@@ -50,7 +50,7 @@ def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine, monkeypatch):
     """A UserError is one message and 2; anything else is a bug and 1."""
     engine.outcome = UserError("no")
     assert (slipstream("-m", "seed=1,2").code, len(engine.sweeps)) == (2, 1)
-    monkeypatch.setitem(sys.modules, "slipstream.sweep.runner", SimpleNamespace(sweep=None))
+    monkeypatch.setitem(sys.modules, "slipstream.sweeps.runner", SimpleNamespace(sweep=None))
     result = slipstream("-m", "seed=1,2")
     assert result.code == 1
     assert "This is a bug of slipstream" in result.err

@@ -3,7 +3,7 @@
 import pytest
 
 from slipstream.config import compose, composed, composition
-from slipstream.errors import ConfigError
+from slipstream.core.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +40,3 @@ def only_problem(problems_of):
         return found
 
     return problem
-
-
-@pytest.fixture
-def mine(tmp_path):
-    """A folder with the user's own options: writes one and looks there from then on."""
-
-    def write(file, text):
-        path = tmp_path / "mine" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        composition.use_folder(str(tmp_path / "mine"))
-        return path
-
-    return write

@@ -2,9 +2,9 @@
 
 import pytest
 
-from slipstream import registry
 from slipstream.config import compose, composition, validate
-from slipstream.errors import ConfigError, UserError
+from slipstream.core import registry
+from slipstream.core.errors import ConfigError, UserError
 
 
 @pytest.mark.parametrize(

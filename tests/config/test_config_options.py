@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
-from slipstream.config import Config, compose, composition, validate
+from slipstream.config import Config, compose, composition, for_target, validate
 from slipstream.config.files import defaults, folder
 from slipstream.config.schema import CHOICES, GROUPS, options, settings
-from slipstream.errors import ConfigError
-from slipstream.types import Target
+from slipstream.core.errors import ConfigError
+from slipstream.core.types import Target
 
 OPTIONS = [(group, name) for group in (*GROUPS, "sweep") for name in options(group)]
 
@@ -132,13 +132,13 @@ def test_auto_loss_becomes_the_loss_of_the_target(plain):
     config = validate(plain)
     target = Target("multiclass", classes=("a", "b", "c"))
     assert config.loss.name == "auto"
-    assert config.for_target(target).loss.name == "cross_entropy"
-    assert config.for_target(target).loss.settings == defaults("loss", "cross_entropy")
-    assert config.for_target(target).raw["loss"]["name"] == "auto"
+    assert for_target(config, target).loss.name == "cross_entropy"
+    assert for_target(config, target).loss.settings == defaults("loss", "cross_entropy")
+    assert for_target(config, target).raw["loss"]["name"] == "auto"
 
 
 def test_the_target_of_read_data_is_held_against_the_choices(plain):
     """What could not be checked before reading is an error afterwards."""
     config = validate(plain | {"loss": {"name": "cross_entropy", **defaults("loss", "cross_entropy")}})
     with pytest.raises(ConfigError, match="cross_entropy: is for binary and multiclass"):
-        config.for_target(Target("regression"))
+        for_target(config, Target("regression"))

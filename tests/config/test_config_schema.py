@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from slipstream.config import Config, validate
 from slipstream.config.schema import CHOICES, SECTIONS, describe, mismatch
-from slipstream.errors import ConfigError
-from slipstream.types import Count
+from slipstream.core.errors import ConfigError
+from slipstream.core.types import Count
 
 
 def test_validate_needs_no_hydra_and_finds_what_is_absent(plain):

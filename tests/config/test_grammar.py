@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.config import composition
-from slipstream.data.base import kind_setting
-from slipstream.wording import spell, typed
+from slipstream.core.wording import spell, typed
+from slipstream.data.messages import kind_setting
 
 TABLE = ("data=table", "data.path=t.csv", "data.target=y")
 NAMES = [

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream.config import composed, meant, schema
 from slipstream.config.synonyms import OPTIONS, SETTINGS, VALUES
-from slipstream.errors import ConfigError, did_you_mean, folded
+from slipstream.core.errors import ConfigError, did_you_mean, folded
 
 KEYS = {
     "lr=0.1": "optimizer.lr=0.1",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from slipstream import data
-from slipstream.errors import ConfigError, DataError, UserError
+from slipstream.core.errors import ConfigError, DataError, UserError
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 Y = np.arange(60) % 3

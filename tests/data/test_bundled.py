@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from slipstream.registry import component
+from slipstream.core.registry import component
 
 
 @pytest.mark.parametrize("name", ["digits", "iris", "wine", "breast_cancer", "diabetes"])
@@ -27,7 +27,7 @@ def test_equals_scikit_learn(name):
 def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():
     """Importing the data package and finding problems is fast: none of the heavy modules is loaded."""
     program = (
-        "import sys, slipstream.data, slipstream.registry as r\n"
+        "import sys, slipstream.data, slipstream.core.registry as r\n"
         "[c.settings for c in r.components('data').values()]\n"
         "assert not {'torch', 'polars', 'sklearn'} & set(sys.modules)"
     )
@@ -37,7 +37,7 @@ def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():
 def test_loading_digits_imports_neither_polars_nor_scikit_learn():
     """The default data cost no more memory than torch and the pixels."""
     program = (
-        "import sys\nfrom slipstream.registry import component\ncomponent('data', 'digits')()\n"
+        "import sys\nfrom slipstream.core.registry import component\ncomponent('data', 'digits')()\n"
         "assert not {'polars', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from slipstream.errors import DataError
+from slipstream.core.errors import DataError
 
 DRAW = np.random.default_rng(1)
 WORDS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from slipstream.errors import DataError
+from slipstream.core.errors import DataError
 
 
 def table(labels, more=""):

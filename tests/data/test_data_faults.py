@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 
+from slipstream.core.errors import DataError, UserError
 from slipstream.data import Preprocessing
-from slipstream.errors import DataError, UserError
 
 ROWS = [f"{i % 7},{'rgb'[i % 3]},{'ab'[i % 2]}" for i in range(60)]
 TABLE = "\n".join(["x,colour,y", *ROWS]) + "\n"

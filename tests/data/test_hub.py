@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from slipstream import data
-from slipstream.errors import ConfigError, DataError
+from slipstream.core.errors import ConfigError, DataError
 
 FRAME = pl.DataFrame(
     {

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import slipstream
 from slipstream.config import validate
+from slipstream.core.errors import ConfigError, DataError
 from slipstream.data.identity import Known, by_value, encode_words, labels, merged, numbered
-from slipstream.errors import ConfigError, DataError
-from slipstream.run import run
+from slipstream.runs.session import run
 
 BIG = 2**53 + 1  # the first whole number that no float64 holds
 FAST = ("trainer.progress=none", "trainer.compile=false", "trainer.device=cpu", "logger=none")

@@ -12,8 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from slipstream import data
-from slipstream.data.idx import KINDS, read_idx
-from slipstream.errors import ConfigError, DataError
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.data.sources.idx import KINDS, read_idx
 
 DRAW = np.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (60, 5, 4), dtype=np.uint8)

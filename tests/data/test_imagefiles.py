@@ -13,9 +13,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from slipstream.data import imagefiles
-from slipstream.data.imagefiles import read_images
-from slipstream.errors import DataError
+from slipstream.core.errors import DataError
+from slipstream.data.image import image_files
+from slipstream.data.image.image_files import read_images
 
 DRAW = np.random.default_rng(0)
 RGB = DRAW.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -112,8 +112,8 @@ def test_pictures_are_turned_as_their_exif_data_say(tmp_path, orientation, endin
     expected = TURNS[orientation](SMOOTH)
     path = tmp_path / f"a.{ending}"
     Image.fromarray(SMOOTH).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
-    (header,) = imagefiles.headers([str(path)])
-    assert header == imagefiles.Header(expected.shape[:2], False)
+    (header,) = image_files.headers([str(path)])
+    assert header == image_files.ImageHeader(expected.shape[:2], False)
     found = read_images([path], header.size, 3)[0].transpose(1, 2, 0)
     assert np.abs(found.astype(float) - expected).mean() < (3 if ending == "jpg" else 1e-9)
 
@@ -160,8 +160,8 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
     image.save(tmp_path / "a.png")
     found = read_images([tmp_path / "a.png"], (1, 4), 1, bits=bits)
     assert found.ravel().tolist() == expected
-    form = imagefiles.Form((1, 4), 3, "crop", "black", bits)
-    assert imagefiles.pixels_of(image, form)[2, 0].tolist() == expected
+    form = image_files.ImageFormat((1, 4), 3, "crop", "black", bits)
+    assert image_files.pixels_of(image, form)[2, 0].tolist() == expected
     if bits < 16:
         Image.fromarray(np.array([[0, 2**bits]], np.uint16)).save(tmp_path / "a.png")
         said = f"has a value of {2**bits:,}, more than the {2**bits - 1:,} of data.bits={bits}"
@@ -172,9 +172,9 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pictures_of_32_bits_are_refused(mode):
     """Pillow would make white of all above 255."""
-    form = imagefiles.Form((6, 9), 1, "crop", "black")
-    with pytest.raises(imagefiles.BadImage, match=rf"a kind that is not read \({mode}\)"):
-        imagefiles.pixels_of(Image.fromarray(DEEP).convert("I").convert(mode), form)
+    form = image_files.ImageFormat((6, 9), 1, "crop", "black")
+    with pytest.raises(image_files.BadImage, match=rf"a kind that is not read \({mode}\)"):
+        image_files.pixels_of(Image.fromarray(DEEP).convert("I").convert(mode), form)
 
 
 def test_a_transparent_colour_of_a_palette_is_the_background(read):
@@ -209,7 +209,7 @@ def test_cmyk_photographs_are_read(read):
 def test_the_header_tells_grey_from_colour(tmp_path, image, grey):
     """By the kind of pixels or the palette, without reading pixels."""
     image.save(tmp_path / "a.png")
-    assert list(imagefiles.headers([str(tmp_path / "a.png")])) == [imagefiles.Header((6, 9), grey)]
+    assert list(image_files.headers([str(tmp_path / "a.png")])) == [image_files.ImageHeader((6, 9), grey)]
 
 
 def encoded(image, form, **options):
@@ -252,7 +252,7 @@ def test_bad_files_are_named_with_what_they_are(tmp_path, content, words):
 
 def test_folders_missing_files_and_large_ones_are_named(tmp_path, monkeypatch):
     """All of them in one message, five by name."""
-    monkeypatch.setattr(imagefiles, "LARGEST_FILE", 50)
+    monkeypatch.setattr(image_files, "LARGEST_FILE", 50)
     (tmp_path / "folder.png").mkdir()
     Image.fromarray(RGB).save(tmp_path / "a.png")
     names = ["folder.png", "a.png", *(f"{i}.png" for i in range(5))]
@@ -304,9 +304,9 @@ def test_large_photographs_are_decoded_small(tmp_path, monkeypatch):
     """A JPEG is asked for at least twice the size that is wanted, not for all of its pixels."""
     Image.fromarray(SMOOTH).resize((1200, 960)).save(tmp_path / "a.jpg", quality=95)
     sizes = []
-    flat = imagefiles.flat
+    flat = image_files.flat
     monkeypatch.setattr(
-        imagefiles, "flat", lambda image, *rest: sizes.append(image.size) or flat(image, *rest)
+        image_files, "flat", lambda image, *rest: sizes.append(image.size) or flat(image, *rest)
     )
     read_images([tmp_path / "a.jpg"], (60, 60), 3)
     assert sizes == [(150, 120)]
@@ -330,5 +330,5 @@ def test_pictures_are_turned_as_their_xmp_data_say(tmp_path, turn):
     Image.fromarray(pixels).save(tmp_path / "a.png", pnginfo=said)
     expected = np.rot90(pixels, {3: 2, 6: -1, 8: 1}[turn])
     path = str(tmp_path / "a.png")
-    assert list(imagefiles.headers([path])) == [imagefiles.Header(expected.shape, True)]
-    np.testing.assert_array_equal(imagefiles.read_images([path], expected.shape, 1)[0, 0], expected)
+    assert list(image_files.headers([path])) == [image_files.ImageHeader(expected.shape, True)]
+    np.testing.assert_array_equal(image_files.read_images([path], expected.shape, 1)[0, 0], expected)

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from slipstream import data
-from slipstream.data import cache as caches
-from slipstream.data import imagefiles, images
-from slipstream.errors import ConfigError, DataError
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.data.image import cache as caches
+from slipstream.data.image import image_files
+from slipstream.data.sources import images
 
 
 def picture(number, size=(6, 8), grey=False):
@@ -372,7 +373,7 @@ def test_the_second_time_nothing_is_decoded(tmp_path, read, monkeypatch):
     """The cache gives the same bytes and the same fingerprint, which no cache at all gives too."""
     plant(tmp_path / "f", "a", "b")
     first, without = read(), read(cache=None)
-    monkeypatch.setattr(imagefiles, "opened", lambda path: pytest.fail(path))
+    monkeypatch.setattr(image_files, "opened", lambda path: pytest.fail(path))
     second = read()
     for part in ("train", "validation", "test"):
         assert torch.equal(getattr(first, part).inputs, getattr(second, part).inputs)

@@ -13,8 +13,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils.class_weight import compute_class_weight
 
 from slipstream import data
-from slipstream.errors import ConfigError
-from slipstream.registry import component, components
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component, components
 from slipstream.training.inputs import ready
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 import slipstream
-from slipstream.errors import DataError
+from slipstream.core.errors import DataError
 
 CONVNET = (
     "model=convnet",

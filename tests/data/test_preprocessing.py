@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn import preprocessing as reference
 
+from slipstream.core.errors import DataError
 from slipstream.data import Preprocessing
 from slipstream.data.fitting import fit_array
-from slipstream.errors import DataError
 
 ROWS = [
     f"{i * 0.5},{'rgb'[i % 3] if i % 11 else ''},{'yes' if i % 2 else 'no'},2026-{i % 12 + 1:02}-05,{i % 4}"
@@ -124,7 +124,7 @@ def test_json_gives_the_same_preprocessing(load_table, tmp_path):
 def test_json_gives_the_same_preprocessing_of_arrays(load):
     """The same for arrays: raw inputs become the loaded ones."""
     found = load("iris", test=0.0, validation=0.0)
-    from slipstream.registry import component
+    from slipstream.core.registry import component
 
     encoded, _ = Preprocessing.from_json(json.loads(json.dumps(found.preprocessing))).transform(
         component("data", "iris")().inputs

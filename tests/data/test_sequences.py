@@ -12,10 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import slipstream
-import slipstream.config
+import slipstream.config.validation
+from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.data import Preprocessing
-from slipstream.errors import ConfigError, DataError, UserError
-from slipstream.run import run
+from slipstream.runs.session import run
 
 ROLES = {"id": "who", "time": "t", "target": "y"}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from slipstream.data.shapes import AREA, SHAPES
-from slipstream.registry import component, components
+from slipstream.core.registry import component, components
+from slipstream.data.sources.shapes import AREA, SHAPES
 
 STILL = {"radius": 0.8, "scale": 0.0, "shift": 0.0, "rotation": 0.0, "noise": 0.0, "colour": False, "seed": 0}
 

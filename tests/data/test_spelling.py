@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from slipstream.core.errors import DataError
 from slipstream.data import Preprocessing
-from slipstream.data.spelling import days_of, hours_of, is_date, number_of
-from slipstream.errors import DataError
+from slipstream.data.tabular.spelling import days_of, hours_of, is_date, number_of
 
 GERMAN = "a;b;y\n" + "".join(
     f"{f'{1000 + i}'[:1]}.{f'{1000 + i}'[1:]};{i * i},0;{'pn'[i % 2]}\n"

@@ -8,10 +8,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.core.types import Target
 from slipstream.data import splits
-from slipstream.data.base import Raw
-from slipstream.errors import ConfigError, DataError
-from slipstream.types import Target
+from slipstream.data.dataset import RawData
 
 BASE = {
     "split": "auto",
@@ -26,7 +26,7 @@ BASE = {
 def raw(labels, classes=3, **other):
     labels = np.asarray(labels, np.int64)
     target = Target("multiclass", classes=tuple(map(str, range(classes))))
-    return Raw(np.zeros((len(labels), 1)), ("x",), labels, target, **other)
+    return RawData(np.zeros((len(labels), 1)), ("x",), labels, target, **other)
 
 
 def cut(data, **changes):

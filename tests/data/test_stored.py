@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from slipstream.config.files import defaults
+from slipstream.core.errors import ConfigError, DataError
 from slipstream.data import load
-from slipstream.data.pixels import moments_of
-from slipstream.data.stored import Stored, held
-from slipstream.errors import ConfigError, DataError
+from slipstream.data.image.pixel_moments import moments_of
+from slipstream.data.image.stored import Stored, materialize
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_part_of_a_part_and_parts_together(images, stored):
 
 def test_blocks_are_all_rows_in_order(images, stored, monkeypatch):
     """Blocks of a bounded size hold every row once."""
-    monkeypatch.setattr("slipstream.data.stored.BLOCK", 150)
+    monkeypatch.setattr("slipstream.data.image.stored.BLOCK", 150)
     blocks = list(stored.blocks())
     assert {len(block) for block in blocks} == {2}
     np.testing.assert_array_equal(np.concatenate(blocks), images)
@@ -116,7 +116,7 @@ def test_files_are_closed_with_the_last_part(images, tmp_path):
 def test_what_stays_in_the_file(images, stored, streaming, room, batch_size, stays):
     """`auto` leaves there what has no room, but for batches of all rows; 50 images have 3,000 bytes."""
     parts = [stored.part(np.arange(30)), stored.part(np.arange(30, 50))]
-    found = held(parts, {"streaming": streaming, "batch_size": batch_size}, room)
+    found = materialize(parts, {"streaming": streaming, "batch_size": batch_size}, room)
     assert [isinstance(part, Stored) for part in found] == [stays, stays]
     every = np.concatenate([part[np.arange(len(part))] for part in found])
     np.testing.assert_array_equal(every, images)
@@ -125,13 +125,13 @@ def test_what_stays_in_the_file(images, stored, streaming, room, batch_size, sta
 def test_without_a_cache_nothing_can_be_read_from_it(images):
     """`always` says so, `auto` takes them into memory."""
     with pytest.raises(ConfigError, match="streaming: always reads images from their cache"):
-        held([images], {"streaming": "always", "batch_size": 8}, 0)
-    assert held([images], {"streaming": "auto", "batch_size": 8}, 0) == [images]
+        materialize([images], {"streaming": "always", "batch_size": 8}, 0)
+    assert materialize([images], {"streaming": "auto", "batch_size": 8}, 0) == [images]
 
 
 def test_moments_are_those_of_numpy(images, stored, monkeypatch):
     """Lowest, highest, mean and deviation by channel, from memory and from the file, by small blocks."""
-    monkeypatch.setattr("slipstream.data.pixels.BLOCK", 400)
+    monkeypatch.setattr("slipstream.data.image.pixel_moments.BLOCK", 400)
     images[:, 1] //= 3
     rows = np.array([1, 2, 3, 10, 30, 31, 49])
     low, high, mean, deviation = moments_of(images, rows)
@@ -164,12 +164,12 @@ def settings(images, tmp_path):
 
 def test_data_are_the_same_whether_they_are_read_or_stay_where_they_are(settings):
     """Rows, scaling and fingerprint; where there is room for them all, `auto` reads them."""
-    held, stays = load(settings | {"streaming": "never"}), load(settings | {"streaming": "always"})
+    materialize, stays = load(settings | {"streaming": "never"}), load(settings | {"streaming": "always"})
     assert isinstance(stays.train.inputs, Stored)
     for part in ("train", "validation", "test"):
-        np.testing.assert_array_equal(getattr(stays, part).inputs.tensor(), getattr(held, part).inputs)
-    assert (stays.form, stays.preprocessing) == (held.form, held.preprocessing)
-    assert stays.fingerprint == held.fingerprint
+        np.testing.assert_array_equal(getattr(stays, part).inputs.tensor(), getattr(materialize, part).inputs)
+    assert (stays.form, stays.preprocessing) == (materialize.form, materialize.preprocessing)
+    assert stays.fingerprint == materialize.fingerprint
     assert isinstance(load(settings, room=2999).train.inputs, Stored)
     assert not isinstance(load(settings, room=3000).train.inputs, Stored)
     assert not isinstance(load(settings).train.inputs, Stored)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import make_circles, make_moons
 
 from slipstream import data
-from slipstream.registry import component, components
+from slipstream.core.registry import component, components
 
 NOISY = ["xor", "two_moons", "circles", "spirals", "sine", "linear"]
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.data import problems as data_problems
-from slipstream.errors import ConfigError, DataError, UserError
 
 FRAME = pl.DataFrame(
     {
@@ -282,7 +282,7 @@ import resource, sys, time
 import torch, polars
 from omegaconf import OmegaConf
 from slipstream import data
-from slipstream.random import make_key, permutation
+from slipstream.core.random import make_key, permutation
 torch.set_num_threads(1)
 permutation(make_key(0, 1), 1000)
 polars.read_csv(b"a,b\\n1,x\\n")

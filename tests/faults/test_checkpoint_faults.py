@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ondisk import STEPS, at_step, bytes_of, newest, terminate, train_in, tree
-from slipstream.checkpoints import FILES, CheckpointError, latest, load, verify
+from slipstream.runs.checkpoints import FILES, CheckpointError, latest, load, verify
 
 ALL = sorted([*FILES, "manifest.json"])
 OPENED = []

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from ondisk import STEPS, bytes_of, newest, started, terminate, train_in
-from slipstream.training.compilers import write_whole
+from slipstream.training.backend.compilers import write_whole
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Abandoned, Interrupts, abandonable
 

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from ondisk import SWEPT, at_operation, bytes_of, newest, saved, small_sweep_in, started
-from slipstream import checkpoints
 from slipstream.cli import main
-from slipstream.errors import UserError
+from slipstream.core.errors import UserError
+from slipstream.runs import checkpoints
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from ondisk import bytes_of, started, train_in
-from slipstream.errors import ConfigError
-from slipstream.progress import Output, Screen
+from slipstream.core.console import Output
+from slipstream.core.errors import ConfigError
+from slipstream.runs.progress import Screen
 
 ROOT = Path(__file__).parents[2]
 TINY = (

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of, small_sweep_in, train_in, tree
-from slipstream import checkpoints, files, folders
 from slipstream.cli import main
-from slipstream.errors import UserError
+from slipstream.core import folders, storage
+from slipstream.core.errors import UserError
+from slipstream.runs import checkpoints
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 MINE = "export PATH=/bin\n"  # of a shell's start-up file
@@ -187,15 +188,15 @@ def test_no_operation_follows_a_link_at_its_last_name(tmp_path, held):
                 folders.opened(run / "f", mode)
             folders.remove(run / "f")
         (run / "f").symlink_to(tmp_path / "bashrc")
-        with pytest.raises(files.StorageError, match="symbolic link"):
-            files.append(run / "f", [{"a": 1}])
-        files.replace(run / "f", "new")
+        with pytest.raises(storage.StorageError, match="symbolic link"):
+            storage.append(run / "f", [{"a": 1}])
+        storage.replace(run / "f", "new")
         assert (run / "f").read_text() == "new"
         (run / "f").unlink()
         os.link(tmp_path / "bashrc", run / "f")
-        with pytest.raises(files.StorageError, match="hard link"):
-            files.append(run / "f", [{"a": 1}])
-        files.replace(run / "f", "new")
+        with pytest.raises(storage.StorageError, match="hard link"):
+            storage.append(run / "f", [{"a": 1}])
+        storage.replace(run / "f", "new")
     assert (tmp_path / "bashrc").read_text() == MINE
 
 
@@ -239,7 +240,7 @@ def test_a_held_folder_that_is_swapped_for_a_link_is_still_the_one_that_was_open
     with folders.held(run):
         os.rename(run, tmp_path / "moved")
         run.symlink_to(others)
-        files.replace(run / "metrics.jsonl", "mine")
+        storage.replace(run / "metrics.jsonl", "mine")
         folders.mkdir(run / "checkpoints")
     assert os.listdir(others) == []
     assert sorted(os.listdir(tmp_path / "moved")) == ["checkpoints", "metrics.jsonl"]
@@ -277,8 +278,8 @@ def test_a_disk_without_hard_links_holds_runs_and_sweeps(sweep, tmp_path, monkey
 def test_of_two_that_write_first_one_does_with_and_without_links(tmp_path, monkeypatch):
     """The second leaves what stands there."""
     for name in ("with", "without"):
-        assert files.write_first(tmp_path / name, "one")
-        assert not files.write_first(tmp_path / name, "two")
+        assert storage.write_first(tmp_path / name, "one")
+        assert not storage.write_first(tmp_path / name, "two")
         assert (tmp_path / name).read_text() == "one"
         monkeypatch.setattr(os, "link", lambda *paths, **options: os.stat(tmp_path / "nowhere"))
 
@@ -295,15 +296,15 @@ CHANGES = {
 NOT_FILES = ("Image.open", "tarfile.open")  # opened for reading only, whatever stands there
 # Module -> what it may do besides, and why.
 ALLOWED = {
-    "folders": {"*"},  # the one that does it for all
+    "core.folders": {"*"},  # the one that does it for all
     "models.initialize": {"handle.remove"},  # of a hook
-    "data.hub": {"tempfile.TemporaryDirectory"},  # the system's own, with a name nobody knows
-    "data.cache": {"np.memmap"},  # mode r
-    "loggers": {"file.truncate"},  # of files that folders opened
-    "sweep.study.journal": {"file.truncate"},
+    "data.sources.hub": {"tempfile.TemporaryDirectory"},  # the system's own, with a name nobody knows
+    "data.image.cache": {"np.memmap"},  # mode r
+    "loggers.tensorboard": {"file.truncate"},  # of files that folders opened
+    "sweeps.search.journal": {"file.truncate"},
     # Inductor's cache: a folder of the system's, or of the user's own.
-    "training.compilation": {"mkdtemp", "TemporaryFile", "shutil.rmtree"},
-    "training.compilers": {"TemporaryFile"},
+    "training.backend.compilation": {"mkdtemp", "TemporaryFile", "shutil.rmtree"},
+    "training.backend.compilers": {"TemporaryFile"},
 }
 
 

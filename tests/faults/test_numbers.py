@@ -12,11 +12,11 @@ import torch
 import slipstream
 from harness import engine_of, tiny
 from ondisk import SAVING, at_step, bytes_of, newest, terminate, train_in
-from slipstream import registry
-from slipstream.checkpoints import load
 from slipstream.config import validate
-from slipstream.errors import ConfigError
-from slipstream.run import run, train, train_pack
+from slipstream.core import registry
+from slipstream.core.errors import ConfigError
+from slipstream.runs.checkpoints import load
+from slipstream.runs.session import run, train, train_pack
 
 SINE = {"data": "sine", "data.rows": 40, "data.batch_size": 12, "activation": "identity", "loss": "mse"}
 
@@ -24,7 +24,7 @@ SINE = {"data": "sine", "data.rows": 40, "data.batch_size": 12, "activation": "i
 @pytest.fixture
 def spoil(monkeypatch):
     """spoil(part, inputs=..., targets=...): one value of a part of the data becomes another."""
-    plain = slipstream.preparing.load
+    plain = slipstream.runs.setup.load
 
     def make(part="train", row=0, **values):
         def spoiled(*arguments):
@@ -36,7 +36,7 @@ def spoil(monkeypatch):
                 split = replace(split, **{field: tensor})
             return replace(data, **{part: split})
 
-        monkeypatch.setattr(slipstream.preparing, "load", spoiled)
+        monkeypatch.setattr(slipstream.runs.setup, "load", spoiled)
 
     return make
 

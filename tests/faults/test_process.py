@@ -16,8 +16,8 @@ import torch
 from chains import torture
 
 from ondisk import STEPS, at_operation, at_step, bytes_of, newest, started, terminate, train_in, tree
-from slipstream import checkpoints
-from slipstream.errors import UserError
+from slipstream.core.errors import UserError
+from slipstream.runs import checkpoints
 
 KILLED = -signal.SIGKILL
 ROOT = Path(__file__).parents[2]
@@ -245,7 +245,7 @@ def test_a_file_size_limit_ends_with_a_message(tmp_path):
 def test_an_output_that_cannot_be_written_fails_before_data_is_read(tmp_path, monkeypatch):
     """P11: a file stands where the folder should be (root may write everywhere else)."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("slipstream.preparing.load", lambda *_: pytest.fail("data was read"))
+    monkeypatch.setattr("slipstream.runs.setup.load", lambda *_: pytest.fail("data was read"))
     with pytest.raises(
         UserError, match=r"cannot be written \(Not a directory\); choose another hydra.run.dir"
     ):

@@ -10,10 +10,10 @@ import torch
 
 import slipstream
 from ondisk import STEPS, at_step, bytes_of, newest, terminate, train_in
-from slipstream import checkpoints, preparing
 from slipstream.config import validate
-from slipstream.errors import ConfigError, UserError
-from slipstream.run import run
+from slipstream.core.errors import ConfigError, UserError
+from slipstream.runs import checkpoints, setup
+from slipstream.runs.session import run
 
 TABLE = (
     *("data=table", "data.target=y", "data.batch_size=12", "model.width=5", "model.depth=1", "logger=none"),
@@ -106,7 +106,7 @@ def test_e9_an_operation_without_a_deterministic_kernel_is_named(monkeypatch):
     """E9: in the mode that CUDA runs train in, such an operation warns with its name and goes on."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory
-    preparing.prefer_deterministic_kernels()
+    setup.prefer_deterministic_kernels()
     try:
         assert torch.are_deterministic_algorithms_enabled()
         with pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"):

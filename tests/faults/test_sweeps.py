@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of
-from slipstream.errors import UserError
-from slipstream.sweep import runner
+from slipstream.core.errors import UserError
+from slipstream.sweeps import runner
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 COMMON = (

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from ondisk import at_operation, at_step, diverging_sweep_in, in_save, small_sweep_in, sweep_in, train_in
-from slipstream import checkpoints
-from slipstream.errors import UserError
-from slipstream.training.plan import Planner  # noqa: F401 - all that a run needs is imported before
+from slipstream.core.errors import UserError
+from slipstream.runs import checkpoints
+from slipstream.training.epoch_plan import Planner  # noqa: F401 - all that a run needs is imported before
 
 
 def kill() -> None:

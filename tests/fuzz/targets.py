@@ -23,17 +23,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import slipstream
-from slipstream import checkpoints
-from slipstream.config import frozen, resume, sweeping, validate
+from slipstream.config import replay, validate
 from slipstream.config.files import defaults
+from slipstream.core.errors import UserError
 from slipstream.data import Preprocessing, load
-from slipstream.data.imagefiles import headers, read_images
-from slipstream.errors import UserError
-from slipstream.loggers import TensorBoard
-from slipstream.sweep.jobs import ended
-from slipstream.sweep.report.reading import lines
-from slipstream.sweep.space import Interval, Space
-from slipstream.sweep.study import Study
+from slipstream.data.image.image_files import headers, read_images
+from slipstream.loggers.tensorboard import TensorBoard
+from slipstream.runs import checkpoints
+from slipstream.sweeps.plan import planning, store
+from slipstream.sweeps.plan.job import ended
+from slipstream.sweeps.plan.space import Interval, Space
+from slipstream.sweeps.report.reading import lines
+from slipstream.sweeps.search.study import Study
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _journal(content: bytes) -> None:
 def _sweep(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sweep.json").write_bytes(content)
-        plan = frozen.resume(Path(folder), [])
+        plan = store.resume(Path(folder), [])
         _ = plan.example, plan.jobs
 
 
@@ -229,8 +230,8 @@ def _run(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_bytes(content)
         (Path(folder) / "overrides.yaml").write_bytes(b"[]\n")
-        resume.replay([f"resume={folder}"])
-        resume.check_resume(Path(folder), _base())
+        replay.replay([f"resume={folder}"])
+        replay.check_resume(Path(folder), _base())
 
 
 def _typed(content: bytes) -> None:
@@ -238,7 +239,7 @@ def _typed(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_bytes(b"{}\n")
         (Path(folder) / "overrides.yaml").write_bytes(content)
-        resume.replay([f"resume={folder}"])
+        replay.replay([f"resume={folder}"])
 
 
 def _events(content: bytes) -> None:
@@ -362,7 +363,7 @@ def _some_trials(folder: Path) -> None:
 
 
 def _some_plan(folder: Path) -> None:
-    frozen.freeze(sweeping.plan(*PLAN), folder)
+    store.freeze(planning.plan(*PLAN), folder)
 
 
 PLAN = ("data=two_moons", "sweep.repeats=2"), {"optimizer": ["sgd", "adam"], "optimizer.lr": [0.1, 0.01]}
@@ -392,7 +393,7 @@ TARGETS = {
     "events": Target(edits(_written(_some_events, "events.*")), _events),
     "journal": Target(documents(_written(_some_trials, "study.journal")), _journal),
     "sweep": Target(
-        documents(_written(lambda f: frozen.freeze(sweeping.plan(*PLAN), f), "sweep.json")), _sweep
+        documents(_written(lambda f: store.freeze(planning.plan(*PLAN), f), "sweep.json")), _sweep
     ),
     "run": Target(edits(RUN), _run),
     "typed": Target(edits(b"- data=wine\n- optimizer.lr=0.1\n"), _typed),

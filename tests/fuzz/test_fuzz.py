@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from targets import TARGETS
 
-from slipstream.errors import UserError
+from slipstream.core.errors import UserError
 
 
 @pytest.mark.parametrize("name", TARGETS)

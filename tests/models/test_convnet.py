@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from harness import engine_of, tiny, tiny_data, train
-from slipstream.errors import ConfigError
-from slipstream.models.convolution import Convolution, Embedding, Pooling, one_by_one
-from slipstream.packs import Pack
-from slipstream.preparing import warnings
+from slipstream.core.errors import ConfigError
+from slipstream.models.convolution import Convolution, Pooling, TokenEmbedding, one_by_one
+from slipstream.runs.setup import warnings
 from slipstream.training.engine import can_compile, compile_pays
+from slipstream.training.pack import Pack
 
 IMAGE = {"data": "digits", "data.batch_size": 12, "model": "convnet", "model.channels": 4}
 SEQUENCE = IMAGE | {"data": "adding_problem"}
@@ -171,7 +171,7 @@ def test_a_sequence_is_convolved_along_time():
 
 def test_tokens_become_vectors_and_padding_zeros():
     """A row of the table for every id, zeros for id 0, whose row has no gradient."""
-    layer = Embedding(5, 4, torch.tensor([1, 2, 3, 4]))
+    layer = TokenEmbedding(5, 4, torch.tensor([1, 2, 3, 4]))
     ids = torch.tensor([[2, 4, 0, 0]], dtype=torch.int16)
     made = layer(ids)
     assert torch.equal(made[0, :2], layer.weight[[2, 4]])

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
-from slipstream.errors import ConfigError
-from slipstream.models.layers import Parts
+from slipstream.core.errors import ConfigError
+from slipstream.core.types import InputSpec
+from slipstream.models.layers import LayerFactory
 from slipstream.models.numeric import (
     Columns,
     Periodic,
@@ -20,14 +21,13 @@ from slipstream.models.numeric import (
     PiecewiseLinearAndLine,
     numeric_places,
 )
-from slipstream.types import Form
 
 PIECES = {"bins": 4, "size": 3}
 WAVES = {"frequencies": 4, "sigma": 0.5, "size": 3}
 
 
 def parts(seed=0):
-    return Parts(Form("vector", (3,), numeric=(0, 1, 2)), ("relu", {}), {}, seed)
+    return LayerFactory(InputSpec("vector", (3,), numeric=(0, 1, 2)), ("relu", {}), {}, seed)
 
 
 def draw(rows=50, columns=3, seed=0):
@@ -118,7 +118,7 @@ def test_first_frequencies_have_the_deviation_asked_for():
 
 def test_only_numbers_are_embedded():
     """Columns of 0 and 1 come out as they went in, behind the numbers."""
-    form = Form("vector", (5,), numeric=(0, 2, 3))
+    form = InputSpec("vector", (5,), numeric=(0, 2, 3))
     layer = Columns(form, PeriodicWithBias(3, 4, 0.1, 2, parts(), 1.0), 2)
     x = draw(7, 5)
     y = layer(x)
@@ -130,8 +130,8 @@ def test_only_numbers_are_embedded():
 
 def test_the_mask_of_a_sequence_is_no_number():
     """Every value of an image or a sequence is a number, but for the channel of present steps."""
-    assert numeric_places(Form("image", (1, 2, 2))) == [0, 1, 2, 3]
-    assert numeric_places(Form("sequence", (2, 3), masked=True)) == [0, 1, 3, 4]
+    assert numeric_places(InputSpec("image", (1, 2, 2))) == [0, 1, 2, 3]
+    assert numeric_places(InputSpec("sequence", (2, 3), masked=True)) == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("embedding", [PIECES, WAVES], ids=["bins", "waves"])
@@ -177,6 +177,6 @@ def test_an_embedding_of_no_kind_is_refused(embedding, message):
 
 def test_an_embedding_without_numbers_is_refused():
     """Where all columns are categories there is nothing to embed."""
-    data = replace(tiny_data(), form=Form("vector", (3,)))
+    data = replace(tiny_data(), form=InputSpec("vector", (3,)))
     with pytest.raises(ConfigError, match=r"model.embedding: no input column is a plain number"):
         engine_of(tiny({"model.embedding": WAVES}), data)

@@ -10,8 +10,8 @@ import torch
 import slipstream
 from harness import engine_of, tiny, tiny_data, train
 from slipstream.config import validate
-from slipstream.errors import ConfigError
-from slipstream.types import Form
+from slipstream.core.errors import ConfigError
+from slipstream.core.types import InputSpec
 
 SMALL = {"model": "realmlp", "model.width": 6, "model.depth": 2, "activation": "selu"}
 
@@ -95,7 +95,7 @@ def test_rates_and_penalties_are_those_of_the_paper():
 
 def test_it_takes_tables_without_numbers():
     """Columns of 0 and 1 only: no embedding, and it trains, alone and in packs."""
-    data = replace(tiny_data(), form=Form("vector", (3,)))
+    data = replace(tiny_data(), form=InputSpec("vector", (3,)))
     assert not any("embedding" in name for name in start(data)[0].program.layout.names)
     three = [tiny(SMALL, seed=seed) for seed in range(3)]
     pack, fewer = train(three, data), train([three[2], three[0]], data)

@@ -8,13 +8,14 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from harness import engine_of, tiny, tiny_data, train
-from slipstream.errors import ConfigError
-from slipstream.models.layers import Parts
+from slipstream.config import for_target
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.core.types import InputSpec
+from slipstream.models.layers import LayerFactory
 from slipstream.models.recurrence import recur, recur_over
 from slipstream.models.recurrent import _unrolled
-from slipstream.registry import component
-from slipstream.training.memory import predict
-from slipstream.types import Form
+from slipstream.training.backend.memory import predict
 
 CELLS = ("tanh", "relu", "lstm", "gru")
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32, sums of up to 35 products over up to 9 steps
@@ -122,7 +123,7 @@ def test_a_members_gradient_has_the_same_bytes_in_every_pack(cell, way):
 
 def network(form, *, regularizers=(), activation=("tanh", {}), alone=True, seed=3, **settings):
     """A network for examples of that form, with random biases, in evaluation mode."""
-    parts = Parts(form, activation, {name: {} for name in regularizers}, seed, alone=alone)
+    parts = LayerFactory(form, activation, {name: {} for name in regularizers}, seed, alone=alone)
     made = component("model", "rnn")(form, 2, parts, **SETTINGS | settings)
     for number, parameter in enumerate(made.parameters()):
         parameter.data = draw(*parameter.shape, seed=number) * 0.4
@@ -134,9 +135,9 @@ def padded(steps, kind):
     present = torch.arange(steps) < torch.tensor([1, 3, 4, 5])[:, None]
     if kind == "tokens":
         ids = torch.randint(1, 9, (4, 5), generator=torch.Generator().manual_seed(0))
-        return nn.functional.pad(ids, (0, steps - 5)) * present, Form("tokens", (steps,), vocabulary=9)
+        return nn.functional.pad(ids, (0, steps - 5)) * present, InputSpec("tokens", (steps,), vocabulary=9)
     x = nn.functional.pad(draw(4, 5, 2), (0, 0, 0, steps - 5)) * present[..., None]
-    return torch.cat([x, present[..., None]], 2), Form("sequence", (steps, 3), masked=True)
+    return torch.cat([x, present[..., None]], 2), InputSpec("sequence", (steps, 3), masked=True)
 
 
 @pytest.mark.parametrize("kind", ["sequence", "tokens"])
@@ -152,7 +153,7 @@ def test_padding_never_changes_an_examples_output(cell, bidirectional, pooling, 
     close = {"rtol": 1e-5, "atol": 1e-6}  # products over more steps are blocked otherwise
     torch.testing.assert_close(network(longer, **settings)(long), expected, **close)
     for example, (one, length) in enumerate(zip(short, [1, 3, 4, 5], strict=True)):
-        cut = Form(kind, (length, *form.shape[1:]), form.vocabulary, form.masked)
+        cut = InputSpec(kind, (length, *form.shape[1:]), form.vocabulary, form.masked)
         found = network(cut, **settings)(one[None, :length])
         torch.testing.assert_close(found[0], expected[example], **close)
 
@@ -198,7 +199,7 @@ def test_pooling_is_over_an_examples_own_steps(how):
 
 def test_torchs_kernel_serves_an_lstm_alone_and_gives_what_our_loop_gives():
     """Value and gradients within 1e-5; in a pack the kernel is not called."""
-    form, x = Form("sequence", (7, 3)), draw(4, 7, 3)
+    form, x = InputSpec("sequence", (7, 3)), draw(4, 7, 3)
     one, other = network(form, alone=True), network(form, alone=False)
     torch.testing.assert_close(one(x), other(x), **CLOSE)
     for network_ in (one, other):
@@ -247,7 +248,7 @@ def test_the_recurrent_matrix_can_be_the_identity_or_the_initializers():
 
 def test_the_forget_gate_starts_open():
     """forget_bias is added to the forget gate's bias, by default 1, and is no parameter."""
-    form, x = Form("sequence", (6, 2)), draw(3, 6, 2)
+    form, x = InputSpec("sequence", (6, 2)), draw(3, 6, 2)
     made, without = network(form), network(form, forget_bias=0.0)
     assert not torch.allclose(made(x), without(x))
     without.hidden[0].directions[0].linear.bias.data[5:10] += 1
@@ -271,12 +272,12 @@ def test_what_would_have_no_effect_or_a_wrong_one_is_refused(changes, form, mess
 
 def test_a_tokens_vector_is_learned_and_drawn_by_the_seed():
     """One vector an id, of the size asked for or by the vocabulary, N(0, 1) whatever the initializer."""
-    form = Form("tokens", (5,), vocabulary=40)
-    parts = Parts(form, ("tanh", {}), {}, 0)
+    form = InputSpec("tokens", (5,), vocabulary=40)
+    parts = LayerFactory(form, ("tanh", {}), {}, 0)
     made = component("model", "rnn")(form, 2, parts, **SETTINGS | {"width": 50})
     assert made.inputs.table.shape == (40, 13)  # 1.6 * 40^0.56 = 12.6
     assert 0.8 < made.inputs.table.std() < 1.2
-    other = component("model", "rnn")(form, 2, Parts(form, ("tanh", {}), {}, 1), **SETTINGS)
+    other = component("model", "rnn")(form, 2, LayerFactory(form, ("tanh", {}), {}, 1), **SETTINGS)
     assert other.inputs.table.shape == (40, 5)
     assert not torch.equal(other.inputs.table, made.inputs.table[:, :5])
 
@@ -307,7 +308,7 @@ def test_regularizers_act_inside_a_recurrent_network_in_a_pack(regularizer):
 def test_a_normalization_stands_before_the_gates():
     """layer_norm over the gates of each step: W x + b has mean 0 over them, and a length no effect."""
     x, form = padded(5, "sequence")
-    parts = Parts(form, ("tanh", {}), {"layer_norm": {"eps": 1e-5}}, 0, alone=True)
+    parts = LayerFactory(form, ("tanh", {}), {"layer_norm": {"eps": 1e-5}}, 0, alone=True)
     made = component("model", "rnn")(form, 2, parts, **SETTINGS)
     direction = made.hidden[0].directions[0]
     nn.init.normal_(direction.linear.weight, generator=torch.Generator().manual_seed(0))
@@ -342,7 +343,7 @@ def test_bfloat16_trains_near_float32(cell):
 def test_what_a_run_will_need_of_memory_is_known_before(members):
     """The rehearsal without numbers goes through the time loop; a longer sequence needs more."""
     config, data = tiny(RNN | {"model.width": 64}), tiny_data(form="sequence")
-    config = config.for_target(data.target)
+    config = for_target(config, data.target)
     few = predict(config, [data], members)
-    many = predict(tiny(RNN | {"model.width": 128}).for_target(data.target), [data], members)
+    many = predict(for_target(tiny(RNN | {"model.width": 128}), data.target), [data], members)
     assert 0 < few < many

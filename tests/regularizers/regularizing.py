@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import yaml
 
-from slipstream.random import NOISE, make_key
-from slipstream.registry import Component, component
+from slipstream.core.random import NOISE, make_key
+from slipstream.core.registry import Component, component
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "regularizer"
 KEY = make_key(7, NOISE)

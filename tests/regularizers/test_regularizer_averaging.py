@@ -9,10 +9,10 @@ from regularizing import regularizer, sample
 
 import slipstream
 from harness import tiny, tiny_data, train
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
 from slipstream.data.splits import split_rows
-from slipstream.errors import ConfigError
-from slipstream.registry import component
-from slipstream.run import run
+from slipstream.runs.session import run
 from slipstream.schedulers import Clock
 
 
@@ -113,7 +113,7 @@ def test_an_ensemble_of_ensembles_is_a_larger_one():
     run = train(tiny(changes), tiny_data())
     program, state = run.engine.program, run.progress.state
     outputs = run.engine.predict(run.engine.evaluated(state), "val")
-    for e, params in enumerate(state.kept["snapshot_ensemble"].view(2, -1)):
+    for e, params in enumerate(state.regularizer_state["snapshot_ensemble"].view(2, -1)):
         alone, _ = program.infer(program.views(params), state.buffers, tiny_data().validation.inputs)
         assert torch.equal(outputs[:, 3 * e : 3 * e + 3], alone)
 

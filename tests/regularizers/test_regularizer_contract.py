@@ -9,7 +9,7 @@ import torch
 import yaml
 from regularizing import CONFIGS, KEY, defaults, regularizer, sample
 
-from slipstream.registry import component, components, keyword_only
+from slipstream.core.registry import component, components, keyword_only
 from slipstream.testing import LAYOUT
 
 # What the engine calls each with: tensors of one member, and what is structure there.

@@ -8,8 +8,8 @@ from regularizing import KEY, regularizer, sample
 from torch.nn import functional as F
 
 from harness import tiny, tiny_data, train
-from slipstream.errors import ConfigError
-from slipstream.random import NOISE, make_key
+from slipstream.core.errors import ConfigError
+from slipstream.core.random import NOISE, make_key
 
 
 def test_dropout() -> None:

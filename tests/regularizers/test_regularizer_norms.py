@@ -8,8 +8,8 @@ from regularizing import KEY, defaults, regularizer, sample
 from torch.nn import functional as F
 
 from harness import engine_of, tiny
-from slipstream.errors import UserError
-from slipstream.registry import component, keyword_only
+from slipstream.core.errors import UserError
+from slipstream.core.registry import component, keyword_only
 from slipstream.regularizers.norms import batch_norm, group_norm, layer_norm
 
 

@@ -8,7 +8,7 @@ import torch
 from regularizing import regularizer, sample
 
 from harness import tiny, tiny_data, train
-from slipstream.errors import ConfigError
+from slipstream.core.errors import ConfigError
 from slipstream.regularizers.phases import largest
 from slipstream.schedulers import Clock
 from slipstream.testing import LAYOUT

@@ -7,7 +7,7 @@ import torch
 
 from harness import tiny, tiny_data, train
 from slipstream.training import engine
-from slipstream.training.blocks import MOST, Blocks, block_size
+from slipstream.training.backend.blocks import MOST, Blocks, block_size
 from slipstream.training.member import DIVERGED
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

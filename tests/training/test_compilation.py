@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.training.compilation import cache_problem
+from slipstream.training.backend.compilation import cache_problem
 
 NORMS = """
 import torch
-from slipstream.training.compilation import Compiled, prepare
+from slipstream.training.backend.compilation import Compiled, prepare
 from slipstream.training.step import two_norm
 
 prepare()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
-from slipstream.errors import ConfigError
-from slipstream.packs import Pack
+from slipstream.core.errors import ConfigError
 from slipstream.training.engine import compile_pays
+from slipstream.training.pack import Pack
 
 CASES = {
     "nadam": {

@@ -7,7 +7,7 @@ import torch
 
 from harness import engine_of, tiny, tiny_data
 from slipstream.training.engine import choose_device
-from slipstream.training.step import Seen
+from slipstream.training.step import StepOutput
 
 
 def test_rates_and_counts_are_numbers_alone_and_tensors_in_a_pack():
@@ -28,7 +28,7 @@ def test_a_packs_start_is_its_members_starts():
     for k, config in enumerate(configs):
         own, there = engine_of(config).start(), pack.pack.member(state, k)
         assert torch.equal(own.params, there.params)
-        for kind in ("buffers", "rule", "kept"):
+        for kind in ("buffers", "opt_state", "regularizer_state"):
             mine, theirs = getattr(own, kind), getattr(there, kind)
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -58,7 +58,7 @@ def test_an_epochs_metrics_are_those_of_its_batches_together(task):
     state, plan = engine.start(), engine.plan(0)
     outputs = engine.predict(engine.evaluated(state), "train")
     zero = torch.zeros(())
-    steps = [Seen(outputs[torch.cat(batch.indices)], zero, zero) for batch in plan.batches]
+    steps = [StepOutput(outputs[torch.cat(batch.indices)], zero, zero) for batch in plan.batches]
     whole = engine.measure("train", outputs, names, [0])
     report = engine.report(plan, steps, state, state.params)
     assert engine.reported[: len(whole)] == [f"train/{name}" for name in ("loss", *names)]

@@ -18,13 +18,13 @@ def test_regression_is_measured_in_original_units():
     run = train(tiny({"loss": "mse", "trainer.metrics": ["rmse", "r2"]}), data)
     outputs = run.engine.predict(run.engine.evaluated(run.progress.state), "val").numpy()
     scale, offset = np.array([2.0, 0.5]), np.array([3.0, -1.0])
-    truth = data.validation.targets.numpy()
+    metric_targets = data.validation.targets.numpy()
     record = run.members[0].records[-1]
     # float32 predictions, scaled in another order.
-    rmse = sk.root_mean_squared_error(truth * scale + offset, outputs * scale + offset)
+    rmse = sk.root_mean_squared_error(metric_targets * scale + offset, outputs * scale + offset)
     assert record["val/rmse"] == pytest.approx(rmse, rel=1e-5)
-    assert record["val/r2"] == pytest.approx(sk.r2_score(truth, outputs), rel=1e-5)
-    assert record["val/loss"] == pytest.approx(sk.mean_squared_error(truth, outputs), rel=1e-5)
+    assert record["val/r2"] == pytest.approx(sk.r2_score(metric_targets, outputs), rel=1e-5)
+    assert record["val/loss"] == pytest.approx(sk.mean_squared_error(metric_targets, outputs), rel=1e-5)
 
 
 def test_evaluation_has_no_noise_and_uses_running_statistics():

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data
-from slipstream.training import memory
-from slipstream.training.memory import Alive, fits, is_small, predict
+from slipstream.config import for_target
+from slipstream.training.backend import memory
+from slipstream.training.backend.memory import Alive, fits, is_small, predict
 
 # In a fresh process: the most that was resident at once, less what was before the pack began.
 MEASURE = """
 import ctypes, gc, json, sys
 import slipstream
-from slipstream import preparing, run
+from slipstream.runs import session, setup
 from slipstream.config import validate
-from slipstream.training.memory import predict
+from slipstream.training.backend.memory import predict
 
 def status(name):
     with open("/proc/self/status") as lines:
@@ -32,16 +33,16 @@ def config(k):
     part = {"folds": folds, "fold": k % folds} if folds else {}
     return validate(raw | {"seed": k, "data": raw["data"] | part})
 configs = [config(k) for k in range(members)]
-loaded = preparing.load_all(configs)
-preparing.load_all = lambda _: loaded
+loaded = setup.load_all(configs)
+setup.load_all = lambda _: loaded
 gc.collect()
 ctypes.CDLL("libc.so.6").malloc_trim(0)
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
 before = status("VmRSS")
-run.train_pack(configs)
+session.train_pack(configs)
 measured = status("VmHWM") - before
-resolved = preparing.resolve(configs[0], loaded[0][0], None)
+resolved = setup.resolve(configs[0], loaded[0][0], None)
 compiled = resolved.trainer.compile is True
 print(json.dumps([measured, predict(resolved, loaded[0], members, compiled=compiled)]))
 """
@@ -73,7 +74,7 @@ def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive():
 
     data, members = tiny_data(), 24
     configs = [tiny({"model.width": 64, "trainer.metrics": []}, seed=k) for k in range(members)]
-    config = configs[0].for_target(data.target)
+    config = for_target(configs[0], data.target)
     real = alive(lambda: train(configs, data))
     rehearsal = memory._Rehearsal(config, [data], members)
     shapes = alive(rehearsal.run) + members * rehearsal.start_bytes
@@ -85,7 +86,7 @@ def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive():
 def test_members_add_up(regularizer):
     """From some members on the next ones cost the same each."""
     config, data = tiny({"regularizer": regularizer, "model.width": 256, "model.depth": 2}), tiny_data()
-    config = config.for_target(data.target)
+    config = for_target(config, data.target)
     needs = [predict(config, [data], members) for members in (256, 512, 768)]
     assert needs[2] - needs[1] == pytest.approx(needs[1] - needs[0], rel=0.1)
     assert needs[1] > needs[0]
@@ -103,21 +104,21 @@ def test_members_add_up(regularizer):
 def test_examples_of_every_form_are_counted(form, changes, members):
     """Alone and in a pack, with noise, keys and what regularizers keep."""
     data = tiny_data(form=form)
-    config = tiny(changes | {"data.batch_size": 12}).for_target(data.target)
+    config = for_target(tiny(changes | {"data.batch_size": 12}), data.target)
     assert predict(config, [data], members) > 2**20
 
 
 def test_folds_cost_their_copies():
     """Members with folds have each a copy of the validation part."""
-    config, data = tiny().for_target(tiny_data().target), tiny_data()
+    config, data = for_target(tiny(), tiny_data().target), tiny_data()
     assert predict(config, [data, data], 64) > predict(config, [data], 64)
 
 
 def test_nothing_is_allocated_to_predict(monkeypatch):
     """A network that no machine could train has a prediction all the same."""
-    monkeypatch.setattr("slipstream.training.program.require_memory", lambda parameters, members: None)
+    monkeypatch.setattr("slipstream.training.model_spec.require_memory", lambda *_: None)
     data = tiny_data()
-    config = tiny({"model.width": 200_000, "model.depth": 2}).for_target(data.target)
+    config = for_target(tiny({"model.width": 200_000, "model.depth": 2}), data.target)
     assert predict(config, [data], 4) > 4 * 4 * 200_000**2
 
 
@@ -180,7 +181,7 @@ def test_prediction_is_near_the_peak(overrides, members, folds, tmp_path):
 
 def test_what_is_called_small_is_far_below_what_is_free():
     """Nothing that needs all that is free is small, nor anything where nothing is known."""
-    config, data = tiny().for_target(tiny_data().target), tiny_data()
+    config, data = for_target(tiny(), tiny_data().target), tiny_data()
     need = predict(config, [data], 64)
     assert not is_small(config, [data], 64, None)
     assert not is_small(config, [data], 64, need)

@@ -10,11 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from harness import TINY, tiny, train
 from ondisk import SAVING, STEPS, at_step, bytes_of, newest, terminate, train_in, tree
-from slipstream.checkpoints import save
 from slipstream.cli import main
 from slipstream.config import validate
-from slipstream.errors import UserError
-from slipstream.run import run, run_pack, train_pack
+from slipstream.core.errors import UserError
+from slipstream.runs.checkpoints import save
+from slipstream.runs.session import run, run_pack, train_pack
 from slipstream.training.engine import Engine
 
 NOISY = {"regularizer": ["dropout", "batch_norm", "ema"], "optimizer": "adam"}
@@ -233,7 +233,7 @@ def test_a_pack_with_directories_writes_what_its_members_would():
 def test_a_pack_that_was_killed_while_it_saved_is_resumed_together(tmp_path, monkeypatch):
     """One member is a save ahead of the others, one has ended: each goes on from its own, and all end
     with the bytes of the uninterrupted pack."""
-    monkeypatch.setattr("slipstream.files.AT_ONCE", 1)
+    monkeypatch.setattr("slipstream.core.storage.AT_ONCE", 1)
     changes = SAVING | NOISY | {"trainer.max_epochs": 4}
     configs = [tiny(changes, seed=seed) for seed in range(3)]
     configs[2] = tiny(
@@ -245,7 +245,7 @@ def test_a_pack_that_was_killed_while_it_saved_is_resumed_together(tmp_path, mon
     for number in (1, 2):  # saves of the third epoch that were made before the kill
         run = [tmp_path / f"{number}-{k}" for k in range(3)]
         saves = iter(range(3 + 3 + number))  # of three members in the epochs 1 and 2
-        with pytest.raises(Killed), patch("slipstream.checkpoints.save", limited(save, saves)):
+        with pytest.raises(Killed), patch("slipstream.runs.checkpoints.save", limited(save, saves)):
             run_pack(configs, run, [()] * 3)
         assert len({newest(directory).name for directory in run}) > 1
         again = run_pack(configs, run, [()] * 3, resume=True)

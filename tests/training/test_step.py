@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from harness import engine_of, tiny, tiny_data, train
-from references import REFERENCES
-from slipstream.metrics import every
 from slipstream.training.engine import Engine
 
 OPTIMIZERS = {
@@ -112,66 +107,6 @@ def test_the_loss_of_an_epoch_counts_every_example_once():
         assert record["train/accuracy"] == pytest.approx(hits, rel=1e-12)
 
 
-PLAIN = {  # the loss of each row [N], and the scores, of a module's outputs
-    "binary": (
-        lambda o, y: nn.functional.binary_cross_entropy_with_logits(o[:, 0], y.float(), reduction="none"),
-        lambda o: torch.cat([torch.sigmoid(-o), torch.sigmoid(o)], -1),
-    ),
-    "multiclass": (lambda o, y: nn.functional.cross_entropy(o, y, reduction="none"), lambda o: o.softmax(-1)),
-    "multilabel": (
-        lambda o, y: nn.functional.binary_cross_entropy_with_logits(o, y, reduction="none").mean(-1),
-        torch.sigmoid,
-    ),
-    "regression": (lambda o, y: ((o - y) ** 2).mean(-1), lambda o: o),
-}
-
-
-def seen_by_plain_pytorch(engine: Engine, part, task: str, epochs: int):
-    """Of each epoch the rows in the order of their updates, and their losses and scores by the weights that
-    each update began with."""
-    loss_of, scores_of = PLAIN[task]
-    module = twin(engine, engine.start())
-    rule = torch.optim.SGD(module.parameters(), lr=0.5)
-    for epoch in range(epochs):
-        seen = []
-        for batch in engine.plan(epoch).batches:
-            rows = torch.cat(batch.indices)[torch.cat(batch.weights) > 0]
-            outputs, weights = module(part.inputs[rows]), part.weights[rows]
-            losses = loss_of(outputs, part.targets[rows])
-            seen.append((rows, losses.detach(), scores_of(outputs.detach())))
-            rule.zero_grad()
-            ((weights * losses).sum() / weights.sum()).backward()
-            rule.step()
-        yield (torch.cat(parts) for parts in zip(*seen, strict=True))
-
-
-@pytest.mark.parametrize("counted", ["as they weigh", "otherwise"])
-@pytest.mark.parametrize("task", PLAIN)
-def test_training_metrics_are_of_each_row_at_its_own_update(task, counted):
-    """Over three updates an epoch they are scikit-learn's on what a plain loop sees on its way, weighted by
-    what rows count and not by what they weigh in the updates, as classes do."""
-    data, draw = tiny_data(task), torch.Generator().manual_seed(3)
-    weights = torch.rand(28, generator=draw) + 0.1
-    weights[[2, 11]] = 0
-    counts = None if counted == "as they weigh" else weights * (torch.rand(28, generator=draw) + 0.2)
-    data = replace(data, train=replace(data.train, weights=weights, counts=counts))
-    names = every(task, len(data.target.classes))
-    changes = {"optimizer.lr": 0.5, "trainer.max_epochs": 3, "trainer.metrics": names}
-    run = train(tiny(changes), data)
-    assert run.engine.batching.steps == 3
-    scale, offset = (np.array(each or 0.0) for each in (data.target.scale, data.target.offset))
-    epochs = seen_by_plain_pytorch(run.engine, data.train, task, 3)
-    for record, (rows, losses, scores) in zip(run.members[0].records, epochs, strict=True):
-        shares = (weights if counts is None else counts)[rows].double().numpy()
-        truth, found = data.train.targets[rows].numpy(), scores.double().numpy()
-        if task == "regression":
-            truth, found = (values * scale + offset for values in (truth, found))
-        right = {name: REFERENCES[name](truth, found, shares) for name in names}
-        right["loss"] = np.average(losses.double().numpy(), weights=shares)
-        # float32 outputs, of weights that were summed up in another order.
-        assert {name: record[f"train/{name}"] for name in right} == pytest.approx(right, rel=1e-4)
-
-
 def test_gradient_and_update_norms_are_what_they_say():
     """gradient_norm is the mean over the epoch of the whole gradient's length before clipping, and
     update_norm the length of the epoch's last update."""
@@ -212,7 +147,12 @@ def test_a_step_changes_none_of_its_arguments():
     """The state, the batch and the data before a step are what they were after it."""
     engine = engine_of(tiny({"optimizer": "adam", "regularizer": ["batch_norm", "ema"]}))
     state, batch = engine.start(), engine.plan(0).batches[0]
-    given = [state.params, *state.buffers.values(), *state.rule.values(), *state.kept.values()]
+    given = [
+        state.params,
+        *state.buffers.values(),
+        *state.opt_state.values(),
+        *state.regularizer_state.values(),
+    ]
     given += [*batch.indices, *batch.weights, *engine.parts["train"].examples]
     before = [tensor.clone() for tensor in given]
     engine.step(state, batch, 0.1, 1)

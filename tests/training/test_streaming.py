@@ -16,20 +16,21 @@ import torch
 from PIL import Image
 
 from harness import Trained, tiny, train
-from slipstream import preparing, summary
-from slipstream.augmenting import augmented
+from slipstream.config import for_target
+from slipstream.core.errors import DataError
+from slipstream.core.types import InputSpec, Scaling, Target
 from slipstream.data import Data, Split
-from slipstream.data.stored import Stored
-from slipstream.errors import DataError
-from slipstream.recording import graph_of
-from slipstream.training import streaming
+from slipstream.data.image.stored import Stored
+from slipstream.runs import setup, summary
+from slipstream.runs.augmentation_preview import augmented
+from slipstream.runs.recorder import graph_of
+from slipstream.training.backend import streaming
+from slipstream.training.backend.memory import predict
+from slipstream.training.backend.streaming import BUFFER, Resident, Streamed, bytes_ahead, depth, read_ahead
 from slipstream.training.engine import Engine
-from slipstream.training.memory import predict
-from slipstream.training.streaming import BUFFER, Resident, Streamed, bytes_ahead, depth, read_ahead
-from slipstream.types import Form, Scaling, Target
 
 CUTS = (0, 150, 230, 300)  # rows of the three parts: more than are evaluated at once
-FORM = Form("image", (3, 4, 4), scaling=Scaling(0.0, 255.0, (100.0, 120.0, 140.0), (1 / 70,) * 3))
+FORM = InputSpec("image", (3, 4, 4), scaling=Scaling(0.0, 255.0, (100.0, 120.0, 140.0), (1 / 70,) * 3))
 CPU = torch.device("cpu")
 
 
@@ -147,7 +148,7 @@ def test_folds_have_the_same_bytes(path):
     pairs = [made(path, order), made(path, order[::-1].copy())]
     configs, ended = [config(seed=k) for k in range(3)], []
     for datas in zip(*pairs, strict=True):
-        engines = Engine([c.for_target(datas[0].target) for c in configs], datas, CPU, [0, 1, 0])
+        engines = Engine([for_target(c, datas[0].target) for c in configs], datas, CPU, [0, 1, 0])
         ended.append(ends(train_engine(engines)))
     assert ended[0] == ended[1]
     assert ended[0][0] != ended[0][2]
@@ -236,8 +237,8 @@ def test_images_stay_in_their_file_where_half_of_the_memory_would_not_hold_them(
     changes |= {"data.batch_size": 4, "data.folds": folds}
     configs = [tiny(changes | {"data.fold": k}) for k in range(2 if folds else 1)]
     for free, stays in ((needed * 120 - 2, True), (needed * 120, False)):
-        monkeypatch.setattr(preparing, "free_bytes", lambda device, free=free: free)
-        for data in preparing.load_all(configs)[0]:
+        monkeypatch.setattr(setup, "free_bytes", lambda device, free=free: free)
+        for data in setup.load_all(configs)[0]:
             assert isinstance(data.train.inputs, Stored) == stays
 
 
@@ -320,7 +321,7 @@ def test_batches_out_of_turn_are_read_when_they_are_asked_for(images):
 def test_images_in_a_file_are_not_counted_as_memory(images):
     """Of a part that stays in its file the prediction has what is read ahead, with folds and without."""
     held, streamed = images
-    resolved = config(seed=0).for_target(held.target)
+    resolved = for_target(config(seed=0), held.target)
     for folds in (1, 2):
         needs = [predict(resolved, [data] * folds, 4) for data in (held, streamed)]
         ahead = bytes_ahead(32 * 4 * 48)
@@ -335,8 +336,8 @@ from dataclasses import replace
 import numpy as np, torch
 from harness import tiny, train
 from slipstream.data import Data, Split
-from slipstream.data.stored import Stored
-from slipstream.types import Form, Scaling, Target
+from slipstream.data.image.stored import Stored
+from slipstream.core.types import Form, Scaling, Target
 
 def status(name):
     with open("/proc/self/status") as lines:

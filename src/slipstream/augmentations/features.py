@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from slipstream.lazy import torch
-from slipstream.random import normal, uniform
-from slipstream.registry import register
-from slipstream.types import Form, NonNegative, Probability
+from slipstream.core.lazy import torch
+from slipstream.core.random import normal, uniform
+from slipstream.core.registry import register
+from slipstream.core.types import InputSpec, NonNegative, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.random import Key
+    from slipstream.core.random import Key
 
 
 @register("augmentation", kind="values", takes=("vector",), draws=0)
-def feature_noise(x: Tensor, u: Tensor, key: Key, form: Form, *, std: NonNegative) -> Tensor:
+def feature_noise(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, std: NonNegative) -> Tensor:
     """Noise on the plain numbers of a table; columns of categories stay as they are.
 
     x + std N(0, 1)
@@ -33,7 +33,7 @@ def feature_dropout(
     x: Tensor,
     u: Tensor,
     key: Key,
-    form: Form,
+    form: InputSpec,
     *,
     probability: Probability,
     replace: Literal["zeros", "swap"],
@@ -54,7 +54,7 @@ def order(u: Tensor) -> Tensor:
     return torch.argsort(u, stable=True)
 
 
-def lengths(x: Tensor, form: Form) -> Tensor:
+def lengths(x: Tensor, form: InputSpec) -> Tensor:
     """How many steps of each sequence or text are present: int64 [N]."""
     if form.kind == "tokens":
         return (x != 0).sum(1)
@@ -64,7 +64,7 @@ def lengths(x: Tensor, form: Form) -> Tensor:
 
 
 @register("augmentation", kind="values", takes=("sequence",), draws=1)
-def time_shift(x: Tensor, u: Tensor, key: Key, form: Form, *, fraction: Probability) -> Tensor:
+def time_shift(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, fraction: Probability) -> Tensor:
     """Time shift: a sequence is earlier or later by whole steps; its length stays.
 
     x'(t) = x(t - s), s = whole steps uniform within -+ fraction of the length; before the first and after
@@ -81,7 +81,7 @@ def time_shift(x: Tensor, u: Tensor, key: Key, form: Form, *, fraction: Probabil
 
 
 @register("augmentation", kind="values", takes=("sequence", "tokens"), draws=2)
-def time_masking(x: Tensor, u: Tensor, key: Key, form: Form, *, fraction: Probability) -> Tensor:
+def time_masking(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, fraction: Probability) -> Tensor:
     """Time masking: some steps in a row are hidden.
 
     their values become 0, their tokens 1 (unknown); how many is uniform on [0, fraction of the length]

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from slipstream.lazy import torch
-from slipstream.random import normal
-from slipstream.registry import register
-from slipstream.types import NonNegative, Probability
+from slipstream.core.lazy import torch
+from slipstream.core.random import normal
+from slipstream.core.registry import register
+from slipstream.core.types import NonNegative, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.random import Key
+    from slipstream.core.random import Key
 
 Fill = Literal["zeros", "border", "reflection"]
 Size = tuple[int, int]

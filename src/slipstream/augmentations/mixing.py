@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.augmentations.features import order
 from slipstream.augmentations.pixels import rectangle
-from slipstream.lazy import torch
-from slipstream.registry import register
-from slipstream.types import Positive, Probability
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Positive, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from slipstream.drawing import INK, PALE, shortened, write
+from slipstream.core.drawing import INK, PALE, shortened, write
 
 LEAST, GAP = 100, 4  # pixels: a small image is enlarged by a whole number until it has this side
 FONT = 22

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from slipstream.augmentations.geometry import AtLeastOne, chance, symmetric
-from slipstream.errors import ConfigError
-from slipstream.lazy import torch
-from slipstream.random import normal, uniform
-from slipstream.registry import register
-from slipstream.types import Form, NonNegative, Probability
+from slipstream.core.errors import ConfigError
+from slipstream.core.lazy import torch
+from slipstream.core.random import normal, uniform
+from slipstream.core.registry import register
+from slipstream.core.types import InputSpec, NonNegative, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.random import Key
+    from slipstream.core.random import Key
 
 Patch = Literal["zeros", "mean", "noise"]
 HalfTurn = Annotated[float, Ge(0), Le(0.5)]
@@ -32,7 +32,7 @@ def color_jitter(
     x: Tensor,
     u: Tensor,
     key: Key,
-    form: Form,
+    form: InputSpec,
     *,
     brightness: Probability,
     contrast: Probability,
@@ -87,7 +87,7 @@ def per_image(vector: Tensor) -> Tensor:
 
 @register("augmentation", kind="values", takes=("image",), draws=2)
 def blur(
-    x: Tensor, u: Tensor, key: Key, form: Form, *, sigma: NonNegative, probability: Probability
+    x: Tensor, u: Tensor, key: Key, form: InputSpec, *, sigma: NonNegative, probability: Probability
 ) -> Tensor:
     """Gaussian blur of a random width.
 
@@ -110,7 +110,7 @@ def smooth(length: int, sigma: Tensor) -> Tensor:
 
 
 @register("augmentation", kind="values", takes=("image",), draws=1)
-def pixel_noise(x: Tensor, u: Tensor, key: Key, form: Form, *, std: NonNegative) -> Tensor:
+def pixel_noise(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, std: NonNegative) -> Tensor:
     """Noise on the pixels, stronger in some images than in others.
 
     x + s N(0, 1), s uniform on [0, std]; then clipped to [0, 1]
@@ -126,7 +126,7 @@ def erasing(
     x: Tensor,
     u: Tensor,
     key: Key,
-    form: Form,
+    form: InputSpec,
     *,
     largest: Probability,
     ratio: AtLeastOne,
@@ -155,7 +155,7 @@ def cutout(
     x: Tensor,
     u: Tensor,
     key: Key,
-    form: Form,
+    form: InputSpec,
     *,
     fraction: Probability,
     fill: Patch,

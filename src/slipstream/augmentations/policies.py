@@ -12,9 +12,9 @@ from annotated_types import Ge, Le
 
 from slipstream.augmentations.geometry import Fill, Size, matrix_of, multiply, rotate
 from slipstream.augmentations.pixels import per_image, recolor
-from slipstream.lazy import torch
-from slipstream.registry import register
-from slipstream.types import Probability
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Probability
 
 if TYPE_CHECKING:
     from torch import Tensor

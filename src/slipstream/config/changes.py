@@ -9,8 +9,8 @@ from typing import Any
 
 from slipstream.config.files import defaults, folder, paths
 from slipstream.config.schema import CHOICES
-from slipstream.registry import LISTS
-from slipstream.wording import spell
+from slipstream.core.registry import LISTS
+from slipstream.core.wording import spell
 
 # Nothing that is measured depends on these.
 SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")

@@ -31,12 +31,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from slipstream.config import grammar, hints, resume
+from slipstream.config import grammar, hints, replay
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
-from slipstream.errors import ConfigError, UserError
-from slipstream.registry import LISTS
-from slipstream.wording import typed
+from slipstream.core.errors import ConfigError, UserError
+from slipstream.core.registry import LISTS
+from slipstream.core.wording import typed
 
 ROOT = "train"
 QUOTES = "'\""
@@ -79,7 +79,7 @@ def use_folder(path: str | None) -> None:
 def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Compose what can be composed: the plain configuration, and a sentence for what could not."""
     with loading():
-        composed, problems = read(resume.replay(overrides))
+        composed, problems = read(replay.replay(overrides))
         return to_plain(composed), problems
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from slipstream.registry import LISTS
+from slipstream.core.registry import LISTS
 
 
 @cache

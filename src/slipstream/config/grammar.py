@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
 
 from slipstream.config.schema import GROUPS, options, settings
-from slipstream.registry import LISTS
+from slipstream.core.registry import LISTS
 
 MARK = "slipstream_quoted_"
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)

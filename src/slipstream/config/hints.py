@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from slipstream.config import meant
 from slipstream.config.schema import GROUPS, options
-from slipstream.errors import did_you_mean, nearest
-from slipstream.registry import LISTS
-from slipstream.wording import shell, typed
+from slipstream.core.errors import did_you_mean, nearest
+from slipstream.core.registry import LISTS
+from slipstream.core.wording import shell, typed
 
 # What stands for "nothing" where that is no option of its own.
 NOTHING = {

@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from slipstream import registry
 from slipstream.config import schema
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, GROUPS
 from slipstream.config.synonyms import ANSWERS, OPTIONS, SETTINGS, VALUES
-from slipstream.errors import did_you_mean, folded, nearest
-from slipstream.registry import LISTS
-from slipstream.wording import spell, typed
+from slipstream.core import registry
+from slipstream.core.errors import did_you_mean, folded, nearest
+from slipstream.core.registry import LISTS
+from slipstream.core.wording import spell, typed
 
 Chosen = Mapping[str, Sequence[str]]  # group -> its chosen options
 
@@ -203,7 +203,7 @@ def _choice(group: str, found: Any) -> list[str]:
     known = [str(name) if name in offered else _option(group, spell(name), offered) for name in names]
     if group == "experiment":
         return [typed(group, found)]
-    if not offered or not all(known):
+    if not offered or not all(known) or not (known or group in LISTS):
         return [group]
     return [typed(group, known if group in LISTS and len(known) != 1 else known[0])]
 

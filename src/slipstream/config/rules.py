@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from slipstream import contracts
 from slipstream.config import meant
 from slipstream.config.synonyms import VALUES
-from slipstream.errors import folded
-from slipstream.registry import EXAMPLES, Component, component, components, misfit
-from slipstream.types import Target
-from slipstream.wording import counted
+from slipstream.core import contracts
+from slipstream.core.errors import folded
+from slipstream.core.registry import EXAMPLES, Component, component, components, misfit
+from slipstream.core.types import Target
+from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
-    from slipstream.config import Config
+    from slipstream.config.run_config import Config
 
 Rule = Callable[["Config", str | None], Iterator[str]]
 

@@ -7,6 +7,7 @@ the loggers, which are no components, are the fields of the classes below.
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from slipstream import registry
-from slipstream.config.searchers import SWEEPS
 from slipstream.config.synonyms import SETTINGS, VALUES
-from slipstream.errors import did_you_mean, folded, nearest
-from slipstream.registry import LISTS
-from slipstream.types import Count, Natural
-from slipstream.wording import typed
+from slipstream.core import registry
+from slipstream.core.errors import did_you_mean, folded, nearest
+from slipstream.core.registry import LISTS
+from slipstream.core.types import Count, Natural
+from slipstream.core.wording import typed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -62,7 +62,7 @@ class Trainer:
 
 
 @dataclass(frozen=True)
-class TensorBoard:
+class TensorBoardSettings:
     """Writes curves, hyperparameters, weight histograms and the network's structure as TensorBoard events.
 
     histograms: how many times a run writes the histograms of its weights, evenly spread over the
@@ -74,15 +74,14 @@ class TensorBoard:
 
 
 @dataclass(frozen=True)
-class NoLogger:
+class NoLoggerSettings:
     """No event files; metrics.jsonl and summary.json are written all the same."""
 
 
 # Groups with options that are not components of the registry.
 SECTIONS: dict[str, Mapping[str, type]] = {
     "trainer": {"default": Trainer},
-    "logger": {"tensorboard": TensorBoard, "none": NoLogger},
-    "sweep": SWEEPS,
+    "logger": {"tensorboard": TensorBoardSettings, "none": NoLoggerSettings},
 }
 
 # One option of each is chosen by its `name`. Of LISTS any number is chosen, of `trainer` the one.
@@ -93,15 +92,22 @@ CHOICES = (
 GROUPS = (*CHOICES, *LISTS, "trainer")
 
 
+def section(group: str) -> Mapping[str, type] | None:
+    """The options of a group that are no components, as classes; None where they are components."""
+    if group in registry.SECTIONS and group not in SECTIONS:
+        importlib.import_module(registry.SECTIONS[group])
+    return SECTIONS.get(group)
+
+
 def options(group: str) -> list[str]:
     """The names of a group's options."""
-    return sorted(SECTIONS[group] if group in SECTIONS else registry.components(group))
+    return sorted(section(group) or registry.components(group))
 
 
 def settings(group: str, name: str) -> dict[str, Any]:
     """The settings of an option: name -> annotation."""
-    if group in SECTIONS:
-        return _fields(SECTIONS[group][name])
+    if classes := section(group):
+        return _fields(classes[name])
     return registry.component(group, name).settings
 
 

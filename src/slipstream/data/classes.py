@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Raw, brief, phrase
-from slipstream.data.card import UNITS
+from slipstream.core.errors import DataError, did_you_mean
+from slipstream.core.wording import counted, typed
+from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.identity import lookalikes
-from slipstream.errors import DataError, did_you_mean
-from slipstream.wording import counted, typed
+from slipstream.data.messages import brief, phrase
+from slipstream.data.overview import UNITS
 
 LONGEST = 1000  # letters of a setting that a message prints
 MACRO = "metrics by class (f1_macro, roc_auc)"
 
 
-def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
+def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
     """Classes of one row, those that differ in letters' case alone, and parts that lack classes.
 
     Raises DataError where train has one class only.
@@ -48,7 +49,7 @@ def class_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
     return found
 
 
-def label_warnings(raw: Raw, rows: list[np.ndarray]) -> list[str]:
+def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
     """Parts in which a label is always the same."""
     found = []
     for part, part_rows in zip(PARTS, rows, strict=True):
@@ -70,7 +71,7 @@ def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
     ]
 
 
-def require_known(raw: Raw, counted_from_0: bool) -> None:
+def require_known(raw: RawData, counted_from_0: bool) -> None:
     """Raise DataError, with file and row, for a class that only a part of the user's own has.
 
     counted_from_0: whether data.classes gives names to the labels 0, 1 and so on. Where the parts are cut at

@@ -8,23 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Frame, Text, brief, phrase
-from slipstream.data.columns import as_text
+from slipstream.core.errors import DataError
+from slipstream.core.wording import counted
 from slipstream.data.identity import lookalikes
-from slipstream.data.pixels import is_pixels, moments_of
-from slipstream.data.preprocessing import (
-    BLOCK,
-    Column,
-    Preprocessing,
-    along_channels,
-    channel_axis,
-    read_as,
-)
-from slipstream.data.spelling import CLOCK
-from slipstream.data.steps import Sequences, fill_forward
-from slipstream.data.vocabulary import Texts
-from slipstream.errors import DataError
-from slipstream.wording import counted
+from slipstream.data.image.pixel_moments import is_pixels, moments_of
+from slipstream.data.messages import brief, phrase
+from slipstream.data.preprocessing import BLOCK, Column, Preprocessing, along_channels, channel_axis, read_as
+from slipstream.data.sequence.long_table import Sequences, fill_forward
+from slipstream.data.tabular.columns import as_text
+from slipstream.data.tabular.spelling import CLOCK
+from slipstream.data.tabular.values import Frame, Text
+from slipstream.data.text.vocabulary import Texts
 
 
 def fit_array(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text
-from slipstream.data.spelling import NUMBER
-from slipstream.errors import DataError
+from slipstream.core.errors import DataError
+from slipstream.data.tabular.spelling import NUMBER
+from slipstream.data.tabular.values import Text
 
 WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # as programs write whole numbers among missing ones
 WHOLE = re.compile(r"[+-]?\d+")

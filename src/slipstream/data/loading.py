@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import PARTS, Data, Frame, Raw, Settings, Split, naming
-from slipstream.data.card import Facts
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.core.lazy import torch
+from slipstream.core.registry import component
+from slipstream.core.types import Target
 from slipstream.data.classes import class_warnings, require_known
-from slipstream.data.doubts import doubts, overlapping
+from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
+from slipstream.data.image.stored import Stored, materialize
+from slipstream.data.messages import naming
+from slipstream.data.overview import Facts
 from slipstream.data.preprocessing import Preprocessing
+from slipstream.data.quality import doubts, overlapping
+from slipstream.data.sequence.long_table import Sequences, side_by_side
 from slipstream.data.splits import split_rows
-from slipstream.data.steps import Sequences, side_by_side
-from slipstream.data.stored import Stored, held
+from slipstream.data.tabular.values import Frame
 from slipstream.data.targets import class_weights
-from slipstream.data.vocabulary import Texts
-from slipstream.errors import ConfigError, DataError
-from slipstream.lazy import torch
-from slipstream.registry import component
-from slipstream.types import Target
+from slipstream.data.text.vocabulary import Texts
 
 PIECE = 2048  # rows of a table that are turned around at a time
 
@@ -125,7 +127,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
         inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings, how)
         warnings += doubts(inputs, [raw.targets[part] for part in rows], target, preprocessing)
         facts = replace(facts, notes=tuple(raw.notes))
-        inputs = held(inputs, settings, room)
+        inputs = materialize(inputs, settings, room)
     splits = [
         Split(
             x if isinstance(x, Stored) else torch.from_numpy(x),
@@ -153,7 +155,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
 
 
 def transform(
-    raw: Raw, rows: list[np.ndarray], scaling: str, warnings: list[str], how: str = "random"
+    raw: RawData, rows: list[np.ndarray], scaling: str, warnings: list[str], how: str = "random"
 ) -> tuple[list[np.ndarray | Stored], Preprocessing]:
     """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`,
     but for images in a file, which stay there."""
@@ -208,7 +210,7 @@ def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def scale_targets(
-    raw: Raw, train: np.ndarray, scaling: str, warnings: list[str]
+    raw: RawData, train: np.ndarray, scaling: str, warnings: list[str]
 ) -> tuple[np.ndarray, Target]:
     """All targets in the engine's form, regression scaled by the mean and deviation of train."""
     target = raw.target
@@ -233,7 +235,7 @@ def scale_targets(
 
 
 def row_weights(
-    raw: Raw, rows: list[np.ndarray], setting: Any
+    raw: RawData, rows: list[np.ndarray], setting: Any
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """The weights of the three parts, float32, and what their rows count in metrics, None where that is the
     same: classes weigh in the updates only, so that train can be compared with validation."""
@@ -249,7 +251,7 @@ def row_weights(
 
 
 def fingerprint(
-    splits: list[Split], rows: list[np.ndarray], target: Target, preprocessing: Preprocessing, raw: Raw
+    splits: list[Split], rows: list[np.ndarray], target: Target, preprocessing: Preprocessing, raw: RawData
 ) -> str:
     """SHA-256 over all tensors with their shapes, the target, the preprocessing and the files' contents.
 

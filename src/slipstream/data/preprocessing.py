@@ -9,22 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Text, Values, phrase
-from slipstream.data.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, from_any, pick
+from slipstream.core.errors import DataError
+from slipstream.core.types import InputSpec, Scaling
+from slipstream.core.wording import counted
 from slipstream.data.identity import Known
-from slipstream.data.steps import (
+from slipstream.data.messages import phrase
+from slipstream.data.sequence.long_table import (
     PRESENT,
     Order,
-    Steps,
+    StepColumns,
     fill_forward,
     refuse_missing,
     side_by_side,
     times_of,
 )
-from slipstream.data.vocabulary import Texts, Tokenizer, texts_of
-from slipstream.errors import DataError
-from slipstream.types import Form, Scaling
-from slipstream.wording import counted
+from slipstream.data.tabular.columns import as_booleans, as_dates, as_numbers, as_text, check_finite, pick
+from slipstream.data.tabular.frames import from_any
+from slipstream.data.tabular.values import Text, Values
+from slipstream.data.text.vocabulary import Texts, Tokenizer, texts_of
 
 VERSION = 2
 # Periods of the cycles that a date (in days) or a time of day (in hours) becomes, besides the number itself.
@@ -128,25 +130,27 @@ class Preprocessing:
     masked: bool = False
     span: tuple[float, ...] = ()
     tokenizer: Tokenizer | None = None
-    steps: Steps | None = None
+    steps: StepColumns | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         names = [name for column in self.columns for name in column.outputs()]
         return (*names, PRESENT) if self.steps is not None and self.masked else tuple(names)
 
-    def form(self) -> Form:
+    def form(self) -> InputSpec:
         """What an example looks like to the network; images are still raw."""
         if self.kind == "image":
             offset, factor = (tuple(getattr(c, name) for c in self.columns) for name in ("offset", "factor"))
-            return Form(self.kind, self.shape, scaling=Scaling(self.span[0], self.span[1], offset, factor))
+            return InputSpec(
+                self.kind, self.shape, scaling=Scaling(self.span[0], self.span[1], offset, factor)
+            )
         if self.kind != "vector":
-            return Form(self.kind, self.shape, vocabulary=len(self.vocabulary), masked=self.masked)
+            return InputSpec(self.kind, self.shape, vocabulary=len(self.vocabulary), masked=self.masked)
         kinds = [column.kind for column in self.columns for _ in column.outputs()]
         plain = tuple(i for i, kind in enumerate(kinds) if kind not in ("category", "boolean"))
         flags = [i for i, name in enumerate(self.names) if name.endswith(" is missing")]
         numeric = tuple(i for i in plain if i not in flags) if len(self.shape) < 2 else ()
-        return Form("vector", self.shape or (len(kinds),), numeric=numeric)
+        return InputSpec("vector", self.shape or (len(kinds),), numeric=numeric)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able description, from which `from_json` makes the same preprocessing."""
@@ -181,11 +185,11 @@ class Preprocessing:
             **lists,
             # Older runs have neither.
             tokenizer=None if source.get("tokenizer") is None else Tokenizer(**source["tokenizer"]),
-            steps=None if source.get("steps") is None else Steps(**source["steps"]),
+            steps=None if source.get("steps") is None else StepColumns(**source["steps"]),
         )
 
     def transform(
-        self, data: Any, form: Form | None = None, missing: Collection[str] = frozenset()
+        self, data: Any, form: InputSpec | None = None, missing: Collection[str] = frozenset()
     ) -> tuple[np.ndarray, list[str]]:
         """New raw data to float32 [N, ...], and warnings about what training has not seen.
 
@@ -233,7 +237,7 @@ class Preprocessing:
             raise DataError(f"columns of different lengths: {phrase(sorted(lengths))}")
         return columns
 
-    def _sequences(self, columns: dict[str, Values], steps: Steps) -> tuple[np.ndarray, list[str]]:
+    def _sequences(self, columns: dict[str, Values], steps: StepColumns) -> tuple[np.ndarray, list[str]]:
         """A long table to sequences."""
         refuse_missing(steps.id, columns[steps.id])
         order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
@@ -274,7 +278,7 @@ class Preprocessing:
         return out
 
 
-def _formatted(part: Column | Steps) -> dict[str, Any]:
+def _formatted(part: Column | StepColumns) -> dict[str, Any]:
     """As a mapping, without a format that says nothing."""
     found = asdict(part)
     return found if part.format else {key: value for key, value in found.items() if key != "format"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from slipstream import random
-from slipstream.data.base import AUTO_SHARE, PARTS, Raw, Settings
-from slipstream.errors import ConfigError, DataError
-from slipstream.wording import counted
+from slipstream.core import random
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.core.wording import counted
+from slipstream.data.dataset import AUTO_SHARE, PARTS, RawData, Settings
 
 
-def split_rows(raw: Raw, settings: Settings) -> tuple[str, list[np.ndarray]]:
+def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]:
     """How the rows were cut, and the row numbers of train, validation and test, int64 each.
 
     Parts that the source itself names stay as they are; the others are cut from its training rows.
@@ -44,7 +44,7 @@ def split_rows(raw: Raw, settings: Settings) -> tuple[str, list[np.ndarray]]:
     return how, [np.sort(pool), np.sort(drawn["validation"]), np.sort(drawn["test"])]
 
 
-def method(raw: Raw, settings: Settings) -> str:
+def method(raw: RawData, settings: Settings) -> str:
     """The way to cut: `split`, with `auto` decided by what the data have."""
     how = str(settings["split"])
     classes = raw.target.task in ("binary", "multiclass")
@@ -84,7 +84,7 @@ def shuffled(count: int, seed: int, number: int = 0) -> np.ndarray:
     return np.asarray(random.permutation(random.make_key(seed, random.SPLIT, number), count).numpy())
 
 
-def draw(how: str, raw: Raw, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+def draw(how: str, raw: RawData, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Which of `rows` (in random order) to take, bool, so that about `count` are taken."""
     if how == "stratified":
         return draw_stratified(raw.targets[rows], count)
@@ -116,7 +116,7 @@ def rank_within(labels: np.ndarray) -> np.ndarray:
     return rank
 
 
-def group_numbers(raw: Raw, rows: np.ndarray, seed: int) -> np.ndarray:
+def group_numbers(raw: RawData, rows: np.ndarray, seed: int) -> np.ndarray:
     """The rows' groups, numbered 0 ... in random order."""
     assert raw.groups is not None
     present, codes = np.unique(raw.groups[rows], return_inverse=True)
@@ -130,7 +130,7 @@ def draw_groups(groups: np.ndarray, count: int) -> np.ndarray:
     return groups <= last
 
 
-def times(raw: Raw) -> np.ndarray:
+def times(raw: RawData) -> np.ndarray:
     """Each row's time; its place in the data where they name none."""
     return np.arange(len(raw)) if raw.order is None else raw.order
 
@@ -143,7 +143,7 @@ def draw_latest(times: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(times >= moments[first])
 
 
-def deal(how: str, raw: Raw, rows: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def deal(how: str, raw: RawData, rows: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold of each row (in random order), int64 in [0, folds)."""
     if how == "stratified":
         labels = raw.targets[rows]
@@ -166,7 +166,7 @@ def deal_groups(sizes: np.ndarray, folds: int) -> np.ndarray:
     return fold
 
 
-def too_few(part: str, how: str, total: int, raw: Raw) -> str:
+def too_few(part: str, how: str, total: int, raw: RawData) -> str:
     """Why a part would be without rows, or leave none."""
     what = counted(total, "row")
     if how == "group":

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.data.base import Raw, Text, Values, brief, phrase
-from slipstream.data.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
+from slipstream.core.errors import ConfigError, DataError, did_you_mean
+from slipstream.core.types import Target
+from slipstream.core.wording import typed
+from slipstream.data.dataset import RawData
 from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, value_of, word_of
-from slipstream.data.kinds import SOME
-from slipstream.data.spelling import CLOCK, NUMBER, is_date
-from slipstream.errors import ConfigError, DataError, did_you_mean
-from slipstream.types import Target
-from slipstream.wording import typed
+from slipstream.data.messages import brief, phrase
+from slipstream.data.tabular.columns import as_booleans, as_numbers, as_text, to_boolean, to_number
+from slipstream.data.tabular.spelling import CLOCK, NUMBER, is_date
+from slipstream.data.tabular.type_inference import SOME
+from slipstream.data.tabular.values import Text, Values
 
 MOST_CLASSES = 20  # distinct whole numbers that still count as classes
 ROWS_A_CLASS = 5  # rows for each of them at least
@@ -165,7 +167,7 @@ def in_order(labels: Sequence[str]) -> list[str]:
     return sorted(labels)
 
 
-def class_weights(raw: Raw, rows: np.ndarray, setting: Any) -> np.ndarray:
+def class_weights(raw: RawData, rows: np.ndarray, setting: Any) -> np.ndarray:
     """What each training row's own weight is multiplied with for its class, float64 [rows].
 
     `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each where

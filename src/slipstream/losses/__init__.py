@@ -18,22 +18,6 @@ Traits
   auto            the function is not a loss but chooses one: (target) -> name.
 """
 
-from __future__ import annotations
-
-from slipstream.losses import classification, regression
-from slipstream.losses.targets import ALL
-from slipstream.registry import register
-from slipstream.types import Target
-
-__all__ = ["choose", "classification", "regression"]
-
-
-@register("loss", name="auto", auto=True, tasks=ALL)
-def choose(target: Target) -> str:
-    """The usual loss for the target.
-
-    binary and multilabel: binary_cross_entropy; multiclass: cross_entropy; regression: mse, each
-    with the settings of its own YAML.
-    """
-    usual = {"multiclass": "cross_entropy", "regression": "mse"}
-    return usual.get(target.task, "binary_cross_entropy")
+from slipstream.losses import classification as classification
+from slipstream.losses import regression as regression
+from slipstream.losses.auto import choose as choose

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
-from slipstream.losses.targets import (
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import NonNegative, Positive
+from slipstream.losses.target_forms import (
     ONE_LABEL,
     as_numbers,
     log_probabilities,
@@ -15,8 +17,6 @@ from slipstream.losses.targets import (
     one_per_class,
     probabilities,
 )
-from slipstream.registry import register
-from slipstream.types import NonNegative, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Lt, MinLen
 
-from slipstream.errors import ConfigError
-from slipstream.lazy import torch
-from slipstream.losses.targets import (
-    ALL,
-    REGRESSION,
-    as_numbers,
-    one_if_binary,
-    one_per_column,
-    values,
-)
-from slipstream.registry import register
-from slipstream.types import Positive, Target
+from slipstream.core.errors import ConfigError
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Positive, Target
+from slipstream.losses.target_forms import ALL, REGRESSION, as_numbers, one_if_binary, one_per_column, values
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,48 +16,9 @@ Traits
   order_only     looks at the order of an example's class scores alone: logits serve as well.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from slipstream.metrics import classification, regression
-from slipstream.metrics.classification import confusion_matrix
-from slipstream.registry import components
-
-__all__ = ["classification", "confusion_matrix", "defaults", "every", "final", "regression"]
-
-SHOWN = 5
-# In the order of the table at the end, which has the first five that say something.
-USUAL = {
-    "binary": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc"),
-    "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc"),
-    "multilabel": ("accuracy", "f1_macro", "roc_auc", "pr_auc", "log_loss", "f1_weighted"),
-    "regression": ("rmse", "mae", "r2", "median_absolute_error", "spearman"),
-}
-
-
-def defaults(task: str) -> list[str]:
-    """The names of the metrics cheap enough for every epoch."""
-    return ["rmse", "r2"] if task == "regression" else ["accuracy"]
-
-
-def final(task: str, n_classes: int, probabilistic: bool, asked: Sequence[str]) -> list[str]:
-    """The names of the metrics at the end of a run: the five usual ones, then others that were asked for."""
-    known = every(task, n_classes, probabilistic)
-    usual = [name for name in USUAL[task] if name in known][:SHOWN]
-    return list(dict.fromkeys([*usual, *asked]))
-
-
-def every(task: str, n_classes: int, probabilistic: bool = True) -> list[str]:
-    """The names of all metrics that say something.
-
-    n_classes: 0 for multilabel and regression. probabilistic: whether the loss gives probabilities;
-    without them log_loss, brier and ece are left out.
-    """
-    return [
-        name
-        for name, metric in components("metric").items()
-        if task in metric.traits["tasks"]
-        and n_classes >= metric.traits.get("min_classes", 0)
-        and (probabilistic or not metric.traits.get("probabilistic", False))
-    ]
+from slipstream.metrics import classification as classification
+from slipstream.metrics import regression as regression
+from slipstream.metrics.classification import confusion_matrix as confusion_matrix
+from slipstream.metrics.selection import defaults as defaults
+from slipstream.metrics.selection import every as every
+from slipstream.metrics.selection import final as final

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slipstream.lazy import torch
-from slipstream.metrics.steps import CLASSIFICATION, ONE_LABEL, counted, hits, mean, one_hot, weights_below
-from slipstream.registry import register
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.metrics.sums import CLASSIFICATION, ONE_LABEL, counted, hits, mean, one_hot, weights_below
 
 if TYPE_CHECKING:
     from torch import Tensor

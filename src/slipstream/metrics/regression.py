@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slipstream.lazy import torch
-from slipstream.metrics.steps import REGRESSION, counted, mean, weights_below
-from slipstream.registry import register
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.metrics.sums import REGRESSION, counted, mean, weights_below
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream.errors import ConfigError
-from slipstream.registry import register
-from slipstream.types import Count
-from slipstream.wording import counted
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import register
+from slipstream.core.types import Count
+from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from slipstream.models.layers import Parts
-    from slipstream.types import Form
+    from slipstream.core.types import InputSpec
+    from slipstream.models.layers import LayerFactory
 
 BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists with one number a layer
 
@@ -42,9 +42,9 @@ LEAVES = (0.7, 0.4)
     compiled_leaves=LEAVES,
 )
 def convnet(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     depth: Count,
     channels: Count | list[Count],
@@ -100,7 +100,7 @@ def convnet(
     return parts.network(hidden, output, flatten=False)
 
 
-def _embedding(form: Form, asked: int | None, most: int) -> int:
+def _embedding(form: InputSpec, asked: int | None, most: int) -> int:
     """The size of a token's vector."""
     if form.kind == "tokens":
         return asked or min(most, ceil(1.6 * form.vocabulary**0.56))
@@ -118,7 +118,7 @@ def _by_layer(value: int | list[int], depth: int) -> Sequence[int]:
     return value if isinstance(value, list) else [value] * depth
 
 
-def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[int, int]) -> None:
+def _require_room(form: InputSpec, number: int, window: tuple[int, int], size: tuple[int, int]) -> None:
     """Raise ConfigError where a window is larger than what is left of the plane."""
     if window[0] <= size[0] and window[1] <= size[1]:
         return
@@ -143,9 +143,9 @@ def _require_room(form: Form, number: int, window: tuple[int, int], size: tuple[
     compiled_leaves=LEAVES,
 )
 def resnet(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     blocks: Count,
     stages: Count,
@@ -190,7 +190,7 @@ def resnet(
     return parts.network(hidden, output, flatten=False)
 
 
-def _require_stages(form: Form, stages: int) -> None:
+def _require_stages(form: InputSpec, stages: int) -> None:
     """Raise ConfigError where the stages would halve an image below one pixel."""
     height, width = form.shape[1:]
     smallest = 2 ** (stages - 1)

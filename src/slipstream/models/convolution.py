@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slipstream import random
-from slipstream.models.layers import Make, Parts
-from slipstream.types import Form
+from slipstream.core import random
+from slipstream.core.types import InputSpec
+from slipstream.models.layers import LayerFactory, Make
 
 Size = tuple[int, int]  # down and across
 FEW = 300  # pixels of a plane up to which a product of matrices is the faster convolution of one channel
@@ -28,7 +28,7 @@ FEW = 300  # pixels of a plane up to which a product of matrices is the faster c
 class Planes(nn.Module):
     """Examples of any kind as planes: [N, C, H, W], or [N, T, C] -> [N, C, 1, T]."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: InputSpec) -> None:
         super().__init__()
         self.image = form.kind == "image"
 
@@ -36,7 +36,7 @@ class Planes(nn.Module):
         return channels_last(x) if self.image else x.transpose(1, 2).unsqueeze(2)
 
 
-class Embedding(nn.Module):
+class TokenEmbedding(nn.Module):
     """A learned vector for every id: tokens [N, T] -> [N, T, features]; padding is zeros.
 
     The first values are standard normal, as those of torch.nn.Embedding.
@@ -118,8 +118,8 @@ class GlobalPooling(nn.Module):
         return x.amax(2) if self.largest else x.mean(2)
 
 
-def convolution(parts: Parts, channels: int, kernel: Size, stride: Size = (1, 1)) -> Make:
-    """Makes convolutions from so many channels, for `Parts.block`."""
+def convolution(parts: LayerFactory, channels: int, kernel: Size, stride: Size = (1, 1)) -> Make:
+    """Makes convolutions from so many channels, for `LayerFactory.block`."""
     packed = parts.members > 1
     return lambda outputs, bias: Convolution(channels, outputs, kernel, stride, bias=bias, packed=packed)
 
@@ -129,7 +129,9 @@ def flattening(pooling: str) -> nn.Module:
     return nn.Flatten() if pooling == "none" else GlobalPooling(pooling)
 
 
-def inputs(form: Form, parts: Parts, embedding: int) -> tuple[list[nn.Module], tuple[int, int, int]]:
+def inputs(
+    form: InputSpec, parts: LayerFactory, embedding: int
+) -> tuple[list[nn.Module], tuple[int, int, int]]:
     """The layers that make planes of examples, and the planes' channels, height and width.
 
     embedding: the length of a token's vector, for tokens.
@@ -137,7 +139,7 @@ def inputs(form: Form, parts: Parts, embedding: int) -> tuple[list[nn.Module], t
     layers: list[nn.Module] = []
     shape = form.shape
     if form.kind == "tokens":
-        layers, shape = [Embedding(form.vocabulary, embedding, parts.key())], (*shape, embedding)
+        layers, shape = [TokenEmbedding(form.vocabulary, embedding, parts.key())], (*shape, embedding)
     planes = shape if form.kind == "image" else (shape[1], 1, shape[0])
     return [*layers, Planes(form)], planes  # type: ignore[return-value]
 

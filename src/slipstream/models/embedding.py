@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from slipstream.types import Count, Positive
+from slipstream.core.types import Count, Positive
 
 FORMS = (
     "null, {bins: 48, size: 16} (piecewise-linear) or {frequencies: 48, sigma: 0.01, size: 24} (periodic), "

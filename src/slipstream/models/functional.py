@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slipstream.models.layers import Reparametrized
 
 if TYPE_CHECKING:
-    from slipstream.data.stored import Sliced
+    from slipstream.data.image.stored import Sliced
 
 FITTED = 10_000  # rows that hidden layers look at before training
 IMAGES_FITTED = 10_000  # images that any layer looks at before training

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slipstream import random
-from slipstream.registry import Component, component, shared_function
-from slipstream.types import Layout
+from slipstream.core import random
+from slipstream.core.registry import Component, component, shared_function
+from slipstream.core.types import Layout
 
 
 def layout_of(module: nn.Module) -> Layout:

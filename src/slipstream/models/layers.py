@@ -1,4 +1,4 @@
-"""Layers whose hyperparameters and randomness are explicit, and `Parts`, which makes them.
+"""Layers whose hyperparameters and randomness are explicit, and `LayerFactory`, which makes them.
 
 A layer's numbers (a dropout rate, a slope) are buffers, so that members of a pack can differ in
 them. Its randomness is a counted key, also a buffer, and a count of the calls made in training, so
@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slipstream import random
-from slipstream.registry import Component, component, components
-from slipstream.types import Form
+from slipstream.core import random
+from slipstream.core.registry import Component, component, components
+from slipstream.core.types import InputSpec
 
 OWN_KEYS = 1 << 20  # modules' own keys begin here: those below belong to the parameters
 
@@ -156,7 +156,7 @@ class Standardize(nn.Module):
     Both are buffers, because the folds of a pack have each their own.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: InputSpec) -> None:
         super().__init__()
         assert form.scaling is not None
         axes = (1,) * (len(form.shape) - 1)
@@ -185,7 +185,7 @@ class Residual(nn.Sequential):
 Make = Callable[[int, bool], nn.Module]  # (outputs, bias) -> a layer with a weight
 
 
-class Parts:
+class LayerFactory:
     """Makes the layers that a model is put together from, as the configuration has them.
 
     The order inside a hidden layer is fixed: weights, normalizations, activation, normalizations with
@@ -198,7 +198,7 @@ class Parts:
 
     def __init__(
         self,
-        form: Form,
+        form: InputSpec,
         activation: tuple[str, Mapping[str, Any]],
         regularizers: Mapping[str, Mapping[str, Any]],
         seed: int,

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Natural
+from slipstream.core.wording import counted
 from slipstream.models.embedding import Embedding, embedding_problems
-from slipstream.registry import register
-from slipstream.types import Count, Natural
-from slipstream.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from slipstream.models.layers import Parts
-    from slipstream.types import Form
+    from slipstream.core.types import InputSpec
+    from slipstream.models.layers import LayerFactory
 
 FLAT = ("vector", "sequence", "image")  # what can be laid out as one row of numbers
 
 
 @register("model", hidden=False, takes=FLAT, dense=True)
-def perceptron(form: Form, outputs: int, parts: Parts) -> nn.Module:
+def perceptron(form: InputSpec, outputs: int, parts: LayerFactory) -> nn.Module:
     """One dense layer: y = g(W x + b), with g the configured activation.
 
     form: of one example, which is flattened to D numbers. outputs: C. x [N, ...] -> y [N, C].
@@ -50,9 +50,9 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
 
 @register("model", hidden=True, takes=FLAT, problems=_problems, dense=True)
 def mlp(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     depth: Natural,
     width: Count | list[Count],

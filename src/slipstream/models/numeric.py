@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from slipstream import random
-from slipstream.errors import ConfigError
-from slipstream.types import Form
+from slipstream.core import random
+from slipstream.core.errors import ConfigError
+from slipstream.core.types import InputSpec
 
 if TYPE_CHECKING:
     from slipstream.models.embedding import Embedding
-    from slipstream.models.layers import Parts
+    from slipstream.models.layers import LayerFactory
 
 HUGE = torch.finfo(torch.float32).max
 
@@ -30,7 +30,7 @@ class Columns(nn.Module):
     wide: how many numbers come out. sections: how many of them belong to one column, in their order.
     """
 
-    def __init__(self, form: Form, embedding: nn.Module, size: int) -> None:
+    def __init__(self, form: InputSpec, embedding: nn.Module, size: int) -> None:
         super().__init__()
         numbers = numeric_places(form)
         others = sorted(set(range(form.size)) - set(numbers))
@@ -49,7 +49,7 @@ class Columns(nn.Module):
         return torch.cat([embedded, _pick(x, self.others)], dim=1) if self.others else embedded
 
 
-def numeric_places(form: Form) -> list[int]:
+def numeric_places(form: InputSpec) -> list[int]:
     """The places of plain numbers in a flattened example; in images and sequences all are, but for the
     channel that says where there is a step."""
     if form.kind == "vector":
@@ -69,7 +69,9 @@ def _pick(x: Tensor, runs: list[slice]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def embed(form: Form, parts: Parts, embedding: Embedding, *, line: bool = False) -> Columns | None:
+def embed(
+    form: InputSpec, parts: LayerFactory, embedding: Embedding, *, line: bool = False
+) -> Columns | None:
     """The layer for the setting `embedding`, or None for none. line: piecewise-linear with a straight line.
 
     Raises ConfigError where no column is a plain number.
@@ -111,7 +113,7 @@ class PiecewiseLinear(nn.Module):
     fewer bins get zeros for the rest (Q-LR in arXiv 2203.05556).
     """
 
-    def __init__(self, columns: int, bins: int, size: int, parts: Parts) -> None:
+    def __init__(self, columns: int, bins: int, size: int, parts: LayerFactory) -> None:
         super().__init__()
         bound = bins**-0.5
         self.weight = own(uniform(parts.key(), (columns, bins, size), bound))
@@ -148,7 +150,7 @@ class PiecewiseLinearAndLine(PiecewiseLinear):
     Source: the embeddings with which TabM was evaluated (arXiv 2410.24210).
     """
 
-    def __init__(self, columns: int, bins: int, size: int, parts: Parts) -> None:
+    def __init__(self, columns: int, bins: int, size: int, parts: LayerFactory) -> None:
         super().__init__(columns, bins, size, parts)
         self.weight = own(torch.zeros(columns, bins, size))
         self.line = own(uniform(parts.key(), (columns, size), size**-0.5))
@@ -164,7 +166,7 @@ class Periodic(nn.Module):
     c [n, frequencies] is learned and begins as N(0, sigma^2).
     """
 
-    def __init__(self, columns: int, frequencies: int, sigma: float, size: int, parts: Parts) -> None:
+    def __init__(self, columns: int, frequencies: int, sigma: float, size: int, parts: LayerFactory) -> None:
         super().__init__()
         bound = (2 * frequencies) ** -0.5
         self.frequency = own(random.normal(parts.key(), (columns, frequencies)) * sigma, penalized=False)
@@ -184,7 +186,7 @@ class PeriodicWithBias(nn.Module):
     """
 
     def __init__(
-        self, columns: int, frequencies: int, sigma: float, size: int, parts: Parts, lr_factor: float
+        self, columns: int, frequencies: int, sigma: float, size: int, parts: LayerFactory, lr_factor: float
     ) -> None:
         super().__init__()
         bound = frequencies**-0.5

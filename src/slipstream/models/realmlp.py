@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
-from slipstream.errors import ConfigError
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Positive
 from slipstream.models.mlp import FLAT, width_problems, widths_of
-from slipstream.registry import register
-from slipstream.types import Count, Positive
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from slipstream.models.layers import Make, Parts
-    from slipstream.types import Form
+    from slipstream.core.types import InputSpec
+    from slipstream.models.layers import LayerFactory, Make
 
 # Factors of the learning rate, as the paper has them.
 SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1
@@ -25,9 +25,9 @@ SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1
 
 @register("model", hidden=True, takes=FLAT, problems=width_problems, own_start=True, dense=True)
 def realmlp(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     depth: Count,
     width: Count | list[Count],
@@ -57,7 +57,7 @@ def realmlp(
     Source: Holzmueller, Grinsztajn, Steinwart, "Better by default", arXiv 2407.04491.
     """
     from slipstream.models.numeric import Columns, PeriodicWithBias, numeric_places
-    from slipstream.models.tabular import Parametric, Scale, ScaledLinear
+    from slipstream.models.tabular_layers import Parametric, Scale, ScaledLinear
 
     if parts.width_factor != 1:
         raise ConfigError(

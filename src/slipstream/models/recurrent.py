@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from slipstream import random
 from slipstream.activations import sigmoid
-from slipstream.models.layers import Parts
+from slipstream.core import random
+from slipstream.core.registry import component
+from slipstream.models.layers import LayerFactory
 from slipstream.models.layers import linear as dense
 from slipstream.models.recurrence import recur, recur_over
-from slipstream.registry import component
 
 Bend = Callable[[Tensor], Tensor]
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
@@ -60,10 +60,10 @@ class Run(NamedTuple):
         return (torch.arange(len(self.steps), device=self.lengths.device)[:, None] < self.lengths)[..., None]
 
 
-class Steps(nn.Module):
+class RunSteps(nn.Module):
     """Sequences [N, T, C] as a run; the channel that marks what is present becomes lengths."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: LayerFactory) -> None:
         super().__init__()
         self.masked = parts.form.masked
         self.features = parts.form.shape[1] - self.masked
@@ -76,10 +76,10 @@ class Steps(nn.Module):
         return Run(self.noises(x[..., :-1]).transpose(0, 1), lengths)
 
 
-class Embedding(nn.Module):
+class RunEmbedding(nn.Module):
     """Tokens [N, T] as a run of learned vectors: one for each id, N(0, 1) at first. Id 0 is padding."""
 
-    def __init__(self, parts: Parts, features: int) -> None:
+    def __init__(self, parts: LayerFactory, features: int) -> None:
         super().__init__()
         self.features = features
         self.table = nn.Parameter(random.normal(parts.key(), (parts.form.vocabulary, features)))
@@ -97,7 +97,7 @@ class Matrix(nn.Module):
     first: orthogonal | identity | configured, of each gate's matrix for itself.
     """
 
-    def __init__(self, parts: Parts, width: int, blocks: int, first: str) -> None:
+    def __init__(self, parts: LayerFactory, width: int, blocks: int, first: str) -> None:
         super().__init__()
         if first == "identity":
             value = torch.eye(width).repeat(blocks, 1)
@@ -122,7 +122,7 @@ class Direction(nn.Module):
     """
 
     def __init__(
-        self, parts: Parts, cell: str, features: int, width: int, *, first: str, forget_bias: float
+        self, parts: LayerFactory, cell: str, features: int, width: int, *, first: str, forget_bias: float
     ) -> None:
         super().__init__()
         self.cell, self.width, self.alone = cell, width, parts.alone
@@ -207,7 +207,7 @@ class Recurrent(nn.Module):
     its last step is the example's first, and noise waits for the pooled states.
     """
 
-    def __init__(self, parts: Parts, directions: list[Direction], *, last: bool) -> None:
+    def __init__(self, parts: LayerFactory, directions: list[Direction], *, last: bool) -> None:
         super().__init__()
         self.directions = nn.ModuleList(directions)
         self.last, self.features = last, sum(direction.width for direction in directions)

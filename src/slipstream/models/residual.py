@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from slipstream.models.convolution import convolution
-from slipstream.models.layers import Make, Parts
+from slipstream.models.layers import LayerFactory, Make
 
 THREE = (3, 3)
 
@@ -34,13 +34,13 @@ class Shortcut(nn.Module):
         return self.rest(x + y)
 
 
-def first(parts: Parts, count: int, channels: int, *, pre_activation: bool) -> nn.Module:
+def first(parts: LayerFactory, count: int, channels: int, *, pre_activation: bool) -> nn.Module:
     """The layer in front of all blocks; with pre_activation the first block brings its nonlinearity."""
     make = convolution(parts, count, THREE)
     return _plain(parts, make, channels) if pre_activation else parts.block(make, channels)
 
 
-def block(parts: Parts, count: int, channels: int, stride: int, *, pre_activation: bool) -> nn.Module:
+def block(parts: LayerFactory, count: int, channels: int, stride: int, *, pre_activation: bool) -> nn.Module:
     """Two convolutions around which the planes pass, from `count` channels to as many or more."""
     one, two = convolution(parts, count, THREE, (stride, stride)), convolution(parts, channels, THREE)
     if pre_activation:
@@ -55,15 +55,15 @@ def block(parts: Parts, count: int, channels: int, stride: int, *, pre_activatio
     return Shortcut(nn.Sequential(*branch), rest, stride, channels - count)
 
 
-def nonlinear(parts: Parts, channels: int) -> nn.Module:
+def nonlinear(parts: LayerFactory, channels: int) -> nn.Module:
     """A normalization with a nonlinearity: what stands in front of a convolution with pre_activation."""
     return nn.Sequential(OrderedDict(parts.norms("before", channels) | _activated(parts, channels)))
 
 
-def _activated(parts: Parts, channels: int) -> dict[str, nn.Module]:
+def _activated(parts: LayerFactory, channels: int) -> dict[str, nn.Module]:
     layers = {"activation": parts.activation()} | parts.norms("after", channels)
     return layers | parts.activities() | parts.noises("hidden")
 
 
-def _plain(parts: Parts, make: Make, channels: int) -> nn.Module:
+def _plain(parts: LayerFactory, make: Make, channels: int) -> nn.Module:
     return parts.weighted(make(channels, not parts.has_batch_norm("before")))

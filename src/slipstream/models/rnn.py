@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream.errors import ConfigError
-from slipstream.registry import register
-from slipstream.types import Count, Real
-from slipstream.wording import counted
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Real
+from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from slipstream.models.layers import Parts
-    from slipstream.types import Form
+    from slipstream.core.types import InputSpec
+    from slipstream.models.layers import LayerFactory
 
 
 def _problems(settings: Mapping[str, Any]) -> list[str]:
@@ -31,9 +31,9 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
 
 @register("model", hidden=True, takes=("sequence", "tokens"), compiles=False, problems=_problems)
 def rnn(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     cell: Literal["simple", "lstm", "gru"],
     depth: Count,
@@ -80,9 +80,9 @@ def rnn(
     widths = list(width) if isinstance(width, list) else [width] * depth
     if form.kind == "tokens":
         size = embedding or min(widths[0], ceil(1.6 * form.vocabulary**0.56))
-        reader: Any = layers.Embedding(parts, size)
+        reader: Any = layers.RunEmbedding(parts, size)
     else:
-        reader = layers.Steps(parts)
+        reader = layers.RunSteps(parts)
     bias = 1.0 if forget_bias is None else forget_bias
     hidden: list[Any] = []
     features = reader.features
@@ -102,7 +102,7 @@ def rnn(
     return layers.network(reader, hidden, last)
 
 
-def _require_fitting(form: Form, parts: Parts, embedding: int | None) -> None:
+def _require_fitting(form: InputSpec, parts: LayerFactory, embedding: int | None) -> None:
     found = []
     if embedding is not None and form.kind != "tokens":
         some = f"model.embedding: found {embedding}, and the data are no tokens but {form.kind} data"

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from slipstream.core.registry import register
+from slipstream.core.types import Count
 from slipstream.models.embedding import Embedding, embedding_problems
 from slipstream.models.mlp import FLAT, width_problems, widths_of
-from slipstream.registry import register
-from slipstream.types import Count
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from slipstream.models.layers import Make, Parts
+    from slipstream.core.types import InputSpec
+    from slipstream.models.layers import LayerFactory, Make
     from slipstream.models.numeric import Columns
-    from slipstream.types import Form
 
 
 def _problems(settings: Mapping[str, Any]) -> list[str]:
@@ -26,9 +26,9 @@ def _problems(settings: Mapping[str, Any]) -> list[str]:
 
 @register("model", hidden=True, takes=FLAT, problems=_problems)
 def tabm(
-    form: Form,
+    form: InputSpec,
     outputs: int,
-    parts: Parts,
+    parts: LayerFactory,
     *,
     kind: Literal["tabm", "mini", "packed"],
     ensemble: Annotated[int, Ge(2)],
@@ -58,7 +58,7 @@ def tabm(
     Source: Gorishniy, Kotelnikov, Babenko, "TabM", arXiv 2410.24210.
     """
     from slipstream.models.numeric import embed
-    from slipstream.models.tabular import BatchEnsemble, ByMember, Multiply, Separate
+    from slipstream.models.tabular_layers import BatchEnsemble, ByMember, Multiply, Separate
 
     columns, widths = embed(form, parts, embedding, line=True), widths_of(width, depth)
     sizes = [form.size if columns is None else columns.wide, *widths]
@@ -81,10 +81,10 @@ def tabm(
     return parts.network(hidden, output, front={"embedding": columns, "members": Multiply(ensemble, factors)})
 
 
-def _first_factors(parts: Parts, form: Form, ensemble: int, columns: Columns | None) -> Tensor:
+def _first_factors(parts: LayerFactory, form: InputSpec, ensemble: int, columns: Columns | None) -> Tensor:
     """The first r [E, D]: random signs, or normal and alike for all numbers of an embedded column."""
-    from slipstream import random
-    from slipstream.lazy import torch
+    from slipstream.core import random
+    from slipstream.core.lazy import torch
 
     if columns is None:
         return torch.where(random.uniform(parts.key(), (ensemble, form.size)) < 0.5, -1.0, 1.0)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
-from slipstream.optimizers.base import State, Update, larger, raised, weights_only
-from slipstream.registry import register
-from slipstream.types import At, Fraction, NonNegative, Positive
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, NonNegative, Positive, UpdateContext
+from slipstream.optimizers.base import State, Update, maximum, to_power, weights_only
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.types import Layout
+    from slipstream.core.types import Layout
 
 
 def moments(gradient: Tensor, state: State, beta1: Any, beta2: Any) -> tuple[Tensor, Tensor]:
@@ -22,8 +22,8 @@ def moments(gradient: Tensor, state: State, beta1: Any, beta2: Any) -> tuple[Ten
 
 def adam_step(m: Tensor, v: Tensor, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any) -> Tensor:
     """-lr m_hat / (sqrt(v_hat) + eps) with the bias corrections folded into two numbers."""
-    correction = (1 - raised(beta2, t)) ** 0.5
-    return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - raised(beta1, t)))
+    correction = (1 - to_power(beta2, t)) ** 0.5
+    return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - to_power(beta1, t)))
 
 
 def normalized(direction: Tensor, square: Tensor, eps: Any) -> Tensor:
@@ -33,7 +33,7 @@ def normalized(direction: Tensor, square: Tensor, eps: Any) -> Tensor:
 
 
 @register("optimizer", init=("sum",))
-def adagrad(gradient: Tensor, state: State, at: At, *, lr: Positive, eps: Positive) -> Update:
+def adagrad(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, eps: Positive) -> Update:
     """Adagrad: divides by the root of the sum of all squared gradients so far.
 
     s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps)
@@ -47,7 +47,9 @@ def adagrad(gradient: Tensor, state: State, at: At, *, lr: Positive, eps: Positi
 
 
 @register("optimizer", init=("square", "moved"))
-def adadelta(gradient: Tensor, state: State, at: At, *, lr: Positive, rho: Fraction, eps: Positive) -> Update:
+def adadelta(
+    gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, rho: Fraction, eps: Positive
+) -> Update:
     """Adadelta: steps in the units of the weights, from running means of g^2 and of past steps^2.
 
     s <- rho s + (1 - rho) g^2;  d = g sqrt(u + eps) / sqrt(s + eps);
@@ -64,7 +66,7 @@ def adadelta(gradient: Tensor, state: State, at: At, *, lr: Positive, rho: Fract
 
 @register("optimizer", init=("square",))
 def rmsprop(
-    gradient: Tensor, state: State, at: At, *, lr: Positive, alpha: Fraction, eps: Positive
+    gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, alpha: Fraction, eps: Positive
 ) -> Update:
     """RMSProp: divides by the root of a running mean of squared gradients.
 
@@ -82,7 +84,7 @@ def rmsprop(
 def adam(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -130,7 +132,7 @@ def _fused(gradient: Tensor, state: State, t: int, lr: float, b1: float, b2: flo
 def adamw(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -156,7 +158,7 @@ def adamw(
 def amsgrad(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -179,7 +181,7 @@ def amsgrad(
 def adamax(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -195,7 +197,7 @@ def adamax(
     """
     m = state["m"].lerp(gradient, 1 - beta1)
     u = (state["u"] * beta2).maximum(gradient.abs() + eps)
-    return m.div(u).mul_(-lr / (1 - raised(beta1, at.t))), {"m": m, "u": u}
+    return m.div(u).mul_(-lr / (1 - to_power(beta1, at.t))), {"m": m, "u": u}
 
 
 def _nadam_state(params: Tensor, layout: Layout, **settings: Any) -> State:
@@ -207,7 +209,7 @@ def _nadam_state(params: Tensor, layout: Layout, **settings: Any) -> State:
 def nadam(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -225,11 +227,11 @@ def nadam(
     Source: Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
     m, v = moments(gradient, state, beta1, beta2)
-    mu = beta1 * (1 - 0.5 * raised(0.96, at.t * momentum_decay))
-    mu_next = beta1 * (1 - 0.5 * raised(0.96, (at.t + 1) * momentum_decay))
+    mu = beta1 * (1 - 0.5 * to_power(0.96, at.t * momentum_decay))
+    mu_next = beta1 * (1 - 0.5 * to_power(0.96, (at.t + 1) * momentum_decay))
     product = state["mu_product"] * mu
     ahead = m * (mu_next / (1 - product * mu_next)) + gradient * ((1 - mu) / (1 - product))
-    correction = (1 - raised(beta2, at.t)) ** 0.5
+    correction = (1 - to_power(beta2, at.t)) ** 0.5
     delta = normalized(ahead, v, eps * correction).mul_(-lr * correction)
     return delta, {"m": m, "v": v, "mu_product": product}
 
@@ -238,7 +240,7 @@ def nadam(
 def radam(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -256,12 +258,12 @@ def radam(
     Source: Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
     m, v = moments(gradient, state, beta1, beta2)
-    decayed = raised(beta2, at.t)
+    decayed = to_power(beta2, at.t)
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * at.t * decayed / (1 - decayed)
     adaptive = (rho > 5) * 1.0  # 1 or 0: the numbers of a pack's members cannot choose a branch
     # Bounded by 5, where they have no say, so that no root of a negative number arises.
-    rho, rho_inf = larger(rho, 5.0), larger(rho_inf, 5.0)
+    rho, rho_inf = maximum(rho, 5.0), maximum(rho_inf, 5.0)
     r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
     scale = v.sqrt().add_(eps).reciprocal_().mul_(adaptive * r * (1 - decayed) ** 0.5).add_(1 - adaptive)
-    return scale.mul_(m).mul_(-lr / (1 - raised(beta1, at.t))), {"m": m, "v": v}
+    return scale.mul_(m).mul_(-lr / (1 - to_power(beta1, at.t))), {"m": m, "v": v}

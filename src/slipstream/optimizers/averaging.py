@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Lt
 
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, Natural, NonNegative, Positive, UpdateContext
 from slipstream.optimizers.adaptive import normalized
-from slipstream.optimizers.base import State, Update, larger, raised, weights_only
-from slipstream.registry import register
-from slipstream.types import At, Fraction, Natural, NonNegative, Positive
+from slipstream.optimizers.base import State, Update, maximum, to_power, weights_only
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.types import Layout
+    from slipstream.core.types import Layout
 
 Interpolation = Annotated[float, Gt(0), Lt(1)]
 
@@ -31,7 +31,7 @@ def _asgd_average(params: Tensor, state: State, **settings: Any) -> Tensor:
 def asgd(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     decay: NonNegative,
@@ -50,9 +50,9 @@ def asgd(
     stochastic gradient descent", 2010, which torch.optim.ASGD follows (decay, power and start_step
     are its lambd, alpha and t0).
     """
-    eta = lr / raised(1 + decay * lr * (at.t - 1), power)
+    eta = lr / to_power(1 + decay * lr * (at.t - 1), power)
     delta = at.params * (-decay * eta) - gradient * eta
-    share = 1 / larger(at.t - 1 - start_step, 1)
+    share = 1 / maximum(at.t - 1 - start_step, 1)
     average = state["average"]
     return delta, {"average": average + (at.params + delta - average) * share}
 
@@ -70,7 +70,7 @@ def _schedule_free_average(params: Tensor, state: State, *, beta1: Any, **settin
 def schedule_free(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Interpolation,
@@ -91,7 +91,7 @@ def schedule_free(
     Source: Defazio et al., "The road less scheduled", NeurIPS 2024.
     """
     v = state["v"].lerp(gradient * gradient, 1 - beta2)
-    correction = (1 - raised(beta2, at.t)) ** 0.5
+    correction = (1 - to_power(beta2, at.t)) ** 0.5
     direction = normalized(gradient, v, eps * correction).mul_(correction)
     direction = direction + weights_only(at.params, at.layout) * weight_decay
     lr_square_sum = state["lr_square_sum"] + lr**2

@@ -19,13 +19,13 @@ from collections.abc import Iterable, Mapping
 from math import log
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
-from slipstream.registry import Component
+from slipstream.core.lazy import torch
+from slipstream.core.registry import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.types import Layout
+    from slipstream.core.types import Layout
 
 State = dict[str, "Tensor"]
 Update = tuple["Tensor", State]
@@ -53,22 +53,22 @@ def weights_only(flat: Tensor, layout: Layout) -> Tensor:
     return torch.cat([part if penalized else torch.zeros_like(part) for part, penalized in parts])
 
 
-def joined(parts: Iterable[Tensor], like: Tensor) -> Tensor:
+def concatenate(parts: Iterable[Tensor], like: Tensor) -> Tensor:
     """The parts, flattened and joined into one vector; an empty one where there are none."""
     return torch.cat([like[:0], *(part.flatten() for part in parts)])
 
 
-def larger(a: Any, b: Any) -> Any:
+def maximum(a: Any, b: Any) -> Any:
     """max(a, b) of two numbers, each a Python number or a tensor without axes."""
     return (a + b + abs(a - b)) / 2
 
 
-def smaller(a: Any, b: Any) -> Any:
+def minimum(a: Any, b: Any) -> Any:
     """min(a, b) of two numbers, each a Python number or a tensor without axes."""
     return (a + b - abs(a - b)) / 2
 
 
-def raised(base: Any, exponent: Any) -> Any:
+def to_power(base: Any, exponent: Any) -> Any:
     """base ** exponent of two numbers, each a Python number or a tensor without axes; base above 0.
 
     torch's CPU kernel for powers rounds the last few elements of a tensor otherwise than the rest:

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from slipstream.lazy import torch
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, NonNegative, Positive, UpdateContext
 from slipstream.optimizers.base import State, Update, weights_only
-from slipstream.registry import register
-from slipstream.types import At, Fraction, NonNegative, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.types import Layout
+    from slipstream.core.types import Layout
 
 Shrinking = Annotated[float, Gt(0), Lt(1)]
 Growing = Annotated[float, Gt(1)]
 
 
 @register("optimizer", init=(), full_batch=True)
-def gradient_descent(gradient: Tensor, state: State, at: At, *, lr: Positive) -> Update:
+def gradient_descent(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive) -> Update:
     """Gradient descent on the whole training set: one exact and dear update an epoch.
 
     w <- w - lr g, where g is the gradient over all training examples. The option also sets
@@ -34,7 +34,7 @@ def gradient_descent(gradient: Tensor, state: State, at: At, *, lr: Positive) ->
 
 
 @register("optimizer", init=())
-def sgd(gradient: Tensor, state: State, at: At, *, lr: Positive) -> Update:
+def sgd(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive) -> Update:
     """Stochastic gradient descent: the gradient of a mini-batch, or of one example.
 
     w <- w - lr g
@@ -46,7 +46,9 @@ def sgd(gradient: Tensor, state: State, at: At, *, lr: Positive) -> Update:
 
 
 @register("optimizer", init=("velocity",))
-def momentum(gradient: Tensor, state: State, at: At, *, lr: Positive, momentum: Fraction) -> Update:
+def momentum(
+    gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, momentum: Fraction
+) -> Update:
     """SGD with momentum: steps in a running sum of the gradients, which damps zigzags.
 
     v <- momentum v + g;  w <- w - lr v
@@ -62,7 +64,9 @@ def momentum(gradient: Tensor, state: State, at: At, *, lr: Positive, momentum: 
 
 
 @register("optimizer", init=("velocity",))
-def nesterov(gradient: Tensor, state: State, at: At, *, lr: Positive, momentum: Fraction) -> Update:
+def nesterov(
+    gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, momentum: Fraction
+) -> Update:
     """Nesterov momentum: as if the gradient were taken one momentum step ahead.
 
     v <- momentum v + g;  w <- w - lr (g + momentum v)
@@ -83,7 +87,7 @@ def _rprop_state(params: Tensor, layout: Layout, **settings: Any) -> State:
 def rprop(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     shrink: Shrinking,
@@ -114,7 +118,7 @@ def rprop(
 def lion(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,

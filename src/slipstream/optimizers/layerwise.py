@@ -5,16 +5,16 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Fraction, NonNegative, Positive, UpdateContext
 from slipstream.optimizers.adaptive import adam_step, moments
-from slipstream.optimizers.base import State, Update, joined, raised, smaller
-from slipstream.registry import register
-from slipstream.types import At, Count, Fraction, NonNegative, Positive
+from slipstream.optimizers.base import State, Update, concatenate, minimum, to_power
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.types import Layout
+    from slipstream.core.types import Layout
 
 # Jordan's coefficients: the quintic whose slope at zero is largest while it keeps (0, 1] near 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -24,7 +24,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 def lamb(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     beta1: Fraction,
@@ -51,7 +51,7 @@ def lamb(
             length, wanted = step.norm(), w.norm()
             step = step * torch.where(length * wanted > 0, wanted / length, 1.0)
         deltas.append(step)
-    return joined(deltas, gradient) * -lr, {"m": m, "v": v}
+    return concatenate(deltas, gradient) * -lr, {"m": m, "v": v}
 
 
 def as_matrices(flat: Tensor, layout: Layout) -> list[Tensor]:
@@ -71,7 +71,7 @@ def _adafactor_state(params: Tensor, layout: Layout, **settings: Any) -> State:
 def adafactor(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     decay_power: Positive,
@@ -91,8 +91,8 @@ def adafactor(
     Source: Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost",
     ICML 2018, with the lr of torch.optim.Adafactor.
     """
-    weight = raised(at.t, -decay_power)
-    size = smaller(lr, raised(at.t, -0.5))
+    weight = to_power(at.t, -decay_power)
+    size = minimum(lr, to_power(at.t, -0.5))
     row_sizes = [shape[0] for shape in at.layout.shapes]
     column_sizes = [prod(shape[1:]) for shape in at.layout.shapes if len(shape) > 1]
     columns = iter(state["columns"].split(column_sizes))
@@ -111,8 +111,8 @@ def adafactor(
         update = g * divisor.clamp(min=eps * eps).rsqrt()
         step = size * _rms(w).clamp(min=min_scale) / (_rms(update) / clip).clamp(min=1.0)
         deltas.append(update * -step)
-    new_state = {"rows": joined(new_rows, gradient), "columns": joined(new_columns, gradient)}
-    return joined(deltas, gradient), new_state
+    new_state = {"rows": concatenate(new_rows, gradient), "columns": concatenate(new_columns, gradient)}
+    return concatenate(deltas, gradient), new_state
 
 
 def _rms(x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _muon_state(params: Tensor, layout: Layout, **settings: Any) -> State:
 def muon(
     gradient: Tensor,
     state: State,
-    at: At,
+    at: UpdateContext,
     *,
     lr: Positive,
     momentum: Fraction,
@@ -190,4 +190,7 @@ def muon(
             deltas.append(adam_step(m, v, at.t, lr, beta1, beta2, eps))
             new_v.append(v)
         new_m.append(m)
-    return joined(deltas, gradient), {"m": joined(new_m, gradient), "v": joined(new_v, gradient)}
+    return concatenate(deltas, gradient), {
+        "m": concatenate(new_m, gradient),
+        "v": concatenate(new_v, gradient),
+    }

@@ -32,13 +32,11 @@ Further traits
   proximal     of penalty: the function that its option `proximal` puts in its place.
 """
 
-from slipstream.regularizers import (  # noqa: F401
-    averaging,
-    gradients,
-    noise,
-    norms,
-    penalties,
-    phases,
-    targets,
-    weights,
-)
+from slipstream.regularizers import gradients as gradients
+from slipstream.regularizers import label_smoothing as label_smoothing
+from slipstream.regularizers import noise as noise
+from slipstream.regularizers import norms as norms
+from slipstream.regularizers import penalties as penalties
+from slipstream.regularizers import phases as phases
+from slipstream.regularizers import weight_averaging as weight_averaging
+from slipstream.regularizers import weights as weights

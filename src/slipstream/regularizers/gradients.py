@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream.optimizers.base import raised
-from slipstream.random import normal
-from slipstream.registry import register
-from slipstream.types import NonNegative, Positive
+from slipstream.core.random import normal
+from slipstream.core.registry import register
+from slipstream.core.types import NonNegative, Positive
+from slipstream.optimizers.base import to_power
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.random import Key
+    from slipstream.core.random import Key
 
 
 @register("regularizer", place="gradient")
@@ -42,5 +42,5 @@ def gradient_noise(gradient: Tensor, key: Key, t: Any, *, eta: NonNegative, gamm
     Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks",
     arXiv 1511.06807.
     """
-    std = eta**0.5 * raised(t, -0.5 * gamma)
+    std = eta**0.5 * to_power(t, -0.5 * gamma)
     return gradient + (normal(key, gradient.shape) * std).to(gradient.dtype)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
-from slipstream.random import normal, uniform
-from slipstream.registry import register
-from slipstream.types import Fraction, NonNegative
+from slipstream.core.lazy import torch
+from slipstream.core.random import normal, uniform
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slipstream.random import Key
+    from slipstream.core.random import Key
 
 
 # SELU's value far below zero, -scale * alpha (Klambauer et al. 2017): where alpha dropout puts units.

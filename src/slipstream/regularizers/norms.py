@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream.errors import UserError
-from slipstream.registry import register
-from slipstream.types import Count, Fraction, Positive
-from slipstream.wording import counted
+from slipstream.core.errors import UserError
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Fraction, Positive
+from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor

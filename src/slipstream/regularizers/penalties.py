@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstream.registry import register
-from slipstream.types import NonNegative
+from slipstream.core.registry import register
+from slipstream.core.types import NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor

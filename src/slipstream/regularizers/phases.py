@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slipstream.lazy import torch
-from slipstream.registry import register
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, Layout, Positive
 from slipstream.schedulers import Clock, Factors
-from slipstream.types import Fraction, Layout, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from slipstream.lazy import torch
-from slipstream.registry import register
-from slipstream.types import Count, Layout, NonNegative, Positive
+from slipstream.core.lazy import torch
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Layout, NonNegative, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 from slipstream.training.engine import Engine
+from slipstream.training.epoch_plan import EpochPlan
 from slipstream.training.evaluate import is_sound
 from slipstream.training.member import DIVERGED, Member
-from slipstream.training.plan import Plan
-from slipstream.training.program import State
-from slipstream.training.step import Batch, Seen
+from slipstream.training.model_spec import State
+from slipstream.training.step import Batch, StepOutput
 
 
-def sound_members(engine: Engine, state: State, seen: Sequence[Seen]) -> list[bool]:
+def sound_members(engine: Engine, state: State, seen: Sequence[StepOutput]) -> list[bool]:
     """Whether each member looks finite after the steps seen. Waits for the device."""
     norms = torch.stack([step.gradient_norm for step in seen], dim=-1)
     objectives = torch.stack([step.objective for step in seen], dim=-1)
-    lifted = engine.pack.lift(is_sound, 0, 0, 0, 0)
+    lifted = engine.pack.vmap(is_sound, 0, 0, 0, 0)
     return engine.pack.rows(lifted(norms, objectives, state.params, engine.evaluated(state)[0]))
 
 
-def examine(
+def replay_epoch(
     engine: Engine,
     members: Sequence[Member],
     suspects: Sequence[int],
     base: State,
     state: State,
-    plan: Plan,
+    plan: EpochPlan,
     steps: range,
     arguments: Sequence[tuple[Any, Any]],
 ) -> State:
@@ -54,7 +54,7 @@ def examine(
         verdicts = pack.rows(sound)
         broken = [k for k in left if not verdicts[k]]
         for k in broken:
-            what = culprit(engine, pack.member(now, k), plan.batches[i], k)
+            what = first_nonfinite(engine, pack.member(now, k), plan.batches[i], k)
             number, epoch = members[k].epoch * engine.batching.steps + i + 1, members[k].epoch + 1
             members[k].status = DIVERGED
             members[k].reason = f"{what} at step {number} (epoch {epoch}); the update was not made"
@@ -73,7 +73,7 @@ def _weights(engine: Engine, state: State) -> list[Tensor]:
     return [state.params] if evaluated is state.params else [state.params, evaluated]
 
 
-def culprit(engine: Engine, state: State, batch: Batch, k: int) -> str:
+def first_nonfinite(engine: Engine, state: State, batch: Batch, k: int) -> str:
     """Names the first thing that is not finite in an update: the loss, or a named tensor's gradient.
 
     state: of member k. batch: of all members.

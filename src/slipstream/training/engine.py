@@ -12,38 +12,38 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from slipstream import random
-from slipstream.errors import ConfigError
-from slipstream.packs import Pack
-from slipstream.registry import component
-from slipstream.training import compilers
-from slipstream.training.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
-from slipstream.training.compilation import Compiled
+from slipstream.core import random
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.training.backend import compilers
+from slipstream.training.backend.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
+from slipstream.training.backend.compilation import Compiled
+from slipstream.training.backend.streaming import BatchSource, Resident, Streamed
+from slipstream.training.device_splits import Splits
+from slipstream.training.epoch_plan import Batching, EpochPlan, Planner
 from slipstream.training.evaluate import (
     EpochEnd,
     chunk_of,
-    joined,
+    concatenated,
     make_measure,
     make_predict,
     make_report,
     report_names,
 )
-from slipstream.training.plan import Batching, Plan, Planner
-from slipstream.training.program import Program, State
-from slipstream.training.splits import Splits
+from slipstream.training.model_spec import ModelSpec, State
+from slipstream.training.pack import Pack
 from slipstream.training.step import (
     Batch,
     Part,
-    Seen,
+    StepOutput,
     gradient_alone,
     gradient_functional,
     make_step,
     two_norm,
 )
-from slipstream.training.streaming import Resident, Source, Streamed
 
 if TYPE_CHECKING:
-    from slipstream.config import Config
+    from slipstream.config.run_config import Config
     from slipstream.data import Data
 
 # What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
@@ -57,7 +57,7 @@ LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is
 def can_compile(config: Config, pack: Pack) -> bool:
     """Whether the model is one that a compiler can take, in a pack without breaking the promise of bytes."""
     able = component("model", config.model.name).traits.get("compiles", True)
-    return pack.alone if able == "alone" else able
+    return pack.single if able == "alone" else able
 
 
 def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
@@ -68,7 +68,7 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
     """
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
     if setting is True and not able:
-        where = "" if pack.alone else " in a pack"
+        where = "" if pack.single else " in a pack"
         raise ConfigError(
             [f"trainer.compile: this model cannot be compiled{where}; use trainer.compile=auto or false"]
         )
@@ -80,7 +80,7 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
         compilers.require_room()
     if setting != "auto":
         return bool(setting)
-    pays = updates * (SAVED_ALONE if pack.alone else SAVED_PACKED) > COMPILATION
+    pays = updates * (SAVED_ALONE if pack.single else SAVED_PACKED) > COMPILATION
     return able and compiler and pays and compilers.no_room() is None
 
 
@@ -112,21 +112,21 @@ class Engine:
             first.trainer.compile, updates, self.pack, able=can_compile(first, self.pack)
         )
         target, form = self.splits.data[0].target, self.splits.forms[0]
-        self.program = Program(first, target, form, len(configs), compiled=self.compiled)
+        self.program = ModelSpec(first, target, form, len(configs), compiled=self.compiled)
         self._starts: dict[str, State] = {}
-        self._table: list[Seen] = []
+        self._table: list[StepOutput] = []
         self._arrange()
         size = self._block_size(self.pack.size)
-        packed = self.compiled and not self.pack.alone  # in one block too, to write over its state
+        packed = self.compiled and not self.pack.single  # in one block too, to write over its state
         self._blocks = Blocks(self.pack.size, size) if packed or size < self.pack.size else None
         self.stride = 1
         if self._blocks and "train" not in self.splits.files:
             self.stride = UPDATES if self.compiled else UPDATES_EAGER
         self._make_step()
-        self._predict = self.pack.lift(make_predict(self.program), 0, 0, self._own)
+        self._predict = self.pack.vmap(make_predict(self.program), 0, 0, self._own)
         self._report = self._make_report(first.trainer.metrics)
-        self._evaluated = self.pack.lift(self.program.evaluated, 0, 0)
-        self._close = self.pack.lift(self.program.close_epoch, 0, 0, 0)
+        self._evaluated = self.pack.vmap(self.program.evaluated, 0, 0)
+        self._close = self.pack.vmap(self.program.close_epoch, 0, 0, 0)
 
     @property
     def _own(self) -> int | None:
@@ -144,7 +144,7 @@ class Engine:
         numbers = [self.program.numbers(config) for config in self.configs]
         self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
         keys = [self.program.keys(config) for config in self.configs]
-        if self.pack.alone and not self.compiled and self.device.type == "cpu":
+        if self.pack.single and not self.compiled and self.device.type == "cpu":
             self.numbers["keys"] = {name: random.HostKey.of(key) for name, key in keys[0].items()}
         else:
             self.numbers["keys"] = self.to_device(keys)
@@ -155,19 +155,19 @@ class Engine:
         last = max(config.trainer.max_epochs for config in self.configs)
         self.plan = Planner(self.batching, seeds.to(self.device), of_rows, self.pack, offsets, last)
         self.parts = {"train": train, "val": self._part("val", range(self.pack.size))}
-        self.source: Source = Resident(train.examples)
+        self.source: BatchSource = Resident(train.examples)
         if "train" in self.splits.files:
-            fixed = self.compiled and not self.pack.alone
+            fixed = self.compiled and not self.pack.single
             self.source = Streamed(self.splits.files["train"], train.targets, self.pack, fixed=fixed)
 
     def _make_step(self) -> None:
-        plain = self.pack.alone and not self.compiled
+        plain = self.pack.single and not self.compiled
         mask = self.program.mask(self.device)
         gradient = gradient_alone if plain else gradient_functional
         norm = two_norm if self.compiled else torch.linalg.vector_norm
         step = make_step(self.program, mask, gradient, self.program.lr_factors(self.device), norm)
         pack = self._blocks.pack if self._blocks else self.pack
-        lifted = pack.lift(step, 0, None, 0, 0, 0, 0)
+        lifted = pack.vmap(step, 0, None, 0, 0, 0, 0)
         self._step = self._compile(in_place(lifted) if self._blocks else lifted)
 
     def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,10 +177,10 @@ class Engine:
         rows = self.splits.rows["val"]
         self.reported = report_names(self.program, metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self.splits.files)
-        lifted = self.pack.lift(report, 0, None, self._own, 0)
+        lifted = self.pack.vmap(report, 0, None, self._own, 0)
         # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
         # whose operations are large already.
-        return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.alone else lifted
+        return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.single else lifted
 
     def start(self) -> State:
         """The state before the first step."""
@@ -206,19 +206,19 @@ class Engine:
 
     def rates(self, per_member: Sequence[Any]) -> list[Any]:
         """Learning rates, member by member [S], as one value a step: [K], or a number alone."""
-        if self.pack.alone and not self.compiled:
+        if self.pack.single and not self.compiled:
             return [float(rate) for rate in per_member[0]]
         table = torch.tensor([list(rates) for rates in per_member], dtype=torch.float32, device=self.device)
-        return list((table[0] if self.pack.alone else table.t().contiguous()).unbind(0))
+        return list((table[0] if self.pack.single else table.t().contiguous()).unbind(0))
 
     def counts(self, first: int | Sequence[int], steps: int) -> list[Any]:
         """The numbers of the updates after each member's `first`: ints, or tensors [K] for a lifted step."""
         firsts = [first] * self.pack.size if isinstance(first, int) else first
-        if self.pack.alone and not self.compiled:
+        if self.pack.single and not self.compiled:
             return list(range(firsts[0] + 1, firsts[0] + steps + 1))
         before = torch.tensor(firsts, dtype=torch.float32, device=self.device)
         made = torch.arange(1, steps + 1, dtype=torch.float32, device=self.device)[:, None] + before
-        return list((made[:, 0] if self.pack.alone else made).unbind(0))
+        return list((made[:, 0] if self.pack.single else made).unbind(0))
 
     def price(self, members: int) -> float:
         """Seconds that a pack of so many of the same kind costs before its first update."""
@@ -230,7 +230,7 @@ class Engine:
     def _block_size(self, members: int) -> int:
         return block_size(members, self.program.layout.size, self.device, compiled=self.compiled)
 
-    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, Seen]:
+    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, StepOutput]:
         """One update of every member."""
         if self._blocks:
             after, (seen,), _ = self.advance(state, [batch], [(lr, t)])
@@ -240,7 +240,7 @@ class Engine:
 
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
-    ) -> tuple[State, tuple[Seen, ...], Tensor]:
+    ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
         """`stride` updates, or fewer: the new state, what each leaves, and the parameters before the last."""
         if self._blocks:
             data, batches = self.source.take(batches)
@@ -248,7 +248,7 @@ class Engine:
         after, seen = self.step(state, batches[0], *arguments[0])
         return after, (seen,), state.params
 
-    def keep(self, number: int, seen: Sequence[Seen]) -> Sequence[Seen]:
+    def keep(self, number: int, seen: Sequence[StepOutput]) -> Sequence[StepOutput]:
         """What updates from this number on have left, for the epoch's end: as it is, or in a table.
 
         Small tensors that stay between large ones that come and go cut up the heap: an epoch of small
@@ -259,7 +259,7 @@ class Engine:
             return seen
         if not self._table:
             columns = [torch.empty(self.batching.steps, *part.shape, dtype=part.dtype) for part in seen[0]]
-            self._table = [Seen(*row) for row in zip(*columns, strict=True)]
+            self._table = [StepOutput(*row) for row in zip(*columns, strict=True)]
         kept = self._table[number : number + len(seen)]
         for row, parts in zip(kept, seen, strict=True):
             for to, part in zip(row, parts, strict=True):
@@ -268,10 +268,10 @@ class Engine:
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
         """The state after the last update of the members' epochs, which are then so many."""
-        if not (self.program.places["epoch"] or self.program.places["mask"]):
+        if not (self.program.hooks["epoch"] or self.program.hooks["mask"]):
             return state
         finished = torch.tensor(epochs, dtype=torch.float32, device=self.device)
-        return self._close(state, finished[0] if self.pack.alone else finished, self.numbers)
+        return self._close(state, finished[0] if self.pack.single else finished, self.numbers)
 
     def evaluated(self, state: State) -> Best:
         """Parameters and buffers to evaluate with."""
@@ -287,26 +287,26 @@ class Engine:
         evaluated = self.pack.select(evaluated, places)
         if split not in self.splits.files:
             return self._predict(*evaluated, self._part(split, places).inputs)
-        many = self.splits.folded and not self.pack.alone
+        many = self.splits.folded and not self.pack.single
         folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
         with closing(self.splits.read(split, folds)) as parts:
             outputs = (self._predict(*evaluated, inputs) for inputs in parts)
-            return joined(outputs, self.splits.rows[split], dim=0 if self.pack.alone else 1)
+            return concatenated(outputs, self.splits.rows[split], dim=0 if self.pack.single else 1)
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
         """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
         part, own = self._part(split, places), self._own
-        numbers = self.numbers if self.pack.alone else self.pack.select(self.numbers, places)
-        measure = self.pack.lift(make_measure(self.program, names), 0, own, own, own, 0)
-        return measure(outputs, part.targets, part.truth, part.counts, numbers)
+        numbers = self.numbers if self.pack.single else self.pack.select(self.numbers, places)
+        measure = self.pack.vmap(make_measure(self.program, names), 0, own, own, own, 0)
+        return measure(outputs, part.targets, part.metric_targets, part.counts, numbers)
 
     def _part(self, split: str, places: Sequence[int]) -> Part:
         """A split; of members with folds, with a pack axis."""
         folds = [self.folds[k] for k in places]
-        apart = self.splits.folded and not self.pack.alone
+        apart = self.splits.folded and not self.pack.single
         return self.splits.parts(split, folds) if apart else self.splits.part(split, folds[0])
 
-    def report(self, plan: Plan, seen: Sequence[Seen], state: State, before: Tensor) -> Tensor:
+    def report(self, plan: EpochPlan, seen: Sequence[StepOutput], state: State, before: Tensor) -> Tensor:
         """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
 
         before: the parameters before the epoch's last update.
@@ -314,7 +314,7 @@ class Engine:
         outputs, norms, objectives = zip(*seen, strict=True)
         evaluated, buffers = self.evaluated(state)
         end = EpochEnd(
-            outputs=torch.cat(outputs, dim=0 if self.pack.alone else 1),
+            outputs=torch.cat(outputs, dim=0 if self.pack.single else 1),
             indices=plan.indices,
             counts=plan.counts,
             norms=torch.stack(norms, dim=-1),

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from slipstream.data.stored import Stored
-from slipstream.types import Form
+from slipstream.core.types import InputSpec
+from slipstream.data.image.stored import Stored
 
 if TYPE_CHECKING:
-    from slipstream.config import Config
+    from slipstream.config.run_config import Config
     from slipstream.data import Data
 
 BLOCK = 4096  # rows that are scaled at a time in float64
 
 
-def form_of(config: Config, data: Data) -> Form:
+def form_of(config: Config, data: Data) -> InputSpec:
     """The form of the inputs as the network of this configuration gets them.
 
     Bytes stay bytes on the device, a quarter of the memory, and augmentation works on raw images: then the
@@ -30,7 +30,7 @@ def form_of(config: Config, data: Data) -> Form:
     return data.form if raw else replace(data.form, scaling=None)
 
 
-def ready(inputs: Tensor, given: Form, wanted: Form) -> Tensor:
+def ready(inputs: Tensor, given: InputSpec, wanted: InputSpec) -> Tensor:
     """Inputs [N, ...] of the data's form as a network of the wanted form gets them."""
     if given.scaling is None or (wanted.scaling is not None and inputs.dtype == torch.uint8):
         return inputs

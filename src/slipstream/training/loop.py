@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from slipstream.errors import UserError
-from slipstream.training.divergence import examine, sound_members
+from slipstream.core.errors import UserError
+from slipstream.training.divergence import replay_epoch, sound_members
 from slipstream.training.engine import Best, Engine
+from slipstream.training.epoch_plan import EpochPlan
 from slipstream.training.interrupts import Abandoned, Interrupts
 from slipstream.training.member import INTERRUPTED, Member, Record, as_values
-from slipstream.training.plan import Plan
-from slipstream.training.program import State
-from slipstream.training.step import Seen
+from slipstream.training.model_spec import State
+from slipstream.training.step import StepOutput
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Progress:
 
     state: State
     best: Best
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[StepOutput] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Epoch:
     before the last.
     """
 
-    plan: Plan
+    plan: EpochPlan
     rates: Sequence[Any]
     arguments: Sequence[tuple[Any, Any]]
     steps: range
@@ -116,7 +116,7 @@ def _train_pack(
                 raise
             watcher.epoch(progress, finished)
         else:
-            _settle(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
+            _commit_state(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
         del epoch  # else its states live through the next one
         if interrupts.received is not None and any(member.running for member in members):
             _interrupt(members, interrupts)
@@ -166,7 +166,7 @@ def _finish_epoch(
     rows = engine.pack.rows(engine.report(epoch.plan, progress.seen, epoch.state, epoch.before))
 
     running = [k for k, member in enumerate(members) if member.running]
-    _settle(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
+    _commit_state(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
     progress.seen = []
     improved = [False] * len(members)
     for k in running:
@@ -174,7 +174,7 @@ def _finish_epoch(
         if member.running:
             values = {"optimizer.lr": float(epoch.rates[k][-1])} | as_values(engine.reported, rows[k][:-1])
             step = (member.epoch + 1) * engine.batching.steps
-            improved[k] = _take_in(member, {"epoch": member.epoch + 1, "step": step} | values, overseer)
+            improved[k] = _record_epoch(member, {"epoch": member.epoch + 1, "step": step} | values, overseer)
     if overseer is not None:
         for k, (status, reason) in overseer.verdicts(running).items():
             if members[k].running:
@@ -184,7 +184,7 @@ def _finish_epoch(
     return [k for k in running if not members[k].running]
 
 
-def _take_in(member: Member, record: Record, overseer: Overseer | None) -> bool:
+def _record_epoch(member: Member, record: Record, overseer: Overseer | None) -> bool:
     """The member's epoch is over: whether it was its best."""
     if overseer is None:
         return member.finish_epoch(record)
@@ -195,7 +195,7 @@ def _take_in(member: Member, record: Record, overseer: Overseer | None) -> bool:
         return False
 
 
-def _settle(
+def _commit_state(
     engine: Engine, members: Sequence[Member], progress: Progress, epoch: Epoch, sound: Sequence[bool]
 ) -> None:
     """Take over the new state of the members that run. Others keep theirs, what broke goes back."""
@@ -206,7 +206,7 @@ def _settle(
         state = engine.pack.where(running, state, epoch.base)
     if suspects:
         plan, steps, arguments = epoch.plan, epoch.steps, epoch.arguments
-        state = examine(engine, members, suspects, epoch.base, state, plan, steps, arguments)
+        state = replay_epoch(engine, members, suspects, epoch.base, state, plan, steps, arguments)
     progress.state = state
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.core.storage import append, line, replace
 from slipstream.early_stopping import History, direction, reason_to_stop
-from slipstream.errors import ConfigError
-from slipstream.files import append, line, replace
-from slipstream.registry import component
 from slipstream.schedulers import Clock, factors
 
 if TYPE_CHECKING:
-    from slipstream.config import Config
+    from slipstream.config.run_config import Config
 
 Record = dict[str, Any]
 METRICS = "metrics.jsonl"

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slipstream.contracts import foreign, own_fault, returned
-from slipstream.errors import ConfigError
+from slipstream.core.contracts import foreign, own_fault, returned
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import Component, component
+from slipstream.core.types import InputSpec, Layout, Target, UpdateContext
 from slipstream.optimizers.base import initial_state
-from slipstream.registry import Component, component
 from slipstream.schedulers import Clock
-from slipstream.types import At, Form, Layout, Target
 
 ROWS = 3
 LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)), (True, False))
@@ -59,7 +59,7 @@ def require_contracts(config: Any, target: Target) -> None:
                 probe(part, own, target)
 
 
-def require_network(part: Component, module: Any, form: Form, outputs: int) -> None:
+def require_network(part: Component, module: Any, form: InputSpec, outputs: int) -> None:
     """Raise ConfigError unless what a model returned is a network that gives [N, outputs]."""
     if not isinstance(module, nn.Module):
         raise ConfigError([returned(part, _said(module))])
@@ -91,7 +91,7 @@ def _loss(part: Component, settings: Mapping[str, Any], target: Target) -> None:
 def _optimizer(part: Component, settings: Mapping[str, Any], target: Target) -> None:
     params = torch.ones(LAYOUT.size)
     state = initial_state(part, params, LAYOUT, settings)
-    found = part(torch.ones(LAYOUT.size), state, At(1, params, LAYOUT), **settings)
+    found = part(torch.ones(LAYOUT.size), state, UpdateContext(1, params, LAYOUT), **settings)
     if not isinstance(found, tuple) or len(found) != 2:
         raise ConfigError([returned(part, _said(found))])
     require(part, found[0], (LAYOUT.size,))

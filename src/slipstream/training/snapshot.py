@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipstream.checkpoints import CheckpointError
+from slipstream.core.storage import CheckpointError
+from slipstream.core.types import Layout
+from slipstream.core.wording import counted
 from slipstream.training.engine import Best, Engine
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
-from slipstream.training.program import State
-from slipstream.training.step import Seen
-from slipstream.types import Layout
-from slipstream.wording import counted
+from slipstream.training.model_spec import State
+from slipstream.training.step import StepOutput
 
 Tensors = dict[str, dict[str, Tensor]]
 Taken = tuple[Tensors, Mapping[str, Any]]  # tensors by file and name, and the state beside them
@@ -26,11 +26,11 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
     pack, names = engine.pack, engine.program.layout.unflatten
     state: State = pack.member(progress.state, k)
     best_params, best_buffers = pack.member(progress.best, k)
-    optimizer = {f"rule.{name}": value for name, value in state.rule.items()}
-    optimizer |= {f"kept.{name}": value for name, value in state.kept.items()}
+    optimizer = {f"rule.{name}": value for name, value in state.opt_state.items()}
+    optimizer |= {f"kept.{name}": value for name, value in state.regularizer_state.items()}
     if progress.seen:  # in the middle of an epoch: its training metrics need what it gave so far
         columns = zip(*(pack.member(seen, k) for seen in progress.seen), strict=True)
-        pairs = zip(Seen._fields, columns, strict=True)
+        pairs = zip(StepOutput._fields, columns, strict=True)
         optimizer |= {f"seen.{name}": torch.stack(column) for name, column in pairs}
     tensors = {
         "weights": names(state.params) | state.buffers,
@@ -77,16 +77,17 @@ def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[
     return _state(engine, tensors, fresh), _network(engine, tensors["best"], best[1])
 
 
-def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[Seen]:
+def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[StepOutput]:
     """What the finished steps of half-done epochs had left; zeros for a member that had stopped."""
     if not steps:
         return []
     optimizers = [{} if entry is None else entry[0]["optimizer"] for entry in taken]
-    names = [f"seen.{name}" for name in Seen._fields]
+    names = [f"seen.{name}" for name in StepOutput._fields]
     running = next(optimizer for optimizer in optimizers if names[0] in optimizer)
     columns = [[o.get(name, torch.zeros_like(running[name])) for name in names] for o in optimizers]
     return [
-        engine.to_device([Seen(*(part[i] for part in column)) for column in columns]) for i in range(steps)
+        engine.to_device([StepOutput(*(part[i] for part in column)) for column in columns])
+        for i in range(steps)
     ]
 
 
@@ -95,8 +96,8 @@ def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
     return State(
         params=params,
         buffers=buffers,
-        rule={name: tensors["optimizer"][f"rule.{name}"] for name in fresh.rule},
-        kept={name: tensors["optimizer"][f"kept.{name}"] for name in fresh.kept},
+        opt_state={name: tensors["optimizer"][f"rule.{name}"] for name in fresh.opt_state},
+        regularizer_state={name: tensors["optimizer"][f"kept.{name}"] for name in fresh.regularizer_state},
     )
 
 
@@ -114,7 +115,7 @@ def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: 
     names = engine.program.layout.unflatten
     network = _shapes(names(fresh.params) | fresh.buffers)
     evaluated = _shapes(names(best[0]) | best[1])
-    optimizer = _shapes(fresh.rule, "rule.") | _shapes(fresh.kept, "kept.")
+    optimizer = _shapes(fresh.opt_state, "rule.") | _shapes(fresh.regularizer_state, "kept.")
     for file, expected in (("weights", network), ("best", evaluated), ("optimizer", optimizer)):
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
         differing = [name for name in expected | found if expected.get(name) != found.get(name)]

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from slipstream import random
-from slipstream.training.program import Program, State
-from slipstream.types import At
+from slipstream.core import random
+from slipstream.core.types import UpdateContext
+from slipstream.training.model_spec import ModelSpec, State
 
 PIECE = 4096  # numbers that inductor sums in a register
 
@@ -31,13 +31,13 @@ class Examples(NamedTuple):
 class Part(NamedTuple):
     """A split on the device, with what its outputs are measured by.
 
-    inputs, targets: as in Examples. truth [N, ...]: the targets as metrics take them, those of regression
+    inputs, targets: as in Examples. metric_targets [N, ...]: the targets as metrics take them, of regression
     float64 in original units. weights [N]: of the examples in updates. counts [N]: in metrics.
     """
 
     inputs: Tensor
     targets: Tensor
-    truth: Tensor
+    metric_targets: Tensor
     weights: Tensor
     counts: Tensor
 
@@ -62,11 +62,11 @@ class Batch(NamedTuple):
     weights: tuple[Tensor, ...]
 
 
-class Seen(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step leaves for the epoch's end to look at.
 
     outputs: [A * B, C], or [A * B, E, C] of an ensemble; where examples are mixed, their targets stand
-    behind the outputs (`Program.beside`), because no one else knows them. gradient_norm: the two-norm of
+    behind the outputs (`ModelSpec.concat_targets`). gradient_norm: the two-norm of
     the gradient before it was changed by anything. objective: the loss with its penalties. The latter two
     have no axes, and tell whether everything was finite: nothing is checked inside an epoch (divergence.py).
     """
@@ -96,12 +96,12 @@ def two_norm(vector: Tensor) -> Tensor:
     return (whole.view(pieces, PIECE).square().sum(-1).sum() + rest.square().sum()).sqrt()
 
 
-Step = Callable[..., tuple[State, Seen]]
+Step = Callable[..., tuple[State, StepOutput]]
 Gradient = Callable[..., tuple[Tensor, Tensor, Any]]
 
 
 def make_step(
-    program: Program,
+    program: ModelSpec,
     mask: Tensor,
     gradient_of: Gradient,
     lr_factors: Tensor | None = None,
@@ -117,7 +117,7 @@ def make_step(
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         outputs, buffers = program.forward(program.views(params), buffers, x)
         value = program.losses(outputs, y, numbers) @ weights
-        for choice in program.places["penalty"]:
+        for choice in program.hooks["penalty"]:
             value = value + choice.function(params * mask, **numbers[choice.name]) / program.accumulate
         for name in program.activities:
             value = value + buffers[name] / program.accumulate
@@ -133,13 +133,13 @@ def make_step(
                 key = random.fold(at_update(numbers["keys"]["batch"], t), part << 12)
                 x, y = program.augment(x, y, key, numbers)
             mixed = y
-            for choice in program.places["targets"]:
+            for choice in program.hooks["targets"]:
                 y = choice.function(y, len(program.target.classes), **numbers[choice.name])
             g, value, (outputs, buffers) = gradient_of(
                 objective, state.params, buffers, x, y, weights, numbers
             )
             if program.mixes:
-                outputs = program.beside(outputs, mixed)
+                outputs = program.concat_targets(outputs, mixed)
             parts.append((g, value, outputs))
         if len(parts) == 1:
             return g, value, buffers, outputs
@@ -148,32 +148,32 @@ def make_step(
 
     def step(
         state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping
-    ) -> tuple[State, Seen]:
+    ) -> tuple[State, StepOutput]:
         g, value, buffers, outputs = gradient(state, data, batch, t, numbers)
         norm = norm_of(g)
-        for choice in program.places["gradient"]:
+        for choice in program.hooks["gradient"]:
             keyed = (at_update(numbers["keys"][choice.name], t), t) if choice.part.traits.get("keyed") else ()
             g = choice.function(g, *keyed, **numbers[choice.name])
 
-        at = At(t, state.params, program.layout)
-        delta, rule = program.optimizer.function(g, state.rule, at, lr=lr, **numbers["optimizer"])
-        for choice in program.places["decay"]:
+        at = UpdateContext(t, state.params, program.layout)
+        delta, rule = program.optimizer.function(g, state.opt_state, at, lr=lr, **numbers["optimizer"])
+        for choice in program.hooks["decay"]:
             delta = delta + choice.function(state.params * mask, lr, **numbers[choice.name])
         params = state.params + (delta if lr_factors is None else delta * lr_factors)
-        for choice in program.places["proximal"]:
+        for choice in program.hooks["proximal"]:
             params = choice.function(params, mask, lr, **numbers[choice.name])
-        for choice in program.places["constraint"]:
+        for choice in program.hooks["constraint"]:
             params = choice.function(params, program.layout, **numbers[choice.name])
 
-        kept = dict(state.kept)
-        for choice in program.places["follow"]:
+        kept = dict(state.regularizer_state)
+        for choice in program.hooks["follow"]:
             params, kept[choice.name] = choice.function(params, kept[choice.name], t, **numbers[choice.name])
-        for choice in program.places["mask"]:
+        for choice in program.hooks["mask"]:
             params = params * kept[choice.name]
-        for choice in program.places["average"]:
+        for choice in program.hooks["average"]:
             both = program.with_statistics(params, buffers)
             kept[choice.name] = choice.function(kept[choice.name], both, t, **numbers[choice.name])
-        return State(params, buffers, rule, kept), Seen(outputs, norm, value)
+        return State(params, buffers, rule, kept), StepOutput(outputs, norm, value)
 
     return step
 

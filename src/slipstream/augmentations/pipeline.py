@@ -1,0 +1,60 @@
+"""A batch on its way through the chosen augmentations, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from slipstream.augmentations import geometry
+from slipstream.core.lazy import torch
+from slipstream.core.random import fold, uniform_rows
+from slipstream.core.registry import registered
+from slipstream.core.types import InputSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slipstream.core.random import Key
+
+KINDS = ("geometry", "warp", "values", "mix")
+ROWS = 16  # most draws of one augmentation
+FIELDS = 2048  # fields of numbers have sites behind those of the draws
+
+
+def augment(
+    x: Tensor,
+    y: Tensor,
+    chosen: Sequence[Any],
+    key: Key,
+    numbers: Mapping[str, Mapping[str, Any]],
+    classes: int,
+    form: InputSpec,
+) -> tuple[Tensor, Tensor]:
+    """A batch changed by the chosen augmentations, in their fixed order.
+
+    x [N, ...]; images float in [0, 1]. y: class indices [N], or floats [N, ...]. chosen: with name, part
+    (the component) and function (its structure settings bound). numbers: name -> number settings.
+    key [4]: of this update. Returns x, and y, as distributions [N, classes] where augmentations mix.
+    """
+    order = registered("augmentation")
+    chosen = sorted(chosen, key=lambda choice: order.index(choice.name))
+    places = {choice.name: order.index(choice.name) for choice in chosen}
+    rows = {choice.name: choice.part.traits["draws"] for choice in chosen}
+    sites = [ROWS * places[name] + row for name, count in rows.items() for row in range(count)]
+    parts = uniform_rows(key, sites, len(x)).split(list(rows.values()))
+    u = dict(zip(rows, parts, strict=True))
+    keys = {name: fold(key, FIELDS + place) for name, place in places.items()}
+
+    of = {kind: [c for c in chosen if c.part.traits["kind"] == kind] for kind in KINDS}
+    x = geometry.resample(x, of["geometry"], of["warp"], u, keys, numbers)
+    for choice in of["geometry"]:
+        if "values" in choice.part.traits:
+            also = choice.part.traits["values"]
+            x = also(x, u[choice.name], **choice.function.keywords, **numbers[choice.name])
+    for choice in of["values"]:
+        x = choice.function(x, u[choice.name], keys[choice.name], form, **numbers[choice.name])
+    if of["mix"] and y.dim() == 1:
+        y = (y[:, None] == torch.arange(classes, device=y.device)).to(torch.float32)
+    for choice in of["mix"]:
+        x, y = choice.function(x, y, u[choice.name], **numbers[choice.name])
+    return x, y

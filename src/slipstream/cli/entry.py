@@ -1,0 +1,359 @@
+"""The command line of `train.py` and `slipstream`: everything a user types, and what it ends with.
+
+Exit codes: 0 finished; 2 a mistake that the user can mend; 3 training broke down (a diverged run, or
+some members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU; 1 a bug of slipstream.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream.cli import unexpected
+from slipstream.cli.multirun import Sweep
+from slipstream.core.errors import ConfigError, UserError, printable
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from omegaconf import DictConfig
+
+    from slipstream.sweeps.plan.planning import Command
+    from slipstream.sweeps.plan.sweep_plan import SweepPlan
+
+SOME_FAILED = 3
+OUTPUTS = "outputs"  # where runs are by default: their names' folders are made too
+MULTIRUN = ("-m", "--multirun")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit.
+
+    arguments: what stands behind the program's name, sys.argv[1:] by default. Components of your
+    own are registered by importing their module before this is called.
+    """
+    _make_streams_safe()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except UserError as error:
+        print(printable(str(error)), file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader has gone (`| head -1`). Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:
+        code = unexpected.tell(error)
+    sys.exit(code)
+
+
+def _make_streams_safe() -> None:
+    """Let no closed stream and no letter that a terminal lacks end a run."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        with suppress(AttributeError):  # a stand-in for the stream may lack it
+            getattr(sys, name).reconfigure(errors="replace")
+
+
+def _run(arguments: list[str]) -> int:
+    if "-sc" in arguments and _completes_list():
+        return 0
+    if arguments[:1] == ["list"]:
+        load_installed_components()
+        from slipstream.cli import listing
+
+        listing.show(arguments[1:])
+        return 0
+    if "--version" in arguments:
+        from slipstream.core.version import __version__
+
+        print(f"slipstream {__version__}")
+        return 0
+    return _hydra(arguments)
+
+
+def _completes_list() -> bool:
+    """Answer a shell that completes `slipstream list ...`, of which Hydra knows nothing."""
+    line = os.environ.get("COMP_LINE", "")
+    words = [*line.split(), *([""] if line.endswith(" ") else [])]
+    typed = words[2 if words and words[0].startswith("python") else 1 :]
+    if typed[:1] != ["list"] or len(typed) < 2:
+        return False
+    from slipstream.cli import listing
+
+    print(" ".join(listing.completions(typed[1:])))
+    return True
+
+
+def load_installed_components() -> None:
+    """Import what installed packages name under the entry point group `slipstream.components`."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="slipstream.components"):
+        try:
+            point.load()
+        except Exception as error:
+            raise UserError(
+                f"The installed components {point.name} ({point.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _hydra(arguments: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    # argparse takes no overrides behind a flag that stands among them.
+    moved = [text for text in arguments if text in MULTIRUN]
+    arguments = [*moved, *(text for text in arguments if text not in MULTIRUN)]
+    parser = get_args_parser()
+    _check_flags(arguments, list(parser._option_string_actions))
+    flags = parser.parse_args(arguments)
+    if flags.config_path or flags.config_name or flags.experimental_rerun:
+        raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
+    trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    if trains:
+        unexpected.require_addresses()
+    if not flags.shell_completion:
+        load_installed_components()
+    from slipstream.config import composition, replay
+    from slipstream.sweeps.plan.store import holds_sweep
+
+    composition.use_folder(flags.config_dir)
+    overrides: list[str] = flags.overrides
+    multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
+    folder = replay.folder_of(overrides)
+    if multirun and folder is not None:
+        raise UserError("resume continues a run or a sweep as it was begun: leave out -m")
+    if folder is not None and trains and holds_sweep(folder):
+        return _resume_sweep(folder, overrides)
+    sweep = _sweep(overrides, multirun, flags) if trains or flags.cfg or flags.info else None
+    if sweep is not None:
+        arguments = _sweep_arguments(arguments, overrides, sweep, trains)
+    elif trains:
+        check(overrides)
+    if folder is not None:
+        arguments = [a for a in arguments if a not in overrides] + replay.replay(overrides)
+    runner = Runner(None if sweep is None else sweep.plan)
+    try:
+        _call_hydra(arguments, runner)
+    except SystemExit as end:
+        runner.report()
+        if runner.bug is not None:
+            raise runner.bug from None
+        return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for `--package` of a typo
+    except Exception as error:
+        if flags.shell_completion and any(text.startswith("query=") for text in overrides):
+            return 0  # there is nothing to offer, and the prompt is no place for an explanation
+        if flags.shell_completion:
+            raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
+        if isinstance(error, composition.FAULTS):
+            if sweep is None:
+                check(overrides)  # says it better, where it finds something
+            raise ConfigError(composition.explain(error)) from error
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            kind = "run" if sweep is None else "sweep"
+            raise UserError(
+                f"{error.filename}: the folder of the {kind} cannot be made: {error.strerror}. "
+                f"Choose another with hydra.{kind}.dir=DIR"
+            ) from error
+        raise
+    runner.report()
+    return runner.exit_code
+
+
+def _check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ConfigError for --lr 0.1 and the like, which argparse would answer with Hydra's usage."""
+    unknown = []
+    for word, after in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        if len(word) > 1 and word.startswith("-") and not any(flag.startswith(name) for flag in known):
+            given = value if equals else after
+            alone = not given or (not equals and ("=" in given or given.startswith("--")))
+            unknown.append((name, None if alone else given))
+    if unknown:
+        from slipstream.config import composition, hints
+
+        values = [value and composition.value_of(value) for _, value in unknown]
+        raise ConfigError(hints.flag(name, value) for (name, _), value in zip(unknown, values, strict=True))
+
+
+def _resume_sweep(folder: Path, overrides: Sequence[str]) -> int:
+    from slipstream.sweeps.runner import resume
+
+    return resume(folder, [text for text in overrides if not text.startswith("resume=")])
+
+
+def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Command | None:
+    """The command as a sweep, where -m is typed or a chosen YAML describes a whole sweep."""
+    from slipstream.sweeps.plan import planning
+
+    # Composing twice costs a tenth of a second: only these can bring a sweep.space along.
+    may = flags.config_dir or any(text.startswith(("experiment=", "hydra.searchpath")) for text in overrides)
+    if multirun or (may and planning.is_sweep(overrides)):
+        return planning.command(overrides)
+    return None
+
+
+def _sweep_arguments(
+    arguments: Sequence[str], overrides: Sequence[str], sweep: Command, trains: bool
+) -> list[str]:
+    """What Hydra is told: its own sweeper what was typed, ours one job that stands for all."""
+    rest = [text for text in arguments if text not in MULTIRUN]
+    if trains:
+        rest.append("--multirun")
+        if sweep.sweeper == "basic":
+            return rest
+    flags = [text for text in rest if text not in overrides]
+    context = [text for text in sweep.context if trains or text != "hydra.mode=MULTIRUN"]
+    return [*flags, *context, *sweep.plan.example.overrides]
+
+
+def check(overrides: Sequence[str]) -> None:
+    """Raise ConfigError unless the overrides make a sound run. Nothing is written."""
+    from slipstream.config.validation import composed
+
+    composed(overrides)
+
+
+class Runner:
+    """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended.
+
+    plan: of a sweep, None for a run alone.
+    """
+
+    def __init__(self, plan: SweepPlan | None) -> None:
+        self.codes: list[int] = []
+        self.bug: Exception | None = None
+        self.plan = plan
+        self.table = None if plan is None else Sweep(self.jobs, plan.notes)
+        outputs = Path.cwd() / OUTPUTS
+        looked_up = (Path.cwd(), outputs, *(outputs / name for name in _names(outputs)))
+        self._there = {folder: _names(folder) for folder in looked_up}
+
+    @property
+    def jobs(self) -> list[list[str]]:
+        """The overrides of every job of a sweep that is a grid."""
+        return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
+
+    def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[Any]:
+        """Train a whole sweep in its folder: Hydra's launcher calls this instead of a run after the other.
+
+        jobs: what Hydra made of the command line; the plan has read it already.
+        """
+        assert self.plan is not None
+        from slipstream.sweeps.plan.store import freeze
+
+        self.table = None  # the sweep has a screen of its own
+        try:
+            folder = Path(directory).absolute()
+            plan = freeze(self.plan, folder)
+            from slipstream.sweeps.runner import sweep  # imports torch: only now that all is sound
+
+            self.codes.append(sweep(plan, folder))
+        except UserError:
+            raise
+        except Exception as error:
+            self.bug = error
+            sys.exit(1)
+        return []
+
+    def __call__(self, composed: DictConfig) -> None:
+        try:
+            code = self._run(composed)
+        except UserError as error:
+            member = f"job {len(self.codes)} of the sweep: " if self.table else ""
+            print(printable(f"{member}{error}"), file=sys.stderr)
+            code = error.exit_code
+            self._remove_made()
+        except Exception as error:
+            self._remove_made()
+            self.bug = error
+            sys.exit(1)
+        self.codes.append(code)
+        if code > 128:  # a signal ends the whole sweep
+            sys.exit(code)
+
+    def _remove_made(self) -> None:
+        """Remove the folders that Hydra made for a run that did not begin, as far as they are empty."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from slipstream.core.folders import remove_folder
+
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        for made in (folder, *folder.parents):
+            if not _is_new(made, self._there):
+                break
+            with suppress(OSError):
+                remove_folder(made)
+
+    def _run(self, composed: DictConfig) -> int:
+        from hydra.core.hydra_config import HydraConfig
+
+        from slipstream.config import composition, provenance
+        from slipstream.config.validation import validate
+
+        hydra = HydraConfig.get()
+        overrides = [text for text in hydra.overrides.task if not text.startswith("resume=")]
+        config = validate(composition.to_plain(composed))
+        directory = Path(hydra.runtime.output_dir)
+        if self.table is not None:
+            self.table.begin(config, directory, overrides)
+        from slipstream.runs.session import run
+
+        try:
+            result = run(config, directory, overrides, resume=config.resume is not None)
+        except ConfigError as error:  # what only the data could tell
+            raise ConfigError(provenance.traced(error.problems, overrides)) from None
+        if self.table is not None:
+            self.table.end(result)
+        return result.exit_code
+
+    def report(self) -> None:
+        """Print how the jobs of a sweep ended."""
+        if self.table is not None:
+            self.table.report()
+
+    @property
+    def exit_code(self) -> int:
+        """Of the only run, or of a packed sweep; of one job by job SOME_FAILED where any failed."""
+        worst = max(self.codes, default=0)
+        return SOME_FAILED if self.table and worst else worst
+
+
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def _is_new(folder: Path, there: Mapping[Path, set[str]]) -> bool:
+    """Whether a folder was made since `there`, the names in some folders, was looked up."""
+    if folder.parent in there and folder.name not in there[folder.parent]:
+        return True
+    return folder.parent != folder and _is_new(folder.parent, there)
+
+
+def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+    import hydra
+
+    from slipstream.config import composition
+    from slipstream.config.files import folder
+
+    arguments = [text for text in arguments if not composition.is_default(text)]
+    argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
+    try:
+        hydra.main(config_path=str(folder()), config_name=composition.ROOT, version_base="1.3")(task)()
+    finally:
+        sys.argv = argv
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -1,0 +1,129 @@
+"""`slipstream list`: groups, their options, an option's settings with type, range, default and source."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slipstream.config.files import defaults, experiment, experiments
+from slipstream.config.schema import GROUPS, describe, options, section, settings
+from slipstream.core import registry
+from slipstream.core.errors import UserError, did_you_mean
+from slipstream.core.registry import LISTS
+
+ALL = (*GROUPS, "sweep", "experiment", "metric")
+USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, slipstream list OPTION"
+
+
+def show(arguments: Sequence[str]) -> None:
+    """Print all groups, one group (`optimizer`), or options (`optimizer adam`, `optimizer=adam`, `adam`).
+
+    Raises UserError for a name that does not exist.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    if len(arguments) == 1:
+        arguments = arguments[0].split("=", maxsplit=1)
+    if len(arguments) > 2:
+        raise UserError(f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]")
+    console = Console(highlight=False, markup=False)
+    # Captured, since rich ends the program by itself where the reader has closed the pipe.
+    with console.capture() as page:
+        if not arguments:
+            _groups(console)
+        elif len(arguments) == 1 and arguments[0] in ALL:
+            _group(console, arguments[0])
+        else:
+            for number, group in enumerate(_homes(*arguments)):
+                console.print("\n" if number else "", end="")
+                _option(console, group, arguments[-1])
+    sys.stdout.write(page.get())
+
+
+def completions(typed: Sequence[str]) -> list[str]:
+    """What may stand for the last of the words behind `list`, which is still being typed."""
+    first, last = typed[0], typed[-1]
+    names: Sequence[str] = ALL if len(typed) == 1 else _options(first) if first in ALL else ()
+    return [name for name in names if len(typed) <= 2 and name.startswith(last)]
+
+
+def _homes(word: str, option: str | None = None) -> list[str]:
+    """The group that is named, or all groups that have an option of that name."""
+    if option is None:
+        homes = [group for group in ALL if word in _options(group)]
+        if not homes:
+            hint = did_you_mean(word, [*ALL, *(name for group in ALL for name in _options(group))])
+            hint = hint if hint.startswith("did") else did_you_mean(word, ALL)
+            raise UserError(f"list {word}: no such group or option, {hint}")
+        return homes
+    if word not in ALL:
+        raise UserError(f"list {word}: no such group, {did_you_mean(word, ALL)}")
+    if option not in _options(word):
+        raise UserError(f"list {word} {option}: no such option, {did_you_mean(option, _options(word))}")
+    return [word]
+
+
+def _options(group: str) -> list[str]:
+    return experiments() if group == "experiment" else options(group)
+
+
+def _groups(console: Console) -> None:
+    table = _table("group", "options")
+    for group in ALL:
+        table.add_row(group, ", ".join(_options(group)))
+    console.print(table)
+    console.print(f"\n{USAGE}", soft_wrap=True)
+
+
+def _group(console: Console, group: str) -> None:
+    table = _table(group, "what it is", "settings")
+    for name in _options(group):
+        table.add_row(name, _docstring(group, name).partition("\n")[0], ", ".join(_settings(group, name)))
+    console.print(table)
+
+
+def _option(console: Console, group: str, name: str) -> None:
+    # A docstring has lines of its own: the terminal may wrap them, a pipe keeps them whole.
+    console.print(f"{group}={name}\n\n{_docstring(group, name)}\n", soft_wrap=True)
+    known, values = _settings(group, name), defaults(group, name)
+    if not known:
+        return None if group == "experiment" else console.print("It has no settings.")
+    prefix = f"{group}.{name}." if group in LISTS else f"{group}."
+    table = _table("setting", "type and range", "default")
+    for key, annotation in known.items():
+        table.add_row(prefix + key, describe(annotation), _value(values, key))
+    return console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
+    return table
+
+
+def _settings(group: str, name: str) -> dict[str, Any]:
+    return {} if group == "experiment" else settings(group, name)
+
+
+def _docstring(group: str, name: str) -> str:
+    if group == "experiment":
+        return experiment(name)
+    classes = section(group)
+    source = classes[name] if classes else registry.component(group, name).function
+    return inspect.getdoc(source) or ""
+
+
+def _value(values: dict[str, Any], key: str) -> str:
+    if key not in values:
+        return "-"
+    value = values[key]
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "must be given" if value == "???" else str(value)

@@ -1,0 +1,88 @@
+"""What a person sees of a sweep that runs job by job: a heading for every job, and a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.runs.summary import Result
+
+
+@dataclass
+class ShownJob:
+    """One job: its folder, its own overrides, what decides on its best epoch, and how it ended."""
+
+    directory: Path
+    overrides: str
+    metric: str
+    result: Result | None = None
+
+    def row(self) -> tuple[str, ...]:
+        """Folder, overrides, status, best epoch and the metric there; a job without a result failed."""
+        shown = (self.directory.name, self.overrides)
+        if self.result is None:
+            return (*shown, "failed", "-", "-")
+        from slipstream.core.console import number
+
+        epoch = str(self.result.best_epoch) if self.result.best_epoch else "-"
+        return (*shown, self.result.status, epoch, number(self.result.best.get(self.metric)))
+
+
+class Sweep:
+    """The jobs of a multirun, in their order. Nothing is printed for those with trainer.progress=none."""
+
+    def __init__(self, jobs: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+        self.total, self.notes = len(jobs), notes
+        # What all jobs share tells none from another.
+        self._common = set(jobs[0]).intersection(*jobs) if self.total > 1 else set()
+        self._shown: list[ShownJob] = []
+        self._job: ShownJob | None = None
+        self._number = 0
+
+    def begin(self, config: Config, directory: Path, overrides: Sequence[str]) -> None:
+        """Print the heading of the job that starts now."""
+        self._number += 1
+        own = "  ".join(text for text in overrides if text not in self._common)
+        self._job = ShownJob(directory, own, config.early_stopping.settings["metric"])
+        if config.trainer.progress == "none":
+            return
+        self._shown.append(self._job)
+        from slipstream.core.console import console
+
+        if self._number == 1:
+            for note in self.notes:
+                console().print(note, soft_wrap=True)
+        gap = "" if self._number == 1 else "\n"
+        console().print(f"{gap}{self._number}/{self.total}  {own}", style="bold", soft_wrap=True)
+
+    def end(self, result: Result) -> None:
+        """Keep how the job ended."""
+        assert self._job is not None
+        self._job.result = result
+
+    def report(self) -> None:
+        """Print a table of the jobs so far and the folder that theirs are in."""
+        if not self._shown:
+            return
+        from rich.table import Table
+
+        from slipstream.core.console import console
+
+        metrics = dict.fromkeys(job.metric for job in self._shown)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("folder")
+        table.add_column("job", overflow="fold")
+        table.add_column("status", no_wrap=True)
+        table.add_column("best epoch", justify="right", no_wrap=True)
+        table.add_column(" or ".join(metrics), justify="right", no_wrap=True)
+        for job in self._shown:
+            table.add_row(*job.row())
+        screen = console()
+        screen.print()
+        # A pipe keeps lines whole.
+        screen.print(table, width=None if screen.is_terminal else 1000, crop=screen.is_terminal)
+        screen.print(f"\n{self._shown[0].directory.parent}", soft_wrap=True)

@@ -1,0 +1,48 @@
+"""Where a choice that makes a problem comes from, if nobody typed it: the chosen experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from slipstream.config.files import experiment_content, experiments
+from slipstream.core.registry import LISTS
+
+
+def traced(problems: Iterable[str], overrides: Sequence[str]) -> list[str]:
+    """The problems; those over what a shipped experiment brought say so, and which other one was meant.
+
+    overrides: of the command line that made them.
+    """
+    problems = list(problems)
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
+    if len(chosen) != 1 or chosen[0] not in experiments():
+        return problems
+    typed = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    content = experiment_content(chosen[0])
+    return [_traced(sentence, chosen[0], content, typed) for sentence in problems]
+
+
+def _traced(sentence: str, name: str, content: Mapping[str, Any], typed: set[str]) -> str:
+    key = sentence.partition(":")[0].partition("=")[0]
+    if key.partition(".")[0] in typed or key in typed or not _brings(content, key):
+        return sentence
+    others = [other for other in experiments() if other.startswith(f"{name}_")]
+    meant = [other for other in others if other.removeprefix(f"{name}_") in sentence]
+    cure = f": take experiment={meant[0]}" if meant else ""
+    return f"{sentence} ({key} comes from experiment={name}{cure})"
+
+
+def _brings(content: Mapping[str, Any], key: str) -> bool:
+    """Whether an experiment chooses the option, or sets the value, that the key names."""
+    chosen: dict[str, Any] = {}
+    for choice in content.get("defaults", []):
+        chosen |= choice if isinstance(choice, Mapping) else {}
+    group, *rest = key.split(".")
+    options = chosen.get(f"override /{group}", [])
+    if group in LISTS and rest:
+        return rest[0] in options
+    node: Any = content
+    for step in (group, *rest):
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node is not None or (not rest and bool(options))

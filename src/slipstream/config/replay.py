@@ -1,0 +1,147 @@
+"""Resuming: the command line of a run is replayed, and what may not change is held against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from slipstream.config.files import completed, paths
+from slipstream.config.schema import show
+from slipstream.core import folders
+from slipstream.core.errors import ConfigError
+from slipstream.core.wording import typed
+
+Change = tuple[str, Any, Any]
+
+# Keys, with all below them, that change how a run is watched or saved, and nothing that it computes.
+FREE = (
+    *("logger", "trainer.device", "trainer.progress", "trainer.checkpoint_seconds", "trainer.keep"),
+    *("trainer.allow_changed_data", "data.cache", "data.streaming"),
+)
+# Keys that may grow: what was trained stays a part of what is trained.
+EXTENDABLE = ("trainer.max_epochs",)
+
+
+def folder_of(overrides: Sequence[str]) -> Path | None:
+    """The folder that `resume=DIR` names, or None."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    typed = [text for text in overrides if _key(text) == "resume"]
+    if len(typed) > 1:
+        raise ConfigError([f"{' '.join(typed)}: one run is resumed at a time"])
+    if typed and not typed[0].partition("=")[2].strip("'\" "):
+        raise ConfigError([f"{typed[0]}: names no folder, expected one like outputs/digits/DATE"])
+    try:
+        folder = OverridesParser.create().parse_override(typed[-1]).value() if typed else None
+    except HydraException:
+        raise ConfigError([f"{typed[-1]}: put a path with unusual letters in quotes within quotes"]) from None
+    return None if folder is None else Path(str(folder))
+
+
+def replay(overrides: Sequence[str]) -> list[str]:
+    """The overrides of the run that `resume=DIR` names, then the new ones, in its folder.
+
+    A new value or choice takes the place of the old one. Raises ConfigError where DIR is not a run.
+    """
+    folder = folder_of(overrides)
+    if folder is None:
+        return list(overrides)
+    elsewhere = [text for text in overrides if _key(text) in ("hydra.run.dir", "hydra.sweep.dir")]
+    if elsewhere:
+        raise ConfigError([f"{text}: a resumed run stays in its folder; leave it out" for text in elsewhere])
+    folders.require_own(folder)
+    saved = _read(folder, "overrides.yaml")
+    if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
+        raise ConfigError([f"{folder / 'overrides.yaml'}: expected a list of key=value lines"])
+    # A run folder may come from anyone: it chooses settings, not what Hydra loads or runs.
+    foreign = [text for text in saved if _key(text).partition(".")[0].partition("/")[0] == "hydra"]
+    if foreign:
+        raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
+    new = {_key(text) for text in overrides}
+    kept = [text for text in saved if _key(text) not in new and _key(text) != "resume"]
+    data = _config(folder).get("data")
+    if not isinstance(data, Mapping) or "data" in new:
+        data = {}
+    # A path that was typed was relative to where the run began.
+    began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
+    kept = [text for text in kept if _key(text) not in began]
+    kept += [f"{key}={_quoted(value)}" for key, value in began.items()]
+    return [*kept, *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    saved = _read(folder, "config.yaml")
+    if not isinstance(saved, dict):
+        raise ConfigError([f"{folder / 'config.yaml'}: expected a mapping of settings"])
+    return completed(saved)
+
+
+def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
+    """Raise ConfigError with the difference where `new` changes what the run in `folder` has fixed."""
+    frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
+    # Where another option was chosen, its settings differ by nature.
+    rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
+    told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
+    if told:
+        raise ConfigError(
+            f"{key}: was {show(old)} in {folder}, now {show(value)}; "
+            + ("it may only be raised" if key in EXTENDABLE else "a resumed run keeps it")
+            for key, old, value in told
+        )
+
+
+def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:
+    """What differs, as (key, old, new); a key that one side lacks is None there.
+
+    >>> diff({"seed": 0, "trainer": {"keep": 2}}, {"seed": 1, "trainer": {"keep": 2}})
+    [('seed', 0, 1)]
+    """
+    changes: list[Change] = []
+    for key in [*saved, *(key for key in new if key not in saved)]:
+        old, value = saved.get(key), new.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            changes += diff(old, value, f"{prefix}{key}.")
+        elif old != value or isinstance(old, bool) is not isinstance(value, bool):
+            changes.append((f"{prefix}{key}", old, value))
+    return changes
+
+
+def classify(key: str, old: Any, new: Any) -> Literal["free", "extendable", "frozen"]:
+    """Whether a resumed run may change this key."""
+    if any(key == free or key.startswith(f"{free}.") for free in FREE):
+        return "free"
+    if key in EXTENDABLE and isinstance(old, int) and isinstance(new, int) and new >= old:
+        return "extendable"
+    return "frozen"
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _read(folder: Path, name: str) -> Any:
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    file = folder / name
+    if not folder.is_dir():
+        raise ConfigError([f"resume={folder}: no such folder, expected one like outputs/digits/DATE"])
+    if not file.is_file():
+        inside = sorted(found.parent for found in folder.glob(f"*/{name}"))
+        hint = f"; it holds {len(inside)}: choose one, such as {typed('resume', inside[0])}" if inside else ""
+        raise ConfigError([f"resume={folder}: has no {name}, so it is not the folder of a run{hint}"])
+    try:
+        if os.path.getsize(file) > 1_000_000:
+            raise ConfigError([f"{file}: is larger than any configuration"])
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError([f"{file}: cannot be read: {' '.join(str(error).split())}"]) from None

@@ -1,0 +1,43 @@
+"""The configuration of a run as the code sees it: plain, typed and frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from slipstream.config.schema import Trainer
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen option: its name and the plain values of all its settings."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything about a run. Made by `validate`; no part of it is a Hydra or OmegaConf object.
+
+    augmentations, regularizers: name -> settings, in the configuration's order. resume: the folder of
+    the run that is continued. raw: the same as a plain nested dict, without `resume` and with absolute
+    paths, as config.yaml has it.
+    """
+
+    name: str
+    seed: int
+    data: Choice
+    model: Choice
+    activation: Choice
+    initializer: Choice
+    loss: Choice
+    optimizer: Choice
+    scheduler: Choice
+    early_stopping: Choice
+    augmentations: dict[str, dict[str, Any]]
+    regularizers: dict[str, dict[str, Any]]
+    trainer: Trainer
+    logger: Choice
+    resume: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -1,0 +1,191 @@
+"""The configuration: composed by Hydra, validated whole, frozen."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream.config import meant, rules
+from slipstream.config.files import defaults, paths
+from slipstream.config.run_config import Choice, Config
+from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
+from slipstream.core import contracts, registry
+from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.registry import LISTS
+
+if TYPE_CHECKING:
+    from slipstream.core.types import Target
+
+
+# The hint for an unknown key and its value, if there is one.
+Hint = Callable[[str, Any], str | None]
+# What stands outside every group.
+TOP: dict[str, Any] = {"name": str, "seed": Seed, "resume": str | None}
+
+
+def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
+    """The plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
+
+    overrides: texts, or lists of them. Returns nested dicts and lists with all references filled in.
+    Raises ConfigError that lists every problem, as `validate` does, and for `resume` and `hydra` keys.
+    """
+    texts: list[str] = []
+    for item in overrides:
+        texts += [item] if isinstance(item, str) or not isinstance(item, Sequence) else item
+    problems = [sentence for text in texts for sentence in _not_for_python(text)]
+    if problems:
+        raise ConfigError(problems)
+    return composed(texts)
+
+
+def _not_for_python(override: Any) -> Iterator[str]:
+    """What would be ignored: where a run is and what it continues is no part of a configuration."""
+    if not isinstance(override, str):
+        yield f"{override!r}: expected text, such as 'optimizer.lr=0.1'"
+    elif override.startswith("resume="):
+        yield f"{override}: runs are resumed on the command line: python train.py {override}"
+    elif override.lstrip("+~").startswith(("hydra.", "hydra/")):
+        yield f"{override}: is for the command line; a run's folder is slipstream.train(config, directory)"
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """`compose` for the command line: `resume=DIR` replays that run's overrides before the others."""
+    from slipstream.config import composition, provenance, replay
+
+    plain, problems = composition.screen(overrides)
+    try:
+        config = validate(plain)
+    except ConfigError as error:
+        raise ConfigError([*problems, *provenance.traced(error.problems, overrides)]) from None
+    if problems:
+        raise ConfigError(problems)
+    if config.resume is not None:
+        replay.check_resume(Path(config.resume), config.raw)
+    return plain
+
+
+def validate(mapping: Mapping[str, Any]) -> Config:
+    """The typed configuration of a plain nested mapping.
+
+    Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
+    or out of range, and settings that contradict each other.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError([f"expected a mapping, as slipstream.compose() returns, found {show(mapping)}"])
+    own = {"resume": None} | {key: value for key, value in mapping.items() if key not in GROUPS}
+    unknown = [key for key in own if key not in TOP]
+    hint = functools.partial(meant.key, chosen=meant.chosen(mapping))
+    problems = [
+        f"{key}: no such key, {hint(str(key), own[key]) or did_you_mean(str(key), [*TOP, *GROUPS])}"
+        for key in unknown
+    ]
+    plain, found = check(TOP, {key: own[key] for key in own if key in TOP}, "", "a run")
+    problems += found
+    parts: dict[str, Any] = {}
+    broken = {sentence.partition(":")[0] for sentence in problems}
+
+    def section(key: str, result: tuple[Any, list[str]]) -> Any:
+        value, faults = result
+        if faults:
+            problems.extend(faults)
+            broken.add(key.partition(".")[0])
+        return value
+
+    for group in CHOICES:
+        parts[group] = section(group, _choice(group, mapping.get(group), hint))
+    of_trainer = settings("trainer", "default")
+    trainer = section(
+        "trainer", check(of_trainer, mapping.get("trainer"), "trainer", "the trainer", meant=hint)
+    )
+    lists = {group: section(group, _list(group, mapping.get(group, {}), hint)) for group in LISTS}
+    raw = {
+        **{key: plain.get(key) for key in ("name", "seed")},
+        **{group: {"name": choice.name, **choice.settings} for group, choice in parts.items()},
+        **lists,
+        "trainer": trainer,
+    }
+    for key in paths(raw["data"]):  # a run is resumed from anywhere
+        raw["data"][key] = os.path.abspath(raw["data"][key])
+    config = Config(
+        name=plain.get("name", ""),
+        seed=plain.get("seed", 0),
+        resume=plain.get("resume"),
+        augmentations=lists["augmentation"],
+        regularizers=lists["regularizer"],
+        trainer=Trainer(**trainer) if "trainer" not in broken else trainer,
+        raw=raw,
+        **parts,
+    )
+    problems += rules.problems(config, rules.known_task(config), frozenset(broken))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _choice(group: str, values: Any, hint: Hint) -> tuple[Choice, list[str]]:
+    nothing = Choice("", {})
+    names = options(group)
+    if not isinstance(values, Mapping):
+        return nothing, [f"{group}: nothing is chosen, {did_you_mean('', names)}"]
+    name = values.get("name")
+    if isinstance(name, Unusable) or name in (None, "???"):
+        return nothing, [f"{group}.name: has no value, {did_you_mean('', names)}"]
+    if name not in names:
+        return nothing, [
+            f"{group}.name: found {name!r}, no such option, {meant.option(group, str(name), names)}"
+        ]
+    own = {key: value for key, value in values.items() if key != "name"}
+    valid, problems = check(settings(group, name), own, group, f"{group}={name}", hint)
+    return Choice(name, valid), problems or _own_problems(group, name, valid)
+
+
+def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
+    """What a component, or the data package for all of its sources, says about valid settings."""
+    if group == "logger":
+        return []
+    if group == "data":
+        from slipstream import data
+
+        return data.problems({"name": name, **valid})
+    part = registry.component(group, name)
+    return list(contracts.problems(part)) or part.traits.get("problems", lambda _: [])(valid)
+
+
+def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    if not isinstance(chosen, Mapping):
+        return {}, [f"{group}: expected names with their settings, as regularizer=[dropout,l2] has them"]
+    valid: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name, values in chosen.items():
+        path = f"{group}.{name}"
+        if name not in options(group):
+            problems.append(f"{path}: no such option, {_meant(group, str(name), chosen)}")
+            continue
+        valid[name], found = check(settings(group, name), values, path, path, hint)
+        problems += found or contracts.problems(registry.component(group, name))
+    return valid, problems
+
+
+def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
+    """The hint for a name that is no option: it may be a setting of one."""
+    for place in ([option for option in chosen if option in options(group)], options(group)):
+        owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]
+        if owners:
+            return f"did you mean {' or '.join(owners)}?"
+    return meant.option(group, name, options(group))
+
+
+def for_target(config: Config, target: Target) -> Config:
+    """The configuration for data that has been read: `loss=auto` is replaced by the loss it stands for.
+
+    Raises ConfigError where loss, regularizers or metrics do not fit what is predicted.
+    """
+    problems = rules.problems(config, target.task)
+    if problems:
+        raise ConfigError(problems)
+    name = rules.loss_of(config, target).name
+    return config if name == config.loss.name else replace(config, loss=Choice(name, defaults("loss", name)))

@@ -1,0 +1,1 @@
+"""What everything stands on: registry, types, errors, random numbers, files, the terminal."""

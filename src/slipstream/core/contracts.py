@@ -1,0 +1,151 @@
+"""What a component of a user's own has to be: its traits, its arguments, and what it returns.
+
+Ours are held to this by the tests; of one that is not ours every breach is said before anything is trained.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from slipstream.core.registry import Component
+
+# What the engine passes by position, and what it expects back.
+CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "activation": (("x",), "a tensor of x's shape"),
+    "data": ((), "what the data are: slipstream.data.dataset.RawData"),
+    "early_stopping": (("history",), "a reason to stop, or None"),
+    "initializer": (("key", "shape", "gain"), "a tensor of the shape"),
+    "loss": (("outputs", "targets"), "the losses [N], one for each example"),
+    "metric": (("scores", "targets", "weights"), "a tensor without axes"),
+    "model": (("form", "outputs", "parts"), "an nn.Module that gives [N, outputs]"),
+    "optimizer": (("gradient", "state", "at"), "the update [P] and the new state"),
+    "scheduler": (("clock",), "the factors [S], an array"),
+}
+PLACES: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "activity": (("x",), "a number"),
+    "constraint": (("parameters", "layout"), "the parameters [P]"),
+    "decay": (("weights", "lr"), "what is added to the parameters [P]"),
+    "gradient": (("gradient",), "the gradient [P]"),
+    "penalty": (("weights",), "a number, as a tensor without axes"),
+    "targets": (("targets", "classes"), "distributions [N, classes]"),
+}
+# Traits without which the engine does not know how to use one.
+TRAITS: Mapping[str, tuple[str, ...]] = {
+    "augmentation": ("kind", "takes", "draws"),
+    "loss": ("tasks", "outputs", "predict"),
+    "metric": ("tasks", "mode"),
+    "optimizer": ("init",),
+    "regularizer": ("place",),
+}
+
+
+def foreign(part: Component) -> bool:
+    """Whether the component is not slipstream's."""
+    return not part.function.__module__.startswith("slipstream.")
+
+
+def problems(part: Component) -> Iterator[str]:
+    """A sentence for each trait that a component of the user's lacks, and for arguments that do not fit."""
+    if not foreign(part):
+        return
+    for trait in TRAITS.get(part.group, ()):
+        if trait not in part.traits and not part.traits.get("auto"):
+            yield f"{part.group}={part.name}: has no {trait}, expected {_registration(part)} ({place(part)})"
+            return
+    call = None if part.traits.get("auto") else _call(part)
+    if call is not None and not _takes(part, call[0]):
+        found, wanted = _signature(part), _expected(part)
+        yield f"{part.group}={part.name}: takes {found}, expected {wanted} ({place(part)})"
+
+
+def returned(part: Component, found: str) -> str:
+    """The sentence for a component that returns something else. found: what it returned, in words."""
+    call = _call(part)
+    wanted = call[1] if call else "what its group returns"
+    return f"{part.group}={part.name}: returned {found}, expected {wanted} ({place(part)})"
+
+
+def place(part: Component) -> str:
+    """Where a component is written: file and line."""
+    code = inspect.unwrap(part.function).__code__
+    return f"{_short(code.co_filename)}, line {code.co_firstlineno}"
+
+
+def own_fault(error: BaseException) -> str | None:
+    """The sentence for an exception out of a user's own code that the engine called, or None.
+
+    Of a frame of slipstream's that is further in than the user's, slipstream itself is at fault.
+    """
+    package = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [package in Path(frame.filename).parents for frame in frames]
+    if not any(ours):
+        return None
+    for frame, own in zip(reversed(frames), reversed(ours), strict=True):
+        if own:
+            return None
+        if not _installed(frame.filename):
+            said = " ".join(str(error).split())
+            where = f"{_short(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"
+            return f"{where}\n  {type(error).__name__}{said and f': {said}'}"
+    return None
+
+
+def _installed(file: str) -> bool:
+    parts = Path(file).parts
+    library = Path(os.__file__).parent
+    return file.startswith("<") or "site-packages" in parts or library in Path(file).parents
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _call(part: Component) -> tuple[tuple[str, ...], str] | None:
+    if part.group == "regularizer":
+        keyed = part.traits["place"] == "gradient" and part.traits.get("keyed")
+        return None if keyed else PLACES.get(part.traits["place"])
+    if part.group == "activation" and "learned" in part.traits:
+        return ("x", *part.traits["learned"]), CALLS["activation"][1]
+    return CALLS.get(part.group)
+
+
+def _takes(part: Component, names: tuple[str, ...]) -> bool:
+    signature = inspect.signature(part.function)
+    parameters = signature.parameters.values()
+    if any(p.name == "dim" and p.kind is not p.KEYWORD_ONLY for p in parameters):
+        names = (*names, "dim")
+    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    try:
+        signature.bind(*names, **dict.fromkeys(named))
+    except TypeError:
+        return False
+    return True
+
+
+def _signature(part: Component) -> str:
+    parameters = inspect.signature(part.function).parameters.values()
+    return f"({', '.join('*' * (p.kind is p.VAR_POSITIONAL) + p.name for p in parameters)})"
+
+
+def _expected(part: Component) -> str:
+    call = _call(part)
+    assert call is not None
+    settings = [f"*, {', '.join(part.own_settings)}"] if part.own_settings else []
+    return f"{part.function.__name__}({', '.join([*call[0], *settings])}) -> {call[1]}"
+
+
+def _registration(part: Component) -> str:
+    examples = {
+        "loss": 'tasks=("regression",), outputs=lambda target: 1, predict=lambda outputs, target: outputs',
+        "metric": 'tasks=("regression",), mode="min"',
+        "optimizer": "init=()",
+        "regularizer": 'place="penalty"',
+        "augmentation": 'kind="values", takes=("image",), draws=1',
+    }
+    return f'@register("{part.group}", {examples[part.group]})'

@@ -1,0 +1,284 @@
+"""Writing and removing below a folder without following a link: all that changes files goes through here.
+
+A run's or a sweep's folder may come from somebody else. While it is `held`, what lies below it is reached
+from the folder as it was opened, name by name, and a symbolic link on the way is an error. Without a held
+folder the path is the user's own up to its last name, which is never followed. Where the system cannot open
+a file relative to a folder (Windows) the names are looked at before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from slipstream.core.errors import UserError
+
+# What an interrupted write left behind: no one else gives a file such a name.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+TEMPORARY_BEFORE = re.compile(
+    r"\.(metrics|timings|summary|config|overrides|preprocessing)\.(jsonl|json|yaml)\.tmp"
+)
+LEFT_OVER_SECONDS = 86400.0  # after so long nobody is writing any more, where several may
+LINK = "a symbolic link, and slipstream writes through none"
+RELATIVE = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link} <= os.supports_dir_fd
+NOFOLLOW, DIRECTORY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a pipe under a file's name shall not keep us waiting
+
+_held: dict[str, list[int]] = {}  # folder -> its descriptor (-1 where there are none), how often it is held
+_changing = threading.Lock()
+
+
+class Foreign(UserError):
+    """A folder that holds what no run makes: a link, a pipe, a device."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Reach all that lies below from this folder, which is opened once, and follow no link there.
+
+    The folder itself may be a link: it is the user's choice. Raises OSError where it cannot be opened.
+    """
+    key = os.path.abspath(folder)
+    with _changing:
+        known = _root(Path(key, "x"))
+        if known is None:
+            _held[key] = [os.open(key, os.O_RDONLY | DIRECTORY) if RELATIVE else -1, 0]
+            known = key
+        _held[known][1] += 1
+    try:
+        yield
+    finally:
+        with _changing:
+            entry = _held[known]
+            entry[1] -= 1
+            if not entry[1]:
+                del _held[known]
+                if entry[0] >= 0:
+                    os.close(entry[0])
+
+
+def root(path: Path) -> Path | None:
+    """The held folder that a path is or lies in."""
+    found = _root(path / "x")
+    return None if found is None else Path(found)
+
+
+def require_own(folder: Path) -> None:
+    """Raise Foreign, with its name, for what no run makes: a link that leads out of the folder, a pipe.
+
+    So a folder that somebody prepared is refused before anything in it is read, written or removed.
+    """
+    _require_own(folder, folder.resolve())
+
+
+def _require_own(folder: Path, root: Path) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in found:
+        if entry.is_symlink() or _is_junction(entry):
+            if not _resolved(entry.path).is_relative_to(root):
+                raise Foreign(
+                    f"{entry.path}: a symbolic link to {os.readlink(entry.path)}, out of the folder of the "
+                    "run; no run makes one. Remove the link, then try again"
+                )
+        elif entry.is_dir(follow_symlinks=False):
+            _require_own(Path(entry.path), root)
+        elif not entry.is_file(follow_symlinks=False):
+            raise Foreign(f"{entry.path}: neither a file nor a folder, so no run made it; remove it")
+        elif entry.name.endswith(".lock"):
+            with suppress(FileNotFoundError):  # another process let go of it just now
+                if entry.stat(follow_symlinks=False).st_nlink > 1:
+                    raise Foreign(f"{entry.path}: has another name elsewhere (a hard link); remove it")
+
+
+def mkdir(path: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it that are missing. Raises OSError where something else stands there."""
+    root = _root(path)
+    if root is None:
+        if not path.is_dir():
+            path.mkdir(mode, parents=True, exist_ok=True)
+        return
+    here = Path(root)
+    for name in Path(os.path.abspath(path)).relative_to(root).parts:
+        here /= name
+        with _at(here) as (number, known), suppress(FileExistsError):
+            os.mkdir(known, mode, dir_fd=number)
+    with _at(here / "x"):  # raises where it is a link or a file
+        pass
+
+
+def make(path: Path, mode: int = 0o777) -> None:
+    """Make one new folder. Raises FileExistsError where anything stands there."""
+    with _at(path) as (number, name):
+        os.mkdir(name, mode, dir_fd=number)
+
+
+def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:
+    """Open a file to be written: `x...` makes it, `a...` and `r+...` go on with one that is ours alone.
+
+    Raises OSError where it is a link, is no plain file, or has a second name (a hard link).
+    """
+
+    def opener(_: str, flags: int) -> int:
+        with _at(path) as (number, name):
+            found = os.open(name, flags | NOFOLLOW | NONBLOCK, 0o666, dir_fd=number)
+        state = os.fstat(found)
+        if not stat.S_ISREG(state.st_mode) or ("x" not in mode and state.st_nlink > 1):
+            os.close(found)
+            raise OSError(errno.EPERM, "a pipe, or a second name (hard link) of another file", str(path))
+        return found
+
+    return open(path, mode, encoding=encoding, opener=opener)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or a folder another name; a file that has it is replaced."""
+    with _at(old) as (source, name), _at(new) as (target, other):
+        os.replace(name, other, src_dir_fd=source, dst_dir_fd=target)
+
+
+def link(old: Path, new: Path) -> None:
+    """Give a file a second name. Raises FileExistsError, or another OSError where the disk has no links."""
+    with _at(old) as (source, name), _at(new) as (target, other):
+        os.link(name, other, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a link itself; nothing happens where there is none."""
+    with suppress(FileNotFoundError), _at(path) as (number, name):
+        os.unlink(name, dir_fd=number)
+
+
+def remove_folder(path: Path, names: Collection[str] = ()) -> None:
+    """Remove the files of these names from a folder, and the folder if it is empty then.
+
+    What else somebody put there stays, and the folder with it. Raises OSError for anything else.
+    """
+    for name in sorted(names):
+        try:
+            remove(path / name)
+        except (IsADirectoryError, PermissionError, NotADirectoryError):
+            if not (path / name).is_dir():
+                raise
+    try:
+        with _at(path) as (number, known):
+            os.rmdir(known, dir_fd=number)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def sync(path: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    if os.name == "nt":  # a folder cannot be opened for syncing there
+        return
+    with _at(path / "x") as (number, _):
+        if number is not None:
+            os.fsync(number)
+
+
+def temporary(path: Path) -> Path:
+    """A name beside `path` that nobody can have foreseen, and that tells whose it is."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(16)}.tmp")
+
+
+def remove_temporary(folder: Path, older_than: float | None = None) -> None:
+    """Remove what interrupted writes left in a folder.
+
+    older_than: a time stamp; only files that were written before it, where others may be writing.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            ours = TEMPORARY.fullmatch(entry.name) or TEMPORARY_BEFORE.fullmatch(entry.name)
+            if not ours or not entry.is_file(follow_symlinks=False):
+                continue
+            if older_than is None or entry.stat(follow_symlinks=False).st_mtime < older_than:
+                remove(Path(entry.path))
+
+
+def _root(path: Path) -> str | None:
+    """The nearest held folder above a path."""
+    return _root_of(os.path.abspath(path)) if _held else None
+
+
+def _root_of(full: str) -> str | None:
+    # As text, here and in `_at`: asked a hundred times a member, and a Path takes ten times as long.
+    above, before = os.path.dirname(full), full
+    while above not in _held:
+        if above == before:
+            return None
+        above, before = os.path.dirname(above), above
+    return above
+
+
+@contextmanager
+def _at(path: Path) -> Iterator[tuple[int | None, str]]:
+    """The open folder that holds `path`, and its name there; without such folders None and the whole path."""
+    full = os.path.abspath(path)
+    root = _root_of(full)
+    parent, last = os.path.split(full)
+    above = [name for name in parent[len(root) :].split(os.sep) if name] if root is not None else []
+    opened: list[int] = []
+    try:
+        here = root if root is not None else parent
+        if not RELATIVE:
+            for name in (*above, last):
+                here = os.path.join(here, name)
+                if os.path.islink(here):
+                    raise OSError(errno.ELOOP, LINK, here)
+            yield None, full
+            return
+        if root is None:
+            number = os.open(parent, os.O_RDONLY | DIRECTORY)
+            opened.append(number)
+        else:
+            number = _held[root][0]
+            for name in above:
+                here = os.path.join(here, name)
+                number = _step(here, name, number)
+                opened.append(number)
+        yield number, last
+    except OSError as error:
+        if error.strerror != LINK:  # else it names the link, which may stand further up
+            error.filename = str(path)
+        if error.errno == errno.ELOOP:
+            error.strerror = LINK
+        raise
+    finally:
+        for number in opened:
+            os.close(number)
+
+
+def _step(path: str, name: str, above: int) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | DIRECTORY | NOFOLLOW, dir_fd=above)
+    except OSError:
+        if os.path.islink(path):  # the systems have three numbers for it
+            raise OSError(errno.ELOOP, LINK, path) from None
+        raise
+
+
+def _resolved(path: str) -> Path:
+    """Where a link leads; a link in a circle leads nowhere."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        return Path(path)
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    """Whether it is Windows' other kind of link."""
+    return bool(getattr(os.path, "isjunction", lambda _: False)(entry.path)) if os.name == "nt" else False

@@ -1,0 +1,200 @@
+"""Counted randomness: every random number is a function of a key and an index.
+
+There is no generator and no state. A key [4] holds the run's seed (two 32-bit words), a site (what
+the numbers are for and which layer or tensor uses them) and a time (a step or an epoch); the index
+is the number's place in the tensor. Philox-4x32-10 turns them into bits (Salmon, Moraes, Dror,
+Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore do not depend on
+what was drawn before, on the companions in a pack, or on the device, and resuming needs no state.
+
+All words are int64 tensors with values in [0, 2^32): torch has no unsigned 32-bit arithmetic on
+every device, and int64 products wrap without losing the low bits. One member alone on a CPU, neither
+lifted nor compiled, has `HostKey`s: numpy draws the same numbers for several times in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import pi, prod
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from slipstream.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MASK = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+
+# Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
+INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
+
+AHEAD = 1 << 16  # numbers that a host key draws at once
+ORDERED = 1 << 13  # blocks of Philox for orders drawn at once on a CPU
+
+Words = tuple[Any, Any, Any, Any]
+Key: TypeAlias = "Tensor | HostKey"
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A key in Python's own numbers. Philox has 160 operations, which costs more than a small layer does:
+    uniform numbers are drawn for the times to come as well, since they will be asked for in order."""
+
+    seed: tuple[int, int]
+    site: int
+    time: int
+    ahead: dict[Any, tuple[int, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, key: Tensor, ahead: dict[Any, tuple[int, Tensor]] | None = None) -> HostKey:
+        """The same key, which waits for the device; `ahead` has what another one of it has drawn."""
+        low, high, site, time = key.tolist()
+        return cls((low, high), site, time, {} if ahead is None else ahead)
+
+    def uniform(self, numbers: tuple[int, ...], count: int) -> Tensor:
+        """What `uniform_rows` has: float32 [len(numbers), count]."""
+        if not (each := len(numbers) * count):
+            return torch.empty(len(numbers), count)
+        which = (self.seed, self.site, numbers, count)
+        first, drawn = self.ahead.get(which, (0, ()))
+        if not first <= self.time < first + len(drawn):
+            drawn = self._draw(max(AHEAD // each, 1), numbers, count)
+            first, self.ahead[which] = self.time, (self.time, drawn)
+        return drawn[self.time - first]
+
+    def _draw(self, times: int, numbers: tuple[int, ...], count: int) -> Tensor:
+        at = (np.array(numbers, np.uint64)[:, None] + self.site) & MASK
+        time = (np.arange(self.time, self.time + times, dtype=np.uint64) & MASK)[:, None, None]
+        words = philox((np.arange((count + 3) // 4, dtype=np.uint64), 0, at, time), self.seed)
+        rows = np.empty((*words[0].shape, 4), np.uint32)
+        for i, word in enumerate(words):
+            rows[..., i] = word
+        rows = rows.reshape(*rows.shape[:2], -1)[..., :count] >> 8
+        return torch.from_numpy(rows.astype(np.float32) * np.float32(2.0**-24))
+
+
+def philox(counter: Words, key: tuple[Any, Any]) -> Words:
+    """Philox-4x32-10 of four counter words and two key words, elementwise over broadcast shapes.
+
+    >>> from slipstream.core.lazy import torch
+    >>> zero = torch.tensor(0)
+    >>> [f"{int(word):08x}" for word in philox((zero,) * 4, (zero, zero))]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        # The shift is arithmetic; the mask removes the copies of the sign bit.
+        c0, c2 = ((p1 >> 32) ^ c1 ^ k0) & MASK, ((p0 >> 32) ^ c3 ^ k1) & MASK
+        c1, c3 = p1 & MASK, p0 & MASK
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
+    """A key [4], int64: seed (low, high word), site, time.
+
+    seed: 0 <= seed < 2^64. number: which tensor or layer, 0 <= number < 2^24.
+    time: a step or an epoch, 0 <= time < 2^32.
+    """
+    return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
+
+
+def fold(key: Key, number: int) -> Key:
+    """The key of the `number`-th of several uses of one key: its site moves on by so many."""
+    if isinstance(key, HostKey):
+        return replace(key, site=(key.site + number) & MASK)
+    return torch.cat([key[:2], (key[2:3] + number) & MASK, key[3:]])
+
+
+def at(key: Key, time: Any) -> Key:
+    """The same key at another time (an int, or an integer tensor without axes)."""
+    if isinstance(key, HostKey):
+        return replace(key, time=int(time))
+    return torch.cat([key[:3], torch.as_tensor(time, device=key.device).reshape(1)])
+
+
+def bits(key: Tensor, count: int) -> Tensor:
+    """`count` words [count], int64 in [0, 2^32). The first n of more are the same numbers."""
+    index = torch.arange((count + 3) // 4, device=key.device)
+    words = philox((index, torch.zeros_like(index), key[2], key[3]), (key[0], key[1]))
+    return torch.stack(words, dim=-1).flatten()[:count]
+
+
+def uniform(key: Key, shape: tuple[int, ...]) -> Tensor:
+    """Uniform on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
+    if isinstance(key, HostKey):
+        return key.uniform((0,), prod(shape)).reshape(shape)
+    return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
+
+
+def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
+    """Uniform on [0, 1) for several uses of one key at once: float32 [len(numbers), count].
+
+    Row i is `uniform(fold(key, numbers[i]), (count,))`; drawn together they cost one call's operations.
+    """
+    if isinstance(key, HostKey):
+        return key.uniform(tuple(numbers), count)
+    index = torch.arange((count + 3) // 4, device=key.device)
+    numbered = torch.tensor(numbers, dtype=torch.int64, device=key.device)
+    sites = (key[2] + numbered[:, None]) & MASK
+    words = philox((index, torch.zeros_like(index), sites, key[3]), (key[0], key[1]))
+    rows = torch.stack(words, dim=-1).flatten(-2)[:, :count]
+    return (rows >> 8).to(torch.float32).mul(2.0**-24)
+
+
+def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal by Box-Muller: float32 of the given shape."""
+    count = prod(shape)
+    pairs = (count + 1) // 2
+    u = uniform(key, (2 * pairs,)).view(pairs, 2)
+    radius = (-2 * torch.log(1 - u[:, 0])).sqrt()
+    angle = 2 * pi * u[:, 1]
+    both = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+    return both.flatten()[:count].reshape(shape)
+
+
+def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
+    """Random orders of 0 ... count-1 for keys [..., 4], each at its times [..., E]: int64 [..., E, count].
+
+    A place has 62 random bits, the lowest of which give way to its number: no two are equal, so that any
+    sort gives the same order, and below a million places hardly two agree in the bits that are left.
+    """
+    keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
+    sizes = (count + 1) // 2, count
+    ranges: Any
+    if keys.device.type != "cpu":
+        ranges = [torch.arange(size, device=keys.device) for size in sizes]
+        return _orders(keys, rows, ranges, torch).view(*times.shape, count)
+    # numpy sorts four times as fast, and in pieces that stay in the cache it draws faster, too.
+    ranges = [np.arange(size, dtype=np.uint64) for size in sizes]
+    own, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
+    orders = np.empty((len(rows), count), np.int64)
+    piece = max(ORDERED // sizes[0], 1)
+    for first in range(0, len(rows), piece):
+        here = slice(first, first + piece)
+        orders[here] = _orders(own[here], at_times[here], ranges, np)
+    return torch.from_numpy(orders).view(*times.shape, count)
+
+
+def _orders(keys: Any, times: Any, ranges: Sequence[Any], library: Any) -> Any:
+    """Orders [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: 0, 1, ... of pairs and all."""
+    index, places = ranges
+    site, seed = keys[:, 2:3], (keys[:, :1], keys[:, 1:2])
+    words = philox((index, 0 * index, site, times[:, None]), seed)
+    pairs = library.stack([(words[0] << 30) ^ words[1], (words[2] << 30) ^ words[3]], -1)
+    width = max(len(places) - 1, 1).bit_length()
+    numbered = (pairs.reshape(len(keys), -1)[:, : len(places)] >> width << width) | places
+    ordered = library.sort(numbered, -1)
+    return (ordered if library is np else ordered.values) & ((1 << width) - 1)
+
+
+def permutation(key: Tensor, count: int) -> Tensor:
+    """A random order of 0 ... count-1 at the key's own time, int64 [count]."""
+    return permutations(key, key[3:], count)[0]

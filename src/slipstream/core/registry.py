@@ -1,0 +1,172 @@
+"""The closed registry of components: a group, a short name, a function.
+
+A component is a function. Its positional arguments come from the engine; its keyword-only
+arguments are its settings, their annotations are the schema, their values stand in
+`configs/<group>/<name>.yaml` and nowhere else. `traits` tell the engine what the function alone
+cannot, such as how many outputs a loss needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from slipstream.core.errors import ConfigError, did_you_mean
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The module (or package) whose import registers a group's own components.
+MODULES = {
+    "activation": "slipstream.activations",
+    "initializer": "slipstream.initializers",
+    "loss": "slipstream.losses",
+    "metric": "slipstream.metrics",
+    "optimizer": "slipstream.optimizers",
+    "scheduler": "slipstream.schedulers",
+    "regularizer": "slipstream.regularizers",
+    "augmentation": "slipstream.augmentations",
+    "early_stopping": "slipstream.early_stopping",
+    "model": "slipstream.models",
+    "data": "slipstream.data",
+}
+# The module whose import declares the settings of a section that is no component: `config` knows no sweep.
+SECTIONS = {"sweep": "slipstream.sweeps.plan.sweep_settings"}
+
+LISTS = ("augmentation", "regularizer")  # of these a configuration has any number of options
+
+# What the kinds of examples (types.Form) are called.
+EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
+
+_components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
+_shared: dict[str, Callable[..., Any]] = {}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered function with its traits. Calling it calls the function."""
+
+    group: str
+    name: str
+    function: Callable[..., Any]
+    traits: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return self.function(*args, **settings)
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """The function's keyword-only arguments, and its options: name -> annotation."""
+        return keyword_only(self.function) | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings that the engine reads and the function does not get: the keyword-only arguments of
+        its trait `options`."""
+        return keyword_only(self.traits["options"]) if "options" in self.traits else {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Own settings and those that the whole group shares: name -> annotation."""
+        shared = keyword_only(_shared[self.group]) if self.group in _shared else {}
+        return self.own_settings | shared
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the settings that are numbers: annotated as float, free to differ in a pack."""
+        return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
+
+    def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the function takes of the settings, as (numbers, structure)."""
+        own = {name: settings[name] for name in keyword_only(self.function)}
+        numbers = {name: value for name, value in own.items() if name in self.numbers}
+        return numbers, {name: value for name, value in own.items() if name not in numbers}
+
+
+def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F], F]:
+    """Register the decorated function as a component of `group`, under its own name by default.
+
+    Raises ValueError where the name is taken by another function.
+    """
+
+    def decorate(function: F) -> F:
+        key = name or function.__name__
+        known = _components[group].get(key)
+        if known is not None and known.function.__qualname__ != function.__qualname__:
+            raise ValueError(f"{group}={key} is already registered by {known.function.__module__}")
+        _components[group][key] = Component(group, key, function, traits)
+        return function
+
+    return decorate
+
+
+def shared(group: str) -> Callable[[F], F]:
+    """Declare the keyword-only arguments of the decorated function as settings of a whole group."""
+
+    def decorate(function: F) -> F:
+        _shared[group] = function
+        return function
+
+    return decorate
+
+
+def components(group: str) -> dict[str, Component]:
+    """All components of a group, by name."""
+    importlib.import_module(MODULES[group])
+    return _components[group]
+
+
+def registered(group: str) -> list[str]:
+    """Names of a group's components in the order of registration. Imports nothing, so a step may ask."""
+    return list(_components[group])
+
+
+def component(group: str, name: str) -> Component:
+    """One component. Raises ConfigError with the nearest name where there is none of that name."""
+    found = components(group).get(name)
+    if found is None:
+        raise ConfigError([f"{group}={name}: no such option, {did_you_mean(name, _components[group])}"])
+    return found
+
+
+def shared_function(group: str) -> Callable[..., Any] | None:
+    """The function that declares the settings which a whole group shares, or None."""
+    importlib.import_module(MODULES[group])
+    return _shared.get(group)
+
+
+def misfit(group: str, name: str, kind: str, found: str) -> str | None:
+    """The sentence for an option that cannot take examples of this kind (types.Form), or None.
+
+    found: what the data are, in words.
+    """
+
+    def fits(part: Component) -> bool:
+        return kind in part.traits.get("takes", (kind,))
+
+    if fits(component(group, name)):
+        return None
+    takes = " or ".join(EXAMPLES[one] for one in component(group, name).traits["takes"])
+    fitting = sorted(part.name for part in components(group).values() if fits(part))
+    return f"{group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
+
+
+def is_number(annotation: Any) -> bool:
+    """Whether a setting of this type is a number: a float, with or without bounds."""
+    return annotation is float or getattr(annotation, "__origin__", None) is float
+
+
+@functools.cache
+def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if not names:
+        return {}
+    # Only these annotations are evaluated: the others may name torch, which stays unimported.
+    owner = inspect.unwrap(function)
+    wanted = {name: owner.__annotations__[name] for name in names}
+    probe = type("_", (), {"__annotations__": wanted, "__module__": owner.__module__})
+    return get_type_hints(probe, globalns=owner.__globals__, include_extras=True)

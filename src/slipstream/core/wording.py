@@ -1,0 +1,103 @@
+"""How messages count things and spell what is to be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path, PurePath
+from typing import Any
+
+# Texts that Hydra reads as they stand, in lists too, and as nothing but text.
+PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)$)(?:[a-z_/]|\.\.?/)[\w./@%+*?|-]*", re.IGNORECASE | re.ASCII
+)
+# What needs no quotes in bash, zsh and cmd.
+BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
+# What bash replaces inside double quotes.
+LIVE = re.compile(r'["$`\\!]')
+SHRINKING = ("stride", "pool_size", "pool_every")  # settings of a model, large where it is small
+CHECKOUT = Path(__file__).parents[3]
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """The number with its noun.
+
+    >>> counted(1, "row"), counted(1200, "row"), counted(2, "class"), counted(0, "entry", "entries")
+    ('1 row', '1,200 rows', '2 classes', '0 entries')
+    """
+    many = plural or f"{noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"
+    return f"{number:,} {noun if number == 1 else many}"
+
+
+def spell(value: Any) -> str:
+    """A plain value as an override has it, from which Hydra reads the same value again.
+
+    >>> spell(["dropout", None, 1e-05]), spell("0.1"), spell("it's")
+    ('[dropout,null,1e-05]', "'0.1'", "'it\\\\'s'")
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, PurePath):
+        value = str(value)
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) else _quoted(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{spell(key)}:{spell(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(spell(item) for item in value) + "]"
+    return repr(value)
+
+
+def _quoted(word: str) -> str:
+    # Backslashes count only before a quote and at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), word)
+    return f"'{escaped}'"
+
+
+def typed(key: str, value: Any) -> str:
+    """An override as it is typed in a shell: in double quotes, which cmd knows too, where that is enough.
+
+    >>> typed("optimizer.lr", 0.1), typed("data.target", "my column"), typed("regularizer", ["l2"])
+    ('optimizer.lr=0.1', '"data.target=\\'my column\\'"', '"regularizer=[l2]"')
+    """
+    return shell(f"{key}={spell(value)}")
+
+
+def shell(word: str) -> str:
+    """One word of a command line, in quotes where bash, zsh or cmd would take it apart.
+
+    >>> shell("a=1"), shell("a=b c"), shell("a=$b")
+    ('a=1', '"a=b c"', "'a=$b'")
+    """
+    if word and BARE.fullmatch(word):
+        return word
+    return shlex.quote(word) if LIVE.search(word) else f'"{word}"'
+
+
+def sizes(settings: Mapping[str, Any]) -> str:
+    """The settings of a model that make it large, as they are typed.
+
+    >>> sizes({"depth": 1, "width": [16, 32], "stride": 2}), sizes({})
+    ('model.depth=1, "model.width=[16,32]"', 'the inputs')
+    """
+    large = {k: v for k, v in settings.items() if type(v) is int or (v and isinstance(v, list))}
+    return ", ".join(typed(f"model.{k}", v) for k, v in large.items() if k not in SHRINKING) or "the inputs"
+
+
+def install(extra: str) -> str:
+    """The command that installs what an extra of slipstream needs, from a checkout or beside a wheel.
+
+    The packages themselves are named: slipstream is in no registry, so slipstream[extra] would not be found.
+    """
+    try:
+        lines = metadata.requires("slipstream") or []
+    except metadata.PackageNotFoundError:  # a checkout that nobody installed
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        needed = project["optional-dependencies"][extra]
+    else:
+        marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
+        needed = [found[1] for found in map(marked.fullmatch, lines) if found]
+    return " ".join(["pip install", *map(shell, needed)])

@@ -1,0 +1,1 @@
+"""Images: files, lists of them, pixels, and those that stay on disk."""

@@ -1,0 +1,200 @@
+"""Arrays of bytes kept on disk between runs, checked whenever they are read, replaced as a whole.
+
+A folder `<name>/` holds `images.bin` and `manifest.json`, which knows the SHA-256 of every block of
+it and of itself, and what the array was made from. Any of it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipstream.core import folders
+from slipstream.core.wording import counted
+
+VERSION = 1
+BLOCK = 1 << 24  # bytes that one hash covers
+LARGEST_MANIFEST = 1 << 28  # bytes
+IMAGES, MANIFEST = "images.bin", "manifest.json"
+TEMPORARY = "slipstream-tmp-"  # the folder may be a person's own, with names of theirs
+OURS = re.compile(rf"{TEMPORARY}[0-9a-f]{{32}}")
+LEFT_OVER = 86400  # seconds after which a folder that was never finished is of a process that died
+
+
+class Damaged(Exception):
+    """A cache that is not what it says; the text says why."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """images: uint8 [N, ...]. notes: what was said of them when they were made. digest: SHA-256 of them."""
+
+    images: np.ndarray
+    notes: Any
+    digest: str
+
+
+def default_folder() -> Path | None:
+    """The user's own cache folder, None where there is no home."""
+    found = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(found if os.path.isabs(found) else os.path.expanduser("~/.cache"))
+    return home / "slipstream" / "images" if home.is_absolute() else None
+
+
+def load(place: Path, about: str) -> Cached | None:
+    """What stands in the folder `place`, None where there is nothing, or something made from other files.
+
+    about: what the images were made from. Raises Damaged.
+    """
+    try:
+        with open(place / MANIFEST, "rb") as file:
+            saved = json.loads(file.read(LARGEST_MANIFEST))
+        body = saved["body"]
+        if _digest(body) != saved["sha256"]:
+            raise Damaged("manifest.json does not match its checksum")
+        if body["version"] != VERSION or body["about"] != about:
+            return None
+        shape, hashes = tuple(body["shape"]), body["hashes"]
+        with open(place / IMAGES, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != prod(shape):
+                raise Damaged(f"images.bin has {counted(size, 'byte')}, expected {prod(shape):,}")
+            if _hash_file(file.fileno(), size) != hashes:
+                raise Damaged("images.bin does not match its checksums")
+            images = np.memmap(file, np.uint8, "r", shape=shape)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(getattr(error, "strerror", None) or error) from error
+    return Cached(images, body["notes"], _digest([shape, hashes]))
+
+
+def write(
+    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+) -> None:
+    """Write the images of all blocks, each [n, *shape], and put them in the place of what stood there.
+
+    notes: called when the last block is written; what it raises leaves nothing behind.
+    Raises OSError where nothing can be written.
+    """
+    folders.mkdir(place.parent, 0o700)
+    with folders.held(place.parent):
+        _remove_left_overs(place.parent)
+        _write(place, about, shape, blocks, notes)
+
+
+def _write(
+    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+) -> None:
+    new = _aside(place)
+    folders.make(new)
+    try:
+        count = 0
+        with folders.opened(new / IMAGES, "x+b") as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block).data)
+                count += len(block)
+            file.flush()
+            os.fsync(file.fileno())
+            hashes = _hash_file(file.fileno(), count * prod(shape))
+        body = {
+            "version": VERSION,
+            "about": about,
+            "shape": [count, *shape],
+            "hashes": hashes,
+            "notes": notes(),
+        }
+        with folders.opened(new / MANIFEST, "x", "utf-8") as text:
+            json.dump({"sha256": _digest(body), "body": body}, text)
+            text.flush()
+            os.fsync(text.fileno())
+        _put(new, place)
+    finally:
+        _remove(new)
+
+
+def in_memory(
+    count: int, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+) -> Cached:
+    """The same images without a file. count: images at most."""
+    images, end = np.empty((count, *shape), np.uint8), 0
+    for block in blocks:
+        images[end : end + len(block)] = block
+        end += len(block)
+    images = images[:end]
+    flat = images.reshape(-1).data
+    hashes = _hash(lambda start: flat[start : start + BLOCK], flat.nbytes)
+    return Cached(images, notes(), _digest([images.shape, hashes]))
+
+
+def _put(new: Path, place: Path) -> None:
+    """Give the folder its name. Where another process was faster, what it wrote is as good."""
+    with suppress(FileNotFoundError):
+        if not set(os.listdir(place)) <= {IMAGES, MANIFEST}:
+            raise OSError(errno.EEXIST, "holds what is no cache", str(place))
+    old = _aside(place)
+    with suppress(FileNotFoundError):
+        folders.rename(place, old)
+    try:
+        folders.rename(new, place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    _remove(old)
+    folders.sync(place.parent)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{TEMPORARY}{secrets.token_hex(16)}")
+
+
+def _remove(path: Path) -> None:
+    """Remove the files of a cache and their folder; what else lies there stays."""
+    with suppress(OSError):
+        folders.remove_folder(path, (IMAGES, MANIFEST))
+
+
+def _remove_left_overs(folder: Path) -> None:
+    """Remove what processes that died left: folders with a name that only this module gives."""
+    for found in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):  # another process was faster
+            if OURS.fullmatch(found.name) and time.time() - found.lstat().st_mtime > LEFT_OVER:
+                _remove(found)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_file(number: int, size: int) -> list[str]:
+    """The SHA-256 of every block of an open file. Raises OSError where it is shorter than `size`."""
+
+    def read(start: int) -> bytes:
+        wanted, found = min(BLOCK, size - start), b""
+        while len(found) < wanted:
+            piece = os.pread(number, wanted - len(found), start + len(found))
+            if not piece:
+                raise OSError("the file was cut off while it was read")
+            found += piece
+        return found
+
+    return _hash(read, size)
+
+
+def _hash(block: Callable[[int], Any], size: int) -> list[str]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda start: hashlib.sha256(block(start)).hexdigest(), range(0, size, BLOCK)))

@@ -1,0 +1,160 @@
+"""Images that stay in their file: rows of an array on disk, read when they are wanted."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slipstream.core.errors import ConfigError, DataError
+from slipstream.core.lazy import torch
+from slipstream.core.wording import counted
+from slipstream.data.image.pixel_moments import BLOCK, is_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _File:
+    """An open file. It can be read to the end of the run, whatever becomes of its name."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self.number = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be opened ({error.strerror})") from error
+        weakref.finalize(self, os.close, self.number)
+
+    def fill(self, out: memoryview, offset: int) -> None:
+        """Read as many bytes as `out` has. A mapped file that was cut off would end the process."""
+        while out:
+            try:
+                count = os.preadv(self.number, [out], offset)
+            except OSError as error:
+                raise self._error(str(error.strerror)) from error
+            if not count:
+                size = os.fstat(self.number).st_size
+                raise self._error(f"it was cut off to {counted(size, 'byte')}")
+            out, offset = out[count:], offset + count
+
+    def _error(self, reason: str) -> DataError:
+        return DataError(
+            f"{self.path}: could not be read any more: {reason}; start again, or go on with resume=, when "
+            "it is whole (a damaged cache is made again)"
+        )
+
+
+class Stored:
+    """Some rows of an array of bytes [M, ...] in a file, in an order of their own.
+
+    Like an array, it has shape, dtype, nbytes and a length, and `stored[places]` reads rows.
+    rows: int64 [N], where they are in the file's array.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, file: _File, offset: int, example: tuple[int, ...], rows: np.ndarray) -> None:
+        self._file, self._offset, self._example, self.rows = file, offset, example, rows
+
+    @classmethod
+    def of(cls, array: np.memmap) -> Stored | np.memmap:
+        """All rows of a mapped array of images; the array itself where it is no whole file of bytes."""
+        mapped = array._mmap  # type: ignore[attr-defined]
+        whole = mapped is not None and array.base is mapped and array.flags.c_contiguous
+        if not whole or not is_pixels(array):
+            return array
+        return cls(_File(str(array.filename)), array.offset, array.shape[1:], np.arange(len(array)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Stored]) -> Stored:
+        """The rows of several parts of one file, one part after another."""
+        first = parts[0]
+        return cls(first._file, first._offset, first._example, np.concatenate([p.rows for p in parts]))
+
+    def part(self, places: np.ndarray) -> Stored:
+        """Some of the rows, unread."""
+        return Stored(self._file, self._offset, self._example, self.rows[places])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self._example)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape)
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        """Rows in the order of their places. Raises DataError where the file cannot be read any more."""
+        out = np.empty((len(places), *self._example), np.uint8)
+        self.read(places, out)
+        return out
+
+    def read(self, places: np.ndarray, out: np.ndarray) -> None:
+        """The same into an array that is there already, C-contiguous."""
+        size = prod(self._example)
+        if not len(places):
+            return
+        rows, bytes_ = self.rows[places], memoryview(out.data).cast("B")
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # neighbours are read at once
+        ends = np.append(starts[1:], len(rows))
+        for start, end, row in zip(starts.tolist(), ends.tolist(), rows[starts].tolist(), strict=True):
+            self._file.fill(bytes_[start * size : end * size], self._offset + row * size)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows, some megabytes at a time."""
+        count = max(BLOCK // prod(self._example), 1)
+        for first in range(0, len(self), count):
+            yield self[np.arange(first, min(first + count, len(self)))]
+
+    def tensor(self) -> Tensor:
+        """All rows in memory, uint8 [N, ...]."""
+        return torch.from_numpy(self[np.arange(len(self))])
+
+
+class Sliced:
+    """Stored rows that are cut like a tensor; only what is cut out is read."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored, self.shape = stored, stored.shape
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._stored.part(np.arange(len(self))[rows]).tensor()
+
+
+def materialize(
+    inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Any], room: int | None
+) -> list[np.ndarray | Stored]:
+    """The parts in memory, but for images that shall stay in their file.
+
+    settings: `streaming` is never, always, or auto, which is always for more bytes than there is room, but
+    never where a batch has all rows. Raises ConfigError where there is no file.
+    """
+    streaming, in_file = settings.get("streaming", "never"), all(isinstance(part, Stored) for part in inputs)
+    if streaming == "auto":
+        possible = in_file and room is not None and settings["batch_size"] != "full"
+        streaming = "always" if possible and sum(part.nbytes for part in inputs) > (room or 0) else "never"
+    if streaming == "never":
+        return [part[np.arange(len(part))] if isinstance(part, Stored) else part for part in inputs]
+    if not in_file:
+        raise ConfigError(
+            [
+                "data.streaming: always reads images from their cache, and there is none; set data.cache to "
+                "a folder that can be written"
+            ]
+        )
+    return list(inputs)

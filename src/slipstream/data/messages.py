@@ -1,0 +1,93 @@
+"""How messages quote what was found in the data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.core.wording import counted, typed
+
+if TYPE_CHECKING:
+    pass
+
+
+Where = Callable[[int], str]  # says of a row where it stands
+
+
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra takes as a part of a key
+
+
+def brief(value: Any, most: int = 60) -> str:
+    """A value out of the data as a message quotes it: on one line, and cut where it is long.
+
+    >>> brief("a\\nb"), brief("long" * 9, most=6)
+    ("'a\\\\nb'", "'longlo...'")
+    """
+    text = str(value)
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
+def kind_setting(name: str, kind: str) -> str:
+    """What is typed to give a column its kind, whatever letters its name has.
+
+    >>> print(kind_setting("rooms", "category"), kind_setting("a.b (c)", "ignore"))
+    data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
+    """
+    if KEY.fullmatch(name):
+        return typed(f"data.kinds.{name}", kind)
+    return typed("data.kinds", {name: kind})
+
+
+def phrase(words: Any, most: int = 8) -> str:
+    """Words joined by commas; past `most`, how many more there are.
+
+    >>> phrase(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    words = list(words)
+    more = len(words) - most
+    # A path and its line number have room.
+    said = (brief(w, 200)[1:-1] if len(w) > 200 or "\n" in w else w for w in map(str, words[:most]))
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+
+
+def cut_short(many: int, total: int, example: str, most: int, part: str, keep: str) -> str:
+    """A sentence about examples that have more parts than are kept of them.
+
+    >>> cut_short(1, 4, "text", 20, "word", "last")
+    '1 of 4 texts (25.0%) has more than 20 words; the last 20 are kept'
+    >>> cut_short(2, 4, "text", 1, "word", "first")
+    '2 of 4 texts (50.0%) have more than 1 word; the first one is kept'
+    """
+    have = "has" if many == 1 else "have"
+    said = f"{many:,} of {counted(total, example)} ({many / total:.1%}) {have} more than"
+    return f"{said} {counted(most, part)}; the {keep} {'one is' if most == 1 else f'{most:,} are'} kept"
+
+
+def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:
+    """Says of a row of several files below each other what its own file says of it.
+
+    >>> below([2, 3], ["a{}".format, "b{}".format])(3)
+    'b1'
+    """
+    starts = np.cumsum([0, *sizes])
+
+    def where(row: int) -> str:
+        place = int(np.searchsorted(starts, row, side="right")) - 1
+        return wheres[place](row - int(starts[place]))
+
+    return where
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put `place`, a file or a setting, before the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error

@@ -1,0 +1,179 @@
+"""What makes scores better or worse than they mean: told once, with the number, and nothing is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from slipstream.core.types import Target
+from slipstream.core.wording import counted
+from slipstream.data.dataset import PARTS
+from slipstream.data.messages import brief, phrase
+from slipstream.data.preprocessing import Preprocessing
+
+SAMPLE, FEW = 2000, 500  # training rows that a column is looked at with; of more than MANY columns
+MANY = 1000
+FEWEST = 50  # different rows from which a repeated one says something
+LEAST = 50  # training rows from which one column's success says something
+ALONE = 0.99  # share of rows whose class one column tells
+RANKS = 0.9999  # correlation of ranks with a number
+OUTSIDE = 0.05  # share of rows outside the training range
+BLOCK = 1 << 20  # values that are hashed at a time
+
+
+def doubts(
+    inputs: list[Any], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
+) -> list[str]:
+    """Sentences about the parts. inputs: of train, validation and test, encoded; those that stay in their
+    file are not looked at. targets: of the three, as they are in the data."""
+    found = outside(targets, target) if target.task == "regression" else []
+    if not all(isinstance(part, np.ndarray) for part in inputs):
+        return found
+    found += repeated(inputs, targets)
+    if inputs[0].ndim == 2 and preprocessing.kind == "vector":
+        found += telling(inputs[0], targets[0], target, preprocessing)
+    return found
+
+
+def repeated(inputs: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
+    """That rows of validation and test stand in train, with the same target; not of a table that has but a
+    few different rows, each of them often."""
+    codes = [_codes(x) ^ _codes(y) * np.uint64(3) for x, y in zip(inputs, targets, strict=True)]
+    train = np.unique(codes[0])
+    if len(train) < FEWEST:
+        return []
+    counts = {part: int(np.isin(code, train).sum()) for part, code in zip(PARTS[1:], codes[1:], strict=True)}
+    sizes = dict(zip(PARTS, map(len, codes), strict=True))
+    many = [part for part, count in counts.items() if count > max(1, 0.01 * sizes[part])]
+    if not many:
+        return []
+    said = " and ".join(f"{counts[part]} of {counted(sizes[part], f'{part} row')}" for part in many)
+    verb = "stands" if sum(counts[part] for part in many) == 1 else "stand"
+    return [f"{said} {verb} in the training part too, with the same target: scores on them are too good"]
+
+
+def _codes(array: np.ndarray) -> np.ndarray:
+    """A number for each row, uint64 [N]; equal rows have equal ones."""
+    if not len(array):
+        return np.empty(0, np.uint64)
+    flat = np.ascontiguousarray(array.reshape(len(array), -1))
+    kind = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[flat.dtype.itemsize]
+    bits = flat.view(kind)
+    draw = np.random.default_rng(0).integers(1, 1 << 63, bits.shape[1], np.uint64) * np.uint64(2)
+    out = np.empty(len(bits), np.uint64)
+    step = max(BLOCK // max(bits.shape[1], 1), 1)
+    for start in range(0, len(bits), step):
+        words = bits[start : start + step].astype(np.uint64)
+        words ^= words >> np.uint64(7)
+        words *= draw + np.uint64(1)
+        words ^= words >> np.uint64(29)
+        out[start : start + step] = words.sum(axis=1, dtype=np.uint64)
+    return out
+
+
+def outside(targets: list[np.ndarray], target: Target) -> list[str]:
+    """That many test rows have targets that training has not seen the like of."""
+    train, test = targets[0], targets[2]
+    found = []
+    for i, name in enumerate(target.names):
+        low, high = train[:, i].min(), train[:, i].max()
+        count = int(((test[:, i] < low) | (test[:, i] > high)).sum())
+        if count >= max(3, OUTSIDE * len(test)):
+            verb = "lies" if count == 1 else "lie"
+            found.append(
+                f"target {brief(name)}: {count} of {counted(len(test), 'test row')} {verb} outside the "
+                f"training range, {low:.6g} to {high:.6g}"
+            )
+    return found
+
+
+def telling(
+    inputs: np.ndarray, targets: np.ndarray, target: Target, preprocessing: Preprocessing
+) -> list[str]:
+    """That one column of several tells the target alone."""
+    columns = preprocessing.columns
+    if len(columns) < 2 or len(inputs) < LEAST or target.task == "multilabel":
+        return []
+    rows = np.linspace(0, len(inputs) - 1, min(len(inputs), FEW if len(columns) > MANY else SAMPLE)).astype(
+        int
+    )
+    x, y = np.ascontiguousarray(inputs[rows].T), targets[rows]
+    if target.task != "regression" and np.bincount(y).max() > 0.95 * len(y):
+        return []  # the most frequent class is right as often
+    found, start = [], 0
+    for column in columns:
+        width = len(column.outputs())
+        values = _codes(x[start : start + width].T) if column.kind == "category" else x[start]
+        start += width
+        if target.task == "regression":
+            if column.kind != "category" and any(_ranked(values, one) >= RANKS for one in y.T):
+                found.append(column.name)
+        elif _told(values, y, ordered=column.kind != "category") >= ALONE:
+            found.append(column.name)
+    if not found:
+        return []
+    what = phrase(map(brief, found))
+    if len(found) == 1:
+        return [f"column {what} tells the target alone: if it is not known beforehand, leave it out"]
+    return [f"columns {what} each tell the target alone: leave out those that are not known beforehand"]
+
+
+def _ranked(x: np.ndarray, y: np.ndarray) -> float:
+    """The size of the correlation of the ranks, equal values having one rank."""
+    a, b = (np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (x, y))
+    if len(np.unique(a)) < LEAST / 2:
+        return 0.0
+    return abs(float(np.corrcoef(a, b)[0, 1])) if a.std() and b.std() else 0.0
+
+
+def _told(values: np.ndarray, labels: np.ndarray, ordered: bool) -> float:
+    """How often the others of the same value have the row's class in their majority; a row without others is
+    told, where values have an order, if both its neighbours have its class."""
+    distinct, codes = np.unique(values, return_inverse=True)
+    classes = int(labels.max()) + 1
+    if len(distinct) * classes > 50 * len(labels) or len(distinct) < 2:
+        return 0.0
+    counts = np.bincount(codes * classes + labels, minlength=len(distinct) * classes).reshape(-1, classes)
+    others = counts[codes]
+    places = np.arange(len(labels))
+    others[places, labels] -= 1
+    own = others[places, labels]
+    right = (own > 0) & (own == others.max(axis=1))
+    lone = others.sum(axis=1) == 0
+    if ordered and lone.any():
+        order = np.argsort(values, kind="stable")
+        sorted_ = labels[order]
+        same = sorted_[1:] == sorted_[:-1]
+        both = np.concatenate([same[:1], same[1:] & same[:-1], same[-1:]])
+        near = np.empty(len(labels), bool)
+        near[order] = both
+        right = np.where(lone, near, right)
+    return float(right.mean())
+
+
+def window_step(windows: np.ndarray) -> int | None:
+    """By how many steps each window [N, T, ...] begins after the one before; None where none overlap."""
+    if len(windows) < 20 or windows.shape[1] < 4:
+        return None
+    first = np.linspace(0, len(windows) - 2, min(len(windows) - 1, 64)).astype(np.int64)
+    a, b = windows[first], windows[first + 1]
+    for step in range(1, windows.shape[1] // 2 + 1):
+        left, right = (part.reshape(len(first), -1) for part in (a[:, step:], b[:, :-step]))
+        same = (left == right).all(axis=1)
+        moving = (left != left[:, :1]).any(axis=1)
+        if moving.mean() > 0.5 and same.mean() > 0.8:
+            return step
+    return None
+
+
+def overlapping(windows: np.ndarray, how: str) -> list[str]:
+    """That windows which overlap are cut into parts at random. windows: [N, T, ...] in their order."""
+    step = window_step(windows) if how in ("random", "stratified") else None
+    if step is None:
+        return []
+    steps = counted(step, "step")
+    return [
+        f"consecutive windows overlap (each begins {steps} after the one before) and data.split={how} puts "
+        "neighbours into different parts, so that scores are too good: set data.split=time"
+    ]

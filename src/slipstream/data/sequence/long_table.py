@@ -1,0 +1,143 @@
+"""Sequences kept as a long table: the steps of all of them below each other, then side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.data.messages import cut_short
+from slipstream.data.tabular.columns import as_dates, as_numbers, as_text, is_missing, pick
+from slipstream.data.tabular.type_inference import kind_of_words
+from slipstream.data.tabular.values import Frame, Values
+
+PRESENT = "is a step"  # the name of the channel that tells steps from padding
+
+
+@dataclass(frozen=True)
+class StepColumns:
+    """How the rows of a long table become sequences.
+
+    id, time: the columns that say whose step a row is, and when it is. length: T, steps at most. keep: which
+    of more, first or last. forward: a missing value is the one of the step before, where there is one.
+    format: how words spell times.
+    """
+
+    id: str
+    time: str
+    length: int
+    keep: str
+    forward: bool
+    format: str = ""
+
+
+@dataclass
+class Order:
+    """The rows of a long table in the order of sequences and times, as many as are kept.
+
+    rows: int64 [M], row numbers. lengths: int64 [N]; the sequences stand in the order of their first rows.
+    first: int64 [N], the first row of each sequence in the table. cut_off: bool [N].
+    """
+
+    rows: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
+    cut_off: np.ndarray
+
+    @classmethod
+    def of(cls, ids: Values, times: np.ndarray, steps: StepColumns) -> Order:
+        """Raises DataError for two rows of one sequence that have the same time."""
+        text = as_text(ids)
+        _, first, codes = np.unique(text.codes, return_index=True, return_inverse=True)
+        rank = np.argsort(np.argsort(first))  # numbers by first appearance
+        owner = rank[codes]
+        rows = np.lexsort((times, owner))
+        same = (np.diff(owner[rows]) == 0) & (np.diff(times[rows]) == 0)
+        if same.any():
+            a, b = sorted(rows[int(np.argmax(same)) :][:2] + 1)
+            raise DataError(
+                f"rows {a} and {b} are both of {steps.id}={text.values[text.codes[a - 1]]} and of the same "
+                f"{steps.time}; expected one row for each step"
+            )
+        lengths = np.bincount(owner)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = place < steps.length
+        if steps.keep == "last":
+            kept = place >= np.repeat(lengths - steps.length, lengths)
+        return cls(rows[kept], np.minimum(lengths, steps.length), np.sort(first), lengths > steps.length)
+
+    def warnings(self, steps: StepColumns) -> list[str]:
+        """A sentence about sequences that are longer than T, where there are any."""
+        many, count = int(self.cut_off.sum()), len(self.cut_off)
+        if not many:
+            return []
+        return [cut_short(many, count, "sequence", steps.length, "step", steps.keep)]
+
+
+@dataclass
+class Sequences:
+    """N sequences, not yet encoded. frame: a row for each of the M steps, one sequence after the other.
+
+    lengths: int64 [N], the steps of each.
+    """
+
+    frame: Frame
+    lengths: np.ndarray
+    steps: StepColumns
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def rows_of(self, rows: np.ndarray) -> np.ndarray:
+        """The frame's row numbers of some sequences."""
+        wanted = np.zeros(len(self), bool)
+        wanted[rows] = True
+        return np.flatnonzero(np.repeat(wanted, self.lengths))
+
+
+def times_of(name: str, values: Values, format: str = "") -> np.ndarray:
+    """Times as numbers, or as days since 1970 where they are dates, float64 [M]. Raises DataError."""
+    times = {"number": as_numbers, "date": as_dates}[kind_of_times(values)](name, values, format)
+    refuse_missing(name, times)
+    return times
+
+
+def kind_of_times(values: Values) -> str:
+    """number or date."""
+    return "number" if isinstance(values, np.ndarray) or kind_of_words(values) == "number" else "date"
+
+
+def refuse_missing(name: str, values: Values) -> None:
+    """Raise DataError for the first row without a value."""
+    gone = is_missing(values)
+    if gone.any():
+        raise DataError(
+            f"column {name!r}, row {int(np.argmax(gone)) + 1}: the value is missing, every row needs one"
+        )
+
+
+def fill_forward(columns: Mapping[str, Values], lengths: np.ndarray) -> dict[str, Values]:
+    """Columns by step in which a missing value is the last one before it in its own sequence."""
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    filled = {}
+    for name, values in columns.items():
+        here = np.arange(len(starts))
+        last = np.maximum.accumulate(np.where(is_missing(values), -1, here))
+        filled[name] = pick(values, np.where(last >= starts, last, here))
+    return filled
+
+
+def side_by_side(encoded: np.ndarray, lengths: np.ndarray, length: int, masked: bool) -> np.ndarray:
+    """Steps [C, M] as sequences float32 [N, length, C], 0 behind the end of each.
+
+    masked: with one more channel that is 1 in every step and 0 in the padding.
+    """
+    out = np.zeros((len(lengths), length, len(encoded) + masked), np.float32)
+    present = np.arange(length) < lengths[:, None]
+    for channel, values in enumerate(encoded):
+        out[present, channel] = values
+    if masked:
+        out[present, -1] = 1
+    return out

@@ -1,0 +1,253 @@
+"""Sequences of your own: a long table with a row for each step, and columns that say whose and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from slipstream.core.errors import DataError
+from slipstream.core.registry import register
+from slipstream.core.types import Count, Word
+from slipstream.data.dataset import RawData
+from slipstream.data.identity import name_of, names_of, numbered, words_of
+from slipstream.data.messages import brief, naming
+from slipstream.data.sequence.long_table import (
+    Order,
+    Sequences,
+    StepColumns,
+    kind_of_times,
+    refuse_missing,
+    times_of,
+)
+from slipstream.data.sources.table import ENDINGS, Kind, header_problems, input_kinds
+from slipstream.data.tabular.columns import as_text, is_missing, join, pick
+from slipstream.data.tabular.spelling import DayFirst, described
+from slipstream.data.tabular.table_file import File, ReadingRules, labels_among, where_in
+from slipstream.data.tabular.values import Frame, Values
+from slipstream.data.targets import make_target
+
+PATHS = ("path", "validation_path", "test_path")
+ROLES = ("id", "time", "group_column", "split_column")
+
+
+def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the settings of sequences, as far as it can be told without reading them."""
+    found = []
+    if settings["path"] is None:
+        found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
+    for key, what in (
+        ("target", "to predict"),
+        ("id", "that says whose step a row is"),
+        ("time", "of times"),
+    ):
+        if not names_of(settings[key]):
+            found.append(f"data.{key}: is not set, expected the name of the column {what}")
+    for key in PATHS:
+        path = settings[key]
+        if path is not None and not Path(path).is_file():
+            found.append(f"data.{key}: {path} is no file")
+        elif path is not None and not path.lower().endswith(ENDINGS):
+            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    if settings["split"] == "group" and settings["group_column"] is None:
+        found.append("data.split: group needs data.group_column, the column that names each sequence's group")
+    if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
+        found.append(
+            f"data.group_column: is not used by data.split={settings['split']}; leave one of them out"
+        )
+    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
+        found.append("data.split_column: the parts come from files already; leave one of them out")
+    found += header_problems(settings, PATHS)
+    uses: dict[str, str] = {}
+    for key in ("target", *ROLES, "inputs"):
+        for name in names_of(settings[key]):
+            if name in uses:
+                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+            uses.setdefault(name, key)
+    for name in map(name_of, settings["kinds"]):
+        if uses.get(name, "inputs") != "inputs":
+            found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
+    return found
+
+
+@register("data", problems=sequences_problems, splits=("group", "time"), form="sequence")
+def sequences(
+    *,
+    path: str | None,
+    id: Word | None,
+    time: Word | None,
+    target: Word | list[Word] | None,
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+    classes: list[Word] | None,
+    inputs: list[Word] | None,
+    kinds: dict[Word, Kind],
+    max_length: Count | None,
+    keep: Literal["first", "last"],
+    missing: list[Word],
+    impute: Literal["forward", "median", "mean", "most_frequent", "error"],
+    max_categories: Annotated[int, Ge(2)],
+    separator: str | None,
+    header: bool,
+    decimal: Literal[".", ","],
+    day_first: DayFirst,
+    group_column: Word | None,
+    split_column: Word | None,
+    validation_path: str | None,
+    test_path: str | None,
+) -> RawData:
+    """Your own sequences: a long table (CSV, TSV, gzip, Parquet) with a row for each step.
+
+    Inputs [N, T, C], sorted by time; T is the longest sequence's length, at most max_length. Where lengths
+    differ, the last channel is 1 in every step and 0 in the padding, which is at the end and 0 everywhere.
+    The steps of training sequences alone decide on scaling, categories and stand-ins.
+    path: the file. id: the column that says whose step a row is. time: the column of times, numbers or dates,
+        which differ within a sequence. target: the column to predict, or a list; one value for a sequence.
+    task, classes, inputs, kinds, missing, max_categories, separator, header, decimal, day_first: as in
+        data=table.
+    max_length: steps at most, null for no limit. keep: the first or the last ones; the summary counts.
+    impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
+        value of the step before, for words as well; where there is none, it is the median and that channel.
+    group_column: for split=group. split_column: says train, validation or test. One value for a sequence.
+        split=time trains on the sequences that end first and tests on those that end last.
+    validation_path, test_path: files with the same columns for these parts, with other sequences.
+    Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
+    """
+    labels = words_of(classes)
+    assert path is not None
+    assert id is not None
+    assert time is not None
+    assert target is not None
+    owner, when = name_of(id), name_of(time)
+    targets = names_of(target)
+    named = (("group_column", group_column), ("split_column", split_column))
+    roles = {key: name_of(name) for key, name in named if name is not None}
+    taken = {owner, when, *targets, *roles.values()}
+    asked = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else names_of(inputs)
+
+    def wanted(name: str) -> bool:
+        return name in taken or ((chosen is None or name in chosen) and asked.get(name) != "ignore")
+
+    as_words = frozenset(name for name, kind in asked.items() if kind == "category")
+    as_words |= {owner, *roles.values()}
+    words = labels_among(targets, task)
+    reading = ReadingRules(frozenset(missing), separator, decimal, wanted, as_words, words, header, day_first)
+    paths = enumerate((path, validation_path, test_path))
+    files = [File.read(file, part, reading) for part, file in paths if file is not None]
+    first = files[0]
+    first.check_names({"id": [owner], "time": [when], "target": targets, "inputs": chosen or []})
+    first.check_names({key: [name] for key, name in roles.items()} | {"kinds": list(asked)})
+    for file in files:
+        _check_given(file, targets, owner)
+        file.read_targets(targets, task, labels, drop=None)
+    warnings = [warning for file in files for warning in file.warnings]
+    longest = sum(file.rows for file in files) if max_length is None else max_length
+    kind = kind_of_times(first.columns[when])
+    format = first.format_of(kind, when, first.columns[when])
+    steps = StepColumns(owner, when, longest, keep, impute == "forward", format)
+    heads = [_head(file, steps, roles) for file in files]
+    _check_apart(files, heads, owner)
+    ids = join([head["id"] for head in heads])
+    times = np.concatenate([head["time"] for head in heads])
+    order = Order.of(ids, times, steps)
+    role = {key: pick(join([head[key] for head in heads]), order.first) for key in roles}
+    given = np.repeat([file.part for file in files], [file.rows for file in files])[order.first]
+    groups = numbered(as_text(role["group_column"])) if group_column is not None else None
+    with naming(path):
+        joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
+        y, meaning = make_target(targets, joined, task, labels)
+    found = input_kinds(first, taken, asked, chosen is not None, warnings)
+    columns, formats = {}, {}
+    for name, kind in found.items():
+        formats[name] = first.format_of(kind, name, first.columns[name])
+        column = join([file.take(name, kind, formats[name]) for file in files])
+        if impute == "error":
+            with naming(path):
+                refuse_missing(name, column)
+        columns[name] = pick(column, order.rows)
+    used = {*found, *taken}
+    frame = Frame(columns, found, "median" if steps.forward else impute, max_categories, formats)
+    return RawData(
+        Sequences(frame, order.lengths, steps),
+        tuple(found),
+        y,
+        meaning,
+        parts=np.asarray(role.get("split_column", given)).astype(np.int8),
+        groups=groups,
+        order=times[order.rows][np.cumsum(order.lengths) - 1],
+        sources=tuple(file.path for file in files),
+        left_out=tuple(name for name in first.names if name not in used),
+        warnings=[
+            *warnings,
+            *described(note for file in files for note in file.notes),
+            *order.warnings(steps),
+        ],
+        notes=[_described(order.lengths)],
+        where=lambda i: where_in(files)(int(order.first[i])),
+        kind="sequence",
+    )
+
+
+def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str, Any]:
+    """Whose and when each row of a file is, and its roles. Raises DataError for what makes no sequences."""
+    found: dict[str, Any] = {"id": file.take(steps.id, "category")}
+    with naming(file.path):
+        refuse_missing(steps.id, found["id"])
+        found["time"] = times_of(steps.time, file.columns.pop(steps.time), steps.format)
+        Order.of(found["id"], found["time"], steps)
+    found |= {key: file.role(key, name) for key, name in roles.items()}
+    same = file.targets | {name: found[key] for key, name in roles.items()}
+    with naming(file.path):
+        for name, values in same.items():
+            _check_constant(name, values, found["id"], steps.id)
+    return found
+
+
+def _check_given(file: File, targets: list[str], id: str) -> None:
+    """Where a target is missing in some rows, raise DataError first if it changes within a sequence: then it
+    is the wrong column, and filling it would not help."""
+    for name in targets:
+        values, ids = file.columns.get(name), file.columns[id]
+        if values is not None and is_missing(values).any():
+            with naming(file.path):
+                _check_constant(name, values, ids, id)
+
+
+def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
+    """Raise DataError, with the sequence and both rows, where a value that is there changes within one."""
+    owners, text = as_text(ids), as_text(values)
+    rows = np.flatnonzero(~(is_missing(owners) | is_missing(text)))
+    _, first, codes = np.unique(owners.codes[rows], return_index=True, return_inverse=True)
+    other = text.codes[rows] != text.codes[rows[first[codes]]]
+    if other.any():
+        place = int(np.argmax(other))
+        row, before = int(rows[place]), int(rows[first[codes[place]]])
+        raise DataError(
+            f"{name} changes within {id}={owners.values[owners.codes[row]]}: row {before + 1} has "
+            f"{brief(text.values[text.codes[before]])}, row {row + 1} has "
+            f"{brief(text.values[text.codes[row]])}; "
+            "expected one value for each sequence"
+        )
+
+
+def _check_apart(files: list[File], heads: list[dict[str, Any]], id: str) -> None:
+    """Raise DataError for a sequence that is in two files."""
+    seen: dict[str, str] = {}
+    for file, head in zip(files, heads, strict=True):
+        text = as_text(head["id"])
+        for word in (text.values[code] for code in np.unique(text.codes)):
+            if seen.setdefault(word, file.path) != file.path:
+                raise DataError(
+                    f"{id}={word} is in {seen[word]} and in {file.path}; expected one file of both"
+                )
+
+
+def _described(lengths: np.ndarray) -> str:
+    padding = 1 - lengths.mean() / lengths.max()
+    return (
+        f"Steps of a sequence: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; "
+        f"{padding:.0%} of all places are padding."
+    )

@@ -1,0 +1,160 @@
+"""Drawn shapes: small images on which a network has to see form, wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from slipstream.core import random
+from slipstream.core.registry import register
+from slipstream.core.types import Fraction, Natural, NonNegative, Probability, Target
+from slipstream.data.dataset import RawData
+
+BLOCK = 1024  # images that are drawn at a time; a block's random numbers depend on no other block
+AREA = 1.1  # of every shape; the largest at which all of them fit into the unit circle is 1.12
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@register("data", form="image")
+def shapes(
+    *,
+    rows: Annotated[int, Ge(10)],
+    classes: Annotated[int, Ge(2), Le(8)],
+    size: Annotated[int, Ge(8), Le(512)],
+    radius: Annotated[float, Gt(0), Le(1)],
+    scale: Fraction,
+    shift: Probability,
+    rotation: Annotated[float, Ge(0), Le(180)],
+    noise: NonNegative,
+    colour: bool,
+    seed: Natural,
+) -> RawData:
+    """Drawn shapes: circle, square, triangle, cross, ... anywhere in a small image.
+
+    Inputs uint8 [N, 1 or 3, size, size], the class of row i is i mod classes. All shapes have the same area,
+    so brightness tells nothing; edges are smooth (coverage of a pixel by signed distance). A row does not
+    depend on how many there are.
+    classes: the first so many of circle, square, triangle, cross, ring, star, bar, half circle.
+    size: pixels of a side. radius: of the circle around a shape, as a share of half the image.
+    scale: the radius varies by up to this share to both sides, but stays within the image.
+    shift: how far the centre moves, as a share of the way on which the shape stays within the image.
+    rotation: largest angle in degrees, to both sides. noise: standard deviation; black is 0, white 1.
+    colour: shape (bright) and ground (dark) have random colours; else 0.8 on 0.2. seed: of all of it.
+    """
+    labels = np.arange(rows) % classes
+    channels = 3 if colour else 1
+    images = np.empty((rows, channels, size, size), np.uint8)
+    for number, start in enumerate(range(0, rows, BLOCK)):
+        drawn = _uniform(seed, 0, number, (BLOCK, 4))
+        extent = np.minimum(radius * (1 + scale * (2 * drawn[:, 0] - 1)), 1)
+        centre = shift * (1 - extent)[:, None] * (2 * drawn[:, 1:3] - 1)
+        angle = np.radians(rotation) * (2 * drawn[:, 3] - 1)
+        covered = np.empty((BLOCK, 1, size, size), np.float32)
+        place = (start + np.arange(BLOCK)) % classes
+        for kind, distance in enumerate(list(SHAPES.values())[:classes]):
+            of = place == kind
+            covered[of, 0] = _coverage(distance, extent[of], centre[of], angle[of], size)
+        hues = _uniform(seed, 1, number, (BLOCK, 2, 3, 1, 1)) if colour else np.full((1, 2, 1, 1, 1), 0.5)
+        ground, bright = 0.4 * hues[:, 0], 0.6 + 0.4 * hues[:, 1]
+        values = ground + (bright - ground) * covered
+        if noise > 0:
+            key = random.make_key(seed, random.DATA, 2, number)
+            values += noise * random.normal(key, values.shape).numpy()
+        count = min(BLOCK, rows - start)
+        images[start : start + count] = np.rint(255 * np.clip(values[:count], 0, 1))
+    target = Target("binary" if classes == 2 else "multiclass", ("shape",), tuple(SHAPES)[:classes])
+    names = ("red", "green", "blue") if colour else ("brightness",)
+    return RawData(images, names, labels.astype(np.int64), target, kind="image")
+
+
+def _uniform(seed: int, number: int, block: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(random.uniform(random.make_key(seed, random.DATA, number, block), shape).numpy())
+
+
+def _coverage(
+    distance: Distance, extent: np.ndarray, centre: np.ndarray, angle: np.ndarray, size: int
+) -> np.ndarray:
+    """How much of each pixel the shape covers, 0 to 1, [n, size, size], by its distance in pixels."""
+    axis = ((np.arange(size) + 0.5) * 2 / size - 1).astype(np.float32)
+    x = (axis[None, None, :] - centre[:, 0, None, None]) / extent[:, None, None]
+    y = (axis[None, :, None] - centre[:, 1, None, None]) / extent[:, None, None]
+    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
+    pixels = (extent * size / 2)[:, None, None]
+    return np.clip(0.5 - pixels * distance(cos * x + sin * y, cos * y - sin * x), 0, 1)
+
+
+def _polygon(x: np.ndarray, y: np.ndarray, corners: int, inner: float) -> np.ndarray:
+    """Distance to the inside of a regular polygon around the unit of `inner` radius."""
+    angles = 2 * np.pi * np.arange(corners) / corners + np.pi / 2
+    return np.max([np.cos(a) * x + np.sin(a) * y for a in angles], axis=0) - inner
+
+
+def _box(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
+    return np.maximum(np.abs(x) - width, np.abs(y) - height)
+
+
+def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Signed distance, negative inside; so are the others."""
+    return np.hypot(x, y) - np.sqrt(AREA / np.pi)
+
+
+def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _box(x, y, np.sqrt(AREA) / 2, np.sqrt(AREA) / 2)
+
+
+def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Equilateral: its area is 3 sqrt(3) times the square of the inner radius."""
+    return _polygon(x, y, 3, np.sqrt(AREA / np.sqrt(27)))
+
+
+def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Two bars, three times as long as wide: five squares."""
+    half = np.sqrt(AREA / 5) / 2
+    return np.minimum(_box(x, y, 3 * half, half), _box(x, y, half, 3 * half))
+
+
+def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The hole has half the outer radius."""
+    outer = np.sqrt(AREA / (0.75 * np.pi))
+    radius = np.hypot(x, y)
+    return np.maximum(radius - outer, outer / 2 - radius)
+
+
+def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Five points, the inner radius 0.382 of the outer one (the pentagram): folded onto one edge."""
+    fifth, inner = np.pi / 5, (3 - np.sqrt(5)) / 2
+    outer = np.sqrt(AREA / (5 * inner * np.sin(fifth)))
+    angle = np.abs(np.mod(np.arctan2(y, x) + np.pi / 2 + fifth, 2 * fifth) - fifth)
+    radius = np.hypot(x, y)
+    edge_x, edge_y = inner * np.cos(fifth) - 1, inner * np.sin(fifth)
+    length = np.hypot(edge_x, edge_y)
+    px, py = radius * np.cos(angle) - outer, radius * np.sin(angle)
+    return (px * edge_y - py * edge_x) / length
+
+
+def bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Three times as long as wide."""
+    half = np.sqrt(AREA / 3) / 2
+    return _box(x, y, 3 * half, half)
+
+
+def half_circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Around its centroid, 4 / (3 pi) of the radius above the cut."""
+    radius = np.sqrt(2 * AREA / np.pi)
+    lower = y + radius * 4 / (3 * np.pi)
+    return np.maximum(np.hypot(x, lower) - radius, -lower)
+
+
+SHAPES: dict[str, Distance] = {
+    "circle": circle,
+    "square": square,
+    "triangle": triangle,
+    "cross": cross,
+    "ring": ring,
+    "star": star,
+    "bar": bar,
+    "half_circle": half_circle,
+}

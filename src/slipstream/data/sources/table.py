@@ -1,0 +1,200 @@
+"""A table of your own: CSV, TSV, gzip or Parquet; the kinds of its columns and the task are inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from slipstream.core.errors import DataError
+from slipstream.core.registry import register
+from slipstream.core.types import Word
+from slipstream.data.dataset import RawData
+from slipstream.data.identity import name_of, names_of, numbered, words_of
+from slipstream.data.messages import naming
+from slipstream.data.tabular.columns import as_text, join
+from slipstream.data.tabular.spelling import DayFirst, described
+from slipstream.data.tabular.table_file import File, ReadingRules, labels_among, where_in
+from slipstream.data.tabular.values import Frame
+from slipstream.data.targets import make_target
+
+Kind = Literal["number", "boolean", "date", "category", "ignore"]
+ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
+ROLES = ("group_column", "time_column", "split_column", "weight_column")
+
+
+def table_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the settings of a table, as far as it can be told without reading it."""
+    found = []
+    if settings["path"] is None:
+        found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
+    if not names_of(settings["target"]):
+        found.append("data.target: is not set, expected the name of the column to predict")
+    for key in ("path", "validation_path", "test_path"):
+        path = settings[key]
+        if path is not None and not Path(path).is_file():
+            found.append(f"data.{key}: {path} is no file")
+        elif path is not None and not path.lower().endswith(ENDINGS):
+            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    if settings["split"] == "group" and settings["group_column"] is None:
+        found.append("data.split: group needs data.group_column, the column that names each row's group")
+    cuts = {"group_column": "group", "time_column": "time"}
+    for key, how in cuts.items():
+        if settings[key] is not None and settings["split"] not in ("auto", how):
+            found.append(f"data.{key}: is not used by data.split={settings['split']}; leave one of them out")
+    if settings["group_column"] is not None and settings["time_column"] is not None:
+        found.append(
+            "data.time_column: rows are kept together by data.group_column already; leave one of them out"
+        )
+    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
+        found.append("data.split_column: the parts come from files already; leave one of them out")
+    uses: dict[str, str] = {}
+    for key in ("target", *ROLES, "inputs"):
+        for name in names_of(settings[key]):
+            if name in uses:
+                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+            uses.setdefault(name, key)
+    found += header_problems(settings, ("path", "validation_path", "test_path"))
+    if settings["separator"] is not None and (
+        len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
+    ):
+        found.append(f"data.separator: found {settings['separator']!r}, expected one character, such as ';'")
+    if settings["separator"] == settings["decimal"]:
+        found.append(f"data.decimal: {settings['decimal']!r} is data.separator already")
+    for name in map(name_of, settings["kinds"]):
+        if uses.get(name, "inputs") != "inputs":
+            found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
+    return found
+
+
+def header_problems(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """That data.header=false is for files that may have none."""
+    files = [settings[key] for key in keys if settings[key] is not None]
+    named = (
+        [] if settings["header"] else [path for path in files if path.lower().endswith((".parquet", ".pq"))]
+    )
+    return (
+        [f"data.header: {named[0]} has the names of its columns in it; leave data.header out"]
+        if named
+        else []
+    )
+
+
+@register("data", problems=table_problems, splits=("group", "time"))
+def table(
+    *,
+    path: str | None,
+    target: Word | list[Word] | None,
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+    classes: list[Word] | None,
+    inputs: list[Word] | None,
+    kinds: dict[Word, Kind],
+    missing: list[Word],
+    missing_target: Literal["error", "drop"],
+    impute: Literal["median", "mean", "most_frequent", "error"],
+    max_categories: Annotated[int, Ge(2)],
+    separator: str | None,
+    header: bool,
+    decimal: Literal[".", ","],
+    day_first: DayFirst,
+    group_column: Word | None,
+    time_column: Word | None,
+    split_column: Word | None,
+    weight_column: Word | None,
+    validation_path: str | None,
+    test_path: str | None,
+) -> RawData:
+    """Your own table: CSV, TSV, gzip or Parquet. Say its path and its target.
+
+    path: the file; its ending says what it is. target: the column to predict, or a list of them.
+    task: `auto` infers it: words or at most 20 distinct whole numbers are classes, several yes/no columns
+        are multilabel, other numbers regression. classes: the labels in order; the last of two is positive.
+    inputs: the columns to use; null for all that have no other role. kinds: column -> number, boolean, date,
+        category or ignore, where the inference is wrong. Identifier-like columns are left out with a warning.
+    missing: words that mean a missing value. missing_target: whether a row without target is an error.
+    impute: what stands for a missing number, with one more input that says it was missing; for categories
+        missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
+    separator: null finds it in the header. header: whether the first row has the names; else the columns are
+        called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and the signs of a
+        currency or of percent are left out, which a warning says. day_first: whether dates such as 03/10/2020
+        begin with the day; `auto` is what their column tells, else the month before a slash, and is said.
+        Times of day are hours.
+    group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
+    weight_column: the weight of each row in the loss and the metrics, not negative.
+    validation_path, test_path: files with the same columns for these parts.
+    Raises DataError with file, row (counted from 1 below the header) and column.
+    """
+    labels = words_of(classes)
+    assert path is not None
+    assert target is not None
+    targets = names_of(target)
+    named = zip(ROLES, (group_column, time_column, split_column, weight_column), strict=True)
+    roles = {key: name_of(name) for key, name in named if name is not None}
+    asked = {name_of(name): kind for name, kind in kinds.items()}
+    chosen = None if inputs is None else names_of(inputs)
+
+    def wanted(name: str) -> bool:
+        used = name in targets or name in roles.values()
+        return used or ((chosen is None or name in chosen) and asked.get(name) != "ignore")
+
+    as_words = {name for name, kind in asked.items() if kind == "category"}
+    as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
+    words = labels_among(targets, task)
+    reading = ReadingRules(
+        frozenset(missing), separator, decimal, wanted, frozenset(as_words), words, header, day_first
+    )
+    paths = enumerate((path, validation_path, test_path))
+    files = [File.read(file, part, reading) for part, file in paths if file is not None]
+    first = files[0]
+    first.check_names({"target": targets, "inputs": chosen or [], "kinds": list(asked)})
+    first.check_names({key: [name] for key, name in roles.items()})
+    for file in files:
+        file.read_targets(targets, task, labels, drop=missing_target == "drop")
+    warnings = [warning for file in files for warning in file.warnings]
+    found_kinds = input_kinds(first, {*targets, *roles.values()}, asked, chosen is not None, warnings)
+    formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in found_kinds.items()}
+    columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in found_kinds.items()}
+    with naming(path):
+        joined = [join([file.targets[name] for file in files]) for name in targets]
+        y, meaning = make_target(targets, joined, task, labels)
+    role: dict[str, Any] = {
+        key: join([file.role(key, name) for file in files]) for key, name in roles.items()
+    }
+    parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
+    used = {*found_kinds, *targets, *roles.values()}
+    return RawData(
+        Frame(columns, found_kinds, impute, max_categories, formats),
+        tuple(found_kinds),
+        y,
+        meaning,
+        weights=role.get("weight_column"),
+        parts=parts.astype(np.int8),
+        groups=numbered(as_text(role["group_column"])) if group_column is not None else None,
+        order=role.get("time_column"),
+        sources=tuple(file.path for file in files),
+        left_out=tuple(name for name in first.names if name not in used),
+        warnings=[*warnings, *described(note for file in files for note in file.notes)],
+        notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
+        where=where_in(files),
+    )
+
+
+def input_kinds(
+    file: File, taken: set[str], asked: Mapping[str, str], listed: bool, warnings: list[str]
+) -> dict[str, str]:
+    """The columns that serve as inputs, with their kinds; appends to `warnings` which are left out."""
+    kinds = {}
+    for name in file.columns:
+        if name in taken:
+            continue
+        kind, warning = file.kind(name, asked.get(name), listed)
+        warnings += [warning] if warning else []
+        if kind != "ignore":
+            kinds[name] = kind
+    if not kinds:
+        reason = f" ({'; '.join(warnings)})" if warnings else ""
+        raise DataError(f"{file.path}: no columns are left as inputs{reason}; expected at least one")
+    return kinds

@@ -1,0 +1,1 @@
+"""Tables: files, columns, kinds and the spelling of numbers."""

@@ -1,0 +1,185 @@
+"""The values of a raw column, read as numbers, booleans, dates or words."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.core.wording import counted, typed
+from slipstream.data.identity import merged, spell
+from slipstream.data.messages import brief, kind_setting, phrase
+from slipstream.data.tabular.spelling import (
+    CLOCK,
+    NUMBER,
+    ORDERS,
+    days_of,
+    number_of,
+    number_reader,
+    order_setting,
+)
+from slipstream.data.tabular.values import Text, Values
+
+Reader = Callable[[str], float | None]
+EXACT = 2**53  # whole numbers up to here are themselves as floats
+LIMIT = float(np.finfo(np.float32).max)
+BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
+    ("true", "yes", "y", "t", "1"), 1.0
+)
+
+
+def to_number(word: str) -> float | None:
+    """The number that a word plainly spells, or None. Stricter than `float`, which takes 1_000."""
+    return float(word) if NUMBER.fullmatch(word) else None
+
+
+def to_boolean(word: str) -> float | None:
+    """0 or 1 for true, false, yes, no, their first letters, 1 and 0; None for anything else."""
+    return BOOLEANS.get(word.lower())
+
+
+def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
+    """float64 [N], NaN where missing. Raises DataError for a word, infinity or beyond float32.
+
+    format: how words spell numbers (see `spelling`).
+    """
+    if isinstance(values, np.ndarray):
+        numbers = values
+    else:
+        expected = f"a number in {format[1:]}" if format[1:] else "a number"
+        expected = "a time of day like 14:30" if format == CLOCK else expected
+        numbers = _read(name, values, number_reader(format), expected, format[:1] or ".")
+    check_finite(f"column {name!r}", numbers, missing=True)
+    return numbers
+
+
+def as_booleans(name: str, values: Values) -> np.ndarray:
+    """0 or 1, float64 [N], NaN where missing. Raises DataError for anything else."""
+    if isinstance(values, Text):
+        return _read(name, values, to_boolean, "true or false")
+    other = ~(np.isnan(values) | (values == 0) | (values == 1))
+    if other.any():
+        row = int(np.argmax(other))
+        raise DataError(f"column {name!r}, row {row + 1}: found {values[row]:g}, expected 0 or 1")
+    return values
+
+
+def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
+    """Days since 1970, float64 [N], NaN where missing. Raises DataError for anything else.
+
+    format: what comes first, day (d) or month (m), where that is open.
+    """
+    if isinstance(values, Text):
+        example = {"d": "31/01/2026", "m": "01/31/2026"}.get(format, "2026-01-31T12:00:00")
+        expected = f"a date like 2026-01-31 or {example}"
+        return _read(name, values, lambda word: days_of(word, format), expected, format)
+    return values
+
+
+def as_text(values: Values) -> Text:
+    """Words; numbers are spelled as briefly as possible (3, not 3.0)."""
+    if isinstance(values, Text):
+        return values
+    missing = np.isnan(values)
+    distinct, codes = np.unique(np.where(missing, 0.0, values), return_inverse=True)
+    return Text(np.where(missing, -1, codes).astype(np.int32), [spell(v) for v in distinct], "number")
+
+
+def _read(name: str, text: Text, reader: Reader, expected: str, format: str = "") -> np.ndarray:
+    """Every word through `reader`, once for each distinct word. format: the decimal mark of numbers, or what
+    comes first in dates."""
+    counts = text.counts()
+    found = [reader(word) for word in text.values]
+    wrong = [i for i, value in enumerate(found) if value is None and counts[i]]
+    if wrong:
+        rows = np.isin(text.codes, wrong)
+        row = int(np.argmax(rows))
+        word = text.values[text.codes[row]]
+        words = phrase([brief(text.values[i]) for i in wrong], 4)
+        verb, them, they = ("is", "it", "it means") if rows.sum() == 1 else ("are", "them", "they mean")
+        wrongs = [text.values[i] for i in wrong]
+        hint = _order_hint(wrongs, format) if format in ORDERS else _decimal_hint(wrongs, format)
+        raise DataError(
+            f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
+            f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). "
+            f"Mend {them}, add {them} to data.missing if {they} a missing value, or set "
+            f"{kind_setting(name, 'category')}"
+        )
+    table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
+    return np.asarray(table[text.codes])
+
+
+def _decimal_hint(words: list[str], decimal: str) -> str:
+    """That the decimal mark is the other one, where all words that are no numbers say so."""
+    other = {".": ",", ",": "."}.get(decimal)
+    if other is None or any(other not in word or number_of(word, other) is None for word in words):
+        return ""
+    return (
+        f" (a decimal comma? set {typed('data.decimal', ',')})"
+        if other == ","
+        else " (leave data.decimal out?)"
+    )
+
+
+def _order_hint(words: list[str], first: str) -> str:
+    """That day and month stand the other way around, where all words that are no dates say so."""
+    other = "d" if first == "m" else "m"
+    if any(days_of(word, other) is None for word in words):
+        return ""
+    return f" (the {ORDERS[other]} first? set {order_setting(other)})"
+
+
+def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
+    """Raise DataError, with the place, for a value that float32 cannot hold; NaN is one unless `missing`."""
+    if values.dtype.kind != "f":
+        return
+    for start in range(0, len(values), 65536):
+        block = values[start : start + 65536]
+        # In a narrower type the limit itself would be infinite.
+        wrong = ~(np.abs(block) <= LIMIT) if block.dtype.itemsize > 4 else ~np.isfinite(block)
+        if missing:
+            wrong &= ~np.isnan(block)
+        if wrong.any():
+            index = np.unravel_index(int(np.argmax(wrong)), block.shape)
+            row = start + int(index[0])
+            rest = "".join(f", {int(i)}" for i in index[1:])
+            place = f"{what}, row {row + 1}" if missing else f"{what}[{row}{rest}]"
+            raise DataError(
+                f"{place}: found {block[index]:g}, expected a finite number within ±3.4e38 (float32): "
+                + ("mend it, or add it to data.missing" if missing else "mend it or leave the row out")
+            )
+
+
+def blank(numbers: np.ndarray, missing: Collection[str], reader: Reader = to_number) -> np.ndarray:
+    """Numbers [N], in place, NaN where one is among the words that mean a missing value."""
+    found = [number for number in map(reader, missing) if number is not None]
+    if found:
+        numbers[np.isin(numbers, found)] = np.nan
+    return numbers
+
+
+def is_missing(values: Values) -> np.ndarray:
+    return values.codes < 0 if isinstance(values, Text) else np.isnan(values)
+
+
+def pick(values: Values, rows: np.ndarray) -> Values:
+    return replace(values, codes=values.codes[rows]) if isinstance(values, Text) else values[rows]
+
+
+def join(parts: list[Values]) -> Values:
+    """The columns of several files one after the other; words win over numbers."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]
+    return merged([as_text(part) for part in parts])
+
+
+def own_memory(count: int) -> np.ndarray:
+    """An empty float64 array whose memory goes back to the system as soon as it is dropped.
+
+    malloc keeps what it frees, and a table would be in memory twice while its columns are encoded.
+    """
+    size = 8 * count
+    return np.empty(count) if size < 1 << 17 else np.frombuffer(mmap.mmap(-1, size), np.float64)

@@ -1,0 +1,211 @@
+"""The records of a CSV file, plain or gzip, in blocks, and what is wrong with them.
+
+Parsers pass over in silence what a user has to know: short rows, a quote that never closes, a name
+that stands twice. It is found here, before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.core.wording import counted, typed
+from slipstream.data.identity import name_of
+
+BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
+BOM = b"\xef\xbb\xbf"
+LONGEST = 1 << 24  # bytes of one record at most
+SEPARATORS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class CsvHeader:
+    """What the first pass knows. size: bytes of the header record. plain: no quotes and no blank lines."""
+
+    names: list[str]
+    separator: str
+    rows: int
+    size: int
+    plain: bool
+
+
+def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
+    """The first pass over the file. header: whether the first row names the columns. Raises DataError where
+    it is no table."""
+    names: list[str] = []
+    rows = size = 0
+    plain = True
+    below, first = (" (below the header)", "header") if header else ("", "first row")
+    for block in raw_blocks(path):
+        start = 0
+        if not names:
+            size = _header_size(path, block)
+            text = block[:size].decode("utf-8", errors="replace")
+            separator = separator or max(SEPARATORS, key=_unquoted(text).count)
+            names = _names(path, text, separator, header)
+            start = size = size if header else 0
+        body = block[start:]
+        ends, fields, blank = shape(body, separator or ",")
+        _check_bytes(path, body, ends, rows, below)
+        wrong = (fields != len(names)) & ~blank
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            row = rows + int((~blank[:at]).sum()) + 1
+            more = " ..." if len(names) > 5 else ""
+            raise DataError(
+                f"{path}: row {row}{below} has {counted(fields[at], 'field')}, but the {first} has "
+                f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: mend the row, "
+                "put a field that contains the separator in quotes, or set data.separator"
+            )
+        rows += int((~blank).sum())
+        plain = plain and not blank.any() and b'"' not in body
+        if len(body) and (len(ends) == 0 or ends[-1] + 1 < len(body)):
+            raise DataError(f"{path}: a quote is opened in row {rows + 1}{below} and never closed")
+    if not names:
+        raise DataError(f"{path}: the file is empty; expected a header and rows")
+    if rows == 0:
+        raise DataError(f"{path}: no rows below the header ({', '.join(names[:5])}); expected at least 3")
+    return CsvHeader(names, separator or ",", rows, size, plain)
+
+
+def _header_size(path: str, block: bytes) -> int:
+    if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+    ends, _, blank = shape(block, ",")
+    if blank.all():  # no record with a word in it ends, although there are words
+        raise DataError(f"{path}: a quote is opened in the header and never closed")
+    return int(ends[np.argmin(blank)]) + 1
+
+
+def _unquoted(text: str) -> str:
+    return "".join(text.split('"')[::2])
+
+
+def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
+    """The column names: trimmed and in one Unicode form (NFC); an empty one is named by its place."""
+    try:
+        fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
+    except csv.Error as error:
+        raise DataError(f"{path}: the header cannot be read: {error}") from error
+    names = [(name_of(field) if header else "") or f"column {i + 1}" for i, field in enumerate(fields)]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        places = [i + 1 for i, name in enumerate(names) if name == twice[0]]
+        raise DataError(
+            f"{path}: the header has {twice[0]!r} more than once (columns {', '.join(map(str, places))}): "
+            "give every column its own name, or, if the file has no header, set data.header=false"
+        )
+    other = max(SEPARATORS, key=_unquoted(text).count)
+    if len(names) == 1:
+        hint = (
+            f"; the header has {other!r}: set {typed('data.separator', other)}"
+            if other in _unquoted(text)
+            else ""
+        )
+        raise DataError(
+            f"{path}: one column only ({names[0]!r}), separated by {separator!r}; expected a target and at "
+            f"least one input{hint}"
+        )
+    return names
+
+
+def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int, below: str) -> None:
+    position = body.find(b"\0")
+    problem = "a zero byte"
+    if position < 0:
+        try:
+            body.decode("utf-8")
+            return
+        except UnicodeDecodeError as error:
+            position, problem = error.start, f"byte 0x{body[error.start]:02x}, which is not UTF-8"
+    row = rows + int(np.searchsorted(ends, position)) + 1
+    raise DataError(f"{path}: row {row}{below} holds {problem}: save the file as UTF-8 text")
+
+
+def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each record of the block ends, how many fields it has, and whether it is blank."""
+    data = np.frombuffer(block, np.uint8)
+    ends, marks = np.flatnonzero(data == 10), np.flatnonzero(data == ord(separator))
+    quotes = np.flatnonzero(data == 34)
+    if len(quotes):  # a separator or line end after an odd number of quotes belongs to a field
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+    fields = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+    lengths = np.diff(ends, prepend=-1) - 1
+    blank = (lengths == 0) | ((lengths == 1) & (data[ends - 1] == 13)) if len(ends) else lengths == 0
+    return ends, fields, blank
+
+
+def records(path: str, header: CsvHeader) -> Iterator[tuple[bytes, int]]:
+    """The blocks without the header and without blank lines, each with its number of records."""
+    start = header.size
+    for block in raw_blocks(path):
+        body, start = block[start:], 0
+        if header.plain:  # several times faster
+            if body:
+                yield body, body.count(b"\n")
+            continue
+        ends, _, blank = shape(body, header.separator)
+        if blank.any():
+            body = b"".join(record for record, gone in zip(cut(body, ends), blank, strict=True) if not gone)
+        if body:
+            yield body, int((~blank).sum())
+
+
+def cut(block: bytes, ends: np.ndarray) -> list[bytes]:
+    """The records of a block."""
+    starts = [0, *(ends[:-1] + 1)]
+    return [block[a : b + 1] for a, b in zip(starts, ends, strict=True)]
+
+
+def raw_blocks(path: str) -> Iterator[bytes]:
+    """The file's bytes, each block a number of whole records, without a byte order mark.
+
+    Where lines end with a carriage return alone, as on old Macs, it becomes a line feed.
+    """
+    rest = b""
+    try:
+        with open_bytes(path) as file:
+            rest = file.read(BLOCK).removeprefix(BOM)
+            returns = b"\r" in rest and b"\n" not in rest
+            rest, chunk = b"", rest
+            while chunk:
+                rest += chunk.replace(b"\r", b"\n") if returns else chunk
+                chunk = file.read(BLOCK)
+                if size := _whole(rest):
+                    block, rest = rest[:size], rest[size:]
+                    # Without any word in it there is no header to be found in it either.
+                    if not block.isspace():
+                        yield block
+                elif len(rest) > LONGEST:
+                    raise DataError(
+                        f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote left open?"
+                    )
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if rest.strip():
+        yield rest + b"\n"
+
+
+def _whole(block: bytes) -> int:
+    """How many of the bytes are whole records."""
+    if b'"' not in block:
+        return block.rfind(b"\n") + 1
+    ends, _, _ = shape(block, ",")
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def open_bytes(path: str) -> IO[bytes]:
+    """The file for reading, unpacked where it starts as gzip does."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]

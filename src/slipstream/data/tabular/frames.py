@@ -1,0 +1,110 @@
+"""Columns from what holds a table in memory: DataFrames, and mappings of lists and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.data.identity import BOOLEANS as BOOLEAN
+from slipstream.data.identity import encode_words, exact, name_of
+from slipstream.data.tabular.columns import EXACT, blank
+from slipstream.data.tabular.values import Text, Values
+
+NUMBERS = (int, float, np.number, np.bool_, Decimal)
+
+
+def from_any(
+    data: Any, names: Mapping[str, bool], missing: Collection[str] = frozenset()
+) -> dict[str, Values]:
+    """The named columns of a table (see `is_table`) as raw columns.
+
+    names: whether a column's values are words, such as categories, to which 9007199254740993 is not
+    9007199254740992. Others are not looked at; one that is not there is left out.
+    """
+    wanted = {name_of(name) for name in names}
+    spelled: dict[str, Any] = {}
+    for found in data if isinstance(data, Mapping) else data.columns:
+        name = name_of(str(found))
+        if name in wanted and name in spelled:
+            raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
+        spelled[name] = found
+    chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
+    return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+
+
+def is_table(data: Any) -> bool:
+    """Whether data are a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
+    return isinstance(data, Mapping) or hasattr(data, "iter_columns") or hasattr(data, "iterrows")
+
+
+def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The columns of a table; single values (3, "Ulm", None) are one row. DataError for some of each."""
+    single = [name for name, value in columns.items() if is_single(value)]
+    if not single:
+        return columns
+    if len(single) < len(columns):
+        other = next(name for name in columns if name not in single)
+        raise DataError(
+            f"column {single[0]!r} is a single value and column {other!r} is a list; give every column a "
+            "value, for one row, or every column a list"
+        )
+    return {name: [value.item() if hasattr(value, "item") else value] for name, value in columns.items()}
+
+
+def is_single(value: Any) -> bool:
+    """Whether a value stands for itself and not for those in it."""
+    return (
+        value is None
+        or isinstance(value, str | bytes | Number | date | time)
+        or getattr(value, "ndim", None) == 0
+    )
+
+
+def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
+    """A list, array, polars or pandas column of numbers, booleans, dates or words (None where missing) as a
+    raw column. words: see `from_any`."""
+    if isinstance(values, Text):
+        return values
+    if hasattr(values, "to_physical"):
+        from slipstream.data.tabular.parquet import from_series
+
+        return from_series(values, missing, words)[0]
+    if hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
+        values = values.tolist()  # as an array, whole numbers with a missing one would be floats
+    if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
+        values = values.astype("M8[us]")  # numpy would list nanoseconds as whole numbers
+    if isinstance(values, np.ndarray) and values.dtype.kind in ("fiu" if words else "fiub"):
+        numbers = values.astype(np.float64)
+        if not words or values.dtype.kind == "f" or np.abs(numbers).max(initial=0) <= EXACT:
+            return blank(numbers, missing)
+    return _from_list(list(values.tolist() if isinstance(values, np.ndarray) else values), missing, words)
+
+
+def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> Values:
+    """A list of numbers, booleans, dates or words as a raw column."""
+    values = [None if _is_absent(value) else value for value in values]
+    there = [value for value in values if value is not None]
+    if words and there and all(isinstance(value, bool | np.bool_) for value in there):
+        return encode_words([None if v is None else BOOLEAN[bool(v)] for v in values], "boolean", missing)
+    if all(isinstance(value, NUMBERS) for value in there):
+        if words and any(not isinstance(v, float) and abs(v) > EXACT for v in there):
+            spelled = [None if v is None else exact(v) for v in values]
+            return encode_words(spelled, "number", missing)
+        return blank(np.array([np.nan if v is None else v for v in values], np.float64), missing)
+    texts = [v.isoformat() if isinstance(v, date | time) else v for v in values]
+    return encode_words(texts, "text", missing)
+
+
+def _is_absent(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas' NA is neither equal to itself nor different
+        return True

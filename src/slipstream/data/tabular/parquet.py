@@ -1,0 +1,137 @@
+"""Parquet files and polars columns, one column at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from slipstream.core.errors import DataError
+from slipstream.data.identity import BOOLEANS, Words, exact, name_of
+from slipstream.data.messages import kind_setting, naming
+from slipstream.data.tabular.columns import EXACT, blank, own_memory
+from slipstream.data.tabular.spelling import days_of
+from slipstream.data.tabular.values import Text, Values
+
+
+def read_parquet(
+    path: str, missing: frozenset[str], wanted: Callable[[str], bool], as_words: frozenset[str]
+) -> tuple[list[str], dict[str, Values], dict[str, str]]:
+    """All names, the wanted columns by name, and the kinds that their types tell. Raises DataError.
+
+    as_words: columns whose values are words, such as labels, to which numbers stay exact.
+    """
+    import polars as pl
+
+    try:
+        with _silent():
+            schema = pl.read_parquet_schema(path)
+        names: dict[str, str] = {}
+        for name in schema:
+            if names.setdefault(name_of(name), name) != name:
+                raise DataError(
+                    f"{path}: two columns are called {name_of(name)!r}, in two ways to write it: give every "
+                    "column its own name"
+                )
+        columns, kinds = {}, {}
+        for name, spelled in names.items():
+            if wanted(name):
+                with _silent():
+                    series = pl.read_parquet(path, columns=[spelled])[spelled]
+                with naming(path):
+                    columns[name], kind = from_series(series, missing, name in as_words)
+                if kind:
+                    kinds[name] = kind
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise DataError(f"{path}: is no complete Parquet file: {str(error).splitlines()[0]}") from error
+    if not columns or len(next(iter(columns.values()))) == 0:
+        raise DataError(f"{path}: no rows; expected at least 3")
+    return list(names), columns, kinds
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the backtraces that polars' threads print where a broken file makes them panic: the panic
+    itself arrives as an exception."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def from_series(
+    series: Any, missing: Collection[str] = frozenset(), words: bool = False
+) -> tuple[Values, str | None]:
+    """A polars column as raw values, and the kind that its type tells (boolean, date) or None.
+
+    words: whether its values are words, such as labels, to which numbers stay exact.
+    """
+    import polars as pl
+
+    kind = series.dtype
+    if kind.is_numeric() or kind == pl.Null:
+        if words and not _floats_hold(series):
+            return _coded(series, missing, exact, "number"), None
+        if words and kind == pl.Float32:  # 0.1 is the number, not the nearest float64 of its float32
+            series = series.cast(pl.String)
+        return blank(_floats(series), missing), None
+    if kind == pl.Boolean:
+        if words:
+            return _coded(series, missing, lambda value: BOOLEANS[value], "boolean"), None
+        return blank(_floats(series), missing, _boolean), "boolean"
+    if kind in (pl.Date, pl.Datetime):
+        if words:
+            return _coded(series, missing, lambda value: value.isoformat(), "text"), None
+        micros = series.cast(pl.Datetime("us")) if kind == pl.Date else series
+        days = _floats(micros.dt.timestamp("us").cast(pl.Float64) / 86400e6)
+        return blank(days, missing, days_of), "date"
+    if kind == pl.Time:
+        return _coded(series, missing, lambda value: value.isoformat(), "text"), None
+    if kind in (pl.String, pl.Categorical, pl.Enum):
+        return _coded(series.cast(pl.String), missing, str, "text"), None
+    raise DataError(
+        f"column {series.name!r} holds {kind}, expected numbers, booleans, dates or words: "
+        f"leave it out with {kind_setting(name_of(series.name), 'ignore')}"
+    )
+
+
+def _boolean(word: str) -> float | None:
+    return {"false": 0.0, "true": 1.0}.get(word.lower())
+
+
+def _floats_hold(series: Any) -> bool:
+    """Whether every number of a column is itself as a float64."""
+    import polars as pl
+
+    kind = series.dtype
+    if not (kind.is_integer() or kind.is_decimal()) or series.null_count() == len(series):
+        return True
+    digits = 10 ** (kind.scale or 0) if isinstance(kind, pl.Decimal) else 1
+    return bool(max(-series.min(), series.max()) * digits <= EXACT)
+
+
+def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
+    """A column as words."""
+    import polars as pl
+
+    distinct = series.unique(maintain_order=True).drop_nulls()
+    words = Words(missing)
+    codes = [words.code(spelled(value)) for value in distinct.to_list()]
+    coded = series.replace_strict(distinct, codes, default=-1, return_dtype=pl.Int32)
+    return words.text(coded.to_numpy(), kind)
+
+
+def _floats(series: Any) -> np.ndarray:
+    """float64 [N], NaN where null; a copy, since polars keeps the memory that it frees."""
+    import polars as pl
+
+    numbers = own_memory(len(series))
+    numbers[:] = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return numbers

@@ -1,0 +1,47 @@
+"""A column as it was read, and the columns of a table before they are encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Text:
+    """A column of words: codes int32 [N] into its distinct `values`; -1 where the value is missing.
+
+    kind: what the words were: `text`, `number` or `boolean`; `untyped` in a file of text, where nobody knows.
+    """
+
+    codes: np.ndarray
+    values: list[str]
+    kind: str = "text"
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def counts(self) -> np.ndarray:
+        """How often each value occurs, int64 [len(values)]."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
+
+
+Values = np.ndarray | Text  # float64 [N] with NaN where missing, or words
+
+
+@dataclass
+class Frame:
+    """A table's input columns with their kinds (number, boolean, date, category), still to be encoded.
+
+    formats: how words spell numbers or dates, for data to come; the columns themselves are read already.
+    """
+
+    columns: dict[str, Values]
+    kinds: dict[str, str]
+    impute: str
+    max_categories: int
+    formats: dict[str, str] = field(default_factory=dict)

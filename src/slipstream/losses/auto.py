@@ -1,0 +1,18 @@
+"""The usual loss for a task."""
+
+from __future__ import annotations
+
+from slipstream.core.registry import register
+from slipstream.core.types import Target
+from slipstream.losses.target_forms import ALL
+
+
+@register("loss", name="auto", auto=True, tasks=ALL)
+def choose(target: Target) -> str:
+    """The usual loss for the target.
+
+    binary and multilabel: binary_cross_entropy; multiclass: cross_entropy; regression: mse, each
+    with the settings of its own YAML.
+    """
+    usual = {"multiclass": "cross_entropy", "regression": "mse"}
+    return usual.get(target.task, "binary_cross_entropy")

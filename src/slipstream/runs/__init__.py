@@ -1,0 +1,1 @@
+"""One run from its folder to its end: set up, recorded, resumed, summarized, predicted with."""

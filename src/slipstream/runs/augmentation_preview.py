@@ -1,0 +1,97 @@
+"""Which examples show what the chosen augmentations do, for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from slipstream.augmentations import augment
+from slipstream.augmentations.picture import strip
+from slipstream.core import random
+from slipstream.core.console import number
+from slipstream.models.layers import unit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from slipstream.config.run_config import Config
+    from slipstream.training.engine import Engine
+
+COLUMNS = 6  # examples that are shown
+DRAWS = 16  # of each example and augmentation; the one that changes it most is shown
+TOGETHER = 2  # rows with all augmentations
+CHANGES = 1 / 255  # the smallest difference that a picture can show
+
+
+def augmented(engine: Engine, config: Config) -> Image:
+    """Training images of several classes, what each augmentation alone makes of them, and all together.
+
+    An augmentation acts with some probability and by some amount: of 16 draws of each alone the one is shown
+    that changes the image most. All together are shown as they come. Members of a pack with equal
+    augmentations share one picture.
+    """
+    return _picture(engine, json.dumps(config.augmentations, sort_keys=True))
+
+
+@lru_cache(maxsize=4)
+def _picture(engine: Engine, text: str) -> Image:
+    program, settings = engine.program, json.loads(text)
+    x, y, names = _examples(engine)
+    key, classes = random.make_key(0, random.BATCH), len(program.target.classes)
+    numbers = {c.name: c.part.split(settings[c.name])[0] for c in program.augmentations}
+
+    def draw(chosen: list[Any], draws: int) -> torch.Tensor:
+        many = x.repeat(draws, 1, 1, 1), y.repeat(draws, *[1] * (y.dim() - 1))
+        made, _ = augment(*many, chosen, key, numbers, classes, program.form)
+        return made.reshape(draws, *x.shape)
+
+    rows = {"as they are": x}
+    for choice in program.augmentations:
+        versions = draw([choice], DRAWS)
+        differences = (versions - x).abs().flatten(2)  # [draws, N, ...]
+        shown = differences.mean(2).argmax(0)
+        title = _title(choice.name, settings[choice.name])
+        rows[title if differences.max() > CHANGES else f"{title}: no change in {DRAWS} draws"] = versions[
+            shown, torch.arange(len(x))
+        ]
+    if len(program.augmentations) > 1:
+        for row, version in enumerate(draw(list(program.augmentations), TOGETHER), start=1):
+            rows[f"all together, draw {row}"] = version
+    return strip({title: row.numpy() for title, row in rows.items()}, names)
+
+
+def _title(name: str, settings: Any) -> str:
+    """
+    >>> _title("rotation", {"degrees": 15.0, "fill": "zeros"})
+    'rotation: degrees 15, fill zeros'
+    """
+    said = ", ".join(
+        f"{key} {number(value) if isinstance(value, float) else value}" for key, value in settings.items()
+    )
+    return f"{name}: {said}" if said else name
+
+
+def _examples(engine: Engine) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Images [N, C, H, W] from 0 to 1 on the CPU, their targets and what they are called.
+
+    Of classes as many as there is room for, the first examples of each.
+    """
+    fold = engine.folds[0]
+    targets = engine.splits.part("train", fold).targets
+    target, y = engine.program.target, targets.cpu()
+    if target.task in ("binary", "multiclass"):
+        labels = y.flatten().numpy()
+        present = np.unique(labels)[:COLUMNS]
+        each = -(-COLUMNS // len(present))
+        rows = np.concatenate([np.flatnonzero(labels == label)[:each] for label in present])[:COLUMNS]
+        names = [target.classes[int(label)] for label in labels[rows]]
+    else:
+        rows = np.arange(min(COLUMNS, len(y)))
+        names = [f"row {row}" for row in rows]
+    inputs = engine.splits.training_inputs(fold)
+    x = torch.cat([inputs[row : row + 1] for row in rows.tolist()])
+    return unit(x).cpu(), y[torch.from_numpy(rows)], names

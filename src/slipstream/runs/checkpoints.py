@@ -1,0 +1,263 @@
+"""Checkpoints that survive a crash at any instant, and are believed only after they verify.
+
+A checkpoint is a folder `checkpoints/step-XXXXXXXX` with safetensors and JSON files and, written
+last, `manifest.json` with the size and SHA-256 of each. It is made in a `tmp-` folder, synced and
+renamed; older ones are removed only after the new one has been read back and verified. There is
+no pointer to the latest: it is the highest step that verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from slipstream.core import folders
+from slipstream.core.storage import CheckpointError as CheckpointError
+from slipstream.core.storage import go_on
+from slipstream.core.wording import counted
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+NAME = re.compile(r"step-(\d{8,})")
+TENSOR_FILES = ("weights", "optimizer", "best")
+FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
+# A save that was interrupted, a checkpoint on its way out; the shorter names are those of earlier versions.
+LEFT_OVER = re.compile(r"tmp-(?:step-\d{8,}(?:-[0-9a-f]{4,32})?|[0-9a-f]{8})")
+
+
+def save(
+    directory: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
+
+    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming
+    the path and the system's reason where the disk is full or read-only; older ones are untouched.
+    """
+    with folders.held(_made(directory.parent)):
+        return _save(directory / f"step-{step:08d}", step, tensors, state, keep)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folders.mkdir(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be made ({error.strerror or error}): mend that, then {go_on(folder)}"
+        ) from error
+    return folder
+
+
+def _save(
+    target: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    if not _is_complete(target):  # else this step was saved before: a repeated step has the same bytes
+        files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
+        files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
+        try:
+            _create(target, files)
+        except OSError as error:
+            need = sum(len(content) for content in files.values())
+            raise CheckpointError(
+                f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
+                f"Earlier checkpoints are untouched: mend that, then {go_on(target)}"
+            ) from error
+    try:
+        prune(target.parent, keep, target)
+    except OSError as error:
+        why = error.strerror or error
+        raise CheckpointError(
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}): mend that, "
+            f"then {go_on(target)}"
+        ) from error
+    return target
+
+
+def _create(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files and their manifest beside `target`, put them in its place and verify them."""
+    directory = target.parent
+    temporary = _aside(target)
+    manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
+    try:
+        folders.mkdir(directory)
+        folders.sync(directory.parent)
+        folders.make(temporary)
+        for name, content in files.items():
+            _write(temporary / name, content)
+        _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
+        folders.sync(temporary)
+        if target.exists():  # damaged: set aside, never in the way of the new one
+            folders.rename(target, _aside(target))
+        folders.rename(temporary, target)
+        folders.sync(directory)
+        verify(target)
+    except OSError:
+        _remove(temporary)
+        raise
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"tmp-{target.name}-{secrets.token_hex(16)}")
+
+
+def _remove(path: Path) -> None:
+    """Remove what a checkpoint consists of, as far as that can be done, and nothing else."""
+    with suppress(OSError):
+        folders.remove_folder(path, (*FILES, MANIFEST))
+
+
+def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
+    """Remove all but the `keep` newest checkpoints that verify, and what interrupted saves left.
+
+    verified: one that was read back a moment ago.
+    """
+    clean(directory)
+    good = [path for path in _steps(directory) if path == verified or _is_complete(path)]
+    for path in _steps(directory):
+        if path not in good[:keep]:
+            # Renamed first: a folder that is half removed must not look like a checkpoint.
+            folders.rename(path, _aside(path))
+    clean(directory)
+
+
+def clean(directory: Path) -> None:
+    """Remove what a save or a removal that was interrupted left behind."""
+    if not directory.is_dir():
+        return
+    with folders.held(directory.parent):
+        for path in directory.glob("tmp-*"):
+            if LEFT_OVER.fullmatch(path.name):
+                _remove(path)
+
+
+def latest(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and for every newer one why it was passed over.
+
+    None where no checkpoint was ever saved. Raises CheckpointError where all of them are damaged:
+    to begin anew would pass over what was trained.
+    """
+    damaged: list[str] = []
+    for path in _steps(directory):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+        else:
+            return path, damaged
+    if damaged:
+        raise CheckpointError(
+            "\n".join([f"{directory}: no checkpoint can be used; start a new run", *damaged])
+        )
+    return None, []
+
+
+def verify(path: Path) -> dict[str, bytes]:
+    """The files of a checkpoint after their sizes and SHA-256 agreed with the manifest.
+
+    Nothing is parsed before it is checked. Raises CheckpointError that names the file.
+    """
+    if path.is_symlink():
+        raise CheckpointError(f"{path}: a symbolic link, expected a folder of the run's own")
+    try:
+        manifest = json.loads(_read(path / MANIFEST))
+        declared = manifest["files"]
+        found_format = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, not a manifest") from error
+    if found_format != FORMAT:
+        age = "newer" if isinstance(found_format, int) and found_format > FORMAT else "unknown"
+        raise CheckpointError(
+            f"{path}: format {found_format!r} is {age}, this version reads {FORMAT}; upgrade slipstream"
+        )
+    # Names from a file never lead out of the checkpoint's own folder: they are known.
+    if not isinstance(declared, dict) or set(declared) != FILES:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, expected the files {', '.join(sorted(FILES))}")
+    return {name: _verified(path, name, entry) for name, entry in declared.items()}
+
+
+def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by file and the state of a checkpoint. Raises CheckpointError."""
+    files = verify(path)
+    try:
+        tensors = {name: load_tensors(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
+        return tensors, json.loads(files["state.json"])
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable: {error}") from error
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        return bool(verify(path))
+    except CheckpointError:
+        return False
+
+
+def _verified(path: Path, name: str, entry: Any) -> bytes:
+    content = _read(path / name)
+    try:
+        size, digest = entry["bytes"], entry["sha256"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / MANIFEST}: damaged, no size and SHA-256 of {name}") from error
+    if len(content) != size:
+        raise CheckpointError(
+            f"{path / name}: {counted(len(content), 'byte')}, the manifest says {size:,}: damaged"
+        )
+    if _digest(content) != digest:
+        raise CheckpointError(f"{path / name}: its SHA-256 is not the manifest's: damaged")
+    return content
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if file.is_symlink():
+            raise CheckpointError(f"{file}: a symbolic link, expected a file of the checkpoint's own")
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: missing") from error
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def _steps(directory: Path) -> list[Path]:
+    """Checkpoint folders, the highest step first."""
+    found = [(int(match[1]), p) for p in directory.glob("step-*") if (match := NAME.fullmatch(p.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _contiguous(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Views of one flat vector share its storage; safetensors takes only tensors of their own.
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with folders.opened(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,247 @@
+"""Trained networks put to use: `slipstream.load(directory)` gives a `Model` with a `predict`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from slipstream.config.files import completed, defaults
+from slipstream.config.run_config import Config
+from slipstream.config.validation import for_target, validate
+from slipstream.core.errors import DataError, UserError
+from slipstream.core.types import Target
+from slipstream.core.wording import typed
+from slipstream.data import Preprocessing
+from slipstream.data.identity import labels as labels_of
+from slipstream.data.identity import missing_words
+from slipstream.data.image.given import as_images
+from slipstream.data.tabular.columns import as_numbers
+from slipstream.data.tabular.frames import is_table
+from slipstream.data.tabular.values import Values
+from slipstream.runs import checkpoints
+from slipstream.training.evaluate import CHUNK, side_by_side
+from slipstream.training.model_spec import ModelSpec, State
+
+LARGEST = 100_000_000  # bytes of a run's configuration or preprocessing that are read
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Predicted classes or labels of N examples.
+
+    classes: the labels in the order of the columns, as the data had them: texts, numbers or booleans.
+    scores: float32 [N, C], a larger one is likelier. labels: [N], those with the largest score; for
+    multilabel bool [N, C].
+    """
+
+    classes: tuple[Any, ...]
+    scores: np.ndarray
+    labels: np.ndarray
+    loss: str
+    probabilistic: bool
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[N, C]. Raises UserError for a loss whose scores are none, such as hinge."""
+        if not self.probabilistic:
+            raise UserError(f"a network trained with loss={self.loss} gives no probabilities; use scores")
+        return self.scores
+
+
+class Model:
+    """A trained network with all that leads from raw inputs to predictions.
+
+    module: the network alone, in evaluation mode; it takes what `inputs` gives, and gives logits, or
+    for regression values that are still scaled. networks: its tensors by name; of a snapshot ensemble
+    those of every member, the last of which is in the module.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        program: ModelSpec,
+        preprocessing: Preprocessing,
+        data: Mapping[str, Any],
+        networks: Sequence[Mapping[str, Tensor]] = (),
+    ) -> None:
+        self.program, self.preprocessing, self.target = program, preprocessing, program.target
+        self.numbers, self.data = program.numbers(config), data
+        self.missing = missing_words(data.get("missing", ()))
+        self.module: nn.Module = program.infer.module
+        self.networks = networks or [self.module.state_dict()]
+
+    def predict(self, x: Any) -> Classification | np.ndarray:
+        """The predictions for N raw examples.
+
+        x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame or a
+            mapping of names to values, one value each for one row; further columns, the target too, are left
+            alone. For sequences such a table with a row for each step; there is a prediction for each
+            sequence, in the order of their first rows: that of frame["id"].unique(maintain_order=True). For
+            texts a list of them. For images a list of paths or of Pillow's pictures, or an array
+            [N, C, H, W].
+        Classes: a `Classification`. Regression: values in original units, float64 [N], or [N, D] for
+        several targets. Warns of what training has not seen; raises DataError for what does not fit.
+        """
+        inputs = self.inputs(x)
+        with torch.no_grad():
+            parts = [self._outputs(part) for part in inputs.split(CHUNK)]
+            scores = self.program.scores(torch.cat(parts), self.numbers).numpy()
+        if self.target.task == "regression":
+            return scores[:, 0] if scores.shape[1] == 1 else scores
+        if self.target.task == "multilabel":
+            labels, names = scores > 0.5, self.target.classes
+        else:
+            classes = labels_of(self.target.classes, self.target.label_kind)
+            labels, names = classes[scores.argmax(axis=1)], tuple(classes.tolist())
+        loss = self.program.loss
+        probabilistic = loss.part.traits.get("probabilistic", False)
+        return Classification(names, scores, labels, loss.name, probabilistic)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        """[N, C], or [N, E, C] of an ensemble."""
+        buffers, names = self.program.infer.buffers, self.program.layout.names
+        outputs = [
+            self.program.infer([named[n] for n in names], {n: named[n] for n in buffers}, inputs)[0]
+            for named in self.networks
+        ]
+        return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
+
+    def inputs(self, x: Any) -> Tensor:
+        """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""
+        array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
+        for warning in unseen:
+            warnings.warn(warning, stacklevel=3)
+        return torch.from_numpy(array)
+
+    def _raw(self, x: Any) -> Any:
+        """An array for what was trained on arrays, columns by name for a table."""
+        names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
+        if self.preprocessing.tokenizer is not None:
+            return x
+        if self.preprocessing.kind == "image":
+            return as_images(x, self.preprocessing, self.data)
+        if (steps := self.preprocessing.steps) is not None:
+            names, shape = [steps.id, steps.time, *names], ()
+        if is_table(x):
+            columns = self.preprocessing.raw_columns(x, self.missing) if len(shape) < 2 else {}
+            return self._stacked(columns, shape) if shape else columns
+        if steps is not None:
+            raise DataError(
+                f"found {type(x).__name__}, expected a polars or pandas DataFrame or a mapping of names to "
+                f"values, with a row for each step: {', '.join(names)}"
+            )
+        if not isinstance(x, np.ndarray | Tensor | list):
+            raise DataError(
+                f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars or pandas "
+                "DataFrame or a mapping of column names to values"
+            )
+        array = np.asarray(x)
+        if array.dtype.kind not in "fiub":
+            raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
+        if shape:
+            return array[:, None] if shape == (1,) and array.ndim == 1 else array
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise DataError(
+                f"found an array of shape {array.shape}, expected [N, {len(names)}]: {', '.join(names)}"
+            )
+        return dict(zip(names, array.T, strict=True))
+
+    def _stacked(self, columns: Mapping[str, Values], shape: tuple[int, ...]) -> np.ndarray:
+        """Columns as the array that training had."""
+        if len(shape) > 1:
+            raise DataError(f"expected an array of shape {('N', *shape)}")
+        return np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
+
+
+def load(directory: str | Path) -> Model:
+    """The network that a run has trained, with the weights of its best epoch (the last ones where
+    early_stopping.restore_best is false), on the CPU.
+
+    directory: of a run, or of a member of a sweep; the data need not be there any more. Nothing in it is
+    executed or unpickled. Raises UserError where it is no run, has no checkpoint that verifies, or
+    where no epoch was finished.
+    """
+    folder = Path(directory)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: no run is here, expected a folder with config.yaml and checkpoints")
+    try:
+        saved = json.loads(_read(folder / "preprocessing.json"))
+        fields: Any = saved["target"].items()
+        told: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
+        target = Target(**told)
+        preprocessing = Preprocessing.from_json(saved["inputs"])
+        raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
+        config = for_target(validate(raw | {"data": _no_data(raw["data"], target, folder)}), target)
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
+    path, damaged = checkpoints.latest(folder / "checkpoints")
+    for reason in damaged:
+        warnings.warn(f"{reason}; an earlier checkpoint is used", stacklevel=2)
+    if path is None:
+        raise UserError(
+            f"{folder}: nothing is saved yet; wait, or continue the run with {typed('resume', folder)}"
+        )
+    tensors, state = checkpoints.load(path)
+    if not state["best_epoch"]:
+        raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
+    form = preprocessing.form()
+    if "inputs.standardize.offset" not in tensors["weights"]:  # images were scaled before training
+        form = replace(form, scaling=None)
+    program = ModelSpec(config, target, form)
+    try:
+        networks = _networks(program, _weights(config, program, tensors))
+        program.infer.module.load_state_dict(networks[-1])
+    except (RuntimeError, KeyError) as error:
+        raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
+    ensemble = networks if len(networks) > 1 else ()
+    return Model(config, program, preprocessing, raw["data"], ensemble)
+
+
+def _weights(
+    config: Config, program: ModelSpec, tensors: Mapping[str, dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Parameters and buffers by name: the best epoch's, or those that the last would be evaluated with."""
+    if config.early_stopping.settings["restore_best"]:
+        return tensors["best"]
+    named, optimizer = tensors["weights"], tensors["optimizer"]
+    params = torch.cat([named[name].flatten() for name in program.layout.names])
+    rule, kept = (
+        {k.removeprefix(kind): v for k, v in optimizer.items() if k.startswith(kind)}
+        for kind in ("rule.", "kept.")
+    )
+    evaluated, buffers = program.evaluated(State(params, named, rule, kept), program.numbers(config))
+    return buffers | program.layout.unflatten(evaluated)
+
+
+def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each network: of one, or of the members of an ensemble, whose have an axis E."""
+    shapes = dict(zip(program.layout.names, program.layout.shapes, strict=True)) | program.running
+    first = program.layout.names[0]
+    if named[first].dim() == len(shapes[first]):
+        return [named]
+    return [named | {name: named[name][e] for name in shapes} for e in range(len(named[first]))]
+
+
+def _no_data(saved: Mapping[str, Any], target: Target, folder: Path) -> dict[str, Any]:
+    """Data settings that stand for those of the run, whose files may be gone: only what rules look at."""
+    plain = defaults("data", "arrays")
+    kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}
+    return plain | kept | {"name": "arrays", "path": str(folder), "task": target.task}
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: is larger than any that slipstream writes")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,0 +1,96 @@
+"""What a person sees while a run trains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from slipstream.core.console import BAR, console, number
+from slipstream.core.errors import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from slipstream.training.member import Member
+
+PLAIN_LINES = 20  # without a terminal a run prints about so many lines of progress
+
+
+class Screen:
+    """A live bar on a terminal, plain lines elsewhere, nothing for `none`."""
+
+    def __init__(self, kind: str, epochs: int, examples: int, done: int = 0) -> None:
+        self.console = console()
+        if kind == "auto":
+            live = self.console.is_terminal and not self.console.is_dumb_terminal
+            kind = "bar" if live else "plain"
+        self.kind, self.epochs, self.examples = kind, epochs, examples
+        self._began = self._before = time.monotonic()
+        self._bar = self._start_bar(done) if kind == "bar" else None
+
+    def _start_bar(self, done: int) -> Bar:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=BAR),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+        )
+        bar.start()
+        bar.add_task("epochs", total=self.epochs, completed=done, text="")
+        return bar
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.kind != "none":
+            self.console.print(text, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A warning, which reaches the user where nothing else is shown, too."""
+        if self.kind == "none":
+            print(f"warning: {printable(text)}", file=sys.stderr)
+        else:
+            self.say(f"warning: {text}")
+
+    def epoch(self, member: Member, epochs_here: int) -> None:
+        """Show a finished epoch, with its own speed; `epochs_here` were made by this process."""
+        if self.kind == "none":
+            return
+        record = member.records[-1]
+        now = time.monotonic()
+        of_epoch, seconds = max(now - self._before, 1e-9), now - self._began
+        self._before = now
+        parts = [*describe(record, member.metric), f"{self.examples / of_epoch:,.0f} samples/s"]
+        if self._bar is not None:
+            # What does not fit beside epoch, bar and time left is left out, the last first.
+            room = self.console.width - BAR - 2 * len(str(self.epochs)) - len("epoch / 0:00:00") - 6
+            while len(parts) > 1 and len("  ".join(parts)) > room:
+                parts.pop()
+            text = "  ".join(parts)
+            self._bar.update(self._bar.task_ids[0], completed=record["epoch"], text=text)
+        elif self._is_due(record["epoch"]) or not member.running:
+            left = (self.epochs - record["epoch"]) * seconds / max(epochs_here, 1)
+            text = "  ".join(parts)
+            self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {text}  {left:.0f} s left")
+
+    def _is_due(self, epoch: int) -> bool:
+        return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def describe(record: Mapping[str, Any], metric: str) -> list[str]:
+    """The losses and one metric more of an epoch: the monitored one, where it is no loss."""
+    names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
+    others = [name for name in names if name.startswith("val/") and not name.endswith("/loss")]
+    shown = [name for name in names if name.endswith("/loss")]
+    shown += [metric] if metric in record and metric not in shown else others[:1]
+    return [f"{name} {number(record[name])}" for name in shown]

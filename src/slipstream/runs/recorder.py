@@ -1,0 +1,297 @@
+"""Writes down what a pack does: TensorBoard events, the screen, checkpoints, the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from slipstream.core.registry import LISTS
+from slipstream.core.storage import side_by_side, writing
+from slipstream.metrics import confusion_matrix
+from slipstream.runs import checkpoints
+from slipstream.runs.diagnostics import confusion_picture, scatter_picture
+from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
+from slipstream.training.snapshot import take
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.data import Data
+    from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.runs.progress import Screen
+    from slipstream.training.engine import Engine
+    from slipstream.training.loop import Progress
+    from slipstream.training.member import Member
+
+FLUSH_SECONDS = 1.0  # opening two files a member every epoch would cost a large pack a third of its time
+GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
+# What a person compares runs by; the rest of data and trainer says how and where they were made.
+COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
+NOT_COMPARED = ("name", "logger")
+CHANGED = "changed"  # the name of what differs from the defaults
+FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  # columns shown unasked
+NO_SCALARS = ("epoch", "step")
+SPLITS = ("train", "val")  # whose metrics a record has
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where there is one: six times faster
+BROKEN = (DIVERGED, FAILED)
+
+
+class Recorder:
+    """The watcher of a pack: event files, metrics.jsonl and checkpoints.
+
+    loggers: one TensorBoard a member, or None where it logs nothing. members and loggers may be
+    replaced in their lists while the pack trains. warn: is told which metrics are undefined.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        members: Sequence[Member],
+        loggers: Sequence[TensorBoard | None],
+        warn: Callable[[str], None],
+        saved_with: Callable[[Engine, int], Mapping[str, Any]],
+    ) -> None:
+        self.engine, self.members, self.loggers, self.warn = engine, members, loggers, warn
+        self.saved_with = saved_with
+        self._trainer = members[0].config.trainer
+        self._last_save = self._last_flush = time.monotonic()
+        # Said once a metric, in the run and not in each process that continues it.
+        self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Log the epoch, save what has stopped and, when it is time, everything."""
+        done = [k for k, member in enumerate(self.members) if member.running or k in finished]
+        for k in done:
+            if self.members[k].status not in BROKEN:  # then its last epoch has no record
+                self._log(progress, k)
+                self._warn(self.members[k])
+        now = time.monotonic()
+        save = now - self._last_save >= self._trainer.checkpoint_seconds
+        flush = save or now - self._last_flush >= FLUSH_SECONDS
+        for k in done if flush else finished:
+            self._flush(k)
+        self._save(progress, done if save else finished)
+        if flush:
+            self._last_flush = now
+        if save:
+            self._last_save = now
+
+    def interrupted(self, progress: Progress) -> None:
+        """Save everything that was still running."""
+        stopped = [k for k, member in enumerate(self.members) if member.status == INTERRUPTED]
+        for k in stopped:
+            self._flush(k)
+        self._save(progress, stopped)
+
+    def save(self, progress: Progress) -> None:
+        """Save everything that runs, at the end of an epoch."""
+        self._save(progress, [k for k, member in enumerate(self.members) if member.running])
+
+    def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[TensorBoard | None]) -> None:
+        """Go on with some of the members in an engine of another size."""
+        self.engine, self.members, self.loggers = engine, members, loggers
+
+    def _flush(self, k: int) -> None:
+        self.members[k].flush()
+        logger = self.loggers[k]
+        if logger is not None:
+            with writing(logger.path):
+                logger.flush()
+
+    def _warn(self, member: Member) -> None:
+        """Say which metrics became undefined."""
+        record = member.records[-1]
+        names = [name for name in _undefined(record) if name not in self._undefined]
+        if names:
+            self._undefined |= set(names)
+            self.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
+
+    def _log(self, progress: Progress, k: int) -> None:
+        logger, member = self.loggers[k], self.members[k]
+        if logger is None:
+            return
+        record = member.records[-1]
+        logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
+        for split in logger.curves:
+            log_curve(logger, split, member, record)
+        times = member.config.logger.settings["histograms"]
+        if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
+            params = self.engine.pack.member(progress.state.params, k)
+            named = self.engine.program.layout.unflatten(params.detach().cpu())
+            arrays = {f"weights/{name}": value.numpy().ravel() for name, value in named.items()}
+            logger.histograms(arrays, record["step"])
+
+    def _save(self, progress: Progress, which: Sequence[int]) -> None:
+        def save(k: int) -> None:
+            member = self.members[k]
+            if member.directory is None:
+                return
+            tensors, described = take(self.engine, progress, member, k)
+            begun = member.epoch + (member.status == DIVERGED)
+            step = begun * self.engine.batching.steps + len(progress.seen)
+            state = described | dict(self.saved_with(self.engine, k))
+            checkpoints.save(member.directory / "checkpoints", step, tensors, state, self._trainer.keep)
+
+        side_by_side(save, which)
+
+
+class Shown:
+    """A watcher that lets another one record, and shows the first member that trains on a screen."""
+
+    def __init__(self, recorder: Recorder, screen: Screen) -> None:
+        self.recorder, self.screen = recorder, screen
+        self._began_at = recorder.members[0].epoch
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Record the epoch and show it."""
+        self.recorder.epoch(progress, finished)
+        members = self.recorder.members
+        first = next(m for k, m in enumerate(members) if m.running or k in finished)
+        if first.status not in BROKEN:
+            self.screen.epoch(first, first.epoch - self._began_at)
+
+    def interrupted(self, progress: Progress) -> None:
+        """Record that the run ends early."""
+        self.recorder.interrupted(progress)
+
+
+def _undefined(record: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in record.items() if value is None]
+
+
+def open_logger(
+    member: Member,
+    engine: Engine,
+    data: Data,
+    text: str,
+    upto: int | None,
+    swept: Collection[str] = (),
+    changed: str | None = None,
+) -> TensorBoard | None:
+    """The member's TensorBoard with what is known before training, or None where it logs nothing.
+
+    text: the configuration as YAML. changed: of a run that is no member of a sweep, what differs from the
+    defaults. It draws training and validation on one chart, which takes a folder for each, and says which
+    columns the HParams table has.
+    """
+    if member.config.logger.name != "tensorboard" or member.directory is None:
+        return None
+    from slipstream.loggers.tensorboard import CURVES, TensorBoard
+
+    splits = () if changed is None else [name for name in SPLITS if engine.splits.rows[name]]
+    logger = TensorBoard(member.directory, upto, curves=splits)
+    if logger.resumed:
+        for split in (name for name, curve in logger.curves.items() if not curve.resumed):
+            for record in member.records:  # an older version drew none
+                log_curve(logger, split, member, record)
+        return logger
+    config = member.config
+    metrics = charted(config)
+    shown = hyperparameters(config.raw, swept)
+    if changed is None:
+        logger.charts({name: [f"{split}/{name}" for split in SPLITS] for name in metrics})
+    else:
+        shown |= {CHANGED: changed}
+        titles = [config.early_stopping.settings["metric"], *(f"val/{name}" for name in metrics)]
+        logger.columns({key: [value] for key, value in shown.items()}, titles, first=FIRST)
+        logger.charts(
+            {name: [f"{CURVES}/{name}$"] for name in metrics}, "train and validation, in two colours"
+        )
+    logger.hparams(shown, group=hash_of(config.raw))
+    logger.text("configuration", f"```yaml\n{text}```")
+    logger.text("data", data.summary)
+    if config.logger.settings["graph"]:
+        logger.graph(graph_of(engine))
+    if engine.program.augmentations and engine.program.form.kind == "image":
+        from slipstream.runs.augmentation_preview import augmented
+
+        logger.image("train/augmentation", augmented(engine, config), 0)
+    return logger
+
+
+def charted(config: Config) -> list[str]:
+    """The metrics that are measured on every split after every epoch."""
+    return ["loss", *config.trainer.metrics]
+
+
+def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Any]) -> None:
+    """An epoch's metrics of a split for the charts that training and validation share."""
+    values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
+    logger.curve(split, values, record["step"])
+
+
+@lru_cache(maxsize=1)
+def graph_of(engine: Engine) -> bytes:
+    """The network's graph, traced once for all members: that takes as long as training some of them.
+
+    Torch traces in one thread: members that are opened side by side find it made.
+    """
+    from slipstream.loggers.graph import trace
+
+    example = engine.splits.training_inputs(engine.folds[0])[:1]
+    return trace(engine.program.infer.module, example.to(engine.device))
+
+
+def log_pictures(
+    logger: TensorBoard, engine: Engine, k: int, outputs: torch.Tensor, split: str, step: int
+) -> None:
+    """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
+    program, target = engine.program, engine.program.target
+    scores = program.scores(outputs, program.numbers(engine.configs[k]))
+    part = engine.splits.part(split, engine.folds[k])
+    if target.task in ("binary", "multiclass"):
+        counts = confusion_matrix(scores, part.metric_targets, (part.counts > 0).float()).cpu().numpy()
+        logger.image(f"{split}/confusion_matrix", confusion_picture(counts, target.classes), step)
+    elif target.task == "regression":
+        true, predicted = (v.cpu().numpy() for v in (part.metric_targets, scores))
+        for column, name in enumerate(target.names):
+            picture = scatter_picture(true[:, column], predicted[:, column], name)
+            logger.image(f"{split}/{name}_predicted_against_true", picture, step)
+
+
+def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys.
+
+    >>> flat({"model": {"depth": 2}, "seed": 0})
+    {'model.depth': 2, 'seed': 0}
+    """
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict[str, Any]:
+    """The settings that the HParams table shows, by dotted key.
+
+    swept: keys that are shown in any case. A table has no row for a run that lacks one of its columns,
+    so what is null or empty is said as a text.
+    """
+    kept = {key: value for key, value in raw.items() if key not in NOT_COMPARED}
+    for group, names in COMPARED.items():
+        kept[group] = {name: kept[group][name] for name in names}
+    every = flat(raw)
+    shown = {key: value for key, value in flat(kept).items() if value is not None}
+    shown |= {key: "null" if every[key] is None else every[key] for key in swept if key in every}
+    return shown | {group: ", ".join(raw.get(group, ())) or "none" for group in LISTS}
+
+
+def hash_of(raw: Mapping[str, Any]) -> str:
+    """A short name of a configuration without its seed: the same for repeats of one run."""
+    import hashlib
+    import json
+
+    kept = {key: value for key, value in raw.items() if key not in GROUP_FREE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def yaml_text(raw: Mapping[str, Any]) -> str:
+    """A plain nested mapping as YAML."""
+    return yaml.dump(dict(raw), Dumper=DUMPER, sort_keys=False, allow_unicode=True)

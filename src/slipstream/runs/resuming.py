@@ -1,0 +1,104 @@
+"""Going on with runs that were stopped, by a signal, a crash or their own end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from slipstream.core import kernels
+from slipstream.core.errors import DataError
+from slipstream.runs import checkpoints, run_folder
+from slipstream.training.loop import Progress
+from slipstream.training.member import Member
+from slipstream.training.snapshot import Taken, restore
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.data import Data
+    from slipstream.training.engine import Engine
+
+
+def find(directory: Path | None, warnings: list[str]) -> Taken | None:
+    """The newest checkpoint that verifies; a warning for every newer one, which does not."""
+    if directory is None:
+        return None
+    checkpoints.clean(directory / "checkpoints")
+    path, damaged = checkpoints.latest(directory / "checkpoints")
+    warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
+    if path is None:
+        warnings.append(f"{directory}: has no checkpoint; the run begins anew")
+        return None
+    taken = checkpoints.load(path)
+    kernels.use(taken[1].get("mkl_cbwr", kernels.NONE))
+    kernels.use_capability(taken[1].get("cpu_capability"))
+    warnings += other_kernels(directory, taken[1])
+    return taken
+
+
+def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
+    """A warning for what a run was saved with, where this process has computed with other kernels already
+    or the processor has none such."""
+    found, differ = [], "the last digits may differ from an uninterrupted run's"
+    before, now = saved.get("mkl_cbwr", kernels.NONE), kernels.mode()
+    if before != now and None not in (before, now):
+        setting = f"{kernels.VARIABLE}={before}"
+        found.append(
+            f"{directory}: was trained with {setting}, and this process has {now or 'no mode'}: {differ}; "
+            f"set {setting} before Python starts"
+        )
+    instructions = kernels.capability()
+    if saved.get("cpu_capability", instructions) != instructions:
+        was = saved["cpu_capability"]
+        found.append(f"{directory}: was trained with {was}, and this process has {instructions}: {differ}")
+    return found
+
+
+class How(NamedTuple):
+    """What a run's bytes depend on besides its configuration and threads."""
+
+    packed: bool
+    compile: bool
+
+
+class Begun(NamedTuple):
+    """How many steps of an epoch a run's newest checkpoint has made, and how; None where nothing says it."""
+
+    steps: int = 0
+    how: How | None = None
+
+
+def begun(directory: Path) -> Begun:
+    """Where a run stands, and how it was trained so far. Raises CheckpointError."""
+    if not (directory / run_folder.CONFIG).exists():
+        return Begun()
+    path, _ = checkpoints.latest(directory / "checkpoints")
+    if path is None:
+        return Begun()
+    state = checkpoints.load(path)[1]
+    known = "packed" in state and "compile" in state  # else of an early version
+    return Begun(int(state["steps_into_epoch"]), How(state["packed"], state["compile"]) if known else None)
+
+
+def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
+    """Raise DataError where a run would go on with other data than it began with, unless allowed."""
+    allowed = config.trainer.allow_changed_data
+    if saved is not None and saved[1]["fingerprint"] != data.fingerprint and not allowed:
+        files = ", ".join(map(str, data.sources)) or config.data.name
+        raise DataError(
+            f"{files}: the data changed since this run began; restore it, start a new run, "
+            "or go on regardless with trainer.allow_changed_data=true"
+        )
+
+
+def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | None]) -> Progress:
+    """Where a pack stands that goes on, or begins: its progress, and its members' histories with it."""
+    if any(entry is not None for entry in saved):
+        return restore(engine, members, saved)
+    state = engine.start()
+    return Progress(state, engine.evaluated(state))
+
+
+def unfinished(member: Member) -> bool:
+    """Whether anything is left to do: epochs, or the summary, which a run writes last."""
+    return member.running or member.directory is None or not (member.directory / run_folder.SUMMARY).exists()

@@ -1,0 +1,99 @@
+"""A run's directory: claimed by one process at a time, never overwritten."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from slipstream.core import folders
+from slipstream.core.errors import UserError
+from slipstream.core.storage import StorageError, go_on, replace, write_new
+from slipstream.core.wording import typed
+
+CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # of the disk, and not of one folder
+
+
+class Busy(UserError):
+    """Another process has the folder."""
+
+
+@contextmanager
+def claim(directory: Path, *, resume: bool) -> Iterator[None]:
+    """Hold the directory while a run uses it, making it first where it is not there.
+
+    Raises Busy where another process holds it, UserError where it cannot be written, holds what no run
+    makes and, unless resuming, where it holds a run already.
+    """
+    stack = ExitStack()
+    try:
+        folders.mkdir(directory)
+        stack.enter_context(folders.held(directory))
+        folders.require_own(directory)
+        lock = FileLock(directory / ".lock")
+        lock.acquire(timeout=0)
+        stack.callback(lock.release)
+        folders.remove_temporary(directory)
+        folders.remove(directory / HOLDER)
+        write_new(directory / HOLDER, f"process {os.getpid()}\n", sync=False)
+    except Timeout as error:
+        stack.close()
+        holder = _holder(directory)
+        raise Busy(f"{directory}: in use by {holder}; wait for it, or choose another") from error
+    except UserError:
+        stack.close()
+        raise
+    except OSError as error:
+        stack.close()
+        why = error.strerror or error
+        if folders.root(directory) is not None:  # a sweep's, whose other members would fare no better
+            kind = StorageError if error.errno in FULL else UserError
+            said = f"{directory}: cannot be written ({why}): mend that, then {go_on(directory)}"
+            raise kind(said) from error
+        raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
+    try:
+        if not resume and (directory / CONFIG).exists():
+            raise UserError(
+                f"{directory}: holds a run already, which is never overwritten; "
+                f"continue it with {typed('resume', directory)}, or choose another hydra.run.dir"
+            )
+        yield
+    finally:
+        with suppress(OSError):  # the folder is gone, or the disk: no reason to hide what ended the run
+            folders.remove(directory / HOLDER)
+        lock.release()
+        with suppress(OSError):
+            if not (directory / CONFIG).exists():  # nothing began: leave nothing behind
+                folders.remove_folder(directory, (".lock",))
+        stack.close()
+
+
+def remove_lock(directory: Path) -> None:
+    """Remove the lock file of a claimed folder that nobody will claim again.
+
+    Whoever opened it before gets no lock: its name is gone, which filelock sees. Windows keeps it.
+    """
+    with suppress(OSError):
+        folders.remove(directory / ".lock")
+
+
+def _holder(directory: Path) -> str:
+    try:
+        return (directory / HOLDER).read_text().strip()
+    except OSError:
+        return "another process"
+
+
+def write_start(directory: Path, overrides: Sequence[str], text: str, *, sync: bool = True) -> None:
+    """config.yaml (what runs, fully resolved) and overrides.yaml (what was typed)."""
+    replace(directory / OVERRIDES, "".join(f"- {_quoted(item)}\n" for item in overrides) or "[]\n", sync=sync)
+    replace(directory / CONFIG, text, sync=sync)
+
+
+def _quoted(item: str) -> str:
+    return "'" + item.replace("'", "''") + "'"

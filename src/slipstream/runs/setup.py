@@ -1,0 +1,301 @@
+"""What lies between a validated configuration and its first step: what only data and machine can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from slipstream.config.changes import changes
+from slipstream.config.run_config import Config
+from slipstream.config.validation import for_target
+from slipstream.core import folders, kernels, storage
+from slipstream.core.errors import ConfigError, UserError
+from slipstream.core.registry import component
+from slipstream.core.wording import counted, sizes
+from slipstream.data import Data, load
+from slipstream.metrics import defaults, every
+from slipstream.models.layers import Residual
+from slipstream.runs import run_folder
+from slipstream.runs.advice import advice
+from slipstream.runs.monitoring import require_defined
+from slipstream.runs.recorder import open_logger, yaml_text
+from slipstream.training.backend.compilation import cache_problem
+from slipstream.training.backend.compilers import no_room
+from slipstream.training.backend.memory import free_bytes, keep_freed
+from slipstream.training.engine import Engine, choose_device
+from slipstream.training.member import Member
+
+if TYPE_CHECKING:
+    from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.training.snapshot import Taken
+
+SMALL = 10**6  # parameters times examples of an update
+IMAGES_SHARE = 0.5  # of the free memory: the rest is for networks
+
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
+
+
+def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
+    """The data of all configurations, read once for each fold, and which of them each has."""
+    read: dict[str, Data] = {}
+    room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
+    folds = len(set(map(data_key, configs)))
+    if room is not None and folds > 1:  # each holds all images, and they are put together once more
+        room //= 2 * folds
+    for config in configs:
+        if (key := data_key(config)) not in read:
+            read[key] = load({"name": config.data.name, **config.data.settings}, room)
+    places = {key: place for place, key in enumerate(read)}
+    return list(read.values()), [places[data_key(config)] for config in configs]
+
+
+def _room(config: Config) -> int | None:
+    """Bytes that images may take on the device, and in this machine's memory on their way there."""
+    device = _device(config)
+    places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
+    free = [room for place in places if (room := free_bytes(place)) is not None]
+    return int(min(free) * IMAGES_SHARE) if free else None
+
+
+def data_key(config: Config) -> str:
+    """The same for configurations that have the same data."""
+    return json.dumps(config.raw["data"], sort_keys=True)
+
+
+def form(data: Data) -> Any:
+    """What data must have in common for one pack: sizes, shapes, and the target with its scaling."""
+    splits = (data.train, data.validation, data.test)
+    return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
+
+
+def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
+    """The configuration with what only the data, or an earlier start, could tell."""
+    config = for_target(config, data.target)
+    if component("loss", config.loss.name).traits.get("unscaled"):
+        _require_counts(config, data)
+    trainer = config.trainer
+    if trainer.metrics == "auto":
+        trainer = replace(trainer, metrics=defaults(data.target.task))
+    elif trainer.metrics == "all":
+        probabilistic = component("loss", config.loss.name).traits.get("probabilistic", False)
+        trainer = replace(trainer, metrics=every(data.target.task, len(data.target.classes), probabilistic))
+    watched = config.early_stopping.settings["metric"].partition("/")[2]
+    if watched not in ("loss", *trainer.metrics):
+        trainer = replace(trainer, metrics=[*trainer.metrics, watched])
+    if saved is not None:  # bytes are promised for the same threads and the same compile mode
+        trainer = replace(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
+    elif trainer.portable and trainer.compile == "auto":  # else the pack and a compiler would decide
+        trainer = replace(trainer, compile=False)
+    metric = config.early_stopping.settings["metric"]
+    if metric.startswith("val/") and not len(data.validation.inputs):
+        raise ConfigError(
+            [
+                f"early_stopping.metric: {metric} needs validation data, and there is none; use "
+                "early_stopping.metric=train/loss"
+            ]
+        )
+    require_defined(config, data, metric)
+    return replace(config, trainer=trainer)
+
+
+def _require_counts(config: Config, data: Data) -> None:
+    """A loss of counts needs targets in their own units, 0 or above."""
+    if any(scale != 1 for scale in data.target.scale):
+        raise ConfigError(
+            [f"loss={config.loss.name}: is of counts, and they were scaled; set data.target_scaling=none"]
+        )
+    lowest = min(float(part.targets.min()) for part in (data.train, data.validation, data.test) if len(part))
+    if lowest < 0:
+        raise ConfigError(
+            [
+                f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take "
+                "loss=mse"
+            ]
+        )
+
+
+def set_up(config: Config) -> torch.device:
+    """The device to train on, with the number of threads set. Raises ConfigError where there is none."""
+    device = _device(config)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        found = "trainer.device: found cuda, this machine has no usable CUDA device"
+        raise ConfigError([f"{found}; use trainer.device=auto or cpu"])
+    if config.trainer.portable:  # how a sum is cut up depends on the number of threads
+        torch.set_num_threads(1)
+    elif config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    if device.type == "cuda":
+        prefer_deterministic_kernels()
+    keep_freed()
+    cache_problem()  # it may choose another folder, which parts of torch read when they are imported
+    return device
+
+
+def _device(config: Config) -> torch.device:
+    return choose_device("cpu" if config.trainer.portable else config.trainer.device)
+
+
+@contextmanager
+def portable_kernels(config: Config) -> Iterator[None]:
+    """Where `trainer.portable` asks for it: kernels that all processors with AVX2 share, and none of oneDNN,
+    which generates its code for the processor. To be entered before anything is computed.
+
+    Raises ConfigError where such kernels cannot be had.
+    """
+    if not config.trainer.portable:
+        yield
+        return
+    if problem := kernels.make_portable():
+        raise ConfigError([f"trainer.portable: {problem}"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    (enabled, *_) = torch.backends.mkldnn.set_flags(False, _fp32_precision=None)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(enabled, _fp32_precision=None)
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def limit_threads(engine: Engine) -> Iterator[None]:
+    """One thread for a small dense network alone: two would wait for each other longer than they work.
+
+    At 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
+    """
+    trainer, before = engine.configs[0].trainer, torch.get_num_threads()
+    dense = component("model", engine.configs[0].model.name).traits.get("dense", False)
+    work = engine.program.layout.size * engine.batching.size
+    if trainer.threads is None and engine.pack.single and dense and work <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def prefer_deterministic_kernels() -> None:
+    """Where an operation has a kernel that repeats to the bit, take it; where it has none, torch warns and
+    names it. (On a processor all kernels in use repeat; there the mode would only fill fresh memory.)"""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def warnings(config: Config, engine: Engine) -> Iterator[str]:
+    """Choices that are legal and do not do what was meant."""
+    chosen = component("initializer", config.initializer.name).traits.get("warns")
+    if chosen:
+        yield f"initializer={config.initializer.name}: {chosen}"
+    asked, batching = config.data.settings["batch_size"], engine.batching
+    rows, training = batching.examples, counted(batching.examples, "training row")
+    if asked != "full" and asked > rows:
+        yield f"data.batch_size is {asked}, more than the {training}: every batch holds all of them"
+    elif batching.accumulate > 1 and batching.size * (batching.accumulate - 1) >= rows:
+        yield f"trainer.accumulate is {batching.accumulate}: every update sees all of the {training}"
+    warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
+    if warm_up >= updates:
+        made = counted(updates, "update")
+        yield f"scheduler.warmup_steps: {warm_up}, but the run has {made}: the rate stays below lr"
+    if config.trainer.portable and (config.trainer.threads or 1) > 1:
+        yield f"trainer.threads is {config.trainer.threads}, and trainer.portable computes with one"
+    elif config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
+        has = counted(os.cpu_count() or 1, "processor")
+        yield f"trainer.threads is {config.trainer.threads}, and this machine has {has}"
+    if engine.compiled and (problem := cache_problem()):
+        yield problem
+    elif config.trainer.compile == "auto" and (full := no_room()):
+        yield f"trainer.compile: {full}: nothing is compiled"
+    layers = engine.program.module.modules()
+    if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
+        yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
+    norms = [n for n in config.regularizers if component("regularizer", n).traits["place"] == "norm"]
+    if component("model", config.model.name).traits.get("grows") and not norms:
+        yield (
+            f"model={config.model.name}: without a normalization its values grow from block to block; "
+            "add regularizer=batch_norm"
+        )
+    yield from advice(config, engine.program.form)
+
+
+def optimism(config: Config, data: Data) -> str | None:
+    """A word on a fold whose rows choose the epoch by which they are judged. A sweep's report has its own."""
+    if config.data.settings["folds"] is None or len(data.test.inputs) or config.trainer.max_epochs == 1:
+        return None
+    return (
+        "the fold's metrics are optimistic: its best epoch is chosen by the rows that judge it; "
+        "data.test=0.2 keeps rows apart that choose nothing"
+    )
+
+
+def open_member(
+    member: Member,
+    overrides: Sequence[str],
+    engine: Engine,
+    k: int,
+    *,
+    resume: bool,
+    swept: Collection[str] = (),
+    alone: bool = False,
+) -> TensorBoard | None:
+    """Write what is known of a member before its first step; its logger, or None where it logs nothing.
+
+    swept: keys that the HParams table shall show. alone: whether it is a run of its own. A member of
+    a sweep needs none of its files to begin again: they wait for no disk.
+    """
+    if member.directory is None:
+        return None
+    data = engine.splits.data[engine.folds[k]]
+    text = yaml_text(member.config.raw)
+    run_folder.write_start(member.directory, overrides, text, sync=alone)
+    storage.replace(member.directory / "preprocessing.json", data.fitted, sync=alone)
+    member.rewrite(sync=alone)
+    # Written when a run ends: one that goes on has none.
+    with storage.writing(member.directory / run_folder.SUMMARY):
+        folders.remove(member.directory / run_folder.SUMMARY)
+    upto = engine.batching.steps * member.epoch if resume else None
+    changed = (" ".join(changes(member.config.raw)) or "nothing") if alone else None
+    return open_logger(member, engine, data, text, upto, swept, changed)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+@contextmanager
+def explain_oom(config: Config) -> Iterator[None]:
+    """Turn a shortage of memory into a sentence with what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0] or "the system has no more"
+        batch, hint = config.data.settings["batch_size"], ""
+        if batch != "full" and batch % 2 == 0:
+            halved = f"data.batch_size={batch // 2} trainer.accumulate={2 * config.trainer.accumulate}"
+            hint = f" ({halved} makes the same updates)"
+        raise UserError(
+            f"out of memory ({said}) with data.batch_size={batch}, "
+            f"{sizes(config.model.settings)}: lower one of them{hint}. Checkpoints are untouched."
+        ) from error

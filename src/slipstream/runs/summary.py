@@ -1,0 +1,303 @@
+"""How a run ended: its result, summary.json, the last pictures and the table on the screen."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from slipstream.core import kernels
+from slipstream.core.console import metrics_table
+from slipstream.core.storage import replace, side_by_side, writing
+from slipstream.core.version import __version__
+from slipstream.core.wording import shell, typed
+from slipstream.runs import run_folder
+from slipstream.runs.progress import Screen
+from slipstream.runs.recorder import charted, log_pictures
+from slipstream.training.engine import Engine
+from slipstream.training.evaluate import final_names
+from slipstream.training.loop import Progress
+from slipstream.training.member import (
+    DIVERGED,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PRUNED,
+    STOPPED,
+    Member,
+    as_values,
+)
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.core.types import Target
+    from slipstream.loggers.tensorboard import TensorBoard
+
+ENDED = (FINISHED, STOPPED, PRUNED)
+EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
+FAR = 1.5  # times log_loss: a loss beyond is explained
+TOGETHER = 32  # members whose metrics are computed at once: what sorts rows needs memory
+Values = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
+    best, last: metrics of the weights of the best epoch and of the last, `split/name` -> value.
+    weights: the parameters by name (of a snapshot ensemble with an axis in front, along which its
+    networks stand), those of the best epoch where early_stopping.restore_best is
+    set. records: the lines of metrics.jsonl.
+    exit_code: what the command line ends with.
+    """
+
+    status: str
+    reason: str
+    best_epoch: int
+    best: Values
+    last: Values
+    records: list[dict[str, Any]] = field(repr=False)
+    weights: dict[str, Tensor] = field(repr=False)
+    directory: Path | None = None
+    exit_code: int = 0
+
+
+def conditions(engine: Engine, k: int) -> dict[str, Any]:
+    """What the bytes of member k depend on besides its configuration."""
+    return {
+        "fingerprint": engine.splits.data[engine.folds[k]].fingerprint,
+        "packed": not engine.pack.single,
+        "compile": engine.compiled,
+        "threads": torch.get_num_threads(),
+        "mkl_cbwr": kernels.mode(),
+        "cpu_capability": kernels.capability(),
+        "device": engine.device.type,
+        "versions": _versions(),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {
+        "slipstream": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def conclude(
+    engine: Engine,
+    members: Sequence[Member],
+    places: Sequence[int],
+    progress: Progress,
+    loggers: Sequence[TensorBoard | None],
+    exit_code: int,
+    *,
+    chosen: bool = True,
+) -> list[Result]:
+    """The results of the members at some places, written to summary.json and TensorBoard.
+
+    exit_code: of one that was interrupted. chosen: whether TensorBoard has the test scores; not while
+    one of several runs is to be chosen.
+    """
+    results = []
+    for first in range(0, len(places), TOGETHER):
+        here = places[first : first + TOGETHER]
+        endings = _endings(engine, members, here, progress, exit_code)
+
+        def finish(end: tuple[int, Result, Tensor]) -> None:
+            k, result, outputs = end
+            log_end(engine, members[k], k, result, outputs, loggers[k], chosen=chosen)
+            write(engine, members[k], k, result)
+
+        side_by_side(finish, endings)
+        results += [result for _, result, _ in endings]
+    return results
+
+
+def results(
+    engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
+) -> list[Result]:
+    """The results of the members at some places. Nothing is written."""
+    return [result for _, result, _ in _endings(engine, members, places, progress, exit_code)]
+
+
+def _endings(
+    engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
+) -> list[tuple[int, Result, Tensor]]:
+    """Place, result with the metrics of the best and of the last weights, and the outputs to be shown."""
+    last = engine.evaluated(progress.state)
+    shown = engine.splits.shown
+    best_values = _all_metrics(engine, progress.best, places, shown)
+    # Of those that ended with their best epoch the last weights are the best ones.
+    later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
+    last_values = best_values | (_all_metrics(engine, last, later, shown) if later else {})
+    endings = []
+    for k in places:
+        member = members[k]
+        chosen, (_, outputs) = (
+            (progress.best, best_values[k]) if member.restores_best else (last, last_values[k])
+        )
+        result = Result(
+            status=member.status,
+            reason=member.reason,
+            best_epoch=member.best_epoch,
+            best=best_values[k][0],
+            last=last_values[k][0],
+            records=member.records,
+            weights=engine.program.layout.unflatten(engine.pack.member(chosen[0], k)),
+            directory=member.directory,
+            exit_code=exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status],
+        )
+        endings.append((k, result, outputs))
+    return endings
+
+
+def _all_metrics(
+    engine: Engine, evaluated: Any, places: Sequence[int], shown: str
+) -> dict[int, tuple[Values, Tensor]]:
+    """By place the metrics of every split, in evaluation mode, and the outputs of one split."""
+    # In a pack of one sums would be rounded otherwise, and bytes depend on who ends together.
+    places = [*places, *places] if len(places) == 1 and not engine.pack.single else places
+    names = final_names(engine.program, engine.configs[0].trainer.metrics)
+    values: list[Values] = [{} for _ in places]
+    outputs = torch.empty(0)
+    for split, rows in engine.splits.rows.items():
+        if rows:
+            found = engine.predict(evaluated, split, places)
+            table = engine.measure(split, found, names, places)
+            outputs = found if split == shown else outputs
+            keys = [f"{split}/{name}" for name in ("loss", *names)]
+            for mapping, row in zip(values, engine.pack.rows(table), strict=False):
+                mapping |= as_values(keys, row)
+    pack = engine.pack
+    return {k: (values[i], pack.member(outputs, i)) for i, k in enumerate(places)}
+
+
+def log_end(
+    engine: Engine,
+    member: Member,
+    k: int,
+    result: Result,
+    outputs: Tensor,
+    logger: TensorBoard | None,
+    *,
+    chosen: bool = True,
+) -> None:
+    """The end of a run in TensorBoard; one that was interrupted has not come to it."""
+    if logger is None or member.status == INTERRUPTED:
+        return
+    last, best = _steps(member, len(member.records)), _steps(member, result.best_epoch)
+    with writing(logger.path):
+        shown = best if member.restores_best else last
+        log_pictures(logger, engine, k, outputs, engine.splits.shown, shown)
+        values = _of_the_best(member, result)
+        logger.best({tag: v for tag, v in values.items() if chosen or "test/" not in tag}, best)
+        logger.hparams_end(success=result.exit_code == 0)
+        logger.close()
+
+
+def write(engine: Engine, member: Member, k: int, result: Result) -> None:
+    """summary.json, the last file of a run: where it stands, the run came to its end."""
+    if member.directory is None:
+        return
+    content = {
+        "status": result.status,
+        "reason": result.reason,
+        "best_epoch": result.best_epoch,
+        "epochs": len(member.records),
+        "metric": member.metric,
+        "value": member.best_value,
+        "best": result.best,
+        "last": result.last,
+        "parameters": engine.program.layout.size,
+        "steps": _steps(member, len(member.records)),
+        "seconds": round(member.seconds, 3),
+        "dtype": member.config.trainer.dtype,
+        "seed": member.config.seed,
+        "loss": member.config.loss.name,
+        **conditions(engine, k),
+    }
+    replace(member.directory / run_folder.SUMMARY, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_failure(member: Member, reason: str) -> None:
+    """The summary of a member that could not be trained at all."""
+    if member.directory is None:
+        return
+    content = {
+        "status": FAILED,
+        "reason": reason,
+        "metric": member.metric,
+        "value": None,
+        "best_epoch": 0,
+        "epochs": member.epoch,
+        "best": {},
+        "last": {},
+        "seconds": round(member.seconds, 3),
+        "seed": member.config.seed,
+    }
+    replace(member.directory / run_folder.SUMMARY, json.dumps(content, indent=1) + "\n")
+
+
+def _steps(member: Member, epoch: int) -> int:
+    """The updates made until the end of an epoch; 0 is the start."""
+    return int(member.records[epoch - 1]["step"]) if epoch else 0
+
+
+def _of_the_best(member: Member, result: Result) -> Values:
+    """The best epoch's metrics on every split: what the HParams table should rank by."""
+    names = charted(member.config)
+    return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
+
+
+def loss_row(config: Config, target: Target) -> str:
+    """What the loss in the table is: which one, of what, of how many networks."""
+    name = config.loss.name
+    if any(scale != 1 for scale in target.scale):
+        name += " of scaled targets"
+    if "snapshot_ensemble" in config.regularizers or "ensemble" in config.model.settings:
+        name += ", per network"  # the mean of theirs, and not that of their mean prediction
+    return f"loss ({name})"
+
+
+def unlike(config: Config, values: Values) -> str | None:
+    """Why a loss that is minus a log likelihood is far from log_loss, where it is."""
+    if config.loss.name not in ("cross_entropy", "binary_cross_entropy"):
+        return None
+    for split in ("train", "val", "test"):
+        loss, bounded = values.get(f"{split}/loss"), values.get(f"{split}/log_loss")
+        if loss is not None and bounded is not None and loss > FAR * bounded:
+            return (
+                f"{split}: loss {loss:.4g}, log_loss {bounded:.4g}: some rows are predicted wrong with a "
+                "probability near 0 for the truth, which log_loss takes for 1e-7 and loss as it is"
+            )
+    return None
+
+
+def show(screen: Screen, member: Member, result: Result, target: Target) -> None:
+    """The metrics, why it ended, and where everything is."""
+    if screen.kind == "none":
+        return
+    why = "the last" if member.best_value is None else f"the best by {member.metric}"
+    which = f"epoch {result.best_epoch}, {why}"
+    title = f"metrics of {which if result.best_epoch else 'the untrained network: no epoch was finished'}"
+    screen.console.print(metrics_table(result.best, title, loss_row(member.config, target)))
+    if sentence := unlike(member.config, result.best):
+        screen.say(sentence)
+    advice = "; lower optimizer.lr, or add regularizer=gradient_clipping" if result.status == DIVERGED else ""
+    screen.say(f"{result.status}: {result.reason}{advice}")
+    if result.directory is not None:
+        screen.say(f"run: {result.directory}")
+        if result.status == INTERRUPTED:
+            screen.say(f"go on: python train.py {typed('resume', result.directory)}")
+        if member.config.logger.name == "tensorboard":
+            screen.say(f"curves: tensorboard --logdir {shell(str(result.directory.parent))}")

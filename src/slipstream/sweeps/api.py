@@ -1,0 +1,81 @@
+"""A sweep from Python: `slipstream.sweep(space)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream.core.wording import spell
+from slipstream.sweeps import report, runner
+from slipstream.sweeps.plan import planning, store
+from slipstream.sweeps.work import processes
+
+if TYPE_CHECKING:
+    import polars
+
+    from slipstream.sweeps.plan.job import Outcome
+    from slipstream.sweeps.report import Report
+    from slipstream.sweeps.report.aggregates import Group
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to.
+
+    report: ranking, comparisons, importance and advice, as report.json has them. exit_code: 0, 3 where
+    members diverged or failed, 129, 130, 143 or 152 where a signal ended it.
+    """
+
+    directory: Path
+    report: Report
+    exit_code: int
+
+    @property
+    def best(self) -> Group | None:
+        """The best trial: `values`, `mean`, `std`, `members`. None where no trial came to a sound end."""
+        return self.report.best
+
+    @property
+    def runs(self) -> tuple[Outcome, ...]:
+        """All members by number: `values`, `status`, `value`, `best`, `directory`; `test` chooses nothing."""
+        return self.report.outcomes
+
+    def frame(self) -> polars.DataFrame:
+        """A row a member, the best trial's first: leaderboard.csv."""
+        import polars
+
+        return polars.read_csv(self.directory / report.LEADERBOARD, infer_schema_length=None)
+
+
+def sweep(
+    space: Mapping[str, Any], *overrides: str, directory: str | Path | None = None, **settings: Any
+) -> SweepResult:
+    """Train every configuration of a space, as packs; or search it.
+
+    space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
+    command line. overrides: what all members share, and the searcher: "data=wine", "sweep=tpe".
+    directory: of the sweep; where one with the same plan stands, it is joined and goes on; None for a
+    new one below outputs/. settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
+
+    Nothing is shown, unless an override such as "trainer.progress=auto" asks for it. Raises ConfigError,
+    DataError and other UserErrors; members that fail or diverge are in the result.
+
+    >>> import slipstream  # doctest: +SKIP
+    >>> found = slipstream.sweep({"optimizer.lr": [0.1, 0.01]}, "data=wine", repeats=5)  # doctest: +SKIP
+    >>> found.best.values  # doctest: +SKIP
+    {'optimizer.lr': 0.1}
+    """
+    typed = ["trainer.progress=none", *overrides]
+    typed += [f"sweep.{name}={spell(value)}" for name, value in settings.items()]
+    plan = planning.plan(typed, space)
+    if directory is None:
+        name = plan.example.config.name
+        directory = Path("outputs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
+    directory = Path(directory).absolute()
+    plan = store.freeze(plan, directory)
+    code, made = runner.work(plan, directory, processes.MODULE)
+    assert made is not None  # this process leads
+    return SweepResult(directory, made, code)

@@ -1,0 +1,74 @@
+"""What a sweep is made of: members to be trained, and how they ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipstream.runs.run_folder import SUMMARY
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """One member to be trained.
+
+    number: its folder's name in the sweep. trial: the configuration that it repeats; members of a
+    trial differ in seed or fold only. overrides: its whole command line. values: what was swept,
+    key -> plain value, without the keys that do not apply to it.
+    """
+
+    number: int
+    trial: int
+    overrides: tuple[str, ...]
+    values: Mapping[str, Any]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a member ended, or stands: read from its folder.
+
+    status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting.
+    value: the best value of the monitored metric, None where there is none. best: the metrics of the
+    best epoch, `split/name` -> value. test: those of the test rows, which nothing is chosen by: they
+    are shown of the trial that was chosen alone.
+    """
+
+    number: int
+    trial: int
+    values: Mapping[str, Any]
+    status: str
+    reason: str
+    value: float | None
+    best_epoch: int
+    epochs: int
+    seconds: float
+    seed: int
+    fold: int | None
+    best: Mapping[str, float | None]
+    directory: Path | None
+    test: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class End:
+    """What a member that will not be trained again came to."""
+
+    status: str
+    value: float | None
+
+
+def ended(directory: Path) -> End | None:
+    """How the member of a folder ended, None where it has not: it is unfinished, or nothing is there."""
+    try:
+        found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+        status, value = found["status"], found["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if status == "interrupted" else End(status, value)

@@ -1,0 +1,328 @@
+"""From a command line to the plan of a sweep: what is fixed, what is swept, every job of a grid, valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from slipstream.config import composition
+from slipstream.config.replay import folder_of
+from slipstream.config.schema import CHOICES, check, options, settings, takes_fractions
+from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.registry import LISTS
+from slipstream.core.wording import counted, shell, spell
+from slipstream.sweeps.plan import sweep_settings, syntax
+from slipstream.sweeps.plan.space import Axis, Choices, Condition, Interval, Space, without_repetition
+from slipstream.sweeps.plan.sweep_plan import REPEATING, Faults, SweepPlan, probes
+from slipstream.sweeps.plan.templates import Templates, is_plain
+
+LARGEST_GRID = 100_000
+PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
+OBJECTIVE = ("trainer.monitor", "trainer.mode", "early_stopping.metric", "early_stopping.mode")
+
+
+def is_sweep(overrides: Sequence[str]) -> bool:
+    """Whether YAML that a command line without -m chooses is a whole sweep: whether it has a space."""
+    if folder_of(overrides) is not None:
+        return False
+    try:
+        reading = syntax.read(overrides)
+        return bool(_composed(reading)[0].get("space"))
+    except ConfigError:
+        return False  # the run says it
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line that sweeps.
+
+    context: what of it is for Hydra and for the sweep itself. sweeper, launcher: Hydra's plugins.
+    """
+
+    plan: SweepPlan
+    context: list[str]
+    sweeper: str
+    launcher: str
+
+
+def plan(overrides: Sequence[str], space: Mapping[str, Any] | None = None) -> SweepPlan:
+    """Read and validate a sweep. Raises ConfigError with all problems of all jobs; nothing is written.
+
+    overrides: as typed, axes and sweep.* among them. space: further axes, as `sweep.space` has them.
+    """
+    return command(overrides, space).plan
+
+
+def command(overrides: Sequence[str], space: Mapping[str, Any] | None = None) -> Command:
+    """`plan`, and what Hydra needs besides."""
+    with composition.loading():
+        typed = syntax.read(overrides)
+        try:
+            section, hydra = _composed(typed)
+        except ConfigError as error:
+            raise ConfigError([*typed.problems, *error.problems]) from None
+        chosen, problems = _settings(section)
+        if chosen is None:
+            raise ConfigError([*typed.problems, *problems])
+        reading = syntax.CommandParts(problems=[*typed.problems, *problems])
+        params = OmegaConf.to_container(hydra.sweeper.get("params") or OmegaConf.create())
+        assert isinstance(params, dict)
+        for where, written in (
+            ("hydra.sweeper.params", params),
+            ("sweep.space", chosen.space),
+            ("space", space or {}),
+        ):
+            _take(reading, syntax.read_space(written, where))
+        _take(reading, typed)
+        name = section["name"]
+        sweeper, launcher = (hydra.runtime.choices[f"hydra/{kind}"] for kind in ("sweeper", "launcher"))
+        reading.problems += _contradictions(reading, chosen, name)
+        reading.problems += _other_plugins(chosen, sweeper, launcher)
+        if hydra.sweeper.get("max_batch_size") is not None and launcher == "packs":
+            reading.problems.append("hydra.sweeper.max_batch_size: packs take all jobs at once; leave it out")
+        if reading.problems:
+            raise ConfigError(dict.fromkeys(reading.problems))
+        context = [*typed.hydra, *typed.sweep]
+        made = _assemble(reading, context, chosen, name)
+        if sweeper == "basic" and made.notes:  # it would train what applies nowhere, and the same twice
+            raise ConfigError([f"hydra/sweeper=basic: {note}; leave it out" for note in made.notes])
+        return Command(made, context, sweeper, launcher)
+
+
+def _other_plugins(chosen: sweep_settings.GridSettings, sweeper: str, launcher: str) -> Iterator[str]:
+    """What would be ignored where another plugin than ours makes or runs the jobs."""
+    searches = isinstance(chosen, sweep_settings.SearchSettings)
+    if sweeper not in ("space", "basic"):
+        yield f"hydra/sweeper={sweeper}: leave it out; sweep=random, tpe, cma_es, gp search"
+    if sweeper == "basic" and (searches or chosen.space or chosen.members > 1):
+        yield "hydra/sweeper=basic: knows comma-separated values only; leave it out"
+    if launcher == "packs":
+        return
+    if searches:
+        yield f"hydra/launcher={launcher}: a search needs hydra/launcher=packs; sweep.pack=1 packs nothing"
+    if chosen.pack not in ("auto", 1) or chosen.workers > 1 or chosen.cluster is not None:
+        yield f"hydra/launcher={launcher}: sweep.pack, workers and cluster are for hydra/launcher=packs"
+
+
+def _take(reading: syntax.CommandParts, more: syntax.CommandParts) -> None:
+    reading.problems += more.problems
+    for key, line in more.lines.items():
+        reading.add(key, more.axes[key] if line is None else line)
+
+
+def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Any], DictConfig]:
+    """The sweep's section and Hydra's, as the chosen options, not the single values, make them."""
+    with composition.loading() as loader:
+        groups = set(loader.list_groups(""))
+        chosen = [line for key, line in reading.lines.items() if line is not None and key in groups]
+        composed, _ = composition.read([*reading.hydra, *reading.sweep, *chosen], sweeps=True)
+        section = composition.plain_section(composed, "sweep")
+        return section if isinstance(section, dict) else {}, composed.hydra
+
+
+def _settings(section: Mapping[str, Any]) -> tuple[sweep_settings.GridSettings | None, list[str]]:
+    name = section.get("name")
+    if name not in sweep_settings.SWEEPS:
+        return None, [f"sweep={name}: no such option, {did_you_mean(str(name), options('sweep'))}"]
+    values = {key: value for key, value in section.items() if key != "name"}
+    valid, problems = check(settings("sweep", name), values, "sweep", f"sweep={name}")
+    if problems:
+        return None, problems
+    chosen = sweep_settings.SWEEPS[name](**valid)
+    return chosen, list(sweep_settings.problems(chosen))
+
+
+def _contradictions(
+    reading: syntax.CommandParts, chosen: sweep_settings.GridSettings, name: str
+) -> Iterator[str]:
+    searches = isinstance(chosen, sweep_settings.SearchSettings)
+    if chosen.repeats > 1 and "seed" in reading.axes:
+        yield "sweep.repeats: seed is swept already; leave one of them out"
+    for key in ("data.folds", "data.fold"):
+        if chosen.folds is not None and key in reading.lines:
+            yield f"sweep.folds: sets {key} itself; leave one of them out"
+    if searches and not reading.axes:
+        yield f"sweep={name}: nothing to search; give an axis: {shell('optimizer.lr' + syntax.LOGARITHMIC)}"
+    for key, axis in reading.axes.items():
+        if key.partition("@")[0].lstrip("+~").partition(".")[0] in ("sweep", "hydra", "resume"):
+            yield f"{key}: cannot be swept"
+        elif key == "trainer.portable":
+            yield f"{key}: is one for all members of a sweep, and cannot be swept"
+        elif isinstance(axis, Interval) and not searches:
+            yield f"{key}: sweep=grid has no end of values in an interval; list some, or take sweep=random"
+        elif isinstance(axis, Interval) and not is_plain(key, axis.low):
+            yield f"{key}: an interval is for the key of a number"
+        elif searches and key in OBJECTIVE:
+            yield f"{key}: decides what is best and cannot be searched"
+        elif searches and key in REPEATING:
+            yield f"{key}: sweep={name} would search for a lucky one; {REPEATING[key]}=N repeats every trial"
+    size = Space(tuple(reading.axes.values())).size
+    if not searches and size is not None and size * chosen.members > LARGEST_GRID:
+        yield f"sweep=grid: {size * chosen.members:,} members; take fewer values, or sweep=random"
+
+
+def _assemble(
+    reading: syntax.CommandParts, context: Sequence[str], chosen: sweep_settings.GridSettings, name: str
+) -> SweepPlan:
+    with composition.loading() as loader:
+        groups = set(loader.list_groups(""))
+    repeated = list(_unrepeated(reading))
+    choosing = [key for key in reading.axes if key in groups]
+    fixed = _late_values(reading, groups) if choosing else {}
+    structural = {
+        key: [f"{key}={spell(value)}" for value in axis.values]
+        for key, axis in reading.axes.items()
+        if isinstance(axis, Choices) and not _sets(key, axis.values, groups, reading.lines)
+    }
+    lines = {
+        key: line
+        for key, line in reading.lines.items()
+        if key not in fixed and (line is not None or key in structural)
+    }
+    templates = Templates(lines, structural, context)
+    swept = {key: _typed(axis, templates) for key, axis in reading.axes.items()}
+    late = [*fixed, *(key for key in swept if key not in structural)]
+    conditions = _conditions(late, choosing, swept, templates)
+    space = Space(tuple(swept.values()), conditions)
+    searches = isinstance(chosen, sweep_settings.SearchSettings)
+    made = SweepPlan(
+        lines=reading.lines,
+        fixed=fixed,
+        space=space,
+        settings=chosen,
+        name=name,
+        templates=templates,
+        grid=None if searches else tuple(space.grid()),
+        notes=(*repeated, *_told(conditions), *(syntax.notes(swept.values()) if searches else ())),
+    )
+    _require_sound(made)
+    if not isinstance(chosen, sweep_settings.SearchSettings):
+        return made.distinct()
+    few = made.space.countable
+    if few is None or len(few) >= chosen.trials:
+        return made
+    all_of_them = (
+        f"the space has {counted(len(few), 'configuration')}, fewer than sweep.trials: each is tried once"
+    )
+    return replace(made, notes=(*made.notes, all_of_them))
+
+
+def _unrepeated(reading: syntax.CommandParts) -> Iterator[str]:
+    """Take every value of an axis once; a sentence for each that was named more often."""
+    for key, axis in reading.axes.items():
+        if isinstance(axis, Choices):
+            reading.axes[key], repeated = without_repetition(axis)
+            for value, times in repeated:
+                often = "twice" if times == 2 else f"{times} times"
+                yield f"{key}={spell(value)}: is named {often} and counts once"
+
+
+def _require_sound(made: SweepPlan) -> None:
+    """Raise ConfigError for what no composition can have, and for every job that cannot run."""
+    try:
+        if made.grid is None:
+            faults, tried = Faults(), list(probes(made.space))
+            for values in tried:
+                with faults.of(made, values):
+                    made.job(0, 0, values)
+            faults.report(len(tried))
+        else:
+            _ = made.jobs
+        found: list[str] = []
+    except ConfigError as error:
+        found = error.problems
+    for problems in made.templates.problems.values():
+        found = [*dict.fromkeys([*problems, *found])]
+    if found:
+        raise ConfigError(found)
+
+
+def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Any]:
+    """Fixed keys of components, which may apply to some of the swept options only: set after composing."""
+    late: dict[str, Any] = {}
+    for key, line in reading.lines.items():
+        if line is not None and key.partition(".")[0] in PARTS and "." in key:
+            override = composition.parsed(line)
+            value = override.value() if override is not None else None
+            if override is not None and _sets(key, [value], groups, reading.lines):
+                late[key] = value
+    return late
+
+
+def _sets(key: str, values: Sequence[Any], groups: set[str], lines: Mapping[str, str | None]) -> bool:
+    """Whether values of a key are set on a composition: none of them matters to how it is composed."""
+    if key in groups or not all(is_plain(key, value) for value in values):
+        return False
+    below = any(other.startswith(f"{key}.") for other in lines)
+    return not below and not any(key.startswith(f"{other}.") for other in lines if other not in groups)
+
+
+def _typed(axis: Axis, templates: Templates) -> Axis:
+    """An interval of whole numbers where the setting takes no others."""
+    if isinstance(axis, Choices) or axis.integer:
+        return axis
+    group, _, setting = axis.key.partition(".")
+    for combination in templates.singles():
+        annotation = _annotations(templates.tree(combination), group).get(setting)
+        if annotation is not None:
+            return axis if takes_fractions(annotation) else syntax.whole(axis)
+    return axis
+
+
+def _annotations(tree: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The settings of what is chosen in a group, `name.setting` in a list."""
+    section = tree.get(group)
+    if not isinstance(section, Mapping):
+        return {}
+    if group in LISTS:
+        known = [name for name in section if name in options(group)]
+        return {f"{n}.{key}": kind for n in known for key, kind in settings(group, n).items()}
+    name = "default" if group == "trainer" else section.get("name")
+    return settings(group, name) if group in (*PARTS, "trainer") and name in options(group) else {}
+
+
+def _conditions(
+    keys: Sequence[str], choosing: Sequence[str], swept: Mapping[str, Axis], templates: Templates
+) -> dict[str, Condition]:
+    """The conditions of those keys that apply to some of the swept options and not to others."""
+    found = {}
+    for key in keys:
+        group, _, setting = key.partition(".")
+        deciding = [group] if group in choosing else choosing
+        if group not in PARTS or not deciding:
+            continue
+        deciding = [axis for axis in deciding if axis == group or _decides(axis, group, templates)]
+        rows = list(templates.combinations(deciding))
+        allowed = []
+        for combination, places in rows:
+            if _has(templates.tree(combination), group, setting):
+                allowed.append(tuple(swept[axis].values[n] for axis, n in places.items()))  # type: ignore[union-attr]
+        if 0 < len(allowed) < len(rows):
+            found[key] = Condition(tuple(deciding), tuple(allowed))
+    return found
+
+
+def _decides(axis: str, group: str, templates: Templates) -> bool:
+    """Whether the options of one group choose among those of another, as model=perceptron does."""
+    first = _annotations(templates.tree(templates.first), group)
+    return any(
+        _annotations(templates.tree(combination), group) != first
+        for combination, _ in templates.combinations([axis])
+    )
+
+
+def _has(tree: Mapping[str, Any], group: str, setting: str) -> bool:
+    known = _annotations(tree, group)
+    return any(setting == key or setting.startswith(f"{key}.") for key in known)
+
+
+def _told(conditions: Mapping[str, Condition]) -> Iterator[str]:
+    for key, condition in conditions.items():
+        where = [
+            f"{axis}={'|'.join(dict.fromkeys(spell(row[n]) for row in condition.allowed))}"
+            for n, axis in enumerate(condition.axes)
+        ]
+        yield f"{key} applies where {' and '.join(where)}"

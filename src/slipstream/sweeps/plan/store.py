@@ -1,0 +1,229 @@
+"""A plan in its sweep's folder: written once, joined by the same plan, changed in what is free only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from slipstream.config import composition
+from slipstream.config.files import defaults
+from slipstream.config.replay import classify, diff
+from slipstream.config.schema import check, options, settings, show
+from slipstream.core import folders, kernels, storage
+from slipstream.core.errors import ConfigError, UserError, did_you_mean
+from slipstream.core.wording import spell, typed
+from slipstream.sweeps.plan import sweep_settings
+from slipstream.sweeps.plan.space import Choices
+from slipstream.sweeps.plan.sweep_plan import SweepPlan
+
+FILE = "sweep.json"
+# Who trains, and where: no part of what is computed.
+WORKERS = ("workers", "cluster", "slurm")
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (folder / FILE).is_file()
+
+
+def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
+    """Write the plan into the sweep's folder; where an identical one stands, join it, with its kernels.
+
+    Returns the plan. Raises ConfigError where the folder has another one, UserError where it
+    cannot be written.
+    """
+    try:
+        folders.mkdir(folder)
+        folders.require_own(folder)
+        if (folder / "config.yaml").exists():
+            raise UserError(f"{folder}: is the folder of a run; choose another with hydra.sweep.dir=DIR")
+        if not holds_sweep(folder) and _write_first(plan, folder):
+            return plan
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the folder of the sweep cannot be made: {error.strerror}. "
+            "Choose another with hydra.sweep.dir=DIR"
+        ) from error
+    saved = _join(folder)
+    found = list(_differences(saved, plan, folder))
+    if found:
+        raise ConfigError(found)
+    return plan  # with logging, device and workers of its own
+
+
+def _write_first(plan: SweepPlan, folder: Path) -> bool:
+    """Write the plan unless another process was faster. The file is whole from the moment it is there."""
+    with folders.held(folder):
+        return storage.write_first(folder / FILE, _text(plan))
+
+
+def _text(plan: SweepPlan) -> str:
+    saved = plan.to_json() | {"mkl_cbwr": kernels.asked()}
+    return json.dumps(saved | {"sha256": _digest(saved)}, indent=1) + "\n"
+
+
+def _digest(saved: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
+
+
+def load(folder: Path) -> SweepPlan:
+    """The plan of a sweep's folder. Raises ConfigError where it cannot be read, or was changed by hand."""
+    return _load(folder)[0]
+
+
+def _join(folder: Path) -> SweepPlan:
+    """The same, and its kernels for this process, if torch has not computed anything yet."""
+    plan, mode = _load(folder)
+    kernels.use(mode)
+    return plan
+
+
+def _load(folder: Path) -> tuple[SweepPlan, object]:
+    """A sweep's plan and MKL's mode."""
+    file = folder / FILE
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if saved["format"] != 1:
+            raise ConfigError([f"{file}: is of format {saved['format']}, and this slipstream reads 1"])
+        if saved.pop("sha256") != _digest(saved):
+            text = (
+                "was changed after it was written: its checksum differs. Restore the file from a copy; the "
+            )
+            raise ConfigError([f"{file}: {text}members' own folders are not affected"])
+        return SweepPlan.from_json(saved), saved.get("mkl_cbwr", kernels.NONE)
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError([f"{file}: is not what slipstream wrote: {type(error).__name__} {error}"]) from None
+
+
+def resume(folder: Path, overrides: Sequence[str] = ()) -> SweepPlan:
+    """The plan of a sweep that goes on, with what may be changed: free keys, workers, and more trials.
+
+    Raises ConfigError with the difference for anything else. What is changed for good is written.
+    """
+    folders.require_own(folder)
+    saved = _join(folder)
+    plan, problems = saved, []
+    for text in overrides:
+        override = composition.parsed(text)
+        if override is None:
+            problems.append(composition.unreadable(text))
+        elif override.key_or_group != "resume":
+            try:
+                plan = _changed(plan, override, folder)
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    if plan is not saved:
+        _ = plan.example if plan.grid is None else plan.jobs  # raises for values that cannot be
+        lasting = replace(plan, settings=_with(plan.settings, saved.settings, WORKERS))
+        if lasting.to_json() != saved.to_json():
+            with folders.held(folder):
+                storage.replace(folder / FILE, _text(lasting))
+    return plan
+
+
+def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
+    key, line = override.get_key_element(), override.input_line or ""
+    section, _, setting = key.partition(".")
+    if section == "hydra" or override.is_hydra_override():
+        raise ConfigError([f"{line}: a resumed sweep stays in its folder; leave it out"])
+    if override.is_sweep_override():
+        raise ConfigError([f"{line}: a resumed sweep gets no further values; start another one"])
+    value = override.value()
+    if section == "sweep":
+        return replace(plan, settings=_setting(plan, setting, value, line, folder))
+    raw = plan.example.config.raw
+    known: Any = raw
+    for step in key.split("."):
+        known = known.get(step) if isinstance(known, Mapping) else None
+    if key in {axis.key for axis in plan.space.axes}:
+        raise ConfigError([f"{key}: is swept in {folder}; a resumed sweep keeps its values"])
+    if classify(key, known, value) == "free":
+        if key == "logger":
+            if value not in options("logger"):
+                raise ConfigError([f"{line}: no such option, {did_you_mean(str(value), options('logger'))}"])
+            value = {"name": value, **defaults("logger", str(value))}
+        lines = {**plan.lines, key: line}
+        return replace(plan, lines=lines, fixed={**plan.fixed, key: value})
+    chosen = known.get("name", list(known)) if isinstance(known, Mapping) else known
+    if chosen == value and isinstance(chosen, bool) is isinstance(value, bool):
+        return plan
+    raise ConfigError([f"{key}: was {show(chosen)} in {folder}, now {show(value)}; a resumed sweep keeps it"])
+
+
+def _setting(plan: SweepPlan, key: str, value: Any, line: str, folder: Path) -> sweep_settings.GridSettings:
+    known = settings("sweep", plan.name)
+    if key not in known:
+        raise ConfigError([f"{line}: sweep={plan.name} has no such setting, {did_you_mean(key, known)}"])
+    old = getattr(plan.settings, key)
+    grows = key == "trials" and isinstance(value, int) and value >= old
+    if key not in WORKERS and not grows and value != old:
+        hint = "they may only be raised" if key == "trials" else "a resumed sweep keeps it"
+        raise ConfigError([f"sweep.{key}: was {show(old)} in {folder}, now {show(value)}; {hint}"])
+    valid, problems = check({key: known[key]}, {key: value}, "sweep", f"sweep={plan.name}")
+    if problems:
+        raise ConfigError(problems)
+    made = replace(plan.settings, **valid)
+    problems = list(sweep_settings.problems(made))
+    if problems:
+        raise ConfigError(problems)
+    return made
+
+
+def _with(
+    settings: sweep_settings.GridSettings, other: sweep_settings.GridSettings, keys: Sequence[str]
+) -> sweep_settings.GridSettings:
+    """Settings with some values of others."""
+    return replace(settings, **{key: getattr(other, key) for key in keys})
+
+
+def _differences(saved: SweepPlan, new: SweepPlan, folder: Path) -> Iterator[str]:
+    """What makes a sweep another one, as sentences."""
+    where = f"in {folder}; choose another hydra.sweep.dir, or continue it with {typed('resume', folder)}"
+    if saved.name != new.name:
+        yield f"sweep: was {saved.name} {where}"
+        return
+    for key, old, value in diff(_fixed_settings(saved), _fixed_settings(new), "sweep."):
+        yield f"{key}: was {show(old)}, now {show(value)} {where}"
+    before, after = _axes(saved), _axes(new)
+    for key in before | after:
+        if before.get(key) != after.get(key):
+            yield f"{key}: was {before.get(key, 'not swept')}, now {after.get(key, 'not swept')} {where}"
+    if before != after:
+        return
+    if list(before) != list(after):
+        yield f"{', '.join(after)}: stood in another order {where}"
+    changes: dict[str, None] = {}
+    for combination in saved.templates.composed.keys() & new.templates.composed.keys():
+        trees = saved.templates.tree(combination), new.templates.tree(combination)
+        for key, old, value in (*diff(*trees), *diff(saved.fixed, new.fixed)):
+            if not key.startswith("sweep.") and classify(key, old, value) != "free":
+                changes[f"{key}: was {show(old)}, now {show(value)} {where}"] = None
+    yield from changes
+
+
+def _fixed_settings(plan: SweepPlan) -> dict[str, Any]:
+    return {
+        key: getattr(plan.settings, key)
+        for key in settings("sweep", plan.name)
+        if key not in (*WORKERS, "space")
+    }
+
+
+def _axes(plan: SweepPlan) -> dict[str, str]:
+    """The axes in words."""
+    return {
+        axis.key: ", ".join(spell(value) for value in axis.values)
+        if isinstance(axis, Choices)
+        else f"{'log ' * axis.log}{axis.low:g} to {axis.high:g}"
+        for axis in plan.space.axes
+    }

@@ -1,0 +1,224 @@
+"""The plan of a sweep: everything that its members are made of, without another look at a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from slipstream.config.validation import validate
+from slipstream.core.errors import ConfigError
+from slipstream.core.wording import counted, spell
+from slipstream.sweeps.plan import sweep_settings
+from slipstream.sweeps.plan.job import Job
+from slipstream.sweeps.plan.space import Choices, Space, decoded, encoded, identity
+from slipstream.sweeps.plan.templates import Combination, Templates
+
+Values = Mapping[str, Any]
+
+# What distinguishes the members of one configuration, and the setting that does it.
+REPEATING = {"seed": "sweep.repeats", "data.fold": "sweep.folds", "data.folds": "sweep.folds"}
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep that can be trained.
+
+    lines: the command line of a job, key -> override, None where the value of an axis stands. fixed:
+    those of them that are set as values. space: what is swept. settings: of the sweep. templates: the
+    compositions of all choices. grid: values of every configuration of a grid, None for a searcher.
+    notes: sentences for the user.
+    """
+
+    lines: Mapping[str, str | None]
+    fixed: Mapping[str, Any]
+    space: Space
+    settings: sweep_settings.GridSettings
+    name: str
+    templates: Templates = field(compare=False)
+    grid: tuple[Values, ...] | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> int:
+        """How many members a configuration has: repeats times folds."""
+        return self.settings.members
+
+    @property
+    def trials(self) -> int:
+        """How many configurations a searcher tries at most: none of them twice."""
+        assert isinstance(self.settings, sweep_settings.SearchSettings)
+        known = self.space.countable
+        return self.settings.trials if known is None else min(self.settings.trials, len(known))
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every member of a grid, () for a searcher. Raises ConfigError where some cannot run."""
+        made: list[Job] = []
+        faults = Faults()
+        trials: dict[str, int] = {}
+        for values in self.grid or ():
+            # Seeds and folds repeat a configuration, whether swept by hand or by the settings.
+            trial = trials.setdefault(repr(_own(values)), len(trials))
+            for repeat in range(self.members):
+                with faults.of(self, values):
+                    made.append(self._job(len(made), trial, repeat, values))
+        faults.report(len(self.grid or ()))
+        return tuple(made)
+
+    def job(self, trial: int, repeat: int, values: Values) -> Job:
+        """A member of a searcher's trial. Raises ConfigError where the values contradict each other.
+
+        repeat: which of the trial's members, from 0. values: of the axes that apply.
+        """
+        return self._job(trial * self.members + repeat, trial, repeat, values)
+
+    @property
+    def example(self) -> Job:
+        """The first job, or of a searcher the one with every axis at its first value."""
+        return self._job(0, 0, 0, self.grid[0] if self.grid else next(probes(self.space), {}))
+
+    def distinct(self) -> SweepPlan:
+        """The plan of a grid without trials that have the configurations of earlier ones.
+
+        Different values may come to the same: `${seed}` and a number, two experiments that say the same.
+        """
+        trials: dict[int, list[Job]] = {}
+        for job in self.jobs:
+            trials.setdefault(job.trial, []).append(job)
+        first: dict[Hashable, Job] = {}
+        same: dict[int, tuple[Job, Job]] = {}  # trial -> its first member, and that of the one it repeats
+        for trial, members in trials.items():
+            found = first.setdefault(frozenset(identity(job.config.raw) for job in members), members[0])
+            if found.trial != trial:
+                same[trial] = members[0], found
+        if not same:
+            return self
+        rows = [job.trial for job in self.jobs][:: self.members]
+        kept = [values for trial, values in zip(rows, self.grid or (), strict=True) if trial not in same]
+        repeats, earlier = (" ".join(self.own(_own(job.values))) for job in next(iter(same.values())))
+        said = counted(len(same), "configuration is", "configurations are")
+        note = f"{said} the same as an earlier one and left out: {repeats} is {earlier}"
+        return replace(self, grid=tuple(kept), notes=(*self.notes, note))
+
+    def own(self, values: Values) -> list[str]:
+        """What is swept, as overrides."""
+        return [f"{key}={spell(value)}" for key, value in values.items()]
+
+    def _job(self, number: int, trial: int, repeat: int, values: Values) -> Job:
+        lines: dict[str, str] = {}
+        sets: list[tuple[str, Any]] = []
+        for key, line in self.lines.items():
+            if line is None and key in values:
+                lines[key] = f"{key}={spell(values[key])}"
+                if key not in self.templates.axes:
+                    sets.append((key, values[key]))
+            elif line is not None and self.space.applies(key, values):
+                lines[key] = line
+                if key in self.fixed:
+                    sets.append((key, self.fixed[key]))
+        combination = self._combination(values)
+        for key, value in self._repeats(combination, sets, repeat).items():
+            lines[key] = f"{key}={spell(value)}"
+            sets.append((key, value))
+        plain, problems = self.templates.plain(combination, sets)
+        try:
+            config = validate(plain)
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from None
+        if problems:
+            raise ConfigError(problems)
+        return Job(number, trial, tuple(lines.values()), dict(values), config)
+
+    def _combination(self, values: Values) -> Combination:
+        places = self.templates.places
+        return tuple(places[key][spell(values[key])] for key in self.templates.axes)
+
+    def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Any]], repeat: int) -> Values:
+        """What distinguishes the members of one configuration."""
+        changes: dict[str, Any] = {}
+        number, fold = divmod(repeat, self.settings.folds or 1)
+        if self.settings.repeats > 1:
+            seed = dict(sets).get("seed", self.templates.tree(combination).get("seed"))
+            if isinstance(seed, int) and not isinstance(seed, bool):  # validation names any other
+                changes["seed"] = seed + number
+        if self.settings.folds is not None:
+            changes |= {"data.folds": self.settings.folds, "data.fold": fold}
+        return changes
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data: no YAML file is read again to go on."""
+        return {
+            "format": 1,
+            "lines": dict(self.lines),
+            "fixed": encoded(self.fixed),
+            "space": self.space.to_json(),
+            "name": self.name,
+            "settings": encoded(asdict(self.settings)),
+            "templates": self.templates.to_json(),
+            "grid": None if self.grid is None else [encoded(values) for values in self.grid],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> SweepPlan:
+        """The plan that `to_json` wrote."""
+        return cls(
+            saved["lines"],
+            decoded(saved["fixed"]),
+            Space.from_json(saved["space"]),
+            sweep_settings.SWEEPS[saved["name"]](**decoded(saved["settings"])),
+            saved["name"],
+            Templates.from_json(saved["templates"]),
+            None if saved["grid"] is None else tuple(decoded(saved["grid"])),
+            tuple(saved["notes"]),
+        )
+
+
+def _own(values: Values) -> dict[str, Any]:
+    """What is swept without what the members of a trial differ in."""
+    return {key: value for key, value in values.items() if key not in REPEATING}
+
+
+class Faults:
+    """Problems of jobs, each sentence once, with the jobs that have it."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, dict[str, None]] = {}
+
+    @contextmanager
+    def of(self, plan: SweepPlan, values: Values) -> Iterator[None]:
+        """Take over what goes wrong inside `with`, as problems of the job with these values."""
+        try:
+            yield
+        except ConfigError as error:
+            own = " ".join(plan.own(values))
+            for problem in error.problems:
+                self._jobs.setdefault(problem, {})[own] = None
+
+    def report(self, total: int) -> None:
+        """Raise ConfigError with all of them. total: jobs; what all of them share needs no list."""
+        if not self._jobs:
+            return
+        sentences = []
+        for problem, jobs in self._jobs.items():
+            first = next(iter(jobs))
+            more = f", and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+            sentences.append(problem if len(jobs) == total or not first else f"{problem} (in {first}{more})")
+        raise ConfigError(sentences)
+
+
+def probes(space: Space) -> Iterator[dict[str, Any]]:
+    """Every choice and both ends of every interval, beside the first values of the other axes."""
+    ends = {
+        axis.key: axis.values if isinstance(axis, Choices) else (axis.low, axis.high) for axis in space.axes
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    for key, values in ends.items():
+        condition = space.conditions.get(key)
+        needed = dict(zip(condition.axes, condition.allowed[0], strict=True)) if condition else {}
+        for value in values:
+            chosen = first | needed | {key: value}
+            yield {key: value for key, value in chosen.items() if space.applies(key, chosen)}

@@ -1,0 +1,107 @@
+"""The settings of a sweep: how values are chosen, how often a configuration is repeated, who trains.
+
+They are no part of a run: the configurations of its members do not contain them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
+
+from slipstream.config.schema import SECTIONS
+from slipstream.core.types import Count
+
+# Which of the pruners' settings each pruner has.
+PRUNERS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "median": ("min_epochs",),
+    "asha": ("min_epochs", "reduction"),
+    "hyperband": ("min_epochs", "reduction"),
+    "patient": ("min_epochs", "patience"),
+    "wilcoxon": (),
+}
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """All combinations of the values, each once.
+
+    space: what is swept, key -> values; on the command line the key itself is typed. repeats: members
+    of every configuration, with the seeds seed, seed + 1, ... folds: members of every configuration,
+    one for each fold of a cross-validation. pack: members trained together, auto measures what pays,
+    1 trains one after another. workers: processes that share the sweep. cluster: where they run, null
+    for this process and its children. slurm: parameters of submitit, such as {partition: gpu}.
+    """
+
+    space: dict[str, Any]
+    repeats: Count
+    folds: Annotated[int, Ge(2)] | None
+    pack: Literal["auto"] | Count
+    workers: Count
+    cluster: Literal["local", "slurm"] | None
+    slurm: dict[str, Any]
+
+    @property
+    def members(self) -> int:
+        """How many members a configuration has."""
+        return self.repeats * (self.folds or 1)
+
+
+@dataclass(frozen=True)
+class SearchSettings(GridSettings):
+    """Draws values one trial after another.
+
+    trials: configurations in all. at_once: configurations asked for before one of them has ended.
+    seed: of the draws. pruner: what ends a trial early that will not be among the best. min_epochs:
+    epochs before it may (median, asha, hyperband, patient). reduction: one in how many goes on (asha,
+    hyperband). patience: epochs without improvement that are forgiven (patient).
+    """
+
+    trials: Count
+    at_once: Count
+    seed: Annotated[int, Ge(0), Lt(2**32)]
+    pruner: Literal["none", "median", "asha", "hyperband", "patient", "wilcoxon"]
+    min_epochs: Count | None
+    reduction: Annotated[int, Ge(2)] | None
+    patience: Count | None
+
+
+def _searcher(name: str, what: str) -> type[SearchSettings]:
+    made: type[SearchSettings] = dataclass(frozen=True)(
+        type(name, (SearchSettings,), {"__module__": __name__})
+    )
+    described = (SearchSettings.__doc__ or "").partition("\n")[2]
+    made.__doc__ = f"{what}\n{described}"
+    return made
+
+
+SWEEPS: dict[str, type[GridSettings]] = {
+    "grid": GridSettings,
+    "random": _searcher("Random", "Draws every trial independently of the others."),
+    "quasi_random": _searcher("QuasiRandom", "Draws a Sobol sequence: random, but evenly spread."),
+    "tpe": _searcher("Tpe", "Draws where good trials lie close and bad ones do not (Parzen estimators)."),
+    "cma_es": _searcher("CmaEs", "Moves and shapes a normal distribution towards the best numbers (CMA-ES)."),
+    "gp": _searcher("Gp", "Fits a Gaussian process and draws where it expects most: for few, costly trials."),
+}
+SECTIONS["sweep"] = SWEEPS
+
+
+def problems(settings: GridSettings) -> Iterator[str]:
+    """A sentence for every setting that would be ignored."""
+    if settings.slurm and settings.cluster != "slurm":
+        yield "sweep.slurm: is for sweep.cluster=slurm"
+    if not isinstance(settings, SearchSettings):
+        return
+    pruner = settings.pruner
+    for key in ("min_epochs", "reduction", "patience"):
+        if getattr(settings, key) is not None and key not in PRUNERS[pruner]:
+            having = ", ".join(name for name, keys in PRUNERS.items() if key in keys)
+            yield f"sweep.{key}: sweep.pruner={pruner} has no such setting; it is for {having}"
+    if pruner == "wilcoxon" and settings.members == 1:
+        yield (
+            "sweep.pruner=wilcoxon: compares configurations member by member, and each has one; "
+            "set sweep.repeats or sweep.folds, or take sweep.pruner=median"
+        )

@@ -1,0 +1,184 @@
+"""What a user writes to sweep a key, read: Hydra's syntax on the command line, lists and mappings in YAML."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    RangeSweep,
+)
+from hydra.errors import HydraException
+
+from slipstream.config import composition
+from slipstream.config.schema import show
+from slipstream.core.errors import ConfigError
+from slipstream.core.wording import shell, spell
+from slipstream.sweeps.plan.space import Axis, Choices, Interval
+
+CHANGE = OverrideType.CHANGE
+LOGARITHMIC = "=tag(log,interval(1e-4,1))"
+INTERVAL = ("low", "high", "log", "integer")
+WIDE = 1000.0  # from this ratio on, even draws hardly see an interval's lower end
+
+
+@dataclass
+class CommandParts:
+    """A command line in parts.
+
+    lines: key -> the whole override, or None for an axis, in their order. axes: by key. hydra, sweep:
+    what is typed for Hydra and for the sweep itself. problems: sentences about what cannot be.
+    """
+
+    lines: dict[str, str | None] = field(default_factory=dict)
+    axes: dict[str, Axis] = field(default_factory=dict)
+    hydra: list[str] = field(default_factory=list)
+    sweep: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, key: str, entry: Axis | str) -> None:
+        """A fixed override or an axis. The last one of a key counts, in the place of the first."""
+        self.axes.pop(key, None)
+        self.lines[key] = entry if isinstance(entry, str) else None
+        if not isinstance(entry, str):
+            self.axes[key] = entry
+
+
+def read(overrides: Sequence[str]) -> CommandParts:
+    """The parts of what was typed."""
+    reading = CommandParts()
+    with composition.loading() as loader:
+        parser = OverridesParser.create(config_loader=loader)
+        for text in overrides:
+            try:
+                (override,) = parser.parse_overrides([text])  # for glob(...), which parse_override refuses
+                head = override.key_or_group.partition(".")[0].partition("/")[0]
+                if override.is_hydra_override():
+                    reading.hydra.append(text)
+                elif head in ("sweep", "resume"):
+                    reading.problems += _refused(head, override)
+                    # The parameters of a cluster are whatever it knows: none stands in our YAML.
+                    opens = override.key_or_group.startswith("sweep.slurm") and override.type is CHANGE
+                    reading.sweep.append(f"++{text}" if opens else text)
+                elif override.is_sweep_override():
+                    reading.add(*_axis(override))
+                else:
+                    reading.add(override.get_key_element(), text)
+            except HydraException:
+                reading.problems.append(composition.unreadable(text))
+            except ConfigError as error:
+                reading.problems += error.problems
+    return reading
+
+
+def read_space(written: Mapping[Any, Any], where: str) -> CommandParts:
+    """Axes from YAML: texts as they would be typed, lists of values, and {low, high, log, integer}."""
+    reading = CommandParts()
+    for key, value in written.items():
+        name = f"{where}: {key}"
+        try:
+            if not isinstance(key, str) or not key:
+                raise ConfigError([f"{name}: expected a key such as optimizer.lr"])
+            if key.partition(".")[0].partition("/")[0] in ("sweep", "hydra", "resume"):
+                raise ConfigError([f"{name}: cannot be swept"])
+            if isinstance(value, str):
+                typed = read([f"{key}={value}"])
+                reading.problems += [f"{where}: {problem}" for problem in typed.problems]
+                for inner, line in typed.lines.items():
+                    reading.add(inner, typed.axes[inner] if line is None else line)
+            elif isinstance(value, Mapping):
+                reading.add(key, _interval(key, name, value))
+            elif isinstance(value, Sequence):
+                if not value:
+                    raise ConfigError([f"{name}: has no values"])
+                reading.add(key, Choices(key, tuple(value)))
+            else:
+                reading.add(key, f"{key}={spell(value)}")
+        except ConfigError as error:
+            reading.problems += error.problems
+    return reading
+
+
+def _refused(head: str, override: Override) -> list[str]:
+    line, key = override.input_line, override.key_or_group
+    if head == "resume":
+        return [f"{line}: resume continues a run or a sweep: leave out -m"]
+    if key == "sweep.space" or key.startswith("sweep.space."):
+        return [f"{line}: type the key that is swept and its values: optimizer.lr=0.1,0.01"]
+    if override.is_sweep_override():
+        return [f"{line}: settings of the sweep itself have one value"]
+    return []
+
+
+def _axis(override: Override) -> tuple[str, Axis]:
+    key, line, value = override.get_key_element(), override.input_line or "", override.value()
+    if isinstance(value, IntervalSweep):
+        if not value.tags <= {"log"}:
+            raise ConfigError([f"{line}: the only tag of an interval is log: {shell(key + LOGARITHMIC)}"])
+        assert value.start is not None
+        assert value.end is not None
+        whole = isinstance(value.start, int) and isinstance(value.end, int)
+        return key, _sound(Interval(key, value.start, value.end, "log" in value.tags, whole), line)
+    if isinstance(value, ChoiceSweep | RangeSweep) and value.tags:
+        raise ConfigError([f"{line}: tags are for intervals: {shell(key + LOGARITHMIC)}"])
+    shuffled = bool(getattr(value, "shuffle", False))
+    if shuffled:
+        value.shuffle = False  # type: ignore[union-attr]
+    values = []
+    for item in override.sweep_iterator():  # ranges stand among other values too: range(3),7
+        parts = item.range() if isinstance(item, RangeSweep) and not item.shuffle else [item]
+        values += [Override._convert_value(part) for part in parts]
+    if shuffled:  # the same command sweeps in the same order
+        random.Random(line).shuffle(values)  # noqa: S311
+    if not values:
+        raise ConfigError([f"{line}: gives no value, expected one or more"])
+    return key, Choices(key, tuple(values))
+
+
+def _interval(key: str, name: str, written: Mapping[Any, Any]) -> Interval:
+    unknown = [str(inner) for inner in written if inner not in INTERVAL]
+    if unknown or not {"low", "high"} <= set(written):
+        raise ConfigError([f"{name}: found {show(dict(written))}, expected low, high and maybe log, integer"])
+    low, high = written["low"], written["high"]
+    flags = {inner: written.get(inner, False) for inner in ("log", "integer")}
+    wrong = [inner for inner, flag in flags.items() if not isinstance(flag, bool)]
+    wrong += [inner for inner in ("low", "high") if type(written[inner]) not in (int, float)]
+    if wrong:
+        raise ConfigError([f"{name}: {inner}: found {show(written[inner])}" for inner in wrong])
+    return _sound(Interval(key, low, high, **flags), name)
+
+
+def _sound(interval: Interval, name: str) -> Interval:
+    low, high = interval.low, interval.high
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError([f"{name}: expected two numbers, the lower one first"])
+    if interval.log and low <= 0:
+        raise ConfigError([f"{name}: a logarithmic interval starts above 0"])
+    if interval.integer and (int(low) != low or int(high) != high):
+        raise ConfigError([f"{name}: expected whole numbers at both ends"])
+    kind = int if interval.integer else float
+    return Interval(interval.key, kind(low), kind(high), interval.log, interval.integer)
+
+
+def whole(interval: Interval) -> Interval:
+    """The same interval of a setting that takes whole numbers only."""
+    return _sound(replace(interval, integer=True), interval.key)
+
+
+def notes(axes: Iterable[Axis]) -> list[str]:
+    """A sentence for every interval that was probably meant to be logarithmic."""
+    return [
+        f"{axis.key}: the interval is linear, 9 of 10 draws lie above {0.9 * axis.low + 0.1 * axis.high:g}; "
+        f"to draw evenly over its powers of ten write "
+        + shell(f"{axis.key}=tag(log,interval({axis.low:g},{axis.high:g}))")
+        for axis in axes
+        if isinstance(axis, Interval) and not axis.log and axis.low > 0 and axis.high / axis.low >= WIDE
+    ]

@@ -1,0 +1,212 @@
+"""What a person is shown when a sweep ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from slipstream.core.console import number
+from slipstream.core.wording import counted, shell, spell, typed
+from slipstream.sweeps.report.aggregates import Group
+from slipstream.sweeps.report.comparisons import LEAST_PAIRS, Comparison
+from slipstream.sweeps.report.making import LEADERBOARD, REPORT, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here three trials.
+PAGE = "http://localhost:6006/#custom_scalars&regexInput=trials%2F"
+TOO_FEW = "too few to tell"
+VERDICTS = ("worse", "tie", TOO_FEW)
+TESTED = 4  # test scores of the best trial; all are in report.json
+SHOWN = 10  # trials in the table, and failures in the list
+
+
+def show(console: Console, report: Report) -> None:
+    """The best trials, what mattered, what to try next, what failed, and where everything is."""
+
+    def say(line: str = "") -> None:
+        console.print(line, soft_wrap=True)
+
+    say()
+    say(_counts(report))
+    best = report.best
+    if best is not None:
+        table = _table(report, console)
+        # A pipe keeps lines whole.
+        console.print(table, width=None if console.is_terminal else 1000, crop=console.is_terminal)
+        if len(report.groups) > SHOWN:
+            say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
+        if best.values:
+            say(f"\nbest: {overrides(best.values)}")
+    for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
+        say(line)
+    say(f"\nsweep: {report.directory}")
+    if any(report.directory.glob("events.out.tfevents.*")):
+        say(f"curves: tensorboard --logdir {shell(str(report.directory))}")
+        say(f"best, median and worst: {PAGE}")
+
+
+def _counts(report: Report) -> str:
+    statuses = Counter(outcome.status for outcome in report.outcomes)
+    said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in statuses.most_common())
+    members, trials = len(report.outcomes), len(report.groups)
+    of = "" if members == trials else f" of {counted(trials, 'trial')}"
+    return f"{counted(members, 'member')}{of}: {said}" if report.outcomes else "no members"
+
+
+def _table(report: Report, console: Console) -> Table:
+    """The best trials with a column for each key, or, where that is too wide, one for all of them."""
+    from rich.table import Table
+
+    keys = [key for key in report.keys if _differs(key, report.groups)]
+    sign = "±" if _has(console, "±") else "+/-"
+    heads = _short(keys)
+    for columns in (True, False):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("rank", justify="right", no_wrap=True)
+        for head in [heads[key] for key in keys] if columns else ["trial"]:
+            table.add_column(head, overflow="fold", no_wrap=columns)
+        table.add_column(report.metric, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("folder", justify="right", no_wrap=True)
+        for rank, (group, compared) in enumerate(
+            zip(report.groups[:SHOWN], report.comparisons, strict=False), start=1
+        ):
+            cells = [_shown(group.values, key) for key in keys]
+            if not columns:
+                pairs = zip(keys, cells, strict=True)
+                cells = [" ".join(f"{heads[key]}={cell}" for key, cell in pairs if cell)]
+            value = _with_deviation(group.mean, group.std, group.n, sign)
+            table.add_row(str(rank), *cells, value, _mark(group, compared), _folder(group, report))
+        wide = console.measure(table, options=console.options.update(width=1000)).maximum
+        if wide <= console.width or (not console.is_terminal and len(keys) <= SHOWN):
+            break
+    return table
+
+
+def _differs(key: str, groups: Sequence[Group]) -> bool:
+    """Whether trials can be told apart by a key."""
+    return len({spell(group.values[key]) if key in group.values else None for group in groups}) > 1
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return ""
+    value = values[key]
+    return number(value) if isinstance(value, float) else value if isinstance(value, str) else spell(value)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """The last word of each key, where it says enough."""
+    words = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: word if words[word := key.rpartition(".")[2]] == 1 else key for key in keys}
+
+
+def _with_deviation(mean: float | None, std: float | None, n: int, sign: str) -> str:
+    return number(mean) if std is None else f"{number(mean)} {sign} {std:.2g} ({n})"
+
+
+def _mark(group: Group, compared: Comparison | None) -> str:
+    """What became of members, or how the trial compares, where it has members to be compared."""
+    if compared is None or compared.pairs < 2:
+        return group.remark
+    return group.remark or ("?" if compared.verdict == TOO_FEW else compared.verdict)
+
+
+def _folder(group: Group, report: Report) -> str:
+    """The folder of the trial's best member."""
+    sign = 1 if report.minimize else -1
+    known = [(sign * m.value, m.number) for m in group.members if m.value is not None]
+    return str(min(known)[1] if known else group.members[0].number)
+
+
+def _remarks(report: Report, sign: str) -> Iterator[str]:
+    """Sentences below the table, as far as there is something to be said."""
+    compared = [entry for entry in report.comparisons if entry is not None]
+    repeated = [entry for entry in compared if entry.pairs > 1]
+    if repeated:
+        verdicts = Counter[str](entry.verdict for entry in compared)
+        said = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name])
+        tests = list(dict.fromkeys(entry.test for entry in repeated))
+        yield f"compared with it: {said} ({', '.join(tests)}, Holm's correction, 5 %)"
+        if verdicts[TOO_FEW]:
+            most, folds = (max(getattr(entry, name) for entry in repeated) for name in ("pairs", "folds"))
+            members = counted(most, "member") + (f" of {counted(folds, 'fold')}" if 0 < folds < most else "")
+            what, more = (
+                ("folds", 2 * max(folds, LEAST_PAIRS)) if folds else ("repeats", 2 * max(most, LEAST_PAIRS))
+            )
+            yield f"?: too few to tell, {members} a trial; more {what} tell more, as sweep.{what}={more}"
+    elif compared:
+        yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
+    if report.importance:
+        unclear = [entry.key for entry in report.importance if not entry.clear]
+        clear = [
+            f"{entry.key} {100 * entry.share:.0f} {sign} {100 * entry.std:.0f} %"
+            for entry in report.importance
+            if entry.clear
+        ]
+        yield f"what mattered: {', '.join(clear) or 'no key clearly'}"
+        if unclear:
+            yield f"not told from chance: {', '.join(unclear)}"
+    elif report.silence:
+        yield report.silence
+    yield from report.advice
+    yield from _tested(report, sign)
+    yield from _diverged(report)
+    yield from _failures(report)
+
+
+def _tested(report: Report, sign: str) -> Iterator[str]:
+    """The test scores of the best trial, that of the deciding metric first."""
+    decides = f"test/{report.metric.partition('/')[2]}"
+    names = sorted(report.test, key=lambda name: name != decides)[:TESTED]
+    if names:
+        said = ", ".join(f"{name} {_with_deviation(*report.test[name], sign)}" for name in names)
+        yield f"the best on the test rows, which chose nothing: {said}"
+
+
+def _diverged(report: Report) -> Iterator[str]:
+    found = [outcome for outcome in report.outcomes if outcome.status == "diverged"]
+    if found and len(found) == len(report.outcomes):
+        yield "all members diverged: lower optimizer.lr, or add regularizer=gradient_clipping"
+    elif found:
+        yield f"diverged: {_numbers([outcome.number for outcome in found])}"
+
+
+def _failures(report: Report) -> Iterator[str]:
+    if not report.failures:
+        return
+    yield "\nfailed:"
+    for outcome in report.failures[:SHOWN]:
+        yield f"  {outcome.number}  {overrides(outcome.values)}: {outcome.reason}"
+    if len(report.failures) > SHOWN:
+        yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
+    which = "it" if len(report.failures) == 1 else "them"
+    again = typed("resume", report.directory)
+    yield f"to train {which} again, when the cause is mended: python train.py {again}"
+
+
+def _numbers(found: Sequence[int]) -> str:
+    named = ", ".join(map(str, found[: 2 * SHOWN]))
+    return named if len(found) <= 2 * SHOWN else f"{named} and {len(found) - 2 * SHOWN} more"
+
+
+def overrides(values: Mapping[str, Any]) -> str:
+    """What was swept, as it would be typed.
+
+    >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})
+    'optimizer=adam optimizer.lr=0.01 "regularizer=[l2]"'
+    """
+    return " ".join(typed(key, value) for key, value in values.items())
+
+
+def _has(console: Console, sign: str) -> bool:
+    """Whether the console's encoding has a character."""
+    try:
+        sign.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

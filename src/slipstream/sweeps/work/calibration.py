@@ -1,0 +1,333 @@
+"""How the members of a kind are trained: how many together, and compiled or not. Measured, not guessed.
+
+A pack saves what calling torch's operations costs, and nothing of the arithmetic: on small networks
+that is nearly everything, on wide ones nothing. So a few steps of one member alone and of packs are
+timed, eagerly, for about a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from filelock import FileLock
+
+from slipstream.core import folders
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.core.storage import replace as replace_file
+from slipstream.core.storage import write_first, writing
+from slipstream.core.wording import sizes
+from slipstream.runs import resuming, run_folder, setup
+from slipstream.runs.checkpoints import CheckpointError
+from slipstream.training.backend import memory
+from slipstream.training.engine import COMPILED_BEFORE, Engine, can_compile, compile_pays
+from slipstream.training.epoch_plan import Batching
+from slipstream.training.pack import Pack, signature
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.data import Data
+    from slipstream.sweeps.plan.job import Job
+    from slipstream.sweeps.plan.sweep_settings import GridSettings
+
+CHOICES = "packing"  # in the sweep's folder: a choice made once is kept, because bytes depend on it
+SIZES = (8, 64, 256)  # packs that are timed; larger ones gain nothing more
+SECONDS, WORTH = 1.0, 0.1  # to time all of them, and the share of the expected work at most
+MOST, LEAST, ENOUGH = 10, 5, 0.05  # steps timed at each size; seconds after which LEAST will do, thrice: any
+MARGIN = 0.85  # a pack is taken where it needs less than this share of the members' time alone
+ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
+# What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
+# inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
+# largest that was seen (1/7 to 0.44). Only their order of magnitude matters. Models that spend their time in
+# kernels which compiling does not touch have a trait `compiled_leaves` with their own two.
+LEFT_ALONE, LEFT_PACKED = 0.4, 0.45
+COLD, WARM = 10.0, COMPILED_BEFORE
+
+
+@dataclass(frozen=True)
+class PackChoice:
+    """How the members of a kind are trained.
+
+    size: members together at most. packed: whether they are lifted, even where one is left. compile:
+    whether their functions are compiled. reason: for a person. measured: seconds of a member's step by
+    the number of members together, eager.
+    """
+
+    size: int
+    packed: bool
+    compile: bool
+    reason: str
+    measured: dict[str, float]
+
+
+class PlannedWork(NamedTuple):
+    """What lies before a kind: members that wait, updates of all together; `trainer.compile`, and the
+    seconds that compiling costs by the number of members together; left: what it leaves of an eager
+    step's time, alone and packed."""
+
+    members: int
+    updates: int
+    compile: bool | str
+    compiling: Callable[[int], float]
+    left: tuple[float, float] = (LEFT_ALONE, LEFT_PACKED)
+
+
+def choose(
+    config: Config,
+    folds: Sequence[Data],
+    device: torch.device,
+    work: PlannedWork,
+    pack: int | str = "auto",
+    *,
+    time_pack: Callable[[int], float] | None = None,
+    free: int | None = None,
+) -> PackChoice:
+    """How to train so many members of this configuration's kind.
+
+    config: resolved. pack: `auto`, or a number of members that a person asks for. time_pack: gives
+    the seconds of a member's step by the size of its pack; timed here where it is None. free: bytes
+    that a pack may take. Raises ConfigError where not even one member fits into the memory.
+    """
+    timed = time_pack or _Timer(config, folds, device)
+    most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
+    fits = memory.is_small(config, folds, most, free)
+    room = most if fits else memory.fits(lambda size: memory.predict(config, folds, size), most, free)
+    if not room:
+        need = memory.predict(config, folds, 1) / 2**30
+        raise ConfigError(
+            [
+                f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free; "
+                f"lower data.batch_size, or one of {sizes(config.model.settings)}"
+            ]
+        )
+    short = f"; {room} {'fits' if room == 1 else 'fit'} into the memory" if room < most else ""
+    if pack != "auto" or room == 1:  # nothing to choose but whether to compile
+        measured = {room: timed(room)} if work.compile == "auto" else {}
+        compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
+        why = "one member" if pack == "auto" else f"sweep.pack={pack}"
+        return _choice(room, compiled, why + short, measured)
+    measured = _time_all(timed, room, work.updates)
+    packs = {size: each for size, each in measured.items() if size > 1}
+    fastest = min(packs.values())
+    size = min(size for size, each in packs.items() if each <= fastest * ALIKE)
+    together, compile_pack = _expected(work, size, packs[size])
+    alone, compile_alone = _expected(work, 1, measured[1])
+    if together < MARGIN * alone:
+        saved = f"{alone / together:.1f} times as fast as one after another"
+        return _choice(size, compile_pack, f"{size} together: {saved}{short}", measured)
+    return _choice(1, compile_alone, "one after another: together they would not be faster", measured)
+
+
+def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float]) -> PackChoice:
+    return PackChoice(
+        size, size > 1, compiled, reason, {str(n): round(each, 9) for n, each in measured.items()}
+    )
+
+
+def _expected(work: PlannedWork, size: int, each: float) -> tuple[float, bool]:
+    """Seconds that the work will take, and whether it is compiled for that. each: eager, a member's step."""
+    eager = work.updates * each
+    left = work.left[size > 1]
+    if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth a look at inductor's cache
+        return eager, False
+    compiled = eager * left + work.compiling(size)
+    if work.compile == "auto":
+        return min((eager, False), (compiled, True))
+    return (compiled, True) if work.compile else (eager, False)
+
+
+def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[int, float]:
+    """Seconds of a member's step, by size. A size that would take too long to time is left out."""
+    began = time.monotonic()
+    measured = {1: timed(1)}
+    deadline = began + min(SECONDS, WORTH * updates * measured[1])
+    for size in (*(size for size in SIZES if size < most), most):
+        # A first step warms up and costs about as much as another; a pack is rarely slower than alone.
+        if len(measured) > 1 and 3 * size * min(measured.values()) > deadline - time.monotonic():
+            break
+        measured[size] = timed(size)
+    return measured
+
+
+class _Timer:
+    """Times steps of packs of one configuration's members."""
+
+    def __init__(self, config: Config, folds: Sequence[Data], device: torch.device) -> None:
+        self.config = replace(config, trainer=replace(config.trainer, compile=False))
+        self.data, self.device = folds[0], device
+
+    def __call__(self, size: int) -> float:
+        """The fastest of some steps after one that warms up: what else the machine does only adds."""
+        engine = Engine([self.config] * size, self.data, self.device)
+        plan, state = engine.plan(0), engine.start()
+        steps = engine.batching.steps
+        rates = engine.rates([[self.config.optimizer.settings["lr"]] * steps] * size)
+        counts = engine.counts(0, steps)
+        times: list[float] = []
+        while len(times) < 2 or (
+            len(times) <= MOST and sum(times) < (ENOUGH if len(times) > LEAST else 3 * ENOUGH)
+        ):
+            i = len(times) % steps
+            began = time.perf_counter()
+            state, _ = engine.step(state, plan.batches[i], rates[i], counts[i])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / size
+
+
+class Chooser:
+    """Chooses for every kind of a sweep once. The choice stands in the sweep's folder from then on.
+
+    members: gives all members of the sweep, ended ones too: where a choice is lost they tell what it was.
+    """
+
+    def __init__(
+        self, directory: Path, settings: GridSettings, members: Callable[[], Sequence[Job]] = lambda: ()
+    ) -> None:
+        self.sweep, self.directory, self.settings = directory, directory / CHOICES, settings
+        self.members = members
+
+    def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> PackChoice:
+        """jobs: those of the kind that wait. folds: their data, all of one form."""
+        first, datas = jobs[0].config, list(folds.values())
+        kind = _digest(signature(first))
+        path = self.directory / f"{kind}.json"
+        with writing(path):
+            folders.mkdir(self.directory)
+        # While one worker measures, others wait: they would disturb it.
+        with FileLock(path.with_suffix(".lock")):
+            if recorded := _read(path):
+                return recorded
+            how = self._as_begun(kind, lost=path.exists())
+            return self._choose(path, first, datas, device, len(jobs), how)
+
+    def _as_begun(self, kind: str, *, lost: bool) -> resuming.How | None:
+        """How members of a kind have been trained by their checkpoints; None where that tells no choice.
+
+        lost: whether there was a record. Else a search may have trained a lonely one alone without a choice.
+        """
+        lonely = hasattr(self.settings, "trials") and not lost
+        for job in self._begun.get(kind, ()):
+            with suppress(CheckpointError):
+                how = resuming.begun(self.sweep / str(job.number)).how
+                if how is not None and (how.packed or not lonely):
+                    return how
+        return None
+
+    @cached_property
+    def _begun(self) -> dict[str, list[Job]]:
+        """The members that were begun before this process looked, by kind, the latest first."""
+        found: dict[str, list[Job]] = {}
+        for job in reversed(self.members()):
+            if (self.sweep / str(job.number) / run_folder.CONFIG).exists():
+                found.setdefault(_digest(signature(job.config)), []).append(job)
+        return found
+
+    def _choose(
+        self,
+        path: Path,
+        first: Config,
+        datas: Sequence[Data],
+        device: torch.device,
+        waiting: int,
+        how: resuming.How | None,
+    ) -> PackChoice:
+        config = setup.resolve(first, datas[0], None)
+        if how is not None:
+            config = replace(config, trainer=replace(config.trainer, compile=how.compile))
+        free, workers = memory.free_bytes(device), self.settings.workers
+        work = self._work(config, datas[0], -(-waiting // workers))
+        if free is not None:
+            free //= workers
+        pack = self.settings.pack if how is None or how.packed else 1
+        choice = choose(config, datas, device, work, pack, free=free)
+        if how is not None:
+            choice = _alike(choice, how)
+        if config.trainer.portable:  # one alone would be rounded otherwise
+            choice = replace(choice, packed=True)
+        if choice.compile:
+            _note_compiled(config, datas[0], choice.size)
+        # One that waits alone in a search may soon have company: nothing is settled by it.
+        lonely = waiting == 1 and hasattr(self.settings, "trials")
+        return choice if lonely else _record(path, choice)
+
+    def _work(self, config: Config, data: Data, waiting: int) -> PlannedWork:
+        # A search asks for more later, supposedly of all kinds in the same proportion.
+        rounds = getattr(self.settings, "trials", 1) / getattr(self.settings, "at_once", 1)
+        batching = Batching.of(
+            len(data.train.inputs), config.data.settings["batch_size"], config.trainer.accumulate
+        )
+        updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
+        setting = config.trainer.compile
+        # Raises where it is asked for and impossible.
+        if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config, Pack(2))):
+            setting = False
+        return PlannedWork(
+            waiting,
+            updates,
+            setting,
+            lambda size: WARM if _mark(config, data, size).exists() else COLD,
+            component("model", config.model.name).traits.get("compiled_leaves", (LEFT_ALONE, LEFT_PACKED)),
+        )
+
+
+def _mark(config: Config, data: Data, size: int) -> Path:
+    """A file beside inductor's cache that is there where such a pack was compiled before."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    parts = (signature(config), size, len(data.train.inputs), torch.get_num_threads(), torch.__version__)
+    return Path(cache_dir()) / "slipstream" / _digest(repr(parts))
+
+
+def _note_compiled(config: Config, data: Data, size: int) -> None:
+    with suppress(OSError):  # it only makes an estimate better
+        mark = _mark(config, data, size)
+        folders.mkdir(mark.parent)
+        folders.opened(mark, "xb").close()
+
+
+def _alike(choice: PackChoice, how: resuming.How) -> PackChoice:
+    """A choice for members of whose kind others have been trained already: no byte may depend on it."""
+    packs = {int(size): each for size, each in choice.measured.items() if int(size) > 1}
+    size = choice.size if choice.size > 1 or not packs else min(packs, key=packs.__getitem__)
+    return replace(
+        choice,
+        size=size if how.packed else 1,
+        packed=how.packed,
+        compile=how.compile,
+        reason="as its first members were trained: the record of the choice was lost",
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> PackChoice | None:
+    """A recorded choice; what is damaged counts as none."""
+    with suppress(OSError, ValueError, TypeError):
+        return PackChoice(**json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
+def _record(path: Path, choice: PackChoice) -> PackChoice:
+    """Write the choice, complete or not at all. Of several workers' choices the first one stands."""
+    text = json.dumps(asdict(choice), indent=1) + "\n"
+    with writing(path):
+        folders.mkdir(path.parent)
+        folders.sync(path.parent.parent)
+        if not write_first(path, text) and _read(path) is None:  # a damaged file
+            replace_file(path, text)
+            folders.sync(path.parent)
+    return _read(path) or choice

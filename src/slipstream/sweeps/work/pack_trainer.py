@@ -1,0 +1,310 @@
+"""A pack whose places are filled again as they become free, and which shrinks when nobody is left.
+
+A crew is one engine and the members that have a place in it. Members begin, stop and are replaced at
+the ends of epochs; what a member computes depends on none of that (docs/design.md, "The promise
+about bits"). It is trained until no job of its kind is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from slipstream.core.errors import UserError
+from slipstream.core.storage import side_by_side
+from slipstream.runs import resuming, run_folder, setup, summary
+from slipstream.runs.recorder import Recorder, graph_of
+from slipstream.sweeps.plan.job import Job
+from slipstream.training.engine import Engine
+from slipstream.training.loop import Progress, train_pack
+from slipstream.training.member import FAILED, IDLE, Member
+from slipstream.training.snapshot import Taken, enter
+
+if TYPE_CHECKING:
+    from slipstream.data import Data
+    from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.training.interrupts import Interrupts
+
+SMALLEST = 2  # places of a pack: a member alone is rounded otherwise
+REFILL = 16  # a pack takes in new members when a 16th of its places is free: each time it pauses
+
+
+class Listener(Protocol):
+    """What a crew asks of the sweep that it works for, and tells it."""
+
+    def more(self) -> bool:
+        """Whether there may be more jobs of the crew's kind."""
+
+    def take(self, count: int) -> list[Job]:
+        """Up to so many more jobs of the crew's kind, now its own to train."""
+
+    def busy(self, jobs: Sequence[Job]) -> None:
+        """The folders of these are still in use by another process; they are to be tried later."""
+
+    def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
+        """After an epoch: of these members, by number, status and reason of those that shall not go on."""
+
+    def epoch(self, crew: PackTrainer) -> None:
+        """All running members have finished an epoch."""
+
+    def ended(self, ends: Sequence[tuple[Job, str, float | None]]) -> None:
+        """Members have come to their ends, with status and best value; what they leave is on disk."""
+
+    def warn(self, text: str) -> None:
+        """Something that a person should read."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all members of a crew have in common.
+
+    folds: the data by `preparing.data_key`. size: places at most. packed: whether members are lifted
+    even where one is left. compile, threads: as in the trainer's settings.
+    """
+
+    directory: Path
+    folds: Mapping[str, Data]
+    device: torch.device
+    size: int
+    packed: bool
+    compile: bool
+    threads: int
+
+
+@dataclass
+class Slot:
+    """Who has a place, with the lock on its folder; nobody where job is None."""
+
+    job: Job | None
+    member: Member
+    fold: int
+    saved: Taken | None = None
+    resume: bool = False
+    lock: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def vacant(self) -> bool:
+        """Whether somebody else may have it."""
+        return self.job is None
+
+
+class PackTrainer:
+    """Trains jobs of one kind until none is left. It oversees its own training loop."""
+
+    def __init__(
+        self, setting: Setting, jobs: Sequence[Job], listener: Listener, interrupts: Interrupts
+    ) -> None:
+        self.setting, self.listener, self.interrupts = setting, listener, interrupts
+        self.places: list[Slot] = []
+        self.loggers: list[TensorBoard | None] = []
+        self.seconds_an_epoch, self._last = 0.0, time.monotonic()
+        try:
+            self.places = self._enter(jobs)
+            if self.places:
+                self._man([*self.places, *self._idle(self.places)])
+        except BaseException:
+            self.close()
+            raise
+
+    # What the places hold
+
+    def _enter(self, jobs: Sequence[Job]) -> list[Slot]:
+        """Places for jobs, but for those whose folder somebody uses: a worker that was thought dead."""
+        found = [(job, place) for job, place in zip(jobs, side_by_side(self._place, jobs), strict=True)]
+        busy = [job for job, place in found if place is None]
+        if busy:
+            self.listener.busy(busy)
+        return [place for _, place in found if place is not None]
+
+    def _place(self, job: Job) -> Slot | None:
+        """Lock the job's folder and find what an earlier process left there; None if it is in use."""
+        directory, warnings = self.setting.directory / str(job.number), list[str]()
+        lock = ExitStack()
+        resume = (directory / run_folder.CONFIG).exists()
+        try:
+            lock.enter_context(run_folder.claim(directory, resume=resume))
+        except run_folder.Busy:
+            return None
+        saved = resuming.find(directory, warnings) if resume else None
+        if saved is not None:  # that there is none yet is nothing to warn of
+            for text in warnings:
+                self.listener.warn(text)
+        key = setup.data_key(job.config)
+        data, fold = self.setting.folds[key], list(self.setting.folds).index(key)
+        trainer = replace(job.config.trainer, compile=self.setting.compile, threads=self.setting.threads)
+        config = setup.resolve(replace(job.config, trainer=trainer), data, None)
+        resuming.require_same_data(config, data, saved)
+        return Slot(job, Member(config, directory), fold, saved, resume, lock=lock)
+
+    def _idle(self, taken: Sequence[Slot]) -> list[Slot]:
+        """Nobody, in as many places as a pack needs at least."""
+        missing = SMALLEST - len(taken) if self.setting.packed else 0
+        first = self.places[0]
+        return [
+            Slot(None, Member(first.member.config, None, status=IDLE), first.fold) for _ in range(missing)
+        ]
+
+    def _man(self, places: list[Slot]) -> None:
+        """Build the engine for these places and begin, each member from where it stood."""
+        self.places = places
+        self.members = [place.member for place in places]
+        configs = [member.config for member in self.members]
+        folds = [place.fold for place in places]
+        self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
+        for text in setup.warnings(configs[0], self.engine):
+            self.listener.warn(text)
+        self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
+        logger = configs[0].logger
+        if logger.name == "tensorboard" and logger.settings["graph"]:
+            graph_of(self.engine)  # kept for all, and not to be made in threads
+        self.loggers = side_by_side(self._open, range(len(places)))
+        self.recorder = Recorder(
+            self.engine, self.members, self.loggers, self.listener.warn, summary.conditions
+        )
+
+    def _open(self, k: int) -> TensorBoard | None:
+        place = self.places[k]
+        place.saved = None  # its tensors are in the state now
+        if place.job is None:
+            return None
+        job, swept = place.job, tuple(place.job.values)
+        return setup.open_member(
+            place.member, job.overrides, self.engine, k, resume=place.resume, swept=swept
+        )
+
+    # Training
+
+    def train(self) -> None:
+        """Until no job is left or a signal came."""
+        while self.places:
+            train_pack(self.engine, self.members, self.progress, self, self.interrupts, self)
+            self._conclude()
+            if self.interrupts.received is not None:
+                return
+            self._refill()
+            if not any(member.running for member in self.members):
+                if all(place.vacant for place in self.places):
+                    return
+                continue  # those that came in had ended before
+            self._shrink()
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """The loop's watcher: record the epoch."""
+        self.recorder.epoch(progress, finished)
+        now = time.monotonic()
+        self.seconds_an_epoch, self._last = now - self._last, now
+        self.listener.epoch(self)
+
+    def interrupted(self, progress: Progress) -> None:
+        """The loop's watcher: save what was running."""
+        self.recorder.interrupted(progress)
+
+    def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
+        """The loop's overseer: what the sweep says about those that trained."""
+        jobs = {job.number: k for k in trained if (job := self.places[k].job) is not None}
+        told = [(job, self.members[k]) for k in trained if (job := self.places[k].job) is not None]
+        return {jobs[number]: verdict for number, verdict in self.listener.verdicts(told).items()}
+
+    def failed(self, member: Member, error: UserError) -> None:
+        """The loop's overseer: a member's own mistake ends that member."""
+        member.status, member.reason = FAILED, str(error)
+
+    def pauses(self) -> bool:
+        """The loop's overseer: whether there is a place to fill, or the pack to shrink."""
+        running = sum(member.running for member in self.members)
+        free = len(self.members) - running
+        enough = free >= max(len(self.members) // REFILL, 1)
+        return enough and (self.listener.more() or self._smaller(running) > 0)
+
+    def _conclude(self) -> None:
+        """Write the summaries of those that have ended, and let their places go."""
+        ended = [
+            k
+            for k, place in enumerate(self.places)
+            if place.job is not None and not place.member.running and place.member.status != "interrupted"
+        ]
+        results = summary.conclude(
+            self.engine, self.members, ended, self.progress, self.loggers, 0, chosen=False
+        )
+        ends = []
+        for k, result in zip(ended, results, strict=True):
+            place = self.places[k]
+            assert place.job is not None
+            ends.append((place.job, result.status, place.member.best_value))
+            self.loggers[k] = place.job = None
+            # Nobody takes one that has ended: its lock has served.
+            run_folder.remove_lock(self.setting.directory / str(ends[-1][0].number))
+            place.lock.close()
+        self.listener.ended(ends)
+
+    def _refill(self) -> None:
+        """Let waiting members have the free places, each from its own beginning."""
+        free = [k for k, place in enumerate(self.places) if place.vacant]
+        entered = self._enter(self.listener.take(len(free))) if free else []
+        if not entered:
+            return
+        pack, places = self.engine.pack, free[: len(entered)]
+        for k, place in zip(places, entered, strict=True):
+            self.places[k], self.members[k] = place, place.member
+        configs, folds = [place.member.config for place in entered], [place.fold for place in entered]
+        self.engine.place(places, configs, folds)
+        trees = [enter(self.engine, self.members[k], k, self.places[k].saved) for k in places]
+        self.progress.state = pack.put(self.progress.state, places, [state for state, _ in trees])
+        self.progress.best = pack.put(self.progress.best, places, [best for _, best in trees])
+        for k, logger in zip(places, side_by_side(self._open, places), strict=True):
+            self.loggers[k] = logger
+
+    # Shrinking
+
+    def _smaller(self, running: int) -> int:
+        """The size to shrink to, a power of two; 0 where that does not pay."""
+        size = max(SMALLEST, 1 << (running - 1).bit_length())
+        if not running or not self.setting.packed or size > len(self.members) // 2:
+            return 0
+        left = max(m.config.trainer.max_epochs - m.epoch for m in self.members if m.running)
+        saved = left * self.seconds_an_epoch * (1 - size / len(self.members))
+        return size if saved > self.engine.price(size) else 0
+
+    def _shrink(self) -> None:
+        """Move those that still run into a smaller engine."""
+        running = [k for k, member in enumerate(self.members) if member.running]
+        size = self._smaller(len(running))
+        if not size:
+            return
+        vacant = [k for k, place in enumerate(self.places) if place.vacant]
+        kept = sorted([*running, *vacant[: size - len(running)]])
+        pack, progress = self.engine.pack, self.progress
+        self.progress = Progress(pack.select(progress.state, kept), pack.select(progress.best, kept))
+        self.places = [self.places[k] for k in kept]
+        self.members = [self.members[k] for k in kept]
+        self.loggers = [self.loggers[k] for k in kept]
+        configs, folds = [m.config for m in self.members], [place.fold for place in self.places]
+        self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
+        self.recorder.move(self.engine, self.members, self.loggers)
+
+    # Ending
+
+    @property
+    def unended(self) -> list[Job]:
+        """The jobs that have a place and no end yet."""
+        return [place.job for place in self.places if place.job is not None]
+
+    def save(self) -> None:
+        """Save where all running members stand at the end of their last epoch."""
+        self.progress.seen = []
+        self.recorder.save(self.progress)
+
+    def close(self) -> None:
+        """Let go of files and folders, whatever happened."""
+        for logger in self.loggers:
+            if logger is not None:
+                with suppress(OSError):
+                    logger.close()
+        for place in self.places:
+            place.lock.close()

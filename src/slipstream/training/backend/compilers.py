@@ -1,0 +1,163 @@
+"""The compilers that inductor starts: told to stop when a signal comes, and their failures explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+
+from slipstream.core import folders
+from slipstream.core.errors import ConfigError
+from slipstream.core.storage import StorageError
+from slipstream.training.interrupts import Abandoned, abandonable
+
+NEEDED = 16 * 2**20  # bytes: what a network's functions and their compilers take there, generously
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def stopped_with() -> Iterator[None]:
+    """A signal ends what is compiled in here at once, compilers included. Raises Abandoned then."""
+    before = _descendants()
+    try:
+        with abandonable():
+            yield
+    except Abandoned:
+        with suppress(Exception):  # inductor's own; at worst they come to their end by themselves
+            from torch._inductor.async_compile import AsyncCompile
+
+            if AsyncCompile.pool.cache_info().currsize:
+                AsyncCompile.pool().shutdown(wait=False, cancel_futures=True)
+                AsyncCompile.pool.cache_clear()
+        _end(before)
+        raise
+
+
+def _end(before: set[int]) -> None:
+    """End the processes that are new: first so that they may clean up, after a second for good."""
+    for number, seconds in ((signal.SIGTERM, 1.0), (getattr(signal, "SIGKILL", signal.SIGTERM), 0.0)):
+        for process in _descendants() - before:
+            with suppress(OSError):
+                os.kill(process, number)
+        until = time.monotonic() + seconds
+        while _descendants() - before and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def write_whole() -> None:
+    """Let inductor's compilers give a file its name when it is whole.
+
+    By itself a linker that is killed leaves half a library, which every later process would load.
+    """
+    from torch._inductor import cpp_builder
+
+    plain = cpp_builder.run_compile_cmd
+
+    def run(cmd_line: str, cwd: str) -> None:
+        words = shlex.split(cmd_line)
+        if os.name == "nt" or words.count("-o") != 1:
+            return plain(cmd_line, cwd)
+        place = words.index("-o") + 1
+        target = Path(cwd, words[place])
+        made = folders.temporary(target)
+        try:
+            plain(shlex.join([*words[:place], str(made), *words[place + 1 :]]), cwd)
+            folders.rename(made, target)
+        finally:
+            folders.remove(made)
+
+    cpp_builder.run_compile_cmd = run
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a compiler could not do into a sentence. Raises StorageError and ConfigError."""
+    try:
+        yield
+    except Exception as error:
+        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+        parts = list(_chain(error))
+        known = OSError, ImportError, CppCompileError, InvalidCxxCompiler
+        failed = [part for part in parts if isinstance(part, known)]
+        if not failed:
+            raise
+        full = any(os.strerror(number) in str(part) for number in FULL for part in parts)
+        if full or no_room():
+            raise StorageError(_full(no_room() or os.strerror(errno.ENOSPC))) from error
+        lines = [line.strip() for line in str(failed[-1]).splitlines()]
+        told = [line for line in lines if "error:" in line] or [*filter(None, lines), "no reason given"]
+        damaged = isinstance(failed[-1], ImportError)
+        cure = "remove that file" if damaged else "see what it lacks"
+        raise ConfigError(
+            [f"trainer.compile: compiling failed ({told[0]}); {cure}, or train with trainer.compile=false"]
+        ) from error
+
+
+def _full(problem: str) -> str:
+    return (
+        f"trainer.compile: there is no room for what is compiled ({problem}). Free some, or set TMPDIR and "
+        "TORCHINDUCTOR_CACHE_DIR to folders with room, or train with trainer.compile=false"
+    )
+
+
+def folder() -> Path:
+    """Where inductor keeps what is compiled. Raises OSError where there is no place for it."""
+    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
+
+
+def require_room() -> None:
+    """Raise StorageError where a compiler would find no room for its files."""
+    if problem := no_room():
+        raise StorageError(_full(problem))
+
+
+def no_room() -> str | None:
+    """Why a compiler cannot write its files, None where it can."""
+    named = [os.environ[name] for name in ("TMPDIR", "TMP", "TEMP") if os.environ.get(name)]
+    try:
+        places = [folder(), *map(Path, named[:1]), Path(gettempdir())]
+    except OSError as error:  # Python tries all usual places
+        return error.strerror or str(error)
+    for place in dict.fromkeys(places):
+        try:
+            free = shutil.disk_usage(place if place.is_dir() else place.parent).free
+            if free < NEEDED:
+                return f"{place}: {free / 2**20:.0f} MB are free"
+            if place.is_dir():
+                with TemporaryFile(dir=place) as file:
+                    file.write(bytes(2**16))
+                    file.flush()
+        except OSError as error:
+            if error.errno in FULL:
+                return f"{place}: {error.strerror}"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _descendants() -> set[int]:
+    """Processes that this one started, and theirs; none where the system does not list them in /proc."""
+    below: dict[int, list[int]] = defaultdict(list)
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            parent = int(entry.read_bytes().rpartition(b")")[2].split()[1])
+            below[parent].append(int(entry.parent.name))
+    found, open_ = set[int](), [os.getpid()]
+    while open_:
+        children = below.get(open_.pop(), [])
+        found.update(children)
+        open_ += children
+    return found

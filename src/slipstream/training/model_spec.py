@@ -1,0 +1,351 @@
+"""What is fixed before training: the network's structure, the chosen components, their order.
+
+A `ModelSpec` holds no state. Members of a pack share one; what differs between them (weights,
+buffers, numbers) is in the `State` and the numbers that are handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slipstream.core import random
+from slipstream.core.contracts import foreign
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import Component, component, components, misfit
+from slipstream.core.types import InputSpec, Target
+from slipstream.core.wording import sizes
+from slipstream.models.functional import Functional, fit
+from slipstream.models.initialize import gain_of, initialize, layout_of
+from slipstream.models.layers import Activity, LayerFactory, unit
+from slipstream.optimizers.base import evaluated, initial_state
+from slipstream.training.probes import require_contracts, require_network
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+    from slipstream.data.image.stored import Sliced
+
+
+VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
+
+
+class State(NamedTuple):
+    """Everything that a step changes, for one member.
+
+    params: [P]. buffers: of the network, by name. opt_state: vectors of the optimizer, by name.
+    regularizer_state: what
+    regularizers keep, by their names: slow parameters [P], a mask [P]; averages and snapshots with the
+    running statistics that belong to them.
+    """
+
+    params: Tensor
+    buffers: dict[str, Tensor]
+    opt_state: dict[str, Tensor]
+    regularizer_state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class BoundComponent:
+    """A chosen component with the structure part of its settings bound, and the place where it acts."""
+
+    name: str
+    part: Component
+    function: partial[Any]
+    place: str = ""
+
+    @classmethod
+    def of(cls, group: str, name: str, settings: Mapping[str, Any]) -> BoundComponent:
+        part = component(group, name)
+        place, function = part.traits.get("place", ""), part.function
+        if settings.get("proximal"):
+            place, function = "proximal", part.traits["proximal"]
+        return cls(name, part, partial(function, **part.split(settings)[1]), place)
+
+
+def require_memory(parameters: int, members: int, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the parameters alone would not fit into the memory that is free."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: no cheap way to know
+        return
+    need = 4 * parameters * members * VECTORS
+    if need > free:
+        raise ConfigError(
+            [
+                f"model: {parameters:,} parameters need about {need / 2**30:.1f} GB to train and "
+                f"{free / 2**30:.1f} GB are free; "
+                f"lower one of {sizes(settings)}"
+            ]
+        )
+
+
+# Where regularizers act in a step or at an epoch's end; the others are layers of the network.
+PLACES = (
+    *("penalty", "targets", "gradient", "decay", "constraint", "proximal", "mask", "follow"),
+    *("average", "epoch"),
+)
+KEEPING = ("average", "follow", "mask", "epoch")  # those that keep something between steps
+
+
+class ModelSpec:
+    """The components of a configuration, put together for examples of one form.
+
+    members: how many train together. compiled: whether its step will be.
+    """
+
+    def __init__(
+        self, config: Config, target: Target, form: InputSpec, members: int = 1, *, compiled: bool = False
+    ) -> None:
+        self.target, self.form = target, form
+        self._members, self._alone = members, members == 1 and not compiled
+        require_form(config, form)
+        require_contracts(config, target)
+        self.loss = BoundComponent.of("loss", config.loss.name, config.loss.settings)
+        self.optimizer = BoundComponent.of("optimizer", config.optimizer.name, config.optimizer.settings)
+        regularizers = _chosen("regularizer", config.regularizers)
+        self.hooks = {place: [c for c in regularizers if c.place == place] for place in PLACES}
+        self.augmentations = _chosen("augmentation", config.augmentations)
+        self.mixes = any(choice.part.traits["kind"] == "mix" for choice in self.augmentations)
+        self.keeping = [choice for place in KEEPING for choice in self.hooks[place]]
+        self.epochs = config.trainer.max_epochs
+        self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
+        self.accumulate = config.trainer.accumulate
+        self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
+        model = component("model", config.model.name)
+        if foreign(model):
+            require_network(model, self._build(config), form, self.outputs(config))
+        try:
+            with torch.device("meta"):  # shapes only: they say what the rest would need
+                self.layout = layout_of(self._build(config))
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            large = sizes(config.model.settings)
+            raise ConfigError([f"model: too large for any memory; lower one of {large}"]) from error
+        require_memory(self.layout.size, members, config.model.settings)
+        self.module = self._build(config).train()
+        self.forward = Functional(self.module, self.autocast)
+        # A second one, because switching a module between training and evaluation walks all of it.
+        self.infer = Functional(self._build(config).eval(), self.autocast)
+        modules = self.module.named_modules()
+        self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
+        buffers = dict(self.module.named_buffers())
+        running = [f"{m}.{n}" for m, module in self.module.named_modules() for n in _running(module)]
+        self.running = {name: tuple(buffers[name].shape) for name in running}
+
+    def _build(self, config: Config, form: InputSpec | None = None) -> nn.Module:
+        activation = (config.activation.name, config.activation.settings)
+        form = form or self.form
+        parts = LayerFactory(
+            form,
+            activation,
+            config.regularizers,
+            config.seed,
+            members=self._members,
+            alone=self._alone,
+        )
+        model = component("model", config.model.name)
+        return model(form, self.outputs(config), parts, **config.model.settings)
+
+    def outputs(self, config: Config) -> int:
+        """How many numbers the network gives for one example: the loss decides."""
+        part = component("loss", config.loss.name)
+        return part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
+
+    def start(
+        self, config: Config, examples: Tensor | Sliced, rows: int, form: InputSpec | None = None
+    ) -> State:
+        """The state before the first step of a member with this configuration, on the CPU.
+
+        Another member's numbers and seed give other buffers: the network is built for each. examples:
+        of the training part; initializers that look at data see the first `rows` of them. form: with
+        the scaling of the member's own fold.
+        """
+        module = self._build(config, form)
+        fit(module, examples)
+        chosen = (component("initializer", config.initializer.name), config.initializer.settings)
+        gain = gain_of((config.activation.name, config.activation.settings))
+        initialize(module, chosen, gain, config.seed, examples[:rows])
+        params = torch.cat([p.detach().flatten() for p in module.parameters()])
+        return State(
+            params=params,
+            buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
+            opt_state=initial_state(self.optimizer.part, params, self.layout, config.optimizer.settings),
+            regularizer_state=self.first_kept(params, dict(module.named_buffers())),
+        )
+
+    def first_kept(self, params: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What regularizers keep before the first update: the parameters (with the running statistics
+        where these are averaged too), or what their trait `start` makes of them."""
+        kept = {}
+        for choice in self.keeping:
+            averages = choice.place in ("average", "epoch")
+            first = self.with_statistics(params, buffers) if averages else params
+            start = choice.part.traits.get("start")
+            kept[choice.name] = start(first, **choice.function.keywords) if start else first.clone()
+        return kept
+
+    def with_statistics(self, params: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+        """The parameters [P], and the running statistics behind them: [P + S]."""
+        if not self.running:
+            return params
+        return torch.cat([params, *(buffers[name].flatten() for name in self.running)])
+
+    def keys(self, config: Config) -> dict[str, Tensor]:
+        """The keys [4] of all randomness in a step that is not the network's, by name."""
+        named = {"batch": random.make_key(config.seed, random.BATCH)} if self.augmentations else {}
+        keyed = [c.name for c in self.hooks["gradient"] if c.part.traits.get("keyed")]
+        return named | {n: random.make_key(config.seed, random.GRADIENT, i) for i, n in enumerate(keyed)}
+
+    def numbers(self, config: Config) -> dict[str, dict[str, float]]:
+        """The numbers of the components that a step calls, by component; lr is not among them."""
+        named = {"loss": (self.loss, config.loss.settings)}
+        named |= {"optimizer": (self.optimizer, config.optimizer.settings)}
+        for choices in self.hooks.values():
+            named |= {choice.name: (choice, config.regularizers[choice.name]) for choice in choices}
+        named |= {choice.name: (choice, config.augmentations[choice.name]) for choice in self.augmentations}
+        numbers = {key: choice.part.split(settings)[0] for key, (choice, settings) in named.items()}
+        numbers["optimizer"].pop("lr")
+        return numbers
+
+    def mask(self, device: torch.device) -> Tensor:
+        """[P]: 1 where a parameter is a weight, 0 where penalties and decay leave it alone."""
+        shapes = zip(self.layout.sizes, self.layout.penalized, strict=True)
+        return torch.cat([torch.full((size,), float(weight)) for size, weight in shapes]).to(device)
+
+    def lr_factors(self, device: torch.device) -> Tensor | None:
+        """[P]: what multiplies the update of each parameter, None where nothing does."""
+        if not self.layout.lr_factors:
+            return None
+        pairs = zip(self.layout.sizes, self.layout.lr_factors, strict=True)
+        return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
+
+    def augment(
+        self, x: Tensor, y: Tensor, key: random.Key, numbers: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """A batch, changed at random as the chosen augmentations have it."""
+        from slipstream.augmentations import augment
+
+        return augment(unit(x), y, self.augmentations, key, numbers, len(self.target.classes), self.form)
+
+    def concat_targets(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Outputs [N, C] or [N, E, C] with the mixed targets [N, T] behind them: [..., C + T]."""
+        targets = targets if outputs.dim() == 2 else targets.unsqueeze(1).expand(-1, outputs.shape[1], -1)
+        return torch.cat([outputs, targets.to(outputs.dtype)], dim=-1)
+
+    def split_targets(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """What `beside` put together."""
+        width = len(self.target.classes or self.target.names)
+        outputs, targets = both.split([both.shape[-1] - width, width], dim=-1)
+        return outputs, targets if both.dim() == 2 else targets[:, 0]
+
+    def metric_targets_of_mixed(self, targets: Tensor) -> Tensor:
+        """Mixed targets as metrics take them: what weighs most of classes, numbers in original units."""
+        if self.target.task == "regression":
+            return original_units(targets, self.target)
+        if self.target.task == "multilabel":
+            return (targets >= 0.5).to(targets.dtype)
+        return targets.argmax(-1)
+
+    def close_epoch(self, state: State, epoch: Any, numbers: Mapping[str, Any]) -> State:
+        """The state after an epoch's last update. epoch: how many are finished."""
+        kept = dict(state.regularizer_state)
+        for choice in (*self.hooks["epoch"], *self.hooks["mask"]):
+            averages = choice.place == "epoch"
+            now = self.with_statistics(state.params, state.buffers) if averages else state.params
+            kept[choice.name] = choice.function(
+                kept[choice.name], now, epoch, self.epochs, self.layout, **numbers[choice.name]
+            )
+        return state._replace(regularizer_state=kept)
+
+    def evaluated(self, state: State, numbers: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Parameters [P] and buffers to evaluate with: averaged where something averages them.
+
+        Of an ensemble the parameters are [E P], and each running statistic has an axis E.
+        """
+        for choice in self.keeping:  # a rule allows one
+            if choice.place == "follow":
+                return state.regularizer_state[choice.name], state.buffers
+            if choice.place in ("average", "epoch"):
+                return self._without_statistics(state.regularizer_state[choice.name], state.buffers)
+        settings = self.optimizer.function.keywords | numbers["optimizer"]
+        return evaluated(self.optimizer.part, state.params, state.opt_state, settings), state.buffers
+
+    def _without_statistics(
+        self, both: Tensor, buffers: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `with_statistics` put together, for one network [P + S] or E of them [E (P + S)]."""
+        if not self.running:
+            return both, buffers
+        sizes = [prod(shape) for shape in self.running.values()]
+        rows = both.view(-1, self.layout.size + sum(sizes))
+        axes = () if len(rows) == 1 else (len(rows),)
+        params, *parts = rows.split([self.layout.size, *sizes], dim=1)
+        pairs = zip(self.running.items(), parts, strict=True)
+        return params.flatten(), buffers | {n: part.reshape(*axes, *shape) for (n, shape), part in pairs}
+
+    def losses(self, outputs: Tensor, targets: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
+        if outputs.dim() == 2:
+            return self.loss.function(outputs, targets, **numbers["loss"])
+        n, e = outputs.shape[:2]
+        of_each = targets[:, None].expand(n, e, *targets.shape[1:]).flatten(0, 1)
+        return self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"]).view(n, e).mean(1)
+
+    def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+        """What the outputs predict: class scores [N, classes], or float64 values in original units.
+
+        outputs [N, C], or [N, E, C] of an ensemble, whose scores are averaged.
+        """
+        if outputs.dim() == 3:
+            n, e = outputs.shape[:2]
+            return self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
+        predict = self.loss.part.traits["predict"]
+        scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
+        return original_units(scores, self.target) if self.target.task == "regression" else scores
+
+    def views(self, params: Tensor) -> list[Tensor]:
+        """The flat vector [P] cut into the module's parameters, in their order."""
+        parts = params.split(self.layout.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
+
+
+def original_units(values: Tensor, target: Target) -> Tensor:
+    """Scaled regression values [N, D] in the units of the data, float64: a Unix time has ten digits, of which
+    float32 holds seven."""
+    values = values.double()
+    if not target.scale:
+        return values
+    # Not values.new_tensor: on the meta device, by which memory is counted, it knows no batched tensor.
+    scale = torch.tensor(target.scale, dtype=torch.float64, device=values.device)
+    offset = torch.tensor(target.offset, dtype=torch.float64, device=values.device)
+    return values * scale + offset
+
+
+def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[BoundComponent]:
+    """The chosen options of a group, in the order of their registration."""
+    return [BoundComponent.of(group, name, settings[name]) for name in components(group) if name in settings]
+
+
+def _running(module: nn.Module) -> list[str]:
+    """The names of a layer's running statistics, of which averaged weights need averages too."""
+    return getattr(module, "running", [])
+
+
+def require_form(config: Config, form: InputSpec) -> None:
+    """Raise ConfigError where the model or an augmentation cannot take such examples."""
+    chosen = {"model": [config.model.name], "augmentation": config.augmentations}
+    found = (
+        f"an example of data={config.data.name} is of kind {form.kind}, {' x '.join(map(str, form.shape))}"
+    )
+    sentences = [misfit(group, name, form.kind, found) for group, names in chosen.items() for name in names]
+    if problems := [sentence for sentence in sentences if sentence]:
+        raise ConfigError(problems)

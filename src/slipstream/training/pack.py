@@ -1,0 +1,117 @@
+"""The pack axis. The only module that knows that members are trained together.
+
+A function written for one member is lifted to K of them; trees of tensors are stacked along a new
+first axis and taken apart again. One member alone is not lifted: its tensors have no pack axis,
+its step is the plain function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from slipstream.core.registry import LISTS, component
+
+if TYPE_CHECKING:
+    from slipstream.config.run_config import Config
+
+# Groups that act on the host between steps, by member: they never shape the computation.
+HOST_GROUPS = ("scheduler", "early_stopping", "logger")
+OWN_KEYS = ("seed", "name", "resume", "experiment")
+
+
+class Pack:
+    """K members side by side, or one alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.single = size == 1
+
+    def vmap(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
+        """`function` for all members; in_dims says which arguments have a pack axis (0) or none."""
+        return function if self.single else torch.vmap(function, in_dims=in_dims)
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """One tree with a pack axis out of one tree per member."""
+        if self.single:
+            return trees[0]
+        return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
+    def member(self, tree: Any, k: int) -> Any:
+        """The tree of member k."""
+        return tree if self.single else pytree.tree_map(lambda leaf: leaf[k], tree)
+
+    def where(self, chosen: Sequence[bool], new: Any, old: Any) -> Any:
+        """Trees member by member: from `new` where chosen, else from `old`."""
+        if self.single:
+            return new if chosen[0] else old
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            mask = torch.tensor(chosen, device=a.device).view(-1, *[1] * (a.ndim - 1))
+            return torch.where(mask, a, b)
+
+        return pytree.tree_map(pick, new, old)
+
+    def put(self, tree: Any, places: Sequence[int], trees: Sequence[Any]) -> Any:
+        """The tree with other members' trees at some places."""
+        if self.single:
+            return pytree.tree_map(lambda leaf, new: new.to(leaf.device), tree, trees[-1])
+        at = torch.tensor(places)
+
+        def put(leaf: Tensor, *new: Tensor) -> Tensor:
+            return leaf.index_copy(0, at.to(leaf.device), torch.stack(new).to(leaf.device))
+
+        return pytree.tree_map(put, tree, *trees)
+
+    def select(self, tree: Any, places: Sequence[int]) -> Any:
+        """The tree of some members, as of a pack of their own."""
+        if self.single:
+            return tree
+        return pytree.tree_map(lambda leaf: leaf[torch.tensor(places, device=leaf.device)], tree)
+
+    def numbers(self, members: Sequence[Any], device: torch.device, *, tensors: bool) -> Any:
+        """Trees of floats as tensors [K] (float32); alone, as floats unless tensors are asked for."""
+        if self.single and not tensors:
+            return members[0]
+
+        def stack(*values: float) -> Tensor:
+            made = torch.tensor(values, dtype=torch.float32, device=device)
+            return made[0] if self.single else made
+
+        return pytree.tree_map(stack, *members)
+
+    def rows(self, values: Tensor) -> list[Any]:
+        """A tensor with a pack axis as a list with one entry a member. Waits for the device."""
+        return [values.tolist()] if self.single else values.tolist()
+
+
+def signature(config: Config) -> str:
+    """What the members of a pack must have in common: all structure, as text.
+
+    Numbers, seeds, folds of the data, schedules, early stopping (but for its metric) and logging may
+    differ.
+    """
+    shape: dict[str, Any] = {"measured": config.early_stopping.settings["metric"]}
+    for key, value in config.raw.items():
+        if key in OWN_KEYS or key in HOST_GROUPS:
+            continue
+        if key in LISTS:
+            shape[key] = {name: _structure(key, name, settings) for name, settings in value.items()}
+        elif key == "data":
+            shape[key] = {name: v for name, v in value.items() if name != "fold"}
+        elif key in ("activation", "initializer", "loss", "optimizer", "model"):
+            shape[key] = _structure(key, value["name"], value)
+        else:
+            shape[key] = value
+    return json.dumps(shape, sort_keys=True)
+
+
+def _structure(group: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an option in which members may not differ."""
+    numbers = component(group, name).numbers
+    return {key: value for key, value in settings.items() if key not in numbers}
