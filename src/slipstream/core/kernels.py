@@ -1,7 +1,7 @@
 """With which of their kernels MKL and torch compute. They have to be told before they compute anything.
 
 By itself MKL chooses a kernel by the addresses of matrices, too, and kernels round differently: a member's
-bytes would depend on its place in a pack (docs/design.md). The variable MKL_CBWR asks for one that does
+bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for one that does
 not. MKL reads it at its first call, so it may be set as long as torch has not computed anything; so does
 torch with ATEN_CPU_CAPABILITY, which decides between AVX2 and AVX-512.
 """

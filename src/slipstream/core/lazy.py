@@ -9,7 +9,7 @@ and use it like the module. The standard library's `LazyLoader` does not serve: 
 `import torch` statement touches `__spec__`, which loads it.
 
 torch is then made ready to repeat to the bit: where the first logarithm, sine or tanh of a process is
-taken by several threads, MKL's vector functions give some of them a coarse one (docs/design.md).
+taken by several threads, MKL's vector functions give some of them a coarse one (docs/decisions/0037).
 """
 
 from __future__ import annotations
