@@ -1,7 +1,7 @@
-"""Hydra's side of a sweep: a sweeper and a launcher that hand all of it to slipstream at once.
+"""Hydra's side of a sweep: a sweeper and a launcher that hand the whole sweep to slipstream at once.
 
-Hydra imports this file at every start, at every Tab too: nothing heavy is imported here. For a task
-function that is not slipstream's both behave like Hydra's basic ones.
+Hydra imports this file at every start and every press of Tab, so import nothing heavy here. For task
+functions other than slipstream's, both behave like Hydra's basic ones.
 """
 
 # No `from __future__ import annotations`: Hydra reads the annotations of the dataclasses below.
@@ -41,7 +41,7 @@ class PackLauncher(BasicLauncher):
 
 
 class SpaceSweeper(BasicSweeper):
-    """hydra/sweeper=space: the jobs are those of slipstream's plan, which has read the command line."""
+    """hydra/sweeper=space: the jobs of slipstream's plan, which has already read the command line."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)

@@ -1,3 +1,3 @@
-"""The command line. A script with components of your own calls `main` after importing them."""
+"""The command line. A script with its own components imports them, then calls `main`."""
 
 from slipstream.cli.entry import main as main

@@ -1,7 +1,7 @@
-"""The command line of `train.py` and `slipstream`: everything a user types, and what it ends with.
+"""The command line of `train.py` and `slipstream`: everything a user can type, and the exit codes.
 
-Exit codes: 0 finished; 2 a mistake that the user can mend; 3 training broke down (a diverged run, or
-some members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU; 1 a bug of slipstream.
+Exit codes: 0 finished; 2 a mistake that the user can fix; 3 training broke down (a diverged run, or some
+members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU; 1 a bug in slipstream.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from slipstream.sweeps.plan.sweep_plan import SweepPlan
 
 SOME_FAILED = 3
-OUTPUTS = "outputs"  # where runs are by default: their names' folders are made too
+OUTPUTS = "outputs"  # the default parent of run folders; missing folders are created
 MULTIRUN = ("-m", "--multirun")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit.
 
-    arguments: what stands behind the program's name, sys.argv[1:] by default. Components of your
-    own are registered by importing their module before this is called.
+    arguments: the command-line arguments without the program's name, sys.argv[1:] by default. Import the
+    modules that register your own components before calling this.
     """
     _make_streams_safe()
     try:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader has gone (`| head -1`). Python would complain once more when it closes stdout.
+        # The reader has gone (`| head -1`). Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except Exception as error:
@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _make_streams_safe() -> None:
-    """Let no closed stream and no letter that a terminal lacks end a run."""
+    """Keep a closed stream, or a character that the terminal cannot show, from ending a run."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        with suppress(AttributeError):  # a stand-in for the stream may lack it
+        with suppress(AttributeError):  # a replacement stream may lack it
             getattr(sys, name).reconfigure(errors="replace")
 
 
@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _completes_list() -> bool:
-    """Answer a shell that completes `slipstream list ...`, of which Hydra knows nothing."""
+    """Answer the shell's completion of `slipstream list ...`, which Hydra does not know."""
     line = os.environ.get("COMP_LINE", "")
     words = [*line.split(), *([""] if line.endswith(" ") else [])]
     typed = words[2 if words and words[0].startswith("python") else 1 :]
@@ -95,7 +95,7 @@ def _completes_list() -> bool:
 
 
 def load_installed_components() -> None:
-    """Import what installed packages name under the entry point group `slipstream.components`."""
+    """Import the modules that installed packages list under the entry point group `slipstream.components`."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group="slipstream.components"):
@@ -111,7 +111,7 @@ def load_installed_components() -> None:
 def _hydra(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
-    # argparse takes no overrides behind a flag that stands among them.
+    # argparse accepts no overrides after a flag in their middle.
     moved = [text for text in arguments if text in MULTIRUN]
     arguments = [*moved, *(text for text in arguments if text not in MULTIRUN)]
     parser = get_args_parser()
@@ -149,15 +149,15 @@ def _hydra(arguments: list[str]) -> int:
         runner.report()
         if runner.bug is not None:
             raise runner.bug from None
-        return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for `--package` of a typo
+        return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for a misspelled `--package`
     except Exception as error:
         if flags.shell_completion and any(text.startswith("query=") for text in overrides):
-            return 0  # there is nothing to offer, and the prompt is no place for an explanation
+            return 0  # nothing to complete, and an error message would garble the prompt
         if flags.shell_completion:
             raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
         if isinstance(error, composition.FAULTS):
             if sweep is None:
-                check(overrides)  # says it better, where it finds something
+                check(overrides)  # its message is better, if it finds the problem
             raise ConfigError(composition.explain(error)) from error
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             kind = "run" if sweep is None else "sweep"
@@ -171,7 +171,7 @@ def _hydra(arguments: list[str]) -> int:
 
 
 def _check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ConfigError for --lr 0.1 and the like, which argparse would answer with Hydra's usage."""
+    """Raise ConfigError for --lr 0.1 and the like, for which argparse would print Hydra's usage."""
     unknown = []
     for word, after in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = word.partition("=")
@@ -193,10 +193,10 @@ def _resume_sweep(folder: Path, overrides: Sequence[str]) -> int:
 
 
 def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Command | None:
-    """The command as a sweep, where -m is typed or a chosen YAML describes a whole sweep."""
+    """Return the command's sweep plan if -m is typed or a chosen YAML describes a sweep."""
     from slipstream.sweeps.plan import planning
 
-    # Composing twice costs a tenth of a second: only these can bring a sweep.space along.
+    # Composing twice costs a tenth of a second: only these can bring in a sweep.space.
     may = flags.config_dir or any(text.startswith(("experiment=", "hydra.searchpath")) for text in overrides)
     if multirun or (may and planning.is_sweep(overrides)):
         return planning.command(overrides)
@@ -206,7 +206,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Comman
 def _sweep_arguments(
     arguments: Sequence[str], overrides: Sequence[str], sweep: Command, trains: bool
 ) -> list[str]:
-    """What Hydra is told: its own sweeper what was typed, ours one job that stands for all."""
+    """Return the arguments for Hydra: as typed for its own sweeper, a single job for ours."""
     rest = [text for text in arguments if text not in MULTIRUN]
     if trains:
         rest.append("--multirun")
@@ -218,16 +218,16 @@ def _sweep_arguments(
 
 
 def check(overrides: Sequence[str]) -> None:
-    """Raise ConfigError unless the overrides make a sound run. Nothing is written."""
+    """Raise ConfigError unless the overrides make a valid run. Writes nothing."""
     from slipstream.config.validation import composed
 
     composed(overrides)
 
 
 class Runner:
-    """Hydra's task function. It keeps what Hydra would print or pass over: how every run ended.
+    """Hydra's task function. It records how each run ended, which Hydra would print or ignore.
 
-    plan: of a sweep, None for a run alone.
+    plan: the plan of a sweep, None for a run alone.
     """
 
     def __init__(self, plan: SweepPlan | None) -> None:
@@ -241,22 +241,22 @@ class Runner:
 
     @property
     def jobs(self) -> list[list[str]]:
-        """The overrides of every job of a sweep that is a grid."""
+        """Return the overrides of each job of a grid sweep."""
         return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
 
     def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[Any]:
-        """Train a whole sweep in its folder: Hydra's launcher calls this instead of a run after the other.
+        """Train a whole sweep in its folder: Hydra's launcher calls this instead of running job after job.
 
-        jobs: what Hydra made of the command line; the plan has read it already.
+        jobs: the jobs as Hydra parsed them; the plan has already read the command line.
         """
         assert self.plan is not None
         from slipstream.sweeps.plan.store import freeze
 
-        self.table = None  # the sweep has a screen of its own
+        self.table = None  # the sweep has its own screen
         try:
             folder = Path(directory).absolute()
             plan = freeze(self.plan, folder)
-            from slipstream.sweeps.runner import sweep  # imports torch: only now that all is sound
+            from slipstream.sweeps.runner import sweep  # imports torch: only after the checks
 
             self.codes.append(sweep(plan, folder))
         except UserError:
@@ -283,7 +283,7 @@ class Runner:
             sys.exit(code)
 
     def _remove_made(self) -> None:
-        """Remove the folders that Hydra made for a run that did not begin, as far as they are empty."""
+        """Remove the folders that Hydra made for a run that never began, if they are empty."""
         from hydra.core.hydra_config import HydraConfig
 
         from slipstream.core.folders import remove_folder
@@ -311,7 +311,7 @@ class Runner:
 
         try:
             result = run(config, directory, overrides, resume=config.resume is not None)
-        except ConfigError as error:  # what only the data could tell
+        except ConfigError as error:  # what only the data can show
             raise ConfigError(provenance.traced(error.problems, overrides)) from None
         if self.table is not None:
             self.table.end(result)
@@ -324,7 +324,7 @@ class Runner:
 
     @property
     def exit_code(self) -> int:
-        """Of the only run, or of a packed sweep; of one job by job SOME_FAILED where any failed."""
+        """Return the code of a single run or a packed sweep; job by job, SOME_FAILED if any job failed."""
         worst = max(self.codes, default=0)
         return SOME_FAILED if self.table and worst else worst
 
@@ -334,7 +334,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _is_new(folder: Path, there: Mapping[Path, set[str]]) -> bool:
-    """Whether a folder was made since `there`, the names in some folders, was looked up."""
+    """Return True if a folder was made after `there`, the names in some folders, was collected."""
     if folder.parent in there and folder.name not in there[folder.parent]:
         return True
     return folder.parent != folder and _is_new(folder.parent, there)

@@ -1,4 +1,4 @@
-"""`slipstream list`: groups, their options, an option's settings with type, range, default and source."""
+"""`slipstream list`: groups, options, and each option's settings with type, range, default and source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def show(arguments: Sequence[str]) -> None:
     if len(arguments) > 2:
         raise UserError(f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]")
     console = Console(highlight=False, markup=False)
-    # Captured, since rich ends the program by itself where the reader has closed the pipe.
+    # Captured, because rich exits the program itself when the reader has closed the pipe.
     with console.capture() as page:
         if not arguments:
             _groups(console)
@@ -47,14 +47,14 @@ def show(arguments: Sequence[str]) -> None:
 
 
 def completions(typed: Sequence[str]) -> list[str]:
-    """What may stand for the last of the words behind `list`, which is still being typed."""
+    """Return the completions of the last word after `list`, which is still being typed."""
     first, last = typed[0], typed[-1]
     names: Sequence[str] = ALL if len(typed) == 1 else _options(first) if first in ALL else ()
     return [name for name in names if len(typed) <= 2 and name.startswith(last)]
 
 
 def _homes(word: str, option: str | None = None) -> list[str]:
-    """The group that is named, or all groups that have an option of that name."""
+    """Return the named group, or every group that has an option of that name."""
     if option is None:
         homes = [group for group in ALL if word in _options(group)]
         if not homes:
@@ -89,7 +89,7 @@ def _group(console: Console, group: str) -> None:
 
 
 def _option(console: Console, group: str, name: str) -> None:
-    # A docstring has lines of its own: the terminal may wrap them, a pipe keeps them whole.
+    # A docstring has its own line breaks: the terminal may wrap it, a pipe keeps it unchanged.
     console.print(f"{group}={name}\n\n{_docstring(group, name)}\n", soft_wrap=True)
     known, values = _settings(group, name), defaults(group, name)
     if not known:

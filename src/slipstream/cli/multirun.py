@@ -1,4 +1,4 @@
-"""What a person sees of a sweep that runs job by job: a heading for every job, and a table at the end."""
+"""The output of a sweep that runs job by job: a heading for each job, and a table at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ShownJob:
-    """One job: its folder, its own overrides, what decides on its best epoch, and how it ended."""
+    """One job: its folder, its own overrides, the metric that decides its best epoch, and how it ended."""
 
     directory: Path
     overrides: str
@@ -22,7 +22,7 @@ class ShownJob:
     result: Result | None = None
 
     def row(self) -> tuple[str, ...]:
-        """Folder, overrides, status, best epoch and the metric there; a job without a result failed."""
+        """Return folder, overrides, status, best epoch and its metric; a job without a result failed."""
         shown = (self.directory.name, self.overrides)
         if self.result is None:
             return (*shown, "failed", "-", "-")
@@ -33,11 +33,11 @@ class ShownJob:
 
 
 class Sweep:
-    """The jobs of a multirun, in their order. Nothing is printed for those with trainer.progress=none."""
+    """The jobs of a multirun, in order. Those with trainer.progress=none print nothing."""
 
     def __init__(self, jobs: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
         self.total, self.notes = len(jobs), notes
-        # What all jobs share tells none from another.
+        # Overrides shared by all jobs do not distinguish them.
         self._common = set(jobs[0]).intersection(*jobs) if self.total > 1 else set()
         self._shown: list[ShownJob] = []
         self._job: ShownJob | None = None
@@ -60,12 +60,12 @@ class Sweep:
         console().print(f"{gap}{self._number}/{self.total}  {own}", style="bold", soft_wrap=True)
 
     def end(self, result: Result) -> None:
-        """Keep how the job ended."""
+        """Record how the job ended."""
         assert self._job is not None
         self._job.result = result
 
     def report(self) -> None:
-        """Print a table of the jobs so far and the folder that theirs are in."""
+        """Print a table of the jobs so far and the folder that contains them."""
         if not self._shown:
             return
         from rich.table import Table
@@ -83,6 +83,6 @@ class Sweep:
             table.add_row(*job.row())
         screen = console()
         screen.print()
-        # A pipe keeps lines whole.
+        # Do not wrap lines in a pipe.
         screen.print(table, width=None if screen.is_terminal else 1000, crop=screen.is_terminal)
         screen.print(f"\n{self._shown[0].directory.parent}", soft_wrap=True)

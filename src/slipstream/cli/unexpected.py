@@ -1,4 +1,4 @@
-"""Errors that nothing in the package foresaw: whose they are, and how a command ends with them."""
+"""Unexpected errors: where they come from, and how they end a command."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from contextlib import suppress
 from slipstream.core.contracts import own_fault
 from slipstream.core.errors import UserError, printable
 
-# What the system says when it gives no more memory: to the loader of libraries, to Python, to threads.
+# Messages of the dynamic linker, of Python and of threads when the system refuses more memory.
 SHORTAGE = ("failed to map segment", "annot allocate memory", "can't start new thread", "bad_alloc")
-# Of CPU builds; with 700 MB something fails, here or there, with 750 a small run does not.
+# For CPU builds: with 700 MB something fails sooner or later, with 750 MB a small run works.
 LEAST_ADDRESSES = 750 << 20
 
 
 def tell(error: Exception) -> int:
-    """Print what happened; the exit code.
+    """Print what happened and return the exit code.
 
-    The user's own code and a want of memory are named in a sentence, everything else is a bug of ours.
+    An error in the user's own code or a lack of memory is explained in a sentence; anything else is
+    our bug.
     """
     sentence = own_fault(error) or _shortage(error)
     if sentence:
@@ -30,7 +31,7 @@ def tell(error: Exception) -> int:
 
 
 def _shortage(error: Exception) -> str | None:
-    """What to do where the system gives no more memory, None where that is not what happened."""
+    """Return the advice for a system out of memory, or None for any other error."""
     if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORTAGE):
         return None
     said = " ".join(str(error).split()) or "the system gives no more"
@@ -38,9 +39,9 @@ def _shortage(error: Exception) -> str | None:
 
 
 def require_addresses() -> None:
-    """Raise UserError where the libraries find no room among the addresses that this process may have.
+    """Raise UserError if the process has too little address space for the libraries.
 
-    To be asked before they are loaded: the C library ends a process that gets too few in the middle of it.
+    Call this before loading them: the C library kills a process that runs out of addresses while loading.
     """
     if said := _limit(LEAST_ADDRESSES):
         raise UserError(f"torch and its libraries take {LEAST_ADDRESSES >> 20} MB of addresses, and {said}")
@@ -51,8 +52,8 @@ def _remedy() -> str:
 
 
 def _limit(enough: int | None = None) -> str | None:
-    """The limit of addresses and how to raise it, None where there is none or it is enough."""
-    with suppress(ImportError, ValueError, OSError):  # Windows has none
+    """Return the limit of addresses and how to raise it, or None if there is none or it is enough."""
+    with suppress(ImportError, ValueError, OSError):  # not on Windows
         import resource
 
         allowed, most = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""The configuration: composed by Hydra, validated whole, frozen."""
+"""The configuration: composed by Hydra, validated as a whole, frozen."""
 
 from slipstream.config.run_config import Choice as Choice
 from slipstream.config.run_config import Config as Config

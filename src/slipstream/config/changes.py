@@ -1,4 +1,4 @@
-"""What differs from the defaults in a configuration, as it would be typed."""
+"""The differences of a configuration from the defaults, as they would be typed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from slipstream.config.schema import CHOICES
 from slipstream.core.registry import LISTS
 from slipstream.core.wording import spell
 
-# Nothing that is measured depends on these.
+# No measured result depends on these.
 SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")
 
 
 def changes(raw: Mapping[str, Any]) -> list[str]:
-    """The choices and settings of a run that are none of the defaults', such as `model.depth=3`.
+    """Return the choices and settings of a run that differ from the defaults, such as `model.depth=3`.
 
-    raw: as `Config.raw`. A chosen option brings its own defaults. Without what no result depends on, with
-    the seed, in which repeats of a run differ, with files by their names, and without settings whose
-    default is that of another.
+    raw: as `Config.raw`. A chosen option comes with its own defaults. Left out are settings that no result
+    depends on, the seed, in which repeats of a run differ, and settings whose default is another's value.
+    Files are given by name.
     """
     found: list[str] = []
     for group in CHOICES:
@@ -50,7 +50,7 @@ def _settings(section: str, own: Mapping[str, Any], usual: Mapping[str, Any]) ->
 
 @cache
 def chosen() -> dict[str, str]:
-    """The option of every group that is chosen when nothing is typed."""
+    """Return the option of every group that is chosen when nothing is typed."""
     from omegaconf import OmegaConf
 
     listed = OmegaConf.to_container(OmegaConf.load(folder() / "train.yaml"))

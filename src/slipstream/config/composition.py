@@ -45,7 +45,7 @@ FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeE
 
 
 class UserFolder(SearchPathPlugin):
-    """Looks into the user's --config-dir first: Hydra would let a shipped file of the same name win."""
+    """A search path that looks in the user's --config-dir first, where Hydra would prefer a shipped file."""
 
     path: ClassVar[str | None] = None
 
@@ -58,7 +58,7 @@ _group_options = ConfigLoaderImpl.get_group_options
 
 
 def _without_bases(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> list[str]:
-    """A group's _base.yaml is no option: neither completion nor --help may offer it."""
+    """Hide a group's _base.yaml: it is not an option, so neither completion nor --help may offer it."""
     return [name for name in _group_options(self, *arguments, **named) if not name.startswith("_")]
 
 
@@ -77,16 +77,17 @@ def use_folder(path: str | None) -> None:
 
 
 def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Compose what can be composed: the plain configuration, and a sentence for what could not."""
+    """Compose what can be composed: return the plain configuration, and a sentence for each failure."""
     with loading():
         composed, problems = read(replay.replay(overrides))
         return to_plain(composed), problems
 
 
 def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig, list[str]]:
-    """What `screen` makes plain. sweeps: whether settings of a sweep may stand among the overrides.
+    """Return the composition that `screen` makes plain.
 
-    Inside `loading`, references to Hydra's own values are those of this composition.
+    sweeps: allow settings of a sweep among the overrides. Within `loading`, references to Hydra's own values
+    use this composition.
     """
     with loading() as loader:
         kept, problems, strange = _known(loader, overrides, sweeps)
@@ -101,21 +102,21 @@ def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig,
             except FAULTS as error:
                 raise ConfigError([*problems, *_strange(strange, None), *explain(error)]) from None
         problems += _strange(strange, composed)
-        if composed.hydra.callbacks:  # Hydra would import and call whatever a YAML names there
+        if composed.hydra.callbacks:  # Hydra would import and call anything that a YAML names there
             problems.append("hydra.callbacks: a configuration of slipstream names no code")
         return composed, problems
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """Plain dicts and lists, without the sections that are no part of a run: Hydra's and the sweep's.
+    """Return plain dicts and lists, without Hydra's and the sweep's sections, which are not part of a run.
 
-    What has no value or refers to nothing becomes `Unusable`, so that validation reports it with the rest.
+    A missing value or a broken reference becomes `Unusable`, so that validation reports it with the rest.
     """
     return {str(key): _plain(composed, key) for key in composed if key not in ("hydra", "sweep")}
 
 
 def plain_section(composed: DictConfig, key: str) -> Any:
-    """One section of a composition, as `to_plain` would have it."""
+    """Return one section of a composition, as in the result of `to_plain`."""
     return _plain(composed, key)
 
 
@@ -135,14 +136,14 @@ def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
 
 
 def explain(error: BaseException) -> list[str]:
-    """An error of Hydra, OmegaConf or the YAML reader as sentences."""
+    """Explain an error of Hydra, OmegaConf or the YAML reader in sentences."""
     if isinstance(error, UnicodeDecodeError):
         return [f"{_not_utf8() or 'a YAML file'}: is not text in UTF-8: {error.reason}"]
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
     lines = [line.strip() for line in str(error).splitlines()]
-    # What follows are OmegaConf's types and Hydra's search path: nothing that a user can mend.
+    # The rest of the message is OmegaConf's types and Hydra's search path, which a user cannot act on.
     lines = list(takewhile(lambda line: not line.startswith(("full_key:", "Config search")), lines))
     unknown = re.match(r"Could not override '(hydra\b[^']*)'", lines[0] if lines else "")
     if unknown:
@@ -167,7 +168,7 @@ _open: list[ConfigLoader] = []
 
 @contextmanager
 def loading() -> Iterator[ConfigLoader]:
-    """Read Hydra's configs: the inner one of several takes the loader of the outer."""
+    """Read Hydra's configs; nested uses share the outer one's loader."""
     if _open:
         yield _open[-1]
         return
@@ -196,15 +197,17 @@ def _strange(overrides: Iterable[Override], composed: DictConfig | None) -> list
 
 
 def is_default(override: str) -> bool:
-    """Whether it chooses no experiment, as nothing does: Hydra has no such choice, a sweep needs one."""
+    """Return True for `experiment=default`, the empty choice: Hydra has none, and a sweep needs one."""
     return override.replace(" ", "").lower() in ("experiment=null", "experiment=none")
 
 
 def _known(
     loader: ConfigLoader, overrides: Sequence[str], sweeps: bool
 ) -> tuple[list[Override], list[str], list[Override]]:
-    """Overrides whose groups, options and first keys exist, a sentence for each that has not, and those
-    whose first word is no group."""
+    """Split the overrides into those whose groups, options and first keys exist and those outside any group.
+
+    Also return a sentence for each whose option or key does not exist.
+    """
     groups = [group for group in loader.list_groups("") if group != "hydra"]
     top = {*groups, "name", "seed", "resume"}
     kept: list[Override] = []
@@ -224,7 +227,7 @@ def _known(
             problems += found
         else:
             kept.append(override)
-    # What the settings of an unknown option are cannot be said.
+    # The settings of an unknown option are unknown too.
     return [override for override in kept if _head(override) not in spoilt], problems, strange
 
 
@@ -236,7 +239,7 @@ def parsed(text: str) -> Override | None:
 
 
 def value_of(text: str) -> Any:
-    """What a text is as the value of an override."""
+    """Parse a text as the value of an override."""
     override = parsed(f"key={text}")
     return text if override is None or override.is_sweep_override() else override.value()
 
@@ -293,9 +296,9 @@ def _head(override: Override) -> str:
 
 
 def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list[str], list[str]]:
-    """After a composition failed: let unknown keys in by force, so that validation names them all.
+    """After a failed composition, force unknown keys in, so that validation names them all.
 
-    A key below something that is no section cannot be let in; it gets its sentence here.
+    A key below something that is not a section cannot be forced in; it gets its sentence here.
     """
     groups = set(loader.list_groups(""))
     choices = [o.input_line or "" for o in overrides if o.key_or_group in groups or o.is_hydra_override()]

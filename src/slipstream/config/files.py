@@ -1,4 +1,4 @@
-"""The YAML files: where they are, and what an option's own file says."""
+"""The YAML files: their location, and what an option's file contains."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from slipstream.core.registry import LISTS
 
 @cache
 def folder() -> Path:
-    """The shipped configs: inside the installed package, or beside src/ in a checkout."""
+    """Return the folder of shipped configs: in the installed package, or next to src/ in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
-OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}  # beside those that others have too
+# In addition to those that other sources share.
+OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}
 
 
 def experiments() -> list[str]:
-    """The names of the shipped experiments."""
+    """Return the names of the shipped experiments."""
     return sorted(file.stem for file in (folder() / "experiment").glob("*.yaml"))
 
 
 def experiment(name: str) -> str:
-    """What an experiment says of itself in its first comment, and what it sets."""
+    """Return an experiment's description, its first comment, and what it sets."""
     text = (folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     return text.removeprefix("# @package _global_\n").removeprefix("# ")
 
 
 def experiment_content(name: str) -> dict[str, Any]:
-    """What a shipped experiment chooses and sets, as its YAML has it."""
+    """Return what a shipped experiment chooses and sets, as in its YAML."""
     from omegaconf import OmegaConf
 
     content = OmegaConf.to_container(OmegaConf.load(folder() / "experiment" / f"{name}.yaml"))
@@ -45,13 +46,13 @@ def experiment_content(name: str) -> dict[str, Any]:
 
 
 def paths(data: Mapping[str, Any]) -> list[str]:
-    """Those of the data's settings that name a file or folder."""
+    """Return the data settings that name a file or folder."""
     names = ("path", "validation_path", "test_path", *OWN_PATHS.get(data.get("name", ""), ()))
     return [key for key in names if isinstance(data.get(key), str) and data[key] != "auto"]
 
 
 def defaults(group: str, name: str) -> dict[str, Any]:
-    """The settings in an option's YAML, without its name; references such as ${seed} stay text.
+    """Return the settings in an option's YAML, without its name; references such as ${seed} stay text.
 
     An option that only a user's --config-dir describes has none here: {}.
     """
@@ -61,10 +62,10 @@ def defaults(group: str, name: str) -> dict[str, Any]:
 
 
 def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved configuration, with the settings that options have got since at their defaults.
+    """Return a saved configuration completed with the defaults of settings that were added since.
 
-    A default that refers to another setting, as ${trainer.monitor}, is its value. What is no section of a
-    configuration is left as it is.
+    A default that refers to another setting, such as ${trainer.monitor}, takes that setting's value.
+    Anything that is not a section of a configuration is left as it is.
     """
     full = dict(saved)
     for group, section in saved.items():
@@ -83,7 +84,7 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _referred(full: Mapping[str, Any], value: Any) -> Any:
-    """A default, or what it refers to. What is saved is never resolved: it may come from anyone."""
+    """Return a default, or the value it refers to. Saved values, which may be anyone's, are not resolved."""
     found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
     section = full.get(found[1]) if found else None
     return section.get(found[2], value) if found and isinstance(section, Mapping) else value
@@ -95,7 +96,7 @@ def _completed(group: str, name: Any, own: Any) -> Any:
     return dict(own) | {key: value for key, value in defaults(group, name).items() if key not in own}
 
 
-@cache  # every member of a sweep asks
+@cache  # every member of a sweep calls this
 def _content(group: Path, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
@@ -107,9 +108,9 @@ def _content(group: Path, name: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in content.pop(
         "defaults", []
-    ):  # what options of a group share stands in files such as _base.yaml
+    ):  # files such as _base.yaml hold what the options of a group share
         if isinstance(base, str) and base != "_self_":
             merged |= _content(group, base)
-    # gradient_descent reaches beyond its own group and so nests its settings.
+    # gradient_descent sets keys outside its own group, so it nests its settings.
     inner = content.get(group.name)
     return merged | {str(k): v for k, v in (inner if isinstance(inner, dict) else content).items()}

@@ -1,8 +1,8 @@
-"""What slipstream adds to Hydra's grammar: settings that are mappings take any key, in quotes any letters.
+"""Our extension of Hydra's grammar: mappings take any key; in quotes, with any characters.
 
-Hydra reads the keys of a mapping without quotes, and of few letters. What stands in quotes before a colon,
-as in `data.kinds={"a.b (c)": category}`, is brought past its grammar in letters and figures, and taken back
-from what it read. And it refuses keys that no YAML has, such as data.kinds.rooms, without a +.
+Hydra reads the keys of a mapping without quotes, and only from a few characters. A quoted text before a
+colon, as in `data.kinds={"a.b (c)": category}`, is encoded in letters and digits for its grammar, and
+decoded in the result. Hydra also refuses keys that are in no YAML, such as data.kinds.rooms, without a +.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 
 
 def hide(text: str) -> str:
-    """An override, or a value, with its quoted keys in letters that Hydra reads.
+    """Encode the quoted keys of an override, or of a value, in characters that Hydra reads.
 
     >>> hide('data.kinds={"a": number, b: "c"}')
     'data.kinds={slipstream_quoted_61: number, b: "c"}'
@@ -51,7 +51,7 @@ def hide(text: str) -> str:
 
 
 def _content(quoted: str) -> str:
-    """What stands in quotes: a backslash counts only before a quote and at the end."""
+    """Return the content of quotes: a backslash escapes only a quote, or itself at the end."""
     quote, inner = quoted[0], quoted[1:-1]
     return re.sub(
         rf"(\\+)({quote}|$)", lambda found: "\\" * (len(found[1]) // 2) + found[2], inner, flags=re.DOTALL
@@ -59,7 +59,7 @@ def _content(quoted: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What Hydra read, with the keys as they were typed."""
+    """Decode what Hydra read: restore the keys as they were typed."""
     if isinstance(value, dict):
         return {_key(key): _shown(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -70,7 +70,7 @@ def _shown(value: Any) -> Any:
 
 
 def _key(key: Any) -> Any:
-    if key is None:  # which OmegaConf takes for no key
+    if key is None:  # which OmegaConf does not count as a key
         return QuotedString("null", Quote.single)
     if not isinstance(key, str) or not key.startswith(MARK):
         return key
@@ -78,7 +78,7 @@ def _key(key: Any) -> Any:
 
 
 def takes_any_key(key: str) -> bool:
-    """Whether a key names a setting that is a mapping, or something in it.
+    """Return True if a key names a setting that is a mapping, or an entry of one.
 
     >>> takes_any_key("data.kinds.rooms"), takes_any_key("data.kinds"), takes_any_key("data.path")
     (True, True, False)
@@ -91,7 +91,7 @@ def takes_any_key(key: str) -> bool:
 
 @functools.cache
 def _mappings(group: str) -> frozenset[str]:
-    """The settings of a group's options that are mappings."""
+    """Return the settings of a group's options that are mappings."""
     return frozenset(
         name
         for option in options(group)
@@ -123,5 +123,5 @@ def _parse(self: OverridesParser, s: str, rule_name: str) -> Any:
 
 
 def extend() -> None:
-    """Let Hydra's parser, wherever it is used, read as is said above."""
+    """Extend Hydra's parser, wherever it is used, as described above."""
     OverridesParser.parse_rule = _parse  # type: ignore[method-assign]

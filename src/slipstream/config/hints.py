@@ -1,4 +1,4 @@
-"""What to write instead: hints for choices and keys that cannot be composed."""
+"""Hints for choices and keys that cannot be composed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slipstream.core.errors import did_you_mean, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.wording import shell, typed
 
-# What stands for "nothing" where that is no option of its own.
+# Words for "nothing" where that is not an option itself.
 NOTHING = {
     "regularizer": "write regularizer=[]",
     "augmentation": "write augmentation=[]",
@@ -22,11 +22,11 @@ NOTHING = {
 }
 
 
-ENDINGS = (".csv", ".tsv", ".gz", ".parquet", ".txt")  # of files that data=table reads
+ENDINGS = (".csv", ".tsv", ".gz", ".parquet", ".txt")  # file names that data=table reads
 
 
 def no_option(group: str, name: str, offered: Sequence[str]) -> str:
-    """The sentence for an option that is none of those offered."""
+    """Return the sentence for an unknown option."""
     if group in GROUPS and name in options(group):
         file = f"{group}/{name}.yaml"
         return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
@@ -35,7 +35,7 @@ def no_option(group: str, name: str, offered: Sequence[str]) -> str:
 
 
 def written_out(group: str, value: Mapping[Any, Any]) -> str:
-    """How names and settings that were given as a mapping are written."""
+    """Write out names and settings that were given as a mapping."""
     names = {str(key): inner for key, inner in value.items() if isinstance(inner, dict)}
     if not names or (group not in LISTS and len(names) > 1):
         below = f"{group}.OPTION.SETTING" if group in LISTS else f"{group}.SETTING"
@@ -48,7 +48,7 @@ def written_out(group: str, value: Mapping[Any, Any]) -> str:
 
 
 def _elsewhere(group: str, name: str) -> str | None:
-    """Where else such an option is: regularizer=mixup is augmentation=[mixup]."""
+    """Find the option in another group: regularizer=mixup is augmentation=[mixup]."""
     if group in LISTS and name in LISTS:
         return f"it is a group of its own: {name}=[...]"
     if group in LISTS and name in GROUPS:
@@ -60,7 +60,7 @@ def _elsewhere(group: str, name: str) -> str | None:
 
 
 def no_section(key: str, value: Any, composed: DictConfig) -> str:
-    """The sentence for a key, with its value, below something that has no keys."""
+    """Return the sentence for a key, with its value, below something that has no keys."""
     group, _, rest = key.partition(".")
     if group in LISTS:
         return f"{key}: {_unchosen(group, rest, value, list(composed[group]))}"
@@ -74,14 +74,14 @@ def no_section(key: str, value: Any, composed: DictConfig) -> str:
 
 
 def no_key(key: str, value: Any, composed: DictConfig | None, line: str) -> str:
-    """The sentence for an override whose first word is no group."""
+    """Return the sentence for an override whose first word is not a group."""
     hint = meant.key(key, value, composed and meant.chosen(composed))
     groups = [*GROUPS, "experiment", "name", "seed", "resume"]
     return f"{line}: no such group or key, {hint or did_you_mean(key.partition('.')[0], groups)}"
 
 
 def _unchosen(group: str, rest: str, value: Any, chosen: Sequence[str]) -> str:
-    """What to do about the settings of an option that is not in the list. rest: the key below the group."""
+    """Explain how to use settings of an option that is not in the list. rest: the key below the group."""
     name = rest.partition(".")[0]
     if name not in options(group):
         other = next((other for other in LISTS if other != group and name in options(other)), None)
@@ -95,7 +95,7 @@ def _unchosen(group: str, rest: str, value: Any, chosen: Sequence[str]) -> str:
 
 
 def bare(word: str) -> str:
-    """The hint for a word without `=`, or nothing: adam, lr, lst."""
+    """Return the hint for a word without `=`, or an empty text: adam, lr, lst."""
     if nearest(word, ["list"]):
         return "or did you mean slipstream list?"
     key, colon, value = word.partition(":")
@@ -109,7 +109,7 @@ def bare(word: str) -> str:
 
 
 def flag(word: str, value: Any) -> str:
-    """The sentence for an option in the manner of other tools: --lr 0.1, --optimizer=adam, --gpu."""
+    """Return the sentence for an option in another tool's style: --lr 0.1, --optimizer=adam, --gpu."""
     key = word.lstrip("-").replace("-", "_")
     if key in GROUPS and value is not None:
         hint: str | None = f"did you mean {typed(key, value)}?"
@@ -121,7 +121,7 @@ def flag(word: str, value: Any) -> str:
 
 
 def inline_settings(group: str, value: str) -> str:
-    """optimizer=adam,lr=0.1 taken apart, as it is typed; empty where it is none of these."""
+    """Split optimizer=adam,lr=0.1 into overrides; empty for anything else."""
     name, *pairs = value.split(",")
     pieces = [pair.partition("=") for pair in pairs]
     if group not in GROUPS or name not in options(group) or not pieces or not all(p[1] for p in pieces):

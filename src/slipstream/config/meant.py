@@ -1,4 +1,4 @@
-"""Which key, option or value was meant: the words of other tools, then the nearest of ours, at any depth."""
+"""Hints for unknown keys, options and values: other tools' words, then the nearest of ours at any depth."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from slipstream.core.wording import spell, typed
 
 Chosen = Mapping[str, Sequence[str]]  # group -> its chosen options
 
-# Of several options that have a setting, the one that is probably meant.
+# If several options have a setting, the one that is probably meant.
 USUAL = ("table", "mlp", "convnet", "adam", "adamw", "momentum", "patience", "step", "dropout", "l2", "tpe")
 TOP: Mapping[str, Any] = {"name": str, "seed": schema.Seed, "resume": str}
 
 
 class Section(NamedTuple):
-    """Settings that stand below one key. first: what is typed before, where the option is not chosen."""
+    """The settings below one key. first: the override to type before them if the option is not chosen."""
 
     path: str
     settings: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Section(NamedTuple):
 
 
 def option(group: str, name: str, offered: Collection[str]) -> str:
-    """The hint for a name that is no option of the group: `did you mean adam?`, or all of them."""
+    """Return the hint for an unknown option of the group: `did you mean adam?`, or all options."""
     other = OPTIONS.get(group, {}).get(folded(name), "")
     if other.partition(" ")[0] not in offered:
         return did_you_mean(name, offered)
@@ -39,7 +39,7 @@ def option(group: str, name: str, offered: Collection[str]) -> str:
 
 
 def chosen(values: Mapping[Any, Any]) -> dict[str, list[str]]:
-    """The options that a configuration chooses, as far as it is one."""
+    """Return the options that a configuration chooses; the configuration may be invalid."""
     found: dict[str, list[str]] = {}
     for group in (*CHOICES, *LISTS):
         section = values.get(group)
@@ -51,7 +51,7 @@ def chosen(values: Mapping[Any, Any]) -> dict[str, list[str]]:
 
 @cache
 def shipped() -> Chosen:
-    """The options that stand in train.yaml."""
+    """Return the options that train.yaml chooses."""
     import yaml
 
     content = yaml.safe_load((folder() / "train.yaml").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def shipped() -> Chosen:
 
 
 def key(path: str, found: Any, chosen: Chosen | None = None) -> str | None:
-    """The hint for a key that does not exist: `did you mean optimizer.lr=0.1?`, or None.
+    """Return the hint for an unknown key, `did you mean optimizer.lr=0.1?`, or None.
 
     found: its value. chosen: the options of the configuration, by default the shipped ones.
     """
@@ -118,7 +118,7 @@ def _option_section(group: str, name: str, chosen: Chosen) -> Section:
 
 
 def _names(word: str, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that a word stands for, whatever its case and separators."""
+    """Return the settings that a word may mean, whatever its case and separators."""
     plain = {folded(name): name for name in settings}
     if folded(word) in plain:
         return [plain[folded(word)]]
@@ -126,7 +126,7 @@ def _names(word: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _overrides(section: Section, names: Sequence[str], found: Any) -> list[str]:
-    """What to type so that the settings have the value, or the part of a list that is each one's."""
+    """Return the overrides that give the settings this value, or each setting its item of a list."""
     several = isinstance(found, list) and len(found) == len(names) > 1
     values = found if several else [found] * len(names)
     pairs = zip(names if several else names[:1], values, strict=False)
@@ -143,7 +143,7 @@ def _override(section: Section, name: str, found: Any) -> str:
 
 
 def _within(path: str, found: Any, chosen: Chosen) -> list[str]:
-    """In the section that the key names, or in another option of its group: optimizer.learning_rate."""
+    """Search the section that the key names, then other options of its group: optimizer.learning_rate."""
     place, _, word = path.rpartition(".")
     own = next((section for section in _chosen_sections(chosen) if place and section.path == place), None)
     if own is None:
@@ -157,7 +157,7 @@ def _within(path: str, found: Any, chosen: Chosen) -> list[str]:
 
 
 def _almost(word: str, settings: Mapping[str, Any]) -> str | None:
-    """A setting that the word misses by a letter or two."""
+    """Find a setting whose name differs by a character or two."""
     import difflib
 
     near = difflib.get_close_matches(folded(word), [folded(name) for name in settings], n=1, cutoff=0.8)
@@ -172,7 +172,7 @@ def _anywhere(word: str, found: Any, sections: Iterator[Section] | Sequence[Sect
 
 
 def _misspelt_group(head: str, rest: str, found: Any, chosen: Chosen) -> list[str]:
-    """optimizr.lr, optim=adam."""
+    """Correct optimizr.lr and optim=adam."""
     groups = [*GROUPS, "sweep", "seed", "name", "resume", "experiment"]
     group = next((name for name in groups if folded(name) == folded(head)), None)
     group = group or _prefix_or_near(head, groups)
@@ -197,7 +197,7 @@ def _prefix_or_near(head: str, groups: Sequence[str]) -> str | None:
 
 
 def _choice(group: str, found: Any) -> list[str]:
-    """The group with the option that the value names, or without one."""
+    """Find the group that has the option named by the value; without a value, the group alone."""
     names = found if isinstance(found, list) else [found]
     offered = schema.options(group) if group in GROUPS and group != "trainer" else []
     known = [str(name) if name in offered else _option(group, spell(name), offered) for name in names]
@@ -216,7 +216,7 @@ def _option(group: str, name: str, offered: Collection[str]) -> str | None:
 def _of_option(
     name: str, rest: str, found: Any, chosen: Chosen, groups: Sequence[str] = (*LISTS, *CHOICES)
 ) -> list[str]:
-    """dropout.p, l2=0.1, adam: the name of an option stands for the key."""
+    """Resolve dropout.p, l2=0.1, adam: an option's name in place of a key."""
     for group in groups:
         offered = schema.options(group)
         known = next((o for o in offered if folded(o) == folded(name)), None)
@@ -241,7 +241,7 @@ def _answer(word: str) -> str:
 
 
 def _group_or_setting(word: str, found: Any, chosen: Chosen) -> list[str]:
-    """A group or a setting of another section: model.activation, trainer.batch_size, lr."""
+    """Find a group, or a setting of another section: model.activation, trainer.batch_size, lr."""
     group = next((name for name in (*CHOICES, *LISTS) if folded(name) == folded(word)), None)
     if group is not None:
         return _choice(group, found)
@@ -257,7 +257,7 @@ def _metrics(found: Any) -> list[str]:
 
 
 def _near(path: str, found: Any, chosen: Chosen) -> list[str]:
-    """The nearest of all keys that the configuration has."""
+    """Find the nearest of all keys in the configuration."""
     word = path.rpartition(".")[2]
     for section in _chosen_sections(chosen):
         if near := _almost(word, section.settings):

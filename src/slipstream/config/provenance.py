@@ -1,4 +1,4 @@
-"""Where a choice that makes a problem comes from, if nobody typed it: the chosen experiment."""
+"""The origin of a bad choice that nobody typed: the chosen experiment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from slipstream.core.registry import LISTS
 
 
 def traced(problems: Iterable[str], overrides: Sequence[str]) -> list[str]:
-    """The problems; those over what a shipped experiment brought say so, and which other one was meant.
+    """Return the problems; those caused by a shipped experiment say so and suggest the one that was meant.
 
-    overrides: of the command line that made them.
+    overrides: the command line that caused them.
     """
     problems = list(problems)
     chosen = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
@@ -34,7 +34,7 @@ def _traced(sentence: str, name: str, content: Mapping[str, Any], typed: set[str
 
 
 def _brings(content: Mapping[str, Any], key: str) -> bool:
-    """Whether an experiment chooses the option, or sets the value, that the key names."""
+    """Return True if an experiment chooses the option, or sets the value, that the key names."""
     chosen: dict[str, Any] = {}
     for choice in content.get("defaults", []):
         chosen |= choice if isinstance(choice, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Resuming: the command line of a run is replayed, and what may not change is held against it."""
+"""Resume: replay a run's command line, and check that nothing fixed has changed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from slipstream.core.wording import typed
 
 Change = tuple[str, Any, Any]
 
-# Keys, with all below them, that change how a run is watched or saved, and nothing that it computes.
+# Keys, with everything below them, that change how a run is watched or saved but nothing that it computes.
 FREE = (
     *("logger", "trainer.device", "trainer.progress", "trainer.checkpoint_seconds", "trainer.keep"),
     *("trainer.allow_changed_data", "data.cache", "data.streaming"),
 )
-# Keys that may grow: what was trained stays a part of what is trained.
+# Keys that may grow: what was already trained remains part of the longer run.
 EXTENDABLE = ("trainer.max_epochs",)
 
 
 def folder_of(overrides: Sequence[str]) -> Path | None:
-    """The folder that `resume=DIR` names, or None."""
+    """Return the folder that `resume=DIR` names, or None."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -42,9 +42,9 @@ def folder_of(overrides: Sequence[str]) -> Path | None:
 
 
 def replay(overrides: Sequence[str]) -> list[str]:
-    """The overrides of the run that `resume=DIR` names, then the new ones, in its folder.
+    """Return the overrides of the run that `resume=DIR` names, then the new ones, all for its folder.
 
-    A new value or choice takes the place of the old one. Raises ConfigError where DIR is not a run.
+    A new value or choice replaces the old one. Raises ConfigError if DIR is not a run.
     """
     folder = folder_of(overrides)
     if folder is None:
@@ -56,7 +56,7 @@ def replay(overrides: Sequence[str]) -> list[str]:
     saved = _read(folder, "overrides.yaml")
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
         raise ConfigError([f"{folder / 'overrides.yaml'}: expected a list of key=value lines"])
-    # A run folder may come from anyone: it chooses settings, not what Hydra loads or runs.
+    # A run folder may come from anyone: it may choose settings, but not what Hydra loads or runs.
     foreign = [text for text in saved if _key(text).partition(".")[0].partition("/")[0] == "hydra"]
     if foreign:
         raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
@@ -65,7 +65,7 @@ def replay(overrides: Sequence[str]) -> list[str]:
     data = _config(folder).get("data")
     if not isinstance(data, Mapping) or "data" in new:
         data = {}
-    # A path that was typed was relative to where the run began.
+    # A typed path was relative to the directory where the run began.
     began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
     kept = [text for text in kept if _key(text) not in began]
     kept += [f"{key}={_quoted(value)}" for key, value in began.items()]
@@ -85,9 +85,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
-    """Raise ConfigError with the difference where `new` changes what the run in `folder` has fixed."""
+    """Raise ConfigError with the difference if `new` changes what the run in `folder` has fixed."""
     frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
-    # Where another option was chosen, its settings differ by nature.
+    # A different option has different settings, which need no mention.
     rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
     told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
     if told:
@@ -99,7 +99,7 @@ def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
 
 
 def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:
-    """What differs, as (key, old, new); a key that one side lacks is None there.
+    """Return the differences as (key, old, new), with None where a side lacks the key.
 
     >>> diff({"seed": 0, "trainer": {"keep": 2}}, {"seed": 1, "trainer": {"keep": 2}})
     [('seed', 0, 1)]
@@ -115,7 +115,7 @@ def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> 
 
 
 def classify(key: str, old: Any, new: Any) -> Literal["free", "extendable", "frozen"]:
-    """Whether a resumed run may change this key."""
+    """Classify a key: can a resumed run change it, or only increase it?"""
     if any(key == free or key.startswith(f"{free}.") for free in FREE):
         return "free"
     if key in EXTENDABLE and isinstance(old, int) and isinstance(new, int) and new >= old:

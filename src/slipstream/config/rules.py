@@ -1,4 +1,4 @@
-"""What single settings cannot tell: whether the chosen parts fit each other and the data's task."""
+"""Rules across settings: do the chosen components fit each other and the data's task?"""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Config", str | None], Iterator[str]]
 
-# What makes a loss that applies softmax or sigmoid itself do so twice.
+# Output activations that, with a loss that applies softmax or sigmoid, apply it twice.
 NORMALIZING = ("softmax", "softmin", "sigmoid", "hard_sigmoid", "log_sigmoid")
 
-# Activations whose values are all real numbers.
+# Activations whose range is all real numbers.
 UNBOUNDED = ("identity", "leaky_relu", "prelu")
 
 _rules: list[tuple[frozenset[str], Rule]] = []
 
 
 def rule(*sections: str) -> Callable[[Rule], Rule]:
-    """Register a rule. It is asked only where the `sections` that it reads are valid by themselves."""
+    """Register a rule. It is checked only if the `sections` that it reads are valid by themselves."""
 
     def decorate(function: Rule) -> Rule:
         _rules.append((frozenset(sections), function))
@@ -38,26 +38,26 @@ def rule(*sections: str) -> Callable[[Rule], Rule]:
 
 
 def problems(config: Config, task: str | None, broken: frozenset[str] = frozenset()) -> list[str]:
-    """A sentence for every contradiction. task: of the data, None while it is not known."""
+    """Return a sentence for every contradiction. task: the data's task, None if not yet known."""
     sound = [function for sections, function in _rules if not sections & broken]
     return [sentence for function in sound for sentence in function(config, task)]
 
 
 def known_task(config: Config) -> str | None:
-    """The task of data that needs no reading to know it, else None."""
+    """Return the task of data for which it is known without reading, else None."""
     part = components("data").get(config.data.name)
     task = part.traits.get("task", config.data.settings.get("task", "auto")) if part else "auto"
     return None if task == "auto" else task
 
 
 def loss_of(config: Config, target: Target | None) -> Component:
-    """The configured loss, or the one that `auto` stands for once the target is known."""
+    """Return the configured loss; for `auto`, the one chosen once the target is known."""
     part = component("loss", config.loss.name)
     return component("loss", part(target)) if target and part.traits.get("auto") else part
 
 
 def known_kind(config: Config) -> str | None:
-    """The kind of examples (types.Form) of data that need no reading to know it, else None."""
+    """Return the form of examples (types.Form) that is known without reading the data, else None."""
     part = components("data").get(config.data.name)
     return part.traits.get("form", "vector") if part else None
 
@@ -72,7 +72,7 @@ def _has_hidden_layers(config: Config) -> bool:
 
 
 def _output_activation(config: Config) -> tuple[str, str]:
-    """The key that chooses the activation behind the last layer, and the activation's name."""
+    """Return the key that chooses the activation after the last layer, and that activation's name."""
     if component("model", config.model.name).traits.get("hidden", True):
         return "model.output_activation", config.model.settings.get("output_activation", "identity")
     return "activation", config.activation.name
@@ -97,7 +97,7 @@ def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[st
 
 @rule("augmentation")
 def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[str]:
-    # Fills of patches, such as erasing's, are not about what lies outside of the image.
+    # Fills of patches, such as erasing's, do not concern what lies outside the image.
     fills = {
         name: settings["fill"]
         for name, settings in config.augmentations.items()
@@ -330,7 +330,7 @@ def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iter
 def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     if config.data.settings.get("validation") != 0:
         return
-    # The best epoch is chosen by it under every rule, `none` included.
+    # It decides the best epoch under every rule, `none` included.
     metric = config.early_stopping.settings.get("metric", "")
     key = "trainer.monitor" if metric == config.trainer.monitor else "early_stopping.metric"
     if metric.startswith("val/"):

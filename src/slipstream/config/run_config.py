@@ -18,11 +18,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything about a run. Made by `validate`; no part of it is a Hydra or OmegaConf object.
+    """The whole configuration of a run, made by `validate`. No part of it is a Hydra or OmegaConf object.
 
     augmentations, regularizers: name -> settings, in the configuration's order. resume: the folder of
     the run that is continued. raw: the same as a plain nested dict, without `resume` and with absolute
-    paths, as config.yaml has it.
+    paths, as in config.yaml.
     """
 
     name: str

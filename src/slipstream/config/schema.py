@@ -1,7 +1,7 @@
-"""What each section of a configuration may contain, and how a value is held against it.
+"""The valid settings of each section of a configuration, and the check of values against them.
 
-The settings of a component are the keyword-only arguments of its function. Those of the trainer and
-the loggers, which are no components, are the fields of the classes below.
+The settings of a component are the keyword-only arguments of its function. The trainer and the
+loggers are not components: their settings are the fields of the classes below.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ Metrics = Literal["auto", "all"] | list[str]
 
 @dataclass(frozen=True)
 class Trainer:
-    """How long, on what and how often: everything about a run that is not its mathematics.
+    """The duration, device, metrics and saving of a run: everything but its mathematics.
 
-    max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into
-    one update. monitor, mode: the metric that decides on the best epoch, and whether it should
-    fall or rise. metrics: names computed after every epoch (and at the end, beside the five usual ones
-    of the task), auto for one or two cheap ones, or all. threads: CPU threads; null is
-    1 for a small dense network alone, else torch's choice. portable: kernels that all x86 processors
-    with AVX2 share, in one thread and always as a member of a pack: the same bytes on all of them.
-    checkpoint_seconds: least time between two
-    saves, 0 saves every epoch. keep: checkpoints kept besides the best. allow_changed_data: resume
-    although a data file changed.
+    max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into one
+    update. monitor, mode: the metric that decides on the best epoch, and whether it should fall or rise.
+    metrics: names computed after every epoch (and at the end, with the task's five usual ones), auto for one
+    or two cheap ones, or all. threads: CPU threads; null is 1 for a small dense network alone, else torch's
+    choice. portable: kernels that all x86 processors with AVX2 share, in one thread and always as a member of
+    a pack: the same bytes on all of them. checkpoint_seconds: minimum time between two saves; 0 saves every
+    epoch. keep: checkpoints kept in addition to the best. allow_changed_data: resume even if a data file
+    changed.
     """
 
     max_epochs: Count
@@ -63,10 +62,10 @@ class Trainer:
 
 @dataclass(frozen=True)
 class TensorBoardSettings:
-    """Writes curves, hyperparameters, weight histograms and the network's structure as TensorBoard events.
+    """Write curves, hyperparameters, weight histograms and the network's graph as TensorBoard events.
 
-    histograms: how many times a run writes the histograms of its weights, evenly spread over the
-    epochs; 0 never. graph: whether the network's structure is written.
+    histograms: how many times a run writes histograms of its weights, evenly spaced over the
+    epochs; 0 for never. graph: write the network's graph.
     """
 
     histograms: Natural
@@ -75,7 +74,7 @@ class TensorBoardSettings:
 
 @dataclass(frozen=True)
 class NoLoggerSettings:
-    """No event files; metrics.jsonl and summary.json are written all the same."""
+    """Write no event files; metrics.jsonl and summary.json are written all the same."""
 
 
 # Groups with options that are not components of the registry.
@@ -84,7 +83,7 @@ SECTIONS: dict[str, Mapping[str, type]] = {
     "logger": {"tensorboard": TensorBoardSettings, "none": NoLoggerSettings},
 }
 
-# One option of each is chosen by its `name`. Of LISTS any number is chosen, of `trainer` the one.
+# Groups with one option, chosen by its `name`. Of LISTS any number is chosen, and `trainer` is always chosen.
 CHOICES = (
     *("data", "model", "activation", "initializer", "loss", "optimizer", "scheduler"),
     *("early_stopping", "logger"),
@@ -93,19 +92,19 @@ GROUPS = (*CHOICES, *LISTS, "trainer")
 
 
 def section(group: str) -> Mapping[str, type] | None:
-    """The options of a group that are no components, as classes; None where they are components."""
+    """Return the classes of a group's options that are not components, or None for a group of components."""
     if group in registry.SECTIONS and group not in SECTIONS:
         importlib.import_module(registry.SECTIONS[group])
     return SECTIONS.get(group)
 
 
 def options(group: str) -> list[str]:
-    """The names of a group's options."""
+    """Return the names of a group's options."""
     return sorted(section(group) or registry.components(group))
 
 
 def settings(group: str, name: str) -> dict[str, Any]:
-    """The settings of an option: name -> annotation."""
+    """Return the settings of an option: name -> annotation."""
     if classes := section(group):
         return _fields(classes[name])
     return registry.component(group, name).settings
@@ -123,10 +122,10 @@ def check(
     owner: str,
     meant: Callable[[str, Any], str | None] = lambda key, value: None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Hold `values` against `annotations`: the valid ones, and a sentence for every problem.
+    """Check `values` against `annotations`: return the valid ones, and a sentence for every problem.
 
-    path: the section's key ("" at the top). owner: whose settings they are, for the messages. meant: the
-    hint for an unknown key and its value, where it has one.
+    path: the section's key ("" at the top). owner: the option they belong to, for the messages. meant:
+    returns the hint, if any, for an unknown key and its value.
     """
     import pydantic
 
@@ -155,19 +154,20 @@ def check(
 
 
 def _adapter(annotations: Mapping[str, Any]) -> TypeAdapter[Any]:
-    """What holds values against annotations. Building one takes longer than a hundred uses."""
-    # By identity: an annotation may have no hash, and equal ones such as Literal[1] and Literal[True] differ.
+    """Return the cached validator of some annotations. Building one takes longer than a hundred uses."""
+    # By identity: an annotation may be unhashable, and some, such as Literal[1] and Literal[True], compare
+    # equal.
     key = tuple((name, id(annotation)) for name, annotation in annotations.items())
     if key not in _adapters:
         import pydantic
         from typing_extensions import TypedDict
 
-        # Made from names that a user's component chose: a TypedDict has no attributes to clash with.
+        # Names come from a user's component: a TypedDict has no attributes to clash with.
         schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # noqa: UP013
         schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]
             strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
         )
-        # The annotations are kept, so that no other object is given their identity.
+        # Keep the annotations alive, so that no other object can get their id.
         _adapters[key] = pydantic.TypeAdapter(schema), tuple(annotations.values())
     return _adapters[key][0]
 
@@ -177,18 +177,18 @@ _adapters: dict[tuple[tuple[str, int], ...], tuple[TypeAdapter[Any], tuple[Any, 
 
 @dataclass(frozen=True)
 class Unusable:
-    """Stands in a configuration for a value that is not there, and says why."""
+    """A placeholder for a value that is missing, with the reason."""
 
     reason: str = ""
 
 
 def missing(key: str, annotation: Any) -> str:
-    """The sentence for a setting without a value."""
+    """Return the sentence for a setting without a value."""
     return f"{key}: has no value, expected {describe(annotation)}; give it as {key}=..."
 
 
 def mismatch(key: str, found: Any, annotation: Any) -> str:
-    """The sentence for a value that is not what its annotation says."""
+    """Return the sentence for a value that does not match its annotation."""
     if isinstance(found, Unusable) or found == "???":
         reason = found.reason if isinstance(found, Unusable) else ""
         return f"{key}: {reason}" if reason else missing(key, annotation)
@@ -202,7 +202,7 @@ def mismatch(key: str, found: Any, annotation: Any) -> str:
 
 
 def fits(annotation: Any, value: Any) -> bool:
-    """Whether a setting of this type takes the value."""
+    """Return True if a setting of this type accepts the value."""
     import pydantic
 
     try:
@@ -213,12 +213,12 @@ def fits(annotation: Any, value: Any) -> bool:
 
 
 def mended(key: str, found: Any, annotation: Any) -> Any:
-    """The value that was probably meant, or None."""
+    """Return the value that was probably meant, or None."""
     return next((value for value in _guesses(key, found, annotation) if fits(annotation, value)), None)
 
 
 def _guesses(key: str, found: Any, annotation: Any) -> Iterator[Any]:
-    """What may have been meant by a value of the wrong type: 100 by 100.0, true by 1, [a] by a."""
+    """Return possible corrections of a value of the wrong type: 100 for 100.0, true for 1, [a] for a."""
     if not isinstance(found, str | int | float) or found == "":
         return
     other = VALUES.get(key, {}).get(folded(str(found)))
@@ -234,7 +234,7 @@ def _guesses(key: str, found: Any, annotation: Any) -> Iterator[Any]:
 
 
 def words(annotation: Any) -> list[str]:
-    """The texts that a Literal, alone or in a union, allows.
+    """Return the strings that a Literal, alone or in a union, allows.
 
     >>> words(Literal["auto"] | bool | None)
     ['auto']
@@ -244,11 +244,11 @@ def words(annotation: Any) -> list[str]:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words.
+    """Describe an annotation in words.
 
     >>> describe(Annotated[float, Gt(0)]), describe(Literal["full"] | Count)
     ('number > 0', "'full' or whole number >= 1")
-    >>> describe(Annotated[dict[str, int], "{size: 3}"])  # with words of its own
+    >>> describe(Annotated[dict[str, int], "{size: 3}"])  # with its own description
     '{size: 3}'
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -278,12 +278,12 @@ def describe(annotation: Any) -> str:
 
 
 def takes_fractions(annotation: Any) -> bool:
-    """Whether a value of this type may be a number that is not whole."""
+    """Return True if a value of this type may be a non-integer number."""
     return annotation in (float, Any) or any(map(takes_fractions, get_args(annotation)))
 
 
 def show(value: Any) -> str:
-    """A value as YAML has it, shortened."""
+    """Format a value as in YAML, shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

@@ -1,6 +1,6 @@
-"""What other tools call our options and settings: PyTorch, Keras, Lightning, scikit-learn, Hugging Face.
+"""Other tools' names for our options and settings: PyTorch, Keras, Lightning, scikit-learn, Hugging Face.
 
-All words are folded (`errors.folded`): without case, points and underscores.
+All words are folded (`errors.folded`): without case, periods and underscores.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Of each group: another name -> ours.
+# For each group: another name -> ours.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "data": {
         **dict.fromkeys(("csv", "tsv", "parquet", "pandas", "polars", "dataframe", "tabular"), "table"),
@@ -145,7 +145,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Another name of a setting -> the names that it may have here, of which a section has one or several.
+# Another name of a setting -> its possible names here, of which a section has one or several.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("learningrate", "stepsize", "eta", "learningrateinit", "baselr", "maxlr"), ("lr",)),
     "betas": ("beta1", "beta2"),
@@ -241,7 +241,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-# Words that name nothing here, and why they need not.
+# Words that have no counterpart here, and why none is needed.
 ANSWERS: Mapping[str, str] = {
     **dict.fromkeys(("numworkers", "pinmemory", "workersperloader"), "data are read once; leave it out"),
     "shuffle": "training rows are shuffled every epoch; leave it out",

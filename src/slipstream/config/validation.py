@@ -1,4 +1,4 @@
-"""The configuration: composed by Hydra, validated whole, frozen."""
+"""Validation: from a plain nested mapping to a typed, frozen configuration."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from slipstream.core.types import Target
 
 
-# The hint for an unknown key and its value, if there is one.
+# Returns the hint for an unknown key and its value, if there is one.
 Hint = Callable[[str, Any], str | None]
-# What stands outside every group.
+# The keys outside every group.
 TOP: dict[str, Any] = {"name": str, "seed": Seed, "resume": str | None}
 
 
 def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
-    """The plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
+    """Return the plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
 
-    overrides: texts, or lists of them. Returns nested dicts and lists with all references filled in.
+    overrides: texts, or lists of them. Returns nested dicts and lists with all references resolved.
     Raises ConfigError that lists every problem, as `validate` does, and for `resume` and `hydra` keys.
     """
     texts: list[str] = []
@@ -43,7 +43,7 @@ def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
 
 
 def _not_for_python(override: Any) -> Iterator[str]:
-    """What would be ignored: where a run is and what it continues is no part of a configuration."""
+    """Yield the problems of overrides that Python would ignore: a run's folder and what it resumes."""
     if not isinstance(override, str):
         yield f"{override!r}: expected text, such as 'optimizer.lr=0.1'"
     elif override.startswith("resume="):
@@ -53,7 +53,7 @@ def _not_for_python(override: Any) -> Iterator[str]:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """`compose` for the command line: `resume=DIR` replays that run's overrides before the others."""
+    """Compose for the command line: `resume=DIR` replays that run's overrides before the others."""
     from slipstream.config import composition, provenance, replay
 
     plain, problems = composition.screen(overrides)
@@ -69,7 +69,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def validate(mapping: Mapping[str, Any]) -> Config:
-    """The typed configuration of a plain nested mapping.
+    """Return the typed configuration of a plain nested mapping.
 
     Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
     or out of range, and settings that contradict each other.
@@ -108,7 +108,7 @@ def validate(mapping: Mapping[str, Any]) -> Config:
         **lists,
         "trainer": trainer,
     }
-    for key in paths(raw["data"]):  # a run is resumed from anywhere
+    for key in paths(raw["data"]):  # a run can be resumed from any directory
         raw["data"][key] = os.path.abspath(raw["data"][key])
     config = Config(
         name=plain.get("name", ""),
@@ -144,7 +144,7 @@ def _choice(group: str, values: Any, hint: Hint) -> tuple[Choice, list[str]]:
 
 
 def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
-    """What a component, or the data package for all of its sources, says about valid settings."""
+    """Return what a component, or the data package for all its sources, objects to in valid settings."""
     if group == "logger":
         return []
     if group == "data":
@@ -171,7 +171,7 @@ def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]
 
 
 def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
-    """The hint for a name that is no option: it may be a setting of one."""
+    """Return the hint for an unknown option: it may be the name of a setting."""
     for place in ([option for option in chosen if option in options(group)], options(group)):
         owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]
         if owners:
@@ -180,9 +180,9 @@ def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
 
 
 def for_target(config: Config, target: Target) -> Config:
-    """The configuration for data that has been read: `loss=auto` is replaced by the loss it stands for.
+    """Return the configuration for data that has been read: `loss=auto` is replaced by the loss it means.
 
-    Raises ConfigError where loss, regularizers or metrics do not fit what is predicted.
+    Raises ConfigError if the loss, regularizers or metrics do not fit the target.
     """
     problems = rules.problems(config, target.task)
     if problems:
