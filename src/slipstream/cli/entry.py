@@ -109,7 +109,7 @@ def load_installed_components() -> None:
 
 
 def _hydra(arguments: list[str]) -> int:
-    from hydra._internal.utils import get_args_parser
+    from slipstream.core.compat import get_args_parser
 
     # argparse accepts no overrides after a flag in their middle.
     moved = [text for text in arguments if text in MULTIRUN]

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import yaml
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -34,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from slipstream.config import grammar, hints, replay
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
+from slipstream.core.compat import ConfigLoaderImpl
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import LISTS
 from slipstream.core.wording import typed

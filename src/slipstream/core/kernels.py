@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from slipstream.core import compat
+
 VARIABLE, INSTRUCTIONS = "MKL_CBWR", "ATEN_CPU_CAPABILITY"
 # The widest instructions of the processor; sums in one order whatever the address and the thread count.
 USUAL = "AUTO,STRICT"
@@ -69,9 +71,8 @@ def capability() -> str:
 def use_capability(recorded: object) -> None:
     """Ask for recorded instructions, whatever the environment has; torch takes those it is asked for even
     where the processor lacks them, so that AVX-512 is left to torch's own choice."""
-    import torch
 
-    if recorded == "DEFAULT" or (recorded == "AVX2" and torch.cpu._is_avx2_supported()):
+    if recorded == "DEFAULT" or (recorded == "AVX2" and compat.is_avx2_supported()):
         os.environ[INSTRUCTIONS] = str(recorded).lower()
     elif recorded == "AVX512":
         os.environ.pop(INSTRUCTIONS, None)
@@ -86,7 +87,7 @@ def make_portable() -> str | None:
     """Compute with the kernels of `PORTABLE` from now on; or why that cannot be, as the end of a sentence."""
     import torch
 
-    if not torch.backends.mkl.is_available() or not torch.cpu._is_avx2_supported():
+    if not torch.backends.mkl.is_available() or not compat.is_avx2_supported():
         return "needs a processor with AVX2, and a torch that has MKL"
     before = {name: os.environ.get(name) for name in PORTABLE}
     os.environ.update(PORTABLE)

@@ -24,7 +24,8 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
     import torch
     from tensorboard.compat.proto.graph_pb2 import GraphDef
     from tensorboard.compat.proto.versions_pb2 import VersionDef
-    from torch.utils.tensorboard._pytorch_graph import parse
+
+    from slipstream.core.compat import parse_graph
 
     with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -32,7 +33,7 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # it has one shape
         with torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
-    nodes = _named(parse(traced.inlined_graph, traced, example))
+    nodes = _named(parse_graph(traced.inlined_graph, traced, example))
     return bytes(GraphDef(node=nodes, versions=VersionDef(producer=22)).SerializeToString())
 
 

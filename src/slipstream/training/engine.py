@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from slipstream.core import random
+from slipstream.core.compat import pytree
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
 from slipstream.training.backend import compilers

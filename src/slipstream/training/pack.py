@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from slipstream.core.compat import pytree
 from slipstream.core.registry import LISTS, component
 
 if TYPE_CHECKING:

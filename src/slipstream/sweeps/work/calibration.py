@@ -284,7 +284,7 @@ class Chooser:
 
 def _mark(config: Config, data: Data, size: int) -> Path:
     """A file beside inductor's cache that is there where such a pack was compiled before."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
+    from slipstream.core.compat import cache_dir
 
     parts = (signature(config), size, len(data.train.inputs), torch.get_num_threads(), torch.__version__)
     return Path(cache_dir()) / "slipstream" / _digest(repr(parts))

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from slipstream.core.compat import pytree
 from slipstream.training.model_spec import State
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples, Step, StepOutput

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir, mkdtemp
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipstream.core import folders, kernels
+from slipstream.core import compat, folders, kernels
 from slipstream.training.backend import compilers
 
 Read = Callable[[Any, list[Tensor]], None]
@@ -46,8 +46,6 @@ class Compiled:
         return self._rebuild(iter(self._call(leaves)))
 
     def _compile(self, arguments: tuple[Any, ...]) -> None:
-        from torch._inductor.compile_fx import compile_fx_inner
-        from torch._inductor.decomposition import select_decomp_table
         from torch.fx.experimental.proxy_tensor import make_fx
 
         prepare()
@@ -63,25 +61,15 @@ class Compiled:
             return tuple(value.contiguous() for value in made)
 
         functional = torch.func.functionalize(flat, remove="mutations")
-        with compilers.explained(), compilers.stopped_with(), torch.no_grad(), _compiling():
+        with compilers.explained(), compilers.stopped_with(), torch.no_grad(), compat.compiling():
             trace = make_fx(
-                functional, select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
+                functional, compat.select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
             )
             graph = trace(*leaves)
             inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-            mode = torch._guards.detect_fake_mode(inputs)
-            with torch._guards.tracing(torch._guards.TracingContext(mode)):
-                self._call = compile_fx_inner(graph, inputs)
-
-
-@contextmanager
-def _compiling() -> Iterator[None]:
-    """While this is entered, `torch.compiler.is_compiling()` is true."""
-    torch.compiler._is_compiling_flag = True
-    try:
-        yield
-    finally:
-        torch.compiler._is_compiling_flag = False
+            mode = compat.guards.detect_fake_mode(inputs)
+            with compat.guards.tracing(compat.guards.TracingContext(mode)):
+                self._call = compat.compile_fx_inner(graph, inputs)
 
 
 def reader(template: Any) -> Read:
@@ -170,8 +158,8 @@ def prepare() -> None:
     The compiler is taken to know the vector instructions that the processor has: trying them costs
     7 s the first time.
     """
-    import torch._inductor.config as inductor
-    from torch._inductor.codegen.cpp import LoopNest, ParallelDepth
+    inductor = compat.inductor_config
+    LoopNest, ParallelDepth = compat.LoopNest, compat.ParallelDepth
 
     compilers.write_whole()
     inductor.cpp.vec_isa_ok = True

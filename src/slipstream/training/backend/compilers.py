@@ -32,7 +32,7 @@ def stopped_with() -> Iterator[None]:
             yield
     except Abandoned:
         with suppress(Exception):  # inductor's own; at worst they come to their end by themselves
-            from torch._inductor.async_compile import AsyncCompile
+            from slipstream.core.compat import AsyncCompile
 
             if AsyncCompile.pool.cache_info().currsize:
                 AsyncCompile.pool().shutdown(wait=False, cancel_futures=True)
@@ -57,7 +57,7 @@ def write_whole() -> None:
 
     By itself a linker that is killed leaves half a library, which every later process would load.
     """
-    from torch._inductor import cpp_builder
+    from slipstream.core.compat import cpp_builder
 
     plain = cpp_builder.run_compile_cmd
 
@@ -83,7 +83,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+        from slipstream.core.compat import CppCompileError, InvalidCxxCompiler
 
         parts = list(_chain(error))
         known = OSError, ImportError, CppCompileError, InvalidCxxCompiler

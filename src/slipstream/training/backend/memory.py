@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from slipstream.core.compat import TorchDispatchMode, pytree
 from slipstream.data.image.stored import Stored
 from slipstream.optimizers.base import initial_state
 from slipstream.training.backend.streaming import bytes_ahead

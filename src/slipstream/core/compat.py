@@ -1,0 +1,135 @@
+"""The insides of torch, Hydra and TensorBoard that the package touches, and nothing else does.
+
+Their authors promise none of these names. Each stands in INTERNALS with its home, the versions it was tried
+with and the reason; tests/core/test_compat.py imports them all, says when a public name has appeared, and
+finds private imports elsewhere. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl as ConfigLoaderImpl
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher as BasicLauncher
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper as BasicSweeper
+    from hydra._internal.utils import get_args_parser as get_args_parser
+    from torch._inductor.async_compile import AsyncCompile as AsyncCompile
+    from torch._inductor.codegen.cpp import LoopNest as LoopNest
+    from torch._inductor.codegen.cpp import ParallelDepth as ParallelDepth
+    from torch._inductor.compile_fx import compile_fx_inner as compile_fx_inner
+    from torch._inductor.decomposition import select_decomp_table as select_decomp_table
+    from torch._inductor.exc import CppCompileError as CppCompileError
+    from torch._inductor.exc import InvalidCxxCompiler as InvalidCxxCompiler
+    from torch._inductor.runtime.cache_dir_utils import cache_dir as cache_dir
+    from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+HYDRA, TORCH = "hydra-core 1.3.8", "torch 2.11, 2.13"
+
+
+class Internal(NamedTuple):
+    """A private name: its home (module:attribute), the versions tried, the reason, a public name to come."""
+
+    home: str
+    tried: str
+    reason: str
+    public: str = ""
+
+
+_INDUCTOR = "a traced graph goes to inductor without torch.compile, which would read bytecode first"
+
+INTERNALS = {
+    "ConfigLoaderImpl": Internal(
+        "hydra._internal.config_loader_impl:ConfigLoaderImpl",
+        HYDRA,
+        "composes without the global state of hydra.main; a group's _base.yaml is hidden from completion",
+        "hydra.core.config_loader:ConfigLoaderImpl",
+    ),
+    "BasicLauncher": Internal(
+        "hydra._internal.core_plugins.basic_launcher:BasicLauncher", HYDRA, "what others' task functions get"
+    ),
+    "BasicSweeper": Internal(
+        "hydra._internal.core_plugins.basic_sweeper:BasicSweeper", HYDRA, "what others' task functions get"
+    ),
+    "get_args_parser": Internal(
+        "hydra._internal.utils:get_args_parser",
+        HYDRA,
+        "the command line is read before Hydra composes, so that all mistakes are named at once",
+        "hydra.utils:get_args_parser",
+    ),
+    "pytree": Internal(
+        "torch.utils._pytree:",
+        TORCH,
+        "states are trees of tensors, also NamedTuples",
+        "torch.utils:pytree_map",
+    ),
+    "TorchDispatchMode": Internal(
+        "torch.utils._python_dispatch:TorchDispatchMode",
+        TORCH,
+        "sees the storages that a step allocates",
+        "torch.utils:TorchDispatchMode",
+    ),
+    "guards": Internal("torch._guards:", TORCH, "the context of shapes that inductor asks for"),
+    "inductor_config": Internal("torch._inductor.config:", TORCH, "vector width and target of compiled code"),
+    "LoopNest": Internal(
+        "torch._inductor.codegen.cpp:LoopNest", TORCH, "a sum's order must not depend on the size of a pack"
+    ),
+    "ParallelDepth": Internal("torch._inductor.codegen.cpp:ParallelDepth", TORCH, "as LoopNest"),
+    "compile_fx_inner": Internal(
+        "torch._inductor.compile_fx:compile_fx_inner", TORCH, _INDUCTOR, "torch.compiler:compile_fx_inner"
+    ),
+    "select_decomp_table": Internal("torch._inductor.decomposition:select_decomp_table", TORCH, _INDUCTOR),
+    "cpp_builder": Internal(
+        "torch._inductor.cpp_builder:", TORCH, "a killed linker must leave no half library in the cache"
+    ),
+    "AsyncCompile": Internal(
+        "torch._inductor.async_compile:AsyncCompile", TORCH, "a signal ends compilers at once"
+    ),
+    "CppCompileError": Internal("torch._inductor.exc:CppCompileError", TORCH, "is told in a sentence"),
+    "InvalidCxxCompiler": Internal("torch._inductor.exc:InvalidCxxCompiler", TORCH, "is told in a sentence"),
+    "cache_dir": Internal(
+        "torch._inductor.runtime.cache_dir_utils:cache_dir",
+        TORCH,
+        "says whether such a pack was compiled before",
+        "torch.compiler:cache_dir",
+    ),
+    "is_avx2_supported": Internal(
+        "torch.cpu:_is_avx2_supported", TORCH, "portable kernels need AVX2", "torch.cpu:is_avx2_supported"
+    ),
+    "parse_graph": Internal(
+        "torch.utils.tensorboard._pytorch_graph:parse",
+        TORCH,
+        "the public function traces twice, which imports 0.4 s of torch",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in INTERNALS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found(INTERNALS[name].home)
+
+
+def found(home: str) -> Any:
+    """Import `module:attribute`, or the module itself where no attribute is named.
+
+    Raises ImportError and AttributeError where the library does not have it.
+    """
+    module, _, attribute = home.partition(":")
+    imported = importlib.import_module(module)
+    return getattr(imported, attribute) if attribute else imported
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Make `torch.compiler.is_compiling()` true inside: no public function sets it (torch 2.11, 2.13)."""
+    import torch
+
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = False
