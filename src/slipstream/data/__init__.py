@@ -1,4 +1,4 @@
-"""Data: sources, splits and the preprocessing that is fitted on train. `load(settings)` is the entrance."""
+"""Data: sources, splits and the preprocessing fitted on train. `load(settings)` is the entry point."""
 
 from slipstream.data import sources as sources
 from slipstream.data.dataset import Data as Data

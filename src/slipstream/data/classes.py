@@ -1,4 +1,4 @@
-"""What the parts hold of the classes: which are missing, which one part alone has, which look alike."""
+"""Checks of the classes in the splits: missing from one, in one alone, or similar in spelling."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from slipstream.data.identity import lookalikes
 from slipstream.data.messages import brief, phrase
 from slipstream.data.overview import UNITS
 
-LONGEST = 1000  # letters of a setting that a message prints
+LONGEST = 1000  # maximum characters of a setting that a message prints
 MACRO = "metrics by class (f1_macro, roc_auc)"
 
 
 def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
-    """Classes of one row, those that differ in letters' case alone, and parts that lack classes.
+    """Return warnings of classes with one row, of similar names, and of splits that lack classes.
 
-    Raises DataError where train has one class only.
+    Raises DataError if train has only one class.
     """
     if raw.target.task == "multilabel":
         return label_warnings(raw, rows)
@@ -50,7 +50,7 @@ def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
 
 
 def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
-    """Parts in which a label is always the same."""
+    """Return warnings of splits in which a label is constant."""
     found = []
     for part, part_rows in zip(PARTS, rows, strict=True):
         share = raw.targets[part_rows].mean(axis=0) if len(part_rows) else np.full(raw.targets.shape[1], 0.5)
@@ -63,7 +63,7 @@ def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
 
 
 def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
-    """That classes differ in upper and lower case alone, or in the blanks between their words."""
+    """Warn of classes that differ only in case, or in the blanks between their words."""
     return [
         f"classes {phrase([f'{brief(names[i])} ({totals[i]})' for i in group])} differ in upper and lower "
         f"case or blanks alone, and are learned as {len(group)} classes: write them alike if they are one"
@@ -72,10 +72,10 @@ def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
 
 
 def require_known(raw: RawData, counted_from_0: bool) -> None:
-    """Raise DataError, with file and row, for a class that only a part of the user's own has.
+    """Raise DataError, with file and row, for a class that only a validation or test file has.
 
-    counted_from_0: whether data.classes gives names to the labels 0, 1 and so on. Where the parts are cut at
-    random nobody has chosen that, and it is a warning.
+    counted_from_0: True if data.classes names the labels 0, 1 and so on. For a random split, which nobody
+    chose by hand, it is a warning.
     """
     if raw.parts is None or raw.target.task not in ("binary", "multiclass"):
         return
@@ -96,7 +96,7 @@ def require_known(raw: RawData, counted_from_0: bool) -> None:
 
 
 def _naming_all(names: Sequence[str], counted_from_0: bool) -> str:
-    """What to type to take all labels in, where that is a line's length."""
+    """Return the override that includes all labels, if it fits on a line."""
     if counted_from_0 and list(names) != [str(i) for i in range(len(names))]:
         return ""
     setting = typed("data.classes", names)

@@ -1,4 +1,4 @@
-"""What a data source returns, what the engine gets, and the settings that all data share."""
+"""Types that data sources return and the engine receives, and the settings that all data share."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Any]
 PARTS = ("train", "validation", "test")
-AUTO_SHARE = 0.15  # of the rows, for validation and for test, where `auto` cuts them off
+AUTO_SHARE = 0.15  # of the rows for validation and for test, if `auto` draws them
 
 
 @dataclass(frozen=True)
 class Split:
-    """One part of the data, ready for the engine.
+    """One split of the data, ready for the engine.
 
-    inputs: float32 [N, ...]; images as they were read, uint8 or float32 (the engine scales them by
-    `Data.form`), or Stored where they stay in their file; tokens as whole numbers. targets: int64 [N]
-    (binary, multiclass), float32 [N, L] (multilabel) or float32 [N, D] (regression, scaled). weights:
-    float32 [N], what rows weigh in the updates, 1 where nothing else is asked for. counts: the same in
-    metrics, where classes are not weighed; None where both are equal. metric_targets: regression targets in
-    original units, float64 [N, D]; None where `targets` tell them.
+    inputs: float32 [N, ...]; images as read, uint8 or float32 (the engine scales them by `Data.form`), or
+    Stored if they stay in their file; tokens as integers. targets: int64 [N] (binary, multiclass), float32
+    [N, L] (multilabel) or float32 [N, D] (regression, scaled). weights: float32 [N], the rows' weights in
+    updates, 1 by default. counts: the same in metrics, which ignore class weights; None if both are equal.
+    metric_targets: regression targets in original units, float64 [N, D]; None if `targets` has them
+    already.
     """
 
     inputs: Tensor | Stored
@@ -51,11 +51,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The three parts, and what is needed to describe, repeat and undo the way to them.
+    """The three splits, and what is needed to describe, repeat and undo their preprocessing.
 
-    validation and test may have no rows. preprocessing: as JSON, for `Preprocessing.from_json`.
-    summary: all about them in markdown, warnings included. card: the same in at most 12 short lines of
-    plain text, without the warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`.
+    validation and test may have no rows. preprocessing: as JSON, for `Preprocessing.from_json`. summary: a
+    full description in Markdown, with warnings. card: the same in at most 12 short lines of plain text,
+    without warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`.
     """
 
     train: Split
@@ -73,23 +73,22 @@ class Data:
 
     @cached_property
     def fitted(self) -> str:
-        """What preprocessing.json holds: the same for all members of a sweep that have these data."""
+        """Return the content of preprocessing.json, shared by all members of a sweep with these data."""
         return json.dumps({"inputs": self.preprocessing, "target": asdict(self.target)}, indent=1) + "\n"
 
 
 @dataclass
 class RawData:
-    """What a source read, before it is split, scaled and turned into tensors.
+    """Data as a source read it, before it is split, scaled and turned into tensors.
 
-    inputs: an array [N, ...], a Frame, Sequences or Texts; a mapped array of images may stay in its file.
-    digest: SHA-256 that stands for the content of all inputs, where the source knows one: then they are
-    not read for the fingerprint. targets: int64 [N] class indices, [N, L] of 0 and 1, or
-    float64 [N, D]. parts: int8 [N], where the source itself says what is train (0), validation (1)
-    and test (2); the others of the three are cut from the rows marked 0. groups: int64 [N].
-    order: float64 [N], the time of each row, None where their place in the data is all there is.
-    left_out: the file's columns that serve for nothing. notes: sentences for the summary.
-    kind: of the form (`types.Form`), None where the number of axes tells it. vocabulary: of tokens, the
-    words by id. masked: as in `InputSpec`. where: says of a row where it stands, in its own part's file.
+    inputs: an array [N, ...], a Frame, Sequences or Texts; a memory-mapped array of images may stay in its
+    file. digest: SHA-256 of all inputs, if the source knows it; then they are not read for the fingerprint.
+    targets: int64 [N] class indices, [N, L] of 0 and 1, or float64 [N, D]. parts: int8 [N], if the source
+    assigns splits: train (0), validation (1), test (2); missing splits are drawn from the rows marked 0.
+    groups: int64 [N]. order: float64 [N], the time of each row, None if only their position in the data is
+    known. left_out: the file's unused columns. notes: sentences for the summary. kind: of the form
+    (`types.Form`), None if the number of axes determines it. vocabulary: for tokens, the words by id. masked:
+    as in `InputSpec`. where: gives a row's location in the file of its split.
     """
 
     inputs: np.ndarray | Frame | Sequences | Texts
@@ -130,23 +129,23 @@ def common(
 ) -> None:
     """Settings that every data source shares.
 
-    batch_size: rows per step, or `full` for the whole training part.
-    split: how rows are cut into parts. `auto` is `group` or `time` where the data name a group or a
-        time, `stratified` (every class in its share, and at least one row of each in train) for
-        classes, and `random` otherwise. `group` keeps the rows of a group together. `time` trains on
-        the earliest rows and tests on the latest; rows of one time stay together.
-    validation, test: share of the rows, 0 for none; `auto` is 0.15, or what files, a split column,
-        the arrays' keys or `folds` say. A share is an error where one of those says it already.
-    folds: number of equal parts for cross-validation, of which number `fold` (from 0) is the
-        validation part; null for a single validation part. The test part is the same in every fold.
-    split_seed: what the random order of the split depends on, apart from the run's seed, so that
-        runs with different seeds share their data.
-    scaling: of the inputs, fitted on train: `standard` (mean 0, deviation 1) or `minmax` (0 to 1) by
-        column (by channel where inputs have more axes); `robust` (median 0, middle half 1 wide, values
-        far out clipped smoothly to 3), for tables and sequences; `global` is `standard` with one mean and
-        one deviation for all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
+    batch_size: rows per step, or `full` for the whole training split.
+    split: how rows are assigned to splits. `auto` is `group` or `time` if the data name a group or a time,
+        `stratified` (each class in proportion, with at least one row in train) for classes, and `random`
+        otherwise. `group` keeps the rows of a group together. `time` trains on the earliest rows and tests on
+        the latest; rows with equal times stay together.
+    validation, test: share of the rows, 0 for none; `auto` is 0.15, or is given by files, a split column, the
+        arrays' keys or `folds`. A share is an error if one of those gives it already.
+    folds: number of equal parts for cross-validation, of which number `fold` (from 0) is the validation
+        split; null for a single validation split. The test split is the same in every fold.
+    split_seed: seed of the split's random order, separate from the run's seed, so that runs with different
+        seeds share their data.
+    scaling: of the inputs, fitted on train: `standard` (mean 0, deviation 1) or `minmax` (0 to 1) by column
+        (by channel where inputs have more axes); `robust` (median 0, interquartile range 1, outliers clipped
+        smoothly to 3), for tables and sequences; `global` is `standard` with one mean and one deviation for
+        all, for pixels and spectra, not for tables. Categories and booleans stay 0 and 1.
     target_scaling: of regression targets; `auto` is `standard` there. Undone in metrics and predictions.
-    class_weights: of the rows in the loss, in train only: `balanced` gives every class the same sum
-        (rows / (classes * rows of the class), where rows have weights the sums of those); a mapping names
-        every class. Multiplied with the rows' own weights.
+    class_weights: weights of classes in the training loss only: `balanced` gives every class the same total
+        (rows / (classes * rows of the class), or the sums of row weights); a mapping names every class. They
+        multiply the rows' own weights.
     """

@@ -1,4 +1,4 @@
-"""What the training part decides: scales, categories, stand-ins for missing values, a vocabulary."""
+"""Fitting on the training split: scales, categories, fill values for missing ones, a vocabulary."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from slipstream.data.text.vocabulary import Texts
 def fit_array(
     array: np.ndarray, names: tuple[str, ...], rows: np.ndarray, scaling: str, kind: str | None = None
 ) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of an array [N, ...], fitted on the given rows, and warnings.
+    """Fit the preprocessing of an array [N, ...] on the given rows; return it with warnings.
 
-    kind: of the form, None where the number of axes tells it.
+    kind: of the form, None if the number of axes determines it.
     """
     kind = kind or {2: "vector", 3: "sequence", 4: "image"}.get(array.ndim, "vector")
     if kind == "tokens":
@@ -43,7 +43,7 @@ def fit_array(
     else:
         low = np.min([block.min(axis=others) for block in blocks()], axis=0)
         high = np.max([block.max(axis=others) for block in blocks()], axis=0)
-        size = len(rows) * array[0].size // array.shape[axis]  # values a channel
+        size = len(rows) * array[0].size // array.shape[axis]  # values per channel
         mean = np.sum([block.sum(axis=others) for block in blocks()], axis=0) / size
         centre = along_channels(mean, array.ndim)
         deviation = np.sqrt(np.sum([((b - centre) ** 2).sum(axis=others) for b in blocks()], axis=0) / size)
@@ -71,7 +71,7 @@ def fit_array(
 
 
 def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of a table, fitted on the given rows, and warnings."""
+    """Fit the preprocessing of a table on the given rows; return it with warnings."""
     columns, warnings = [], []
     for name, kind in frame.kinds.items():
         values = frame.columns[name]
@@ -88,9 +88,9 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[Preprocessi
 
 
 def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple[Preprocessing, list[str]]:
-    """The preprocessing of sequences, fitted on the steps of the given ones: padding has no part in it.
+    """Fit the preprocessing of sequences on the steps of the given ones, without padding.
 
-    Fills the frame's gaps where they are filled forward.
+    Forward-fills the frame's gaps if so configured.
     """
     if sequences.steps.forward:
         sequences.frame.columns = fill_forward(sequences.frame.columns, sequences.lengths)
@@ -108,7 +108,7 @@ def fit_sequences(sequences: Sequences, rows: np.ndarray, scaling: str) -> tuple
 
 
 def fit_texts(texts: Texts, rows: np.ndarray) -> Preprocessing:
-    """The vocabulary of the given texts, and how texts are cut."""
+    """Fit the vocabulary on the given texts; return it with the tokenizer."""
     longest = int(texts.lengths.max())
     return Preprocessing(
         (Column(texts.column, "text"),),
@@ -120,7 +120,7 @@ def fit_texts(texts: Texts, rows: np.ndarray) -> Preprocessing:
 
 
 def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
-    """The categories of the training rows; the most frequent `most` get an output of their own."""
+    """Fit the categories of the training rows; the most frequent `most` each get an output."""
     codes = text.codes[rows]
     counts = Text(codes, text.values).counts()
     seen = sorted(np.flatnonzero(counts), key=lambda i: (-counts[i], text.values[i]))
@@ -132,7 +132,7 @@ def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
 
 
 def alike(name: str, text: Text) -> list[str]:
-    """How many categories of a column differ from another in upper and lower case or blanks alone."""
+    """Count the categories of a column that differ from another only in case or blanks."""
     counts = text.counts()
     there = np.flatnonzero(counts)
     found = [there[i] for group in lookalikes([text.values[i] for i in there]) for i in group]
@@ -148,7 +148,7 @@ def alike(name: str, text: Text) -> list[str]:
 def fit_number(
     name: str, kind: str, numbers: np.ndarray, rows: np.ndarray, scaling: str, impute: str
 ) -> Column:
-    """Scale and stand-in for missing values of one numeric column, from its training rows."""
+    """Fit the scale and the fill value of one numeric column on its training rows."""
     train = numbers[rows]
     present = train[~np.isnan(train)]
     if len(present) == 0:
@@ -173,15 +173,15 @@ def fit_number(
         robust_scale_of(present) if robust else scale_of("none" if kind == "boolean" else scaling, *moments)
     )
     if kind == "date" and scaling == "none":
-        offset = fill  # days since 1970 are some 20,000: too large for any network, and nobody's unit
+        offset = fill  # days since 1970 are some 20,000: too large for any network, and an arbitrary unit
     return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles, clip=robust)
 
 
 def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tuple[float, float]:
-    """Offset and factor of one column. A column without variance is scaled to 0 (factor 0)."""
+    """Return the offset and factor of one column. A constant column is scaled to 0 (factor 0)."""
     if scaling == "none":
         return 0.0, 1.0
-    # Equal values have a deviation of the mean's rounding error at most.
+    # The deviation of equal values is at most the mean's rounding error.
     if deviation <= 1e-12 * max(abs(low), abs(high)):
         return float(mean), 0.0
     if scaling == "minmax":
@@ -190,9 +190,9 @@ def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tu
 
 
 def robust_scale_of(values: np.ndarray) -> tuple[float, float]:
-    """Offset and factor of one column: the median, and one over the range of its middle half.
+    """Return the offset and factor of one column: the median, and 1 / the interquartile range.
 
-    Where the middle half is one value, two over the whole range.
+    If that range is 0, the factor is 2 / the whole range.
     """
     low, first, median, third, high = np.quantile(values.astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
     if high - low <= 1e-12 * max(abs(low), abs(high)):
@@ -201,7 +201,7 @@ def robust_scale_of(values: np.ndarray) -> tuple[float, float]:
 
 
 def constant_warnings(columns: list[Column]) -> list[str]:
-    """One sentence about all columns that say nothing, since they never vary in training."""
+    """Return one sentence about all uninformative columns, those that are constant in train."""
     constant = [column.name for column in columns if column.factor == 0]
     constant += [c.name for c in columns if c.kind == "category" and len(c.outputs()) <= 1]
     if not constant:

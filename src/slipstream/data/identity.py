@@ -1,4 +1,4 @@
-"""What makes two values one: labels, categories, groups and ids are words, and never go through a float."""
+"""Equality of values: labels, categories, groups and ids are words, and never pass through a float."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from slipstream.core.errors import DataError
 from slipstream.data.tabular.spelling import NUMBER
 from slipstream.data.tabular.values import Text
 
-WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # as programs write whole numbers among missing ones
+WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # as programs write whole numbers in a column with missing values
 WHOLE = re.compile(r"[+-]?\d+")
-PADDED = re.compile(r"[+-]?0\d+")  # a whole number with zeros in front
-COUNT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?")  # as one writes a number: 01 and 1.50 are none
+PADDED = re.compile(r"[+-]?0\d+")  # a whole number with leading zeros
+COUNT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?")  # as numbers are normally written: not 01 or 1.50
 BOOLEANS = ("false", "true")
 
 
 def nfc(word: str) -> str:
-    """One spelling of letters with marks, of names and of values."""
+    """Normalize accented letters to one encoding (NFC), in names and values."""
     return unicodedata.normalize("NFC", word)
 
 
 def word_of(value: Any) -> str:
-    """A name or a value of a setting as a word, which Hydra and YAML may have taken for something else.
+    """Convert a setting's name or value back to a word, which Hydra or YAML may have parsed otherwise.
 
     >>> word_of(2020), word_of(True), word_of(1.5), word_of("a")
     ('2020', 'true', '1.5', 'a')
@@ -39,28 +39,28 @@ def word_of(value: Any) -> str:
 
 
 def words_of(values: Iterable[Any] | None) -> list[str] | None:
-    """The values of a setting as words; None for null."""
+    """Return the values of a setting as words; None for null."""
     return None if values is None else [word_of(value) for value in values]
 
 
 def name_of(column: Any) -> str:
-    """The name of a column: in one normal form, without blanks around it."""
+    """Return a column's name in one normal form, stripped of blanks."""
     return word_of(column).strip()
 
 
 def names_of(columns: Any) -> list[str]:
-    """The names of a setting that takes one column, several or none."""
+    """Return the names in a setting that takes one column, several or none."""
     found = columns if isinstance(columns, list | tuple) else [] if columns is None else [columns]
     return [name_of(column) for column in found]
 
 
 def shown(path: str) -> str:
-    """A path that can be printed, whatever bytes it has."""
+    """Return a path in printable form, whatever bytes it has."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def class_folders(path: str, folders: Iterable[str]) -> dict[str, str]:
-    """The class of each folder below `path`: its name as a label. Raises DataError for two of one class."""
+    """Return the class of each folder below `path`: its name as a label. Raises DataError for a duplicate."""
     found: dict[str, str] = {}
     for name in folders:
         label = nfc(shown(name)).strip()
@@ -74,7 +74,7 @@ def class_folders(path: str, folders: Iterable[str]) -> dict[str, str]:
 
 
 def plain(word: str) -> str:
-    """The word without the decimals that a whole number was given on its way.
+    """Strip the decimals that a whole number was given by some program.
 
     >>> plain("3.0"), plain("-0.0"), plain("03"), plain("3.10")
     ('3', '0', '03', '3.10')
@@ -85,7 +85,7 @@ def plain(word: str) -> str:
 
 
 def lookalikes(words: Sequence[str]) -> list[list[int]]:
-    """The places of words that differ in upper and lower case or blanks alone, together.
+    """Group the indices of words that differ only in case or blanks.
 
     >>> lookalikes(["Ulm", "Bonn", "ULM"])
     [[0, 2]]
@@ -97,12 +97,12 @@ def lookalikes(words: Sequence[str]) -> list[list[int]]:
 
 
 def value_of(word: str) -> Decimal | None:
-    """The exact number that a word spells, or None."""
+    """Return the exact number that a word spells, or None."""
     return Decimal(word) if NUMBER.fullmatch(word) else None
 
 
 def spell(number: float) -> str:
-    """A number as a word.
+    """Spell a number as a word.
 
     >>> spell(3.0), spell(0.5)
     ('3', '0.5')
@@ -111,7 +111,7 @@ def spell(number: float) -> str:
 
 
 def exact(number: Any) -> str:
-    """A number that a float may not hold, as a word.
+    """Spell a number that a float may not hold exactly.
 
     >>> exact(9007199254740993), exact(Decimal("1.50"))
     ('9007199254740993', '1.5')
@@ -121,45 +121,48 @@ def exact(number: Any) -> str:
 
 
 class Words:
-    """Words that get a number each, in the order in which they come; -1 where one means a missing value."""
+    """Distinct words, numbered in order of appearance; -1 for one that means a missing value."""
 
     def __init__(self, missing: Collection[str] = ()) -> None:
         self.place: dict[str, int] = {}
         self.missing = missing
 
     def code(self, word: str) -> int:
-        """The number of a word without blanks around it, a new one where it was not seen before."""
+        """Return the number of a word, stripped of blanks; a new word gets a new number."""
         word = nfc(word.strip())
         if word in self.missing or plain(word) in self.missing:
             return -1
         return self.place.setdefault(word, len(self.place))
 
     def text(self, codes: Any, kind: str = "text") -> Text:
-        """The column with these codes."""
+        """Return the column with these codes."""
         return Text(np.asarray(codes, np.int32), list(self.place), kind)
 
 
 def missing_words(values: Iterable[Any]) -> frozenset[str]:
-    """The words that mean a missing value, of a setting; -999.0 is -999 too."""
+    """Return the words that mean a missing value in a setting; -999.0 is also -999."""
     words = frozenset(map(word_of, values))
     return words | frozenset(map(plain, words))
 
 
 def encode_words(words: Iterable[Any], kind: str = "text", missing: Collection[str] = ()) -> Text:
-    """Words (None where missing) as codes and distinct values, without blanks around them."""
+    """Encode words (None for missing) as codes and distinct values, stripped of blanks."""
     found = Words(missing)
     return found.text([-1 if word is None else found.code(str(word)) for word in words], kind)
 
 
 def by_value(words: Sequence[str]) -> bool:
-    """Whether words stand for the numbers that they spell: all of them are numbers, and none is there in
-    two spellings, such as 01 and 1, or 3.1 and 3.10. 1.0 and 1 are one."""
+    """Return True if words are equal by the numbers they spell.
+
+    All of them are numbers, and none has two spellings, such as 01 and 1, or 3.1 and 3.10. 1.0 and 1 are
+    one.
+    """
     values = [value_of(word) for word in words]
     return None not in values and len(set(values)) == len(set(map(plain, words)))
 
 
 def canonical(text: Text) -> Text:
-    """The column with 1.0 and 1 as one word, where its words are numbers throughout."""
+    """Merge 1.0 and 1 into one word if all words of the column are numbers."""
     if not by_value(text.values):
         return text
     found = Words()
@@ -168,7 +171,7 @@ def canonical(text: Text) -> Text:
 
 
 def merged(texts: Sequence[Text]) -> Text:
-    """Several columns below each other. A number of a numeric column is the word that spells it elsewhere."""
+    """Concatenate several columns. A number of a numeric column becomes the word that spells it elsewhere."""
     words = [text for text in texts if text.kind not in ("number", "boolean")]
     known = list(dict.fromkeys(word for text in words for word in text.values))
     find = Known(known).find
@@ -184,8 +187,10 @@ def merged(texts: Sequence[Text]) -> Text:
 
 
 def numbered(text: Text) -> np.ndarray:
-    """A number for each word, int64 [N], -1 where missing: by their values where all are numbers, else by
-    the alphabet, so that the order of the rows and the kind of file do not matter."""
+    """Number the words, int64 [N], -1 for missing: by value if all are numbers, else alphabetically.
+
+    So the order of the rows and the type of file do not matter.
+    """
     values = [value_of(word) for word in text.values]
     keys: list[Any] = list(zip(values, text.values, strict=True)) if None not in values else text.values
     rank = np.full(len(keys) + 1, -1, np.int64)
@@ -194,7 +199,7 @@ def numbered(text: Text) -> np.ndarray:
 
 
 class Known:
-    """The words that a column may have, and which of them another column's values are."""
+    """The possible words of a column, to match another column's values with."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.exact = {word: i for i, word in enumerate(words)}
@@ -203,12 +208,14 @@ class Known:
         self.values = _unique(words, value_of) if by_value(words) else {}
 
     def find(self, text: Text) -> list[int]:
-        """The place of each of the values of a column among the words, -1 for none."""
+        """Return the index of each value of a column among the words, -1 for none."""
         return [self.place(word, text.kind) for word in text.values]
 
     def place(self, word: str, kind: str = "text") -> int:
-        """The place of one word, -1 for none. Of a numeric column it is a number, however it is spelled:
-        1 is the only one of the words that has this value, 1.0, 01 or 1."""
+        """Return the index of one word, -1 for none. In a numeric column it is matched by value.
+
+        1 matches the only one of the words that has this value, 1.0, 01 or 1.
+        """
         if word in self.exact:
             return self.exact[word]
         if plain(word) in self.plain:
@@ -219,7 +226,7 @@ class Known:
 
 
 def _unique(words: Sequence[str], key: Callable[[str], Any]) -> dict[Any, int]:
-    """The places of the words by a key that is not None, where no other word has it."""
+    """Map a key that is not None to the index of its word, if no other word has it."""
     keys = [key(word) for word in words]
     seen: dict[Any, int] = {}
     for found in keys:
@@ -228,9 +235,9 @@ def _unique(words: Sequence[str], key: Callable[[str], Any]) -> dict[Any, int]:
 
 
 def kind_of_labels(text: Text) -> str:
-    """What labels were before they became words: text, number or boolean.
+    """Return the type of labels before they became words: text, number or boolean.
 
-    A file of text tells by its words alone: 0 and 1 are numbers, true and false booleans, 01 is a text.
+    In a text file the words alone decide: 0 and 1 are numbers, true and false booleans, 01 is a text.
     """
     if text.kind != "untyped":
         return text.kind
@@ -241,7 +248,7 @@ def kind_of_labels(text: Text) -> str:
 
 
 def labels(classes: Sequence[str], kind: str) -> np.ndarray:
-    """Class names [C] as what they were in the data: texts, numbers (int64 where that holds them) or bool."""
+    """Return class names [C] in their original type: texts, numbers (int64 if that holds them) or bool."""
     if kind == "boolean":
         return np.array([name.lower() == BOOLEANS[1] for name in classes])
     if kind != "number":

@@ -1,4 +1,4 @@
-"""From a source to tensors: check, read, split, fit on train, transform, describe."""
+"""Loading, from a source to tensors: check, read, split, fit on train, transform, describe."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from slipstream.data.tabular.values import Frame
 from slipstream.data.targets import class_weights
 from slipstream.data.text.vocabulary import Texts
 
-PIECE = 2048  # rows of a table that are turned around at a time
+PIECE = 2048  # rows of a table transposed at a time
 
 
 def problems(settings: Settings) -> list[str]:
-    """What is wrong with data settings that are valid one by one, told without reading any data.
+    """Check data settings that are valid one by one, without reading any data.
 
     settings: `name`, the option's own settings and the common ones, as `load` takes them.
     """
@@ -85,7 +85,7 @@ def problems(settings: Settings) -> list[str]:
 
 
 def _task_problems(task: str, settings: Settings) -> list[str]:
-    """Settings that do not fit the task, where it is known."""
+    """Check settings against the task, if it is known."""
     found = []
     classes = task in ("binary", "multiclass", "auto")
     if settings["split"] == "stratified" and not classes:
@@ -102,11 +102,11 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
 def load(settings: Settings, room: int | None = None) -> Data:
     """Read, split and transform the data that the settings name.
 
-    room: bytes of memory for images: where `streaming` is `auto`, more of them stay in their file. None:
-    as many as there are.
+    room: bytes of memory for images: with `streaming` auto, larger ones stay in their file. None for no
+    limit.
     settings: the validated configuration of the group `data`, plain Python: `name`, the option's own
     settings, and those that all data share (see `common`).
-    Raises ConfigError where settings do not fit each other or the data, DataError where data cannot be used.
+    Raises ConfigError if settings do not fit each other or the data, DataError if data cannot be used.
     """
     found = problems(settings)
     if found:
@@ -116,7 +116,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
     raw = source(**numbers, **structure)
     if isinstance(raw.inputs, np.memmap):
         raw.inputs = Stored.of(raw.inputs)
-    if settings.get("classes", ()) is None:  # else there is no way to allow it
+    if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.get("labels") == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
@@ -157,8 +157,10 @@ def load(settings: Settings, room: int | None = None) -> Data:
 def transform(
     raw: RawData, rows: list[np.ndarray], scaling: str, warnings: list[str], how: str = "random"
 ) -> tuple[list[np.ndarray | Stored], Preprocessing]:
-    """The inputs of the three parts, float32, and the preprocessing fitted on train. Uses up `raw.inputs`,
-    but for images in a file, which stay there."""
+    """Return the inputs of the three splits, float32, and the preprocessing fitted on train.
+
+    Consumes `raw.inputs`, except images in a file, which stay there.
+    """
     if isinstance(raw.inputs, Frame):
         fitted, found = fit_frame(raw.inputs, rows[0], scaling)
         encoded, unseen = fitted.encode(raw.inputs.columns)
@@ -186,7 +188,7 @@ def transform(
         if isinstance(raw.inputs, Stored):
             return [raw.inputs.part(part) for part in rows], fitted
         kept = raw.inputs.dtype if raw.inputs.dtype == np.uint8 else np.float32
-        # Rows in C order, whatever the array's own is.
+        # Rows in C order, whatever the array's own order.
         return [np.ascontiguousarray(raw.inputs[part], kept) for part in rows], fitted
     if fitted.kind == "tokens":
         return [raw.inputs[part] for part in rows], fitted
@@ -194,10 +196,10 @@ def transform(
 
 
 def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of a table stored by columns [C, N], stored by rows [rows, C].
+    """Return some rows of a table stored by columns [C, N] as [rows, C], stored by rows.
 
-    In the order of the columns, a piece that fits into the cache at a time: three times as fast as
-    gathering column after column.
+    Works column by column on pieces that fit into the cache: three times as fast as gathering whole
+    columns.
     """
     out = np.empty((len(rows), len(columns)), np.float32)
     places = np.full(columns.shape[1], -1)
@@ -212,7 +214,7 @@ def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def scale_targets(
     raw: RawData, train: np.ndarray, scaling: str, warnings: list[str]
 ) -> tuple[np.ndarray, Target]:
-    """All targets in the engine's form, regression scaled by the mean and deviation of train."""
+    """Return all targets as the engine needs them, regression scaled by the mean and deviation of train."""
     target = raw.target
     if scaling == "standard" and target.task != "regression":
         raise ConfigError(
@@ -237,8 +239,10 @@ def scale_targets(
 def row_weights(
     raw: RawData, rows: list[np.ndarray], setting: Any
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """The weights of the three parts, float32, and what their rows count in metrics, None where that is the
-    same: classes weigh in the updates only, so that train can be compared with validation."""
+    """Return the weights of the three splits, float32, and those in metrics, None if equal.
+
+    Class weights apply in updates only, so that train can be compared with validation.
+    """
     own = np.ones(len(raw)) if raw.weights is None else raw.weights
     weights = [own[part].astype(np.float32) for part in rows]
     for part, found in zip(PARTS, weights, strict=True):
@@ -253,13 +257,13 @@ def row_weights(
 def fingerprint(
     splits: list[Split], rows: list[np.ndarray], target: Target, preprocessing: Preprocessing, raw: RawData
 ) -> str:
-    """SHA-256 over all tensors with their shapes, the target, the preprocessing and the files' contents.
+    """Return the SHA-256 over all tensors with their shapes, the target, the preprocessing and the files.
 
-    For inputs of which the source knows a digest stand that and the numbers of the rows.
+    Inputs with a known digest are represented by it and the row numbers.
     """
     digest = hashlib.sha256()
-    # Formats show in the values that are read by them; what labels were before they became words does not
-    # change what is trained.
+    # Formats show in the parsed values, and the type that labels had before they became words does not change
+    # what is trained.
     plain = [replace(column, format="") for column in preprocessing.columns]
     steps = preprocessing.steps and replace(preprocessing.steps, format="")
     preprocessing = replace(preprocessing, columns=tuple(plain), steps=steps)

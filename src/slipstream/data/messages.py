@@ -1,4 +1,4 @@
-"""How messages quote what was found in the data."""
+"""Quoting of data in messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     pass
 
 
-Where = Callable[[int], str]  # says of a row where it stands
+Where = Callable[[int], str]  # returns a row's location
 
 
-KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra takes as a part of a key
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra accepts as part of a key
 
 
 def brief(value: Any, most: int = 60) -> str:
-    """A value out of the data as a message quotes it: on one line, and cut where it is long.
+    """Quote a value from the data for a message, on one line, shortened if it is long.
 
     >>> brief("a\\nb"), brief("long" * 9, most=6)
     ("'a\\\\nb'", "'longlo...'")
@@ -33,7 +33,7 @@ def brief(value: Any, most: int = 60) -> str:
 
 
 def kind_setting(name: str, kind: str) -> str:
-    """What is typed to give a column its kind, whatever letters its name has.
+    """Return the override that sets a column's kind, whatever characters its name has.
 
     >>> print(kind_setting("rooms", "category"), kind_setting("a.b (c)", "ignore"))
     data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
@@ -44,20 +44,20 @@ def kind_setting(name: str, kind: str) -> str:
 
 
 def phrase(words: Any, most: int = 8) -> str:
-    """Words joined by commas; past `most`, how many more there are.
+    """Join words by commas; after `most` of them, state how many more there are.
 
     >>> phrase(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     words = list(words)
     more = len(words) - most
-    # A path and its line number have room.
+    # Leaves room for a path and its line number.
     said = (brief(w, 200)[1:-1] if len(w) > 200 or "\n" in w else w for w in map(str, words[:most]))
     return ", ".join(said) + (f" and {more} more" if more > 0 else "")
 
 
 def cut_short(many: int, total: int, example: str, most: int, part: str, keep: str) -> str:
-    """A sentence about examples that have more parts than are kept of them.
+    """Return a sentence about examples that are longer than the kept length.
 
     >>> cut_short(1, 4, "text", 20, "word", "last")
     '1 of 4 texts (25.0%) has more than 20 words; the last 20 are kept'
@@ -70,7 +70,7 @@ def cut_short(many: int, total: int, example: str, most: int, part: str, keep: s
 
 
 def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:
-    """Says of a row of several files below each other what its own file says of it.
+    """Locate a row of several concatenated files by its own file's function.
 
     >>> below([2, 3], ["a{}".format, "b{}".format])(3)
     'b1'
@@ -86,7 +86,7 @@ def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:
 
 @contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Put `place`, a file or a setting, before the message of a DataError."""
+    """Prefix a DataError's message with `place`, a file or a setting."""
     try:
         yield
     except DataError as error:

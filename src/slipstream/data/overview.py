@@ -1,4 +1,4 @@
-"""What was read, for a person: a card for the terminal and a summary in markdown."""
+"""A description of the data that were read: a card for the terminal and a summary in Markdown."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from slipstream.data.tabular.values import Frame
 if TYPE_CHECKING:
     from slipstream.data.preprocessing import Preprocessing
 
-UNITS = {"tokens": "text", "sequence": "sequence", "image": "image"}  # of kinds: what an example is
-MOST_COUNTS = 20  # classes or labels that are counted one by one
-WIDTH = 99  # letters of a card's line at most
+UNITS = {"tokens": "text", "sequence": "sequence", "image": "image"}  # kind -> the noun for an example
+MOST_COUNTS = 20  # classes or labels that are counted individually
+WIDTH = 99  # maximum characters of a card's line
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Taken before the inputs are encoded, which uses them up.
+    """Facts collected before the inputs are encoded, which consumes them.
 
-    kinds: kind -> its columns, empty for arrays. missing: column -> missing values, of those that have any.
-    unit: what a row of the data is. steps: of sequences from a table, the table's rows by part, else empty.
-    counts: by part, name -> rows of the class or with the label, empty where they are too many.
+    kinds: kind -> its columns, empty for arrays. missing: column -> missing values, for those that have any.
+    unit: what a row of the data is. steps: for sequences from a table, its rows by split, else empty. counts:
+    by split, name -> rows of the class or with the label, empty if they are too many.
     """
 
     settings: Settings
@@ -51,7 +51,7 @@ class Facts:
 
     @classmethod
     def of(cls, settings: Settings, how: str, raw: RawData, rows: Sequence[np.ndarray]) -> Facts:
-        """The facts of a source whose rows are cut into the given three parts."""
+        """Collect the facts of a source whose rows are divided into the given three splits."""
         kinds: dict[str, list[str]] = {}
         missing = {}
         frame = raw.inputs.frame if isinstance(raw.inputs, Sequences) else raw.inputs
@@ -79,7 +79,7 @@ class Facts:
         )
 
     def card(self, preprocessing: Preprocessing) -> str:
-        """At most 12 lines of plain text, each shorter than 100 letters."""
+        """Return at most 12 lines of plain text, each shorter than 100 characters."""
         target = self.target
         classes = target.classes if target.task in ("binary", "multiclass") else ()
         among = f" ({len(classes)} classes)" if classes else ""
@@ -95,7 +95,7 @@ class Facts:
         return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..." for line in lines)
 
     def summary(self, preprocessing: Preprocessing, warnings: Sequence[str]) -> str:
-        """All of it in markdown, with the warnings."""
+        """Return the whole description in Markdown, with the warnings."""
         blocks = [f"**data={self.settings['name']}**: {self.target.task}, {self._target(8)}"]
         blocks += [f"Files: {', '.join(self.sources)}"] if self.sources else []
         blocks += self.notes
@@ -133,7 +133,7 @@ class Facts:
         return f"{found}, scaling {self.settings['scaling']}"
 
     def _head(self, meaning: str) -> str:
-        """What was read and what is predicted, with as many file names as there is room for."""
+        """Return what was read and what is predicted, with as many file names as fit."""
         names = [Path(path).name for path in self.sources]
         for most in range(len(names), 0, -1):
             line = f"data={self.settings['name']} ({phrase(names, most)}): {meaning}"
@@ -143,7 +143,7 @@ class Facts:
         return f"data={self.settings['name']}{found}: {meaning}"
 
     def _examples(self) -> list[str]:
-        """How many there are in each part, and of sequences how many rows of the table they are."""
+        """Return the number of examples in each split, and for sequences their rows of the table."""
         said = [counted(rows, self.unit) for rows in self.rows]
         if not self.steps:
             return said
@@ -153,19 +153,19 @@ class Facts:
         return f"{self.how}, seed {self.settings['split_seed']}"
 
     def _filled(self) -> str:
-        """What stands for a missing number; in a category, missing is a category of its own."""
+        """Return the fill value of missing numbers; in categories, missing is a separate category."""
         impute = self.settings["impute"]
-        # `error` is about the training part; elsewhere a missing number is filled all the same.
+        # `error` concerns the training split; elsewhere a missing number is filled all the same.
         return f"numbers filled by {'median' if impute == 'error' else impute}"
 
 
 def fit(head: str, words: Sequence[str]) -> str:
-    """A line of words that is not too long, with how many more there are.
+    """Return a line of words within the limit, with the number of further ones.
 
     >>> fit("columns: ", ["aa", "bb"])
     'columns: aa, bb'
     """
-    # A word and its comma take three letters at least.
+    # A word and its comma take at least three characters.
     for most in range(min(len(words), WIDTH // 3), 1, -1):
         line = head + phrase(words, most)
         if len(line) <= WIDTH:
@@ -178,7 +178,7 @@ def _pairs(counts: Mapping[str, Any]) -> list[str]:
 
 
 def _counts(target: Target, targets: np.ndarray) -> dict[str, int]:
-    """The rows of each class, or with each label."""
+    """Return the rows of each class, or with each label."""
     names = target.names if target.task == "multilabel" else target.classes
     if target.task == "regression" or len(names) > MOST_COUNTS:
         return {}
@@ -190,7 +190,7 @@ def _counts(target: Target, targets: np.ndarray) -> dict[str, int]:
 
 
 def _spread(target: Target, targets: np.ndarray) -> str:
-    """Where the values of one regression target lie."""
+    """Describe the distribution of one regression target."""
     if target.task != "regression" or targets.shape[1] != 1:
         return ""
     low, high, mean, deviation = targets.min(), targets.max(), targets.mean(), targets.std()

@@ -1,4 +1,4 @@
-"""From raw inputs to float32, fitted on the training part, kept as JSON, applied to new data."""
+"""Preprocessing of raw inputs to float32: fitted on train, stored as JSON, applied to new data."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from slipstream.data.tabular.values import Text, Values
 from slipstream.data.text.vocabulary import Texts, Tokenizer, texts_of
 
 VERSION = 2
-# Periods of the cycles that a date (in days) or a time of day (in hours) becomes, besides the number itself.
+# Periods of the cycles of a date (in days) or a time of day (in hours), encoded in addition to the number.
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0, "24 hours": 24.0}
-BLOCK = 4096  # rows that are scaled at a time in float64
-CLIP = 3.0  # what values past a smooth clip come near to
+BLOCK = 4096  # rows scaled at a time in float64
+CLIP = 3.0  # the bound of a smooth clip
 
 
 @dataclass(frozen=True)
 class Column:
-    """One raw column (or channel) and how it becomes numbers.
+    """One raw column (or channel) and its encoding as numbers.
 
-    number, boolean, date: (x - offset) * factor, clipped smoothly where `clip`, and where `flag`, one more
-    output that is 1 where the value is missing; `fill` stands for a missing value. A date is the days since
-    1970 and the sine and cosine of each of its `cycles`, a time of day the hours and those of the day.
-    category: one output for each of `categories`, then one for all `rare` ones, where there are any,
-    then, where `flag`, one for missing. A category that training has not seen is 0 in all of them.
-    format: how words spell numbers or dates (see `spelling`).
+    number, boolean, date: (x - offset) * factor, clipped smoothly if `clip`; with `flag`, one more output is
+    1 where the value is missing; `fill` replaces a missing value. A date is the days since 1970 and the sine
+    and cosine of each of its `cycles`, a time of day the hours and those of the day. category: one output for
+    each of `categories`, then one for all `rare` ones, if there are any, then, with `flag`, one for missing.
+    A category not in train is 0 in all of them.
+    format: the spelling of numbers or dates (see `spelling`).
     """
 
     name: str
@@ -60,7 +60,7 @@ class Column:
     format: str = ""
 
     def outputs(self) -> tuple[str, ...]:
-        """The names of the outputs."""
+        """Return the names of the outputs."""
         names = [f"{self.name}={category}" for category in self.categories]
         names += [f"{self.name}=other"] if self.rare else []
         names += [self.name] if self.kind != "category" else []
@@ -68,7 +68,7 @@ class Column:
         return (*names, f"{self.name} is missing") if self.flag else tuple(names)
 
     def encode(self, values: Values, out: np.ndarray, warnings: list[str]) -> None:
-        """Write the outputs into `out` [outputs, N]; append what is new to the column to `warnings`."""
+        """Write the outputs into `out` [outputs, N]; append warnings of new values to `warnings`."""
         if self.kind == "category":
             self._encode_category(as_text(values), out, warnings)
             return
@@ -116,11 +116,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """All that turns raw inputs into the network's inputs.
+    """The transformation of raw inputs into the network's inputs.
 
-    columns: of a table, or the channels of an array. shape: of one example of an array, () for a
-    table. kind, vocabulary, masked: of the form. span: of images, the lowest and the highest raw value.
-    tokenizer: of texts. steps: of sequences that are read from a long table, whose columns are `columns`.
+    columns: of a table, or the channels of an array. shape: of one example of an array, () for a table. kind,
+    vocabulary, masked: of the form. span: for images, the lowest and the highest raw value. tokenizer: for
+    texts. steps: for sequences from a long table, which has `columns`.
     """
 
     columns: tuple[Column, ...]
@@ -138,7 +138,7 @@ class Preprocessing:
         return (*names, PRESENT) if self.steps is not None and self.masked else tuple(names)
 
     def form(self) -> InputSpec:
-        """What an example looks like to the network; images are still raw."""
+        """Return the form of an example as the network sees it; images are still raw."""
         if self.kind == "image":
             offset, factor = (tuple(getattr(c, name) for c in self.columns) for name in ("offset", "factor"))
             return InputSpec(
@@ -153,7 +153,7 @@ class Preprocessing:
         return InputSpec("vector", self.shape or (len(kinds),), numeric=numeric)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able description, from which `from_json` makes the same preprocessing."""
+        """Return a JSON-able description, from which `from_json` makes the same preprocessing."""
         return {
             "version": VERSION,
             **{name: list(getattr(self, name)) for name in ("shape", "vocabulary", "span")},
@@ -168,7 +168,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, source: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of `to_json`. Raises DataError for a version that is not known here."""
+        """Return the inverse of `to_json`. Raises DataError for an unknown version."""
         if source.get("version") != VERSION:
             raise DataError(
                 f"preprocessing of version {source.get('version')}, but this slipstream reads {VERSION}"
@@ -191,15 +191,16 @@ class Preprocessing:
     def transform(
         self, data: Any, form: InputSpec | None = None, missing: Collection[str] = frozenset()
     ) -> tuple[np.ndarray, list[str]]:
-        """New raw data to float32 [N, ...], and warnings about what training has not seen.
+        """Transform new raw data to float32 [N, ...]; return it with warnings about values not in train.
 
-        form: of the network's inputs; one that scales its inputs itself gets images from 0 to 1. missing:
-        words that mean a missing value in a table.
+        form: of the network's inputs; a network that scales its inputs gets images from 0 to 1. missing:
+        words
+        that mean a missing value in a table.
 
         data: an array [N, ...], or for a table a DataFrame (polars or pandas) or a mapping of names to
-        values; further columns are left alone. For sequences the same with a row for each step; they come
-        out in the order of their first rows. For texts a list of them. Raises DataError where a column is
-        missing or is not of its kind, or a number is not finite.
+        values; other columns are ignored. For sequences the same with a row for each step; they are returned
+        in the order of their first rows. For texts a list of them. Raises DataError if a column is missing or
+        not of its kind, or a number is not finite.
         """
         if self.tokenizer is not None:
             texts = Texts.of(texts_of(data, self.columns[0].name), self.tokenizer)
@@ -221,9 +222,9 @@ class Preprocessing:
         return np.ascontiguousarray(encoded.T), warnings
 
     def raw_columns(self, data: Any, missing: Collection[str] = frozenset()) -> dict[str, Values]:
-        """The columns that training used, of a DataFrame or a mapping; others may be anything.
+        """Return the columns that training used from a DataFrame or a mapping; others are ignored.
 
-        missing: words that mean a missing value. Raises DataError where a column is absent.
+        missing: words that mean a missing value. Raises DataError if a column is absent.
         """
         names = {column.name: column.kind == "category" for column in self.columns}
         if self.steps is not None:
@@ -238,7 +239,7 @@ class Preprocessing:
         return columns
 
     def _sequences(self, columns: dict[str, Values], steps: StepColumns) -> tuple[np.ndarray, list[str]]:
-        """A long table to sequences."""
+        """Transform a long table into sequences."""
         refuse_missing(steps.id, columns[steps.id])
         order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
         if not self.masked and order.lengths.min() < steps.length:
@@ -252,9 +253,9 @@ class Preprocessing:
         return made, [*order.warnings(steps), *warnings]
 
     def encode(self, columns: dict[str, Values]) -> tuple[np.ndarray, list[str]]:
-        """A table to float32 [outputs, N]. Takes the columns out of `columns`.
+        """Encode a table as float32 [outputs, N]. Removes the columns from `columns`.
 
-        Each column leaves memory as soon as it is encoded.
+        Each column is freed as soon as it is encoded.
         """
         count = len(next(iter(columns.values())))
         out = np.empty((sum(len(column.outputs()) for column in self.columns), count), np.float32)
@@ -267,7 +268,7 @@ class Preprocessing:
         return out, warnings
 
     def scale(self, array: np.ndarray) -> np.ndarray:
-        """An array [N, ...] to float32, channel by channel."""
+        """Scale an array [N, ...] to float32, channel by channel."""
         offset = along_channels([c.offset for c in self.columns], array.ndim)
         factor = along_channels([c.factor for c in self.columns], array.ndim)
         out = np.empty(array.shape, np.float32)
@@ -279,30 +280,30 @@ class Preprocessing:
 
 
 def _formatted(part: Column | StepColumns) -> dict[str, Any]:
-    """As a mapping, without a format that says nothing."""
+    """Return a mapping, without a format that is the default."""
     found = asdict(part)
     return found if part.format else {key: value for key, value in found.items() if key != "format"}
 
 
 def smooth_clip(x: np.ndarray) -> np.ndarray:
-    """x / sqrt(1 + (x / 3)^2): near x around 0, and never past 3 (RealMLP, arXiv 2407.04491)."""
+    """x / sqrt(1 + (x / 3)^2): close to x near 0, and never beyond 3 (RealMLP, arXiv 2407.04491)."""
     return x / np.sqrt(1 + (x / CLIP) ** 2)
 
 
 def read_as(kind: str, name: str, values: Values, format: str = "") -> np.ndarray:
-    """Values as the numbers of their kind, float64 [N], NaN where missing. Raises DataError."""
+    """Parse values as the numbers of their kind, float64 [N], NaN for missing. Raises DataError."""
     if kind == "boolean":
         return as_booleans(name, values)
     return {"number": as_numbers, "date": as_dates}[kind](name, values, format)
 
 
 def channel_axis(ndim: int) -> int:
-    """The axis whose entries are scaled each by its own: [N, C], [N, T, C], [N, C, H, W]."""
+    """Return the axis whose entries are scaled separately: [N, C], [N, T, C], [N, C, H, W]."""
     return 2 if ndim == 3 else 1
 
 
 def along_channels(values: list[float], ndim: int) -> np.ndarray:
-    """Values [C] in a shape that broadcasts along the channels of an array with `ndim` axes."""
+    """Reshape values [C] to broadcast along the channels of an array with `ndim` axes."""
     shape = [1] * ndim
     shape[channel_axis(ndim)] = -1
     return np.array(values, np.float64).reshape(shape)

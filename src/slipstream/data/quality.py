@@ -1,4 +1,4 @@
-"""What makes scores better or worse than they mean: told once, with the number, and nothing is changed."""
+"""Checks for what makes scores misleading: each is reported once, with its number; nothing is changed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from slipstream.data.dataset import PARTS
 from slipstream.data.messages import brief, phrase
 from slipstream.data.preprocessing import Preprocessing
 
-SAMPLE, FEW = 2000, 500  # training rows that a column is looked at with; of more than MANY columns
+SAMPLE, FEW = 2000, 500  # training rows checked per column; of more than MANY columns
 MANY = 1000
-FEWEST = 50  # different rows from which a repeated one says something
-LEAST = 50  # training rows from which one column's success says something
-ALONE = 0.99  # share of rows whose class one column tells
-RANKS = 0.9999  # correlation of ranks with a number
+FEWEST = 50  # distinct rows from which a repeated one is evidence
+LEAST = 50  # training rows from which a single column's success is evidence
+ALONE = 0.99  # share of rows whose class one column predicts
+RANKS = 0.9999  # rank correlation with a number
 OUTSIDE = 0.05  # share of rows outside the training range
-BLOCK = 1 << 20  # values that are hashed at a time
+BLOCK = 1 << 20  # values hashed at a time
 
 
 def doubts(
     inputs: list[Any], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
 ) -> list[str]:
-    """Sentences about the parts. inputs: of train, validation and test, encoded; those that stay in their
-    file are not looked at. targets: of the three, as they are in the data."""
+    """Return sentences about the splits.
+
+    inputs: of train, validation and test, encoded; those that stay in their file are skipped. targets: of the
+    three, in the data's units.
+    """
     found = outside(targets, target) if target.task == "regression" else []
     if not all(isinstance(part, np.ndarray) for part in inputs):
         return found
@@ -37,8 +40,10 @@ def doubts(
 
 
 def repeated(inputs: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
-    """That rows of validation and test stand in train, with the same target; not of a table that has but a
-    few different rows, each of them often."""
+    """Report rows of validation and test that are also in train, with the same target.
+
+    A table with only a few distinct, frequent rows is not reported.
+    """
     codes = [_codes(x) ^ _codes(y) * np.uint64(3) for x, y in zip(inputs, targets, strict=True)]
     train = np.unique(codes[0])
     if len(train) < FEWEST:
@@ -54,7 +59,7 @@ def repeated(inputs: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
 
 
 def _codes(array: np.ndarray) -> np.ndarray:
-    """A number for each row, uint64 [N]; equal rows have equal ones."""
+    """Hash each row to uint64 [N]; equal rows have equal hashes."""
     if not len(array):
         return np.empty(0, np.uint64)
     flat = np.ascontiguousarray(array.reshape(len(array), -1))
@@ -73,7 +78,7 @@ def _codes(array: np.ndarray) -> np.ndarray:
 
 
 def outside(targets: list[np.ndarray], target: Target) -> list[str]:
-    """That many test rows have targets that training has not seen the like of."""
+    """Report many test rows with targets outside the training range."""
     train, test = targets[0], targets[2]
     found = []
     for i, name in enumerate(target.names):
@@ -91,7 +96,7 @@ def outside(targets: list[np.ndarray], target: Target) -> list[str]:
 def telling(
     inputs: np.ndarray, targets: np.ndarray, target: Target, preprocessing: Preprocessing
 ) -> list[str]:
-    """That one column of several tells the target alone."""
+    """Report a single column of several that predicts the target alone."""
     columns = preprocessing.columns
     if len(columns) < 2 or len(inputs) < LEAST or target.task == "multilabel":
         return []
@@ -120,7 +125,7 @@ def telling(
 
 
 def _ranked(x: np.ndarray, y: np.ndarray) -> float:
-    """The size of the correlation of the ranks, equal values having one rank."""
+    """Return the absolute rank correlation, with tied values sharing a rank."""
     a, b = (np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (x, y))
     if len(np.unique(a)) < LEAST / 2:
         return 0.0
@@ -128,8 +133,10 @@ def _ranked(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _told(values: np.ndarray, labels: np.ndarray, ordered: bool) -> float:
-    """How often the others of the same value have the row's class in their majority; a row without others is
-    told, where values have an order, if both its neighbours have its class."""
+    """Return the share of rows whose class is the majority of the others with the same value.
+
+    A row without others counts, if values are ordered, when both neighbours have its class.
+    """
     distinct, codes = np.unique(values, return_inverse=True)
     classes = int(labels.max()) + 1
     if len(distinct) * classes > 50 * len(labels) or len(distinct) < 2:
@@ -153,7 +160,7 @@ def _told(values: np.ndarray, labels: np.ndarray, ordered: bool) -> float:
 
 
 def window_step(windows: np.ndarray) -> int | None:
-    """By how many steps each window [N, T, ...] begins after the one before; None where none overlap."""
+    """Return the steps by which each window [N, T, ...] begins after the one before; None without overlap."""
     if len(windows) < 20 or windows.shape[1] < 4:
         return None
     first = np.linspace(0, len(windows) - 2, min(len(windows) - 1, 64)).astype(np.int64)
@@ -168,7 +175,7 @@ def window_step(windows: np.ndarray) -> int | None:
 
 
 def overlapping(windows: np.ndarray, how: str) -> list[str]:
-    """That windows which overlap are cut into parts at random. windows: [N, T, ...] in their order."""
+    """Report overlapping windows that are split at random. windows: [N, T, ...] in order."""
     step = window_step(windows) if how in ("random", "stratified") else None
     if step is None:
         return []

@@ -1,4 +1,4 @@
-"""Which row goes to train, validation or test. Row numbers come out in rising order."""
+"""Assignment of rows to train, validation and test. Row numbers are returned in ascending order."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from slipstream.data.dataset import AUTO_SHARE, PARTS, RawData, Settings
 
 
 def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]:
-    """How the rows were cut, and the row numbers of train, validation and test, int64 each.
+    """Return the method, and the row numbers of train, validation and test, int64 each.
 
-    Parts that the source itself names stay as they are; the others are cut from its training rows.
-    Raises DataError where a part that is asked for would be without rows.
+    Splits assigned by the source are kept; the others are drawn from its training rows.
+    Raises DataError if a requested split would have no rows.
     """
     how = method(raw, settings)
     count = len(raw)
     given = np.zeros(count, np.int8) if raw.parts is None else raw.parts
     shares = {part: share(part, bool((given == PARTS.index(part)).any()), settings) for part in PARTS[1:]}
     pool = np.flatnonzero(given == 0)
-    # All draws take from one random order, whatever is asked for, so that a larger share keeps
-    # the rows of a smaller one.
+    # All draws use one random order, whatever is requested, so that a larger share contains the rows of a
+    # smaller one.
     pool = pool[shuffled(len(pool), settings["split_seed"])]
     drawn = {}
     total = len(pool)
@@ -45,13 +45,13 @@ def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]
 
 
 def method(raw: RawData, settings: Settings) -> str:
-    """The way to cut: `split`, with `auto` decided by what the data have."""
+    """Return the method: `split`, with `auto` resolved by the data."""
     how = str(settings["split"])
     classes = raw.target.task in ("binary", "multiclass")
     if how == "auto":
         if raw.groups is not None:
             return "group"
-        if raw.order is not None and raw.kind != "sequence":  # a sequence has a time in any case
+        if raw.order is not None and raw.kind != "sequence":  # a sequence always has a time
             return "time"
         return "stratified" if classes else "random"
     if how == "stratified" and not classes:
@@ -62,7 +62,7 @@ def method(raw: RawData, settings: Settings) -> str:
 
 
 def share(part: str, given: bool, settings: Settings) -> float:
-    """The share of rows to draw for a part; 0 for none and for a part that the source gives."""
+    """Return the share of rows to draw for a split; 0 for none and for a split assigned by the source."""
     asked = settings[part]
     if given:
         if asked not in ("auto", 0) or (part == "validation" and settings["folds"] is not None):
@@ -80,12 +80,12 @@ def share(part: str, given: bool, settings: Settings) -> float:
 
 
 def shuffled(count: int, seed: int, number: int = 0) -> np.ndarray:
-    """A random order of 0 ... count-1, int64."""
+    """Return a random order of 0 ... count-1, int64."""
     return np.asarray(random.permutation(random.make_key(seed, random.SPLIT, number), count).numpy())
 
 
 def draw(how: str, raw: RawData, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Which of `rows` (in random order) to take, bool, so that about `count` are taken."""
+    """Select about `count` of `rows` (in random order); return bool."""
     if how == "stratified":
         return draw_stratified(raw.targets[rows], count)
     if how == "group":
@@ -96,7 +96,7 @@ def draw(how: str, raw: RawData, rows: np.ndarray, count: int, seed: int) -> np.
 
 
 def draw_stratified(labels: np.ndarray, count: int) -> np.ndarray:
-    """Every class in its share of `count`, by largest remainder, but never all rows of a class."""
+    """Select `count` rows, each class in proportion, by largest remainder, but never all rows of a class."""
     sizes = np.bincount(labels)
     exact = sizes * count / len(labels)
     take = np.floor(exact).astype(np.int64)
@@ -107,7 +107,7 @@ def draw_stratified(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def rank_within(labels: np.ndarray) -> np.ndarray:
-    """For each element, how many equal ones stand before it."""
+    """Return for each element the number of equal ones before it."""
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     starts = np.cumsum(sizes) - sizes
@@ -117,34 +117,34 @@ def rank_within(labels: np.ndarray) -> np.ndarray:
 
 
 def group_numbers(raw: RawData, rows: np.ndarray, seed: int) -> np.ndarray:
-    """The rows' groups, numbered 0 ... in random order."""
+    """Return the rows' groups, numbered 0 ... in random order."""
     assert raw.groups is not None
     present, codes = np.unique(raw.groups[rows], return_inverse=True)
     return shuffled(len(present), seed, 1)[codes]
 
 
 def draw_groups(groups: np.ndarray, count: int) -> np.ndarray:
-    """Whole groups, in the order of their numbers, so many that the sum is nearest to `count`."""
+    """Select whole groups in the order of their numbers, with a total as near to `count` as possible."""
     totals = np.cumsum(np.bincount(groups))
     last = int(np.argmin(np.abs(totals - count)))
     return groups <= last
 
 
 def times(raw: RawData) -> np.ndarray:
-    """Each row's time; its place in the data where they name none."""
+    """Return each row's time; its position in the data if there are no times."""
     return np.arange(len(raw)) if raw.order is None else raw.order
 
 
 def draw_latest(times: np.ndarray, count: int) -> np.ndarray:
-    """The latest rows; a time is never divided, so the number is the nearest to `count` that allows it."""
+    """Select the latest rows, as near to `count` as possible without dividing rows of equal time."""
     moments, sizes = np.unique(times, return_counts=True)
-    after = np.cumsum(sizes[::-1])[::-1]  # rows from each moment on
+    after = np.cumsum(sizes[::-1])[::-1]  # rows from each time on
     first = int(np.argmin(np.abs(after[1:] - count))) + 1 if len(moments) > 1 else 0
     return np.asarray(times >= moments[first])
 
 
 def deal(how: str, raw: RawData, rows: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each row (in random order), int64 in [0, folds)."""
+    """Assign a fold to each row (in random order), int64 in [0, folds)."""
     if how == "stratified":
         labels = raw.targets[rows]
         number = np.empty(len(rows), np.int64)
@@ -157,7 +157,7 @@ def deal(how: str, raw: RawData, rows: np.ndarray, folds: int, seed: int) -> np.
 
 
 def deal_groups(sizes: np.ndarray, folds: int) -> np.ndarray:
-    """A fold for each group: the largest first, each to the fold that has the fewest rows."""
+    """Assign a fold to each group: the largest first, each to the fold with the fewest rows."""
     filled = np.zeros(folds, np.int64)
     fold = np.empty(len(sizes), np.int64)
     for group in np.argsort(-sizes, kind="stable"):
@@ -167,7 +167,7 @@ def deal_groups(sizes: np.ndarray, folds: int) -> np.ndarray:
 
 
 def too_few(part: str, how: str, total: int, raw: RawData) -> str:
-    """Why a part would be without rows, or leave none."""
+    """Explain why a split would have no rows, or leave none."""
     what = counted(total, "row")
     if how == "group":
         assert raw.groups is not None

@@ -1,4 +1,4 @@
-"""From raw target columns to class indices or numbers, and the weights of classes."""
+"""Conversion of raw target columns to class indices or numbers, and class weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipstream.data.tabular.type_inference import SOME
 from slipstream.data.tabular.values import Text, Values
 
 MOST_CLASSES = 20  # distinct whole numbers that still count as classes
-ROWS_A_CLASS = 5  # rows for each of them at least
+ROWS_A_CLASS = 5  # minimum rows for each of them
 
 
 def make_target(
@@ -30,11 +30,11 @@ def make_target(
     classes: Sequence[str] | None = None,
     labels: bool = False,
 ) -> tuple[np.ndarray, Target]:
-    """Target values in the form that Raw wants, and what they mean.
+    """Return target values as RawData needs them, and their meaning.
 
-    task: `auto` infers it. classes: the labels in the order of their indices; null sorts them,
-    numbers by value, so that the last is the positive class of a binary task. labels: whole numbers
-    are labels however many there are. Values must not be missing.
+    task: `auto` infers it. classes: the labels in the order of their indices; null sorts them, numbers by
+    value, so that the last is the positive class of a binary task. labels: whole numbers are labels, however
+    many are distinct. Values must not be missing.
     Raises DataError for one class only, a label that is not in `classes`, a word in regression.
     """
     asked, task = task, infer_task(names, columns, labels) if task == "auto" else task
@@ -68,7 +68,7 @@ def make_target(
 
 
 def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) -> str:
-    """binary, multiclass, multilabel or regression, from the target columns' values."""
+    """Infer binary, multiclass, multilabel or regression from the target columns' values."""
     if len(columns) == 1:
         column = columns[0]
         if isinstance(column, Text) and column.values:
@@ -93,8 +93,10 @@ def _spells_numbers(text: Text) -> bool:
 
 
 def may_be_labels(values: Values, format: str) -> bool:
-    """Whether a column of numbers may turn out to hold labels, and is the same as words: whole numbers,
-    others that are written plainly, or a few times of day."""
+    """Return True for a column of numbers that may be labels and looks the same as words.
+
+    These are whole numbers, other plainly written numbers, or a few times of day.
+    """
     if isinstance(values, np.ndarray):
         return True
     if format == CLOCK:
@@ -103,8 +105,11 @@ def may_be_labels(values: Values, format: str) -> bool:
 
 
 def few_whole_numbers(column: Values) -> bool:
-    """Whether numbers are rather labels: whole, at most 20 distinct, and five rows for each of them; or
-    written with a zero in front, as codes are."""
+    """Return True if numbers are more likely labels.
+
+    These are whole, at most 20 distinct, with five rows each; or written with a leading zero, as codes
+    are.
+    """
     if isinstance(column, Text):
         if any(PADDED.fullmatch(word) for word in column.values):
             return True
@@ -123,7 +128,7 @@ def _two_valued(column: Values) -> bool:
 
 
 def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class indices int64 [N] and the labels in the order of the indices."""
+    """Return class indices int64 [N] and the labels in index order."""
     present = [word for word, count in zip(text.values, text.counts(), strict=True) if count]
     found = tuple(word_of(label) for label in classes or in_order(present))
     check_labels(name, text, found)
@@ -145,7 +150,7 @@ def _all_rows(count: int) -> str:
 
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
-    """Raise DataError, with the row, for a label that is none of `classes`."""
+    """Raise DataError, with the row, for a label that is not in `classes`."""
     known = [word_of(label) for label in classes]
     unknown = np.array([place < 0 for place in Known(known).find(text)] + [False])[text.codes]
     if unknown.any():
@@ -159,7 +164,7 @@ def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
 
 
 def in_order(labels: Sequence[str]) -> list[str]:
-    """Numbers by value, no before yes, words by the alphabet."""
+    """Sort labels: numbers by value, no before yes, words alphabetically."""
     for reader in (value_of, to_boolean):
         values: list[Any] = [reader(label) for label in labels]
         if None not in values:
@@ -168,11 +173,11 @@ def in_order(labels: Sequence[str]) -> list[str]:
 
 
 def class_weights(raw: RawData, rows: np.ndarray, setting: Any) -> np.ndarray:
-    """What each training row's own weight is multiplied with for its class, float64 [rows].
+    """Return the factor of each training row's own weight for its class, float64 [rows].
 
-    `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each where
-    they have none (scikit-learn's `compute_class_weight` with `sample_weight`): every class weighs the same,
-    and all together what they weighed before. A class whose rows all weigh 0 stays at 0.
+    `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each by
+    default (scikit-learn's `compute_class_weight` with `sample_weight`): every class gets the same total
+    weight, and the overall total is unchanged. A class whose rows all have weight 0 stays at 0.
     """
     if setting == "none":
         return np.ones(len(rows))

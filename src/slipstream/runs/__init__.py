@@ -1,1 +1,1 @@
-"""One run from its folder to its end: set up, recorded, resumed, summarized, predicted with."""
+"""One run from its folder to its end: setup, recording, resuming, summary, prediction."""

@@ -1,5 +1,4 @@
-"""Choices that are legal, and that the listing advises against: regularizers and augmentations without
-effect, or with another than was meant."""
+"""Legal choices that the listing advises against: components with the wrong effect or none."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ ADAPTIVE = (
 )
 STANDSTILL = 0.001  # factor of the rate below which weights no longer move
 NEAR_MEDIAN = 0.05
-FEW_ZEROS = 0.01  # strength below which a threshold beside such an optimizer makes next to none
+FEW_ZEROS = 0.01  # strength below which a threshold with such an optimizer makes next to no zeros
 
 
 def advice(config: Config, form: InputSpec) -> Iterator[str]:
-    """A sentence for every such choice. form: of the examples."""
+    """Return a sentence for every such choice. form: of the examples."""
     yield from _averaging(config)
     yield from _zeros(config)
     yield from _colours(config, form)
@@ -66,7 +65,7 @@ def _averaging(config: Config) -> Iterator[str]:
 
 
 def _end(config: Config) -> float:
-    """The schedule's factor after the last step."""
+    """Return the schedule's factor after the last step."""
     epochs = config.trainer.max_epochs
     clock = Clock(np.array([epochs]), steps_per_epoch=1, total_steps=epochs)
     settings = config.scheduler.settings | {"warmup_steps": 0}
@@ -90,5 +89,5 @@ def _colours(config: Config, form: InputSpec) -> Iterator[str]:
         return
     shipped = defaults("augmentation", "color_jitter")
     for key in ("saturation", "hue"):
-        if chosen[key] not in (0, shipped[key]):  # the shipped value is nobody's choice
+        if chosen[key] not in (0, shipped[key]):  # nobody chose the shipped value
             yield f"augmentation.color_jitter.{key}: is not used, grey images have no colour"

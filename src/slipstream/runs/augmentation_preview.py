@@ -1,4 +1,4 @@
-"""Which examples show what the chosen augmentations do, for TensorBoard."""
+"""A preview of the chosen augmentations on some examples, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.training.engine import Engine
 
-COLUMNS = 6  # examples that are shown
-DRAWS = 16  # of each example and augmentation; the one that changes it most is shown
+COLUMNS = 6  # examples shown
+DRAWS = 16  # per example and augmentation; the one that changes it most is shown
 TOGETHER = 2  # rows with all augmentations
-CHANGES = 1 / 255  # the smallest difference that a picture can show
+CHANGES = 1 / 255  # the smallest difference that an image can show
 
 
 def augmented(engine: Engine, config: Config) -> Image:
-    """Training images of several classes, what each augmentation alone makes of them, and all together.
+    """Return training images of several classes, each augmentation's effect alone, and all together.
 
-    An augmentation acts with some probability and by some amount: of 16 draws of each alone the one is shown
-    that changes the image most. All together are shown as they come. Members of a pack with equal
-    augmentations share one picture.
+    An augmentation acts with some probability and by some amount: of 16 draws of each alone, the one that
+    changes the image most is shown. All together are shown as drawn. Members of a pack with equal
+    augmentations share one image.
     """
     return _picture(engine, json.dumps(config.augmentations, sort_keys=True))
 
@@ -65,7 +65,8 @@ def _picture(engine: Engine, text: str) -> Image:
 
 
 def _title(name: str, settings: Any) -> str:
-    """
+    """Name an augmentation with its settings.
+
     >>> _title("rotation", {"degrees": 15.0, "fill": "zeros"})
     'rotation: degrees 15, fill zeros'
     """
@@ -76,9 +77,9 @@ def _title(name: str, settings: Any) -> str:
 
 
 def _examples(engine: Engine) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Images [N, C, H, W] from 0 to 1 on the CPU, their targets and what they are called.
+    """Return images [N, C, H, W] from 0 to 1 on the CPU, their targets and their names.
 
-    Of classes as many as there is room for, the first examples of each.
+    As many classes as fit are shown, with the first examples of each.
     """
     fold = engine.folds[0]
     targets = engine.splits.part("train", fold).targets

@@ -1,9 +1,9 @@
-"""Checkpoints that survive a crash at any instant, and are believed only after they verify.
+"""Checkpoints that survive a crash at any instant, and are used only after they verify.
 
-A checkpoint is a folder `checkpoints/step-XXXXXXXX` with safetensors and JSON files and, written
-last, `manifest.json` with the size and SHA-256 of each. It is made in a `tmp-` folder, synced and
-renamed; older ones are removed only after the new one has been read back and verified. There is
-no pointer to the latest: it is the highest step that verifies.
+A checkpoint is a folder `checkpoints/step-XXXXXXXX` with safetensors and JSON files and, written last,
+`manifest.json` with the size and SHA-256 of each. It is made in a `tmp-` folder, synced and renamed; older
+ones are removed only after the new one has been read back and verified. There is no pointer to the latest: it
+is the highest step that verifies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 NAME = re.compile(r"step-(\d{8,})")
 TENSOR_FILES = ("weights", "optimizer", "best")
 FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
-# A save that was interrupted, a checkpoint on its way out; the shorter names are those of earlier versions.
+# An interrupted save, a checkpoint being removed; the shorter names are those of earlier versions.
 LEFT_OVER = re.compile(r"tmp-(?:step-\d{8,}(?:-[0-9a-f]{4,32})?|[0-9a-f]{8})")
 
 
@@ -46,8 +46,8 @@ def save(
 ) -> Path:
     """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
 
-    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming
-    the path and the system's reason where the disk is full or read-only; older ones are untouched.
+    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming the path and
+    the system's reason if the disk is full or read-only; older ones are untouched.
     """
     with folders.held(_made(directory.parent)):
         return _save(directory / f"step-{step:08d}", step, tensors, state, keep)
@@ -70,7 +70,7 @@ def _save(
     state: Mapping[str, Any],
     keep: int,
 ) -> Path:
-    if not _is_complete(target):  # else this step was saved before: a repeated step has the same bytes
+    if not _is_complete(target):  # otherwise this step was already saved: a repeated step has the same bytes
         files = {f"{name}.safetensors": save_tensors(_contiguous(named)) for name, named in tensors.items()}
         files["state.json"] = _json(dict(state) | {"format": FORMAT, "step": step})
         try:
@@ -93,7 +93,7 @@ def _save(
 
 
 def _create(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files and their manifest beside `target`, put them in its place and verify them."""
+    """Write the files and their manifest next to `target`, rename the folder to it and verify it."""
     directory = target.parent
     temporary = _aside(target)
     manifest = {name: {"bytes": len(b), "sha256": _digest(b)} for name, b in files.items()}
@@ -105,7 +105,7 @@ def _create(target: Path, files: Mapping[str, bytes]) -> None:
             _write(temporary / name, content)
         _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
         folders.sync(temporary)
-        if target.exists():  # damaged: set aside, never in the way of the new one
+        if target.exists():  # damaged: moved aside, never in the way of the new one
             folders.rename(target, _aside(target))
         folders.rename(temporary, target)
         folders.sync(directory)
@@ -120,27 +120,27 @@ def _aside(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove what a checkpoint consists of, as far as that can be done, and nothing else."""
+    """Remove the files of a checkpoint, as far as possible, and nothing else."""
     with suppress(OSError):
         folders.remove_folder(path, (*FILES, MANIFEST))
 
 
 def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
-    """Remove all but the `keep` newest checkpoints that verify, and what interrupted saves left.
+    """Remove all but the `keep` newest checkpoints that verify, and the remains of interrupted saves.
 
-    verified: one that was read back a moment ago.
+    verified: one that has just been read back.
     """
     clean(directory)
     good = [path for path in _steps(directory) if path == verified or _is_complete(path)]
     for path in _steps(directory):
         if path not in good[:keep]:
-            # Renamed first: a folder that is half removed must not look like a checkpoint.
+            # Renamed first: a half-removed folder must not look like a checkpoint.
             folders.rename(path, _aside(path))
     clean(directory)
 
 
 def clean(directory: Path) -> None:
-    """Remove what a save or a removal that was interrupted left behind."""
+    """Remove the remains of an interrupted save or removal."""
     if not directory.is_dir():
         return
     with folders.held(directory.parent):
@@ -150,10 +150,10 @@ def clean(directory: Path) -> None:
 
 
 def latest(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and for every newer one why it was passed over.
+    """Return the newest checkpoint that verifies, and for every newer one the reason that it was rejected.
 
-    None where no checkpoint was ever saved. Raises CheckpointError where all of them are damaged:
-    to begin anew would pass over what was trained.
+    Return None if no checkpoint was ever saved. Raises CheckpointError if all of them are damaged, since
+    starting over would discard the training so far.
     """
     damaged: list[str] = []
     for path in _steps(directory):
@@ -171,7 +171,7 @@ def latest(directory: Path) -> tuple[Path | None, list[str]]:
 
 
 def verify(path: Path) -> dict[str, bytes]:
-    """The files of a checkpoint after their sizes and SHA-256 agreed with the manifest.
+    """Return the files of a checkpoint after checking their sizes and SHA-256 against the manifest.
 
     Nothing is parsed before it is checked. Raises CheckpointError that names the file.
     """
@@ -188,14 +188,14 @@ def verify(path: Path) -> dict[str, bytes]:
         raise CheckpointError(
             f"{path}: format {found_format!r} is {age}, this version reads {FORMAT}; upgrade slipstream"
         )
-    # Names from a file never lead out of the checkpoint's own folder: they are known.
+    # File names are known, so names from a manifest never lead out of the checkpoint's folder.
     if not isinstance(declared, dict) or set(declared) != FILES:
         raise CheckpointError(f"{path / MANIFEST}: damaged, expected the files {', '.join(sorted(FILES))}")
     return {name: _verified(path, name, entry) for name, entry in declared.items()}
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors by file and the state of a checkpoint. Raises CheckpointError."""
+    """Return the tensors by file and the state of a checkpoint. Raises CheckpointError."""
     files = verify(path)
     try:
         tensors = {name: load_tensors(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
@@ -238,13 +238,13 @@ def _read(file: Path) -> bytes:
 
 
 def _steps(directory: Path) -> list[Path]:
-    """Checkpoint folders, the highest step first."""
+    """Return checkpoint folders, the highest step first."""
     found = [(int(match[1]), p) for p in directory.glob("step-*") if (match := NAME.fullmatch(p.name))]
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def _contiguous(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Views of one flat vector share its storage; safetensors takes only tensors of their own.
+    # Views of one flat vector share its storage; safetensors needs tensors with their own.
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
 
 

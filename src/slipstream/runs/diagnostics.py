@@ -1,6 +1,6 @@
-"""Pictures of what a model predicts, drawn with Pillow and numpy alone.
+"""Plots of a model's predictions, drawn with Pillow and numpy alone.
 
-TensorBoard shows a picture 340 pixels wide until it is enlarged: letters are large beside the whole.
+TensorBoard shows an image 340 pixels wide until it is enlarged, so the text is large for the image.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from slipstream.core.wording import counted
 
 FONT, GAP = 20, 8
 GRID, POINT, DIAGONAL = (225, 225, 225), (31, 119, 180), (150, 150, 150)
-CELL, LARGEST = 48, 960  # pixels of a cell, and of all cells of a side
+CELL, LARGEST = 48, 960  # pixels of a cell, and of all cells on one side
 LONGEST = 320  # pixels of a class's name
-NUMBERED, RULED = 22, 6  # pixels: a smaller cell has no room for its count, or for lines around it
+NUMBERED, RULED = 22, 6  # pixels: smaller cells have no room for their count, or for lines around them
 LEAST_SCALE = 160  # pixels
-SIDE, LEFT, TOP, BOTTOM = 520, 120, 50, 80  # of predicted against true
-TICKS, LONG = 6, 8  # on an axis, at most; letters of one
+SIDE, LEFT, TOP, BOTTOM = 520, 120, 50, 80  # of the plot of predicted against true values
+TICKS, LONG = 6, 8  # maximum ticks on an axis; maximum characters of one
 
 
 class MatrixFrame(NamedTuple):
-    """A confusion matrix without its cells: where they begin, their side, and the size of letters."""
+    """A confusion matrix without its cells: their origin, their size, and the font size."""
 
     picture: Image.Image
     left: int
@@ -37,9 +37,10 @@ class MatrixFrame(NamedTuple):
 
 
 def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> Image.Image:
-    """A confusion matrix [C, C] (rows true, columns predicted), shaded by the share of its row.
+    """Draw a confusion matrix [C, C] (rows true, columns predicted), shaded by the share of its row.
 
-    Names are whole up to 320 pixels, about 30 letters; of more than 54 classes every so many are named.
+    Names are complete up to 320 pixels, about 30 characters; with more than 54 classes only every few are
+    named.
     """
     frame, left, top, cell, font = _frame(tuple(classes))
     made, side = frame.copy(), len(classes) * cell
@@ -66,7 +67,7 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> Image.Image
 
 @lru_cache(maxsize=4)
 def _frame(classes: tuple[str, ...]) -> MatrixFrame:
-    """Names, titles and scale, which members of a sweep share."""
+    """Draw names, titles and scale, which members of a sweep share."""
     c = len(classes)
     cell = max(min(CELL, LARGEST // c), 1)
     font = max(min(FONT, cell), 12)
@@ -94,7 +95,7 @@ def _frame(classes: tuple[str, ...]) -> MatrixFrame:
 
 
 def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image.Image:
-    """Predicted against true values [N] of one target, on one scale; on the diagonal they agree."""
+    """Plot predicted against true values [N] of one target on one scale; they agree on the diagonal."""
     finite = np.isfinite(true) & np.isfinite(predicted)
     true, predicted = (np.asarray(v, np.float64)[finite] for v in (true, predicted))
     both = np.concatenate([true, predicted])
@@ -107,7 +108,7 @@ def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image
         return SIDE * (value - low) / span
 
     values = ticks(low, low + span)
-    # Numbers that are long because they are far from zero are told from the first of them.
+    # Numbers far from zero are long, so they are given relative to the first of them.
     base = values[0] if max(len(tick_text(value, span)) for value in values) > LONG else 0.0
     beyond = f", less {tick_text(base, span)}" if base else ""
     for value in values:
@@ -129,12 +130,12 @@ def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image
 
 
 def across_all(values: np.ndarray, low: float, span: float) -> np.ndarray:
-    """Where values stand on an axis, in whole pixels from its start."""
+    """Return the positions of values on an axis, in whole pixels from its start."""
     return np.round(SIDE * (values - low) / span).astype(np.int64)
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from low to high: 1, 2 or 5 times a power of ten apart, at most six.
+    """Return round numbers from low to high: 1, 2 or 5 times a power of ten apart, at most six.
 
     >>> ticks(0.0, 1.0), ticks(19.6, 376.3)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [100.0, 200.0, 300.0])
@@ -147,7 +148,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def tick_text(value: float, span: float) -> str:
-    """A number with the digits in which ticks over this span differ.
+    """Format a number with the digits in which ticks over this span differ.
 
     >>> tick_text(1700000100.0, 50.0), tick_text(0.2, 1.0), tick_text(3e-05, 1e-4)
     ('1,700,000,100', '0.2', '3e-05')
@@ -158,7 +159,8 @@ def tick_text(value: float, span: float) -> str:
 
 
 def _count(value: float) -> str:
-    """
+    """Format a count, which may be fractional.
+
     >>> _count(26.0), _count(2.5), _count(12345.0)
     ('26', '2.5', '12,345')
     """
@@ -166,7 +168,7 @@ def _count(value: float) -> str:
 
 
 def _dots(made: Image.Image, x: np.ndarray, y: np.ndarray) -> None:
-    """A disc around each point; as many points as there are cost no more than a disc."""
+    """Draw a disc around each point; many points cost no more than a single disc."""
     pixels = np.array(made)
     reach = 4 if len(x) < 2000 else 2
     for down in range(-reach, reach + 1):
@@ -177,7 +179,7 @@ def _dots(made: Image.Image, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _upright(made: Image.Image, foot: tuple[int, int], text: str, size: int) -> None:
-    """A text that reads upwards, its start at the foot, its middle line above it."""
+    """Draw text rotated to read upwards, its start at the bottom, its middle line above it."""
     line = Image.new("RGB", (width(text, size) + 2, size + 8), "white")
     write(ImageDraw.Draw(line), (0, line.height / 2), text, size, anchor="lm")
     turned = line.transpose(Image.Transpose.ROTATE_90)
@@ -185,7 +187,7 @@ def _upright(made: Image.Image, foot: tuple[int, int], text: str, size: int) -> 
 
 
 def _scale(draw: ImageDraw.ImageDraw, place: tuple[int, int], height: int) -> None:
-    """What a shade stands for: the share of the row."""
+    """Draw the scale of shades: the share of the row."""
     x, y = place
     for k in range(height):
         shade = round(255 * k / max(height - 1, 1))

@@ -1,4 +1,4 @@
-"""Whether the monitored metric can be defined at all: told by the targets, before anything is trained."""
+"""A check, before training, that the targets allow the monitored metric to be defined."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DRAWS = 8
 
 
 def require_defined(config: Config, data: Data, monitor: str) -> None:
-    """Raise ConfigError where no prediction would give the monitored metric a value.
+    """Raise ConfigError if no prediction would give the monitored metric a value.
 
-    monitor: split/metric. It is asked with predictions drawn at random, several times, because a few rows
-    may all be drawn alike: what is undefined for every draw is undefined by its targets.
+    monitor: split/metric. It is evaluated on several random draws of predictions, because in a few rows all
+    may be equal by chance: a metric that is undefined for every draw is undefined by its targets.
     """
     part, _, name = monitor.partition("/")
     if name == "loss":
@@ -40,7 +40,7 @@ def require_defined(config: Config, data: Data, monitor: str) -> None:
 
 
 def _drawn(truth: Tensor, target: Target, generator: torch.Generator) -> Tensor:
-    """Scores that no metric can object to."""
+    """Return random scores that are valid for every metric."""
     if target.task == "regression":
         return truth + torch.rand(truth.shape, generator=generator)
     columns = len(target.classes)
@@ -49,7 +49,7 @@ def _drawn(truth: Tensor, target: Target, generator: torch.Generator) -> Tensor:
 
 
 def _why(truth: Tensor, target: Target) -> str:
-    """What in the targets leaves a metric undefined."""
+    """Explain what in the targets leaves a metric undefined."""
     rows = "the only row" if len(truth) == 1 else f"the {len(truth):,} rows"
     if target.task == "regression":
         zero = bool((truth == 0).any())

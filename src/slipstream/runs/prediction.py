@@ -1,4 +1,4 @@
-"""Trained networks put to use: `slipstream.load(directory)` gives a `Model` with a `predict`."""
+"""Trained networks for prediction: `slipstream.load(directory)` returns a `Model` with a `predict`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from slipstream.runs import checkpoints
 from slipstream.training.evaluate import CHUNK, side_by_side
 from slipstream.training.model_spec import ModelSpec, State
 
-LARGEST = 100_000_000  # bytes of a run's configuration or preprocessing that are read
+LARGEST = 100_000_000  # maximum bytes read of a run's configuration or preprocessing
 
 
 @dataclass(frozen=True)
 class Classification:
     """Predicted classes or labels of N examples.
 
-    classes: the labels in the order of the columns, as the data had them: texts, numbers or booleans.
-    scores: float32 [N, C], a larger one is likelier. labels: [N], those with the largest score; for
-    multilabel bool [N, C].
+    classes: the labels in the order of the columns, in their original type: texts, numbers or booleans.
+    scores: float32 [N, C]; larger is likelier. labels: [N], those with the largest score; for multilabel bool
+    [N, C].
     """
 
     classes: tuple[Any, ...]
@@ -51,18 +51,18 @@ class Classification:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """[N, C]. Raises UserError for a loss whose scores are none, such as hinge."""
+        """Return [N, C]. Raises UserError for a loss whose scores are not probabilities, such as hinge."""
         if not self.probabilistic:
             raise UserError(f"a network trained with loss={self.loss} gives no probabilities; use scores")
         return self.scores
 
 
 class Model:
-    """A trained network with all that leads from raw inputs to predictions.
+    """A trained network with everything needed to turn raw inputs into predictions.
 
-    module: the network alone, in evaluation mode; it takes what `inputs` gives, and gives logits, or
-    for regression values that are still scaled. networks: its tensors by name; of a snapshot ensemble
-    those of every member, the last of which is in the module.
+    module: the network alone, in evaluation mode; it takes the result of `inputs` and returns logits, or for
+    regression scaled values. networks: its tensors by name; for a snapshot ensemble those of every member,
+    the last of which is in the module.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class Model:
         self.networks = networks or [self.module.state_dict()]
 
     def predict(self, x: Any) -> Classification | np.ndarray:
-        """The predictions for N raw examples.
+        """Predict N raw examples.
 
         x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame or a
-            mapping of names to values, one value each for one row; further columns, the target too, are left
-            alone. For sequences such a table with a row for each step; there is a prediction for each
+            mapping of names to values, or to scalars for one row; other columns, including the target, are
+            ignored. For sequences such a table with a row for each step; there is a prediction for each
             sequence, in the order of their first rows: that of frame["id"].unique(maintain_order=True). For
-            texts a list of them. For images a list of paths or of Pillow's pictures, or an array
-            [N, C, H, W].
-        Classes: a `Classification`. Regression: values in original units, float64 [N], or [N, D] for
-        several targets. Warns of what training has not seen; raises DataError for what does not fit.
+            texts a list of them. For images a list of paths or of Pillow images, or an array [N, C, H, W].
+        Returns a `Classification` for classes; for regression values in original units, float64 [N], or [N,
+        D] for several targets. Warns of values that are not in train; raises DataError for inputs that do not
+        fit.
         """
         inputs = self.inputs(x)
         with torch.no_grad():
@@ -107,7 +107,7 @@ class Model:
         return Classification(names, scores, labels, loss.name, probabilistic)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        """[N, C], or [N, E, C] of an ensemble."""
+        """Return [N, C], or [N, E, C] for an ensemble."""
         buffers, names = self.program.infer.buffers, self.program.layout.names
         outputs = [
             self.program.infer([named[n] for n in names], {n: named[n] for n in buffers}, inputs)[0]
@@ -116,14 +116,14 @@ class Model:
         return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
     def inputs(self, x: Any) -> Tensor:
-        """Raw examples as the network takes them, float32 [N, ...] (texts: ids): scaled, encoded, imputed."""
+        """Return raw examples as the network takes them, float32 [N, ...] or ids: scaled, encoded, imputed."""
         array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
         return torch.from_numpy(array)
 
     def _raw(self, x: Any) -> Any:
-        """An array for what was trained on arrays, columns by name for a table."""
+        """Return an array if training had arrays, columns by name for a table."""
         names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
         if self.preprocessing.tokenizer is not None:
             return x
@@ -156,19 +156,19 @@ class Model:
         return dict(zip(names, array.T, strict=True))
 
     def _stacked(self, columns: Mapping[str, Values], shape: tuple[int, ...]) -> np.ndarray:
-        """Columns as the array that training had."""
+        """Stack columns into the array that training had."""
         if len(shape) > 1:
             raise DataError(f"expected an array of shape {('N', *shape)}")
         return np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
 
 
 def load(directory: str | Path) -> Model:
-    """The network that a run has trained, with the weights of its best epoch (the last ones where
-    early_stopping.restore_best is false), on the CPU.
+    """Load the network that a run has trained, on the CPU, with the weights of its best epoch.
 
-    directory: of a run, or of a member of a sweep; the data need not be there any more. Nothing in it is
-    executed or unpickled. Raises UserError where it is no run, has no checkpoint that verifies, or
-    where no epoch was finished.
+    With early_stopping.restore_best false these are the last weights.
+    directory: of a run, or of a member of a sweep; the data need not exist any more. Nothing in it is
+    executed or unpickled. Raises UserError if it is not a run, has no checkpoint that verifies, or finished
+    no epoch.
     """
     folder = Path(directory)
     if not (folder / "config.yaml").is_file():
@@ -209,7 +209,7 @@ def load(directory: str | Path) -> Model:
 def _weights(
     config: Config, program: ModelSpec, tensors: Mapping[str, dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Parameters and buffers by name: the best epoch's, or those that the last would be evaluated with."""
+    """Return parameters and buffers by name: the best epoch's, or those used to evaluate the last epoch."""
     if config.early_stopping.settings["restore_best"]:
         return tensors["best"]
     named, optimizer = tensors["weights"], tensors["optimizer"]
@@ -223,7 +223,7 @@ def _weights(
 
 
 def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors of each network: of one, or of the members of an ensemble, whose have an axis E."""
+    """Return the tensors of each network: of one, or of the members of an ensemble, which have an axis E."""
     shapes = dict(zip(program.layout.names, program.layout.shapes, strict=True)) | program.running
     first = program.layout.names[0]
     if named[first].dim() == len(shapes[first]):
@@ -232,7 +232,7 @@ def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Te
 
 
 def _no_data(saved: Mapping[str, Any], target: Target, folder: Path) -> dict[str, Any]:
-    """Data settings that stand for those of the run, whose files may be gone: only what rules look at."""
+    """Return stand-ins for the run's data settings, whose files may be gone: only those that rules read."""
     plain = defaults("data", "arrays")
     kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}
     return plain | kept | {"name": "arrays", "path": str(folder), "task": target.task}

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""Progress of a run on the screen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from slipstream.training.member import Member
 
-PLAIN_LINES = 20  # without a terminal a run prints about so many lines of progress
+PLAIN_LINES = 20  # approximate number of progress lines of a run without a terminal
 
 
 class Screen:
@@ -46,19 +46,19 @@ class Screen:
         return bar
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         if self.kind != "none":
             self.console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A warning, which reaches the user where nothing else is shown, too."""
+        """Print a warning, even if nothing else is shown."""
         if self.kind == "none":
             print(f"warning: {printable(text)}", file=sys.stderr)
         else:
             self.say(f"warning: {text}")
 
     def epoch(self, member: Member, epochs_here: int) -> None:
-        """Show a finished epoch, with its own speed; `epochs_here` were made by this process."""
+        """Show a finished epoch and its speed; `epochs_here` is the number made by this process."""
         if self.kind == "none":
             return
         record = member.records[-1]
@@ -67,7 +67,7 @@ class Screen:
         self._before = now
         parts = [*describe(record, member.metric), f"{self.examples / of_epoch:,.0f} samples/s"]
         if self._bar is not None:
-            # What does not fit beside epoch, bar and time left is left out, the last first.
+            # Whatever does not fit next to epoch, bar and remaining time is left out, the last first.
             room = self.console.width - BAR - 2 * len(str(self.epochs)) - len("epoch / 0:00:00") - 6
             while len(parts) > 1 and len("  ".join(parts)) > room:
                 parts.pop()
@@ -82,13 +82,13 @@ class Screen:
         return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def describe(record: Mapping[str, Any], metric: str) -> list[str]:
-    """The losses and one metric more of an epoch: the monitored one, where it is no loss."""
+    """Format an epoch's losses and one more metric: the monitored one, if that is not a loss."""
     names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
     others = [name for name in names if name.startswith("val/") and not name.endswith("/loss")]
     shown = [name for name in names if name.endswith("/loss")]

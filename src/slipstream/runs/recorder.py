@@ -1,4 +1,4 @@
-"""Writes down what a pack does: TensorBoard events, the screen, checkpoints, the summary."""
+"""Recording of a pack: TensorBoard events, the screen, checkpoints, the summary."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
-FLUSH_SECONDS = 1.0  # opening two files a member every epoch would cost a large pack a third of its time
-GROUP_FREE = ("seed",)  # runs that differ in nothing else share a row of the HParams table
-# What a person compares runs by; the rest of data and trainer says how and where they were made.
+FLUSH_SECONDS = 1.0  # opening two files per member every epoch would take a third of a large pack's time
+GROUP_FREE = ("seed",)  # runs that differ only in this share a row of the HParams table
+# The settings by which runs are compared; the rest of data and trainer says how and where they were made.
 COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
 NOT_COMPARED = ("name", "logger")
-CHANGED = "changed"  # the name of what differs from the defaults
-FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  # columns shown unasked
+CHANGED = "changed"  # the name of the differences from the defaults
+FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  # columns shown by default
 NO_SCALARS = ("epoch", "step")
-SPLITS = ("train", "val")  # whose metrics a record has
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where there is one: six times faster
+SPLITS = ("train", "val")  # splits whose metrics a record has
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C version, if available: six times faster
 BROKEN = (DIVERGED, FAILED)
 
 
 class Recorder:
-    """The watcher of a pack: event files, metrics.jsonl and checkpoints.
+    """The recorder of a pack: event files, metrics.jsonl and checkpoints.
 
-    loggers: one TensorBoard a member, or None where it logs nothing. members and loggers may be
-    replaced in their lists while the pack trains. warn: is told which metrics are undefined.
+    loggers: one TensorBoard per member, or None if it logs nothing. members and loggers may be replaced in
+    their lists while the pack trains. warn: called with the metrics that are undefined.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Recorder:
         self.saved_with = saved_with
         self._trainer = members[0].config.trainer
         self._last_save = self._last_flush = time.monotonic()
-        # Said once a metric, in the run and not in each process that continues it.
+        # Reported once per metric and run, not by each process that continues it.
         self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
         """Log the epoch, save what has stopped and, when it is time, everything."""
         done = [k for k, member in enumerate(self.members) if member.running or k in finished]
         for k in done:
-            if self.members[k].status not in BROKEN:  # then its last epoch has no record
+            if self.members[k].status not in BROKEN:  # otherwise its last epoch has no record
                 self._log(progress, k)
                 self._warn(self.members[k])
         now = time.monotonic()
@@ -92,7 +92,7 @@ class Recorder:
         self._save(progress, [k for k, member in enumerate(self.members) if member.running])
 
     def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[TensorBoard | None]) -> None:
-        """Go on with some of the members in an engine of another size."""
+        """Continue with some of the members in an engine of another size."""
         self.engine, self.members, self.loggers = engine, members, loggers
 
     def _flush(self, k: int) -> None:
@@ -103,7 +103,7 @@ class Recorder:
                 logger.flush()
 
     def _warn(self, member: Member) -> None:
-        """Say which metrics became undefined."""
+        """Report which metrics became undefined."""
         record = member.records[-1]
         names = [name for name in _undefined(record) if name not in self._undefined]
         if names:
@@ -140,7 +140,7 @@ class Recorder:
 
 
 class Shown:
-    """A watcher that lets another one record, and shows the first member that trains on a screen."""
+    """A recorder with a screen: passes everything on, and shows the first member that trains."""
 
     def __init__(self, recorder: Recorder, screen: Screen) -> None:
         self.recorder, self.screen = recorder, screen
@@ -172,11 +172,11 @@ def open_logger(
     swept: Collection[str] = (),
     changed: str | None = None,
 ) -> TensorBoard | None:
-    """The member's TensorBoard with what is known before training, or None where it logs nothing.
+    """Return the member's TensorBoard with what is known before training, or None if it logs nothing.
 
-    text: the configuration as YAML. changed: of a run that is no member of a sweep, what differs from the
-    defaults. It draws training and validation on one chart, which takes a folder for each, and says which
-    columns the HParams table has.
+    text: the configuration as YAML. changed: for a run outside a sweep, its differences from the defaults.
+    The logger shows training and validation on one chart, which needs a folder for each, and selects the
+    columns of the HParams table.
     """
     if member.config.logger.name != "tensorboard" or member.directory is None:
         return None
@@ -214,21 +214,21 @@ def open_logger(
 
 
 def charted(config: Config) -> list[str]:
-    """The metrics that are measured on every split after every epoch."""
+    """Return the metrics that are computed on every split after every epoch."""
     return ["loss", *config.trainer.metrics]
 
 
 def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Any]) -> None:
-    """An epoch's metrics of a split for the charts that training and validation share."""
+    """Log an epoch's metrics of a split for the charts that training and validation share."""
     values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
     logger.curve(split, values, record["step"])
 
 
 @lru_cache(maxsize=1)
 def graph_of(engine: Engine) -> bytes:
-    """The network's graph, traced once for all members: that takes as long as training some of them.
+    """Return the network's graph, traced once for all members, since tracing is as slow as training some.
 
-    Torch traces in one thread: members that are opened side by side find it made.
+    Torch traces in one thread: members opened in parallel find it ready.
     """
     from slipstream.loggers.graph import trace
 
@@ -239,7 +239,7 @@ def graph_of(engine: Engine) -> bytes:
 def log_pictures(
     logger: TensorBoard, engine: Engine, k: int, outputs: torch.Tensor, split: str, step: int
 ) -> None:
-    """Confusion matrix or predicted against true of member k's outputs [N, C] for a split."""
+    """Log confusion matrices or predicted against true, from member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
     scores = program.scores(outputs, program.numbers(engine.configs[k]))
     part = engine.splits.part(split, engine.folds[k])
@@ -254,7 +254,7 @@ def log_pictures(
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys.
+    """Flatten a nested mapping to dotted keys.
 
     >>> flat({"model": {"depth": 2}, "seed": 0})
     {'model.depth': 2, 'seed': 0}
@@ -269,10 +269,10 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict[str, Any]:
-    """The settings that the HParams table shows, by dotted key.
+    """Return the settings that the HParams table shows, by dotted key.
 
-    swept: keys that are shown in any case. A table has no row for a run that lacks one of its columns,
-    so what is null or empty is said as a text.
+    swept: keys that are always shown. A table has no row for a run that lacks one of its columns, so null and
+    empty values are given as text.
     """
     kept = {key: value for key, value in raw.items() if key not in NOT_COMPARED}
     for group, names in COMPARED.items():
@@ -284,7 +284,7 @@ def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict
 
 
 def hash_of(raw: Mapping[str, Any]) -> str:
-    """A short name of a configuration without its seed: the same for repeats of one run."""
+    """Return a short name of a configuration without its seed: the same for repeats of one run."""
     import hashlib
     import json
 
@@ -293,5 +293,5 @@ def hash_of(raw: Mapping[str, Any]) -> str:
 
 
 def yaml_text(raw: Mapping[str, Any]) -> str:
-    """A plain nested mapping as YAML."""
+    """Format a plain nested mapping as YAML."""
     return yaml.dump(dict(raw), Dumper=DUMPER, sort_keys=False, allow_unicode=True)

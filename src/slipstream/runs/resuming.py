@@ -1,4 +1,4 @@
-"""Going on with runs that were stopped, by a signal, a crash or their own end."""
+"""Resuming runs that were stopped, by a signal, a crash or their own end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find(directory: Path | None, warnings: list[str]) -> Taken | None:
-    """The newest checkpoint that verifies; a warning for every newer one, which does not."""
+    """Return the newest checkpoint that verifies, with a warning for every newer one that does not."""
     if directory is None:
         return None
     checkpoints.clean(directory / "checkpoints")
@@ -37,8 +37,10 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
 
 
 def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
-    """A warning for what a run was saved with, where this process has computed with other kernels already
-    or the processor has none such."""
+    """Return a warning if a run cannot continue with the kernels that it was saved with.
+
+    This process has already computed with others, or the processor lacks them.
+    """
     found, differ = [], "the last digits may differ from an uninterrupted run's"
     before, now = saved.get("mkl_cbwr", kernels.NONE), kernels.mode()
     if before != now and None not in (before, now):
@@ -55,33 +57,33 @@ def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
 
 
 class How(NamedTuple):
-    """What a run's bytes depend on besides its configuration and threads."""
+    """The conditions, besides configuration and threads, that a run's bytes depend on."""
 
     packed: bool
     compile: bool
 
 
 class Begun(NamedTuple):
-    """How many steps of an epoch a run's newest checkpoint has made, and how; None where nothing says it."""
+    """The number of steps of an epoch in a run's newest checkpoint, and its conditions; None if unknown."""
 
     steps: int = 0
     how: How | None = None
 
 
 def begun(directory: Path) -> Begun:
-    """Where a run stands, and how it was trained so far. Raises CheckpointError."""
+    """Return a run's progress and the conditions of its training so far. Raises CheckpointError."""
     if not (directory / run_folder.CONFIG).exists():
         return Begun()
     path, _ = checkpoints.latest(directory / "checkpoints")
     if path is None:
         return Begun()
     state = checkpoints.load(path)[1]
-    known = "packed" in state and "compile" in state  # else of an early version
+    known = "packed" in state and "compile" in state  # otherwise of an early version
     return Begun(int(state["steps_into_epoch"]), How(state["packed"], state["compile"]) if known else None)
 
 
 def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
-    """Raise DataError where a run would go on with other data than it began with, unless allowed."""
+    """Raise DataError if a run would continue with different data, unless that is allowed."""
     allowed = config.trainer.allow_changed_data
     if saved is not None and saved[1]["fingerprint"] != data.fingerprint and not allowed:
         files = ", ".join(map(str, data.sources)) or config.data.name
@@ -92,7 +94,7 @@ def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
 
 
 def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | None]) -> Progress:
-    """Where a pack stands that goes on, or begins: its progress, and its members' histories with it."""
+    """Return the progress of a new or resumed pack, with its members' histories."""
     if any(entry is not None for entry in saved):
         return restore(engine, members, saved)
     state = engine.start()
@@ -100,5 +102,5 @@ def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | Non
 
 
 def unfinished(member: Member) -> bool:
-    """Whether anything is left to do: epochs, or the summary, which a run writes last."""
+    """Return True if anything is left to do: epochs, or the summary, which a run writes last."""
     return member.running or member.directory is None or not (member.directory / run_folder.SUMMARY).exists()

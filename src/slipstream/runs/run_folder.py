@@ -1,4 +1,4 @@
-"""A run's directory: claimed by one process at a time, never overwritten."""
+"""A run's folder: claimed by one process at a time, never overwritten."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from slipstream.core.storage import StorageError, go_on, replace, write_new
 from slipstream.core.wording import typed
 
 CONFIG, OVERRIDES, SUMMARY, HOLDER = "config.yaml", "overrides.yaml", "summary.json", ".holder"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # of the disk, and not of one folder
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # errors of the disk, not of one folder
 
 
 class Busy(UserError):
-    """Another process has the folder."""
+    """Raised if another process has the folder."""
 
 
 @contextmanager
 def claim(directory: Path, *, resume: bool) -> Iterator[None]:
-    """Hold the directory while a run uses it, making it first where it is not there.
+    """Hold the folder while a run uses it, creating it first if it does not exist.
 
-    Raises Busy where another process holds it, UserError where it cannot be written, holds what no run
-    makes and, unless resuming, where it holds a run already.
+    Raises Busy if another process holds it, UserError if it cannot be written, contains files that no run
+    makes or, unless resuming, already contains a run.
     """
     stack = ExitStack()
     try:
@@ -51,7 +51,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     except OSError as error:
         stack.close()
         why = error.strerror or error
-        if folders.root(directory) is not None:  # a sweep's, whose other members would fare no better
+        if folders.root(directory) is not None:  # a sweep's, whose other members would fail too
             kind = StorageError if error.errno in FULL else UserError
             said = f"{directory}: cannot be written ({why}): mend that, then {go_on(directory)}"
             raise kind(said) from error
@@ -64,7 +64,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
             )
         yield
     finally:
-        with suppress(OSError):  # the folder is gone, or the disk: no reason to hide what ended the run
+        with suppress(OSError):  # folder or disk is gone; this must not hide what ended the run
             folders.remove(directory / HOLDER)
         lock.release()
         with suppress(OSError):
@@ -76,7 +76,8 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
 def remove_lock(directory: Path) -> None:
     """Remove the lock file of a claimed folder that nobody will claim again.
 
-    Whoever opened it before gets no lock: its name is gone, which filelock sees. Windows keeps it.
+    A process that opened it before gets no lock, because filelock sees that its name is gone. Windows keeps
+    it.
     """
     with suppress(OSError):
         folders.remove(directory / ".lock")
@@ -90,7 +91,7 @@ def _holder(directory: Path) -> str:
 
 
 def write_start(directory: Path, overrides: Sequence[str], text: str, *, sync: bool = True) -> None:
-    """config.yaml (what runs, fully resolved) and overrides.yaml (what was typed)."""
+    """Write config.yaml (the fully resolved configuration) and overrides.yaml (the command line)."""
     replace(directory / OVERRIDES, "".join(f"- {_quoted(item)}\n" for item in overrides) or "[]\n", sync=sync)
     replace(directory / CONFIG, text, sync=sync)
 

@@ -1,4 +1,4 @@
-"""From a validated configuration to a finished run directory."""
+"""A session: from a validated configuration to a finished run folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def train(config: Mapping[str, Any] | Config, directory: str | Path | None = None) -> Result:
     """Train one run. Without a directory nothing is written to disk.
 
-    Nothing is shown but warnings, on standard error: `trainer.progress` is for the command line.
+    Only warnings are shown, on standard error: `trainer.progress` is for the command line.
     config: a composed configuration (`slipstream.compose("optimizer=adam")`) or a validated one.
     Raises ConfigError and DataError, both UserError, before training starts.
     """
@@ -40,9 +40,8 @@ def train_pack(
 ) -> list[Result]:
     """Train K runs as one stacked computation, each as if it were alone.
 
-    The configurations may differ in seeds and in every number (learning rates, decays, penalty
-    weights, rates of dropout, schedules, patience) and must agree in structure. Raises ConfigError
-    where they do not.
+    The configurations may differ in seeds and in every number (learning rates, decays, penalty weights,
+    dropout rates, schedules, patience) and must agree in structure. Raises ConfigError if they do not.
     """
     if not configs:
         return []
@@ -54,7 +53,7 @@ def train_pack(
 
 
 def run(config: Config, directory: Path, overrides: Sequence[str] = (), resume: bool = False) -> Result:
-    """Train the run of a directory, from its start or, resuming, from its newest good checkpoint."""
+    """Train the run of a folder, from its start or, resuming, from its newest valid checkpoint."""
     return run_pack([config], [directory], [overrides], resume=resume)[0]
 
 
@@ -66,7 +65,7 @@ def run_pack(
     resume: bool = False,
     quiet: bool = False,
 ) -> list[Result]:
-    """Claim the directories, read the data, train, and write the summaries."""
+    """Claim the folders, read the data, train, and write the summaries."""
     with ExitStack() as stack:
         for directory in directories:
             if directory is not None:
@@ -92,7 +91,7 @@ def run_pack(
         known = range(len(members))
         was_packed = saved[0] is not None and saved[0][1].get("packed")
         if len(members) == 1 and (was_packed or configs[0].trainer.portable):
-            # As a member of a pack, whose rounding differs from that of one alone.
+            # As a member of a pack, whose rounding differs from that of a run alone.
             members, saved, folds = [*members, Member(configs[0], None, status=IDLE)], [*saved, None], [0, 0]
         engine = Engine([member.config for member in members], datas, device, folds)
         stack.enter_context(setup.limit_threads(engine))
@@ -142,7 +141,7 @@ def _nothing_left(
     interrupts: Interrupts,
     quiet: bool,
 ) -> list[Result]:
-    """The results of runs that ended before; their directories stay as they are."""
+    """Return the results of runs that ended before; their folders are not changed."""
     results = summary.results(engine, members, places, progress, interrupts.exit_code)
     screen = Screen("none" if quiet else members[0].config.trainer.progress, 0, 0)
     for result in results:
@@ -154,7 +153,7 @@ def _nothing_left(
 
 
 def _close(logger: TensorBoard | None) -> None:
-    """Whatever happened: a full disk has been spoken of by then."""
+    """Close everything, without raising: a full disk has been reported by then."""
     if logger is not None:
         with suppress(OSError):
             logger.close()

@@ -1,4 +1,4 @@
-"""What lies between a validated configuration and its first step: what only data and machine can tell."""
+"""Setup between a validated configuration and its first step: all that depends on data and machine."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of m
 
 
 def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
-    """The data of all configurations, read once for each fold, and which of them each has."""
+    """Return the data of all configurations, loaded once per fold, and an index for each configuration."""
     read: dict[str, Data] = {}
     room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
     folds = len(set(map(data_key, configs)))
-    if room is not None and folds > 1:  # each holds all images, and they are put together once more
+    if room is not None and folds > 1:  # each fold holds all images, and they are concatenated once more
         room //= 2 * folds
     for config in configs:
         if (key := data_key(config)) not in read:
@@ -56,7 +56,7 @@ def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
 
 
 def _room(config: Config) -> int | None:
-    """Bytes that images may take on the device, and in this machine's memory on their way there."""
+    """Return the bytes that images may take on the device, and in this machine's memory on the way there."""
     device = _device(config)
     places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
     free = [room for place in places if (room := free_bytes(place)) is not None]
@@ -64,18 +64,18 @@ def _room(config: Config) -> int | None:
 
 
 def data_key(config: Config) -> str:
-    """The same for configurations that have the same data."""
+    """Return a key that is equal for configurations with the same data."""
     return json.dumps(config.raw["data"], sort_keys=True)
 
 
 def form(data: Data) -> Any:
-    """What data must have in common for one pack: sizes, shapes, and the target with its scaling."""
+    """Return what data must have in common for one pack: sizes, shapes, and the target with its scaling."""
     splits = (data.train, data.validation, data.test)
     return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
 
 
 def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
-    """The configuration with what only the data, or an earlier start, could tell."""
+    """Return the configuration with everything that only the data, or an earlier start, determines."""
     config = for_target(config, data.target)
     if component("loss", config.loss.name).traits.get("unscaled"):
         _require_counts(config, data)
@@ -88,9 +88,9 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
     watched = config.early_stopping.settings["metric"].partition("/")[2]
     if watched not in ("loss", *trainer.metrics):
         trainer = replace(trainer, metrics=[*trainer.metrics, watched])
-    if saved is not None:  # bytes are promised for the same threads and the same compile mode
+    if saved is not None:  # identical bytes are promised for the same threads and compile mode
         trainer = replace(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
-    elif trainer.portable and trainer.compile == "auto":  # else the pack and a compiler would decide
+    elif trainer.portable and trainer.compile == "auto":  # otherwise the pack and a compiler would decide
         trainer = replace(trainer, compile=False)
     metric = config.early_stopping.settings["metric"]
     if metric.startswith("val/") and not len(data.validation.inputs):
@@ -105,7 +105,7 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
 
 
 def _require_counts(config: Config, data: Data) -> None:
-    """A loss of counts needs targets in their own units, 0 or above."""
+    """Raise ConfigError unless a loss of counts has targets in their own units, 0 or above."""
     if any(scale != 1 for scale in data.target.scale):
         raise ConfigError(
             [f"loss={config.loss.name}: is of counts, and they were scaled; set data.target_scaling=none"]
@@ -121,19 +121,19 @@ def _require_counts(config: Config, data: Data) -> None:
 
 
 def set_up(config: Config) -> torch.device:
-    """The device to train on, with the number of threads set. Raises ConfigError where there is none."""
+    """Return the device to train on, with the number of threads set. Raises ConfigError if there is none."""
     device = _device(config)
     if device.type == "cuda" and not torch.cuda.is_available():
         found = "trainer.device: found cuda, this machine has no usable CUDA device"
         raise ConfigError([f"{found}; use trainer.device=auto or cpu"])
-    if config.trainer.portable:  # how a sum is cut up depends on the number of threads
+    if config.trainer.portable:  # the order of a sum depends on the number of threads
         torch.set_num_threads(1)
     elif config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     if device.type == "cuda":
         prefer_deterministic_kernels()
     keep_freed()
-    cache_problem()  # it may choose another folder, which parts of torch read when they are imported
+    cache_problem()  # it may choose another folder, which parts of torch read when imported
     return device
 
 
@@ -143,10 +143,10 @@ def _device(config: Config) -> torch.device:
 
 @contextmanager
 def portable_kernels(config: Config) -> Iterator[None]:
-    """Where `trainer.portable` asks for it: kernels that all processors with AVX2 share, and none of oneDNN,
-    which generates its code for the processor. To be entered before anything is computed.
+    """Select the kernels of `trainer.portable`: those that all processors with AVX2 share, none of oneDNN.
 
-    Raises ConfigError where such kernels cannot be had.
+    oneDNN generates its code for the processor. Enter this before anything is computed.
+    Raises ConfigError if such kernels are not available.
     """
     if not config.trainer.portable:
         yield
@@ -165,9 +165,9 @@ def portable_kernels(config: Config) -> Iterator[None]:
 
 @contextmanager
 def limit_threads(engine: Engine) -> Iterator[None]:
-    """One thread for a small dense network alone: two would wait for each other longer than they work.
+    """Use one thread for a small dense network alone: two would wait for each other longer than they work.
 
-    At 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
+    On 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
     """
     trainer, before = engine.configs[0].trainer, torch.get_num_threads()
     dense = component("model", engine.configs[0].model.name).traits.get("dense", False)
@@ -181,9 +181,11 @@ def limit_threads(engine: Engine) -> Iterator[None]:
 
 
 def prefer_deterministic_kernels() -> None:
-    """Where an operation has a kernel that repeats to the bit, take it; where it has none, torch warns and
-    names it. (On a processor all kernels in use repeat; there the mode would only fill fresh memory.)"""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+    """Prefer kernels that repeat to the bit; torch warns of, and names, an operation without one.
+
+    On a CPU all kernels in use repeat; there the mode would only fill fresh memory.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first matrix product
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -191,7 +193,7 @@ def prefer_deterministic_kernels() -> None:
 
 @contextmanager
 def flushing_denormals() -> Iterator[None]:
-    """Moments of nearly dead weights decay into denormal numbers, on which a CPU is many times slower."""
+    """Flush denormals, into which moments of nearly dead weights decay and which are slow on a CPU."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -200,7 +202,7 @@ def flushing_denormals() -> Iterator[None]:
 
 
 def warnings(config: Config, engine: Engine) -> Iterator[str]:
-    """Choices that are legal and do not do what was meant."""
+    """Return warnings of legal choices that do not have the intended effect."""
     chosen = component("initializer", config.initializer.name).traits.get("warns")
     if chosen:
         yield f"initializer={config.initializer.name}: {chosen}"
@@ -236,7 +238,7 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
 
 
 def optimism(config: Config, data: Data) -> str | None:
-    """A word on a fold whose rows choose the epoch by which they are judged. A sweep's report has its own."""
+    """Return a note on a fold whose rows choose the epoch that they evaluate; sweeps report their own."""
     if config.data.settings["folds"] is None or len(data.test.inputs) or config.trainer.max_epochs == 1:
         return None
     return (
@@ -255,10 +257,10 @@ def open_member(
     swept: Collection[str] = (),
     alone: bool = False,
 ) -> TensorBoard | None:
-    """Write what is known of a member before its first step; its logger, or None where it logs nothing.
+    """Write what is known of a member before its first step; return its logger, or None if it logs nothing.
 
-    swept: keys that the HParams table shall show. alone: whether it is a run of its own. A member of
-    a sweep needs none of its files to begin again: they wait for no disk.
+    swept: keys that the HParams table must show. alone: True for a run that is not part of a sweep. A sweep's
+    member needs none of its files to restart, so they are not synced to disk.
     """
     if member.directory is None:
         return None
@@ -267,7 +269,7 @@ def open_member(
     run_folder.write_start(member.directory, overrides, text, sync=alone)
     storage.replace(member.directory / "preprocessing.json", data.fitted, sync=alone)
     member.rewrite(sync=alone)
-    # Written when a run ends: one that goes on has none.
+    # Written when a run ends: a run that continues has none.
     with storage.writing(member.directory / run_folder.SUMMARY):
         folders.remove(member.directory / run_folder.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
@@ -276,7 +278,7 @@ def open_member(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had."""
+    """Return True if an error means that memory could not be allocated."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
@@ -284,7 +286,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_oom(config: Config) -> Iterator[None]:
-    """Turn a shortage of memory into a sentence with what to lower."""
+    """Turn an out-of-memory error into a sentence that says what to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""How a run ended: its result, summary.json, the last pictures and the table on the screen."""
+"""The end of a run: its result, summary.json, the last images and the table on the screen."""
 
 from __future__ import annotations
 
@@ -42,21 +42,20 @@ if TYPE_CHECKING:
 
 ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
-FAR = 1.5  # times log_loss: a loss beyond is explained
-TOGETHER = 32  # members whose metrics are computed at once: what sorts rows needs memory
+FAR = 1.5  # times log_loss: a larger loss is explained
+TOGETHER = 32  # members whose metrics are computed at once: sorting rows needs memory
 Values = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a run.
 
     status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
     best, last: metrics of the weights of the best epoch and of the last, `split/name` -> value.
-    weights: the parameters by name (of a snapshot ensemble with an axis in front, along which its
-    networks stand), those of the best epoch where early_stopping.restore_best is
-    set. records: the lines of metrics.jsonl.
-    exit_code: what the command line ends with.
+    weights: the parameters by name (for a snapshot ensemble with a leading axis of networks), those of the
+        best epoch if early_stopping.restore_best is set.
+    records: the lines of metrics.jsonl. exit_code: of the command line.
     """
 
     status: str
@@ -71,7 +70,7 @@ class Result:
 
 
 def conditions(engine: Engine, k: int) -> dict[str, Any]:
-    """What the bytes of member k depend on besides its configuration."""
+    """Return what the bytes of member k depend on besides its configuration."""
     return {
         "fingerprint": engine.splits.data[engine.folds[k]].fingerprint,
         "packed": not engine.pack.single,
@@ -103,10 +102,10 @@ def conclude(
     *,
     chosen: bool = True,
 ) -> list[Result]:
-    """The results of the members at some places, written to summary.json and TensorBoard.
+    """Write the results of the members in some slots to summary.json and TensorBoard, and return them.
 
-    exit_code: of one that was interrupted. chosen: whether TensorBoard has the test scores; not while
-    one of several runs is to be chosen.
+    exit_code: for an interrupted run. chosen: True if TensorBoard gets the test scores, which it does not
+    while one of several runs is to be chosen.
     """
     results = []
     for first in range(0, len(places), TOGETHER):
@@ -126,18 +125,18 @@ def conclude(
 def results(
     engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
 ) -> list[Result]:
-    """The results of the members at some places. Nothing is written."""
+    """Return the results of the members in some slots. Nothing is written."""
     return [result for _, result, _ in _endings(engine, members, places, progress, exit_code)]
 
 
 def _endings(
     engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
 ) -> list[tuple[int, Result, Tensor]]:
-    """Place, result with the metrics of the best and of the last weights, and the outputs to be shown."""
+    """Yield slot, result with the metrics of the best and the last weights, and the outputs to show."""
     last = engine.evaluated(progress.state)
     shown = engine.splits.shown
     best_values = _all_metrics(engine, progress.best, places, shown)
-    # Of those that ended with their best epoch the last weights are the best ones.
+    # For those that ended with their best epoch, the last weights are the best ones.
     later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
     last_values = best_values | (_all_metrics(engine, last, later, shown) if later else {})
     endings = []
@@ -164,8 +163,8 @@ def _endings(
 def _all_metrics(
     engine: Engine, evaluated: Any, places: Sequence[int], shown: str
 ) -> dict[int, tuple[Values, Tensor]]:
-    """By place the metrics of every split, in evaluation mode, and the outputs of one split."""
-    # In a pack of one sums would be rounded otherwise, and bytes depend on who ends together.
+    """Return the metrics of every split in evaluation mode, by slot, and the outputs of one split."""
+    # A pack of one would round sums differently, and bytes would depend on which members end together.
     places = [*places, *places] if len(places) == 1 and not engine.pack.single else places
     names = final_names(engine.program, engine.configs[0].trainer.metrics)
     values: list[Values] = [{} for _ in places]
@@ -192,7 +191,7 @@ def log_end(
     *,
     chosen: bool = True,
 ) -> None:
-    """The end of a run in TensorBoard; one that was interrupted has not come to it."""
+    """Log the end of a run in TensorBoard; an interrupted run has not reached it."""
     if logger is None or member.status == INTERRUPTED:
         return
     last, best = _steps(member, len(member.records)), _steps(member, result.best_epoch)
@@ -206,7 +205,7 @@ def log_end(
 
 
 def write(engine: Engine, member: Member, k: int, result: Result) -> None:
-    """summary.json, the last file of a run: where it stands, the run came to its end."""
+    """Write summary.json, the last file of a run: its presence means that the run reached its end."""
     if member.directory is None:
         return
     content = {
@@ -230,7 +229,7 @@ def write(engine: Engine, member: Member, k: int, result: Result) -> None:
 
 
 def write_failure(member: Member, reason: str) -> None:
-    """The summary of a member that could not be trained at all."""
+    """Write the summary of a member that could not be trained at all."""
     if member.directory is None:
         return
     content = {
@@ -249,28 +248,28 @@ def write_failure(member: Member, reason: str) -> None:
 
 
 def _steps(member: Member, epoch: int) -> int:
-    """The updates made until the end of an epoch; 0 is the start."""
+    """Return the number of updates up to the end of an epoch; 0 is the start."""
     return int(member.records[epoch - 1]["step"]) if epoch else 0
 
 
 def _of_the_best(member: Member, result: Result) -> Values:
-    """The best epoch's metrics on every split: what the HParams table should rank by."""
+    """Return the best epoch's metrics on every split, for ranking in the HParams table."""
     names = charted(member.config)
     return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
 def loss_row(config: Config, target: Target) -> str:
-    """What the loss in the table is: which one, of what, of how many networks."""
+    """Label the loss in the table: its name, its target, and the number of networks."""
     name = config.loss.name
     if any(scale != 1 for scale in target.scale):
         name += " of scaled targets"
     if "snapshot_ensemble" in config.regularizers or "ensemble" in config.model.settings:
-        name += ", per network"  # the mean of theirs, and not that of their mean prediction
+        name += ", per network"  # the mean of their losses, not the loss of their mean prediction
     return f"loss ({name})"
 
 
 def unlike(config: Config, values: Values) -> str | None:
-    """Why a loss that is minus a log likelihood is far from log_loss, where it is."""
+    """Explain a loss that is a negative log likelihood but far from log_loss."""
     if config.loss.name not in ("cross_entropy", "binary_cross_entropy"):
         return None
     for split in ("train", "val", "test"):
@@ -284,7 +283,7 @@ def unlike(config: Config, values: Values) -> str | None:
 
 
 def show(screen: Screen, member: Member, result: Result, target: Target) -> None:
-    """The metrics, why it ended, and where everything is."""
+    """Show the metrics, why the run ended, and where everything is."""
     if screen.kind == "none":
         return
     why = "the last" if member.best_value is None else f"the best by {member.metric}"

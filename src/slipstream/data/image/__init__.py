@@ -1,1 +1,1 @@
-"""Images: files, lists of them, pixels, and those that stay on disk."""
+"""Images: files, lists of files, pixels, and images that stay on disk."""

@@ -1,7 +1,7 @@
-"""Arrays of bytes kept on disk between runs, checked whenever they are read, replaced as a whole.
+"""Arrays of bytes kept on disk between runs, verified on every read, replaced as a whole.
 
-A folder `<name>/` holds `images.bin` and `manifest.json`, which knows the SHA-256 of every block of
-it and of itself, and what the array was made from. Any of it may be deleted at any time.
+A folder `<name>/` holds `images.bin` and `manifest.json`, with the SHA-256 of each of its blocks and of the
+manifest itself, and the array's origin. Any of it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from slipstream.core import folders
 from slipstream.core.wording import counted
 
 VERSION = 1
-BLOCK = 1 << 24  # bytes that one hash covers
+BLOCK = 1 << 24  # bytes per hash
 LARGEST_MANIFEST = 1 << 28  # bytes
 IMAGES, MANIFEST = "images.bin", "manifest.json"
-TEMPORARY = "slipstream-tmp-"  # the folder may be a person's own, with names of theirs
+TEMPORARY = "slipstream-tmp-"  # the folder may be a user's own, with other files
 OURS = re.compile(rf"{TEMPORARY}[0-9a-f]{{32}}")
-LEFT_OVER = 86400  # seconds after which a folder that was never finished is of a process that died
+LEFT_OVER = 86400  # seconds after which an unfinished folder must belong to a dead process
 
 
 class Damaged(Exception):
-    """A cache that is not what it says; the text says why."""
+    """A cache with the wrong content; the text says why."""
 
 
 @dataclass(frozen=True)
 class Cached:
-    """images: uint8 [N, ...]. notes: what was said of them when they were made. digest: SHA-256 of them."""
+    """A cached array: uint8 images [N, ...], the remarks made when it was created, and its SHA-256."""
 
     images: np.ndarray
     notes: Any
@@ -49,16 +49,16 @@ class Cached:
 
 
 def default_folder() -> Path | None:
-    """The user's own cache folder, None where there is no home."""
+    """Return the user's own cache folder, or None without a home directory."""
     found = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(found if os.path.isabs(found) else os.path.expanduser("~/.cache"))
     return home / "slipstream" / "images" if home.is_absolute() else None
 
 
 def load(place: Path, about: str) -> Cached | None:
-    """What stands in the folder `place`, None where there is nothing, or something made from other files.
+    """Load the cache in the folder `place`; None if there is none or it was made from other files.
 
-    about: what the images were made from. Raises Damaged.
+    about: the origin of the images. Raises Damaged.
     """
     try:
         with open(place / MANIFEST, "rb") as file:
@@ -86,10 +86,10 @@ def load(place: Path, about: str) -> Cached | None:
 def write(
     place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
 ) -> None:
-    """Write the images of all blocks, each [n, *shape], and put them in the place of what stood there.
+    """Write the images of all blocks, each [n, *shape], and replace the old content with them.
 
-    notes: called when the last block is written; what it raises leaves nothing behind.
-    Raises OSError where nothing can be written.
+    notes: called after the last block is written; if it raises, nothing is left behind.
+    Raises OSError if writing fails.
     """
     folders.mkdir(place.parent, 0o700)
     with folders.held(place.parent):
@@ -130,7 +130,7 @@ def _write(
 def in_memory(
     count: int, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
 ) -> Cached:
-    """The same images without a file. count: images at most."""
+    """Return the same images without a file. count: maximum number of images."""
     images, end = np.empty((count, *shape), np.uint8), 0
     for block in blocks:
         images[end : end + len(block)] = block
@@ -142,7 +142,7 @@ def in_memory(
 
 
 def _put(new: Path, place: Path) -> None:
-    """Give the folder its name. Where another process was faster, what it wrote is as good."""
+    """Rename the folder to its final name. If another process was faster, its content is as good."""
     with suppress(FileNotFoundError):
         if not set(os.listdir(place)) <= {IMAGES, MANIFEST}:
             raise OSError(errno.EEXIST, "holds what is no cache", str(place))
@@ -163,13 +163,13 @@ def _aside(place: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove the files of a cache and their folder; what else lies there stays."""
+    """Remove the files of a cache and their folder; other files in it stay."""
     with suppress(OSError):
         folders.remove_folder(path, (IMAGES, MANIFEST))
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Remove what processes that died left: folders with a name that only this module gives."""
+    """Remove what dead processes left: folders with names that only this module creates."""
     for found in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):  # another process was faster
             if OURS.fullmatch(found.name) and time.time() - found.lstat().st_mtime > LEFT_OVER:
@@ -181,7 +181,7 @@ def _digest(value: Any) -> str:
 
 
 def _hash_file(number: int, size: int) -> list[str]:
-    """The SHA-256 of every block of an open file. Raises OSError where it is shorter than `size`."""
+    """Return the SHA-256 of every block of an open file. Raises OSError if it is shorter than `size`."""
 
     def read(start: int) -> bytes:
         wanted, found = min(BLOCK, size - start), b""

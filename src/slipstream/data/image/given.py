@@ -1,4 +1,4 @@
-"""Images that are given to a trained network: files, pictures of Pillow's, or arrays."""
+"""Images passed to a trained network: files, Pillow images, or arrays."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, Any]) -> np.ndarray:
-    """Raw images [N, C, H, W] as the network was trained on.
+    """Return raw images [N, C, H, W] like those that the network was trained on.
 
-    given: a path or a picture, a list of them, or an array [N, C, H, W] (of one channel also [N, H, W]) in
-        the units of training. Files and pictures get the size and the channels of training.
-    settings: of the run's data; `fit`, `background` and `bits` where its images came from files.
-    Raises DataError, with what was expected, for anything else; warns of numbers from 0 to 1 where training
-    had bytes.
+    given: a path or a Pillow image, a list of them, or an array [N, C, H, W] (of one channel also [N, H, W])
+        in the units of training. Files and Pillow images are converted to the size and channels of training.
+    settings: the run's data settings; `fit`, `background` and `bits` if its images came from files.
+    Raises DataError, with what was expected, for anything else; warns of numbers from 0 to 1 if training had
+    bytes.
     """
     channels, height, width = shape = preprocessing.shape
     looks: tuple[Any, Any] = settings.get("fit", "crop"), settings.get("background", "black")

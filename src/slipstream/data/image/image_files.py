@@ -1,4 +1,4 @@
-"""Image files to arrays of bytes: PNG, JPEG and WebP, read by Pillow in threads, without trust in them."""
+"""Image files to arrays of bytes: PNG, JPEG and WebP, read by Pillow in threads, treated as untrusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slipstream.data.identity import shown
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16"}
-# First bytes of what is no image for us, so that a message can say what it is.
+# First bytes of files that are not supported images, so that a message can name their type.
 OTHERS = {
     b"GIF8": "a GIF file",
     b"BM": "a BMP file",
@@ -31,13 +31,13 @@ OTHERS = {
     b"<svg": "an SVG file",
     b"\0\0\1\0": "an ICO file",
 }
-LARGEST = 80_000_000  # pixels of a file; Pillow itself warns from 89 million on
+LARGEST = 80_000_000  # pixels of a file; Pillow itself warns from 89 million
 LARGEST_FILE = 1 << 28  # bytes
-CHUNK = 1 << 22  # bytes of pixels that a thread makes at a time
+CHUNK = 1 << 22  # bytes of pixels that a thread decodes at a time
 MOST_THREADS = 16
-SHOWN = 5  # bad files that a message names
+SHOWN = 5  # bad files named in a message
 
-DEPTH = 16  # bits of a file's deepest value
+DEPTH = 16  # maximum bits per value
 
 Fit = Literal["crop", "pad", "stretch"]
 Ground = Literal["black", "white"]
@@ -47,9 +47,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What every image is brought to.
+    """The common format of all images.
 
-    size: (height, width). channels: 1 or 3. bits: that tell the brightness in grey files of 16 bits.
+    size: (height, width). channels: 1 or 3. bits: bits that hold the brightness in 16-bit grey files.
     """
 
     size: tuple[int, int]
@@ -65,14 +65,14 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of a file before its pixels are read. size: (height, width), as it is shown."""
+    """The metadata of a file before its pixels are read. size: (height, width), as displayed."""
 
     size: tuple[int, int]
     grey: bool
 
 
 def bits_of(setting: int | str) -> int:
-    """The bits that data.bits means: `auto` takes a file at its word."""
+    """Return the bits that data.bits means: `auto` is the file's own."""
     return DEPTH if setting == "auto" else int(setting)
 
 
@@ -81,7 +81,7 @@ class BadImage(Exception):
 
 
 def describe(bad: Sequence[tuple[str, str]], total: int) -> str:
-    """How many of `total` files are bad, with the first five and the reasons."""
+    """Report how many of `total` files are bad, with the first five and the reasons."""
     lines = "".join(f"\n  {shown(path)}: {reason}" for path, reason in bad[:SHOWN])
     more = f"\n  and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     return f"{len(bad):,} of {counted(total, 'image')} cannot be used:{lines}{more}"
@@ -97,7 +97,7 @@ def read_images(
 ) -> np.ndarray:
     """Image files as the source `images` reads them, uint8 [N, channels, *size].
 
-    size: (height, width). fit, background, bits: as in data=images. Raises DataError that names every bad
+    size: (height, width). fit, background, bits: as in data=images. Raises DataError naming every bad
     file.
     """
     reader = Reader([os.fspath(path) for path in paths], ImageFormat(size, channels, fit, background, bits))
@@ -108,10 +108,11 @@ def read_images(
 
 
 class Reader:
-    """Iterating gives the good images in order, uint8 [n, C, H, W], and fills `bad`: place -> reason.
+    """A reader of image files: iterating yields the good images in order, uint8 [n, C, H, W].
 
-    small: how many of the good ones were, at the shorter side, less than half as large as the size wanted.
-    deep: of the good ones with 16 bits, grey or colour -> how many there are, and their highest value.
+    bad: file number -> reason, filled on the way. small: the number of good images whose shorter side was
+    less than half the wanted size. deep: for good 16-bit images, grey or colour -> their number and highest
+    value.
     """
 
     def __init__(self, paths: Sequence[str], form: ImageFormat) -> None:
@@ -151,18 +152,18 @@ class Reader:
 
 
 def headers(paths: Sequence[str]) -> Iterator[ImageHeader | None]:
-    """What each file's header says, None for a bad file."""
+    """Read each file's header, None for a bad file."""
 
     def scan(part: Sequence[str]) -> list[ImageHeader | None]:
         found: list[ImageHeader | None] = []
         for path in part:
             try:
                 with opened(path) as image:
-                    # Pillow looks for the orientation in the XMP data where the EXIF data have none.
+                    # Pillow looks for the orientation in the XMP data if the EXIF data have none.
                     turned = image.getexif().get(0x0112, 1) >= 5
                     width, height = image.size
                     found.append(ImageHeader((width, height) if turned else (height, width), _is_grey(image)))
-            except Exception:  # whatever it is, it is met and named when the pixels are read
+            except Exception:  # any error occurs again, and is reported, when the pixels are read
                 found.append(None)
         return found
 
@@ -171,14 +172,14 @@ def headers(paths: Sequence[str]) -> Iterator[ImageHeader | None]:
 
 
 def decode(path: str, form: ImageFormat) -> tuple[np.ndarray, tuple[int, int], tuple[str, int] | None]:
-    """One file, uint8 [C, H, W], its own width and height, and what 16 bits hold. Raises BadImage.
+    """Decode a file: uint8 [C, H, W], its own width and height, and the content of 16 bits. Raises BadImage.
 
-    The last is grey or colour, and the highest value; None of a file with 8 bits.
+    The last is grey or colour, and the highest value; None for a file with 8 bits.
     """
     with opened(path) as image, _reasons():
         sides = image.size
         deep = image.format == "PNG" and _check_png(path) == DEPTH
-        # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice the size that is wanted.
+        # A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never below twice the wanted size.
         longest = 2 * max(form.size)
         image.draft(image.mode, (longest, longest))
         image.load()
@@ -188,7 +189,7 @@ def decode(path: str, form: ImageFormat) -> tuple[np.ndarray, tuple[int, int], t
 
 
 def _highest(image: Any) -> tuple[str, int]:
-    """Grey or colour, and the highest value of a picture of 16 bits."""
+    """Return grey or colour, and the highest value of a 16-bit image."""
     if image.mode == "I;16":
         return "grey", int(image.getextrema()[1])
     extremes = zip(image.getbands(), image.getextrema(), strict=True)
@@ -196,11 +197,11 @@ def _highest(image: Any) -> tuple[str, int]:
 
 
 def pixels_of(image: Any, form: ImageFormat) -> np.ndarray:
-    """A picture of Pillow's, turned as its EXIF or XMP data say and brought to size, uint8 [C, H, W]."""
+    """Return a Pillow image, rotated as its EXIF or XMP data say and resized, as uint8 [C, H, W]."""
     from PIL import Image, ImageOps
 
     height, width = form.size
-    resample = Image.Resampling.BICUBIC  # shrinks by an average over all pixels, as Pillow's filters do
+    resample = Image.Resampling.BICUBIC  # antialiased when it shrinks, as Pillow's filters are
     mode = "L" if form.channels == 1 else "RGB"
     picture = flat(ImageOps.exif_transpose(image), mode, form.background, form.bits)
     if form.fit == "crop":
@@ -214,7 +215,7 @@ def pixels_of(image: Any, form: ImageFormat) -> np.ndarray:
 
 
 def opened(path: str) -> Any:
-    """The file by its content, whatever its name, with only its header read. Raises BadImage."""
+    """Open the file by its content, whatever its name, reading only its header. Raises BadImage."""
     from PIL import Image
 
     with _reasons():
@@ -244,13 +245,13 @@ def opened(path: str) -> Any:
 
 
 def flat(image: Any, mode: str, background: str, bits: int = DEPTH) -> Any:
-    """A picture in mode L or RGB: 16 bits rounded to 8, what is transparent laid upon the background.
+    """Convert an image to mode L or RGB: 16 bits rounded to 8, transparency laid over the background.
 
-    bits: of the 16, those that the brightness has. Raises BadImage for a value that needs more.
+    bits: those of the 16 that hold the brightness. Raises BadImage for a value that needs more.
     """
     from PIL import Image
 
-    if image.mode in ("I", "F"):  # Pillow would cut off all above 255
+    if image.mode in ("I", "F"):  # Pillow would clip all values above 255
         raise BadImage(f"has pixels of a kind that is not read ({image.mode})")
     if image.mode.startswith("I;16"):
         if image.has_transparency_data:
@@ -266,13 +267,14 @@ def flat(image: Any, mode: str, background: str, bits: int = DEPTH) -> Any:
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """The results in the order of the items, a few items ahead, by a thread for each processor."""
+    """Yield the results in the order of the items, computed a few items ahead by one thread per processor."""
     from PIL import Image
 
-    Image.init()  # all threads would
+    Image.init()  # otherwise every thread would
     workers = min(os.cpu_count() or 1, MOST_THREADS)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.simplefilter("ignore")  # of a damaged EXIF block, of a palette: the pixels are as they are
+        # about a damaged EXIF block or a palette: the pixels are not affected
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         ahead: deque[Any] = deque()
         try:
@@ -289,12 +291,12 @@ def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Whatever Pillow raises over a damaged file becomes a BadImage."""
+    """Turn anything that Pillow raises for a damaged file into BadImage."""
     try:
         yield
     except (BadImage, MemoryError):
         raise
-    except Exception as error:  # a damaged file makes a decoder raise anything
+    except Exception as error:  # a decoder can raise anything for a damaged file
         raise BadImage(_reason(error)) from error
 
 
@@ -311,8 +313,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_png(path: str) -> int:
-    """The bits of a value in a PNG. Raises BadImage where a block is not what its checksum says, which Pillow
-    takes as it is."""
+    """Return the bits per value of a PNG. Raises BadImage for a wrong checksum, which Pillow ignores."""
     import zlib
 
     with open(path, "rb") as file:
@@ -332,7 +333,7 @@ def _check_png(path: str) -> int:
 
 
 def _is_grey(image: Any) -> bool:
-    """Whether a picture has no colours, by its kind or its palette."""
+    """Return True if an image has no colours, judged by its mode or palette."""
     if image.mode in ("P", "PA"):
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return bool((colours == colours[:, :1]).all())

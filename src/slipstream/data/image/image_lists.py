@@ -1,4 +1,4 @@
-"""Which images there are, and what is said of each: a folder for each class, or a table of paths."""
+"""Lists of image files with their targets: from a folder for each class, or a table of paths."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from slipstream.data.tabular.values import Text, Values
 from slipstream.data.targets import in_order, make_target
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
-# Images as well, which are read only to be refused with what they are.
+# Also images: these are read only to be refused by name of their type.
 OTHER_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".svg", ".ico", ".ppm", ".pgm")
 
-State = tuple[int, int, int]  # bytes, and when the content and the file were changed, in nanoseconds
+# size in bytes, and the times of the last change of content and of metadata, in nanoseconds
+State = tuple[int, int, int]
 
 
 @dataclass
 class Listing:
     """Images below one folder.
 
-    root: the folder, without links. names: of the files, below it. states: of each, (0, 0, 0) where it
-    is not there. targets, parts, groups: as in Raw.
+    root: the resolved folder. names: of the files, relative to it. states: of each file, (0, 0, 0) if it is
+    missing. targets, parts, groups: as in RawData.
     """
 
     root: str
@@ -51,7 +52,7 @@ class Listing:
         return [os.path.join(self.root, name) for name in self.names]
 
     def pick(self, rows: np.ndarray) -> Listing:
-        """Some of the rows."""
+        """Select rows."""
         places = rows.tolist()
         return Listing(
             self.root,
@@ -66,9 +67,9 @@ class Listing:
 
 
 def list_folder(path: str, classes: Sequence[str] | None) -> Listing:
-    """The images of a folder for each class, or of such folders in train, validation and test.
+    """List the images of a folder for each class, or of such folders in train, validation and test.
 
-    Raises DataError for no class or one, a class without images, a link that leads out.
+    Raises DataError for fewer than two classes, a class without images, or a link that leads outside.
     """
     root = os.path.realpath(path)
     parts = _part_folders(path, root)
@@ -113,7 +114,7 @@ def list_table(
     split_column: str | None,
     group_column: str | None,
 ) -> Listing:
-    """The images that a table names, by paths that begin at the table's folder and do not leave it."""
+    """List the images named by a table, with paths relative to the table's folder that do not leave it."""
     roles = {"split_column": split_column, "group_column": group_column}
     asked = {key: name for key, name in roles.items() if name is not None}
     used = {image, *targets, *asked.values()}
@@ -148,7 +149,7 @@ def list_table(
 
 
 def _part_folders(path: str, root: str) -> dict[int, str]:
-    """part -> its folder below the root; {0: ""} where the folders are classes."""
+    """Return split -> its folder below the root; {0: ""} if the folders are classes."""
     folders, _ = _content(root)
     if not folders:
         raise DataError(
@@ -184,7 +185,7 @@ def _check_classes(
     found: dict[tuple[int, str], list[tuple[str, State]]],
     others: Sequence[str],
 ) -> None:
-    """Raise DataError for one class only, a class without images, a folder that is no class."""
+    """Raise DataError for a single class, a class without images, or a folder that is not a class."""
     if len(labels) < 2:
         only = f"one class only, {labels[0]!r}" if labels else "no classes"
         raise DataError(f"{shown(path)}: has {only}; expected a folder for each class, two or more")
@@ -204,7 +205,7 @@ def _check_classes(
 
 
 def _content(folder: str) -> tuple[list[str], list[str]]:
-    """The folders and the files in a folder, sorted, without hidden ones. Raises DataError."""
+    """Return the folders and files in a folder, sorted, without hidden ones. Raises DataError."""
     folders: list[str] = []
     files: list[str] = []
     with _listing(folder), os.scandir(folder) as entries:
@@ -215,7 +216,7 @@ def _content(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _images(root: str, folder: str, others: list[str]) -> list[tuple[str, State]]:
-    """The images in a folder and all folders in it, by name; appends to `others` what is no image."""
+    """Return the images in a folder and all its subfolders, by name; append other files to `others`."""
     found, waiting = [], [folder]
     while waiting:
         here = waiting.pop()
@@ -249,9 +250,9 @@ def _refuse_link(folder: str) -> None:
 
 
 def _named(path: str, root: str, column: str, words: Text, rows: np.ndarray) -> tuple[list[str], list[State]]:
-    """The files that a table's column names, below the root. Raises DataError for one outside."""
+    """Return the files named by a table's column, below the root. Raises DataError for one outside."""
     known: dict[str, tuple[str, State]] = {}
-    inside: dict[str, bool] = {}  # by folder: whether it is in the root, links followed
+    inside: dict[str, bool] = {}  # folder -> True if it is in the root, links resolved
     for code in np.unique(words.codes):
         word = words.values[code]
         name = os.path.relpath(word, root) if os.path.isabs(word) else os.path.normpath(word)
@@ -274,7 +275,7 @@ def _named(path: str, root: str, column: str, words: Text, rows: np.ndarray) -> 
 
 
 def _found(root: str, name: str) -> tuple[str, State]:
-    """The file's name as it is on disk, which may spell letters with accents in another way."""
+    """Return the file's name as on disk, which may encode accented letters differently."""
     for form in ("NFC", "NFD", None):
         spelled = unicodedata.normalize(form, name) if form else name
         try:
@@ -286,7 +287,7 @@ def _found(root: str, name: str) -> tuple[str, State]:
 
 
 def _state(root: str, path: str, found: os.stat_result) -> State:
-    """What changes when the file does. Raises DataError for a link that leads out of the root."""
+    """Return what changes when the file does. Raises DataError for a link that leads out of the root."""
     if stat.S_ISLNK(found.st_mode):
         real = os.path.realpath(path)
         if not _within(root, real):

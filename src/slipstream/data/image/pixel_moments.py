@@ -1,4 +1,4 @@
-"""Moments of images of bytes, exactly and in one reading: of 256 values it is enough to count them."""
+"""Exact moments of byte images in one pass: it is enough to count the 256 values."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 2**22  # bytes that are counted at a time
+BLOCK = 2**22  # bytes counted at a time
 
 
 def is_pixels(array: Any) -> bool:
-    """Whether this is an array [N, C, H, W] of bytes."""
+    """Return True for an array [N, C, H, W] of bytes."""
     return bool(array.dtype == np.uint8 and array.ndim == 4)
 
 
 def moments_of(array: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The lowest and the highest value, mean and deviation of each channel [C] over some rows.
+    """Return the minimum, maximum, mean and deviation of each channel [C] over some rows.
 
     array: [N, C, H, W] of bytes, in memory or Stored.
     """

@@ -1,4 +1,4 @@
-"""Images that stay in their file: rows of an array on disk, read when they are wanted."""
+"""Images that stay in their file: rows of an array on disk, read on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _File:
-    """An open file. It can be read to the end of the run, whatever becomes of its name."""
+    """An open file, readable to the end of the run even if it is renamed or deleted."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class _File:
         weakref.finalize(self, os.close, self.number)
 
     def fill(self, out: memoryview, offset: int) -> None:
-        """Read as many bytes as `out` has. A mapped file that was cut off would end the process."""
+        """Fill `out` with bytes from the file. Truncating a memory-mapped file would kill the process."""
         while out:
             try:
                 count = os.preadv(self.number, [out], offset)
@@ -50,10 +50,10 @@ class _File:
 
 
 class Stored:
-    """Some rows of an array of bytes [M, ...] in a file, in an order of their own.
+    """Rows of an array of bytes [M, ...] in a file, in any order.
 
-    Like an array, it has shape, dtype, nbytes and a length, and `stored[places]` reads rows.
-    rows: int64 [N], where they are in the file's array.
+    Like an array, it has shape, dtype, nbytes and a length, and `stored[places]` reads rows. rows: int64 [N],
+    their indices in the file's array.
     """
 
     dtype = np.dtype(np.uint8)
@@ -63,7 +63,7 @@ class Stored:
 
     @classmethod
     def of(cls, array: np.memmap) -> Stored | np.memmap:
-        """All rows of a mapped array of images; the array itself where it is no whole file of bytes."""
+        """Return all rows of a memory-mapped array of images; other arrays are returned unchanged."""
         mapped = array._mmap  # type: ignore[attr-defined]
         whole = mapped is not None and array.base is mapped and array.flags.c_contiguous
         if not whole or not is_pixels(array):
@@ -72,12 +72,12 @@ class Stored:
 
     @classmethod
     def joined(cls, parts: Sequence[Stored]) -> Stored:
-        """The rows of several parts of one file, one part after another."""
+        """Concatenate the rows of several selections from one file."""
         first = parts[0]
         return cls(first._file, first._offset, first._example, np.concatenate([p.rows for p in parts]))
 
     def part(self, places: np.ndarray) -> Stored:
-        """Some of the rows, unread."""
+        """Select rows without reading them."""
         return Stored(self._file, self._offset, self._example, self.rows[places])
 
     def __len__(self) -> int:
@@ -96,35 +96,35 @@ class Stored:
         return prod(self.shape)
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
-        """Rows in the order of their places. Raises DataError where the file cannot be read any more."""
+        """Read rows in the given order. Raises DataError if the file can no longer be read."""
         out = np.empty((len(places), *self._example), np.uint8)
         self.read(places, out)
         return out
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """The same into an array that is there already, C-contiguous."""
+        """Read rows into an existing, C-contiguous array."""
         size = prod(self._example)
         if not len(places):
             return
         rows, bytes_ = self.rows[places], memoryview(out.data).cast("B")
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # neighbours are read at once
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # read adjacent rows together
         ends = np.append(starts[1:], len(rows))
         for start, end, row in zip(starts.tolist(), ends.tolist(), rows[starts].tolist(), strict=True):
             self._file.fill(bytes_[start * size : end * size], self._offset + row * size)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All rows, some megabytes at a time."""
+        """Yield all rows, some megabytes at a time."""
         count = max(BLOCK // prod(self._example), 1)
         for first in range(0, len(self), count):
             yield self[np.arange(first, min(first + count, len(self)))]
 
     def tensor(self) -> Tensor:
-        """All rows in memory, uint8 [N, ...]."""
+        """Return all rows in memory, uint8 [N, ...]."""
         return torch.from_numpy(self[np.arange(len(self))])
 
 
 class Sliced:
-    """Stored rows that are cut like a tensor; only what is cut out is read."""
+    """Stored rows that are indexed like a tensor; only the selected ones are read."""
 
     def __init__(self, stored: Stored) -> None:
         self._stored, self.shape = stored, stored.shape
@@ -139,10 +139,10 @@ class Sliced:
 def materialize(
     inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Any], room: int | None
 ) -> list[np.ndarray | Stored]:
-    """The parts in memory, but for images that shall stay in their file.
+    """Read the splits into memory, except images that are to stay in their file.
 
-    settings: `streaming` is never, always, or auto, which is always for more bytes than there is room, but
-    never where a batch has all rows. Raises ConfigError where there is no file.
+    settings: `streaming` is never, always, or auto, which is always if the bytes exceed the available memory,
+    but never if a batch has all rows. Raises ConfigError if there is no file.
     """
     streaming, in_file = settings.get("streaming", "never"), all(isinstance(part, Stored) for part in inputs)
     if streaming == "auto":

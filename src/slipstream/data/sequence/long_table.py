@@ -1,4 +1,4 @@
-"""Sequences kept as a long table: the steps of all of them below each other, then side by side."""
+"""Sequences stored as a long table: rows of steps, turned into one array per sequence."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from slipstream.data.tabular.columns import as_dates, as_numbers, as_text, is_mi
 from slipstream.data.tabular.type_inference import kind_of_words
 from slipstream.data.tabular.values import Frame, Values
 
-PRESENT = "is a step"  # the name of the channel that tells steps from padding
+PRESENT = "is a step"  # the channel that tells steps from padding
 
 
 @dataclass(frozen=True)
 class StepColumns:
-    """How the rows of a long table become sequences.
+    """The columns and limits by which the rows of a long table become sequences.
 
-    id, time: the columns that say whose step a row is, and when it is. length: T, steps at most. keep: which
-    of more, first or last. forward: a missing value is the one of the step before, where there is one.
-    format: how words spell times.
+    id, time: the columns with each step's sequence and time. length: T, the maximum number of steps. keep:
+    the first or the last steps of longer sequences. forward: fill a missing value from the previous step, if
+    any. format: the spelling of times.
     """
 
     id: str
@@ -35,10 +35,10 @@ class StepColumns:
 
 @dataclass
 class Order:
-    """The rows of a long table in the order of sequences and times, as many as are kept.
+    """The rows of a long table that are kept, in the order of sequences and times.
 
-    rows: int64 [M], row numbers. lengths: int64 [N]; the sequences stand in the order of their first rows.
-    first: int64 [N], the first row of each sequence in the table. cut_off: bool [N].
+    rows: int64 [M], row numbers. lengths: int64 [N]; sequences are ordered by their first rows. first: int64
+    [N], the first row of each sequence in the table. cut_off: bool [N].
     """
 
     rows: np.ndarray
@@ -48,10 +48,10 @@ class Order:
 
     @classmethod
     def of(cls, ids: Values, times: np.ndarray, steps: StepColumns) -> Order:
-        """Raises DataError for two rows of one sequence that have the same time."""
+        """Order the rows. Raises DataError if two rows of one sequence have the same time."""
         text = as_text(ids)
         _, first, codes = np.unique(text.codes, return_index=True, return_inverse=True)
-        rank = np.argsort(np.argsort(first))  # numbers by first appearance
+        rank = np.argsort(np.argsort(first))  # numbered by first appearance
         owner = rank[codes]
         rows = np.lexsort((times, owner))
         same = (np.diff(owner[rows]) == 0) & (np.diff(times[rows]) == 0)
@@ -69,7 +69,7 @@ class Order:
         return cls(rows[kept], np.minimum(lengths, steps.length), np.sort(first), lengths > steps.length)
 
     def warnings(self, steps: StepColumns) -> list[str]:
-        """A sentence about sequences that are longer than T, where there are any."""
+        """Return a sentence about the sequences that are longer than T, if any."""
         many, count = int(self.cut_off.sum()), len(self.cut_off)
         if not many:
             return []
@@ -78,9 +78,9 @@ class Order:
 
 @dataclass
 class Sequences:
-    """N sequences, not yet encoded. frame: a row for each of the M steps, one sequence after the other.
+    """N sequences, not yet encoded. frame: one row for each of the M steps, one sequence after another.
 
-    lengths: int64 [N], the steps of each.
+    lengths: int64 [N], the number of steps of each.
     """
 
     frame: Frame
@@ -91,21 +91,21 @@ class Sequences:
         return len(self.lengths)
 
     def rows_of(self, rows: np.ndarray) -> np.ndarray:
-        """The frame's row numbers of some sequences."""
+        """Return the frame's row numbers of some sequences."""
         wanted = np.zeros(len(self), bool)
         wanted[rows] = True
         return np.flatnonzero(np.repeat(wanted, self.lengths))
 
 
 def times_of(name: str, values: Values, format: str = "") -> np.ndarray:
-    """Times as numbers, or as days since 1970 where they are dates, float64 [M]. Raises DataError."""
+    """Return times as numbers, or as days since 1970 if they are dates, float64 [M]. Raises DataError."""
     times = {"number": as_numbers, "date": as_dates}[kind_of_times(values)](name, values, format)
     refuse_missing(name, times)
     return times
 
 
 def kind_of_times(values: Values) -> str:
-    """number or date."""
+    """Return the kind of a time column: number or date."""
     return "number" if isinstance(values, np.ndarray) or kind_of_words(values) == "number" else "date"
 
 
@@ -119,7 +119,7 @@ def refuse_missing(name: str, values: Values) -> None:
 
 
 def fill_forward(columns: Mapping[str, Values], lengths: np.ndarray) -> dict[str, Values]:
-    """Columns by step in which a missing value is the last one before it in its own sequence."""
+    """Fill each missing value with the last one before it in its own sequence; columns are by step."""
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     filled = {}
     for name, values in columns.items():
@@ -130,9 +130,9 @@ def fill_forward(columns: Mapping[str, Values], lengths: np.ndarray) -> dict[str
 
 
 def side_by_side(encoded: np.ndarray, lengths: np.ndarray, length: int, masked: bool) -> np.ndarray:
-    """Steps [C, M] as sequences float32 [N, length, C], 0 behind the end of each.
+    """Arrange steps [C, M] as sequences float32 [N, length, C], with zeros after the end of each.
 
-    masked: with one more channel that is 1 in every step and 0 in the padding.
+    masked: add a channel that is 1 in every step and 0 in the padding.
     """
     out = np.zeros((len(lengths), length, len(encoded) + masked), np.float32)
     present = np.arange(length) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""The places that data come from. Importing the package registers them all."""
+"""The sources of data. Importing the package registers them all."""
 
 from slipstream.data.sources import adding_problem as adding_problem
 from slipstream.data.sources import arrays as arrays

@@ -22,7 +22,7 @@ from slipstream.data.targets import make_target
 
 
 def arrays_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the path, and whether split and groups go together."""
+    """Check the path, and that split and groups fit together."""
     found = _path_problems(settings["path"])
     if settings["split"] == "group" and settings["groups"] is None:
         found.append("data.split: group needs data.groups, the name of the array with each row's group")
@@ -32,7 +32,7 @@ def arrays_problems(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _path_problems(found: str | None) -> list[str]:
-    """No path, one that is not there, or one of another kind."""
+    """Check for a missing path, one that does not exist, or one of another type."""
     if found is None:
         return ["data.path: is not set, expected an npz or safetensors file or a folder of npy files"]
     path = Path(found)
@@ -62,14 +62,14 @@ def arrays(
     """Your own arrays: npz, safetensors or a folder of npy files.
 
     path: the file or folder. inputs, targets, weights, groups: the arrays' names in it (in a folder, the
-    files' names without .npy). Where there are also <inputs>_validation and <targets>_validation, or
-    ..._test, those are that part. split=time takes the rows in their order.
-    Inputs [N, C], [N, T, C], [N, C, H, W] or [N]; numbers, finite. Targets: [N] whole numbers are labels;
-    [N, L] of 0 and 1 are labels that do not exclude each other; other numbers are regression, [N] or [N, D].
-    weights: [N], not negative. groups: [N], rows of one group stay in one part.
+    files' names without .npy). If there are also <inputs>_validation and <targets>_validation, or ..._test,
+    those are that split. split=time uses the order of the rows.
+    Inputs [N, C], [N, T, C], [N, C, H, W] or [N]; numbers, finite. Targets: [N] whole numbers are labels; [N,
+    L] of 0 and 1 are multilabel; other numbers are regression, [N] or [N, D].
+    weights: [N], not negative. groups: [N]; rows of one group stay in one split.
     task: overrides what is inferred. classes: their names; then the labels are 0 ... classes-1.
-    Raises DataError for object arrays (nothing is ever unpickled), lengths that differ, NaN or infinity, and
-    images whose channels are last.
+    Raises DataError for object arrays (nothing is ever unpickled), different lengths, NaN or infinity, and
+    images with channels last.
     """
     labels = words_of(classes)
     assert path is not None
@@ -107,7 +107,7 @@ def arrays(
 
 
 def read_arrays(path: str) -> Mapping[str, np.ndarray]:
-    """The arrays of a file or folder by name; nothing is unpickled. Raises DataError."""
+    """Read the arrays of a file or folder by name; nothing is unpickled. Raises DataError."""
     place = Path(path)
     try:
         if place.is_dir():
@@ -119,11 +119,11 @@ def read_arrays(path: str) -> Mapping[str, np.ndarray]:
             from safetensors.numpy import load_file
 
             return dict(load_file(place))
-        # Given the open file, numpy leaves none open where the content is broken.
+        # Given an open file, numpy leaves none open if the content is broken.
         with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except Exception as error:  # a damaged file makes numpy and zipfile raise anything, TokenError included
-        # numpy takes for a pickle what it does not know.
+        # numpy treats unknown content as a pickle.
         if place.suffix == ".npz" and not zipfile.is_zipfile(place):
             reason = "is no npz file; numpy.savez writes one"
         elif "pickle" in str(error):
@@ -192,7 +192,7 @@ def _targets(
 
 
 def channels_are_last(shape: tuple[int, ...]) -> bool:
-    """Whether an array of images has the colours behind rows and columns; one that is grey, if it is square.
+    """Return True if an array of images has its colours last; for one channel, only if images are square.
 
     >>> channels_are_last((9, 32, 48, 3)), channels_are_last((9, 3, 32, 48))
     (True, False)
@@ -212,7 +212,7 @@ def _weights(path: str, name: str | None, values: np.ndarray | None) -> np.ndarr
 
 
 def _groups(path: str, name: str | None, values: np.ndarray | None) -> np.ndarray | None:
-    """Groups as whole numbers, int64 [N]. Raises DataError for NaN, which is no group, and infinity."""
+    """Return groups as integers, int64 [N]. Raises DataError for NaN, which is not a group, and infinity."""
     if values is None:
         return None
     if values.ndim != 1:
@@ -222,7 +222,7 @@ def _groups(path: str, name: str | None, values: np.ndarray | None) -> np.ndarra
 
 
 def _channel_names(x: np.ndarray) -> tuple[str, ...]:
-    """x0 ... for the entries of a row, channel_0 ... where inputs have more axes."""
+    """Return x0 ... for the entries of a row, channel_0 ... if inputs have more axes."""
     if x.ndim == 2:
         return tuple(f"x{i}" for i in range(x.shape[1]))
     return tuple(f"channel_{i}" for i in range(x.shape[2 if x.ndim == 3 else 1]))

@@ -1,7 +1,7 @@
-"""Small real data sets that come with scikit-learn.
+"""Small real data sets bundled with scikit-learn.
 
-Its files are read directly: `import sklearn.datasets` takes 1 s and 93 MB, reading digits 0.01 s
-and 2 MB (measured). tests/data/test_bundled.py holds them against scikit-learn's own loaders.
+Its files are read directly: `import sklearn.datasets` takes 1 s and 93 MB, reading digits 0.01 s and 2 MB
+(measured). tests/data/test_bundled.py compares them with scikit-learn's own loaders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slipstream.core.registry import register
 from slipstream.core.types import Target
 from slipstream.data.dataset import RawData
 
-# The names that scikit-learn gives the columns, which stand in its loaders and not in its files.
+# scikit-learn's column names, which are in its loaders and not in its files.
 IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
 WINE = (
     *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
@@ -41,8 +41,8 @@ DIABETES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 def digits() -> RawData:
     """1,797 handwritten digits: 8x8 pixels from 0 to 16, ten classes.
 
-    Inputs [N, 1, 8, 8]. Source: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits"
-    (UCI, 1998), its test part.
+    Inputs [N, 1, 8, 8]. Source: E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits" (UCI,
+    1998), its test set.
     """
     table, path = _read("digits.csv.gz")
     raw = _classes(table, ("brightness",), tuple("0123456789"), path)
@@ -97,13 +97,13 @@ def diabetes() -> RawData:
 
 
 def _classes(table: np.ndarray, names: tuple[str, ...], classes: tuple[str, ...], path: str) -> RawData:
-    """Rows whose last value is the class index."""
+    """Return rows whose last value is the class index."""
     target = Target("binary" if len(classes) == 2 else "multiclass", ("class",), classes)
     return RawData(table[:, :-1], names, table[:, -1].astype(np.int64), target, sources=(path,))
 
 
 def _read(name: str, skip: int = 0, delimiter: str | None = ",") -> tuple[np.ndarray, str]:
-    """A file of numbers of the installed scikit-learn, which is found but not imported."""
+    """Read a file of numbers from the installed scikit-learn, which is located but not imported."""
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError(f"{name} comes with scikit-learn, which is not installed: pip install scikit-learn")

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version, from the folder or from the archive as published."""
+"""CIFAR-10 and CIFAR-100 in their binary version, from the folder or the archive as published."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PUBLISHED = {"train.bin": 50_000}  # images; 10,000 in all other files
 
 
 def cifar_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the path, told without reading it."""
+    """Check the path without reading it."""
     path = settings["path"]
     if path is None:
         return [
@@ -43,12 +43,12 @@ def cifar_problems(settings: Mapping[str, Any]) -> list[str]:
 def cifar(*, path: str | None, labels: Literal["fine", "coarse"]) -> RawData:
     """CIFAR-10 or CIFAR-100 in the binary version: 60,000 colour images of 32x32 in 10 or 100 classes.
 
-    Inputs [N, 3, 32, 32], bytes, scaled by the network; the test part is the published one.
-    path: the folder cifar-10-batches-bin or cifar-100-binary, or the archive (cifar-10-binary.tar.gz),
-        which is read without being unpacked.
-    labels: of CIFAR-100, the 100 `fine` classes or the 20 `coarse` ones.
-    Raises DataError for a file that is missing, is cut off or has a label out of range; warns of a file with
-    more or fewer images than published.
+    Inputs [N, 3, 32, 32], bytes, scaled by the network; the test split is the published one.
+    path: the folder cifar-10-batches-bin or cifar-100-binary, or the archive (cifar-10-binary.tar.gz), which
+        is read without being unpacked.
+    labels: for CIFAR-100, the 100 `fine` classes or the 20 `coarse` ones.
+    Raises DataError for a file that is missing, is truncated or has a label out of range; warns of a file
+    with more or fewer images than published.
     Source: A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
     """
     assert path is not None
@@ -88,7 +88,7 @@ def cifar(*, path: str | None, labels: Literal["fine", "coarse"]) -> RawData:
 
 
 def _from_folder(path: str) -> dict[str, bytes]:
-    """The contents of the known files in a folder."""
+    """Read the known files in a folder."""
     found = {}
     try:
         for name in sorted(KNOWN & set(os.listdir(path))):
@@ -100,7 +100,7 @@ def _from_folder(path: str) -> dict[str, bytes]:
 
 
 def _from_archive(path: str) -> dict[str, bytes]:
-    """The contents of the known files in an archive, whatever folder they are in; nothing is unpacked."""
+    """Read the known files in an archive, in whatever folder; nothing is unpacked."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
@@ -123,8 +123,11 @@ def _from_archive(path: str) -> dict[str, bytes]:
 def _records(
     place: str, content: bytes, hundred: bool, labels: str, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, 3, 32, 32] and labels int64 [n]: a byte for the label (two: coarse, fine), then the
-    red, the green and the blue pixels, row by row."""
+    """Parse images uint8 [n, 3, 32, 32] and labels int64 [n].
+
+    A record is one byte for the label (two: coarse, fine), then the red, green and blue pixels, row by
+    row.
+    """
     size = PIXELS + (2 if hundred else 1)
     if not content or len(content) % size:
         raise DataError(
@@ -141,7 +144,7 @@ def _records(
 
 
 def _names(path: str, content: bytes | None, count: int) -> tuple[str, ...]:
-    """The classes' names; their numbers where there is no file of names."""
+    """Return the classes' names, or their numbers without a file of names."""
     if content is None:
         return tuple(str(i) for i in range(count))
     names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())

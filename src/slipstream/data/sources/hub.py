@@ -31,11 +31,11 @@ from slipstream.data.targets import make_target
 from slipstream.data.text.vocabulary import Texts, Tokenizer
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-LARGEST = 100_000_000  # pixels of an image that is decoded
+LARGEST = 100_000_000  # maximum pixels of an image to decode
 
 
 def hub_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the settings, as far as it can be told without reading anything."""
+    """Check the settings as far as possible without reading anything."""
     found = []
     name, path = settings["dataset"], settings["path"]
     if name is None and path is None:
@@ -97,17 +97,18 @@ def hub(
 ) -> RawData:
     """Data sets of Hugging Face's hub, or local files, by its package `datasets`.
 
-    dataset: the name on the hub. subset: its configuration, where it has several. revision: a branch, tag or
-        commit; null is the newest, so that a run repeats only with a commit. Code of a data set is never run.
-    path: instead of it a CSV, TSV, JSON or Parquet file, a folder of images (a folder for each class), or
-        what `save_to_disk` wrote.
-    train_split, validation_split, test_split: which of its splits are the parts; null cuts them from train.
-    kind: `auto` takes one input column of images for images, one of words for texts, and else a table.
-    inputs: the columns to use; null for all but the target. target: the column to predict, or a list.
-    task, classes, missing_target, and of tables kinds, impute, max_categories: as in data=table.
+    dataset: the name on the hub. subset: its configuration, if it has several. revision: a branch, tag or
+        commit; null is the newest, so only a commit makes runs repeatable. Code of a data set is never run.
+    path: a local alternative: a CSV, TSV, JSON or Parquet file, a folder of images (a folder for each class),
+        or the output of `save_to_disk`.
+    train_split, validation_split, test_split: the names of its splits; null draws that split from train.
+    kind: `auto` treats a single input column of images as images, one of words as texts, anything else as a
+        table.
+    inputs: the columns to use; null for all but the target. target: the column to predict, or a list. task,
+        classes, missing_target, and of tables kinds, impute, max_categories: as in data=table.
     level, lower, unicode, max_length, keep, min_count, max_words, empty: of texts, as in data=text.
-    size: pixels of a side: images are scaled and cut to a square; null: all have one size already.
-    Raises DataError with what `datasets` says, in one sentence, where there is no connection as well.
+    size: pixels of a side: images are scaled and cropped to a square; null if all already have one size.
+    Raises DataError with the message of `datasets` in one sentence, including for a failed connection.
     """
     labels = words_of(classes)
     assert target is not None
@@ -167,7 +168,7 @@ def _raw(
     meaning: tuple[str, list[str] | None],
     place: str,
 ) -> RawData:
-    """Inputs with the files' targets and parts. meaning: the settings task and classes."""
+    """Combine inputs with the files' targets and splits. meaning: the settings task and classes."""
     with naming(place):
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, target = make_target(targets, joined, *meaning)
@@ -178,7 +179,7 @@ def _raw(
 def _load(
     stack: ExitStack, dataset: str | None, subset: str | None, revision: str | None, path: str | None
 ) -> Mapping[str, Any]:
-    """The splits by name. Local files are read by way of a folder that is gone with the stack."""
+    """Load the splits by name. Local files are loaded through a temporary folder, removed with the stack."""
     try:
         import datasets
         from huggingface_hub.utils import logging
@@ -195,7 +196,8 @@ def _load(
         elif any((Path(path) / name).is_file() for name in ("dataset_dict.json", "state.json")):
             found = datasets.load_from_disk(path)
         else:
-            # A cache of its own: the one at home may be read-only, or hold what the file was before.
+            # A separate cache: the one in the home directory may be read-only, or hold an old copy of the
+            # file.
             options: dict[str, Any] = {"cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
             if Path(path).is_dir():
                 found = datasets.load_dataset(path, **options)
@@ -203,7 +205,7 @@ def _load(
                 ending = Path(path).suffix.lower()
                 options |= {"sep": "\t"} if ending == ".tsv" else {}
                 found = datasets.load_dataset(FORMATS[ending], data_files=path, **options)
-    except Exception as error:  # of many kinds, from the connection to a damaged file
+    except Exception as error:  # of many types, from the connection to a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = (
             "; without a connection, data.path reads local files"
@@ -226,7 +228,7 @@ def _split(found: Mapping[str, Any], name: str, place: str) -> Any:
 
 
 def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
-    """What the inputs are: what is asked for, or what the features of one column tell."""
+    """Return the kind of inputs: the setting, or what the features of a single column imply."""
     for name in names:
         if name not in split.features:
             raise DataError(
@@ -245,7 +247,7 @@ def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
 
 
 def _file(split: Any, part: int, place: str, wanted: list[str], as_words: Collection[str]) -> File:
-    """The wanted columns of a split; classes as their names. as_words: as of `Reading`."""
+    """Read the wanted columns of a split; classes as their names. as_words: as in `ReadingRules`."""
     columns: dict[str, Values] = {}
     kinds = {}
     present = [name for name in split.column_names if name in wanted]
@@ -267,9 +269,9 @@ def _file(split: Any, part: int, place: str, wanted: list[str], as_words: Collec
 
 
 def _piece(file: File, column: str, targets: list[str]) -> Piece:
-    """A file's texts with their targets."""
+    """Return a file's texts with their targets."""
     found = as_text(file.take(column, "category"))
-    words = [*found.values, ""]  # the last one for a missing text
+    words = [*found.values, ""]  # the last is for a missing text
     rows = np.flatnonzero(file.keep) + 1
     texts = [words[code] for code in found.codes]
     return Piece(
@@ -278,7 +280,7 @@ def _piece(file: File, column: str, targets: list[str]) -> Piece:
 
 
 def _images(split: Any, column: str, size: int | None, file: File) -> list[np.ndarray]:
-    """The images of the rows with a target, uint8 [1 or 3, H, W] each."""
+    """Return the images of the rows with a target, uint8 [1 or 3, H, W] each."""
     import datasets
 
     raw = split.select_columns([column]).cast_column(column, datasets.Image(decode=False))
@@ -290,7 +292,7 @@ def _images(split: Any, column: str, size: int | None, file: File) -> list[np.nd
 
 
 def _pixels(stored: Mapping[str, Any] | None, size: int | None) -> np.ndarray:
-    """A stored image as bytes of its pixels. Raises DataError."""
+    """Decode a stored image to bytes of pixels. Raises DataError."""
     from PIL import Image, ImageOps
 
     if stored is None:
@@ -317,7 +319,7 @@ def _pixels(stored: Mapping[str, Any] | None, size: int | None) -> np.ndarray:
 
 
 def _stack(pixels: list[list[np.ndarray]], place: str) -> np.ndarray:
-    """All images as one array [N, C, H, W]; grey ones are coloured where others are."""
+    """Stack all images in one array [N, C, H, W]; grey ones become colour if any has colour."""
     images = [image for part in pixels for image in part]
     sizes = {image.shape[1:] for image in images}
     if len(sizes) > 1:

@@ -1,4 +1,4 @@
-"""IDX files, the format in which MNIST is published: a header, then numbers, big-endian; gzip or not."""
+"""IDX files, the format of MNIST as published: a header, then numbers, big-endian; gzip or not."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from slipstream.data.targets import make_target
 
 KINDS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 NAME = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx\d-(u?byte|short|int|float|double)(\.gz)?")
-RATIO = 1100  # deflate makes at most 1,032 bytes of one
-PIECE = 1 << 24  # bytes that are read at a time
+RATIO = 1100  # deflate expands one byte to at most 1,032
+PIECE = 1 << 24  # bytes read at a time
 FILES = ("path", "labels", "test_path", "test_labels")
 
 
 def idx_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the paths, told without reading them."""
+    """Check the paths without reading them."""
     if settings["path"] is None:
         return ["data.path: is not set, expected a folder with train-images-idx3-ubyte and so on, or a file"]
     found = []
@@ -66,11 +66,11 @@ def idx(
     """MNIST's files as they are published (IDX), gzip or not: a folder, or images and labels by name.
 
     Inputs [N, 1, H, W] (or [N, C, H, W] with 1 or 3 channels); bytes stay bytes, scaled by the network.
-    path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and, for the test part, t10k-...,
-        each also .gz; or a file of images, whose labels are in `labels`.
-    test_path, test_labels: files of the test part, where path is a file.
-    classes: names; the labels are then 0 ... classes-1. Labels that are no whole numbers are regression.
-    Raises DataError for a header that does not fit the file, before it takes memory for what it promises.
+    path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and, for the test split, t10k-...,
+        each optionally .gz; or a file of images, with its labels in `labels`.
+    test_path, test_labels: files of the test split, if path is a file.
+    classes: names; the labels are then 0 ... classes-1. Labels that are not whole numbers mean regression.
+    Raises DataError for a header that does not fit the file, before allocating the memory that it asks for.
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits" (1998).
     """
     assert path is not None
@@ -105,7 +105,7 @@ def idx(
 
 
 def read_idx(path: str) -> np.ndarray:
-    """The array of an IDX file, in this machine's byte order. Raises DataError."""
+    """Read an IDX file as an array in native byte order. Raises DataError."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -121,7 +121,7 @@ def read_idx(path: str) -> np.ndarray:
 
 
 def _array(path: str, file: Any, most: int, exact: bool) -> np.ndarray:
-    """most: bytes that the file can have, header included; `exact` where it has them."""
+    """Read the array. most: maximum bytes of the file, header included; `exact` if it has that many."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in KINDS or start[3] == 0:
         raise DataError(
@@ -159,7 +159,7 @@ def _array(path: str, file: Any, most: int, exact: bool) -> np.ndarray:
 
 
 def _images(path: str) -> np.ndarray:
-    """[N, C, H, W], bytes or float32."""
+    """Return images [N, C, H, W], bytes or float32."""
     array = read_idx(path)
     x = array[:, None] if array.ndim == 3 else array
     if x.ndim != 4 or x.shape[1] not in (1, 3):
@@ -183,7 +183,7 @@ def _place(path: str, label: int) -> str:
 
 
 def _targets(labels: np.ndarray, classes: list[str] | None) -> tuple[np.ndarray, Target]:
-    """Class indices, or numbers for regression."""
+    """Return class indices, or numbers for regression."""
     whole = labels.dtype.kind in "iu"
     indices = None
     if classes is not None:
@@ -198,7 +198,7 @@ def _targets(labels: np.ndarray, classes: list[str] | None) -> tuple[np.ndarray,
 
 
 def _in_folder(path: str) -> list[tuple[str, str]]:
-    """The files of images and labels, of train and, where it is there, of test. Raises DataError."""
+    """Find the files of images and labels of train and, if they exist, of test. Raises DataError."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in sorted(os.listdir(path)):
         if match := NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Your own images: read once, brought to one size, kept as bytes in a checked cache."""
+"""Your own images: read once, brought to one size, kept as bytes in a verified cache."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from slipstream.data.sources.table import ENDINGS as TABLES
 from slipstream.data.sources.table import header_problems
 
 Side = Annotated[int, Ge(1), Le(4096)]
-NOTES = ("left_out", "small", "deep")  # what a cache says of its images beside them
+NOTES = ("left_out", "small", "deep")  # what a cache records in addition to the images
 COLUMNS = ("image", "target", "split_column", "group_column", "separator")
 
 
 def where(*, streaming: Literal["auto", "always", "never"]) -> None:
-    """Whether images stay in the cache's file while training: those that do not fit, all or none."""
+    """Decide if images stay in the cache's file while training: all of them if they do not fit, else none."""
 
 
 def images_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the settings, as far as it can be told without reading images."""
+    """Check the settings as far as possible without reading images."""
     found = _path_problems(settings)
     if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
         found.append(
@@ -118,25 +118,25 @@ def images(
 ) -> RawData:
     """Your own images, PNG, JPEG or WebP: a folder for each class, or a table of paths and targets.
 
-    Inputs [N, C, H, W], bytes, scaled by the network. Pictures are turned as their EXIF data say.
+    Inputs [N, C, H, W], bytes, scaled by the network. Images are rotated as their EXIF data say.
     path: a folder whose folders are the classes, or whose folders are train, validation (val) and test, each
-        with a folder for each class; or a CSV, TSV or Parquet file with the columns `image` (a path that
-        begins at the table's folder and stays in it) and `target`, one column or several.
+        with a folder for each class; or a CSV, TSV or Parquet file with the columns `image` (a path relative
+        to the table's folder that stays in it) and `target`, one column or several.
     task, classes: as in data=table.
-    size: pixels of a side, or [height, width]; null where all images have one size. fit: a picture of another
-        shape is cut at its longer side (`crop`), gets margins (`pad`), or is distorted (`stretch`).
-    channels: 1 for grey, 3 for colour; `auto` is 1 where no image has colours. background: of margins, and
-        behind what is transparent.
-    bits: that hold the brightness in grey files of 16 bits, 12 where white is 4095; `auto` is 16, with a
-        warning where no file has a value that needs more than 8, 10, 12 or 14.
+    size: pixels of a side, or [height, width]; null if all images have one size. fit: an image of another
+        shape is cropped on its longer side (`crop`), padded (`pad`), or distorted (`stretch`).
+    channels: 1 for grey, 3 for colour; `auto` is 1 if no image has colours. background: of margins, and
+        behind transparency.
+    bits: bits that hold the brightness in 16-bit grey files, such as 12 if white is 4095; `auto` is 16, with
+        a warning if no file has a value that needs more than 8, 10, 12 or 14.
     on_error: whether a file that cannot be read is an error or is left out with a warning.
     cache: a folder that keeps the result, so that the next run need not read the files again; `auto` is
-        ~/.cache/slipstream/images, null for none. It is checked, and made anew when a file has changed.
-    streaming: `always` leaves the images in the cache and reads them while training, `auto` does it with
-        more than fit into the memory.
+        ~/.cache/slipstream/images, null for none. It is verified, and rebuilt when a file has changed.
+    streaming: `always` leaves the images in the cache and reads them while training, `auto` does so if they
+        do not fit into memory.
     separator, header, missing_target, split_column, group_column: of a table, as in data=table.
-    Raises DataError that names every file that is damaged, cut off, empty, of another format, an animation,
-    or larger than 80 million pixels, and for a path or a link that leads out of the folder.
+    Raises DataError naming every file that is damaged, truncated, empty, of another format, an animation, or
+    larger than 80 million pixels, and for a path or a link that leads out of the folder.
     """
     assert path is not None
     if os.path.isdir(path):
@@ -164,7 +164,7 @@ def images(
         "background": background,
         "on_error": on_error,
     }
-    if (depth := bits_of(bits)) != DEPTH:  # so that what was read before there were bits keeps its place
+    if (depth := bits_of(bits)) != DEPTH:  # so that caches from before `bits` existed keep their folder
         settings["bits"] = depth
     warnings = list(listing.warnings)
     place = _cache_folder(cache, warnings)
@@ -203,7 +203,7 @@ def images(
 def _read(
     path: str, listing: Listing, settings: Mapping[str, Any], folder: Path | None, warnings: list[str]
 ) -> caches.Cached:
-    """The images from the cache; from the files where it has none that is whole and up to date."""
+    """Read the images from the cache, or from the files if it has no complete, current copy."""
     from PIL import __version__ as pillow
 
     about = _digest([NOTES, pillow, *zip(listing.names, listing.states, strict=True)])
@@ -237,7 +237,7 @@ def _read(
 
 
 def _form(path: str, listing: Listing, settings: Mapping[str, Any]) -> ImageFormat:
-    """The form of all images; what settings leave open is told by the files' headers. Raises DataError."""
+    """Return the form of all images; the files' headers decide what settings leave open. Raises DataError."""
     size, channels = settings["size"], settings["channels"]
     if size is None or channels == "auto":
         known = [header for header in headers(listing.paths) if header is not None]
@@ -249,7 +249,7 @@ def _form(path: str, listing: Listing, settings: Mapping[str, Any]) -> ImageForm
                     f"{shown(path)}: images of {len(sizes)} sizes, height x width: {often}; set the size "
                     "that all are brought to, for example data.size=64"
                 )
-            # Where no file can be read, the form does not matter: all are named when they are read.
+            # If no file can be read, the form does not matter: all are reported when they are read.
             size = next(iter(sizes), (1, 1))
         if channels == "auto":
             channels = 1 if all(header.grey for header in known) else 3
@@ -258,7 +258,7 @@ def _form(path: str, listing: Listing, settings: Mapping[str, Any]) -> ImageForm
 
 
 def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
-    """That images of 16 bits use the lowest of their values alone, and what to set.
+    """Warn of 16-bit images that use only the lowest of their values, with the setting that helps.
 
     deep: as in `Reader`.
     """
@@ -277,7 +277,7 @@ def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _cache_folder(cache: str | None, warnings: list[str]) -> Path | None:
-    """Where the cache is, None for none."""
+    """Return the cache's folder, None for none."""
     if cache != "auto":
         return None if cache is None else Path(cache)
     folder = caches.default_folder()

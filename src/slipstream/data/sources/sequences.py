@@ -1,4 +1,4 @@
-"""Sequences of your own: a long table with a row for each step, and columns that say whose and when."""
+"""Your own sequences: a long table with a row for each step, and columns for its sequence and time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROLES = ("id", "time", "group_column", "split_column")
 
 
 def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the settings of sequences, as far as it can be told without reading them."""
+    """Check the settings of sequences as far as possible without reading them."""
     found = []
     if settings["path"] is None:
         found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
@@ -100,19 +100,20 @@ def sequences(
 ) -> RawData:
     """Your own sequences: a long table (CSV, TSV, gzip, Parquet) with a row for each step.
 
-    Inputs [N, T, C], sorted by time; T is the longest sequence's length, at most max_length. Where lengths
-    differ, the last channel is 1 in every step and 0 in the padding, which is at the end and 0 everywhere.
-    The steps of training sequences alone decide on scaling, categories and stand-ins.
-    path: the file. id: the column that says whose step a row is. time: the column of times, numbers or dates,
-        which differ within a sequence. target: the column to predict, or a list; one value for a sequence.
+    Inputs [N, T, C], sorted by time; T is the longest sequence's length, at most max_length. If lengths
+    differ, the last channel is 1 in every step and 0 in the padding, which is at the end and all 0. Scaling,
+    categories and fill values are fitted on the steps of training sequences alone.
+    path: the file. id: the column that names a step's sequence. time: the column of times, numbers or dates,
+        distinct within a sequence. target: the column to predict, or a list; one value per sequence.
     task, classes, inputs, kinds, missing, max_categories, separator, header, decimal, day_first: as in
         data=table.
-    max_length: steps at most, null for no limit. keep: the first or the last ones; the summary counts.
-    impute: what stands for a missing number, with one more channel that says it was missing. `forward` is the
-        value of the step before, for words as well; where there is none, it is the median and that channel.
-    group_column: for split=group. split_column: says train, validation or test. One value for a sequence.
+    max_length: maximum steps, null for no limit. keep: the first or the last ones; the summary counts those
+        cut.
+    impute: the value for a missing number; one more channel is 1 where it was missing. `forward` is the value
+        of the previous step, for words as well; without one, it is the median and that channel.
+    group_column: for split=group. split_column: holds train, validation or test. One value per sequence.
         split=time trains on the sequences that end first and tests on those that end last.
-    validation_path, test_path: files with the same columns for these parts, with other sequences.
+    validation_path, test_path: files with the same columns for these splits, with other sequences.
     Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
     """
     labels = words_of(classes)
@@ -192,7 +193,7 @@ def sequences(
 
 
 def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str, Any]:
-    """Whose and when each row of a file is, and its roles. Raises DataError for what makes no sequences."""
+    """Read each row's sequence, time and roles. Raises DataError for what cannot form sequences."""
     found: dict[str, Any] = {"id": file.take(steps.id, "category")}
     with naming(file.path):
         refuse_missing(steps.id, found["id"])
@@ -207,8 +208,10 @@ def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str,
 
 
 def _check_given(file: File, targets: list[str], id: str) -> None:
-    """Where a target is missing in some rows, raise DataError first if it changes within a sequence: then it
-    is the wrong column, and filling it would not help."""
+    """Raise DataError for a partly missing target that changes within a sequence.
+
+    Then it is the wrong column, and filling it would not help.
+    """
     for name in targets:
         values, ids = file.columns.get(name), file.columns[id]
         if values is not None and is_missing(values).any():
@@ -217,7 +220,7 @@ def _check_given(file: File, targets: list[str], id: str) -> None:
 
 
 def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
-    """Raise DataError, with the sequence and both rows, where a value that is there changes within one."""
+    """Raise DataError, with the sequence and both rows, if a present value changes within a sequence."""
     owners, text = as_text(ids), as_text(values)
     rows = np.flatnonzero(~(is_missing(owners) | is_missing(text)))
     _, first, codes = np.unique(owners.codes[rows], return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Drawn shapes: small images on which a network has to see form, wherever it stands."""
+"""Drawn shapes: small images that require recognizing shape at any position."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from slipstream.core.registry import register
 from slipstream.core.types import Fraction, Natural, NonNegative, Probability, Target
 from slipstream.data.dataset import RawData
 
-BLOCK = 1024  # images that are drawn at a time; a block's random numbers depend on no other block
-AREA = 1.1  # of every shape; the largest at which all of them fit into the unit circle is 1.12
+BLOCK = 1024  # images drawn at a time; a block's random numbers depend on no other block
+AREA = 1.1  # of every shape; the largest for which all fit into the unit circle is 1.12
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -35,14 +35,15 @@ def shapes(
     """Drawn shapes: circle, square, triangle, cross, ... anywhere in a small image.
 
     Inputs uint8 [N, 1 or 3, size, size], the class of row i is i mod classes. All shapes have the same area,
-    so brightness tells nothing; edges are smooth (coverage of a pixel by signed distance). A row does not
-    depend on how many there are.
-    classes: the first so many of circle, square, triangle, cross, ring, star, bar, half circle.
+    so brightness is uninformative; edges are smooth (coverage of a pixel by signed distance). A row does not
+    depend on the number of rows.
+    classes: how many, from the start of circle, square, triangle, cross, ring, star, bar, half circle.
     size: pixels of a side. radius: of the circle around a shape, as a share of half the image.
-    scale: the radius varies by up to this share to both sides, but stays within the image.
-    shift: how far the centre moves, as a share of the way on which the shape stays within the image.
-    rotation: largest angle in degrees, to both sides. noise: standard deviation; black is 0, white 1.
-    colour: shape (bright) and ground (dark) have random colours; else 0.8 on 0.2. seed: of all of it.
+    scale: the radius varies by up to this share in both directions, but the shape stays within the image.
+    shift: how far the centre moves, as a share of the distance for which the shape stays within the image.
+    rotation: largest angle in degrees, in both directions. noise: standard deviation; black is 0, white 1.
+    colour: shape (bright) and ground (dark) have random colours; else 0.8 on 0.2. seed: of all random
+    numbers.
     """
     labels = np.arange(rows) % classes
     channels = 3 if colour else 1
@@ -77,7 +78,7 @@ def _uniform(seed: int, number: int, block: int, shape: tuple[int, ...]) -> np.n
 def _coverage(
     distance: Distance, extent: np.ndarray, centre: np.ndarray, angle: np.ndarray, size: int
 ) -> np.ndarray:
-    """How much of each pixel the shape covers, 0 to 1, [n, size, size], by its distance in pixels."""
+    """Return the share of each pixel that the shape covers, [n, size, size], by its distance in pixels."""
     axis = ((np.arange(size) + 0.5) * 2 / size - 1).astype(np.float32)
     x = (axis[None, None, :] - centre[:, 0, None, None]) / extent[:, None, None]
     y = (axis[None, :, None] - centre[:, 1, None, None]) / extent[:, None, None]
@@ -87,7 +88,7 @@ def _coverage(
 
 
 def _polygon(x: np.ndarray, y: np.ndarray, corners: int, inner: float) -> np.ndarray:
-    """Distance to the inside of a regular polygon around the unit of `inner` radius."""
+    """Return the signed distance to a regular polygon around the unit of `inner` radius."""
     angles = 2 * np.pi * np.arange(corners) / corners + np.pi / 2
     return np.max([np.cos(a) * x + np.sin(a) * y for a in angles], axis=0) - inner
 
@@ -97,7 +98,7 @@ def _box(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarra
 
 
 def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Signed distance, negative inside; so are the others."""
+    """Return the signed distance, negative inside; so do the others."""
     return np.hypot(x, y) - np.sqrt(AREA / np.pi)
 
 
@@ -106,25 +107,28 @@ def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Equilateral: its area is 3 sqrt(3) times the square of the inner radius."""
+    """Return the distance of an equilateral triangle; its area is 3 sqrt(3) inner radius^2."""
     return _polygon(x, y, 3, np.sqrt(AREA / np.sqrt(27)))
 
 
 def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two bars, three times as long as wide: five squares."""
+    """Return the distance of two bars, three times as long as wide: five squares."""
     half = np.sqrt(AREA / 5) / 2
     return np.minimum(_box(x, y, 3 * half, half), _box(x, y, half, 3 * half))
 
 
 def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The hole has half the outer radius."""
+    """Return the distance of a ring; its hole has half the outer radius."""
     outer = np.sqrt(AREA / (0.75 * np.pi))
     radius = np.hypot(x, y)
     return np.maximum(radius - outer, outer / 2 - radius)
 
 
 def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Five points, the inner radius 0.382 of the outer one (the pentagram): folded onto one edge."""
+    """Return the distance of a five-pointed star, inner radius 0.382 of the outer (the pentagram).
+
+    The points are folded onto one edge.
+    """
     fifth, inner = np.pi / 5, (3 - np.sqrt(5)) / 2
     outer = np.sqrt(AREA / (5 * inner * np.sin(fifth)))
     angle = np.abs(np.mod(np.arctan2(y, x) + np.pi / 2 + fifth, 2 * fifth) - fifth)
@@ -136,13 +140,13 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Three times as long as wide."""
+    """Return the distance of a bar, three times as long as wide."""
     half = np.sqrt(AREA / 3) / 2
     return _box(x, y, 3 * half, half)
 
 
 def half_circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Around its centroid, 4 / (3 pi) of the radius above the cut."""
+    """Return the distance of a half disc around its centroid, 4 / (3 pi) of the radius above the cut."""
     radius = np.sqrt(2 * AREA / np.pi)
     lower = y + radius * 4 / (3 * np.pi)
     return np.maximum(np.hypot(x, lower) - radius, -lower)

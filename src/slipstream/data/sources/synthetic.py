@@ -1,4 +1,4 @@
-"""Generated data: small problems that each show one thing."""
+"""Generated data: small problems that each demonstrate one property."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rows = Annotated[int, Ge(10)]
 
 @register("data", task="binary")
 def xor(*, rows: Rows, noise: NonNegative, seed: Natural) -> RawData:
-    """Four corners of a square, opposite ones of one class: no line separates them.
+    """Four corners of a square, opposite corners in the same class: not linearly separable.
 
     x = corner + noise * normal, corner in {0, 1}^2, class = corner_1 xor corner_2. Inputs [N, 2].
     rows: number of rows. noise: standard deviation around a corner. seed: of the noise.
@@ -32,9 +32,10 @@ def xor(*, rows: Rows, noise: NonNegative, seed: Natural) -> RawData:
 
 @register("data", task="binary")
 def two_moons(*, rows: Rows, noise: NonNegative, seed: Natural) -> RawData:
-    """Two half circles that reach into each other.
+    """Two interleaving half circles.
 
-    (cos a, sin a) and (1 - cos a, 1/2 - sin a), a evenly from 0 to pi, plus noise * normal. Inputs [N, 2].
+    (cos a, sin a) and (1 - cos a, 1/2 - sin a), a evenly spaced from 0 to pi, plus noise * normal. Inputs [N,
+    2].
     rows: number of rows. noise: standard deviation. seed: of the noise.
     Source: scikit-learn's `make_moons`.
     """
@@ -51,7 +52,7 @@ def circles(
 ) -> RawData:
     """A circle inside a circle.
 
-    r (cos a, sin a), a evenly from 0 to 2 pi, r = 1 or `inner`, plus noise * normal. Inputs [N, 2].
+    r (cos a, sin a), a evenly spaced from 0 to 2 pi, r = 1 or `inner`, plus noise * normal. Inputs [N, 2].
     rows: number of rows. noise: standard deviation. inner: radius of the inner circle. seed: of the noise.
     Source: scikit-learn's `make_circles`.
     """
@@ -65,9 +66,9 @@ def circles(
 def spirals(
     *, rows: Rows, arms: Annotated[int, Ge(2), Le(20)], turns: Positive, noise: NonNegative, seed: Natural
 ) -> RawData:
-    """Spiral arms wound around each other, one class each.
+    """Interleaved spiral arms, one class each.
 
-    r = t, a = 2 pi (turns t + arm / arms), t evenly from 0.1 to 1, plus noise * normal. Inputs [N, 2].
+    r = t, a = 2 pi (turns t + arm / arms), t evenly spaced from 0.1 to 1, plus noise * normal. Inputs [N, 2].
     rows: number of rows. arms: number of classes. turns: of each arm. noise: standard deviation.
     seed: of the noise.
     Source: K. Lang, M. Witbrock, "Learning to tell two spirals apart" (1988).
@@ -82,7 +83,7 @@ def spirals(
 
 @register("data", task="regression")
 def sine(*, rows: Rows, periods: Positive, noise: NonNegative, seed: Natural) -> RawData:
-    """A sine over one input: what a network with one hidden layer can approximate.
+    """A sine of one input, which a network with one hidden layer can approximate.
 
     y = sin(2 pi periods x) + noise * normal, x uniform on [0, 1). Inputs [N, 1], targets [N, 1].
     rows: number of rows. periods: waves over the interval. noise: standard deviation of y.
@@ -95,7 +96,7 @@ def sine(*, rows: Rows, periods: Positive, noise: NonNegative, seed: Natural) ->
 
 
 def linear_problems(settings: Mapping[str, Any]) -> list[str]:
-    """More informative inputs than there are inputs."""
+    """Check that there are no more informative inputs than inputs."""
     inputs, informative = settings["inputs"], settings["informative"]
     if informative <= inputs:
         return []
@@ -104,7 +105,7 @@ def linear_problems(settings: Mapping[str, Any]) -> list[str]:
 
 @register("data", task="regression", problems=linear_problems)
 def linear(*, rows: Rows, inputs: Count, informative: Count, noise: NonNegative, seed: Natural) -> RawData:
-    """A weighted sum of some of the inputs: what linear regression recovers, and a sparse penalty selects.
+    """A weighted sum of some inputs, which linear regression recovers and a sparse penalty selects.
 
     y = sum of w_i x_i over the first `informative` inputs + noise * normal; x and w standard normal.
     Inputs [N, inputs], targets [N, 1].
@@ -119,10 +120,10 @@ def linear(*, rows: Rows, inputs: Count, informative: Count, noise: NonNegative,
 
 @register("data", task="binary")
 def parity(*, bits: Annotated[int, Ge(4), Le(16)]) -> RawData:
-    """Every word of some bits, and whether the number of ones is odd: no bit alone says anything.
+    """Every bit string of one length, classified by the parity of its ones: no single bit is informative.
 
-    Inputs [2^bits, bits] of 0 and 1. bits: length of a word, 4 to 16. Without noise and without repeated
-    rows, so what is tested was never trained on.
+    Inputs [2^bits, bits] of 0 and 1. bits: length of a string, 4 to 16. There is no noise and no repeated
+    row, so test rows never occur in training.
     """
     words = np.arange(2**bits)[:, None] >> np.arange(bits) & 1
     target = Target("binary", ("parity",), ("even", "odd"))
@@ -131,9 +132,9 @@ def parity(*, bits: Annotated[int, Ge(4), Le(16)]) -> RawData:
 
 
 def _halves(rows: int, closed: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which rows are of the first class, the labels, and each row's place in its half, from 0 to 1.
+    """Return a mask of the first class, the labels, and each row's position in its half, from 0 to 1.
 
-    closed: 1 is 0 again, as on a circle, and is left out.
+    closed: 1 equals 0, as on a circle, and is left out.
     """
     label = (np.arange(rows) >= (rows + 1) // 2).astype(np.int64)
     sizes = np.bincount(label)
@@ -144,11 +145,11 @@ def _halves(rows: int, closed: bool = False) -> tuple[np.ndarray, np.ndarray, np
 def _plane(
     points: np.ndarray, labels: np.ndarray, noise: float, seed: int, classes: tuple[str, ...]
 ) -> RawData:
-    """Points of the plane with noise, and their classes."""
+    """Return noisy points of the plane, and their classes."""
     target = Target("binary" if len(classes) == 2 else "multiclass", ("class",), classes)
     return RawData(points + noise * _normal(seed, 0, points.shape), PLANE, labels.astype(np.int64), target)
 
 
 def _normal(seed: int, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers, float64."""
+    """Return standard normal numbers, float64."""
     return np.asarray(random.normal(random.make_key(seed, random.DATA, number), shape).double().numpy())

@@ -1,4 +1,4 @@
-"""A table of your own: CSV, TSV, gzip or Parquet; the kinds of its columns and the task are inferred."""
+"""Your own table: CSV, TSV, gzip or Parquet; column kinds and the task are inferred."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROLES = ("group_column", "time_column", "split_column", "weight_column")
 
 
 def table_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the settings of a table, as far as it can be told without reading it."""
+    """Check the settings of a table as far as possible without reading it."""
     found = []
     if settings["path"] is None:
         found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
@@ -71,7 +71,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
 
 
 def header_problems(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
-    """That data.header=false is for files that may have none."""
+    """Check that data.header=false is used only for files that may have no header."""
     files = [settings[key] for key in keys if settings[key] is not None]
     named = (
         [] if settings["header"] else [path for path in files if path.lower().endswith((".parquet", ".pq"))]
@@ -107,24 +107,24 @@ def table(
     validation_path: str | None,
     test_path: str | None,
 ) -> RawData:
-    """Your own table: CSV, TSV, gzip or Parquet. Say its path and its target.
+    """Your own table: CSV, TSV, gzip or Parquet. Give its path and its target.
 
-    path: the file; its ending says what it is. target: the column to predict, or a list of them.
-    task: `auto` infers it: words or at most 20 distinct whole numbers are classes, several yes/no columns
-        are multilabel, other numbers regression. classes: the labels in order; the last of two is positive.
-    inputs: the columns to use; null for all that have no other role. kinds: column -> number, boolean, date,
-        category or ignore, where the inference is wrong. Identifier-like columns are left out with a warning.
-    missing: words that mean a missing value. missing_target: whether a row without target is an error.
-    impute: what stands for a missing number, with one more input that says it was missing; for categories
-        missing is a category of its own. max_categories: inputs for one column; rarer ones share the last.
-    separator: null finds it in the header. header: whether the first row has the names; else the columns are
-        called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and the signs of a
-        currency or of percent are left out, which a warning says. day_first: whether dates such as 03/10/2020
-        begin with the day; `auto` is what their column tells, else the month before a slash, and is said.
-        Times of day are hours.
-    group_column, time_column: for split=group, split=time. split_column: says train, validation or test.
+    path: the file; its extension gives the format. target: the column to predict, or a list of them.
+    task: `auto` infers it: words or at most 20 distinct whole numbers are classes, several yes/no columns are
+        multilabel, other numbers regression. classes: the labels in order; the last of two is positive.
+    inputs: the columns to use; null for all without another role. kinds: column -> number, boolean, date,
+        category or ignore, to correct the inference. Identifier-like columns are left out with a warning.
+    missing: words that mean a missing value. missing_target: whether a row without a target is an error.
+    impute: the value for a missing number; one more input is 1 where it was missing. For categories, missing
+        is a separate category. max_categories: inputs for one column; rarer categories share the last.
+    separator: null detects it in the header. header: whether the first row has the names; otherwise the
+        columns are called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and
+        currency or percent signs are removed, with a warning. day_first: whether dates such as 03/10/2020
+        begin with the day; `auto` infers it from the column, else takes the month first before a slash, with
+        a warning. Times of day become hours.
+    group_column, time_column: for split=group, split=time. split_column: holds train, validation or test.
     weight_column: the weight of each row in the loss and the metrics, not negative.
-    validation_path, test_path: files with the same columns for these parts.
+    validation_path, test_path: files with the same columns for these splits.
     Raises DataError with file, row (counted from 1 below the header) and column.
     """
     labels = words_of(classes)
@@ -185,7 +185,7 @@ def table(
 def input_kinds(
     file: File, taken: set[str], asked: Mapping[str, str], listed: bool, warnings: list[str]
 ) -> dict[str, str]:
-    """The columns that serve as inputs, with their kinds; appends to `warnings` which are left out."""
+    """Return the input columns with their kinds; append those left out to `warnings`."""
     kinds = {}
     for name in file.columns:
         if name in taken:

@@ -1,4 +1,4 @@
-"""Texts of your own: lines with a label, a table with a column of texts, or a folder for each class."""
+"""Your own texts: lines with a label, a table with a column of texts, or a folder for each class."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ TABS = (".tsv", ".tsv.gz")
 ENDINGS = tuple(end for end in TABLES if end not in LINES)
 PATHS = ("path", "validation_path", "test_path")
 LONGEST = 1 << 30  # bytes of a file of lines, or of a folder's files together
-LABEL = "class"  # the target's name where no column has one
+LABEL = "class"  # the target's name if no column has one
 
 
 @dataclass
 class Piece:
-    """The texts of one file or folder, for one part. where: says of a text's number where it stands."""
+    """The texts of one file or folder, for one split. where: returns the location of a text by its number."""
 
     path: str
     texts: list[str]
@@ -45,7 +45,7 @@ class Piece:
 
 
 def text_problems(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the settings of texts, as far as it can be told without reading them."""
+    """Check the settings of texts as far as possible without reading them."""
     found = []
     if settings["path"] is None:
         found.append(
@@ -102,20 +102,20 @@ def text(
 ) -> RawData:
     """Your own texts: lines label<TAB>text, a table with a column of texts, or a folder for each class.
 
-    Inputs [N, T] of ids: 0 is padding, at the end, 1 a token that is not in the vocabulary, which is that of
-    the training part and is kept in preprocessing.json. T is the longest text's length, at most max_length.
-    path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz, or
-        TSV without header); or a CSV, TSV or Parquet file with the columns `text` and `target`, which are for
-        tables only. UTF-8.
+    Inputs [N, T] of ids: 0 is padding, at the end, 1 a token outside the vocabulary. The vocabulary comes
+    from the training split and is kept in preprocessing.json. T is the longest text's length, at most
+    max_length.
+    path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz, or TSV
+        without header); or a CSV, TSV or Parquet file, for which `text` and `target` name the columns. UTF-8.
     task, classes: as in data=table.
-    level: `word` (letters, digits and _ in a row, with apostrophes between them; any other visible sign is a
-        token of its own) or `character` (code points; for writing without blanks between words).
-    lower: in small letters. unicode: the normal form that spellings are brought to before.
-    max_length: tokens that are kept of a text. keep: the first or the last ones.
-    min_count, max_words: words that stand less often in train are unknown, and so are all but the most
+    level: `word` (runs of letters, digits and _, with apostrophes between them; any other visible character
+        is a separate token) or `character` (code points; for scripts without blanks between words).
+    lower: convert to lower case. unicode: the normal form, applied first.
+    max_length: maximum tokens of a text. keep: the first or the last ones.
+    min_count, max_words: words with fewer occurrences in train are unknown, and so are all but the most
         frequent max_words; null for no limit.
-    empty, missing_target: whether a text without any token, or without target, is an error or is left out.
-    separator, header: of a table, as in data=table. validation_path, test_path: the like for these parts.
+    empty, missing_target: whether a text without tokens, or without a target, is an error or is left out.
+    separator, header: of a table, as in data=table. validation_path, test_path: the same for these splits.
     Raises DataError with file and line, row or file name.
     """
     labels = words_of(classes)
@@ -155,9 +155,9 @@ def labelled(
     empty: str,
     missing_target: str,
 ) -> RawData:
-    """The texts of all pieces, which are cut already, with their targets.
+    """Combine the tokenized texts of all pieces with their targets.
 
-    parts: of each piece. meaning: the settings task and classes.
+    parts: the split of each piece. meaning: the settings task and classes.
     """
     columns = [join([piece.targets[i] for piece in pieces]) for i in range(len(names))]
     blank = cut.lengths == 0
@@ -183,13 +183,13 @@ def labelled(
 
 
 def _is_table(path: str, columns: Sequence[Any]) -> bool:
-    """Whether a file is a table; one with tabs is rather lines where no column is named."""
+    """Return True if a file is a table; one with tabs counts as lines if no column is named."""
     tabs = path.lower().endswith(TABS) and not columns
     return path.lower().endswith(ENDINGS) and not tabs and Path(path).is_file()
 
 
 def _is_lines(path: str) -> bool:
-    """Whether a file may be lines; a name without an ending says nothing."""
+    """Return True if a file may be lines; a name without an extension leaves it open."""
     return path.lower().endswith((*LINES, *TABS)) or not Path(path).suffix
 
 
@@ -204,20 +204,20 @@ def _table(
     missing_target: str,
     warnings: list[str],
 ) -> Piece:
-    """The columns of a table."""
+    """Return the columns of a table."""
     file = File.read(path, part, reading)
     file.check_names({"text": [column], "target": targets})
     file.read_targets(targets, task, classes, missing_target == "drop")
     warnings += [*file.warnings, *described(file.notes)]
     found = as_text(file.take(column, "category"))
-    words = [*found.values, ""]  # the last one for a missing text
+    words = [*found.values, ""]  # the last is for a missing text
     rows = np.flatnonzero(file.keep) + 1
     values = [file.targets[name] for name in targets]
     return Piece(path, [words[code] for code in found.codes], values, lambda i: f"{path}: row {rows[i]}")
 
 
 def _lines(path: str) -> Piece:
-    """Lines of a label, a tab and a text; blank lines are passed over."""
+    """Read lines of a label, a tab and a text; blank lines are skipped."""
     try:
         with open_bytes(path) as file:
             content = file.read(LONGEST + 1)
@@ -239,7 +239,7 @@ def _lines(path: str) -> Piece:
 
 
 def _folder(path: str) -> Piece:
-    """A folder of .txt files for each class, in the order of their names."""
+    """Read a folder of .txt files for each class, in order of their names."""
     folders = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not folders:
         raise DataError(f"{path}: has no folders; expected one for each class, with .txt files")
@@ -268,7 +268,7 @@ def _folder(path: str) -> Piece:
 
 
 def _refuse_parts(path: str, folders: Sequence[Path]) -> None:
-    """Raise DataError, with what to type, where the folders are parts with the classes' folders in them."""
+    """Raise DataError, with the fix, if the folders are splits that contain the classes' folders."""
     parts: dict[str, Path] = {}
     for folder in folders:
         part = PART_WORDS.get(folder.name.lower())
@@ -282,7 +282,7 @@ def _refuse_parts(path: str, folders: Sequence[Path]) -> None:
 
 
 def _decoded(path: str, content: bytes) -> str:
-    """Bytes as text with line ends of one kind. Raises DataError with the line."""
+    """Decode text and normalize its line ends. Raises DataError with the line."""
     if len(content) > LONGEST:
         raise DataError(f"{path}: has more than {LONGEST >> 30} GB")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -303,7 +303,7 @@ def _where(pieces: Sequence[Piece]) -> Where:
 
 
 def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value: str) -> list[str]:
-    """The warning that texts are left out. Raises DataError where they may not be, or where none is left."""
+    """Return the warning that texts are left out. Raises DataError if they may not be, or if none remain."""
     if not gone.any():
         return []
     numbers = np.flatnonzero(gone)

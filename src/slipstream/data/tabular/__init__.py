@@ -1,1 +1,1 @@
-"""Tables: files, columns, kinds and the spelling of numbers."""
+"""Tables: files, columns, their kinds, and the spelling of numbers."""

@@ -1,4 +1,4 @@
-"""The values of a raw column, read as numbers, booleans, dates or words."""
+"""Parse the values of a raw column as numbers, booleans, dates or words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from slipstream.data.tabular.spelling import (
 from slipstream.data.tabular.values import Text, Values
 
 Reader = Callable[[str], float | None]
-EXACT = 2**53  # whole numbers up to here are themselves as floats
+EXACT = 2**53  # whole numbers up to here are exact as floats
 LIMIT = float(np.finfo(np.float32).max)
 BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
     ("true", "yes", "y", "t", "1"), 1.0
@@ -32,19 +32,19 @@ BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
 
 
 def to_number(word: str) -> float | None:
-    """The number that a word plainly spells, or None. Stricter than `float`, which takes 1_000."""
+    """Parse a plainly written number, or return None. Stricter than `float`, which accepts 1_000."""
     return float(word) if NUMBER.fullmatch(word) else None
 
 
 def to_boolean(word: str) -> float | None:
-    """0 or 1 for true, false, yes, no, their first letters, 1 and 0; None for anything else."""
+    """Return 0 or 1 for true, false, yes, no, their first letters, 1 and 0; None for anything else."""
     return BOOLEANS.get(word.lower())
 
 
 def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
-    """float64 [N], NaN where missing. Raises DataError for a word, infinity or beyond float32.
+    """Parse numbers as float64 [N], NaN for missing. Raises DataError for a word, infinity or beyond float32.
 
-    format: how words spell numbers (see `spelling`).
+    format: the spelling of numbers (see `spelling`).
     """
     if isinstance(values, np.ndarray):
         numbers = values
@@ -57,7 +57,7 @@ def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
 
 
 def as_booleans(name: str, values: Values) -> np.ndarray:
-    """0 or 1, float64 [N], NaN where missing. Raises DataError for anything else."""
+    """Parse booleans as 0 or 1, float64 [N], NaN for missing. Raises DataError for anything else."""
     if isinstance(values, Text):
         return _read(name, values, to_boolean, "true or false")
     other = ~(np.isnan(values) | (values == 0) | (values == 1))
@@ -68,9 +68,9 @@ def as_booleans(name: str, values: Values) -> np.ndarray:
 
 
 def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
-    """Days since 1970, float64 [N], NaN where missing. Raises DataError for anything else.
+    """Parse dates as days since 1970, float64 [N], NaN for missing. Raises DataError for anything else.
 
-    format: what comes first, day (d) or month (m), where that is open.
+    format: the first of day (d) and month (m) in ambiguous dates.
     """
     if isinstance(values, Text):
         example = {"d": "31/01/2026", "m": "01/31/2026"}.get(format, "2026-01-31T12:00:00")
@@ -80,7 +80,7 @@ def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
 
 
 def as_text(values: Values) -> Text:
-    """Words; numbers are spelled as briefly as possible (3, not 3.0)."""
+    """Return words; numbers are spelled as briefly as possible (3, not 3.0)."""
     if isinstance(values, Text):
         return values
     missing = np.isnan(values)
@@ -89,8 +89,10 @@ def as_text(values: Values) -> Text:
 
 
 def _read(name: str, text: Text, reader: Reader, expected: str, format: str = "") -> np.ndarray:
-    """Every word through `reader`, once for each distinct word. format: the decimal mark of numbers, or what
-    comes first in dates."""
+    """Parse each distinct word once by `reader`.
+
+    format: the decimal mark of numbers, or the first of day and month in dates.
+    """
     counts = text.counts()
     found = [reader(word) for word in text.values]
     wrong = [i for i, value in enumerate(found) if value is None and counts[i]]
@@ -113,7 +115,7 @@ def _read(name: str, text: Text, reader: Reader, expected: str, format: str = ""
 
 
 def _decimal_hint(words: list[str], decimal: str) -> str:
-    """That the decimal mark is the other one, where all words that are no numbers say so."""
+    """Suggest the other decimal mark if it explains all words that are not numbers."""
     other = {".": ",", ",": "."}.get(decimal)
     if other is None or any(other not in word or number_of(word, other) is None for word in words):
         return ""
@@ -125,7 +127,7 @@ def _decimal_hint(words: list[str], decimal: str) -> str:
 
 
 def _order_hint(words: list[str], first: str) -> str:
-    """That day and month stand the other way around, where all words that are no dates say so."""
+    """Suggest the other order of day and month if it explains all words that are not dates."""
     other = "d" if first == "m" else "m"
     if any(days_of(word, other) is None for word in words):
         return ""
@@ -133,7 +135,7 @@ def _order_hint(words: list[str], first: str) -> str:
 
 
 def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
-    """Raise DataError, with the place, for a value that float32 cannot hold; NaN is one unless `missing`."""
+    """Raise DataError, with the row, for a value that float32 cannot hold, including NaN unless `missing`."""
     if values.dtype.kind != "f":
         return
     for start in range(0, len(values), 65536):
@@ -154,7 +156,7 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
 
 
 def blank(numbers: np.ndarray, missing: Collection[str], reader: Reader = to_number) -> np.ndarray:
-    """Numbers [N], in place, NaN where one is among the words that mean a missing value."""
+    """Replace numbers [N] that mean a missing value by NaN, in place."""
     found = [number for number in map(reader, missing) if number is not None]
     if found:
         numbers[np.isin(numbers, found)] = np.nan
@@ -170,16 +172,16 @@ def pick(values: Values, rows: np.ndarray) -> Values:
 
 
 def join(parts: list[Values]) -> Values:
-    """The columns of several files one after the other; words win over numbers."""
+    """Concatenate a column's values from several files; if any are words, all become words."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]
     return merged([as_text(part) for part in parts])
 
 
 def own_memory(count: int) -> np.ndarray:
-    """An empty float64 array whose memory goes back to the system as soon as it is dropped.
+    """Return an empty float64 array whose memory returns to the system as soon as it is freed.
 
-    malloc keeps what it frees, and a table would be in memory twice while its columns are encoded.
+    malloc keeps freed memory, so a table would occupy memory twice while its columns are encoded.
     """
     size = 8 * count
     return np.empty(count) if size < 1 << 17 else np.frombuffer(mmap.mmap(-1, size), np.float64)

@@ -1,6 +1,6 @@
-"""CSV and TSV, plain or gzip, parsed block after block: the file is never in memory as a whole.
+"""CSV and TSV, plain or gzip, parsed block by block: the whole file is never in memory.
 
-A first pass (see `records`) counts the rows, so that the columns have their final size at once.
+A first pass (see `records`) counts the rows, so that the columns are allocated at their final size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slipstream.data.tabular.csv_records import CsvHeader, cut, records, shape, 
 from slipstream.data.tabular.spelling import number_of
 from slipstream.data.tabular.values import Text, Values
 
-AHEAD = 2  # blocks that are parsed while another one is stored
+AHEAD = 2  # blocks parsed while another one is stored
 
 
 def read_csv(
@@ -35,16 +35,16 @@ def read_csv(
     labels: frozenset[str],
     named: bool = True,
 ) -> tuple[list[str], dict[str, Values], str]:
-    """All names, the wanted columns by name, and the separator.
+    """Return all names, the wanted columns by name, and the separator.
 
-    as_words: columns that are not read as numbers. labels: that may turn out to be labels: they are not
-    either, unless their first values have fractions. named: whether the first row has the names.
-    Raises DataError with the row, counted from 1 below the header, for anything that is no table.
+    as_words: columns that are not read as numbers. labels: columns that may turn out to be labels; they are
+    not either, unless their first values have fractions. named: True if the first row has the names.
+    Raises DataError with the row, counted from 1 below the header, for anything that is not a table.
     """
     header = survey(path, separator, named)
     try:
         return _read_csv(path, header, decimal, missing, wanted, as_words, labels)
-    except _Respelled as found:  # what begins as plain numbers goes on with signs or thousands marks
+    except _Respelled as found:  # plain numbers at first, then signs or thousands marks
         return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns, labels, named)
 
 
@@ -61,7 +61,7 @@ def _read_csv(
     numbers: dict[str, np.ndarray] = {}
     words: dict[str, WordColumn] = {}
     row, blocks = 0, records(path, header)
-    if first := next(blocks, None):  # it decides which columns are read as numbers
+    if first := next(blocks, None):  # decides which columns are read as numbers
         frame = parser.words(*first, row)
         for name in filter(wanted, header.names):
             least = parser.fractions if name in labels else parser.all_numbers
@@ -74,7 +74,7 @@ def _read_csv(
         frame = parser.numbers_from_words(block, count, row, numbers) if found is None else found
         if row + count > header.rows:
             break
-        # All columns in one call: a call for each took as long as reading the file.
+        # All columns in one call: one call per column took as long as reading the file.
         filled = frame.select(*numbers).fill_null(float("nan")) if numbers else frame
         for name, column in numbers.items():
             column[row : row + count] = blank(filled[name].to_numpy(writable=True), missing)
@@ -95,7 +95,7 @@ class _Respelled(Exception):
 
 @dataclass(frozen=True)
 class Parser:
-    """Blocks of one file to polars DataFrames."""
+    """A parser of one file's blocks into polars DataFrames."""
 
     path: str
     header: CsvHeader
@@ -103,13 +103,13 @@ class Parser:
     missing: frozenset[str]
 
     def parse(self, block: bytes, count: int, numeric: Collection[str]) -> Any:
-        """A block of `count` records: float64 for the numeric columns, words for the others.
+        """Parse a block of `count` records: float64 for the numeric columns, words for the others.
 
-        None where polars cannot read it so, or finds another number of records.
+        Return None if polars cannot parse it, or finds a different number of records.
         """
         import polars as pl
 
-        if numeric and self.decimal == ",":  # polars would take a decimal point as well
+        if numeric and self.decimal == ",":  # polars would accept a decimal point as well
             return None
         try:
             frame = pl.read_csv(
@@ -126,7 +126,7 @@ class Parser:
     def ahead(
         self, blocks: Iterable[tuple[bytes, int]], numeric: Collection[str]
     ) -> Iterator[tuple[bytes, int, Any]]:
-        """The blocks with what `parse` makes of them, in their order, AHEAD of them parsed at a time."""
+        """Yield the blocks with their `parse` results, in order, parsing AHEAD of them in advance."""
         waiting: deque[tuple[bytes, int, Future]] = deque()
         with ThreadPoolExecutor(AHEAD) as pool:
             for block, count in blocks:
@@ -138,12 +138,12 @@ class Parser:
                 yield block, count, found.result()
 
     def words(self, block: bytes, count: int, start: int) -> Any:
-        """A block with all columns as words. Raises DataError with the row that cannot be read."""
+        """Parse a block with all columns as words. Raises DataError with the row that cannot be read."""
         frame = self.parse(block, count, ())
         if frame is not None:
             return frame
         found = cut(block, shape(block, self.header.separator)[0])
-        low, high = 0, len(found)  # the first wrong record is in [low, high)
+        low, high = 0, len(found)  # the first bad record is in [low, high)
         while high - low > 1:
             middle = (low + high) // 2
             readable = self.parse(b"".join(found[low:middle]), middle - low, ()) is not None
@@ -156,7 +156,7 @@ class Parser:
         )
 
     def numbers_from_words(self, block: bytes, count: int, start: int, numeric: Collection[str]) -> Any:
-        """A block by way of words: takes blanks around numbers, and says where a word stands among them."""
+        """Parse a block by way of words: accept blanks around numbers, and locate a word among them."""
         frame = self.words(block, count, start)
         respelled = set()
         for name in numeric:
@@ -180,32 +180,33 @@ class Parser:
         return frame
 
     def cast(self, words: Any) -> Any:
-        """Words to float64, null where a word is no number."""
+        """Cast words to float64, null for a word that is not a number."""
         import polars as pl
 
         plain = words.str.strip_chars()
         if self.decimal == ",":
-            # A point is no decimal mark, and a comma before three digits may be none.
+            # With a decimal comma, a point is not a decimal mark, and a comma before three digits may not be
+            # one.
             other = plain.str.contains(r"\.|^[+-]?[1-9]\d{0,2},\d{3}$")
             plain = plain.set(other.fill_null(False), "no").str.replace(",", ".", literal=True)
         return plain.cast(pl.Float64, strict=False)
 
     def all_numbers(self, words: Any) -> bool:
-        """Whether there are values, and all of them are plainly numbers."""
+        """Return True if there are values and all of them are plain numbers."""
         if words.null_count() == len(words) or self.cast(words).null_count() != words.null_count():
             return False
-        # 1.101 beside 900 may be thousands: the whole column is looked at.
+        # 1.101 next to 900 may be thousands: the whole column decides.
         points = words.str.contains(".", literal=True)
         groups = words.str.contains(r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$")
         return not (points.any() and not points.all() and points.equals(groups))
 
     def fractions(self, words: Any) -> bool:
-        """Whether all are numbers, and some of them not whole."""
+        """Return True if all values are numbers and some of them are not whole."""
         return self.all_numbers(words) and bool((self.cast(words) % 1 != 0).any())
 
 
 class WordColumn:
-    """A column of words while it is read, block after block: codes, and the words that they stand for."""
+    """A column of words being read block by block: codes, and the words that they index."""
 
     def __init__(self, rows: int, missing: frozenset[str]) -> None:
         self.codes = np.full(rows, -1, np.int32)

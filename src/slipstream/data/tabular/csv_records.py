@@ -1,7 +1,7 @@
-"""The records of a CSV file, plain or gzip, in blocks, and what is wrong with them.
+"""The records of a CSV file, plain or gzip, in blocks, and errors in them.
 
-Parsers pass over in silence what a user has to know: short rows, a quote that never closes, a name
-that stands twice. It is found here, before anything is parsed.
+Parsers silently accept problems that a user has to know of: short rows, a quote that never closes, a repeated
+name. They are found here, before anything is parsed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from slipstream.core.errors import DataError
 from slipstream.core.wording import counted, typed
 from slipstream.data.identity import name_of
 
-BLOCK = 1 << 20  # bytes that are looked at, and parsed, at a time
+BLOCK = 1 << 20  # bytes scanned, and parsed, at a time
 BOM = b"\xef\xbb\xbf"
-LONGEST = 1 << 24  # bytes of one record at most
+LONGEST = 1 << 24  # maximum bytes of one record
 SEPARATORS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
 class CsvHeader:
-    """What the first pass knows. size: bytes of the header record. plain: no quotes and no blank lines."""
+    """The result of the first pass. size: bytes of the header record. plain: no quotes and no blank lines."""
 
     names: list[str]
     separator: str
@@ -39,8 +39,10 @@ class CsvHeader:
 
 
 def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
-    """The first pass over the file. header: whether the first row names the columns. Raises DataError where
-    it is no table."""
+    """Make the first pass over the file. header: True if the first row names the columns.
+
+    Raises DataError for a file that is not a table.
+    """
     names: list[str] = []
     rows = size = 0
     plain = True
@@ -81,7 +83,7 @@ def _header_size(path: str, block: bytes) -> int:
     if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
     ends, _, blank = shape(block, ",")
-    if blank.all():  # no record with a word in it ends, although there are words
+    if blank.all():  # there are words, but no record with words in it ends
         raise DataError(f"{path}: a quote is opened in the header and never closed")
     return int(ends[np.argmin(blank)]) + 1
 
@@ -91,7 +93,7 @@ def _unquoted(text: str) -> str:
 
 
 def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
-    """The column names: trimmed and in one Unicode form (NFC); an empty one is named by its place."""
+    """Return the column names, trimmed and in Unicode NFC; an empty one is named by its position."""
     try:
         fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
     except csv.Error as error:
@@ -132,11 +134,11 @@ def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int, below: str
 
 
 def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each record of the block ends, how many fields it has, and whether it is blank."""
+    """Return each record's end in the block, its number of fields, and True for a blank one."""
     data = np.frombuffer(block, np.uint8)
     ends, marks = np.flatnonzero(data == 10), np.flatnonzero(data == ord(separator))
     quotes = np.flatnonzero(data == 34)
-    if len(quotes):  # a separator or line end after an odd number of quotes belongs to a field
+    if len(quotes):  # a separator or line end after an odd number of quotes is inside a field
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
         marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
     fields = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
@@ -146,7 +148,7 @@ def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def records(path: str, header: CsvHeader) -> Iterator[tuple[bytes, int]]:
-    """The blocks without the header and without blank lines, each with its number of records."""
+    """Yield the blocks without the header and blank lines, each with its number of records."""
     start = header.size
     for block in raw_blocks(path):
         body, start = block[start:], 0
@@ -162,15 +164,15 @@ def records(path: str, header: CsvHeader) -> Iterator[tuple[bytes, int]]:
 
 
 def cut(block: bytes, ends: np.ndarray) -> list[bytes]:
-    """The records of a block."""
+    """Split a block into records."""
     starts = [0, *(ends[:-1] + 1)]
     return [block[a : b + 1] for a, b in zip(starts, ends, strict=True)]
 
 
 def raw_blocks(path: str) -> Iterator[bytes]:
-    """The file's bytes, each block a number of whole records, without a byte order mark.
+    """Yield the file's bytes, each block a whole number of records, without a byte order mark.
 
-    Where lines end with a carriage return alone, as on old Macs, it becomes a line feed.
+    A carriage return alone as line end, as on old Macs, becomes a line feed.
     """
     rest = b""
     try:
@@ -183,7 +185,7 @@ def raw_blocks(path: str) -> Iterator[bytes]:
                 chunk = file.read(BLOCK)
                 if size := _whole(rest):
                     block, rest = rest[:size], rest[size:]
-                    # Without any word in it there is no header to be found in it either.
+                    # Without any words there can be no header.
                     if not block.isspace():
                         yield block
                 elif len(rest) > LONGEST:
@@ -197,7 +199,7 @@ def raw_blocks(path: str) -> Iterator[bytes]:
 
 
 def _whole(block: bytes) -> int:
-    """How many of the bytes are whole records."""
+    """Return the number of bytes that make whole records."""
     if b'"' not in block:
         return block.rfind(b"\n") + 1
     ends, _, _ = shape(block, ",")
@@ -205,7 +207,7 @@ def _whole(block: bytes) -> int:
 
 
 def open_bytes(path: str) -> IO[bytes]:
-    """The file for reading, unpacked where it starts as gzip does."""
+    """Open the file for reading, decompressing it if it begins like gzip."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]

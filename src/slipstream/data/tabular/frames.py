@@ -1,4 +1,4 @@
-"""Columns from what holds a table in memory: DataFrames, and mappings of lists and arrays."""
+"""Raw columns from tables in memory: DataFrames, and mappings of lists and arrays."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NUMBERS = (int, float, np.number, np.bool_, Decimal)
 def from_any(
     data: Any, names: Mapping[str, bool], missing: Collection[str] = frozenset()
 ) -> dict[str, Values]:
-    """The named columns of a table (see `is_table`) as raw columns.
+    """Return the named columns of a table (see `is_table`) as raw columns.
 
-    names: whether a column's values are words, such as categories, to which 9007199254740993 is not
-    9007199254740992. Others are not looked at; one that is not there is left out.
+    names: True for a column whose values are words, such as categories, for which 9007199254740993 is not
+    9007199254740992. Other columns are ignored; a named one that does not exist is left out.
     """
     wanted = {name_of(name) for name in names}
     spelled: dict[str, Any] = {}
@@ -39,12 +39,12 @@ def from_any(
 
 
 def is_table(data: Any) -> bool:
-    """Whether data are a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
+    """Return True for a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
     return isinstance(data, Mapping) or hasattr(data, "iter_columns") or hasattr(data, "iterrows")
 
 
 def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The columns of a table; single values (3, "Ulm", None) are one row. DataError for some of each."""
+    """Return a table's columns; scalars (3, "Ulm", None) make one row. Raises DataError for a mixture."""
     single = [name for name, value in columns.items() if is_single(value)]
     if not single:
         return columns
@@ -58,7 +58,7 @@ def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_single(value: Any) -> bool:
-    """Whether a value stands for itself and not for those in it."""
+    """Return True for a scalar, and False for a collection of values."""
     return (
         value is None
         or isinstance(value, str | bytes | Number | date | time)
@@ -67,8 +67,10 @@ def is_single(value: Any) -> bool:
 
 
 def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
-    """A list, array, polars or pandas column of numbers, booleans, dates or words (None where missing) as a
-    raw column. words: see `from_any`."""
+    """Return a list, array, polars or pandas column as a raw column; words: see `from_any`.
+
+    Its values are numbers, booleans, dates or words, None for missing.
+    """
     if isinstance(values, Text):
         return values
     if hasattr(values, "to_physical"):
@@ -76,11 +78,11 @@ def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bo
 
         return from_series(values, missing, words)[0]
     if hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
-        values = values.tolist()  # as an array, whole numbers with a missing one would be floats
+        values = values.tolist()  # an array would turn whole numbers with a missing one into floats
     if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
         values = np.asarray(values)
     if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
-        values = values.astype("M8[us]")  # numpy would list nanoseconds as whole numbers
+        values = values.astype("M8[us]")  # numpy would list nanoseconds as integers
     if isinstance(values, np.ndarray) and values.dtype.kind in ("fiu" if words else "fiub"):
         numbers = values.astype(np.float64)
         if not words or values.dtype.kind == "f" or np.abs(numbers).max(initial=0) <= EXACT:
@@ -89,7 +91,7 @@ def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bo
 
 
 def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> Values:
-    """A list of numbers, booleans, dates or words as a raw column."""
+    """Return a list of numbers, booleans, dates or words as a raw column."""
     values = [None if _is_absent(value) else value for value in values]
     there = [value for value in values if value is not None]
     if words and there and all(isinstance(value, bool | np.bool_) for value in there):
@@ -106,5 +108,5 @@ def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> 
 def _is_absent(value: Any) -> bool:
     try:
         return value is None or bool(value != value)
-    except TypeError:  # pandas' NA is neither equal to itself nor different
+    except TypeError:  # pandas' NA has no truth value
         return True

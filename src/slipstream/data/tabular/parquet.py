@@ -20,9 +20,9 @@ from slipstream.data.tabular.values import Text, Values
 def read_parquet(
     path: str, missing: frozenset[str], wanted: Callable[[str], bool], as_words: frozenset[str]
 ) -> tuple[list[str], dict[str, Values], dict[str, str]]:
-    """All names, the wanted columns by name, and the kinds that their types tell. Raises DataError.
+    """Return all names, the wanted columns by name, and the kinds given by their types. Raises DataError.
 
-    as_words: columns whose values are words, such as labels, to which numbers stay exact.
+    as_words: columns whose values are words, such as labels, so that integers stay exact.
     """
     import polars as pl
 
@@ -54,8 +54,10 @@ def read_parquet(
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without the backtraces that polars' threads print where a broken file makes them panic: the panic
-    itself arrives as an exception."""
+    """Suppress the backtraces that polars' threads print when a broken file makes them panic.
+
+    The panic itself arrives as an exception.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -69,9 +71,9 @@ def _silent() -> Iterator[None]:
 def from_series(
     series: Any, missing: Collection[str] = frozenset(), words: bool = False
 ) -> tuple[Values, str | None]:
-    """A polars column as raw values, and the kind that its type tells (boolean, date) or None.
+    """Return a polars column as raw values, and the kind given by its type (boolean, date) or None.
 
-    words: whether its values are words, such as labels, to which numbers stay exact.
+    words: True if its values are words, such as labels, so that integers stay exact.
     """
     import polars as pl
 
@@ -79,7 +81,7 @@ def from_series(
     if kind.is_numeric() or kind == pl.Null:
         if words and not _floats_hold(series):
             return _coded(series, missing, exact, "number"), None
-        if words and kind == pl.Float32:  # 0.1 is the number, not the nearest float64 of its float32
+        if words and kind == pl.Float32:  # the number is 0.1, not the float64 nearest to its float32
             series = series.cast(pl.String)
         return blank(_floats(series), missing), None
     if kind == pl.Boolean:
@@ -107,7 +109,7 @@ def _boolean(word: str) -> float | None:
 
 
 def _floats_hold(series: Any) -> bool:
-    """Whether every number of a column is itself as a float64."""
+    """Return True if every number of a column is exact as a float64."""
     import polars as pl
 
     kind = series.dtype
@@ -118,7 +120,7 @@ def _floats_hold(series: Any) -> bool:
 
 
 def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
-    """A column as words."""
+    """Return a column as words."""
     import polars as pl
 
     distinct = series.unique(maintain_order=True).drop_nulls()
@@ -129,7 +131,7 @@ def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str],
 
 
 def _floats(series: Any) -> np.ndarray:
-    """float64 [N], NaN where null; a copy, since polars keeps the memory that it frees."""
+    """Return float64 [N], NaN for null; a copy, since polars keeps the memory that it frees."""
     import polars as pl
 
     numbers = own_memory(len(series))

@@ -1,9 +1,9 @@
-"""How a column of words writes its numbers and dates: marks, signs, the order of day and month.
+"""The spelling of numbers and dates in a column of words: marks, signs, the order of day and month.
 
-A word is read by one grammar. What a word cannot tell (which mark is the decimal one, whether the day comes
-first, which sign all values have) is decided by the whole column, and kept as its format:
-of numbers the decimal mark and the sign (`,€`), or `:` of times of day, which are numbers of hours; of dates
-`d` or `m` for what comes first; "" for plain ones.
+A word is read by one grammar. Whatever a single word leaves open (which mark is the decimal mark, if the day
+comes first, which sign all values have) is decided by the whole column and kept as its format: for numbers
+the decimal mark and the sign (`,€`), or `:` for times of day, which become hours; for dates `d` or `m` for
+what comes first; "" for plain ones.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from slipstream.data.messages import brief, phrase
 from slipstream.data.tabular.values import Text
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
-Note = tuple[str, str]  # what is said of a column, and the column
+Note = tuple[str, str]  # a remark about a column, and the column
 CLOCK = ":"  # the format of times of day
-DayFirst = bool | Literal["auto"]  # whether dates such as 03/10/2020 begin with the day
+DayFirst = bool | Literal["auto"]  # True if dates such as 03/10/2020 begin with the day
 ORDERS = {"d": "day", "m": "month"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
@@ -33,11 +33,11 @@ _CODES = (
     "KRW|RUB|TRY|SGD|HKD|ILS|THB|IDR|Fr.|kr.|kr|Rs.|Rs|zł|Kč|Ft"
 )
 _SIGN = "|".join([*map(re.escape, _CODES.split("|")), "[$¢£¤¥฿₠-₿﹩＄￠￡￥]"])
-_SPACES = " \u00a0\u2009\u202f'’"  # further thousands marks, whatever the decimal one is
+_SPACES = " \u00a0\u2009\u202f'’"  # more thousands marks, for either decimal mark
 
 
 def _numbers_with(decimal: str, mark: str) -> re.Pattern[str]:
-    """Numbers with signs and thousands marks: one mark throughout, groups of three (of two as in India)."""
+    """Match numbers with signs and thousands marks: one mark throughout, groups of three (two in India)."""
     marked = rf"[1-9]\d{{0,2}}(?P<mark>[{mark}{_SPACES}])\d{{3}}(?:(?P=mark)\d{{3}})*"
     indian = rf"[1-9]\d?(?:{re.escape(mark)}\d\d)+{re.escape(mark)}\d{{3}}"
     return re.compile(
@@ -51,9 +51,9 @@ _GRAMMAR = {".": _numbers_with(".", ","), ",": _numbers_with(",", ".")}
 
 
 def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
-    """The number that a word spells, and its sign (% or a currency, "" for none), or None.
+    """Parse a word as a number and its sign (% or a currency, "" for none); None if it is neither.
 
-    In parentheses, or with the minus behind it, it is negative, as accountants write.
+    Parentheses or a trailing minus make it negative, as in accounting.
 
     >>> number_of("$1,100.50"), number_of("(8,9 %)", ","), number_of("0,5")
     ((1100.5, '$'), (-8.9, '%'), None)
@@ -68,7 +68,7 @@ def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
         return None
     if found["before"] and found["after"]:
         return None
-    if found["trailing"] and not (found["grouped"] or found["part"]):  # 2- is rather a mark at school
+    if found["trailing"] and not (found["grouped"] or found["part"]):  # 2- is more likely a school grade
         return None
     whole = re.sub(r"\D", "", found["grouped"] or found["plain"] or "0")
     value = float(f"{whole}.{found['part'] or 0}{found['power'] or ''}")
@@ -76,9 +76,9 @@ def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
 
 
 def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]:
-    """The format of a column of numbers or times of day, and what to say of it.
+    """Return the format of a column of numbers or times of day, and remarks on it.
 
-    Raises DataError, with rows, for two signs, or for thousands marks where data.decimal has the decimal one.
+    Raises DataError, with rows, for two signs, or for thousands marks equal to the data.decimal mark.
     """
     if clock := _mostly_times(text):
         said = f"{name} ({brief(clock)} is {hours_of(clock):.4g})"
@@ -126,7 +126,7 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
 
 
 def _mostly_times(text: Text) -> str:
-    """A time of day out of a column that is mostly of such, or ""."""
+    """Return a sample from a column that is mostly times of day, or ""."""
     counts = text.counts()
     found = [i for i in _present(text) if hours_of(text.values[i]) is not None]
     return text.values[found[0]] if counts[found].sum() > counts.sum() / 2 else ""
@@ -142,8 +142,10 @@ def _plain(number: float) -> str:
 
 
 def thousands_under(text: Text, mark: str) -> tuple[int, str, bool] | None:
-    """Where the decimal mark stands as thousands marks do (2,101 and 503, never 2,1): how many values have
-    it, one of them, and whether others are whole, as they would be."""
+    """Detect decimal marks in the position of thousands marks (2,101 and 503, never 2,1).
+
+    Return how many values have one, one of them, and True if other values are whole, as they would be.
+    """
     counts, marked, others = text.counts(), [], 0
     for i in _present(text):
         word = text.values[i]
@@ -159,7 +161,7 @@ def thousands_under(text: Text, mark: str) -> tuple[int, str, bool] | None:
 
 
 def number_reader(format: str) -> Callable[[str], float | None]:
-    """Reads the words of a column of numbers of this format; None for a word that is none."""
+    """Return a parser for numbers in this format; it returns None for other words."""
     if format == CLOCK:
         return hours_of
     decimal, sign = format[:1] or ".", format[1:]
@@ -193,9 +195,9 @@ _NAMED = re.compile(
 
 
 def days_of(word: str, first: str = "") -> float | None:
-    """The days since 1970 of a date, with or without a time, or None. Without a zone it is UTC.
+    """Parse a date, with or without a time, as days since 1970, or None. Without a time zone it is UTC.
 
-    first: `d` or `m` where a date such as 10/03/2020 begins with the day or the month; with "" it is none.
+    first: `d` or `m` if a date such as 10/03/2020 begins with the day or the month; with "" it is not a date.
 
     >>> [days_of(word, "d") for word in ("1970-02-01", "1/2/1970", "Feb 1, 1970 12:00", "1970-02")]
     [31.0, 31.0, 31.5, 31.0]
@@ -215,7 +217,7 @@ def days_of(word: str, first: str = "") -> float | None:
 
 
 def _parts(word: str, first: str) -> tuple[tuple[int, int, int], timedelta] | None:
-    """Year, month and day, and the time of day."""
+    """Return year, month and day, and the time of day."""
     if found := _MONTH_YEAR.fullmatch(word):
         return (int(found[2]), int(found[1]), 1), timedelta()
     if found := _FIGURES.fullmatch(word):
@@ -236,7 +238,7 @@ def _parts(word: str, first: str) -> tuple[tuple[int, int, int], timedelta] | No
 
 
 def _year(digits: str) -> int:
-    """Of two digits as POSIX has them: 69 to 99 are of the last century."""
+    """Expand two digits as POSIX does: 69 to 99 are in the last century."""
     year = int(digits)
     return year if len(digits) == 4 else year + (1900 if year > 68 else 2000)
 
@@ -256,7 +258,7 @@ def _clock(found: re.Match[str]) -> timedelta:
 
 
 def hours_of(word: str) -> float | None:
-    """The hours since midnight of a time of day, or None.
+    """Parse a time of day as hours since midnight, or None.
 
     >>> [hours_of(word) for word in ("14:30", "2:30 pm", "00:00:36", "24:00", "24:01", "14.5")]
     [14.5, 14.5, 0.01, 24.0, None, None]
@@ -269,27 +271,27 @@ def hours_of(word: str) -> float | None:
 
 
 def is_date(word: str) -> bool:
-    """Whether a word is a date in some order of day and month."""
+    """Return True if a word is a date in some order of day and month."""
     return any(days_of(word, first) is not None for first in "dm")
 
 
 def is_season(word: str) -> bool:
-    """Whether a word is rather a season, 2009-10, than a month."""
+    """Return True if a word is more likely a season, 2009-10, than a month."""
     found = re.fullmatch(r"(\d{4})[-/](\d\d)", word)
     return found is not None and (int(found[1]) + 1) % 100 == int(found[2])
 
 
 def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[str, list[Note]]:
-    """`d` or `m` where a column's dates begin with day or month, and what to say of it.
+    """Return `d` or `m` if a column's dates begin with day or month, and remarks on it.
 
-    Raises DataError, with rows, where one date has the day first and another the month, or where one is not
-    as day_first says.
+    Raises DataError, with rows, if some dates begin with the day and others with the month, or if one
+    contradicts day_first.
     """
     found = [(int(i), _FIGURES.fullmatch(text.values[i])) for i in _present(text)]
     dates = [(i, date) for i, date in found if date and date[4] is not None and len(date[1]) < 3]
     if not dates:
         return "", []
-    beyond: dict[str, int] = {}  # the first date that begins with a day, with a month
+    beyond: dict[str, int] = {}  # the first date that must begin with a day, with a month
     for i, date in dates:
         for key, part in (("d", date[1]), ("m", date[3])):
             if int(part) > 12:
@@ -309,7 +311,7 @@ def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[st
                 f"{order_setting(asked)}: leave it out, or write the dates as 2026-01-31"
             )
         return asked, []
-    # Where a slash separates ambiguous dates, the month is first, as most software that writes them has it.
+    # Ambiguous dates with slashes are read month first, as most software writes them.
     first = next(iter(beyond), "m" if {date[2] for _, date in dates} == {"/"} else "d")
     telling = [i for i, date in dates if int(date[1]) != int(date[3])] or [dates[0][0]]
     example = text.values[beyond.get(first, telling[0])]
@@ -323,12 +325,12 @@ def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[st
 
 
 def order_setting(first: str) -> str:
-    """What is typed to read dates with the day (d) or the month (m) first."""
+    """Return the override that reads dates with the day (d) or the month (m) first."""
     return typed("data.day_first", first == "d")
 
 
 def _present(text: Text) -> np.ndarray:
-    """The codes of the values that occur, in the order of their first rows."""
+    """Return the codes of the values that occur, in order of their first rows."""
     codes, first = np.unique(text.codes, return_index=True)
     codes = codes[np.argsort(first)]
     return codes[codes >= 0]
@@ -339,7 +341,7 @@ def _row(text: Text, value: int) -> int:
 
 
 def described(notes: Iterable[Note]) -> list[str]:
-    """One sentence for all columns of which the same is to be said."""
+    """Join columns that share a remark in one sentence."""
     items: dict[str, list[str]] = {}
     for head, item in notes:
         items.setdefault(head, []).append(item)

@@ -1,4 +1,4 @@
-"""One file of a table: its columns, and their reading by kind and by role."""
+"""One file of a table: its columns, read by kind and by role."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, 
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """How files are read.
+    """Rules for reading files.
 
-    missing: words that mean a missing value. as_words: columns whose values are words, whatever they spell.
+    missing: words that mean a missing value. as_words: columns whose values are always words, never numbers.
     labels: columns that may turn out to hold labels.
     """
 
@@ -53,7 +53,7 @@ class ReadingRules:
 
 
 def where_in(files: Sequence[File]) -> Where:
-    """Says of a row of the files below each other, without those left out, which one of its file it is."""
+    """Return a function that locates a row of the concatenated, filtered files in its own file."""
     paths, rows = [file.path for file in files], [np.flatnonzero(file.keep) + 1 for file in files]
 
     def of(place: int) -> Where:
@@ -63,17 +63,17 @@ def where_in(files: Sequence[File]) -> Where:
 
 
 def labels_among(targets: Iterable[str], task: str) -> frozenset[str]:
-    """The target columns that may turn out to hold labels."""
+    """Return the target columns that may turn out to hold labels."""
     return frozenset(targets if task != "regression" else ())
 
 
 @dataclass
 class File:
-    """One file's raw columns, for the part that it stands for. Its errors name it.
+    """The raw columns of one file, for one split. Its errors name the file.
 
-    names: of all its columns, the unwanted ones included. keep: the rows that have a target; rows keep
-    their numbers in messages, since columns are read before others are left out. headless: that the first row
-    may be none of names. how: how the file was read.
+    names: of all its columns, unused ones included. keep: the rows that have a target; rows keep their
+    numbers in messages, since columns are read before others are left out. headless: the first row may not be
+    column names. how: the reading rules.
     """
 
     path: str
@@ -96,7 +96,7 @@ class File:
 
     @classmethod
     def read(cls, path: str, part: int, how: ReadingRules) -> File:
-        """Read a file by what its name says that it is. Raises DataError."""
+        """Read a file in the format of its extension. Raises DataError."""
         separator: str | None = None
         kinds: dict[str, str] = {}
         if path.lower().endswith((".parquet", ".pq")):
@@ -118,7 +118,7 @@ class File:
         return made
 
     def check_names(self, named: Mapping[str, list[str]]) -> None:
-        """Raise DataError for a setting that names a column which is not there."""
+        """Raise DataError if a setting names a column that does not exist."""
         for key, names in named.items():
             for name in names:
                 if name not in self.names:
@@ -128,9 +128,9 @@ class File:
                     )
 
     def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool | None) -> None:
-        """Read the target columns; leave out the rows without target, or raise DataError for them.
+        """Read the target columns; drop the rows without a target, or raise DataError for them.
 
-        drop: None where a row may not be left out.
+        drop: None if no row may be dropped.
         """
         for name in names:
             values = self._pop(name)
@@ -170,8 +170,8 @@ class File:
         self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
 
     def _said_to_be_missing(self, names: list[str], gone: np.ndarray) -> str:
-        """What to set where targets hold words that data.missing takes for missing: they may be labels."""
-        if self.how is None:  # it comes from no file of ours, and data.missing has no part in it
+        """Suggest a data.missing if targets hold words that mean missing: they may be labels."""
+        if self.how is None:  # not read from our file, so data.missing does not apply
             return ""
         asked = frozenset(names)
         how = replace(self.how, missing=frozenset([""]), wanted=asked.__contains__, as_words=asked)
@@ -188,9 +188,9 @@ class File:
         )
 
     def kind(self, name: str, asked: str | None, listed: bool) -> tuple[str, str | None]:
-        """The kind of a column, asked for or inferred, and a warning where it is left out or doubtful.
+        """Return a column's kind, given or inferred, with a warning if it is left out or doubtful.
 
-        listed: the user names it as an input, so that it is taken whatever it looks like.
+        listed: the user names it as an input, so it is used whatever its values.
         """
         values = self.columns[name]
         if asked is not None:
@@ -226,7 +226,7 @@ class File:
         return kind, None
 
     def format_of(self, kind: str, name: str, values: Values) -> str:
-        """How a column spells its numbers or dates (see `spelling`); what is to be said goes to `notes`."""
+        """Return the format of a column's numbers or dates (see `spelling`); append remarks to `notes`."""
         found: tuple[str, list[Note]] = ("", [])
         with naming(self.path):
             if kind == "number":
@@ -238,20 +238,20 @@ class File:
         return found[0]
 
     def take(self, name: str, kind: str, format: str = "") -> Values:
-        """A column, taken out, read as its kind."""
+        """Remove a column and read it as its kind."""
         values = self._pop(name)
         with naming(self.path):
             read = as_text(values) if kind == "category" else read_as(kind, name, values, format)
         return read if self.keep.all() else pick(read, self.keep)
 
     def role(self, key: str, name: str) -> Any:
-        """The values of a group, time, split or weight column, none of them missing."""
+        """Return the values of a group, time, split or weight column, none of them missing."""
         values = self._pop(name)
         with naming(f"{self.path}: data.{key}={name}"):
             self._forbid(is_missing(values), "the value is missing; expected one in every row")
             if key == "split_column":
                 text = as_text(values)
-                words = [*text.values, ""]  # the last one for a row without target and without part
+                words = [*text.values, ""]  # the last is for a row without target and split
                 values = np.array([PART_WORDS.get(word.lower(), -1) for word in words])[text.codes]
                 found = words[text.codes[np.argmax(values < 0)]]
                 self._forbid(values < 0, f"found {brief(found)}, expected {', '.join(PARTS)}")
@@ -266,13 +266,13 @@ class File:
         return pick(values, self.keep)
 
     def _forbid(self, wrong: np.ndarray, message: str) -> None:
-        """Raise DataError for the first wrong row that has a target."""
+        """Raise DataError for the first invalid row that has a target."""
         wrong = wrong & self.keep
         if wrong.any():
             raise DataError(f"row {int(np.argmax(wrong)) + 1}: {message}")
 
     def _pop(self, name: str) -> Values:
-        """A column, taken out."""
+        """Remove and return a column."""
         if name not in self.columns:
             raise DataError(f"{self.path}: has no column {name!r}, {did_you_mean(name, self.names)}")
         return self.columns.pop(name)

@@ -1,4 +1,4 @@
-"""What kind of column it is, from its values and its name."""
+"""Inference of a column's kind from its values and its name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from slipstream.data.tabular.spelling import hours_of, is_date, is_season, numbe
 from slipstream.data.tabular.values import Text, Values
 
 IDENTIFIER = re.compile(r"(^|[ _.-])(id|uuid|guid|key|index|nr|no|row|column 1)$|Id$|ID$", re.IGNORECASE)
-SOME = 20  # rows from which a column without equal values is taken for an identifier
+SOME = 20  # rows from which a column of distinct values counts as an identifier
 
 
 def kind_of_words(text: Text) -> str:
-    """number (of hours, too), boolean, date or category. A column that is mostly numbers or dates is one, and
-    its other words are errors when it is read."""
+    """Infer the kind: number (of hours, too), boolean, date or category.
+
+    A column that is mostly numbers or dates is one; its other words are errors when it is read.
+    """
     counts = text.counts()
     words = [word.lower() for word, count in zip(text.values, counts, strict=True) if count]
     if any(set(words) <= pair for pair in ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})):
@@ -32,13 +34,16 @@ def kind_of_words(text: Text) -> str:
 
 
 def _numeric(word: str) -> bool:
-    # Either decimal mark counts, so that the other one is an error with a hint, and not a category.
+    # Either decimal mark counts, so that the wrong one is an error with a hint, not a category.
     return any(found is not None for found in (number_of(word), number_of(word, ","), hours_of(word)))
 
 
 def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
-    """Whether a column names its rows, told from 20 values or more: different whole numbers under a name
-    like `id`, or words of which at most one in ten occurs before. Gaps do not count."""
+    """Return True if a column identifies its rows, judged from 20 values or more.
+
+    Its values are distinct whole numbers under a name like `id`, or words of which at most one in ten is a
+    repeat. Missing values are ignored.
+    """
     there = ~is_missing(values)
     count = int(there.sum())
     if count < SOME:
@@ -51,7 +56,7 @@ def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
 
 
 def counts_rows(values: Values) -> bool:
-    """Whether a column counts up by one from row to row, gaps aside, in 20 rows or more."""
+    """Return True if a column of 20 rows or more counts up by one per row, apart from gaps."""
     if isinstance(values, Text):
         return False
     rows = np.flatnonzero(~np.isnan(values))
@@ -59,7 +64,7 @@ def counts_rows(values: Values) -> bool:
 
 
 def looks_like_dates(numbers: np.ndarray) -> bool:
-    """Whether all numbers are dates without marks, such as 20260131, in 20 rows or more."""
+    """Return True if all numbers are dates without separators, such as 20260131, in 20 rows or more."""
     found = numbers[~np.isnan(numbers)]
     if len(found) < SOME or (found % 1 != 0).any() or found.min() < 19000101 or found.max() > 21001231:
         return False
@@ -68,8 +73,11 @@ def looks_like_dates(numbers: np.ndarray) -> bool:
 
 
 def names_look_like_data(columns: Mapping[str, Values]) -> bool:
-    """Whether the names of most columns are values: numbers over numbers (unless they rise, as years do), and
-    words that the column has as well."""
+    """Return True if most column names look like values.
+
+    These are numbers above numbers (unless they increase, as years do), and words that also occur in the
+    column.
+    """
     numbers = [
         float(name)
         for name, values in columns.items()

@@ -1,4 +1,4 @@
-"""A column as it was read, and the columns of a table before they are encoded."""
+"""Raw columns as read, and the columns of a table before they are encoded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """A column of words: codes int32 [N] into its distinct `values`; -1 where the value is missing.
+    """A column of words: codes int32 [N] into its distinct `values`; -1 for a missing value.
 
-    kind: what the words were: `text`, `number` or `boolean`; `untyped` in a file of text, where nobody knows.
+    kind: the original type, `text`, `number` or `boolean`; `untyped` if read from a text file.
     """
 
     codes: np.ndarray
@@ -26,7 +26,7 @@ class Text:
         return len(self.codes)
 
     def counts(self) -> np.ndarray:
-        """How often each value occurs, int64 [len(values)]."""
+        """Count the occurrences of each value, int64 [len(values)]."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
 
 
@@ -37,7 +37,7 @@ Values = np.ndarray | Text  # float64 [N] with NaN where missing, or words
 class Frame:
     """A table's input columns with their kinds (number, boolean, date, category), still to be encoded.
 
-    formats: how words spell numbers or dates, for data to come; the columns themselves are read already.
+    formats: the spelling of numbers or dates, for new data; the columns themselves are already parsed.
     """
 
     columns: dict[str, Values]

@@ -1,7 +1,7 @@
-"""Texts cut into words or characters, and the vocabulary that numbers them.
+"""Texts split into words or characters, and the vocabulary that numbers them.
 
-Ids: 0 is padding, which stands at the end, 1 a token that is not in the vocabulary, the others tokens by
-how often the training part has them.
+Ids: 0 is padding, at the end; 1 is a token that is not in the vocabulary; the others are tokens by their
+frequency in the training split.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from slipstream.core.wording import counted
 from slipstream.data.messages import cut_short
 from slipstream.data.tabular.frames import is_table
 
-# No token is spelled like these: a word has no <, a character is alone.
+# No token is spelled like these: a word has no <, and a character has length one.
 SPECIAL = ("<padding>", "<unknown>")
 PADDING, UNKNOWN = range(2)
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """How a text becomes a row of ids.
+    """The rules by which a text becomes a row of ids.
 
-    level: `word` (letters, digits and _ in a row, an apostrophe between them included; every other visible
-    sign is a token of its own) or `character` (a code point; blanks count). lower: in small letters.
-    unicode: the normal form, NFC or NFKC. length: T, tokens at most. keep: which of more, first or last.
+    level: `word` (a run of letters, digits and _, including apostrophes between them; every other visible
+    character is a separate token) or `character` (a code point; blanks count). lower: convert to lower case.
+    unicode: the normal form, NFC or NFKC. length: T, the maximum number of tokens. keep: the first or the
+    last tokens of longer texts.
     """
 
     level: str
@@ -42,7 +43,7 @@ class Tokenizer:
     keep: str
 
     def cut(self, text: str) -> list[str]:
-        """The tokens of a text, however many.
+        """Split a text into all its tokens.
 
         >>> Tokenizer("word", True, "NFC", 9, "first").cut("It's 3.50 Euro, no more!")
         ["it's", '3', '.', '50', 'euro', ',', 'no', 'more', '!']
@@ -53,7 +54,7 @@ class Tokenizer:
 
 
 def _marks(text: str) -> str:
-    """The combining marks in a text, in order: `re` takes them for no part of a word."""
+    """Return the combining marks in a text, in order: `re` does not count them as part of a word."""
     if text.isascii():
         return ""
     return "".join(sorted(c for c in set(text) if unicodedata.category(c)[0] == "M"))
@@ -67,11 +68,11 @@ def _words(marks: str) -> re.Pattern[str]:
 
 @dataclass
 class Texts:
-    """N texts, cut but not numbered.
+    """N texts, split into tokens but not numbered.
 
-    tokens: int32, all tokens one text after the other, as places in `words`, the distinct ones.
-    lengths: int64 [N], at most tokenizer.length. cut_off: bool [N], whether tokens were left out.
-    column: the input's name. min_count, max_words: of the vocabulary, see `vocabulary`.
+    tokens: int32, the tokens of all texts in turn, as indices into `words`, the distinct ones. lengths: int64
+    [N], at most tokenizer.length. cut_off: bool [N], True if tokens were left out. column: the input's name.
+    min_count, max_words: of the vocabulary, see `vocabulary`.
     """
 
     tokens: np.ndarray
@@ -92,7 +93,7 @@ class Texts:
         min_count: int = 1,
         max_words: int | None = None,
     ) -> Texts:
-        """Texts cut into tokens, of which the tokenizer's length are kept."""
+        """Split texts into tokens, keeping at most the tokenizer's length."""
         place: dict[str, int] = {}
         tokens, lengths, cut_off = array("i"), [], []
         for text in texts:
@@ -118,19 +119,22 @@ class Texts:
         return len(self.lengths)
 
     def pick(self, keep: np.ndarray) -> Texts:
-        """The texts that the mask [N] keeps."""
+        """Return the texts that the mask [N] selects."""
         tokens = self.tokens[np.repeat(keep, self.lengths)]
         return replace(self, tokens=tokens, lengths=self.lengths[keep], cut_off=self.cut_off[keep])
 
     def counts(self, rows: np.ndarray) -> np.ndarray:
-        """How often each of `words` stands in some rows, int64."""
+        """Count the occurrences of each of `words` in some rows, int64."""
         wanted = np.zeros(len(self), bool)
         wanted[rows] = True
         return np.bincount(self.tokens[np.repeat(wanted, self.lengths)], minlength=len(self.words))
 
     def vocabulary(self, rows: np.ndarray) -> tuple[str, ...]:
-        """The words by id: the two special ones, then those that the given rows have at least `min_count`
-        times, at most `max_words` of them, the most frequent first, equal ones by the alphabet."""
+        """Return the words by id: the two special ones, then those of the given rows.
+
+        Words with fewer than `min_count` occurrences are left out. At most `max_words` are kept, the most
+        frequent first, ties in alphabetical order.
+        """
         counts, least = self.counts(rows), self.min_count
         kept = sorted(np.flatnonzero(counts >= least), key=lambda i: (-counts[i], self.words[i]))
         if not kept:
@@ -141,14 +145,14 @@ class Texts:
         return (*SPECIAL, *(self.words[i] for i in kept[: self.max_words]))
 
     def known(self, vocabulary: tuple[str, ...]) -> np.ndarray:
-        """The id of each of `words`, int64."""
+        """Return the id of each of `words`, int64."""
         place = {word: i for i, word in enumerate(vocabulary)}
         return np.array([place.get(word, UNKNOWN) for word in self.words], np.int64)
 
     def encode(self, vocabulary: tuple[str, ...], length: int) -> np.ndarray:
-        """Ids [N, length], padded at the end: int16 where that holds the vocabulary, else int32.
+        """Return ids [N, length], padded at the end: int16 if that holds the vocabulary, else int32.
 
-        A text without any token is one that is not known: an example is never all padding.
+        A text without tokens becomes one unknown token: an example is never all padding.
         """
         out = np.zeros((len(self), length), np.int16 if len(vocabulary) <= 32767 else np.int32)
         present = np.arange(length) < self.lengths[:, None]
@@ -157,8 +161,10 @@ class Texts:
         return out
 
     def warnings(self, vocabulary: tuple[str, ...] | None = None) -> list[str]:
-        """Sentences about texts that are longer than the tokenizer's length, and, with a vocabulary, about
-        those without any token and about what it does not know."""
+        """Return sentences about texts longer than the tokenizer's length.
+
+        With a vocabulary, also about texts without known tokens and about unknown tokens.
+        """
         length, level = self.tokenizer.length, self.tokenizer.level
         many = int(self.cut_off.sum())
         said = [cut_short(many, len(self), "text", length, level, self.tokenizer.keep)]
@@ -173,9 +179,9 @@ class Texts:
         return said + ([f"{words} {are} not in the vocabulary: taken as unknown"] if unknown else [])
 
     def describe(self, vocabulary: tuple[str, ...], rows: Mapping[str, np.ndarray]) -> str:
-        """A sentence about a fitted vocabulary: its size, what it does not know, how much is padding.
+        """Describe a fitted vocabulary in a sentence: its size, the unknown tokens, the share of padding.
 
-        rows: the parts' row numbers by name.
+        rows: the splits' row numbers by name.
         """
         ids, longest = self.known(vocabulary), int(self.lengths.max())
         said = [f"{counted(len(vocabulary) - len(SPECIAL), self.tokenizer.level)} in the vocabulary"]
@@ -189,7 +195,7 @@ class Texts:
 
 
 def texts_of(data: Any, column: str) -> list[str]:
-    """New texts: a list or array of words, or the column of that name of a table. Raises DataError."""
+    """Return new texts from a list or array of words, or a table's column of that name. Raises DataError."""
     if is_table(data):
         names = list(data) if isinstance(data, Mapping) else list(data.columns)
         if column not in names:
