@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slipstream.sweeps.api import sweep as sweep
 
 
-kernels.choose()  # here, because everything else may load torch
+kernels.choose()  # here, because any other import may load torch
 
 _HOMES = {
     "compose": "slipstream.config",
@@ -33,7 +33,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at their first use: the command line needs none of torch before it trains.
+    # Imported on first use: the command line does not need torch until it trains.
     import importlib
 
     if name in _HOMES:

@@ -1,4 +1,4 @@
-"""`python -m slipstream`, the same as the installed `slipstream`."""
+"""`python -m slipstream`: the same as the installed command `slipstream`."""
 
 from slipstream.cli import main
 

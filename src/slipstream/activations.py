@@ -1,23 +1,23 @@
 """Activation functions: `f(x, *, settings)`, elementwise over any shape, written for one member.
 
-`maxout`, `glu`, `softmax` and `softmin` work along an axis of features and take it as `dim`.
+`maxout`, `glu`, `softmax` and `softmin` act along the feature axis, which they take as `dim`.
 
-Some of torch's CPU kernels (sigmoid, softplus, silu, mish, elu, selu, glu, tanh's gelu) round the last
-few elements of a tensor otherwise than the rest, so that a member's bytes would depend on its place in
-the pack and on the pack's size. These functions are written with kernels that do not: exp, expm1,
-tanh, logsigmoid.
+Some of torch's CPU kernels (sigmoid, softplus, silu, mish, elu, selu, glu, gelu with tanh) round the
+last few elements of a tensor differently from the rest, so a member's bytes would depend on its position
+in the pack and on the pack's size. These functions use only kernels that do not: exp, expm1, tanh,
+logsigmoid.
 
 Traits
   gain          factor for the initializer, a number or a function of the settings: see
-                `integrated_gain`. sigmoid and tanh carry 1 and 5/3, `torch.nn.init.calculate_gain`'s
-                custom, instead; selu carries 1, as its paper asks, and not torch's 3/4.
-  width_factor  how many features the layer in front makes for each one that comes out, a number or
-                a function of the settings; 1 unless given.
+                `integrated_gain`. sigmoid and tanh have 1 and 5/3 instead, as in
+                `torch.nn.init.calculate_gain`; selu has 1, as its paper requires, not torch's 3/4.
+  width_factor  the number of input features per output feature, or a function of the settings;
+                1 by default.
   saturates     (low, high), a pair or a function of the settings: the bounds of the output at which
-                the gradient dies; an infinite bound is none.
+                the gradient vanishes; infinite for no bound.
   learned       parameters that the engine trains and passes by position: name -> the setting with
-                their initial value.
-  output_only   makes sense behind the last layer only.
+                its initial value.
+  output_only   useful only after the last layer.
   self_normalizing  keeps mean 0 and variance 1 from layer to layer with `lecun_normal` weights.
 """
 
@@ -52,12 +52,12 @@ def activation(**traits: Any) -> Callable[[F], F]:
 
 
 def integrated_gain(function: Callable[..., Tensor], **settings: Any) -> float:
-    """The factor by which wider weights make up for an elementwise function's loss of signal.
+    """Return the factor on the weights that compensates for the signal an elementwise function loses.
 
         gain = 1 / sqrt(E[f(z)^2]),  z ~ N(0, 1)
 
-    With weights of standard deviation gain / sqrt(fan_in) the mean square of every layer's input
-    stays what it was; for relu that is sqrt(2) (He et al. 2015).
+    With weights of standard deviation gain / sqrt(fan_in) the mean square of the inputs is the same for
+    every layer. For relu the gain is sqrt(2) (He et al. 2015).
     """
     return _mean(function(_nodes(), **settings).square()) ** -0.5
 
@@ -67,7 +67,7 @@ def _nodes() -> Tensor:
 
 
 def _mean(values: Tensor) -> float:
-    """E[values(z)] for z ~ N(0, 1), from the values at the nodes, by the trapezoid rule."""
+    """Return E[values(z)] for z ~ N(0, 1), from the values at the nodes, by the trapezoid rule."""
     density = torch.exp(-0.5 * _nodes().square()) * (0.01 / (2 * pi) ** 0.5)
     return float((values * density).sum())
 
@@ -80,7 +80,7 @@ def _leaky_gain(slope: float) -> float:
 def identity(x: Tensor) -> Tensor:
     """f(x) = x: no non-linearity.
 
-    Layers that follow each other without a non-linearity are together one linear map.
+    Consecutive layers without a non-linearity collapse into one linear map.
     """
     return x
 
@@ -89,21 +89,21 @@ def identity(x: Tensor) -> Tensor:
 def sigmoid(x: Tensor) -> Tensor:
     """f(x) = 1 / (1 + exp(-x)), in (0, 1).
 
-    Its gradient is at most 1/4 and dies at both ends, and its output is not centred on zero: deep
-    networks of it learn slowly (Glorot and Bengio 2010).
+    Its gradient is at most 1/4 and vanishes at both ends, and its output is not zero-centered: deep
+    networks with it learn slowly (Glorot and Bengio 2010).
     """
     return torch.exp(torch.nn.functional.logsigmoid(x))
 
 
 @activation(gain=5 / 3, saturates=(-1.0, 1.0))
 def tanh(x: Tensor) -> Tensor:
-    """f(x) = tanh(x), in (-1, 1), centred on zero."""
+    """f(x) = tanh(x), in (-1, 1), zero-centered."""
     return torch.tanh(x)
 
 
 @activation(saturates=(-1.0, 1.0))
 def hard_tanh(x: Tensor) -> Tensor:
-    """f(x) = max(-1, min(1, x)): tanh in straight lines (Collobert 2004).
+    """f(x) = max(-1, min(1, x)): a piecewise linear tanh (Collobert 2004).
 
     The gradient is exactly 0 outside (-1, 1).
     """
@@ -139,8 +139,8 @@ def leaky_relu(x: Tensor, *, negative_slope: Real) -> Tensor:
 def prelu(x: Tensor, slope: Tensor, *, init: Real) -> Tensor:
     """f(x) = x for x > 0, slope * x otherwise, with a learned slope (He et al. 2015).
 
-    slope: a trained parameter that broadcasts against x. init: its first value, any number.
-    Weight decay pulls the slope to 0, which is relu; the paper leaves it undecayed.
+    slope: a trained parameter that broadcasts against x. init: its initial value, any number.
+    Weight decay pulls the slope towards 0, which is relu; the paper does not decay it.
     """
     return torch.where(x > 0, x, slope * x)
 
@@ -149,13 +149,13 @@ def prelu(x: Tensor, slope: Tensor, *, init: Real) -> Tensor:
 def softplus(x: Tensor, *, beta: Positive) -> Tensor:
     """f(x) = log(1 + exp(beta * x)) / beta: a smooth relu (Dugas et al. 2001).
 
-    beta: above 0; the larger, the closer to relu.
+    beta: above 0; larger values are closer to relu.
     """
     return _softplus(beta * x) / beta
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), by the identity softplus(x) = -logsigmoid(-x)."""
+    """Return log(1 + exp(x)), by the identity softplus(x) = -logsigmoid(-x)."""
     return -torch.nn.functional.logsigmoid(-x)
 
 
@@ -165,7 +165,7 @@ def elu(x: Tensor, *, alpha: Positive) -> Tensor:
 
     alpha: above 0; the output never falls below -alpha. The gradient at 0 jumps unless alpha is 1.
     """
-    # Without the clamp, exp overflows in the branch not taken and makes its gradient NaN.
+    # Without the clamp, exp overflows in the branch not taken and the gradient becomes NaN.
     return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0)))
 
 
@@ -182,7 +182,7 @@ def celu(x: Tensor, *, alpha: Positive) -> Tensor:
 def selu(x: Tensor) -> Tensor:
     """f(x) = 1.0507 * elu(x, alpha=1.6733): keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
-    It does so with `initializer=lecun_normal` (or `auto`), standardized inputs and, if any,
+    This requires `initializer=lecun_normal` (or `auto`), standardized inputs and, for dropout,
     `alpha_dropout`.
     """
     return SELU_SCALE * elu(x, alpha=SELU_ALPHA)
@@ -194,14 +194,14 @@ def maxout(x: Tensor, dim: int = -1, *, pieces: Annotated[int, Ge(2)]) -> Tensor
 
         y_c = max over j of x_(c + j C),  j = 0 ... pieces-1
 
-    x [..., pieces * C, ...] -> [..., C, ...] along `dim`. pieces: at least 2. The layer in front has
-    `pieces` times the weights. Pieces that tie share the gradient.
+    x [..., pieces * C, ...] -> [..., C, ...] along `dim`. pieces: at least 2. The preceding layer has
+    `pieces` times as many weights. Tied pieces share the gradient.
     """
     return reduce(torch.maximum, x.chunk(pieces, dim))
 
 
 def _maxout_gain(pieces: int) -> float:
-    """1 / sqrt(E[m^2]) where m, the largest of independent normals, has density k phi Phi^(k-1)."""
+    """Return 1 / sqrt(E[m^2]) where m, the largest of k independent normals, has density k phi Phi^(k-1)."""
     nodes = _nodes()
     return _mean(pieces * torch.special.ndtr(nodes) ** (pieces - 1) * nodes.square()) ** -0.5
 
@@ -237,9 +237,9 @@ def relu6(x: Tensor) -> Tensor:
 
 @activation(gain=1.0, saturates=(0.0, 1.0))
 def hard_sigmoid(x: Tensor) -> Tensor:
-    """f(x) = min(1, max(0, x / 6 + 1/2)): a sigmoid in straight lines.
+    """f(x) = min(1, max(0, x / 6 + 1/2)): a piecewise linear sigmoid.
 
-    The gradient is exactly 0 outside (-3, 3). The gain is the sigmoid's.
+    The gradient is exactly 0 outside (-3, 3). The gain is that of sigmoid.
     """
     return torch.nn.functional.hardsigmoid(x)
 
@@ -260,23 +260,23 @@ def log_sigmoid(x: Tensor) -> Tensor:
 def squareplus(x: Tensor, *, b: Positive) -> Tensor:
     """f(x) = (x + sqrt(x^2 + b)) / 2: a smooth relu without an exponential (Barron 2021).
 
-    b: above 0, the width of the bend; 4 has softplus' curvature at 0.
+    b: above 0, the width of the bend; 4 gives the curvature of softplus at 0.
     """
     return 0.5 * (x + torch.sqrt(x * x + b))
 
 
 @activation(gain=lambda: _glu_gain(), width_factor=2)
 def glu(x: Tensor, dim: int = -1) -> Tensor:
-    """First half times the sigmoid of the second: a * sigmoid(b) (Dauphin et al. 2017).
+    """The first half times the sigmoid of the second: a * sigmoid(b) (Dauphin et al. 2017).
 
-    x [..., 2 C, ...] -> [..., C, ...] along `dim`; the layer in front has twice the weights.
+    x [..., 2 C, ...] -> [..., C, ...] along `dim`; the preceding layer has twice as many weights.
     """
     a, b = x.chunk(2, dim)
     return a * sigmoid(b)
 
 
 def _glu_gain() -> float:
-    """1 / sqrt(E[a^2] E[sigmoid(b)^2]) for independent a, b ~ N(0, 1)."""
+    """Return 1 / sqrt(E[a^2] E[sigmoid(b)^2]) for independent a, b ~ N(0, 1)."""
     return _mean(torch.sigmoid(_nodes()).square()) ** -0.5
 
 
@@ -284,7 +284,7 @@ def _glu_gain() -> float:
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
     """f(x)_c = exp(x_c) / sum_k exp(x_k) along `dim`: probabilities that sum to 1.
 
-    For the output, with a loss that takes probabilities; cross-entropy has its own and refuses it.
+    For the output, with a loss that takes probabilities; cross-entropy applies its own and refuses it.
     """
     return torch.softmax(x, dim)
 

@@ -1,8 +1,8 @@
-"""When to stop: pure functions of what has happened so far, asked on the host after each epoch.
+"""Early stopping: pure functions of the history, called on the host after each epoch.
 
     f(history, *, ...) -> reason to stop, or None
 
-There is no state to save: a resumed run asks the same question of the same history.
+There is no state to save: a resumed run calls the function with the same history.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slipstream.core.types import Count, Natural, NonNegative, Positive, Real
 
 @dataclass(frozen=True)
 class History:
-    """What happened up to and with the last finished epoch; one entry an epoch in each sequence.
+    """The history up to the last finished epoch; each sequence has one entry per epoch.
 
     raw: the monitored metric, in its own units. sign: 1 if smaller is better, -1 if larger is.
     train_loss: mean over the epoch. validation_loss: after the epoch.
@@ -36,24 +36,24 @@ class History:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The monitored metric with its sign changed where larger is better: smaller is better."""
+        """The monitored metric, negated if larger is better, so that smaller is always better."""
         return self.sign * np.asarray(self.raw, dtype=np.float64)
 
 
 @shared("early_stopping")
 def monitoring(*, metric: str, mode: Literal["auto", "min", "max"], restore_best: bool) -> None:
-    """The settings of every rule; the engine acts on them.
+    """The settings shared by all rules, which the engine applies.
 
-    metric: what is watched, as split/name. mode: whether smaller or larger is better, see `direction`.
-    restore_best: at the end the run keeps the weights of its best epoch, whether or not the rule
-    fired; otherwise those of the last.
+    metric: the monitored metric, as split/name. mode: the direction of improvement, see `direction`.
+    restore_best: keep the weights of the best epoch at the end, even if the rule did not stop the run;
+    otherwise those of the last epoch.
     """
 
 
 def direction(metric: str, mode: str) -> int:
-    """1 if smaller values of a metric are better, -1 if larger ones are.
+    """Return 1 if smaller values of a metric are better, -1 if larger ones are.
 
-    mode auto asks the metric of that name; losses, and what is no registered metric, are minimized.
+    mode auto uses the metric's own direction; losses and unregistered names are minimized.
     """
     if mode != "auto":
         return 1 if mode == "min" else -1
@@ -62,9 +62,9 @@ def direction(metric: str, mode: str) -> int:
 
 
 def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) -> int | None:
-    """The index of the smallest value, of the first where they tie; None where none is finite.
+    """Return the index of the smallest finite value (the first of equal ones), or None if there is none.
 
-    warm_up: values at the start that count only as long as there is no later one.
+    warm_up: the number of leading values that count only until a later one is finite.
     """
     values = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(values)
@@ -74,7 +74,7 @@ def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) 
 
 
 def reason_to_stop(rule: Component, settings: Mapping[str, Any], history: History) -> str | None:
-    """What a rule with these settings says to the history: why to stop now, or None."""
+    """Apply a rule with its settings to the history; return the reason to stop now, or None."""
     return rule(history, **{name: settings[name] for name in rule.own_settings})
 
 
@@ -82,7 +82,7 @@ def reason_to_stop(rule: Component, settings: Mapping[str, Any], history: Histor
 def none(history: History) -> str | None:
     """No early stopping: train for all epochs.
 
-    `restore_best` applies still.
+    `restore_best` still applies.
     """
     return None
 
@@ -91,13 +91,13 @@ def none(history: History) -> str | None:
 def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_up: Natural) -> str | None:
     """Stops when the monitored metric has not improved for a number of epochs.
 
-    An epoch improves if its value beats the last one that improved by more than min_delta. Stops after
-    `patience` epochs in a row that do not. The reason names that last one, which had to be beaten; with
-    a min_delta the best epoch, whose weights are kept, may be better than that.
+    An epoch improves if its value beats that of the last improvement by more than min_delta. Stops after
+    `patience` consecutive epochs without improvement. The reason names the value to beat; with
+    min_delta, the best epoch, whose weights are kept, may be better than that.
 
     patience: epochs, at least 1. min_delta: in the metric's units. warm_up: epochs at the start that
-    are not looked at, neither as an improvement (their weights are not kept either) nor as a failure.
-    Edge: NaN is no improvement. The semantics are those of Keras' EarlyStopping (warm_up is its
+    count neither as improvements (their weights are not kept either) nor as failures.
+    Edge: NaN is not an improvement. The semantics are those of Keras' EarlyStopping (warm_up is its
     start_from_epoch) and, without warm_up, of Lightning's.
     """
     beaten, waited = np.inf, 0
@@ -116,7 +116,7 @@ def patience(history: History, *, patience: Count, min_delta: NonNegative, warm_
 
 
 def _errors(losses: Sequence[float], which: str) -> NDArray[np.float64]:
-    """Losses as Prechelt's errors. Raises UserError where one is below 0: ratios mean nothing there."""
+    """Return losses as Prechelt's errors. Raises UserError for a negative loss, whose ratios mean nothing."""
     errors = np.asarray(losses, dtype=np.float64)
     negative = np.flatnonzero(errors < 0)
     if len(negative):
@@ -129,7 +129,7 @@ def _errors(losses: Sequence[float], which: str) -> NDArray[np.float64]:
 
 
 def _excess(value: float, least: float) -> float:
-    """value / least - 1 for 0 <= least <= value; infinite if only least is 0, 0 if both are."""
+    """Return value / least - 1 for 0 <= least <= value; infinite if only least is 0, 0 if both are."""
     if least > 0:
         return value / least - 1
     return np.inf if value > 0 else 0.0 * value
@@ -143,13 +143,13 @@ def _generalization_loss(history: History) -> float:
 
 @register("early_stopping", validates=True)
 def generalization_loss(history: History, *, percent: NonNegative) -> str | None:
-    """Stops when the validation loss is a number of percent above its minimum.
+    """Stops when the validation loss exceeds its minimum by a given percentage.
 
     GL(t) = 100 (E_va(t) / min E_va - 1);  stops at the first GL(t) > percent
 
-    percent: at least 0; Prechelt's GL_1 to GL_5 are 1 to 5. Looks at the validation loss whatever
-    the monitored metric.
-    Edge: a NaN loss is no minimum and does not stop. Raises UserError for a negative loss.
+    percent: at least 0; Prechelt's GL_1 to GL_5 are 1 to 5. Uses the validation loss
+    regardless of the monitored metric.
+    Edge: a NaN loss is not a minimum and does not stop the run. Raises UserError for a negative loss.
     Source: Prechelt, "Early stopping - but when?", 1998.
     """
     loss = _generalization_loss(history)
@@ -160,14 +160,14 @@ def generalization_loss(history: History, *, percent: NonNegative) -> str | None
 
 @register("early_stopping", validates=True)
 def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) -> str | None:
-    """Stops when generalization gets worse faster than the training still progresses.
+    """Stops when generalization worsens faster than training progresses.
 
     P_k(t) = 1000 (mean of the last k training losses / their minimum - 1);
     stops at the end of a strip of k epochs with GL(t) / P_k(t) > quotient, GL as `generalization_loss`
 
-    quotient: at least 0; Prechelt's PQ_0.5 to PQ_3 are 0.5 to 3. strip: k in epochs; he takes 5.
-    Edge: training that does not progress at all (P = 0) stops where GL > 0. A NaN in the strip or
-    as last validation loss does not stop. Raises UserError for a negative loss.
+    quotient: at least 0; Prechelt's PQ_0.5 to PQ_3 are 0.5 to 3. strip: k in epochs; Prechelt uses 5.
+    Edge: with no progress at all (P = 0) training stops if GL > 0. A NaN in the strip or as the last
+    validation loss does not stop the run. Raises UserError for a negative loss.
     Source: Prechelt, "Early stopping - but when?", 1998.
     """
     epochs = len(history.train_loss)
@@ -176,7 +176,7 @@ def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) 
     recent = _errors(history.train_loss, "training")[-strip:]
     progress = 1000 * _excess(float(recent.mean()), float(recent.min()))
     loss = _generalization_loss(history)
-    # As a product: GL / P > quotient without a division by a progress of 0.
+    # A product, because GL / P > quotient would divide by zero progress.
     if not loss > quotient * progress:
         return None
     return f"generalization loss {loss:.4g} against progress {progress:.4g}: a quotient above {quotient:g}"
@@ -184,7 +184,7 @@ def progress_quotient(history: History, *, quotient: NonNegative, strip: Count) 
 
 @register("early_stopping", by_clock=True)
 def time_limit(history: History, *, seconds: Positive) -> str | None:
-    """Stops after the epoch in which a number of seconds of training has passed.
+    """Stops after the epoch in which the training time reaches a limit.
 
     seconds: above 0, over all resumes of the run.
     """
@@ -197,9 +197,9 @@ def time_limit(history: History, *, seconds: Positive) -> str | None:
 def target(history: History, *, value: Real) -> str | None:
     """Stops when the monitored metric reaches a value.
 
-    raw <= value where smaller is better, raw >= value where larger is
+    raw <= value if smaller is better, raw >= value if larger is
 
-    value: in the metric's own units. Edge: NaN reaches nothing.
+    value: in the metric's own units. Edge: NaN never reaches it.
     """
     if len(history.raw) == 0 or not history.values[-1] <= history.sign * value:
         return None

@@ -1,12 +1,12 @@
 """Initial weights: `f(key, shape, gain, *, settings) -> float32 tensor of the shape`.
 
-key [4] is a counted key (slipstream.core.random), so weights depend on the run's seed and the layer's
-number and on nothing else. shape is [out, in] or [out, in, *kernel]. gain is the factor that the
-activation behind the layer asks for (its trait `gain`); those that do not use it say so.
+key [4] is a counted key (slipstream.core.random), so weights depend only on the run's seed and the
+layer's number. shape is [out, in] or [out, in, *kernel]. gain is the factor for the activation after the
+layer (its trait `gain`); initializers that ignore it say so.
 
 Traits
-  warns           a warning that the run shows, since the choice is legal and seldom meant.
-  data_dependent  the engine rescales the layers on the first batch, see `lsuv`.
+  warns           a warning that the run shows, since the choice is legal but rarely intended.
+  data_dependent  the engine rescales the layers on the first batch; see `lsuv`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ BELOW = 0.02275013194817921  # the share of a normal distribution below -2 stand
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """(fan_in, fan_out): how many numbers feed one output, and how many outputs one input feeds.
+    """Return (fan_in, fan_out): the number of inputs of one output, and of outputs of one input.
 
-    Raises ValueError for a shape with fewer than two axes, which is no weight.
+    Raises ValueError for fewer than two axes: not the shape of a weight.
 
     >>> fans((16, 3, 5, 5))
     (75, 400)
@@ -45,7 +45,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 @shared("initializer")
 def bias(shape: Shape, *, bias: Real) -> Tensor:
-    """The initial biases: all equal to `bias`, a number (0.01 is advised for relu)."""
+    """The initial biases: all equal to `bias`, any number (0.01 is sometimes advised for relu)."""
     return torch.zeros(shape) + bias
 
 
@@ -64,9 +64,9 @@ def _fan(shape: Shape, mode: Mode) -> int:
 
 @register("initializer")
 def auto(key: Tensor, shape: Shape, gain: Any) -> Tensor:
-    """N(0, std^2) with std = gain / sqrt(fan_in): fits the activation.
+    """N(0, std^2) with std = gain / sqrt(fan_in): adapts to the activation.
 
-    That is kaiming_normal (fan_in) for every activation, hence He's for relu, and lecun_normal for
+    This is kaiming_normal (fan_in) for every activation: He's initializer for relu, and lecun_normal for
     selu and the identity, whose gain is 1 (He et al. 2015; Klambauer et al. 2017).
     """
     return _normal(key, shape, gain * fans(shape)[0] ** -0.5)
@@ -74,16 +74,16 @@ def auto(key: Tensor, shape: Shape, gain: Any) -> Tensor:
 
 @register("initializer")
 def normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
-    """N(0, std^2), whatever the layer's size and activation.
+    """N(0, std^2), regardless of the layer's size and activation.
 
-    std: above 0. Too small and the signal vanishes with depth, too large and it explodes.
+    std: above 0. If too small, the signal vanishes with depth; if too large, it explodes.
     """
     return _normal(key, shape, std)
 
 
 @register("initializer")
 def uniform(key: Tensor, shape: Shape, gain: Any, *, bound: Positive) -> Tensor:
-    """U(-bound, bound), whatever the layer's size and activation; its deviation is bound / sqrt(3).
+    """U(-bound, bound), regardless of the layer's size and activation; std = bound / sqrt(3).
 
     bound: above 0.
     """
@@ -92,10 +92,10 @@ def uniform(key: Tensor, shape: Shape, gain: Any, *, bound: Positive) -> Tensor:
 
 @register("initializer")
 def truncated_normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
-    """N(0, std^2) without the values beyond 2 std, whatever the layer's size and activation.
+    """N(0, std^2) truncated at 2 std, regardless of the layer's size and activation.
 
-    std: above 0, the deviation before the tails are cut; what is left has 0.880 std. The uniform
-    number u becomes the normal quantile of Phi(-2) + u (Phi(2) - Phi(-2)).
+    std: above 0, the standard deviation before truncation; afterwards it is 0.880 std. A uniform number u
+    becomes the normal quantile of Phi(-2) + u (Phi(2) - Phi(-2)).
     """
     u = random.uniform(key, shape)
     return torch.special.ndtri(BELOW + u * (1 - 2 * BELOW)).clamp(-2, 2) * std
@@ -103,16 +103,16 @@ def truncated_normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> 
 
 @register("initializer", warns=SYMMETRY)
 def zeros(key: Tensor, shape: Shape, gain: Any) -> Tensor:
-    """All zeros: legal, and the run is warned that hidden units stay identical.
+    """All zeros: legal, but the run warns that hidden units stay identical.
 
-    Only a network without a hidden layer learns from here as it should.
+    Only a network without hidden layers learns properly from zeros.
     """
     return torch.zeros(shape, device=key.device)
 
 
 @register("initializer", warns=SYMMETRY)
 def constant(key: Tensor, shape: Shape, gain: Any, *, value: Real) -> Tensor:
-    """All equal to `value`, a number: the run is warned that hidden units stay identical."""
+    """All equal to `value`, any number: the run warns that hidden units stay identical."""
     return torch.zeros(shape, device=key.device) + value
 
 
@@ -132,7 +132,8 @@ def xavier_uniform(key: Tensor, shape: Shape, gain: Any) -> Tensor:
 def kaiming_normal(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
     """N(0, std^2) with std = gain / sqrt(fan) (He et al. 2015).
 
-    mode: fan_in keeps the signal's size on the way forward, fan_out the gradient's on the way back.
+    mode: fan_in preserves the scale of activations in the forward pass, fan_out that of gradients in the
+    backward pass.
     """
     return _normal(key, shape, gain * _fan(shape, mode) ** -0.5)
 
@@ -141,28 +142,29 @@ def kaiming_normal(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tenso
 def kaiming_uniform(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
     """U(-a, a) with a = gain * sqrt(3 / fan) (He et al. 2015).
 
-    mode: fan_in keeps the signal's size on the way forward, fan_out the gradient's on the way back.
+    mode: fan_in preserves the scale of activations in the forward pass, fan_out that of gradients in the
+    backward pass.
     """
     return _uniform(key, shape, gain * (3 / _fan(shape, mode)) ** 0.5)
 
 
 @register("initializer")
 def lecun_normal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
-    """N(0, 1 / fan_in), whatever the activation (LeCun et al. 1998); the one that selu needs."""
+    """N(0, 1 / fan_in), regardless of the activation (LeCun et al. 1998); the initializer for selu."""
     return _normal(key, shape, fans(shape)[0] ** -0.5)
 
 
 @register("initializer")
 def orthogonal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
-    """gain * Q: the rows, or the columns where they are fewer, are orthonormal (Saxe et al. 2014).
+    """gain * Q with orthonormal rows, or columns if these are fewer (Saxe et al. 2014).
 
-    Q is uniformly distributed over the orthogonal matrices of the weight seen as [out, in * kernel].
+    Q is uniformly distributed over orthogonal matrices; the weight is treated as [out, in * kernel].
     Raises ValueError for a shape with fewer than two axes.
     """
     fan_in, _ = fans(shape)
     rows, columns = max(shape[0], fan_in), min(shape[0], fan_in)
     q, r = torch.linalg.qr(random.normal(key, (rows, columns)))
-    # QR leaves the signs of the columns free: with R's diagonal positive, Q is uniform (Mezzadri 2007).
+    # QR does not fix the signs of the columns: Q is uniform if R's diagonal is positive (Mezzadri 2007).
     q = q * r.diagonal().sign()
     return (q if shape[0] == rows else q.mT).reshape(shape) * gain
 
@@ -173,8 +175,8 @@ def lsuv(key: Tensor, shape: Shape, gain: Any, *, tolerance: Positive, max_itera
 
     Layer by layer from the input, the engine divides the weight by the standard deviation of the
     layer's output (before the activation) on the first batch, until its variance is within
-    `tolerance` of 1 or `max_iterations` are spent. This function gives the orthogonal start; the
-    activation's gain is not used, since the data settle the scale.
+    `tolerance` of 1 or after `max_iterations`. This function returns the orthogonal weights; it ignores
+    the activation's gain, since the data determine the scale.
     tolerance: above 0. max_iterations: at least 1.
     """
     return orthogonal(key, shape, 1.0)

@@ -1,13 +1,13 @@
-"""Schedules of the learning rate: factors that multiply `optimizer.lr`, as functions of the step.
+"""Learning rate schedules: factors on `optimizer.lr` as functions of the step.
 
-A schedule is a pure function of a clock, so there is nothing to save and nothing to restore. It is
-evaluated on the host, once an epoch, for all steps of that epoch:
+A schedule is a pure function of a clock, so there is no state to save. The host evaluates it once per
+epoch, for all steps of that epoch:
 
     f(clock, *, ...) -> factors [S], float64
 
-Schedules that run over the whole training reach their end with the step after the last one: step i
-of n sees the share i / n. Names of settings say the unit: `_epochs`, `_steps`, or a fraction of the
-training. All schedules share `warmup_steps`.
+Schedules over the whole training reach their end one step after the last: step i of n sees the
+fraction i / n. The names of settings give the unit: `_epochs`, `_steps`, or a fraction of the training.
+All schedules share `warmup_steps`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Shrinking = Annotated[float, Gt(0), Lt(1)]
 
 @dataclass(frozen=True)
 class Clock:
-    """Which updates the factors are for, and what is known then.
+    """The updates that factors are computed for, and the history so far.
 
     step: indices of updates from 0, int [S]; all of one epoch.
     steps_per_epoch, total_steps: of the planned training, at least 1.
-    history: the monitored metric after each finished epoch, its sign changed where larger is
-    better, so that smaller is better.
+    history: the monitored metric after each finished epoch, negated if larger is better, so that
+    smaller is always better.
     """
 
     step: NDArray[np.int64]
@@ -50,32 +50,32 @@ class Clock:
 
     @property
     def epochs(self) -> Factors:
-        """Epochs passed before each step, with their fractions."""
+        """The fractional number of epochs before each step."""
         return self.step / self.steps_per_epoch
 
     @property
     def fraction(self) -> Factors:
-        """The share of the training passed before each step, in [0, 1]; stays at 1 past the end."""
+        """The fraction of the training before each step, in [0, 1]; stays at 1 past the end."""
         return np.minimum(self.step / self.total_steps, 1.0)
 
 
 @shared("scheduler")
 def warm_up(clock: Clock, *, warmup_steps: Natural) -> Factors:
-    """min(1, (step + 1) / warmup_steps): a linear rise that multiplies every schedule.
+    """min(1, (step + 1) / warmup_steps): a linear warm-up that multiplies every schedule.
 
-    warmup_steps: updates until the full rate; 0 and 1 mean none.
+    warmup_steps: updates until the full rate; 0 and 1 mean no warm-up.
     """
     return np.minimum((clock.step + 1) / max(warmup_steps, 1), 1.0)
 
 
 def factors(schedule: Component, settings: Mapping[str, Any], clock: Clock) -> Factors:
-    """What multiplies lr at each of the clock's steps: schedule times warm-up, float64 [S]."""
+    """Return the factors on lr at the clock's steps: schedule times warm-up, float64 [S]."""
     own = {name: settings[name] for name in schedule.own_settings}
     return schedule(clock, **own) * warm_up(clock, warmup_steps=settings["warmup_steps"])
 
 
 def falling_cosine(share: Factors, end: float) -> Factors:
-    """Half a cosine, from 1 at share 0 to `end` at share 1."""
+    """Return half a cosine, from 1 at share 0 to `end` at share 1."""
     return end + (1 - end) * (1 + np.cos(np.pi * share)) / 2
 
 
@@ -105,7 +105,7 @@ def multi_step(clock: Clock, *, milestones_epochs: list[Count], factor: Share) -
 
     factor^(number of milestones <= epoch)
 
-    milestones_epochs: epochs from 0, in any order; one named twice drops twice. factor: in (0, 1].
+    milestones_epochs: epochs from 0, in any order; a repeated one drops twice. factor: in (0, 1].
     """
     passed = np.sum(clock.epoch[:, None] >= np.array(milestones_epochs, dtype=np.int64), axis=1)
     return np.power(factor, passed, dtype=np.float64)
@@ -113,9 +113,9 @@ def multi_step(clock: Clock, *, milestones_epochs: list[Count], factor: Share) -
 
 @register("scheduler")
 def exponential(clock: Clock, *, factor_per_epoch: Share) -> Factors:
-    """A steady fall by the same factor every epoch.
+    """Exponential decay by the same factor every epoch.
 
-    factor_per_epoch^epochs, falling within the epoch too
+    factor_per_epoch^epochs, continuous within an epoch
 
     factor_per_epoch: in (0, 1].
     """
@@ -124,7 +124,7 @@ def exponential(clock: Clock, *, factor_per_epoch: Share) -> Factors:
 
 @register("scheduler")
 def inverse_time(clock: Clock, *, decay_per_epoch: NonNegative) -> Factors:
-    """A fall like 1 / t, the classical condition under which SGD converges.
+    """Decay like 1 / t, the classical condition for SGD to converge.
 
     1 / (1 + decay_per_epoch epochs)
 
@@ -135,19 +135,19 @@ def inverse_time(clock: Clock, *, decay_per_epoch: NonNegative) -> Factors:
 
 @register("scheduler")
 def inverse_sqrt(clock: Clock, *, hold_steps: Count) -> Factors:
-    """Constant at first, then a fall like 1 / sqrt(t); with warm-up, the transformer's schedule.
+    """Constant at first, then decay like 1 / sqrt(t); with warm-up, the transformer's schedule.
 
     sqrt(hold_steps / max(step + 1, hold_steps))
 
-    hold_steps: updates before the fall; equal to warmup_steps it is the schedule of Vaswani et al.,
-    "Attention is all you need", 2017, with its peak at lr.
+    hold_steps: updates before the decay; if equal to warmup_steps, this is the schedule of Vaswani et
+    al., "Attention is all you need", 2017, with its peak at lr.
     """
     return np.sqrt(hold_steps / np.maximum(clock.step + 1, hold_steps))
 
 
 @register("scheduler")
 def linear(clock: Clock, *, end: Probability) -> Factors:
-    """A straight line over the whole training.
+    """Linear decay over the whole training.
 
     1 + (end - 1) step / total_steps
 
@@ -158,7 +158,7 @@ def linear(clock: Clock, *, end: Probability) -> Factors:
 
 @register("scheduler")
 def polynomial(clock: Clock, *, power: Positive, end: Probability) -> Factors:
-    """A polynomial fall over the whole training.
+    """Polynomial decay over the whole training.
 
     end + (1 - end) (1 - step / total_steps)^power
 
@@ -169,7 +169,7 @@ def polynomial(clock: Clock, *, power: Positive, end: Probability) -> Factors:
 
 @register("scheduler")
 def cosine(clock: Clock, *, end: Probability) -> Factors:
-    """Half a cosine over the whole training.
+    """Cosine decay over the whole training.
 
     end + (1 - end) (1 + cos(pi step / total_steps)) / 2
 
@@ -183,12 +183,12 @@ def cosine(clock: Clock, *, end: Probability) -> Factors:
 def cosine_restarts(
     clock: Clock, *, first_cycle_epochs: Count, growth: Annotated[float, Ge(1)], end: Probability
 ) -> Factors:
-    """Half cosines, one after the other, each longer than the last.
+    """Cosine decay with warm restarts, each cycle longer than the last.
 
     end + (1 - end) (1 + cos(pi share)) / 2, share = epochs since the restart / length of the cycle
 
-    first_cycle_epochs: length of the first cycle. growth: each cycle is so many times as long as
-    the one before, at least 1. end: the factor at the end of a cycle, in [0, 1].
+    first_cycle_epochs: the length of the first cycle. growth: the ratio of each cycle's length to the
+    previous one's, at least 1. end: the factor at the end of a cycle, in [0, 1].
     Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     """
     edges, length = [0.0, float(first_cycle_epochs)], float(first_cycle_epochs)
@@ -202,17 +202,17 @@ def cosine_restarts(
 
 @register("scheduler")
 def one_cycle(clock: Clock, *, rise: Shrinking, start: Probability, end: Probability) -> Factors:
-    """Up to the full rate and down to almost nothing, along half cosines.
+    """A rise to the full rate and a fall to almost zero, along half cosines.
 
     from `start` to 1 over the first `rise` of the training, from 1 to `end` over the rest
 
     rise: fraction of the training, in (0, 1). start, end: factors of the first and the last step.
-    Alone among these schedules it reaches its end with the last step, as torch's OneCycleLR.
+    Unlike the other schedules it reaches its end at the last step, like torch's OneCycleLR.
     Source: Smith and Topin, "Super-convergence", 2017, in two phases.
     """
     last = clock.total_steps - 1
     peak = rise * clock.total_steps - 1
-    # A training of a few steps may have no room for the rise (peak <= 0) or for the fall.
+    # With only a few steps there may be no room for the rise (peak <= 0) or for the fall.
     rising = np.clip(clock.step / max(peak, 1e-9), 0, 1)
     falling = np.clip((clock.step - peak) / max(last - peak, 1e-9), 0, 1)
     return np.where(
@@ -222,7 +222,7 @@ def one_cycle(clock: Clock, *, rise: Shrinking, start: Probability, end: Probabi
 
 @register("scheduler")
 def flat_cosine(clock: Clock, *, flat: Fraction, end: Probability) -> Factors:
-    """Constant for most of the training, then half a cosine.
+    """Constant for most of the training, then cosine decay.
 
     1 until `flat`, then end + (1 - end) (1 + cos(pi share of the rest)) / 2
 
@@ -233,12 +233,12 @@ def flat_cosine(clock: Clock, *, flat: Fraction, end: Probability) -> Factors:
 
 @register("scheduler")
 def coslog(clock: Clock, *, cycles: Count) -> Factors:
-    """Rises from 0 and falls back to it, each time twice as long.
+    """Rises from 0 and falls back, each cycle twice as long as the last.
 
     (1 - cos(2 pi log2(1 + (2^cycles - 1) step / total_steps))) / 2
 
-    cycles: rises and falls of the whole training; 4 is RealMLP's coslog4, whose peaks are at 3, 12, 31
-    and 69 % of it. Source: Holzmueller et al., "Better by default", arXiv 2407.04491.
+    cycles: rises and falls over the training; 4 is RealMLP's coslog4, which peaks at 3, 12, 31 and 69 %
+    of it. Source: Holzmueller et al., "Better by default", arXiv 2407.04491.
     """
     return (1 - np.cos(2 * np.pi * np.log2(1 + (2.0**cycles - 1) * clock.fraction))) / 2
 
@@ -247,7 +247,7 @@ def coslog(clock: Clock, *, cycles: Count) -> Factors:
 def warmup_stable_decay(
     clock: Clock, *, decay: Share, shape: Literal["linear", "one_minus_sqrt"], end: Probability
 ) -> Factors:
-    """Warm-up, a constant rate, and a fall over the last part of the training.
+    """Warm-up, a constant rate, then decay over the last part of the training.
 
     1, then over the last `decay` of the training 1 - (1 - end) share (linear)
     or 1 - (1 - end) sqrt(share) (one_minus_sqrt); the warm-up is `warmup_steps`
@@ -270,15 +270,15 @@ def reduce_on_plateau(
     cooldown: Natural,
     end: Probability,
 ) -> Factors:
-    """ "Learn the learning rate": a drop by a factor whenever the monitored metric stops improving.
+    """A drop by a factor whenever the monitored metric stops improving.
 
-    After more than `patience` epochs in a row without improvement the rate drops by `factor`;
-    the `cooldown` epochs after a drop are not counted.
+    After more than `patience` consecutive epochs without improvement the rate drops by `factor`; the
+    `cooldown` epochs after a drop do not count.
 
-    factor: in (0, 1). patience, cooldown: epochs. threshold: an epoch improves if the metric is
-    better than the best by more than threshold |best|. end: smallest factor, in [0, 1].
-    Edge: NaN is no improvement. The factors follow from the whole history, there is no state.
-    As torch.optim.lr_scheduler.ReduceLROnPlateau with threshold_mode "rel".
+    factor: in (0, 1). patience, cooldown: epochs. threshold: an epoch improves if the metric beats the
+    best by more than threshold |best|. end: the smallest factor, in [0, 1].
+    Edge: NaN is not an improvement. The factors follow from the whole history; there is no state.
+    Equals torch.optim.lr_scheduler.ReduceLROnPlateau with threshold_mode "rel".
     """
     current, best, bad, cooling = 1.0, np.inf, 0, 0
     for value in clock.history:

@@ -1,4 +1,4 @@
-"""Contract tests that a user runs on their own components, as ours are run.
+"""Contract tests for users' own components; slipstream's own components pass the same tests.
 
 from slipstream.testing import check_optimizer
 check_optimizer(component("optimizer", "mine"), lr=0.01)
@@ -21,7 +21,7 @@ LAYOUT = Layout(("first", "bias", "second"), ((4, 3), (4,), (2, 4)), (True, Fals
 
 
 def quadratic(params: Tensor) -> Tensor:
-    """sum of c (w - w0)^2 / 2 over the parameters [P], with c from 1/2 to 2 and w0 from -1 to 1."""
+    """Sum c (w - w0)^2 / 2 over the parameters [P], with c from 1/2 to 2 and w0 from -1 to 1."""
     steps = torch.linspace(0, 1, params.numel(), dtype=params.dtype, device=params.device)
     return 0.5 * ((0.5 + 1.5 * steps) * (params - (2 * steps - 1)) ** 2).sum()
 
@@ -29,7 +29,7 @@ def quadratic(params: Tensor) -> Tensor:
 def descend(
     rule: Component, settings: Mapping[str, Any], params: Tensor, layout: Layout = LAYOUT, steps: int = 50
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Parameters and state after `steps` updates of a rule on `quadratic`, written as a plain loop."""
+    """Return parameters and state after `steps` updates of a rule on `quadratic`, in a plain loop."""
     state = initial_state(rule, params, layout, settings)
     for t in range(1, steps + 1):
         gradient = torch.func.grad(quadratic)(params)
@@ -39,11 +39,11 @@ def descend(
 
 
 def check_optimizer(rule: Component, **settings: Any) -> None:
-    """Hold an update rule to its contract with these settings; AssertionError names what failed.
+    """Check an update rule's contract with these settings. Raises AssertionError with the check that failed.
 
-    It decreases a quadratic in 200 updates; state and update keep their shapes; its inputs are not
-    changed in place; a zero gradient gives no NaN; members of a pack with different numbers equal
-    themselves alone (float64, relative 1e-9: only the order of scalar operations differs).
+    The rule decreases a quadratic within 200 updates; state and update keep their shapes; inputs are not
+    modified in place; a zero gradient gives no NaN; each member of a pack with different numbers equals
+    the same run alone (float64, relative 1e-9: only the order of scalar operations differs).
     """
     start = _start()
     _check_one_update(rule, settings, start)
@@ -73,7 +73,7 @@ def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tens
 
 
 def _check_pack(rule: Component, settings: Mapping[str, Any], start: Tensor) -> None:
-    # Small changes stay within every bound; the learning rate may differ more.
+    # Small changes respect every setting's bounds; the learning rate may differ more.
     members = [
         {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in rule.numbers}
         for k in range(3)

@@ -1,1 +1,1 @@
-"""What everything stands on: registry, types, errors, random numbers, files, the terminal."""
+"""The foundation of the package: registry, types, errors, random numbers, files, the terminal."""

@@ -1,4 +1,4 @@
-"""The terminal: a console that survives its reader, numbers and tables."""
+"""The terminal: a console that survives a closed pipe, numbers and tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 
 from slipstream.core.errors import printable
 
-BAR = 12  # characters of a bar of progress
+BAR = 12  # width of a progress bar, in characters
 
 
 class Output(Console):
-    """A console whose reader may go away (`| head -1`): what follows is not shown, the run goes on."""
+    """A console whose pipe may close (`| head -1`): later output is dropped and the run continues."""
 
     def _check_buffer(self) -> None:
         try:
@@ -25,31 +25,32 @@ class Output(Console):
             self.on_broken_pipe()
 
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
-        """Colours and movements are Rich's alone: what is shown cannot bring its own."""
+        """Escape control codes in the text: only Rich may set colors and move the cursor."""
         return super()._render_buffer(
             part if part.control else Segment(printable(part.text), part.style) for part in buffer
         )
 
     def on_broken_pipe(self) -> None:
-        """Show nothing more. Rich would end the process."""
+        """Stop all output. Rich would end the process."""
         self.quiet = True
-        # Python flushes the stream once more at its end, and would complain.
+        # Python flushes the stream again on exit, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def console() -> Console:
-    """Standard output; without colours and movement where it is no terminal or a dumb one. Brackets are
-    brackets: a list of options is no style."""
+    """Return a console on standard output, without colors and cursor movement unless it is a terminal.
+
+    Brackets are printed as they are: a list of options is not Rich markup."""
     return Output(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash where it is undefined."""
+    """Format a number with four significant digits, and None as a dash."""
     return "-" if value is None else f"{value:.4g}"
 
 
 def metrics_table(values: Mapping[str, float | None], title: str, loss: str = "loss") -> Table:
-    """Train, validation and test values of every metric, a row each. loss: what its row is called."""
+    """Return a table of train, validation and test values, one row per metric. loss: the name of its row."""
     present = {key.partition("/")[0] for key in values}
     splits = [split for split in ("train", "val", "test") if split in present]
     table = Table("metric", *splits, title=title, title_justify="left")

@@ -1,6 +1,6 @@
-"""What a component of a user's own has to be: its traits, its arguments, and what it returns.
+"""The contract of a component: its traits, its arguments, and its return value.
 
-Ours are held to this by the tests; of one that is not ours every breach is said before anything is trained.
+Tests hold slipstream's own components to it; breaches by a user's component are reported before training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slipstream.core.registry import Component
 
-# What the engine passes by position, and what it expects back.
+# The positional arguments that the engine passes, and the return value that it expects.
 CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "activation": (("x",), "a tensor of x's shape"),
     "data": ((), "what the data are: slipstream.data.dataset.RawData"),
@@ -33,7 +33,7 @@ PLACES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "penalty": (("weights",), "a number, as a tensor without axes"),
     "targets": (("targets", "classes"), "distributions [N, classes]"),
 }
-# Traits without which the engine does not know how to use one.
+# Traits that the engine needs to use a component.
 TRAITS: Mapping[str, tuple[str, ...]] = {
     "augmentation": ("kind", "takes", "draws"),
     "loss": ("tasks", "outputs", "predict"),
@@ -44,12 +44,12 @@ TRAITS: Mapping[str, tuple[str, ...]] = {
 
 
 def foreign(part: Component) -> bool:
-    """Whether the component is not slipstream's."""
+    """Return True if the component is not slipstream's own."""
     return not part.function.__module__.startswith("slipstream.")
 
 
 def problems(part: Component) -> Iterator[str]:
-    """A sentence for each trait that a component of the user's lacks, and for arguments that do not fit."""
+    """Yield a message for a missing trait or for wrong arguments of a user's component."""
     if not foreign(part):
         return
     for trait in TRAITS.get(part.group, ()):
@@ -63,22 +63,22 @@ def problems(part: Component) -> Iterator[str]:
 
 
 def returned(part: Component, found: str) -> str:
-    """The sentence for a component that returns something else. found: what it returned, in words."""
+    """Return the message for a wrong return value. found: a description of the value returned."""
     call = _call(part)
     wanted = call[1] if call else "what its group returns"
     return f"{part.group}={part.name}: returned {found}, expected {wanted} ({place(part)})"
 
 
 def place(part: Component) -> str:
-    """Where a component is written: file and line."""
+    """Return the file and line where a component is defined."""
     code = inspect.unwrap(part.function).__code__
     return f"{_short(code.co_filename)}, line {code.co_firstlineno}"
 
 
 def own_fault(error: BaseException) -> str | None:
-    """The sentence for an exception out of a user's own code that the engine called, or None.
+    """Return the message for an exception from user code that the engine called, or None.
 
-    Of a frame of slipstream's that is further in than the user's, slipstream itself is at fault.
+    If a frame of slipstream is further in than the user's, slipstream itself is at fault.
     """
     package = Path(__file__).parents[1]
     frames = traceback.extract_tb(error.__traceback__)

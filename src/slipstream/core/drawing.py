@@ -1,4 +1,4 @@
-"""What pictures share: ink, and fonts in which every letter of a name can be read."""
+"""Text in images: colors, and fonts that have every character of a name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 INK, PALE, LINE = (40, 40, 40), (110, 110, 110), (205, 205, 205)
-# The font inside Pillow knows little more than ASCII. Those that have every letter are looked for among the
-# system's, under their usual names, and in matplotlib, which brings DejaVu along.
+# Pillow's own font covers little more than ASCII. Fuller fonts are looked for among the system's, under
+# their usual names, and in matplotlib, which ships DejaVu.
 NAMES = (
     *("DejaVuSans.ttf", "Arial Unicode.ttf", "segoeui.ttf", "Arial.ttf", "NotoSans-Regular.ttf"),
     *(
@@ -36,19 +36,19 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 def write(
     draw: ImageDraw, place: tuple[float, float], text: str, size: int, *, anchor: str, fill: object = INK
 ) -> None:
-    """Draw a line of text. anchor: as Pillow's, such as `mm` for a text around its middle."""
+    """Draw a line of text. anchor: as in Pillow, such as `mm` for text centered on `place`."""
     readable, found = _readable(text, size)
     draw.text(place, readable, fill=fill, font=found, anchor=anchor)  # type: ignore[arg-type]
 
 
 def width(text: str, size: int) -> int:
-    """How many pixels a line of text takes."""
+    """Return the width of a line of text, in pixels."""
     readable, found = _readable(text, size)
     return ceil(found.getlength(readable))
 
 
 def shortened(text: str, size: int, room: float) -> str:
-    """The text, without its middle where there is too little room: names often differ at their ends."""
+    """Shorten a text to `room` pixels by cutting out its middle, since names often differ at the end."""
     if width(text, size) <= room:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -60,9 +60,9 @@ def shortened(text: str, size: int, room: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _readable(text: str, size: int) -> tuple[str, Font]:
-    """The text on one line, and a font that has all of its letters.
+    """Return the text on one line, and a font that has all of its characters.
 
-    Where there is none, accents are left out if that helps; else some letters are boxes.
+    If there is no such font, accents are dropped; if that does not help, some characters show as boxes.
     """
     text = " ".join(text.split())
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
@@ -80,7 +80,7 @@ def _has(font: Font, text: str) -> bool:
 
 @cache
 def _fonts() -> list[Callable[[int], Font]]:
-    """What makes a font of a size: of the system's fonts, of matplotlib's, and of the one in Pillow."""
+    """Return functions from a size to a font: the system's fonts, matplotlib's, and Pillow's."""
     brought = [
         str(Path(folder, "matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")) for folder in sys.path if folder
     ]

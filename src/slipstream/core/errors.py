@@ -1,4 +1,4 @@
-"""Errors that a user can mend. They are shown as one message without a traceback, exit code 2."""
+"""Errors that a user can fix. Each is shown as one message without a traceback; the exit code is 2."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and line ends
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # except tabs and line breaks
 
 
-MOST = 60  # options that a message lists
+MOST = 60  # options that a message lists at most
 
 
 class UserError(Exception):
-    """A mistake outside slipstream: what, where, found, expected, and how to mend it.
+    """An error outside slipstream: what was found, where, what was expected, and how to fix it.
 
-    The text is the whole message. `exit_code` is what the command line ends with.
+    The text is the whole message. `exit_code` is the exit code of the command line.
     """
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A configuration that cannot run. `problems` lists every fault found, one sentence each."""
+    """A configuration that cannot run. `problems` lists every problem found, one sentence each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -33,11 +33,11 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that cannot be used: names the file and, where it has them, the row and the column."""
+    """Data that cannot be used. The message names the file and, if known, the row and column."""
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelled out: a name out of a file shall not steer the terminal.
+    """Escape control characters, so that a name from a file cannot control the terminal.
 
     >>> printable("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
@@ -46,12 +46,12 @@ def printable(text: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A name without case and without what stands between its words: AdamW, adam_w and adam-w are one."""
+    """Return a name in lower case without separators: AdamW, adam_w and adam-w are equal."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that was probably meant: the same but for case and separators, its beginning, or a near one.
+    """Return the option probably meant: equal up to case and separators, a prefix match, or a close match.
 
     >>> nearest("AdamW", ["adam", "adamw"]), nearest("acc", ["mcc", "accuracy"]), nearest("x", ["adam"])
     ('adamw', 'accuracy', None)
@@ -70,7 +70,7 @@ def nearest(name: str, options: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """A hint for a misspelled name: the nearest option, or all of them where none is near.
+    """Return a hint for a misspelled name: the nearest option, or all of them if none is close.
 
     >>> did_you_mean("adm", ["adam", "sgd"])
     'did you mean adam?'

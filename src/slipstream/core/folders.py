@@ -1,9 +1,9 @@
-"""Writing and removing below a folder without following a link: all that changes files goes through here.
+"""Write and remove files without following links; every change to files goes through this module.
 
-A run's or a sweep's folder may come from somebody else. While it is `held`, what lies below it is reached
-from the folder as it was opened, name by name, and a symbolic link on the way is an error. Without a held
-folder the path is the user's own up to its last name, which is never followed. Where the system cannot open
-a file relative to a folder (Windows) the names are looked at before.
+The folder of a run or a sweep may come from somebody else. While it is `held`, everything below it is
+opened relative to the folder's descriptor, name by name, and a symbolic link on the way is an error. Without
+a held folder the user is trusted with the path up to its last name, which is never followed. On systems
+that cannot open a file relative to a folder (Windows) the names are checked beforehand.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import IO, Any
 
 from slipstream.core.errors import UserError
 
-# What an interrupted write left behind: no one else gives a file such a name.
+# Left behind by interrupted writes: nothing else gives a file such a name.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 TEMPORARY_BEFORE = re.compile(
     r"\.(metrics|timings|summary|config|overrides|preprocessing)\.(jsonl|json|yaml)\.tmp"
 )
-LEFT_OVER_SECONDS = 86400.0  # after so long nobody is writing any more, where several may
+LEFT_OVER_SECONDS = 86400.0  # older files of a shared folder are no longer being written
 LINK = "a symbolic link, and slipstream writes through none"
 RELATIVE = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link} <= os.supports_dir_fd
 NOFOLLOW, DIRECTORY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
-NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a pipe under a file's name shall not keep us waiting
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a pipe in place of a file must not block
 
-_held: dict[str, list[int]] = {}  # folder -> its descriptor (-1 where there are none), how often it is held
+_held: dict[str, list[int]] = {}  # folder -> its descriptor (-1 if the system has none), how often it is held
 _changing = threading.Lock()
 
 
 class Foreign(UserError):
-    """A folder that holds what no run makes: a link, a pipe, a device."""
+    """A folder with something that no run creates: a link, a pipe, a device."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Reach all that lies below from this folder, which is opened once, and follow no link there.
+    """Open a folder once, reach everything below it relative to it, and follow no link there.
 
-    The folder itself may be a link: it is the user's choice. Raises OSError where it cannot be opened.
+    The folder itself may be a link, as the user chose it. Raises OSError if it cannot be opened.
     """
     key = os.path.abspath(folder)
     with _changing:
@@ -66,15 +66,15 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def root(path: Path) -> Path | None:
-    """The held folder that a path is or lies in."""
+    """Return the held folder that is the path or contains it, or None."""
     found = _root(path / "x")
     return None if found is None else Path(found)
 
 
 def require_own(folder: Path) -> None:
-    """Raise Foreign, with its name, for what no run makes: a link that leads out of the folder, a pipe.
+    """Raise Foreign if the folder has something that no run creates: a link out of the folder, a pipe.
 
-    So a folder that somebody prepared is refused before anything in it is read, written or removed.
+    A folder that somebody tampered with is refused before anything in it is read, written or removed.
     """
     _require_own(folder, folder.resolve())
 
@@ -97,13 +97,13 @@ def _require_own(folder: Path, root: Path) -> None:
         elif not entry.is_file(follow_symlinks=False):
             raise Foreign(f"{entry.path}: neither a file nor a folder, so no run made it; remove it")
         elif entry.name.endswith(".lock"):
-            with suppress(FileNotFoundError):  # another process let go of it just now
+            with suppress(FileNotFoundError):  # another process has just released it
                 if entry.stat(follow_symlinks=False).st_nlink > 1:
                     raise Foreign(f"{entry.path}: has another name elsewhere (a hard link); remove it")
 
 
 def mkdir(path: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it that are missing. Raises OSError where something else stands there."""
+    """Create a folder and its missing parents. Raises OSError if something else exists there."""
     root = _root(path)
     if root is None:
         if not path.is_dir():
@@ -114,20 +114,20 @@ def mkdir(path: Path, mode: int = 0o777) -> None:
         here /= name
         with _at(here) as (number, known), suppress(FileExistsError):
             os.mkdir(known, mode, dir_fd=number)
-    with _at(here / "x"):  # raises where it is a link or a file
+    with _at(here / "x"):  # raises if it is a link or a file
         pass
 
 
 def make(path: Path, mode: int = 0o777) -> None:
-    """Make one new folder. Raises FileExistsError where anything stands there."""
+    """Create one new folder. Raises FileExistsError if the path exists."""
     with _at(path) as (number, name):
         os.mkdir(name, mode, dir_fd=number)
 
 
 def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:
-    """Open a file to be written: `x...` makes it, `a...` and `r+...` go on with one that is ours alone.
+    """Open a file for writing: `x...` creates it, `a...` and `r+...` open one without a second name.
 
-    Raises OSError where it is a link, is no plain file, or has a second name (a hard link).
+    Raises OSError if it is a link, not a regular file, or has a second name (a hard link).
     """
 
     def opener(_: str, flags: int) -> int:
@@ -143,27 +143,27 @@ def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Give a file or a folder another name; a file that has it is replaced."""
+    """Rename a file or a folder, replacing a file of the new name."""
     with _at(old) as (source, name), _at(new) as (target, other):
         os.replace(name, other, src_dir_fd=source, dst_dir_fd=target)
 
 
 def link(old: Path, new: Path) -> None:
-    """Give a file a second name. Raises FileExistsError, or another OSError where the disk has no links."""
+    """Create a hard link. Raises FileExistsError, or another OSError if the file system has no links."""
     with _at(old) as (source, name), _at(new) as (target, other):
         os.link(name, other, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a link itself; nothing happens where there is none."""
+    """Remove a file, or a link itself, if it exists."""
     with suppress(FileNotFoundError), _at(path) as (number, name):
         os.unlink(name, dir_fd=number)
 
 
 def remove_folder(path: Path, names: Collection[str] = ()) -> None:
-    """Remove the files of these names from a folder, and the folder if it is empty then.
+    """Remove the named files from a folder, then the folder if it is empty.
 
-    What else somebody put there stays, and the folder with it. Raises OSError for anything else.
+    A folder with other files stays. Raises OSError for any other failure.
     """
     for name in sorted(names):
         try:
@@ -182,8 +182,8 @@ def remove_folder(path: Path, names: Collection[str] = ()) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    if os.name == "nt":  # a folder cannot be opened for syncing there
+    """Flush the entries of a folder to the disk."""
+    if os.name == "nt":  # folders cannot be synced there
         return
     with _at(path / "x") as (number, _):
         if number is not None:
@@ -191,14 +191,14 @@ def sync(path: Path) -> None:
 
 
 def temporary(path: Path) -> Path:
-    """A name beside `path` that nobody can have foreseen, and that tells whose it is."""
+    """Return an unpredictable name in the folder of `path` that marks the file as a temporary one of ours."""
     return path.with_name(f".{path.name}.{secrets.token_hex(16)}.tmp")
 
 
 def remove_temporary(folder: Path, older_than: float | None = None) -> None:
-    """Remove what interrupted writes left in a folder.
+    """Remove the temporary files that interrupted writes left in a folder.
 
-    older_than: a time stamp; only files that were written before it, where others may be writing.
+    older_than: a timestamp; if given, keep files written after it, since others may still be writing.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -210,12 +210,12 @@ def remove_temporary(folder: Path, older_than: float | None = None) -> None:
 
 
 def _root(path: Path) -> str | None:
-    """The nearest held folder above a path."""
+    """Return the nearest held folder above a path, or None."""
     return _root_of(os.path.abspath(path)) if _held else None
 
 
 def _root_of(full: str) -> str | None:
-    # As text, here and in `_at`: asked a hundred times a member, and a Path takes ten times as long.
+    # Strings, here and in `_at`: called a hundred times per member, and a Path takes ten times as long.
     above, before = os.path.dirname(full), full
     while above not in _held:
         if above == before:
@@ -226,7 +226,7 @@ def _root_of(full: str) -> str | None:
 
 @contextmanager
 def _at(path: Path) -> Iterator[tuple[int | None, str]]:
-    """The open folder that holds `path`, and its name there; without such folders None and the whole path."""
+    """Yield the parent folder's descriptor and the last name, or None and the full path on Windows."""
     full = os.path.abspath(path)
     root = _root_of(full)
     parent, last = os.path.split(full)
@@ -252,7 +252,7 @@ def _at(path: Path) -> Iterator[tuple[int | None, str]]:
                 opened.append(number)
         yield number, last
     except OSError as error:
-        if error.strerror != LINK:  # else it names the link, which may stand further up
+        if error.strerror != LINK:  # else it already names the link, perhaps a parent
             error.filename = str(path)
         if error.errno == errno.ELOOP:
             error.strerror = LINK
@@ -266,13 +266,13 @@ def _step(path: str, name: str, above: int) -> int:
     try:
         return os.open(name, os.O_RDONLY | DIRECTORY | NOFOLLOW, dir_fd=above)
     except OSError:
-        if os.path.islink(path):  # the systems have three numbers for it
+        if os.path.islink(path):  # systems use three different error numbers
             raise OSError(errno.ELOOP, LINK, path) from None
         raise
 
 
 def _resolved(path: str) -> Path:
-    """Where a link leads; a link in a circle leads nowhere."""
+    """Return the target of a link, or the path itself if links form a loop."""
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError):
@@ -280,5 +280,5 @@ def _resolved(path: str) -> Path:
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Whether it is Windows' other kind of link."""
+    """Return True for a junction, the other kind of link on Windows."""
     return bool(getattr(os.path, "isjunction", lambda _: False)(entry.path)) if os.name == "nt" else False

@@ -1,9 +1,9 @@
-"""With which of their kernels MKL and torch compute. They have to be told before they compute anything.
+"""The kernels that MKL and torch use, which must be chosen before the first computation.
 
-By itself MKL chooses a kernel by the addresses of matrices, too, and kernels round differently: a member's
-bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for one that does
-not. MKL reads it at its first call, so it may be set as long as torch has not computed anything; so does
-torch with ATEN_CPU_CAPABILITY, which decides between AVX2 and AVX-512.
+By default MKL also chooses a kernel by the addresses of matrices, and kernels round differently: a member's
+bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for kernels that do
+not depend on addresses. MKL reads it at its first call, so it can be set until torch computes something. The
+same holds for ATEN_CPU_CAPABILITY, by which torch decides between AVX2 and AVX-512.
 """
 
 from __future__ import annotations
@@ -17,60 +17,61 @@ from pathlib import Path
 from slipstream.core import compat
 
 VARIABLE, INSTRUCTIONS = "MKL_CBWR", "ATEN_CPU_CAPABILITY"
-# The widest instructions of the processor; sums in one order whatever the address and the thread count.
+# The processor's widest instructions; the same summation order for any address and thread count.
 USUAL = "AUTO,STRICT"
 STRICT = 1 << 16
-NONE = ""  # no mode: what runs had before there was a choice
+NONE = ""  # no mode, as in runs from before modes were recorded
 CODES = {1: NONE, 2: "AUTO", 3: "COMPATIBLE", 4: "SSE2", 7: "SSE4_1", 8: "SSE4_2", 10: "AVX2"}
 CODES |= {12: "AVX512", 14: "AVX512_E1"}
 MODES = (*CODES.values(), *(f"{name},STRICT" for name in CODES.values() if name))
 
 
-# The kernels that all processors with AVX2 have, Intel's and AMD's.
+# Kernels that every processor with AVX2 has, Intel's and AMD's.
 PORTABLE = {VARIABLE: "COMPATIBLE", INSTRUCTIONS: "avx2"}
 
 
 def choose() -> None:
-    """Ask for the usual mode unless the environment has another one (an empty one is none)."""
+    """Request the usual mode unless the environment sets one (an empty value means no mode)."""
     os.environ.setdefault(VARIABLE, USUAL)
 
 
 def asked() -> str:
-    """The mode that the environment asks for."""
+    """Return the mode that the environment requests."""
     return os.environ.get(VARIABLE, NONE)
 
 
 def use(mode: object) -> None:
-    """Ask for a recorded mode, whatever the environment has; what is none of MKL's is passed over."""
+    """Request a recorded mode, overriding the environment; ignore a value that is not a mode of MKL."""
     if mode in MODES:
         os.environ[VARIABLE] = str(mode)
 
 
 def mode() -> str | None:
-    """The mode in effect, by its name: `NONE` where none is, None where torch has no MKL. Loads torch.
+    """Return the name of the mode in effect: `NONE` for no mode, None if torch has no MKL. Loads torch.
 
-    Asking settles it, as MKL's first call does.
+    Like any call of MKL, this fixes the mode.
     """
     import torch
 
     if not torch.backends.mkl.is_available():
         return None
-    with suppress(OSError, AttributeError):  # MKL may lie in a library of its own
+    with suppress(OSError, AttributeError):  # MKL may be in a separate library
         code = ctypes.CDLL(_library(torch.__file__)).mkl_serv_cbwr_get(-1)
         return CODES.get(code & (STRICT - 1), "AUTO") + ",STRICT" * bool(code & STRICT)
     return asked()
 
 
 def capability() -> str:
-    """The instructions that torch's own kernels use: DEFAULT, AVX2 or AVX512. Loads torch, and settles it."""
+    """Return the instruction set of torch's own kernels: DEFAULT, AVX2 or AVX512. Loads torch, fixes it."""
     import torch
 
     return torch.backends.cpu.get_cpu_capability()
 
 
 def use_capability(recorded: object) -> None:
-    """Ask for recorded instructions, whatever the environment has; torch takes those it is asked for even
-    where the processor lacks them, so that AVX-512 is left to torch's own choice."""
+    """Request a recorded instruction set, overriding the environment.
+
+    torch obeys even if the processor lacks the instructions, so AVX-512 is left to torch's own choice."""
 
     if recorded == "DEFAULT" or (recorded == "AVX2" and compat.is_avx2_supported()):
         os.environ[INSTRUCTIONS] = str(recorded).lower()
@@ -79,12 +80,12 @@ def use_capability(recorded: object) -> None:
 
 
 def are_portable() -> bool:
-    """Whether this process computes with the kernels of `PORTABLE`. Loads torch, and settles it."""
+    """Return True if this process uses the kernels of `PORTABLE`. Loads torch and fixes the choice."""
     return (mode(), capability()) == ("COMPATIBLE", "AVX2")
 
 
 def make_portable() -> str | None:
-    """Compute with the kernels of `PORTABLE` from now on; or why that cannot be, as the end of a sentence."""
+    """Switch to the kernels of `PORTABLE`. Returns None, or the reason why not, as the end of a sentence."""
     import torch
 
     if not torch.backends.mkl.is_available() or not compat.is_avx2_supported():

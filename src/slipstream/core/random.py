@@ -1,14 +1,14 @@
 """Counted randomness: every random number is a function of a key and an index.
 
-There is no generator and no state. A key [4] holds the run's seed (two 32-bit words), a site (what
-the numbers are for and which layer or tensor uses them) and a time (a step or an epoch); the index
-is the number's place in the tensor. Philox-4x32-10 turns them into bits (Salmon, Moraes, Dror,
+There is no generator and no state. A key [4] holds the run's seed (two 32-bit words), a site (the
+numbers' purpose and the layer or tensor that uses them) and a time (a step or an epoch); the index
+is the number's position in the tensor. Philox-4x32-10 turns them into bits (Salmon, Moraes, Dror,
 Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore do not depend on
-what was drawn before, on the companions in a pack, or on the device, and resuming needs no state.
+earlier draws, on the other members of a pack, or on the device, and resuming needs no state.
 
 All words are int64 tensors with values in [0, 2^32): torch has no unsigned 32-bit arithmetic on
-every device, and int64 products wrap without losing the low bits. One member alone on a CPU, neither
-lifted nor compiled, has `HostKey`s: numpy draws the same numbers for several times in one call.
+every device, and int64 products wrap without losing the low bits. A single run on a CPU, neither
+vectorized nor compiled, uses `HostKey`s: numpy draws the same numbers for several times in one call.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ROUNDS = 10
 # Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
 INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
-AHEAD = 1 << 16  # numbers that a host key draws at once
-ORDERED = 1 << 13  # blocks of Philox for orders drawn at once on a CPU
+AHEAD = 1 << 16  # numbers that a host key draws in one call
+ORDERED = 1 << 13  # blocks of Philox per call when orders are drawn on a CPU
 
 Words = tuple[Any, Any, Any, Any]
 Key: TypeAlias = "Tensor | HostKey"
@@ -42,8 +42,8 @@ Key: TypeAlias = "Tensor | HostKey"
 
 @dataclass(frozen=True)
 class HostKey:
-    """A key in Python's own numbers. Philox has 160 operations, which costs more than a small layer does:
-    uniform numbers are drawn for the times to come as well, since they will be asked for in order."""
+    """A key as Python integers. Philox takes 160 operations, more than a small layer, so uniform numbers are
+    also drawn ahead for the following times, which are requested in order."""
 
     seed: tuple[int, int]
     site: int
@@ -52,12 +52,12 @@ class HostKey:
 
     @classmethod
     def of(cls, key: Tensor, ahead: dict[Any, tuple[int, Tensor]] | None = None) -> HostKey:
-        """The same key, which waits for the device; `ahead` has what another one of it has drawn."""
+        """Copy a tensor key to the host, waiting for the device. ahead: numbers that an earlier copy drew."""
         low, high, site, time = key.tolist()
         return cls((low, high), site, time, {} if ahead is None else ahead)
 
     def uniform(self, numbers: tuple[int, ...], count: int) -> Tensor:
-        """What `uniform_rows` has: float32 [len(numbers), count]."""
+        """Return the numbers of `uniform_rows`: float32 [len(numbers), count]."""
         if not (each := len(numbers) * count):
             return torch.empty(len(numbers), count)
         which = (self.seed, self.site, numbers, count)
@@ -79,7 +79,7 @@ class HostKey:
 
 
 def philox(counter: Words, key: tuple[Any, Any]) -> Words:
-    """Philox-4x32-10 of four counter words and two key words, elementwise over broadcast shapes.
+    """Apply Philox-4x32-10 to four counter words and two key words, elementwise with broadcasting.
 
     >>> from slipstream.core.lazy import torch
     >>> zero = torch.tensor(0)
@@ -98,46 +98,46 @@ def philox(counter: Words, key: tuple[Any, Any]) -> Words:
 
 
 def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
-    """A key [4], int64: seed (low, high word), site, time.
+    """Return a key [4], int64: seed (low, high word), site, time.
 
-    seed: 0 <= seed < 2^64. number: which tensor or layer, 0 <= number < 2^24.
+    seed: 0 <= seed < 2^64. number: the index of the tensor or layer, 0 <= number < 2^24.
     time: a step or an epoch, 0 <= time < 2^32.
     """
     return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
 
 
 def fold(key: Key, number: int) -> Key:
-    """The key of the `number`-th of several uses of one key: its site moves on by so many."""
+    """Return the key for the `number`-th use of a key: its site plus `number`."""
     if isinstance(key, HostKey):
         return replace(key, site=(key.site + number) & MASK)
     return torch.cat([key[:2], (key[2:3] + number) & MASK, key[3:]])
 
 
 def at(key: Key, time: Any) -> Key:
-    """The same key at another time (an int, or an integer tensor without axes)."""
+    """Return the same key at another time (an int or a scalar integer tensor)."""
     if isinstance(key, HostKey):
         return replace(key, time=int(time))
     return torch.cat([key[:3], torch.as_tensor(time, device=key.device).reshape(1)])
 
 
 def bits(key: Tensor, count: int) -> Tensor:
-    """`count` words [count], int64 in [0, 2^32). The first n of more are the same numbers."""
+    """Return `count` words [count], int64 in [0, 2^32). A larger count gives the same first words."""
     index = torch.arange((count + 3) // 4, device=key.device)
     words = philox((index, torch.zeros_like(index), key[2], key[3]), (key[0], key[1]))
     return torch.stack(words, dim=-1).flatten()[:count]
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Tensor:
-    """Uniform on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
+    """Draw uniformly on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
     if isinstance(key, HostKey):
         return key.uniform((0,), prod(shape)).reshape(shape)
     return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
 
 
 def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
-    """Uniform on [0, 1) for several uses of one key at once: float32 [len(numbers), count].
+    """Draw uniformly on [0, 1) for several uses of one key: float32 [len(numbers), count].
 
-    Row i is `uniform(fold(key, numbers[i]), (count,))`; drawn together they cost one call's operations.
+    Row i is `uniform(fold(key, numbers[i]), (count,))`; together the rows cost as many operations as one.
     """
     if isinstance(key, HostKey):
         return key.uniform(tuple(numbers), count)
@@ -150,7 +150,7 @@ def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal by Box-Muller: float32 of the given shape."""
+    """Draw standard normal numbers by Box-Muller: float32 of the given shape."""
     count = prod(shape)
     pairs = (count + 1) // 2
     u = uniform(key, (2 * pairs,)).view(pairs, 2)
@@ -161,10 +161,10 @@ def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
 
 
 def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
-    """Random orders of 0 ... count-1 for keys [..., 4], each at its times [..., E]: int64 [..., E, count].
+    """Return random permutations of 0 ... count-1 for keys [..., 4] at times [..., E]: int64 [..., E, count].
 
-    A place has 62 random bits, the lowest of which give way to its number: no two are equal, so that any
-    sort gives the same order, and below a million places hardly two agree in the bits that are left.
+    Each index gets 62 random bits, the lowest of which are replaced by the index: no two are equal, so
+    any sort gives the same order. Below a million indices the remaining bits hardly ever collide.
     """
     keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
     sizes = (count + 1) // 2, count
@@ -172,7 +172,7 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     if keys.device.type != "cpu":
         ranges = [torch.arange(size, device=keys.device) for size in sizes]
         return _orders(keys, rows, ranges, torch).view(*times.shape, count)
-    # numpy sorts four times as fast, and in pieces that stay in the cache it draws faster, too.
+    # numpy sorts four times as fast, and also draws faster in chunks that fit in the cache.
     ranges = [np.arange(size, dtype=np.uint64) for size in sizes]
     own, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
     orders = np.empty((len(rows), count), np.int64)
@@ -184,7 +184,7 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
 
 
 def _orders(keys: Any, times: Any, ranges: Sequence[Any], library: Any) -> Any:
-    """Orders [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: 0, 1, ... of pairs and all."""
+    """Return permutations [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: of pairs and N."""
     index, places = ranges
     site, seed = keys[:, 2:3], (keys[:, :1], keys[:, 1:2])
     words = philox((index, 0 * index, site, times[:, None]), seed)
@@ -196,5 +196,5 @@ def _orders(keys: Any, times: Any, ranges: Sequence[Any], library: Any) -> Any:
 
 
 def permutation(key: Tensor, count: int) -> Tensor:
-    """A random order of 0 ... count-1 at the key's own time, int64 [count]."""
+    """Return a random permutation of 0 ... count-1 at the key's own time, int64 [count]."""
     return permutations(key, key[3:], count)[0]

@@ -1,9 +1,8 @@
 """The closed registry of components: a group, a short name, a function.
 
-A component is a function. Its positional arguments come from the engine; its keyword-only
-arguments are its settings, their annotations are the schema, their values stand in
-`configs/<group>/<name>.yaml` and nowhere else. `traits` tell the engine what the function alone
-cannot, such as how many outputs a loss needs.
+A component is a function. The engine passes its positional arguments; its keyword-only arguments
+are its settings. Their annotations are the schema, and `configs/<group>/<name>.yaml` alone holds
+their values. `traits` tell the engine what the function cannot, such as how many outputs a loss needs.
 """
 
 from __future__ import annotations
@@ -33,12 +32,13 @@ MODULES = {
     "model": "slipstream.models",
     "data": "slipstream.data",
 }
-# The module whose import declares the settings of a section that is no component: `config` knows no sweep.
+# The module whose import declares the settings of a section that is not a component: `config` does not
+# know about sweeps.
 SECTIONS = {"sweep": "slipstream.sweeps.plan.sweep_settings"}
 
-LISTS = ("augmentation", "regularizer")  # of these a configuration has any number of options
+LISTS = ("augmentation", "regularizer")  # groups from which a configuration may take several options
 
-# What the kinds of examples (types.Form) are called.
+# Names in messages for the kinds of examples (InputSpec.kind).
 EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
 
 _components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
@@ -59,37 +59,55 @@ class Component:
 
     @property
     def own_settings(self) -> dict[str, Any]:
-        """The function's keyword-only arguments, and its options: name -> annotation."""
+        """The function's keyword-only arguments and its options: name -> annotation."""
         return keyword_only(self.function) | self.options
 
     @property
     def options(self) -> dict[str, Any]:
-        """Settings that the engine reads and the function does not get: the keyword-only arguments of
+        """Settings that the engine reads and does not pass to the function: the keyword-only arguments of
         its trait `options`."""
         return keyword_only(self.traits["options"]) if "options" in self.traits else {}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Own settings and those that the whole group shares: name -> annotation."""
+        """Its own settings and those that the whole group shares: name -> annotation."""
         shared = keyword_only(_shared[self.group]) if self.group in _shared else {}
         return self.own_settings | shared
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Names of the settings that are numbers: annotated as float, free to differ in a pack."""
+        """The names of the settings that are numbers: annotated as float, free to differ within a pack."""
         return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
 
     def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the function takes of the settings, as (numbers, structure)."""
+        """Return the settings that the function takes, as (numbers, structure)."""
         own = {name: settings[name] for name in keyword_only(self.function)}
         numbers = {name: value for name, value in own.items() if name in self.numbers}
         return numbers, {name: value for name, value in own.items() if name not in numbers}
 
 
 def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F], F]:
-    """Register the decorated function as a component of `group`, under its own name by default.
+    """Register the decorated function as a component of a group.
 
-    Raises ValueError where the name is taken by another function.
+    Args:
+        group: a config group such as "loss", "optimizer" or "model".
+        name: the option's name in configurations; the function's name by default.
+        traits: facts about the function that the engine needs, such as `init` for an update rule.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        ValueError: another function is registered under this name.
+
+    Example:
+        >>> from slipstream import register
+        >>> from slipstream.core.registry import component
+        >>> @register("activation")
+        ... def halved_example(x):
+        ...     return x / 2
+        >>> component("activation", "halved_example")(3.0)
+        1.5
     """
 
     def decorate(function: F) -> F:
@@ -104,7 +122,7 @@ def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F]
 
 
 def shared(group: str) -> Callable[[F], F]:
-    """Declare the keyword-only arguments of the decorated function as settings of a whole group."""
+    """Declare the keyword-only arguments of the decorated function as settings shared by a whole group."""
 
     def decorate(function: F) -> F:
         _shared[group] = function
@@ -120,12 +138,12 @@ def components(group: str) -> dict[str, Component]:
 
 
 def registered(group: str) -> list[str]:
-    """Names of a group's components in the order of registration. Imports nothing, so a step may ask."""
+    """Names of a group's components in registration order. Imports nothing, so it is safe inside a step."""
     return list(_components[group])
 
 
 def component(group: str, name: str) -> Component:
-    """One component. Raises ConfigError with the nearest name where there is none of that name."""
+    """Return a component. Raises ConfigError with the nearest name if there is none of that name."""
     found = components(group).get(name)
     if found is None:
         raise ConfigError([f"{group}={name}: no such option, {did_you_mean(name, _components[group])}"])
@@ -133,15 +151,15 @@ def component(group: str, name: str) -> Component:
 
 
 def shared_function(group: str) -> Callable[..., Any] | None:
-    """The function that declares the settings which a whole group shares, or None."""
+    """Return the function that declares a group's shared settings, or None."""
     importlib.import_module(MODULES[group])
     return _shared.get(group)
 
 
 def misfit(group: str, name: str, kind: str, found: str) -> str | None:
-    """The sentence for an option that cannot take examples of this kind (types.Form), or None.
+    """Return the message for an option that cannot take examples of this kind (InputSpec.kind), or None.
 
-    found: what the data are, in words.
+    found: a description of the data.
     """
 
     def fits(part: Component) -> bool:
@@ -155,17 +173,17 @@ def misfit(group: str, name: str, kind: str, found: str) -> str | None:
 
 
 def is_number(annotation: Any) -> bool:
-    """Whether a setting of this type is a number: a float, with or without bounds."""
+    """Return True for the type of a number: a float, with or without bounds."""
     return annotation is float or getattr(annotation, "__origin__", None) is float
 
 
 @functools.cache
 def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
+    """Return the keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if not names:
         return {}
-    # Only these annotations are evaluated: the others may name torch, which stays unimported.
+    # Evaluate only these annotations: the others may name torch, which must stay unimported.
     owner = inspect.unwrap(function)
     wanted = {name: owner.__annotations__[name] for name in names}
     probe = type("_", (), {"__annotations__": wanted, "__module__": owner.__module__})

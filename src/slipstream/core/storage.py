@@ -1,4 +1,4 @@
-"""Writing the files of a run so that a full disk is an error that can be mended."""
+"""Write the files of a run so that a full disk is an error from which the user can recover."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from slipstream.core import folders
 from slipstream.core.errors import UserError
 from slipstream.core.wording import typed
 
-BEGUN = ("config.yaml", "sweep.json")  # in the folder of a run, of a sweep
-AT_ONCE = 4  # threads that wait for the disk
+BEGUN = ("config.yaml", "sweep.json")  # marks a run's folder, a sweep's folder
+AT_ONCE = 4  # threads that write at the same time
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class StorageError(UserError):
-    """A file that cannot be written: no member's mistake, and nothing that goes away by itself."""
+    """A file that cannot be written: not one member's fault, and not resolved without the user."""
 
 
 class CheckpointError(StorageError):
-    """A checkpoint that is missing, damaged, or of another format or architecture."""
+    """A checkpoint that is missing or damaged, or has another format or architecture."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises StorageError with the path and the system's reason where it cannot be written."""
+    """Raise StorageError with the path and the system's reason if writing inside the block fails."""
     try:
         yield
     except OSError as error:
@@ -43,9 +43,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def go_on(path: Path) -> str:
-    """What to do when the disk that kept this file from being written is mended: `continue with ...`.
+    """Return the advice for after the disk is fixed: `continue with ...`.
 
-    A member of a sweep goes on with its sweep. What had not begun is not there to be resumed.
+    A member of a sweep continues with its sweep. A run that had not started cannot be resumed.
     """
     folder = folders.root(path) or path.parent
     if not any((folder / name).exists() for name in BEGUN):
@@ -54,21 +54,21 @@ def go_on(path: Path) -> str:
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """A line of JSON."""
+    """Return a record as a line of JSON."""
     return json.dumps(record, allow_nan=False) + "\n"
 
 
 def append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Add lines of JSON. Raises StorageError where they cannot be written."""
+    """Append records as lines of JSON. Raises StorageError if they cannot be written."""
     if records:
         with writing(path), folders.opened(path, "a", "utf-8") as file:
             file.write("".join(map(line, records)))
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The results for all items, several at a time: for what waits for the disk.
+    """Apply a function that waits for the disk to all items, several at a time.
 
-    A sync alone takes 4 ms on a busy disk, four at a time take 0.4 ms each.
+    One sync takes 4 ms on a busy disk; four at a time take 0.4 ms each.
     """
     if len(items) < 2:
         return [function(item) for item in items]
@@ -77,9 +77,9 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def replace(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a whole file so that at every instant the old or the new one is there.
+    """Write a whole file atomically: at any moment either the old or the new one exists.
 
-    sync: also if the power fails. Raises StorageError where it cannot be written.
+    sync: also after a power failure. Raises StorageError if it cannot be written.
     """
     made = folders.temporary(path)
     with writing(path):
@@ -88,9 +88,9 @@ def replace(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def write_first(path: Path, text: str) -> bool:
-    """Write a whole file unless one stands there; False then. Whoever sees it sees all of it.
+    """Write a whole file atomically unless the path exists; return False if it does.
 
-    Once it returned, the file survives a power cut as its folder does. Raises OSError where it cannot be
+    After the return the file survives a power failure if its folder does. Raises OSError if it cannot be
     written.
     """
     made = folders.temporary(path)
@@ -112,7 +112,7 @@ def write_first(path: Path, text: str) -> bool:
 
 
 def write_new(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a file that is not there yet. Raises OSError; then there is none."""
+    """Write a new file. Raises OSError on failure and then leaves no file behind."""
     try:
         with folders.opened(path, "x", "utf-8") as file:
             file.write(text)

@@ -1,11 +1,11 @@
-"""Words that every module shares: the axes, the kinds of numbers, and the flat vector's layout.
+"""Types and terms that every module shares: axes, numbers and structure, the flat vector's layout.
 
 Axes, always in this order: K member of a pack, N example of a batch, T time, C channel or class,
 H and W height and width, P parameter. Components are written for one member and never see K.
 
-A setting annotated as a float is a *number*: members of one pack may differ in it, so inside the
-step it may arrive as a tensor without axes, and code never branches on its value. Every other
-setting is *structure*: it is a plain Python value and shapes the computation.
+A setting annotated as a float is a *number* (a traced hyperparameter): members of one pack may
+differ in it, so inside the step it may be a scalar tensor, and code never branches on its value. Every
+other setting is *structure* (static): a plain Python value that shapes the computation.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ Real = float
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Le(1)]
-Fraction = Annotated[float, Ge(0), Lt(1)]  # a rate that may not reach 1: a dropout rate, a decay
+Fraction = Annotated[float, Ge(0), Lt(1)]  # a rate below 1: a dropout rate, a decay
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
-# A name or a value out of the data. One that looks like a number or a truth value is none to Hydra and YAML.
+# A name or a value from the data. Hydra and YAML parse one that looks like a number or a boolean as such.
 Word = Annotated[str | int | float | bool, "text"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the flat vector of P parameters is cut into named tensors.
+    """The layout of the flat vector of P parameters: names and shapes of its tensors, in order.
 
-    `penalized` says by position which tensors are weights (True), and which are biases or scales
-    and shifts of a normalization (False), which penalties and decay leave alone. `lr_factors` multiply
-    the updates of the tensors; empty where all are 1.
+    `penalized` is True for weights and False for biases and the scales and shifts of normalization,
+    which penalties and decay skip. `lr_factors` multiply the updates of the tensors; empty if all are 1.
     """
 
     names: tuple[str, ...]
@@ -54,19 +53,19 @@ class Layout:
         return sum(self.sizes)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of `flat` [P], by name, each in its own shape; of [E P], each with an axis E in front."""
+        """Return views of `flat` by name, each in its shape; [E * P] gives each a leading axis E."""
         axes = () if len(flat) == self.size else (len(flat) // self.size,)
         parts = flat.view(*axes, self.size).split(self.sizes, dim=-1)
         return {n: part.view((*axes, *s)) for n, part, s in zip(self.names, parts, self.shapes, strict=True)}
 
 
 class UpdateContext(NamedTuple):
-    """Where an update happens: all that a rule may know besides the gradient and its own state.
+    """The context of an update: all that a rule may use besides the gradient and its own state.
 
-    t: the number of this update, from 1: an int for one run alone that is not compiled, else a float
-        tensor without axes.
+    t: the number of this update, from 1: an int for a single run that is not compiled, else a scalar
+        float tensor.
     params: the flat parameters [P] before the update.
-    layout: how they are cut into tensors, for the rules that treat matrices as matrices.
+    layout: their tensors, for rules that treat matrices as matrices.
     """
 
     t: Any
@@ -76,9 +75,9 @@ class UpdateContext(NamedTuple):
 
 @dataclass(frozen=True)
 class Scaling:
-    """How raw images become inputs: (x - offset) * factor by channel, in the units of the file.
+    """The scaling of raw images: (x - offset) * factor per channel, in the units of the file.
 
-    low, high: the range of the raw values, 0 and 255 for bytes; augmentation sees it as 0 to 1.
+    low, high: the range of the raw values, 0 and 255 for bytes; augmentation maps it to 0 to 1.
     """
 
     low: float
@@ -88,21 +87,21 @@ class Scaling:
 
     @property
     def of_unit(self) -> tuple[list[float], list[float]]:
-        """Offset and factor by channel for values that were brought to the range 0 to 1."""
+        """Offset and factor per channel for values already rescaled to the range 0 to 1."""
         span = self.high - self.low
         return [(o - self.low) / span for o in self.offset], [f * span for f in self.factor]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What one example looks like to a network.
+    """The shape and meaning of one example as the network's input.
 
     kind, shape: vector [D] | sequence [T, C] | tokens [T] | image [C, H, W].
-    vocabulary: of tokens, the number of ids, of which 0 is padding and 1 stands for what is unknown.
-    masked: of sequences, whether the last channel is 1 where there is a step and 0 where there is
-        padding, which is at the end and 0 in all channels.
-    numeric: of a vector, the places of plain numbers; the others are 0 or 1.
-    scaling: where the network itself has to scale its inputs, else None.
+    vocabulary: for tokens, the number of ids; 0 is padding and 1 the unknown token.
+    masked: for sequences, True if the last channel is a mask: 1 at a step, 0 at padding. Padding is at
+        the end and 0 in all channels.
+    numeric: for a vector, the indices of numeric inputs; the others are 0 or 1.
+    scaling: the scaling that the network applies to its inputs, or None.
     """
 
     kind: str
@@ -114,18 +113,18 @@ class InputSpec:
 
     @property
     def size(self) -> int:
-        """How many numbers an example has."""
+        """The number of values in an example."""
         return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted.
+    """The prediction target.
 
     task: binary | multiclass | multilabel | regression.
     names: the target columns, one unless multilabel or multi-output regression.
     classes: the class labels in the order of their indices; empty for regression.
-    label_kind: what labels are in the data, to be given back as such: text, number or boolean.
+    label_kind: the type of the labels in the data, which predictions return: text, number or boolean.
     offset, scale: regression targets were scaled; original = scaled * scale + offset, per column.
     """
 

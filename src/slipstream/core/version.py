@@ -1,3 +1,3 @@
-"""The version of the package, known without its metadata: a checkout need not be installed."""
+"""The version of the package, in a module because a checkout need not be installed."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""How messages count things and spell what is to be typed."""
+"""Wording of messages: counts with nouns, and values and overrides as a user types them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
-# Texts that Hydra reads as they stand, in lists too, and as nothing but text.
+# Strings that Hydra reads without quotes, in lists too, and always as strings.
 PLAIN = re.compile(
     r"(?!(?:null|true|false|nan|inf)$)(?:[a-z_/]|\.\.?/)[\w./@%+*?|-]*", re.IGNORECASE | re.ASCII
 )
-# What needs no quotes in bash, zsh and cmd.
+# Strings that need no quotes in bash, zsh and cmd.
 BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
-# What bash replaces inside double quotes.
+# Characters that bash expands inside double quotes.
 LIVE = re.compile(r'["$`\\!]')
-SHRINKING = ("stride", "pool_size", "pool_every")  # settings of a model, large where it is small
+SHRINKING = ("stride", "pool_size", "pool_every")  # model settings whose larger values make it smaller
 CHECKOUT = Path(__file__).parents[3]
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """The number with its noun.
+    """Return a number with its noun in the singular or plural.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "class"), counted(0, "entry", "entries")
     ('1 row', '1,200 rows', '2 classes', '0 entries')
@@ -33,7 +33,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def spell(value: Any) -> str:
-    """A plain value as an override has it, from which Hydra reads the same value again.
+    """Format a plain value for an override, so that Hydra parses it back to the same value.
 
     >>> spell(["dropout", None, 1e-05]), spell("0.1"), spell("it's")
     ('[dropout,null,1e-05]', "'0.1'", "'it\\\\'s'")
@@ -52,13 +52,13 @@ def spell(value: Any) -> str:
 
 
 def _quoted(word: str) -> str:
-    # Backslashes count only before a quote and at the end.
+    # Backslashes are special only before a quote and at the end.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), word)
     return f"'{escaped}'"
 
 
 def typed(key: str, value: Any) -> str:
-    """An override as it is typed in a shell: in double quotes, which cmd knows too, where that is enough.
+    """Format an override for a shell, with double quotes if they suffice, since cmd knows them too.
 
     >>> typed("optimizer.lr", 0.1), typed("data.target", "my column"), typed("regularizer", ["l2"])
     ('optimizer.lr=0.1', '"data.target=\\'my column\\'"', '"regularizer=[l2]"')
@@ -67,7 +67,7 @@ def typed(key: str, value: Any) -> str:
 
 
 def shell(word: str) -> str:
-    """One word of a command line, in quotes where bash, zsh or cmd would take it apart.
+    """Quote one word of a command line if bash, zsh or cmd would split or expand it.
 
     >>> shell("a=1"), shell("a=b c"), shell("a=$b")
     ('a=1', '"a=b c"', "'a=$b'")
@@ -78,7 +78,7 @@ def shell(word: str) -> str:
 
 
 def sizes(settings: Mapping[str, Any]) -> str:
-    """The settings of a model that make it large, as they are typed.
+    """Return the settings that make a model large, as overrides.
 
     >>> sizes({"depth": 1, "width": [16, 32], "stride": 2}), sizes({})
     ('model.depth=1, "model.width=[16,32]"', 'the inputs')
@@ -88,13 +88,13 @@ def sizes(settings: Mapping[str, Any]) -> str:
 
 
 def install(extra: str) -> str:
-    """The command that installs what an extra of slipstream needs, from a checkout or beside a wheel.
+    """Return the command that installs the packages of an extra, for a checkout and for an installed wheel.
 
-    The packages themselves are named: slipstream is in no registry, so slipstream[extra] would not be found.
+    It names the packages: slipstream is not in a registry, so pip would not find slipstream[extra].
     """
     try:
         lines = metadata.requires("slipstream") or []
-    except metadata.PackageNotFoundError:  # a checkout that nobody installed
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         needed = project["optional-dependencies"][extra]
     else:
