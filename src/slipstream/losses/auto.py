@@ -1,4 +1,4 @@
-"""The usual loss for a task."""
+"""The default loss for a task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from slipstream.losses.target_forms import ALL
 
 @register("loss", name="auto", auto=True, tasks=ALL)
 def choose(target: Target) -> str:
-    """The usual loss for the target.
+    """The default loss for the target.
 
-    binary and multilabel: binary_cross_entropy; multiclass: cross_entropy; regression: mse, each
-    with the settings of its own YAML.
+    binary and multilabel: binary_cross_entropy; multiclass: cross_entropy; regression: mse; each
+    with the settings of its YAML.
     """
     usual = {"multiclass": "cross_entropy", "regression": "mse"}
     return usual.get(target.task, "binary_cross_entropy")

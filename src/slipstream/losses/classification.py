@@ -1,4 +1,4 @@
-"""Losses for classes, of one value per example."""
+"""Classification losses, one value per example."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     expects_logits=True,
 )
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """-(t log p + (1 - t) log(1 - p)) with p = sigmoid(output), the mean over the outputs.
+    """-(t log p + (1 - t) log(1 - p)) with p = sigmoid(output), averaged over the outputs.
 
-    binary: one logit. multilabel: a logit per label, each a yes or no of its own. Finite for every
-    finite logit.
+    binary: one logit. multilabel: one logit per label, independently. Finite for every finite logit.
     """
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     return bce(outputs, as_numbers(outputs, targets), reduction="none").mean(-1)
@@ -71,10 +70,10 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     expects_logits=True,
 )
 def kl_divergence(outputs: Tensor, targets: Tensor) -> Tensor:
-    """sum_c t_c (log t_c - log p_c) with p = softmax(outputs): 0 where the prediction is the target.
+    """sum_c t_c (log t_c - log p_c) with p = softmax(outputs): 0 if the prediction equals the target.
 
-    Cross-entropy less the target's own entropy: the same for class indices, and the same gradient
-    for soft targets (label smoothing, mixup), whose loss it makes comparable. 0 log 0 counts as 0.
+    Cross-entropy minus the target's entropy: equal for class indices, and with the same gradient for soft
+    targets (label smoothing, mixup), whose losses it makes comparable. 0 log 0 counts as 0.
     """
     t = as_numbers(outputs, targets)
     return (torch.xlogy(t, t) - t * log_probabilities(outputs)).sum(-1)
@@ -89,14 +88,14 @@ def kl_divergence(outputs: Tensor, targets: Tensor) -> Tensor:
     expects_logits=True,
 )
 def focal(outputs: Tensor, targets: Tensor, *, gamma: NonNegative) -> Tensor:
-    """-(1 - p)^gamma log p, p of the true class: cross-entropy that easy examples hardly enter.
+    """-(1 - p)^gamma log p, p of the true class: cross-entropy that down-weights easy examples.
 
-    gamma: 0 or above; 0 is cross-entropy, 2 the paper's choice (Lin et al. 2017). binary: one
-    logit, p from a sigmoid; multiclass: a logit per class, softmax; multilabel: a logit per label,
-    sigmoids, the mean over the labels. The paper's alpha is a class weight: `data.class_weights`.
-    The probabilities come out less certain than they should be.
+    gamma: at least 0; 0 is cross-entropy, 2 the paper's choice (Lin et al. 2017). binary: one logit,
+    sigmoid; multiclass: one logit per class, softmax; multilabel: one logit per label, sigmoids,
+    averaged over the labels. The paper's alpha is a class weight: `data.class_weights`.
+    The predicted probabilities are underconfident.
     """
-    # log(1 - p) is computed as such: a power of 1 - p has no finite gradient where p rounds to 1.
+    # In terms of log(1 - p): a power of 1 - p has no finite gradient where p rounds to 1.
     if targets.dim() == 2 or outputs.shape[-1] == 1:
         sign = 2 * as_numbers(outputs, targets) - 1
         log_p = torch.nn.functional.logsigmoid(sign * outputs)
@@ -107,13 +106,13 @@ def focal(outputs: Tensor, targets: Tensor, *, gamma: NonNegative) -> Tensor:
 
 
 def _true_and_rest(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The true class's output [N], and all outputs with that one at -inf [N, C]."""
+    """Return the true class's output [N], and all outputs with that one set to -inf [N, C]."""
     true = outputs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return true, outputs.masked_fill(one_hot(outputs, targets), float("-inf"))
 
 
 def _violation(outputs: Tensor, targets: Tensor, margin: Any) -> Tensor:
-    """By how much the true class fails to lead all others by `margin`, [N], 0 or above."""
+    """Return the amount by which the true class's lead falls short of `margin`, [N], at least 0."""
     if outputs.shape[-1] == 1:
         sign = 2 * as_numbers(outputs, targets) - 1
         lead = (sign * outputs).squeeze(-1)
@@ -129,7 +128,7 @@ def hinge(outputs: Tensor, targets: Tensor, *, margin: Positive) -> Tensor:
 
     binary: lead = s f with one output f and s = +1 or -1 (Cortes and Vapnik 1995). multiclass: one
     output per class, lead = f_y - max over k != y of f_k (Crammer and Singer 2001).
-    margin: above 0. Gives scores, no probabilities.
+    margin: above 0. Gives scores, not probabilities.
     """
     return _violation(outputs, targets, margin)
 
@@ -138,6 +137,6 @@ def hinge(outputs: Tensor, targets: Tensor, *, margin: Positive) -> Tensor:
 def squared_hinge(outputs: Tensor, targets: Tensor, *, margin: Positive) -> Tensor:
     """max(0, margin - lead)^2: the hinge loss, smooth at the margin, harder on large violations.
 
-    Lead and outputs as for `hinge`. margin: above 0. Gives scores, no probabilities.
+    Lead and outputs as in `hinge`. margin: above 0. Gives scores, not probabilities.
     """
     return _violation(outputs, targets, margin).square()

@@ -1,4 +1,4 @@
-"""What the losses share: tasks, numbers of outputs, scores, and targets in the outputs' shape."""
+"""Functions shared by losses: numbers of outputs, scores, and targets in the outputs' shape."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from slipstream.core.types import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
-FEW = 16  # classes
+FEW = 16  # classes up to which the transposed softmax is faster
 ONE_LABEL = ("binary", "multiclass")
 REGRESSION = ("regression",)
 ALL = (*ONE_LABEL, "multilabel", *REGRESSION)
 
 
-# How many outputs, by target
+# The number of outputs for a target
 
 
 def one_per_column(target: Target, **settings: Any) -> int:
-    """One for each target column."""
+    """Return one output per target column."""
     return len(target.names)
 
 
 def one_per_class(target: Target, **settings: Any) -> int:
-    """One for each class, two for a binary target."""
+    """Return one output per class, two for a binary target."""
     return len(target.classes)
 
 
 def one_if_binary(target: Target, **settings: Any) -> int:
-    """One for each class or column, one alone for a binary target."""
+    """Return one output per class or column, a single one for a binary target."""
     return len(target.classes) if target.task == "multiclass" else len(target.names)
 
 
@@ -38,43 +38,43 @@ def one_if_binary(target: Target, **settings: Any) -> int:
 
 
 def values(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
-    """The outputs themselves; for a binary target y the scores 1 - y and y."""
+    """Return the outputs; for a binary target y the scores 1 - y and y."""
     return torch.cat([1 - outputs, outputs], -1) if target.task == "binary" else outputs
 
 
 def margins(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
-    """The outputs themselves; for a binary target the scores -f and f."""
+    """Return the outputs; for a binary target the scores -f and f."""
     return torch.cat([-outputs, outputs], -1) if target.task == "binary" else outputs
 
 
 def probabilities(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
-    """The sigmoid of single logits, the softmax of one logit per class."""
+    """Return the sigmoid of single logits, or the softmax of one logit per class."""
     if target.task != "multilabel" and outputs.shape[-1] > 1:
         return log_probabilities(outputs).exp()
     if target.task == "binary":
-        # Not 1 - p, which would lose the small probabilities.
+        # Not 1 - p, which would round small probabilities away.
         outputs = torch.cat([-outputs, outputs], -1)
-    # torch.sigmoid rounds a tensor's last elements otherwise: see slipstream.activations.
+    # torch.sigmoid rounds a tensor's last elements differently: see slipstream.activations.
     return torch.exp(torch.nn.functional.logsigmoid(outputs))
 
 
 def log_probabilities(outputs: Tensor) -> Tensor:
-    """log softmax over the classes, [N, C]."""
-    # Along the first axis of the transpose torch works on whole vectors of examples: on a CPU up to
-    # six times faster for a few classes, and slower for many.
+    """Return the log softmax over the classes, [N, C]."""
+    # Along the transpose's first axis torch processes whole vectors of examples: on a CPU up to six times
+    # faster for few classes, and slower for many.
     if outputs.shape[-1] > FEW:
         return torch.log_softmax(outputs, -1)
     return torch.log_softmax(outputs.mT, -2).mT
 
 
-# Targets as the losses need them
+# Targets in the form that losses need
 
 
 def as_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The targets as floats in the shape of the outputs [N, C].
+    """Return the targets as floats in the shape of the outputs [N, C].
 
-    Class indices become 0 and 1, or one-hot rows where there is an output per class. Of a
-    distribution over two classes a single output takes the second class's share.
+    Class indices become 0 and 1, or one-hot rows if there is one output per class. For a
+    distribution over two classes, a single output gets the probability of the second class.
     """
     if targets.dim() == 2:
         return targets if targets.shape == outputs.shape else targets[:, 1:]
@@ -84,5 +84,5 @@ def as_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
-    """True at each example's class: bool [N, C]."""
+    """Return a mask that is True at each example's class: bool [N, C]."""
     return targets.unsqueeze(-1) == torch.arange(outputs.shape[-1], device=outputs.device)

@@ -1,19 +1,19 @@
-"""Metrics: `f(scores, targets, weights) -> float64 without axes`, fixed shapes, no synchronisation.
+"""Metrics: `f(scores, targets, weights) -> scalar float64`, with fixed shapes and no synchronization.
 
   binary, multiclass  scores [N, C], targets int64 [N]; the largest score is the prediction
-  multilabel          scores [N, L], targets float [N, L], 0 or 1; above 1/2 counts as a yes
+  multilabel          scores [N, L], targets float [N, L], 0 or 1; above 1/2 is a positive prediction
   regression          predictions [N, D], targets [N, D], both in original units
-weights [N], 0 or above, count an example as so many; 0 is padding and leaves no trace. Sums are
-taken in float64. A metric that is undefined, as every one is without examples, is NaN. What is
-taken per class, label or column is averaged over them; "macro" means without regard to their sizes.
-A class or label of which there is no example is left out of such a mean.
+weights [N], at least 0: an example of weight k counts as k examples; weight 0 is padding and has no
+effect. Sums are taken in float64. An undefined metric, such as any without examples, is NaN. Values per
+class, label or column are averaged; "macro" means regardless of their sizes. Such a mean skips a class
+or label without examples.
 
 Traits
   tasks          the tasks that the metric fits.
-  mode           max or min: which way is better.
+  mode           max or min: the better direction.
   probabilistic  needs scores that are probabilities.
-  min_classes    says nothing for fewer classes.
-  order_only     looks at the order of an example's class scores alone: logits serve as well.
+  min_classes    uninformative for fewer classes.
+  order_only     depends only on the order of an example's class scores, so logits serve as well.
 """
 
 from slipstream.metrics import classification as classification

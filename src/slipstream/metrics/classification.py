@@ -1,4 +1,4 @@
-"""Metrics for classes and labels."""
+"""Classification metrics, for classes and labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINS = 15
 
 
 def _counts(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per class or label the weight of what is rightly predicted, predicted, and true: float64 [C]."""
+    """Return the weights of correct predictions, of predictions and of examples per class: float64 [C]."""
     weights = weights.double()
     if targets.dim() == 2:
         shares, said, true = weights.unsqueeze(-1), scores > 0.5, targets > 0.5
@@ -29,12 +29,12 @@ def _counts(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, T
 
 
 def _per_class(values: Tensor, there: Tensor) -> Tensor:
-    """The mean of the values [C] over the classes that are there; NaN where none is."""
+    """Average the values [C] over the classes that occur; NaN if none does."""
     return torch.where(there, values, 0.0).sum() / there.sum(dtype=torch.float64)
 
 
 def confusion_matrix(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The weight of the examples of true class i that are taken for class j: float64 [C, C].
+    """Return the weight of examples of true class i predicted as class j: float64 [C, C].
 
     For binary and multiclass; scores [N, C], targets [N], weights [N].
     """
@@ -46,13 +46,13 @@ def confusion_matrix(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor
 
 @register("metric", tasks=CLASSIFICATION, mode="max", order_only=True)
 def accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The share of right predictions; for multilabel, of right labels."""
+    """The fraction of correct predictions; for multilabel, of correct labels."""
     return mean(hits(scores, targets), weights).mean()
 
 
 @register("metric", tasks=ONE_LABEL, mode="max")
 def balanced_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of the share of each that is recognized; recall_macro by another name.
+    """The mean over the classes of recall; another name for recall_macro.
 
     1 / C for a constant prediction.
     """
@@ -66,21 +66,21 @@ def _top(k: int, scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=("multiclass",), mode="max", min_classes=4)
 def top_3_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The share of examples whose class is among the 3 largest scores; 1 for up to 3 classes."""
+    """The fraction of examples whose class is among the 3 largest scores; 1 for up to 3 classes."""
     return _top(3, scores, targets, weights)
 
 
 @register("metric", tasks=("multiclass",), mode="max", min_classes=6)
 def top_5_accuracy(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The share of examples whose class is among the 5 largest scores; 1 for up to 5 classes."""
+    """The fraction of examples whose class is among the 5 largest scores; 1 for up to 5 classes."""
     return _top(5, scores, targets, weights)
 
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def precision_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of: right predictions of it / predictions of it.
+    """The mean over the classes of precision: correct predictions of a class / predictions of it.
 
-    A class that is never predicted counts 0.
+    A class that is never predicted counts as 0.
     """
     right, said, true = _counts(scores, targets, weights)
     return _per_class(torch.where(said > 0, right / said, 0.0), true > 0)
@@ -88,7 +88,7 @@ def precision_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def recall_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of: right predictions of it / examples of it."""
+    """The mean over the classes of recall: correct predictions of a class / examples of it."""
     right, _, true = _counts(scores, targets, weights)
     return _per_class(right / true, true > 0)
 
@@ -102,9 +102,9 @@ def f1_macro(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def f1_weighted(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the classes of F1, each weighted by its share of the examples.
+    """The mean over the classes of F1, weighted by their shares of the examples.
 
-    A class that does not occur has no share. NaN for multilabel without any true label.
+    A class that does not occur has weight 0. NaN for multilabel data without any positive label.
     """
     right, said, true = _counts(scores, targets, weights)
     f1 = torch.where(true > 0, 2 * right / (said + true), 0.0)
@@ -112,7 +112,7 @@ def f1_weighted(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _agreement(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The share of right predictions, and the shares of the classes predicted and true [C]."""
+    """Return the accuracy, and the shares of the predicted and of the true classes [C]."""
     right, said, true = _counts(scores, targets, weights)
     return right.sum() / true.sum(), said / said.sum(), true / true.sum()
 
@@ -121,8 +121,8 @@ def _agreement(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor
 def mcc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Matthews' correlation coefficient between prediction and class (Gorodkin 2004), -1 to 1.
 
-    0 where only one class is predicted. NaN where only one occurs, which scikit-learn calls 0: that would
-    pass for a prediction no better than chance, where there is nothing to be told.
+    0 if only one class is predicted. NaN if only one occurs; scikit-learn returns 0, which would suggest a
+    prediction no better than chance where nothing can be said.
     """
     right, said, true = _agreement(scores, targets, weights)
     spread_said, spread_true = 1 - said.square().sum(), 1 - true.square().sum()
@@ -132,9 +132,9 @@ def mcc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=ONE_LABEL, mode="max")
 def kappa(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cohen's kappa: (accuracy - chance) / (1 - chance), with chance from both sides' class shares.
+    """Cohen's kappa: (accuracy - chance) / (1 - chance), chance from the class shares of both sides.
 
-    NaN where a single class occurs and is always predicted.
+    NaN if a single class occurs and is always predicted.
     """
     right, said, true = _agreement(scores, targets, weights)
     return (right - (said * true).sum()) / (1 - (said * true).sum())
@@ -144,7 +144,7 @@ def kappa(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _one_against_rest(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ascending scores with the weights of their positives and negatives: [C, N], binary [1, N]."""
+    """Return ascending scores and the weights of positives and negatives: [C, N], binary [1, N]."""
     positive = one_hot(scores, targets)
     if targets.dim() == 1 and scores.shape[-1] == 2:
         scores, positive = scores[:, 1:], positive[:, 1:]
@@ -156,10 +156,10 @@ def _one_against_rest(scores: Tensor, targets: Tensor, weights: Tensor) -> tuple
 
 @register("metric", tasks=CLASSIFICATION, mode="max")
 def roc_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The chance that a positive example scores above a negative one; ties count half.
+    """The probability that a positive example scores above a negative one; ties count half.
 
-    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Those
-    without a positive or without a negative example are left out. Scores need no scale.
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Classes
+    without a positive or a negative example are skipped. The scale of scores does not matter.
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
     ((smaller, not_larger),) = weights_below(scores, no)
@@ -171,8 +171,8 @@ def roc_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def pr_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The area under the precision-recall curve as average precision: sum of precision x gain in recall.
 
-    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Those
-    without a positive example are left out. A random score gives the share of positives.
+    multiclass: the mean over the classes, each against the rest; multilabel: over the labels. Classes
+    without a positive example are skipped. A random score gives the share of positives.
     """
     scores, yes, no = _one_against_rest(scores, targets, weights)
     positives, negatives = yes.sum(-1, keepdim=True), no.sum(-1, keepdim=True)
@@ -185,9 +185,9 @@ def pr_auc(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=CLASSIFICATION, mode="min", probabilistic=True)
 def log_loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """-log of the probability given to the true class, the mean; for multilabel also over the labels.
+    """The mean of -log p, p the probability of the true class; for multilabel also over the labels.
 
-    A probability below the float's precision (1.2e-7 in float32) counts as that.
+    A probability below the machine epsilon (1.2e-7 in float32) counts as the epsilon.
     """
     if targets.dim() == 2:
         p = torch.where(targets > 0.5, scores, 1 - scores)
@@ -198,7 +198,7 @@ def log_loss(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=CLASSIFICATION, mode="min", probabilistic=True)
 def brier(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The squared distance between probabilities and truth (Brier 1950).
+    """The squared distance between probabilities and one-hot targets (Brier 1950).
 
     binary: (p - y)^2, from 0 to 1; multiclass: sum_c (p_c - y_c)^2, from 0 to 2; multilabel: the
     mean of (p - y)^2 over the labels.

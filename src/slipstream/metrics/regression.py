@@ -1,4 +1,4 @@
-"""Metrics for numbers: the plain mean over the target columns."""
+"""Regression metrics, averaged over the target columns."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 @register("metric", tasks=REGRESSION, mode="min")
 def mse(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error, in squared units of the target; the mean over the columns."""
+    """Mean squared error, in squared units of the target, averaged over the columns."""
     return mean((scores - targets).square(), weights).mean()
 
 
 @register("metric", tasks=REGRESSION, mode="min")
 def rmse(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Root mean squared error, in units of the target; the mean of the columns' roots."""
+    """Root mean squared error, in units of the target; the roots are averaged over the columns."""
     return mean((scores - targets).square(), weights).sqrt().mean()
 
 
 @register("metric", tasks=REGRESSION, mode="min")
 def mae(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute error, in units of the target; the mean over the columns."""
+    """Mean absolute error, in units of the target, averaged over the columns."""
     return mean((scores - targets).abs(), weights).mean()
 
 
 @register("metric", tasks=REGRESSION, mode="max")
 def r2(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """1 - squared error / squared deviation from the targets' mean; the mean over the columns.
+    """1 - squared error / squared deviation from the targets' mean, averaged over the columns.
 
-    1 is perfect, 0 no better than the mean, and there is no lower bound. NaN where a column of
-    targets does not vary, as with a single example.
+    1 is perfect, 0 no better than the mean; there is no lower bound. NaN if a target column is constant,
+    as with a single example.
     """
     targets, scores = counted(targets.double(), weights), counted(scores.double(), weights)
-    # Any target will do as origin; with one of them, equal targets have no deviation at all.
+    # Relative to one of the targets, so that equal targets have a deviation of exactly 0.
     origin = targets.index_select(0, weights.argmax(0, keepdim=True))
     centre = origin + mean(targets - origin, weights)
     deviation = mean((targets - centre).square(), weights)
@@ -50,7 +50,7 @@ def r2(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def mape(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Mean absolute error relative to the target, |t - y| / |t|, as a fraction (1 is 100 percent).
 
-    The mean over the columns. NaN where a target is 0.
+    Averaged over the columns. NaN if a target is 0.
     """
     relative = torch.where(targets == 0, torch.nan, (scores - targets).abs() / targets.abs())
     return mean(relative, weights).mean()
@@ -58,9 +58,9 @@ def mape(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 @register("metric", tasks=REGRESSION, mode="min")
 def median_absolute_error(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The median of |t - y|, in units of the target; the mean over the columns.
+    """The median of |t - y|, in units of the target, averaged over the columns.
 
-    With weights: where half of the weight lies below; the midpoint where that is between two.
+    With weights, half of the total weight lies below it; between two errors, it is their midpoint.
     """
     errors, order = counted((scores - targets).abs().double(), weights).mT.sort(-1)
     running = weights.double().expand(errors.shape).gather(-1, order).cumsum(-1)
@@ -73,10 +73,10 @@ def median_absolute_error(scores: Tensor, targets: Tensor, weights: Tensor) -> T
 
 @register("metric", tasks=REGRESSION, mode="max")
 def spearman(scores: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Spearman's rank correlation, -1 to 1: Pearson's, of the ranks; ties share their mean rank.
+    """Spearman's rank correlation, -1 to 1: Pearson's correlation of ranks; ties share their mean rank.
 
-    The mean over the columns. A weight of k counts as k equal examples. NaN where the predictions
-    or the targets do not vary.
+    Averaged over the columns. A weight of k counts as k equal examples. NaN if the predictions or the
+    targets are constant.
     """
     w = weights.double().expand(scores.shape[-1], -1)
     total = w.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Which metrics are computed: of every epoch, at the end, and all there are."""
+"""The choice of metrics: those of every epoch, those of the final table, and all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from slipstream.core.registry import components
 
 SHOWN = 5
-# In the order of the table at the end, which has the first five that say something.
+# In the order of the final table, which shows the first five that are informative.
 USUAL = {
     "binary": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc"),
     "multiclass": ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc"),
@@ -17,22 +17,22 @@ USUAL = {
 
 
 def defaults(task: str) -> list[str]:
-    """The names of the metrics cheap enough for every epoch."""
+    """Return the names of the metrics that are cheap enough for every epoch."""
     return ["rmse", "r2"] if task == "regression" else ["accuracy"]
 
 
 def final(task: str, n_classes: int, probabilistic: bool, asked: Sequence[str]) -> list[str]:
-    """The names of the metrics at the end of a run: the five usual ones, then others that were asked for."""
+    """Return the names for the final table: the five usual metrics, then others that were requested."""
     known = every(task, n_classes, probabilistic)
     usual = [name for name in USUAL[task] if name in known][:SHOWN]
     return list(dict.fromkeys([*usual, *asked]))
 
 
 def every(task: str, n_classes: int, probabilistic: bool = True) -> list[str]:
-    """The names of all metrics that say something.
+    """Return the names of all informative metrics.
 
-    n_classes: 0 for multilabel and regression. probabilistic: whether the loss gives probabilities;
-    without them log_loss, brier and ece are left out.
+    n_classes: 0 for multilabel and regression. probabilistic: True if the loss gives probabilities;
+    otherwise log_loss, brier and ece are omitted.
     """
     return [
         name
