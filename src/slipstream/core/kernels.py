@@ -1,9 +1,9 @@
 """The kernels that MKL and torch use, which must be chosen before the first computation.
 
 By default MKL also chooses a kernel by the addresses of matrices, and kernels round differently: a member's
-bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for kernels that do
-not depend on addresses. MKL reads it at its first call, so it can be set until torch computes something. The
-same holds for ATEN_CPU_CAPABILITY, by which torch decides between AVX2 and AVX-512.
+bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for kernels that
+do not depend on addresses. MKL reads it at its first call, so it can be set until torch computes something.
+The same holds for ATEN_CPU_CAPABILITY, by which torch decides between AVX2 and AVX-512.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def capability() -> str:
 def use_capability(recorded: object) -> None:
     """Request a recorded instruction set, overriding the environment.
 
-    torch obeys even if the processor lacks the instructions, so AVX-512 is left to torch's own choice."""
-
+    torch obeys even if the processor lacks the instructions, so AVX-512 is left to torch's own choice.
+    """
     if recorded == "DEFAULT" or (recorded == "AVX2" and compat.is_avx2_supported()):
         os.environ[INSTRUCTIONS] = str(recorded).lower()
     elif recorded == "AVX512":
