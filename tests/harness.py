@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from signal import SIGTERM
@@ -130,8 +130,9 @@ class Keeper:
         for k in finished:
             self.saved[k] = take(self.engine, progress, self.members[k], k)
 
-    def interrupted(self, progress: Progress) -> None:
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
         self.epoch(progress, [k for k, m in enumerate(self.members) if m.status == "interrupted"])
+        self.epoch(replace(progress, seen=[]), broken)
 
 
 @dataclass

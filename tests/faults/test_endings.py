@@ -18,7 +18,18 @@ from typing import Any
 
 import pytest
 
-from ondisk import SWEPT, at_operation, bytes_of, newest, saved, small_sweep_in, started
+from ondisk import (
+    SWEPT,
+    at_operation,
+    at_step,
+    bytes_of,
+    diverging_sweep_in,
+    newest,
+    saved,
+    small_sweep_in,
+    started,
+    terminate,
+)
 from slipstream.cli import main
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
@@ -276,3 +287,18 @@ def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, t
         assert _ends(folder) == expected, f"killed at operation {every * number}"
         shutil.rmtree(folder)
     assert number > 20
+
+
+def test_a_signal_in_the_epoch_in_which_a_member_diverges_costs_nothing(tmp_path):
+    """S1: SIGTERM in any step of the epoch in which the first of two members diverges: what it leaves, and
+    what the other one comes to when the sweep goes on, is that of the undisturbed sweep."""
+    assert diverging_sweep_in(tmp_path / "whole") == 3
+    expected = _ends(tmp_path / "whole")
+    assert expected[0][0][:2] == ["diverged", "the loss was nan at step 2 (epoch 1); the update was not made"]
+    for step in (1, 2, 3, 4):
+        folder = tmp_path / str(step)
+        with at_step(step, terminate):
+            assert diverging_sweep_in(folder) == 143
+        assert (folder / "0" / "summary.json").exists() is (step >= 2)
+        assert diverging_sweep_in(folder) == 3
+        assert _ends(folder) == expected, f"SIGTERM in step {step}"

@@ -11,7 +11,7 @@ import torch
 
 import slipstream
 from harness import engine_of, tiny
-from ondisk import SAVING, at_step, bytes_of, newest, terminate, train_in
+from ondisk import SAVING, STEPS, at_step, bytes_of, newest, terminate, train_in
 from slipstream.config import validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError
@@ -118,6 +118,20 @@ def test_n4_an_exploding_learning_rate(tmp_path, rule, lr):
     config = tiny(SAVING | SINE | changes)
     result = run(config, tmp_path / "run")
     assert_stopped_before(tmp_path / "run", result, "", tmp_path, config)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_signal_in_the_step_that_breaks_a_run_leaves_what_it_would_have_come_to(tmp_path, epoch):
+    """Diverged, with the checkpoint and the history of a run that no signal reached, and exit code 3."""
+    changes = SINE | {"optimizer.lr": {1: 1e20, 2: 3.0}[epoch]}
+    whole = train_in(tmp_path / "whole", changes)
+    assert f"(epoch {epoch})" in whole.reason
+    number = int(whole.reason.partition(" at step ")[2].split()[0])
+    assert number % STEPS  # the epoch is not over
+    with at_step(number, terminate):
+        result = train_in(tmp_path / "run", changes)
+    assert (result.status, result.reason, result.exit_code) == ("diverged", whole.reason, 3)
+    assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
 
 
 def test_n5_float16_is_refused():

@@ -67,7 +67,7 @@ class Silent:
     def epoch(self, progress, finished):
         pass
 
-    def interrupted(self, progress):
+    def interrupted(self, progress, broken=()):
         pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +81,13 @@ class Recorder:
         if save:
             self._last_save = now
 
-    def interrupted(self, progress: Progress) -> None:
-        """Save everything that was still running."""
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
+        """Save everything that was still running, and what diverged in the unfinished epoch as at its end."""
         stopped = [k for k, member in enumerate(self.members) if member.status == INTERRUPTED]
-        for k in stopped:
+        for k in (*stopped, *broken):
             self._flush(k)
         self._save(progress, stopped)
+        self._save(replace(progress, seen=[]), broken)
 
     def save(self, progress: Progress) -> None:
         """Save everything that runs, at the end of an epoch."""
@@ -154,9 +156,9 @@ class Shown:
         if first.status not in BROKEN:
             self.screen.epoch(first, first.epoch - self._began_at)
 
-    def interrupted(self, progress: Progress) -> None:
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
         """Record that the run ends early."""
-        self.recorder.interrupted(progress)
+        self.recorder.interrupted(progress, broken)
 
 
 def _undefined(record: Mapping[str, Any]) -> list[str]:

@@ -55,8 +55,9 @@ class Watcher(Protocol):
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
         """An epoch is over; `finished` are the members that stopped with it."""
 
-    def interrupted(self, progress: Progress) -> None:
-        """The run ends early and can be resumed from here."""
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
+        """The run ends early and can be resumed from here; `broken` are the members that diverged in the
+        epoch that is not finished."""
 
 
 class Overseer(Protocol):
@@ -102,7 +103,7 @@ def _train_pack(
     began = time.monotonic()
     earlier = [member.seconds for member in members]
     while any(member.running for member in members):
-        made = len(progress.seen)
+        made, broken = len(progress.seen), list[int]()
         epoch = _train_epoch(engine, members, progress, interrupts)
         passed = time.monotonic() - began
         for member, before in zip(members, earlier, strict=True):
@@ -116,11 +117,13 @@ def _train_pack(
                 raise
             watcher.epoch(progress, finished)
         else:
+            running = [k for k, member in enumerate(members) if member.running]
             _commit_state(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
+            broken = [k for k in running if not members[k].running]
         del epoch  # else its states live through the next one
-        if interrupts.received is not None and any(member.running for member in members):
+        if interrupts.received is not None and (broken or any(member.running for member in members)):
             _interrupt(members, interrupts)
-            watcher.interrupted(progress)
+            watcher.interrupted(progress, broken)
             return
         if overseer is not None and overseer.pauses():
             return

@@ -201,9 +201,9 @@ class PackTrainer:
         self.seconds_an_epoch, self._last = now - self._last, now
         self.listener.epoch(self)
 
-    def interrupted(self, progress: Progress) -> None:
-        """The loop's watcher: save what was running."""
-        self.recorder.interrupted(progress)
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
+        """The loop's watcher: save what was running, and what diverged in the unfinished epoch."""
+        self.recorder.interrupted(progress, broken)
 
     def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
         """The loop's overseer: what the sweep says about those that trained."""
