@@ -1,4 +1,4 @@
-"""Rules with a learning rate for each weight, from the history of its gradient."""
+"""Rules that adapt the learning rate of each weight to the history of its gradient."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def moments(gradient: Tensor, state: State, beta1: Any, beta2: Any) -> tuple[Tensor, Tensor]:
-    """Running means m of the gradient and v of its square, both [P], not corrected for their start."""
+    """Return running means m of the gradient and v of its square, both [P], without bias correction."""
     return state["m"].lerp(gradient, 1 - beta1), state["v"].lerp(gradient * gradient, 1 - beta2)
 
 
 def adam_step(m: Tensor, v: Tensor, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any) -> Tensor:
-    """-lr m_hat / (sqrt(v_hat) + eps) with the bias corrections folded into two numbers."""
+    """Return -lr m_hat / (sqrt(v_hat) + eps) with the bias corrections folded into two scalars."""
     correction = (1 - to_power(beta2, t)) ** 0.5
     return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - to_power(beta1, t)))
 
 
 def normalized(direction: Tensor, square: Tensor, eps: Any) -> Tensor:
-    """direction / (sqrt(square) + eps), as a fresh tensor."""
-    # In place on the fresh root: an update is bound by memory, not by arithmetic.
+    """Return direction / (sqrt(square) + eps) as a new tensor."""
+    # In place on the new root: an update is bound by memory bandwidth, not by arithmetic.
     return direction.div(square.sqrt().add_(eps))
 
 
@@ -38,7 +38,7 @@ def adagrad(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, 
 
     s <- s + g^2;  w <- w - lr g / (sqrt(s) + eps)
 
-    Rare features keep large steps; all steps shrink for ever, like 1 / sqrt(t).
+    Rare features keep large steps; all steps keep shrinking, like 1 / sqrt(t).
     lr: learning rate, above 0. eps: keeps the division finite.
     Source: Duchi, Hazan and Singer, JMLR 2011.
     """
@@ -55,8 +55,8 @@ def adadelta(
     s <- rho s + (1 - rho) g^2;  d = g sqrt(u + eps) / sqrt(s + eps);
     u <- rho u + (1 - rho) d^2;  w <- w - lr d
 
-    lr: 1 in the paper. rho: share kept, fraction. eps: also sets the size of the first steps,
-    which are about sqrt(eps / (1 - rho)).
+    lr: 1 in the paper. rho: decay of the running means, fraction. eps: also sets the size of the first
+    steps, about sqrt(eps / (1 - rho)).
     Source: Zeiler, "ADADELTA: an adaptive learning rate method", 2012.
     """
     square = state["square"].lerp(gradient * gradient, 1 - rho)
@@ -72,8 +72,8 @@ def rmsprop(
 
     s <- alpha s + (1 - alpha) g^2;  w <- w - lr g / (sqrt(s) + eps)
 
-    s starts at zero and is not corrected, so the first steps are up to 1 / sqrt(1 - alpha) times lr.
-    lr: learning rate, above 0. alpha: share of s that is kept, fraction. eps: keeps the division finite.
+    s starts at zero without bias correction, so the first steps are up to lr / sqrt(1 - alpha).
+    lr: learning rate, above 0. alpha: decay of s, fraction. eps: keeps the division finite.
     Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012.
     """
     square = state["square"].lerp(gradient * gradient, 1 - alpha)
@@ -91,25 +91,25 @@ def adam(
     beta2: Fraction,
     eps: Positive,
 ) -> Update:
-    """Adam: momentum divided by the root mean square of the gradient, both corrected for their start.
+    """Adam: momentum divided by the root mean square of the gradient, both bias-corrected.
 
     m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
     w <- w - lr m_hat / (sqrt(v_hat) + eps),  m_hat = m / (1 - beta1^t),  v_hat = v / (1 - beta2^t)
 
-    lr: learning rate, above 0; about the size of a step. beta1, beta2: fractions. eps: keeps the
+    lr: learning rate, above 0; roughly the step size. beta1, beta2: fractions. eps: keeps the
     division finite.
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
     """
-    if isinstance(at.t, int) and gradient.is_cpu:  # one run alone, not compiled
+    if isinstance(at.t, int) and gradient.is_cpu:  # a single run, not compiled
         return _fused(gradient, state, at.t, lr, beta1, beta2, eps)
     m, v = moments(gradient, state, beta1, beta2)
     return adam_step(m, v, at.t, lr, beta1, beta2, eps), {"m": m, "v": v}
 
 
 def _fused(gradient: Tensor, state: State, t: int, lr: float, b1: float, b2: float, eps: float) -> Update:
-    """Adam by torch's kernel, in one pass instead of seven: a tenth of a small network's step."""
+    """Apply Adam by torch's kernel, one pass instead of seven: saves a tenth of a small network's step."""
     delta, m, v = torch.zeros_like(gradient), state["m"].clone(), state["v"].clone()
-    # It works in place. On parameters of zero it leaves the update itself.
+    # It works in place: applied to zeros, it returns the update itself.
     torch._fused_adam_(
         [delta],
         [gradient],
@@ -140,13 +140,13 @@ def adamw(
     eps: Positive,
     weight_decay: NonNegative,
 ) -> Update:
-    """AdamW: Adam with weight decay beside the gradient instead of inside it.
+    """AdamW: Adam with decoupled weight decay, which bypasses the gradient.
 
     w <- w - lr (m_hat / (sqrt(v_hat) + eps) + weight_decay w), with Adam's m_hat and v_hat
 
     lr, beta1, beta2, eps: as `adam`.
-    weight_decay: share of each weight taken away per lr and update. Biases and the scales and
-    shifts of normalizations do not decay.
+    weight_decay: each update subtracts lr weight_decay w. Biases and the scales and shifts of
+    normalization do not decay.
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
     m, v = moments(gradient, state, beta1, beta2)
@@ -223,7 +223,7 @@ def nadam(
     m_hat = mu_(t+1) m / (1 - M_(t+1)) + (1 - mu_t) g / (1 - M_t);
     w <- w - lr m_hat / (sqrt(v_hat) + eps)
 
-    lr, beta1, beta2, eps: as `adam`. momentum_decay: how fast mu rises from beta1 / 2 to beta1.
+    lr, beta1, beta2, eps: as `adam`. momentum_decay: the rate at which mu rises from beta1 / 2 to beta1.
     Source: Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
     m, v = moments(gradient, state, beta1, beta2)
@@ -247,22 +247,22 @@ def radam(
     beta2: Fraction,
     eps: Positive,
 ) -> Update:
-    """RAdam: Adam that starts as momentum until enough gradients were seen to trust their variance.
+    """RAdam: Adam that acts as momentum until enough gradients give a reliable variance.
 
     rho_inf = 2 / (1 - beta2) - 1;  rho = rho_inf - 2 t beta2^t / (1 - beta2^t);
-    w <- w - lr m_hat                                                where rho <= 5,
-    w <- w - lr m_hat r sqrt(1 - beta2^t) / (sqrt(v) + eps)          where rho > 5, with
+    w <- w - lr m_hat                                                if rho <= 5,
+    w <- w - lr m_hat r sqrt(1 - beta2^t) / (sqrt(v) + eps)          if rho > 5, with
     r = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
 
-    lr, beta1, beta2, eps: as `adam`. It brings its own warm-up.
+    lr, beta1, beta2, eps: as `adam`. No separate warm-up is needed.
     Source: Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
     m, v = moments(gradient, state, beta1, beta2)
     decayed = to_power(beta2, at.t)
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * at.t * decayed / (1 - decayed)
-    adaptive = (rho > 5) * 1.0  # 1 or 0: the numbers of a pack's members cannot choose a branch
-    # Bounded by 5, where they have no say, so that no root of a negative number arises.
+    adaptive = (rho > 5) * 1.0  # 1 or 0: the numbers of a pack's members cannot select a branch
+    # At least 5 where they have no effect, so that no root of a negative number arises.
     rho, rho_inf = maximum(rho, 5.0), maximum(rho_inf, 5.0)
     r = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)) ** 0.5
     scale = v.sqrt().add_(eps).reciprocal_().mul_(adaptive * r * (1 - decayed) ** 0.5).add_(1 - adaptive)

@@ -1,4 +1,4 @@
-"""Rules that train at one point and answer with an average of the points passed."""
+"""Rules that train at one point and evaluate at an average of past points."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def asgd(
     power: NonNegative,
     start_step: Natural,
 ) -> Update:
-    """Averaged SGD: SGD with a falling rate; evaluation uses the mean of the weights passed.
+    """Averaged SGD: SGD with a decaying rate; evaluation uses the mean of past weights.
 
     eta = lr / (1 + decay lr (t - 1))^power;  w <- w (1 - decay eta) - eta g;
     average <- average + (w - average) / max(1, t - 1 - start_step)
 
-    lr: learning rate, above 0. decay: how fast eta falls, and how fast all weights shrink.
-    power: of the fall of eta, 0 for none. start_step: updates before averaging starts; until then
-    the average is w itself.
+    lr: learning rate, above 0. decay: the rate at which eta decays and all weights shrink.
+    power: of the decay of eta, 0 for none. start_step: updates before averaging starts; until then
+    the average is w.
     Source: Polyak and Juditsky 1992, in the form of Bottou, "Large-scale machine learning with
     stochastic gradient descent", 2010, which torch.optim.ASGD follows (decay, power and start_step
     are its lambd, alpha and t0).
@@ -78,16 +78,16 @@ def schedule_free(
     eps: Positive,
     weight_decay: NonNegative,
 ) -> Update:
-    """Schedule-free AdamW: an average of the weights takes the place of a falling learning rate.
+    """Schedule-free AdamW: an average of the weights replaces a decaying learning rate.
 
     y = (1 - beta1) z + beta1 x, where the gradient g is taken;  v <- beta2 v + (1 - beta2) g^2;
     z <- z - lr (g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y);
     x <- (1 - c) x + c z,  c = lr^2 / (sum of lr^2 so far)
 
-    The engine's parameters are y; evaluation uses x. Meant for a constant learning rate with a
+    The engine's parameters are y; evaluation uses x. Intended for a constant learning rate with
     warm-up (`scheduler.warmup_steps`). The running statistics of `batch_norm` are those of y.
     lr: learning rate, above 0; 1 to 10 times Adam's. beta1: in (0, 1). beta2: fraction. eps: keeps
-    the division finite. weight_decay: for weights and not biases.
+    the division finite. weight_decay: of weights, not of biases.
     Source: Defazio et al., "The road less scheduled", NeurIPS 2024.
     """
     v = state["v"].lerp(gradient * gradient, 1 - beta2)

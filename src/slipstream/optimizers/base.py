@@ -1,16 +1,16 @@
-"""What every update rule shares: its types, its first state, and walking over the layout.
+"""Foundations of update rules: types, the initial state, and helpers on the layout.
 
 An update rule is a pure function on the flat vector of P parameters,
 
     rule(gradient, state, at, *, lr, ...) -> (delta, new state)
 
 and the engine computes params + delta. `gradient` [P] and `state` (a dict of tensors) are never
-changed in place. `lr` arrives already scaled by the schedule. Two traits complete a rule:
+modified in place. `lr` is already scaled by the schedule. Two traits complete a rule:
 
 init      the names of state vectors that start as zeros [P], or a function
           (params, layout, **settings) -> state
-evaluate  (params, state, **settings) -> params: which parameters to evaluate and keep, for rules
-          that train at one point and answer at another. Default: params themselves.
+evaluate  (params, state, **settings) -> the params to evaluate and keep, for rules that train at one
+          point and evaluate at another. Default: params.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Update = tuple["Tensor", State]
 
 
 def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Mapping[str, Any]) -> State:
-    """The state of an update rule before its first update."""
+    """Return the state of an update rule before its first update."""
     init = rule.traits["init"]
     if callable(init):
         return init(params, layout, **settings)
@@ -40,13 +40,13 @@ def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Map
 
 
 def evaluated(rule: Component, params: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
-    """The parameters [P] to evaluate with and to keep, given those that are trained."""
+    """Return the parameters [P] to evaluate and keep, given those that are trained."""
     evaluate = rule.traits.get("evaluate")
     return evaluate(params, state, **settings) if evaluate else params
 
 
 def weights_only(flat: Tensor, layout: Layout) -> Tensor:
-    """`flat` [P] with zeros in place of biases and of the scales and shifts of normalizations."""
+    """Return `flat` [P] with zeros for biases and for the scales and shifts of normalization."""
     if all(layout.penalized):
         return flat
     parts = zip(flat.split(layout.sizes), layout.penalized, strict=True)
@@ -54,25 +54,25 @@ def weights_only(flat: Tensor, layout: Layout) -> Tensor:
 
 
 def concatenate(parts: Iterable[Tensor], like: Tensor) -> Tensor:
-    """The parts, flattened and joined into one vector; an empty one where there are none."""
+    """Flatten the parts and concatenate them into one vector, empty if there are none."""
     return torch.cat([like[:0], *(part.flatten() for part in parts)])
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """max(a, b) of two numbers, each a Python number or a tensor without axes."""
+    """Return max(a, b) of two numbers, each a Python number or a scalar tensor."""
     return (a + b + abs(a - b)) / 2
 
 
 def minimum(a: Any, b: Any) -> Any:
-    """min(a, b) of two numbers, each a Python number or a tensor without axes."""
+    """Return min(a, b) of two numbers, each a Python number or a scalar tensor."""
     return (a + b - abs(a - b)) / 2
 
 
 def to_power(base: Any, exponent: Any) -> Any:
-    """base ** exponent of two numbers, each a Python number or a tensor without axes; base above 0.
+    """Return base ** exponent of two numbers, each a Python number or a scalar tensor; base above 0.
 
-    torch's CPU kernel for powers rounds the last few elements of a tensor otherwise than the rest:
-    with it, a member's bytes would depend on its place in the pack and on the pack's size.
+    torch's CPU kernel for powers rounds the last few elements of a tensor differently from the rest:
+    with it, a member's bytes would depend on its position in the pack and on the pack's size.
     """
     if not (torch.is_tensor(base) or torch.is_tensor(exponent)):
         return base**exponent

@@ -22,9 +22,9 @@ Growing = Annotated[float, Gt(1)]
 
 @register("optimizer", init=(), full_batch=True)
 def gradient_descent(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive) -> Update:
-    """Gradient descent on the whole training set: one exact and dear update an epoch.
+    """Gradient descent on the whole training set: one exact, costly update per epoch.
 
-    w <- w - lr g, where g is the gradient over all training examples. The option also sets
+    w <- w - lr g, g the gradient over all training examples. The option also sets
     `data.batch_size: full`.
 
     lr: learning rate, above 0. Above 2 / (largest curvature) it diverges.
@@ -49,14 +49,14 @@ def sgd(gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive) -> U
 def momentum(
     gradient: Tensor, state: State, at: UpdateContext, *, lr: Positive, momentum: Fraction
 ) -> Update:
-    """SGD with momentum: steps in a running sum of the gradients, which damps zigzags.
+    """SGD with momentum: steps along a decaying sum of gradients, which damps oscillations.
 
     v <- momentum v + g;  w <- w - lr v
 
     lr: learning rate, above 0. As v sums gradients, steps are up to 1 / (1 - momentum) times
-    as long as those of `sgd` at the same lr. (Another form, v <- momentum v - lr g, is the same
-    while lr is constant.)
-    momentum: share of v that is kept, fraction.
+    as long as those of `sgd` at the same lr. (The form v <- momentum v - lr g is equivalent while lr
+    is constant.)
+    momentum: decay of v, fraction.
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
     """
     velocity = state["velocity"] * momentum + gradient
@@ -71,7 +71,7 @@ def nesterov(
 
     v <- momentum v + g;  w <- w - lr (g + momentum v)
 
-    lr: learning rate, above 0. momentum: share of v that is kept, fraction.
+    lr: learning rate, above 0. momentum: decay of v, fraction.
     Source: Nesterov 1983, in the form of Sutskever et al., "On the importance of initialization
     and momentum in deep learning", ICML 2013.
     """
@@ -97,17 +97,17 @@ def rprop(
 ) -> Update:
     """Rprop: a step size for each weight, from the signs of its last two gradients alone.
 
-    s <- s grow where the sign stayed, s shrink where it turned (no step there this time);
-    w <- w - lr s sign(g), with s = 1 at the start and kept in [min_step, max_step]
+    s <- s grow if the sign is unchanged, s shrink if it flipped (that weight skips this update);
+    w <- w - lr s sign(g), with s = 1 at the start and clipped to [min_step, max_step]
 
-    For full batches (`data.batch_size=full`): the noise of mini-batches turns signs at random
-    and the steps collapse.
-    lr: the first step; steps are multiples of it, so that a schedule scales them all.
+    For full batches (`data.batch_size=full`): mini-batch noise flips signs at random and the steps
+    collapse.
+    lr: the first step; all steps are multiples of it, so a schedule scales them.
     shrink: factor in (0, 1). grow: factor above 1. min_step, max_step: bounds of s.
     Source: Riedmiller and Braun 1993, in the variant iRprop- of Igel and Huesken 2003.
     """
     turned = (gradient * state["previous"]).sign()
-    # 1 + grow - 1 where the product is positive, 1 + shrink - 1 where it is negative.
+    # grow if the product is positive, shrink if it is negative, else 1.
     factor = 1 + turned.clamp(min=0) * (grow - 1) - turned.clamp(max=0) * (shrink - 1)
     step = (state["step"] * factor).clamp(min=min_step).clamp(max=max_step)
     kept = gradient * (turned >= 0)
@@ -130,9 +130,9 @@ def lion(
     w <- w - lr (sign(beta1 m + (1 - beta1) g) + weight_decay w);  m <- beta2 m + (1 - beta2) g
 
     lr: learning rate, above 0; 3 to 10 times smaller than Adam's.
-    beta1, beta2: fractions. weight_decay: decoupled, for weights and not biases; 3 to 10 times
-    larger than AdamW's.
-    Edge: a gradient and momentum of exactly zero have sign zero and do not move.
+    beta1, beta2: fractions. weight_decay: decoupled, of weights, not of biases; 3 to 10 times larger
+    than AdamW's.
+    Edge: a weight whose gradient and momentum are exactly zero does not move.
     Source: Chen et al., "Symbolic discovery of optimization algorithms", 2023.
     """
     direction = gradient.lerp(state["m"], beta1).sign()

@@ -1,4 +1,4 @@
-"""Rules that look at a layer's weights as a whole or as a matrix."""
+"""Rules that treat a layer's weights as a whole or as a matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from slipstream.core.types import Layout
 
-# Jordan's coefficients: the quintic whose slope at zero is largest while it keeps (0, 1] near 1.
+# Jordan's coefficients: the quintic with the largest slope at zero that still maps (0, 1] close to 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -32,14 +32,14 @@ def lamb(
     eps: Positive,
     weight_decay: NonNegative,
 ) -> Update:
-    """LAMB: Adam whose step is, in every layer, a fixed share of the length of its weights.
+    """LAMB: Adam whose step in every layer is proportional to the norm of its weights.
 
     r = m_hat / (sqrt(v_hat) + eps) + weight_decay w;  w <- w - lr (||w|| / ||r||) r, tensor by tensor
 
-    lr: learning rate, above 0; the share of a layer's length by which it moves. beta1, beta2, eps:
-    as `adam`. weight_decay: for weights and not biases.
-    Edge: where ||w|| or ||r|| is zero the ratio is 1. Biases and the scales and shifts of
-    normalizations take Adam's step without ratio or decay, as in the authors' code.
+    lr: learning rate, above 0; the length of a step relative to a layer's norm. beta1, beta2, eps: as
+    `adam`. weight_decay: of weights, not of biases.
+    Edge: the ratio is 1 if ||w|| or ||r|| is zero. Biases and the scales and shifts of
+    normalization take Adam's step without ratio or decay, as in the authors' code.
     Source: You et al., "Large batch optimization for deep learning", ICLR 2020, algorithm 2.
     """
     m, v = moments(gradient, state, beta1, beta2)
@@ -55,7 +55,7 @@ def lamb(
 
 
 def as_matrices(flat: Tensor, layout: Layout) -> list[Tensor]:
-    """The tensors of the flat vector: weights as [out, all the rest], all others as [n]."""
+    """Return the tensors of the flat vector: weights as [out, rest], all others as [n]."""
     parts = zip(flat.split(layout.sizes), layout.shapes, strict=True)
     return [part.view(shape[0], -1) if len(shape) > 1 else part for part, shape in parts]
 
@@ -79,15 +79,15 @@ def adafactor(
     eps: Positive,
     min_scale: Positive,
 ) -> Update:
-    """Adafactor: Adam's divisor from row and column means, so that its state is O(rows + columns).
+    """Adafactor: Adam's divisor from row and column means, with a state of O(rows + columns).
 
     beta = 1 - t^-decay_power;  R <- beta R + (1 - beta) rowmean(g^2);  C likewise by column;
     u = g / sqrt(R C / mean(R));  a = min(lr, 1 / sqrt(t)) max(min_scale, rms(w));
     w <- w - a u / max(1, rms(u) / clip), tensor by tensor
 
     Kernels [out, in, h, w] are treated as matrices [out, in h w]; vectors keep a full divisor.
-    lr: largest step relative to the size of the weights. decay_power: above 0. clip: bound of the
-    update's root mean square. eps: smallest root of a divisor. min_scale: smallest size of weights.
+    lr: the largest step relative to the rms of the weights. decay_power: above 0. clip: the bound of
+    the update's rms. eps: the smallest root of a divisor. min_scale: the lower bound of rms(w).
     Source: Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost",
     ICML 2018, with the lr of torch.optim.Adafactor.
     """
@@ -120,7 +120,7 @@ def _rms(x: Tensor) -> Tensor:
 
 
 def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
-    """A matrix [R, C] with its singular values moved to about 1 (0.7 ... 1.2) and its directions kept.
+    """Move the singular values of a matrix [R, C] close to 1 (0.7 to 1.2), keeping its singular vectors.
 
     X <- a X + (b A + c A A) X with A = X X^T, `steps` times, from X = matrix / ||matrix||.
     """
@@ -134,7 +134,7 @@ def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
 
 
 def _is_matrix(layout: Layout) -> list[bool]:
-    """Which tensors Muon treats as matrices: weights with two axes or more."""
+    """Return True for each tensor that Muon treats as a matrix: weights with at least two axes."""
     pairs = zip(layout.shapes, layout.penalized, strict=True)
     return [penalized and len(shape) > 1 for shape, penalized in pairs]
 
@@ -161,17 +161,17 @@ def muon(
     beta2: Fraction,
     eps: Positive,
 ) -> Update:
-    """Muon: the momentum of every weight matrix is orthogonalized; Adam for all that is no matrix.
+    """Muon: orthogonalized momentum for weight matrices, Adam for everything else.
 
     b <- momentum b + (1 - momentum) g;  u = (1 - momentum) g + momentum b;
     O = U V^T of u = U S V^T, by `steps` Newton-Schulz iterations;
     w <- w - lr (0.2 sqrt(max(rows, columns)) O + weight_decay w)
 
     The factor gives O the root mean square of Adam's steps, so that one lr serves both.
-    Kernels [out, in, h, w] are treated as matrices [out, in h w]. Unlike Jordan's advice the first
-    and the last layer are orthogonalized too: here they are dense layers, not embeddings.
+    Kernels [out, in, h, w] are treated as matrices [out, in h w]. Contrary to Jordan's advice, the first
+    and last layers are orthogonalized too: here they are dense layers, not embeddings.
     lr: learning rate, above 0; Adam's. momentum: fraction. weight_decay: of the matrices. steps:
-    iterations, 5. beta1, beta2, eps: of Adam, for biases and the scales and shifts of normalizations.
+    iterations; 5 in the paper. beta1, beta2, eps: Adam's, for biases and normalization.
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the factor
     from Liu et al., "Muon is scalable for LLM training", 2025.
     """

@@ -1,4 +1,4 @@
-"""Regularizers: small functions that the engine calls by name at the place each one declares.
+"""Regularizers: functions that the engine calls at the place (hook) that each one declares.
 
 place        called with                            returns
 penalty      weights [P]                            a number added to the loss
@@ -9,27 +9,27 @@ norm         x [N, C, ...], scale, shift ...        x, normalized; see each func
 weight       weight [out, in, ...], u [out], bool   weight and u, in the forward pass of a hidden layer
 targets      targets, number of classes             targets as distributions [N, classes]
 gradient     gradient [P], keyed: key [4], t        gradient [P]
-decay        weights [P], lr                        what is added to the parameters [P]
+decay        weights [P], lr                        the change of the parameters [P]
 constraint   parameters [P], layout                 parameters [P]; after the update
 follow       parameters [P], kept [P], t            parameters [P], kept [P] to evaluate with
 average      average [P], parameters [P], t         the new average [P], to evaluate with
 epoch        kept [E P], parameters [P], epoch ...  kept, to evaluate with: one network or E of them
 mask         mask [P], parameters [P], epoch ...    the mask [P] of the next epoch's updates
 
-In `weights` [P] biases and the scales and shifts of normalizations are zeros: penalties and decay
-leave them alone. At the places `average` and `epoch` the parameters are followed by the network's running
-statistics, which are averaged like them. Order among those at one place: that of registration, here.
+In `weights` [P] biases and the scales and shifts of normalization are zeros: penalties and decay skip
+them. For `average` and `epoch` the network's running statistics follow the parameters and are averaged in
+the same way. Regularizers at one place act in the order of their registration here.
 
 Further traits
   on           of noise: inputs | hidden | branch.
-  keyed        of gradient: it also gets a key and t.
+  keyed        of gradient: it also takes a key and t.
   buffers      of norm: running statistics, by name.
-  check        of norm: (features, settings); raises UserError where a layer does not fit.
-  start        (parameters, structure settings) -> what is kept first; the parameters where it is left out.
-  rate         (clock, settings) -> factors on those of the schedule (schedulers.py).
-  fits_epochs  (epochs, settings) -> a sentence for each reason why so many epochs do not do.
-  options      its keyword-only arguments are settings that the engine reads and the function does not get.
-  proximal     of penalty: the function that its option `proximal` puts in its place.
+  check        of norm: (features, settings); raises UserError for an unsuitable layer.
+  start        (parameters, structure settings) -> the initial kept vector; by default the parameters.
+  rate         (clock, settings) -> factors on top of the schedule's (schedulers.py).
+  fits_epochs  (epochs, settings) -> a message for each reason why this number of epochs is unsuitable.
+  options      its keyword-only arguments are settings that only the engine reads.
+  proximal     of penalty: the function that replaces it under the option `proximal`.
 """
 
 from slipstream.regularizers import gradients as gradients

@@ -1,4 +1,4 @@
-"""Changes of the gradient before the optimizer has it (`gradient`)."""
+"""Changes of the gradient before the optimizer sees it (`gradient`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @register("regularizer", place="gradient")
 def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["norm", "value"]) -> Tensor:
-    """Gradient clipping: bounds the length of the gradient, or each of its entries.
+    """Gradient clipping: bounds the norm of the gradient, or each of its entries.
 
-    norm: g min(1, max_norm / ||g||) over all parameters at once;  value: entries to [-max_norm, max_norm]
+    norm: g min(1, max_norm / ||g||) over all parameters together;  value: entries to [-max_norm, max_norm]
 
-    max_norm: above 0. gradient [P]. Edge: NaN stays NaN. Where an entry is infinite the norm mode
+    max_norm: above 0. gradient [P]. Edge: NaN stays NaN. If an entry is infinite, mode norm
     makes it NaN and the others zero.
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
@@ -32,13 +32,13 @@ def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["no
 
 @register("regularizer", place="gradient", keyed=True)
 def gradient_noise(gradient: Tensor, key: Key, t: Any, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
-    """Gradient noise: normal noise on every entry of the gradient, which fades with the updates.
+    """Gradient noise: normal noise on every entry of the gradient, which decays over the updates.
 
     g + N(0, eta / t^gamma)
 
-    eta: variance at the first update, at least 0; the paper tries 0.01, 0.3 and 1. gamma: how fast it
-    fades, at least 0; 0.55 in the paper. t: the number of the update, from 1. gradient [P], key [4] of
-    this update. It comes after `gradient_clipping`, so that the noise has the size that is said.
+    eta: variance at the first update, at least 0; the paper tries 0.01, 0.3 and 1. gamma: the
+    decay rate, at least 0; 0.55 in the paper. t: the number of the update, from 1. gradient [P], key [4]
+    of this update. It acts after `gradient_clipping`, which would rescale the noise.
     Source: Neelakantan et al., "Adding gradient noise improves learning for very deep networks",
     arXiv 1511.06807.
     """

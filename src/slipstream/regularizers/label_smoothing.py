@@ -1,4 +1,4 @@
-"""Changed targets (`targets`), in training only."""
+"""Smoothed targets (`targets`), in training only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @register("regularizer", place="targets")
 def label_smoothing(targets: Tensor, classes: int, *, amount: Fraction) -> Tensor:
-    """Label smoothing: a share of every target is spread evenly over all classes.
+    """Label smoothing: part of every target is spread evenly over all classes.
 
     (1 - amount) target + amount / classes; in training only
 

@@ -1,4 +1,4 @@
-"""Random changes of inputs, hidden units and residual branches (`noise`), in training only."""
+"""Noise on inputs, hidden units and residual branches (`noise`), in training only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from slipstream.core.random import Key
 
 
-# SELU's value far below zero, -scale * alpha (Klambauer et al. 2017): where alpha dropout puts units.
+# SELU's lower limit, -scale * alpha (Klambauer et al. 2017): the value of units that alpha dropout drops.
 SELU_FLOOR = -1.7580993408473766
 
 
 @register("regularizer", place="noise", on="hidden")
 def dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
-    """Dropout: hidden units are set to zero at random, the others scaled up to keep the mean.
+    """Dropout: sets hidden units to zero at random and scales up the others to preserve the mean.
 
     x mask / (1 - rate), mask = 1 with probability 1 - rate; in training only
 
@@ -33,7 +33,7 @@ def dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
 
 @register("regularizer", place="noise", on="hidden")
 def alpha_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
-    """Alpha dropout: dropout for SELU networks, which keeps mean and variance.
+    """Alpha dropout: dropout for SELU networks, which preserves mean and variance.
 
     a (x mask + f (1 - mask)) + b, f = SELU's floor -1.758, a = ((1 - rate) (1 + rate f^2))^(-1/2),
     b = -a rate f; in training only
@@ -48,30 +48,30 @@ def alpha_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
 
 @register("regularizer", place="noise", on="hidden")
 def gaussian_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
-    """Gaussian dropout: hidden units are multiplied by noise of mean 1 and the variance that dropout has.
+    """Gaussian dropout: multiplies hidden units by noise with dropout's mean 1 and variance.
 
     x (1 + N(0, 1) sqrt(rate / (1 - rate))); in training only
 
-    rate: in [0, 1), of the dropout with the same mean and variance. x [N, ...], key [4].
+    rate: in [0, 1), that of dropout with the same mean and variance. x [N, ...], key [4].
     Source: Srivastava et al., JMLR 2014, section 10.
     """
     return x * (1 + normal(key, x.shape) * (rate / (1 - rate)) ** 0.5).to(x.dtype)
 
 
 def _whole(x: Tensor, key: Key, rate: Any, axes: int) -> Tensor:
-    """Dropout of all that shares its place on the first `axes` axes."""
+    """Drop whole slices: one mask entry per index of the first `axes` axes."""
     kept = uniform(key, x.shape[:axes]) >= rate
     return x * kept.reshape(*x.shape[:axes], *(1,) * (x.dim() - axes)) * (1 / (1 - rate))
 
 
 @register("regularizer", place="noise", on="hidden")
 def spatial_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
-    """Spatial dropout: whole channels are dropped, because neighbours in one know each other's values.
+    """Spatial dropout: drops whole channels, because neighboring values in a channel are correlated.
 
     x mask / (1 - rate), mask [N, C] = 1 with probability 1 - rate; in training only
 
     rate: probability of being dropped, in [0, 1). x [N, C, ...], key [4]. For a dense layer, x [N, C], it
-    is `dropout`.
+    equals `dropout`.
     Source: Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
     """
     return _whole(x, key, rate, 2)
@@ -79,12 +79,12 @@ def spatial_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
 
 @register("regularizer", place="noise", on="branch")
 def drop_path(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
-    """Drop path (stochastic depth): residual branches are left out, for each example anew.
+    """Drop path (stochastic depth): skips residual branches at random, independently per example.
 
     h + branch(h) mask / (1 - rate), mask [N] = 1 with probability 1 - rate; in training only
 
-    rate: probability of being left out, in [0, 1), the same at every depth. x [N, ...], key [4]. Needs
-    residual branches: model.residual=true, or a model that has them always.
+    rate: probability of being skipped, in [0, 1), the same at every depth. x [N, ...], key [4]. Needs
+    residual branches: model.residual=true, or a model that always has them.
     Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016, scaled as in Larsson et al.,
     "FractalNet", ICLR 2017.
     """

@@ -1,4 +1,4 @@
-"""Normalizations of hidden layers (`norm`), with a learned scale and shift by channel."""
+"""Normalization of hidden layers (`norm`), with a learned scale and shift per channel."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def _position(*, position: Literal["before", "after"]) -> None:
-    """Where it stands: before or after the layer's activation."""
+    """position: before or after the layer's activation."""
 
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
-    """A vector [C] shaped to meet `like` [N, C, ...]."""
+    """Reshape a vector [C] to broadcast against `like` [N, C, ...]."""
     return vector.reshape(-1, *(1,) * (like.dim() - 2))
 
 
@@ -33,7 +33,7 @@ def _batch_norm_alone(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`batch_norm` by torch's kernel, in a fifth of the time; it changes its running values in place."""
+    """Apply `batch_norm` by torch's kernel, which updates running values in place, in a fifth of the time."""
     from torch.nn.functional import batch_norm as kernel
 
     kind, x = x.dtype, x.to(running_mean.dtype)
@@ -45,7 +45,7 @@ def _batch_norm_alone(
 
 
 def _require_examples(x: Tensor) -> int:
-    """How many values a channel has in a batch; UserError for one."""
+    """Return the number of values per channel in a batch. Raises UserError if it is one."""
     count = x.numel() // x.shape[1]
     if count == 1:
         raise UserError(
@@ -73,23 +73,23 @@ def batch_norm(
     momentum: Fraction,
     eps: Positive,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalization, before a layer's activation, or after it.
+    """Batch normalization, before or after a layer's activation.
 
-    y = scale (x - mean) / sqrt(var + eps) + shift, by channel, over batch, height and width;
-    running <- (1 - momentum) running + momentum batch, which takes the batch's place when not training
+    y = scale (x - mean) / sqrt(var + eps) + shift, per channel, over batch, height and width;
+    running <- (1 - momentum) running + momentum batch, used instead of the batch in evaluation
 
     momentum: fraction by which the running values move. eps: added to the variance. position: before the
     activation, as in the paper, or after it.
     x [N, C, ...]; scale, shift and running values [C]. Returns y and the new running mean and variance.
-    The batch is normalized with the biased variance, the running one is unbiased.
-    Edge: a batch of one value a channel has no variance: UserError in training.
+    The batch is normalized with the biased variance; the running one is unbiased.
+    Edge: a batch with one value per channel has no variance and raises UserError in training.
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015; conventions of torch.nn.BatchNorm.
     """
-    kind, x = x.dtype, x.to(running_mean.dtype)  # statistics are not for half precision
+    kind, x = x.dtype, x.to(running_mean.dtype)  # half precision is too coarse for statistics
     if training:
         axes, count = [axis for axis in range(x.dim()) if axis != 1], _require_examples(x)
-        # Not F.batch_norm: under vmap it folds the members' channels into one axis, and a member's
-        # bytes then depend on its place in the pack.
+        # Not F.batch_norm: under vmap it folds the members' channels into one axis, so a member's
+        # bytes would depend on its position in the pack.
         mean = x.mean(axes)
         centred = x - per_channel(mean, x)
         var = (centred * centred).mean(axes)
@@ -103,7 +103,7 @@ def batch_norm(
 
 @register("regularizer", place="norm", buffers=(), options=_position)
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, eps: Positive) -> Tensor:
-    """Layer normalization: each example by its own mean and variance over all its features.
+    """Layer normalization: normalizes each example by its mean and variance over all features.
 
     y = scale (x - mean) / sqrt(var + eps) + shift
 
@@ -111,7 +111,7 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, eps: Positive) -> Ten
     variance over all but N; scale and shift [C]. The same in training and evaluation, and for a batch of one.
     Source: Ba, Kiros and Hinton, "Layer normalization", 2016; for images it is a GroupNorm of one group.
     """
-    kind, x = x.dtype, x.to(scale.dtype)  # statistics are not for half precision
+    kind, x = x.dtype, x.to(scale.dtype)  # half precision is too coarse for statistics
     axes = list(range(1, x.dim()))
     centred = x - x.mean(axes, keepdim=True)
     var = (centred * centred).mean(axes, keepdim=True)
@@ -120,7 +120,7 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, eps: Positive) -> Ten
 
 
 def _divides(features: int, *, groups: int, **_: Any) -> None:
-    """Raise UserError where so many features cannot be cut into the groups."""
+    """Raise UserError if the features cannot be divided into the groups."""
     if features % groups:
         fitting = [n for n in range(1, features + 1) if features % n == 0]
         raise UserError(
@@ -131,18 +131,18 @@ def _divides(features: int, *, groups: int, **_: Any) -> None:
 
 @register("regularizer", place="norm", buffers=(), options=_position, check=_divides)
 def group_norm(x: Tensor, scale: Tensor, shift: Tensor, *, groups: Count, eps: Positive) -> Tensor:
-    """Group normalization: each example by mean and variance of groups of its channels.
+    """Group normalization: normalizes each example by mean and variance of groups of channels.
 
-    y = scale (x - mean) / sqrt(var + eps) + shift, over the C / groups channels of a group and all places
+    y = scale (x - mean) / sqrt(var + eps) + shift, over the C / groups channels of a group and all positions
 
     groups: of equal size; 1 is `layer_norm`. eps: added to the variance. position: before or after the
     activation. x [N, C, ...]; scale and shift [C]. The same in training and evaluation.
-    Raises UserError where groups does not divide a layer's channels. Edge: of a dense layer with as many
-    groups as units every group is one number, and what comes out is the shift.
+    Raises UserError if groups does not divide a layer's channels. Edge: in a dense layer with as many
+    groups as units every group is a single value, so the output is the shift.
     Source: Wu and He, "Group normalization", ECCV 2018.
     """
     kind, shape = x.dtype, x.shape
-    x = x.to(scale.dtype).reshape(len(x), groups, -1)  # statistics are not for half precision
+    x = x.to(scale.dtype).reshape(len(x), groups, -1)  # half precision is too coarse for statistics
     centred = x - x.mean(-1, keepdim=True)
     var = (centred * centred).mean(-1, keepdim=True)
     y = (centred * (var + eps).rsqrt()).reshape(shape)

@@ -1,4 +1,4 @@
-"""Training in phases (`mask`: what is 0 in it stays 0 in the weights; asked at the end of an epoch)."""
+"""Training in phases (`mask`: weights with mask 0 stay 0; updated at the end of an epoch)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LONGEST = 100_000  # epochs up to which it is looked for enough of them
+LONGEST = 100_000  # most epochs that a message suggests
 
 
 def whole(fraction: Any, epochs: int, epoch: Tensor) -> Tensor:
-    """fraction of the epochs, rounded down to whole ones, as a number like `epoch`.
+    """Return the fraction of the epochs, rounded down to whole epochs, as a tensor like `epoch`.
 
-    A thousandth is added: 0.7 of 10 is a little less than 7 in single precision.
+    A thousandth is added because 0.7 of 10 is slightly less than 7 in single precision.
     """
     return torch.floor(torch.zeros_like(epoch) + fraction * epochs + 1e-3)
 
@@ -56,7 +56,7 @@ def _last_rate(clock: Clock, *, dense_from: float, lr_factor: float, **_: Any) -
 
 
 def _last_factor(*, lr_factor: Positive) -> None:
-    """What multiplies the rate in the last phase."""
+    """lr_factor: the factor on the learning rate in the last phase."""
 
 
 @register(
@@ -78,19 +78,19 @@ def dense_sparse_dense(
     sparse_from: Fraction,
     dense_from: Fraction,
 ) -> Tensor:
-    """Dense-sparse-dense training: train, prune and train what is left, give all back and train on.
+    """Dense-sparse-dense training: train, prune and train the rest, then train all weights again.
 
-    Dense until sparse_from; then the share `sparsity` of every layer's weights, the smallest, is zero
-    and stays it; from dense_from on all weights train again, the pruned ones from zero, at lr_factor lr.
+    Dense until sparse_from; then the smallest weights of every layer, the fraction `sparsity`, are set to
+    zero and stay zero; from dense_from all weights train again, the pruned ones from zero, at lr_factor lr.
 
-    sparsity: of each weight matrix or kernel by itself, the output's too; in [0, 1), 0.25 to 0.5 in the
+    sparsity: per weight matrix or kernel, including the output layer's; in [0, 1), 0.25 to 0.5 in the
     paper. Biases and norm scales are never pruned. sparse_from, dense_from: fractions of
-    trainer.max_epochs, rounded down to whole epochs; each phase needs one or more. lr_factor: multiplies
-    the schedule in the last phase, above 0. epoch: how many are finished. mask, params [P].
-    Pruning acts with the first update of the sparse phase: the dense phase is evaluated dense. The optimizer
-    keeps its state over all phases. The share of zeros is logged by layer as `zeros/...`. Early stopping
-    counts through the phases, and the best epoch may be a sparse one: early_stopping=none and
-    restore_best=false go through all three.
+    trainer.max_epochs, rounded down to whole epochs; each phase needs at least one. lr_factor: multiplies
+    the schedule in the last phase, above 0. epoch: the number of finished ones. mask, params [P].
+    Pruning takes effect with the first update of the sparse phase, so the dense phase is evaluated dense.
+    The optimizer keeps its state across phases. The share of zeros is logged per layer as `zeros/...`.
+    Early stopping spans the phases, and the best epoch may be a sparse one; early_stopping=none with
+    restore_best=false completes all three.
     Source: Han et al., "DSD: dense-sparse-dense training for deep neural networks", arXiv 1607.04381.
     """
     begins = epoch == whole(sparse_from, epochs, epoch)
@@ -100,8 +100,9 @@ def dense_sparse_dense(
 
 
 def largest(params: Tensor, layout: Layout, sparsity: Any) -> Tensor:
-    """[P]: 0 for the round(sparsity n) smallest of each weight tensor's n values, else 1; of equal ones
-    those that stand first are pruned."""
+    """Return a mask [P]: 0 for the round(sparsity n) smallest of each weight tensor's n values, else 1.
+
+    Among equal values the first are pruned."""
     parts = []
     for part, weights in zip(params.split(layout.sizes), layout.penalized, strict=True):
         kept = torch.ones_like(part)

@@ -1,4 +1,4 @@
-"""Weights to evaluate and keep in place of the trained ones: `average`, `follow`, `epoch`."""
+"""Weights to evaluate and keep instead of the trained ones: `average`, `follow`, `epoch`."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Share = Annotated[float, Gt(0), Le(1)]
 
 @register("regularizer", place="average")
 def ema(average: Tensor, params: Tensor, t: Any, *, decay: Fraction, warmup: bool) -> Tensor:
-    """Exponential moving average of the parameters, to evaluate and keep in their place.
+    """Exponential moving average of the parameters, evaluated and kept in their place.
 
     average <- d average + (1 - d) w;  d = decay, or with warmup min(decay, (1 + t) / (10 + t))
 
-    decay: fraction; the average looks back about 1 / (1 - decay) updates. warmup: a shorter memory
-    at first. t: number of the update from 1. average, params [P]. Running statistics of
-    batch normalization are averaged along.
-    Edge: the average starts as the initial parameters; without warmup they fade only as decay^t.
+    decay: fraction; the average spans about 1 / (1 - decay) updates. warmup: a shorter memory at first.
+    t: number of the update, from 1. average, params [P]. Running statistics of batch normalization are
+    averaged too.
+    Edge: the average starts at the initial parameters; without warmup their weight is decay^t.
     Source: Polyak and Juditsky 1992; the warm-up is TensorFlow's.
     """
     if warmup:
         other = (1 + t) / (10 + t)
-        decay = (decay + other - abs(decay - other)) / 2  # the smaller, for numbers and tensors alike
+        decay = (decay + other - abs(decay - other)) / 2  # the minimum, for Python numbers and tensors alike
     return average + (params - average) * (1 - decay)
 
 
 @register("regularizer", place="follow")
 def lookahead(params: Tensor, slow: Tensor, t: Any, *, steps: Count, alpha: Share) -> tuple[Tensor, Tensor]:
-    """Lookahead: slow weights follow the optimizer's every few updates, and it goes on from them.
+    """Lookahead: slow weights follow the optimizer's every few updates, and reset it to them.
 
-    every `steps` updates: slow <- slow + alpha (w - slow), w <- slow; evaluated and kept are the slow ones
+    every `steps` updates: slow <- slow + alpha (w - slow), w <- slow; the slow weights are evaluated and kept
 
-    steps: updates between, at least 1; 5 in the paper. alpha: in (0, 1]; 0.5 in the paper, 1 leaves the
-    optimizer as it is. t: the number of the update, from 1. params, slow [P]. Returns both. The
-    optimizer keeps its momentum when it is put back.
-    Edge: with fewer than `steps` updates before an evaluation the slow weights are the first ones.
+    steps: updates in between, at least 1; 5 in the paper. alpha: in (0, 1]; 0.5 in the paper, 1 leaves the
+    optimizer unchanged. t: the number of the update, from 1. params, slow [P]. Returns both. The
+    optimizer keeps its momentum across resets.
+    Edge: with fewer than `steps` updates before an evaluation the slow weights are the initial ones.
     Source: Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019.
     """
     due = torch.as_tensor(t % steps == 0, device=params.device)
@@ -62,14 +62,14 @@ def swa(
 ) -> Tensor:
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
-    after epoch e: average <- average + (w - average) / (e - s) where e > s = start trainer.max_epochs, else w
+    after epoch e: average <- average + (w - average) / (e - s) if e > s = start trainer.max_epochs, else w
 
-    start: fraction of trainer.max_epochs, s rounded down to whole epochs. epoch: how many are finished.
-    average, params [P]. Running statistics of batch normalization are averaged along. Epochs up to
-    s are evaluated as they are. It averages what the rate keeps moving: choose a schedule that does not fall
-    to zero. Where training stops before epoch s nothing is averaged.
+    start: fraction of trainer.max_epochs, s rounded down to whole epochs. epoch: the number of finished
+    ones. average, params [P]. Running statistics of batch normalization are averaged too. Epochs up to s
+    are evaluated without averaging. Choose a schedule that does not decay to zero, so that the weights
+    keep moving. If training stops before epoch s, nothing is averaged.
     Source: Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018,
-    who pass over the training data once more for batch normalization's statistics.
+    which makes one more pass over the training data for batch normalization's statistics.
     """
     count = (epoch - whole(start, epochs, epoch)).clamp(min=1.0)
     return average.lerp(params, 1 / count)
@@ -80,12 +80,12 @@ def _first_snapshots(params: Tensor, *, cycles: int) -> Tensor:
 
 
 def _cycle_ends(cycles: int, epochs: int) -> list[int]:
-    """The epochs after which the cycles end, lengths as equal as they can be."""
+    """Return the last epochs of the cycles, whose lengths are as equal as possible."""
     return [epochs * (i + 1) // cycles for i in range(cycles)]
 
 
 def _cosine_cycles(clock: Clock, *, cycles: int) -> Factors:
-    """Half a cosine from 1 to 0 in each cycle."""
+    """Return half a cosine from 1 to 0 in each cycle."""
     ends = np.array(_cycle_ends(cycles, clock.total_steps // clock.steps_per_epoch)) * clock.steps_per_epoch
     place = np.minimum(np.searchsorted(ends, clock.step, side="right"), cycles - 1)
     begins = np.concatenate([[0], ends])
@@ -106,18 +106,18 @@ def _enough_epochs(epochs: int, *, cycles: int) -> list[str]:
 def snapshot_ensemble(
     snapshots: Tensor, params: Tensor, epoch: Any, epochs: int, layout: Layout, *, cycles: Count
 ) -> Tensor:
-    """Snapshot ensemble: one training leaves several networks, whose predictions are averaged.
+    """Snapshot ensemble: one run yields several networks, whose predictions are averaged.
 
-    The rate falls along half a cosine and jumps up again `cycles` times; the weights at each
-    cycle's end are a member. Scores (probabilities) are the mean of the members' scores.
+    The rate decays along half a cosine and restarts, `cycles` times; the weights at the end of each
+    cycle are a member. Scores (probabilities) are the mean of the members' scores.
 
-    cycles: and members, at most trainer.max_epochs. epoch: how many are finished. params [P], snapshots
-    [cycles P]: places of cycles that have not ended hold the weights of now, so that an evaluation
-    during training is that of the members so far, the present one counted for all to come. The cosine
-    multiplies the schedule's factors: leave scheduler=constant. Each member has its own running
-    statistics. Evaluation takes `cycles` times as long. The loss is the mean of the members' losses, metrics
-    are those of the ensemble: trainer.monitor=val/log_loss or val/accuracy chooses the best epoch by
-    these. Each cycle begins with a rise of the loss, so early stopping needs a patience of more than one.
+    cycles: also the number of members, at most trainer.max_epochs. epoch: the number of finished ones.
+    params [P], snapshots [cycles P]: unfinished cycles hold the current weights, so an evaluation during
+    training is that of the members so far, with the current network in place of all future ones. The
+    cosine multiplies the schedule's factors: leave scheduler=constant. Each member has its own running
+    statistics. Evaluation takes `cycles` times as long. The loss is the mean of the members' losses, but
+    metrics are the ensemble's: choose the best epoch by trainer.monitor=val/log_loss or val/accuracy.
+    The loss rises at the start of each cycle, so early stopping needs a patience above one.
     Source: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
     """
     ends = torch.tensor(_cycle_ends(cycles, epochs), device=params.device)
