@@ -1,6 +1,7 @@
 """One CPU thread: bytes are promised for one thread count, and two busy test runs do not fight."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes to be drawn or tried says how busy the machine is, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """None in parallel where files or tests are named: starting the workers would take longer than they save."""
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    return None  # one for each core, which is pytest-xdist's own answer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """Images that runs keep for the next one stay out of the user's folder, and out of the other workers'."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
