@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.core.errors import UserError
 from slipstream.core.registry import Component, components, register, shared
-from slipstream.core.types import Count, Natural, NonNegative, Positive, Real
+from slipstream.core.types import Count, Natural, NonNegative, Plain, Positive, Real
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) 
     return int(np.argmin(np.where(finite, values, np.inf))) if finite.any() else None
 
 
-def reason_to_stop(rule: Component, settings: Mapping[str, Any], history: History) -> str | None:
+def reason_to_stop(rule: Component, settings: Mapping[str, Plain], history: History) -> str | None:
     """Apply a rule with its settings to the history; return the reason to stop now, or None."""
     return rule(history, **{name: settings[name] for name in rule.own_settings})
 

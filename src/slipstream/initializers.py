@@ -12,12 +12,12 @@ Traits
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from slipstream.core import random
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register, shared
-from slipstream.core.types import Count, Positive, Real
+from slipstream.core.types import Count, Positive, Real, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,11 +49,11 @@ def bias(shape: Shape, *, bias: Real) -> Tensor:
     return torch.zeros(shape) + bias
 
 
-def _normal(key: Tensor, shape: Shape, std: Any) -> Tensor:
+def _normal(key: Tensor, shape: Shape, std: Scalar) -> Tensor:
     return random.normal(key, shape) * std
 
 
-def _uniform(key: Tensor, shape: Shape, bound: Any) -> Tensor:
+def _uniform(key: Tensor, shape: Shape, bound: Scalar) -> Tensor:
     return (2 * random.uniform(key, shape) - 1) * bound
 
 
@@ -63,7 +63,7 @@ def _fan(shape: Shape, mode: Mode) -> int:
 
 
 @register("initializer")
-def auto(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def auto(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """N(0, std^2) with std = gain / sqrt(fan_in): adapts to the activation.
 
     This is kaiming_normal (fan_in) for every activation: He's initializer for relu, and lecun_normal for
@@ -73,7 +73,7 @@ def auto(key: Tensor, shape: Shape, gain: Any) -> Tensor:
 
 
 @register("initializer")
-def normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
+def normal(key: Tensor, shape: Shape, gain: Scalar, *, std: Positive) -> Tensor:
     """N(0, std^2), regardless of the layer's size and activation.
 
     std: above 0. If too small, the signal vanishes with depth; if too large, it explodes.
@@ -82,7 +82,7 @@ def normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
 
 
 @register("initializer")
-def uniform(key: Tensor, shape: Shape, gain: Any, *, bound: Positive) -> Tensor:
+def uniform(key: Tensor, shape: Shape, gain: Scalar, *, bound: Positive) -> Tensor:
     """U(-bound, bound), regardless of the layer's size and activation; std = bound / sqrt(3).
 
     bound: above 0.
@@ -91,7 +91,7 @@ def uniform(key: Tensor, shape: Shape, gain: Any, *, bound: Positive) -> Tensor:
 
 
 @register("initializer")
-def truncated_normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> Tensor:
+def truncated_normal(key: Tensor, shape: Shape, gain: Scalar, *, std: Positive) -> Tensor:
     """N(0, std^2) truncated at 2 std, regardless of the layer's size and activation.
 
     std: above 0, the standard deviation before truncation; afterwards it is 0.880 std. A uniform number u
@@ -102,7 +102,7 @@ def truncated_normal(key: Tensor, shape: Shape, gain: Any, *, std: Positive) -> 
 
 
 @register("initializer", warns=SYMMETRY)
-def zeros(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def zeros(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """All zeros: legal, but the run warns that hidden units stay identical.
 
     Only a network without hidden layers learns properly from zeros.
@@ -111,25 +111,25 @@ def zeros(key: Tensor, shape: Shape, gain: Any) -> Tensor:
 
 
 @register("initializer", warns=SYMMETRY)
-def constant(key: Tensor, shape: Shape, gain: Any, *, value: Real) -> Tensor:
+def constant(key: Tensor, shape: Shape, gain: Scalar, *, value: Real) -> Tensor:
     """All equal to `value`, any number: the run warns that hidden units stay identical."""
     return torch.zeros(shape, device=key.device) + value
 
 
 @register("initializer")
-def xavier_normal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def xavier_normal(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """N(0, std^2) with std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     return _normal(key, shape, gain * (2 / sum(fans(shape))) ** 0.5)
 
 
 @register("initializer")
-def xavier_uniform(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def xavier_uniform(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     return _uniform(key, shape, gain * (6 / sum(fans(shape))) ** 0.5)
 
 
 @register("initializer")
-def kaiming_normal(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
+def kaiming_normal(key: Tensor, shape: Shape, gain: Scalar, *, mode: Mode) -> Tensor:
     """N(0, std^2) with std = gain / sqrt(fan) (He et al. 2015).
 
     mode: fan_in preserves the scale of activations in the forward pass, fan_out that of gradients in the
@@ -139,7 +139,7 @@ def kaiming_normal(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tenso
 
 
 @register("initializer")
-def kaiming_uniform(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tensor:
+def kaiming_uniform(key: Tensor, shape: Shape, gain: Scalar, *, mode: Mode) -> Tensor:
     """U(-a, a) with a = gain * sqrt(3 / fan) (He et al. 2015).
 
     mode: fan_in preserves the scale of activations in the forward pass, fan_out that of gradients in the
@@ -149,13 +149,13 @@ def kaiming_uniform(key: Tensor, shape: Shape, gain: Any, *, mode: Mode) -> Tens
 
 
 @register("initializer")
-def lecun_normal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def lecun_normal(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """N(0, 1 / fan_in), regardless of the activation (LeCun et al. 1998); the initializer for selu."""
     return _normal(key, shape, fans(shape)[0] ** -0.5)
 
 
 @register("initializer")
-def orthogonal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
+def orthogonal(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     """gain * Q with orthonormal rows, or columns if these are fewer (Saxe et al. 2014).
 
     Q is uniformly distributed over orthogonal matrices; the weight is treated as [out, in * kernel].
@@ -170,7 +170,7 @@ def orthogonal(key: Tensor, shape: Shape, gain: Any) -> Tensor:
 
 
 @register("initializer", data_dependent=True)
-def lsuv(key: Tensor, shape: Shape, gain: Any, *, tolerance: Positive, max_iterations: Count) -> Tensor:
+def lsuv(key: Tensor, shape: Shape, gain: Scalar, *, tolerance: Positive, max_iterations: Count) -> Tensor:
     """Layer-sequential unit variance: orthogonal, then rescaled on data (Mishkin and Matas 2016).
 
     Layer by layer from the input, the engine divides the weight by the standard deviation of the

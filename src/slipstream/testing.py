@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import Component
-from slipstream.core.types import Layout, UpdateContext
+from slipstream.core.types import Layout, Plain, UpdateContext
 from slipstream.optimizers.base import evaluated, initial_state
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def quadratic(params: Tensor) -> Tensor:
 
 
 def descend(
-    rule: Component, settings: Mapping[str, Any], params: Tensor, layout: Layout = LAYOUT, steps: int = 50
+    rule: Component, settings: Mapping[str, Plain], params: Tensor, layout: Layout = LAYOUT, steps: int = 50
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return parameters and state after `steps` updates of a rule on `quadratic`, in a plain loop."""
     state = initial_state(rule, params, layout, settings)
@@ -57,7 +57,7 @@ def _start() -> Tensor:
     return torch.cos(torch.arange(LAYOUT.size, dtype=torch.float64))
 
 
-def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tensor) -> None:
+def _check_one_update(rule: Component, settings: Mapping[str, Plain], params: Tensor) -> None:
     state = initial_state(rule, params, LAYOUT, settings)
     for name, gradient in {"a zero": torch.zeros_like(params), "a": torch.sin(7 * params)}.items():
         given = {"gradient": gradient, "params": params, **state}
@@ -72,7 +72,7 @@ def _check_one_update(rule: Component, settings: Mapping[str, Any], params: Tens
         assert finite, f"{rule.name}: {name} gradient gives NaN or infinity"
 
 
-def _check_pack(rule: Component, settings: Mapping[str, Any], start: Tensor) -> None:
+def _check_pack(rule: Component, settings: Mapping[str, Plain], start: Tensor) -> None:
     # Small changes respect every setting's bounds; the learning rate may differ more.
     members = [
         {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in rule.numbers}

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from slipstream.core.lazy import torch
 from slipstream.core.random import normal
 from slipstream.core.registry import register
-from slipstream.core.types import NonNegative, Probability
+from slipstream.core.types import NonNegative, Numbers, Probability, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ def resample(
     warps: Sequence[Any],
     u: Mapping[str, Tensor],
     keys: Mapping[str, Key],
-    numbers: Mapping[str, Mapping[str, Any]],
+    numbers: Numbers,
 ) -> Tensor:
     """Images x [N, C, H, W] changed by all geometries, then by all warps, in one resampling.
 
@@ -97,7 +97,7 @@ def symmetric(u: Tensor) -> Tensor:
     return 2 * u - 1
 
 
-def chance(u: Tensor, probability: Any) -> Tensor:
+def chance(u: Tensor, probability: Scalar) -> Tensor:
     """1 with this probability, else 0: float [N]."""
     return (u < probability).to(torch.float32)
 

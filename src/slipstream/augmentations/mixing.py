@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.augmentations.features import order
 from slipstream.augmentations.pixels import rectangle
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Positive, Probability
+from slipstream.core.types import Positive, Probability, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def blend(share: Tensor, values: Tensor, u: Tensor) -> Tensor:
     return share * values + (1 - share) * values[order(u)]
 
 
-def beta(u: Tensor, side: Tensor, alpha: Any) -> Tensor:
+def beta(u: Tensor, side: Tensor, alpha: Scalar) -> Tensor:
     """Beta(alpha, alpha) [N] out of uniform numbers u and side [N], by inverting its distribution function.
 
     Rejection would need more numbers for some examples than for others. The lesser of l and 1 - l is

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from slipstream.augmentations import geometry
 from slipstream.core.lazy import torch
 from slipstream.core.random import fold, uniform_rows
 from slipstream.core.registry import registered
-from slipstream.core.types import InputSpec
+from slipstream.core.types import InputSpec, Numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ def augment(
     y: Tensor,
     chosen: Sequence[Any],
     key: Key,
-    numbers: Mapping[str, Mapping[str, Any]],
+    numbers: Numbers,
     classes: int,
     form: InputSpec,
 ) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ done for all images: one matrix for the geometric ones, one for the colours, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
@@ -14,7 +14,7 @@ from slipstream.augmentations.geometry import Fill, Size, matrix_of, multiply, r
 from slipstream.augmentations.pixels import per_image, recolor
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Probability
+from slipstream.core.types import Probability, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +72,7 @@ def softened(x: Tensor) -> Tensor:
     return torch.cat([x[..., :1, :], middle, x[..., -1:, :]], dim=-2)
 
 
-def drawn(u: Tensor, strength: Any) -> tuple[Tensor, Tensor]:
+def drawn(u: Tensor, strength: Scalar) -> tuple[Tensor, Tensor]:
     """Operation [N] and signed strength [N] out of u [3, N]: which, how strong, and the sign."""
     return (u[0] * len(OPERATIONS)).floor(), strength * u[1] * torch.where(u[2] < 0.5, -1.0, 1.0)
 
@@ -100,7 +100,7 @@ def trivial_augment(u: Tensor, size: Size, *, strength: Probability, fill: Fill)
     return matrix_for(*drawn(u, strength), size)
 
 
-def rand_draws(u: Tensor, operations: int, strength: Any) -> list[tuple[Tensor, Tensor]]:
+def rand_draws(u: Tensor, operations: int, strength: Scalar) -> list[tuple[Tensor, Tensor]]:
     """Operations and signed strengths out of u [2 MOST, N]."""
     which, signs = u[:operations], torch.where(u[MOST : MOST + operations] < 0.5, -1.0, 1.0)
     return [((w * len(OPERATIONS)).floor(), s * strength) for w, s in zip(which, signs, strict=True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from slipstream.config.schema import GROUPS, describe, options, section, setting
 from slipstream.core import registry
 from slipstream.core.errors import UserError, did_you_mean
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 
 ALL = (*GROUPS, "sweep", "experiment", "metric")
 USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, slipstream list OPTION"
@@ -108,7 +108,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _settings(group: str, name: str) -> dict[str, Any]:
+def _settings(group: str, name: str) -> dict[str, Plain]:
     return {} if group == "experiment" else settings(group, name)
 
 
@@ -120,7 +120,7 @@ def _docstring(group: str, name: str) -> str:
     return inspect.getdoc(source) or ""
 
 
-def _value(values: dict[str, Any], key: str) -> str:
+def _value(values: dict[str, Plain], key: str) -> str:
     if key not in values:
         return "-"
     value = values[key]

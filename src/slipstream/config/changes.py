@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from slipstream.config.files import defaults, folder, paths
 from slipstream.config.schema import CHOICES
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 from slipstream.core.wording import spell
 
 # No measured result depends on these.
 SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")
 
 
-def changes(raw: Mapping[str, Any]) -> list[str]:
+def changes(raw: Mapping[str, Plain]) -> list[str]:
     """Return the choices and settings of a run that differ from the defaults, such as `model.depth=3`.
 
     raw: as `Config.raw`. A chosen option comes with its own defaults. Left out are settings that no result
@@ -40,7 +40,7 @@ def changes(raw: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _settings(section: str, own: Mapping[str, Any], usual: Mapping[str, Any]) -> Iterator[str]:
+def _settings(section: str, own: Mapping[str, Plain], usual: Mapping[str, Plain]) -> Iterator[str]:
     for key, value in own.items():
         default = usual.get(key)
         refers = isinstance(default, str) and "${" in default

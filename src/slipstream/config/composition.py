@@ -36,6 +36,7 @@ from slipstream.config.schema import CHOICES, Unusable
 from slipstream.core.compat import ConfigLoaderImpl
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
 ROOT = "train"
@@ -76,7 +77,7 @@ def use_folder(path: str | None) -> None:
     Plugins.instance().register(UserFolder)
 
 
-def screen(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def screen(overrides: Sequence[str]) -> tuple[dict[str, Plain], list[str]]:
     """Compose what can be composed: return the plain configuration, and a sentence for each failure."""
     with loading():
         composed, problems = read(replay.replay(overrides))
@@ -107,7 +108,7 @@ def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig,
         return composed, problems
 
 
-def to_plain(composed: DictConfig) -> dict[str, Any]:
+def to_plain(composed: DictConfig) -> dict[str, Plain]:
     """Return plain dicts and lists, without Hydra's and the sweep's sections, which are not part of a run.
 
     A missing value or a broken reference becomes `Unusable`, so that validation reports it with the rest.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 
 
 @cache
@@ -36,7 +36,7 @@ def experiment(name: str) -> str:
     return text.removeprefix("# @package _global_\n").removeprefix("# ")
 
 
-def experiment_content(name: str) -> dict[str, Any]:
+def experiment_content(name: str) -> dict[str, Plain]:
     """Return what a shipped experiment chooses and sets, as in its YAML."""
     from omegaconf import OmegaConf
 
@@ -45,13 +45,13 @@ def experiment_content(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def paths(data: Mapping[str, Any]) -> list[str]:
+def paths(data: Mapping[str, Plain]) -> list[str]:
     """Return the data settings that name a file or folder."""
     names = ("path", "validation_path", "test_path", *OWN_PATHS.get(data.get("name", ""), ()))
     return [key for key in names if isinstance(data.get(key), str) and data[key] != "auto"]
 
 
-def defaults(group: str, name: str) -> dict[str, Any]:
+def defaults(group: str, name: str) -> dict[str, Plain]:
     """Return the settings in an option's YAML, without its name; references such as ${seed} stay text.
 
     An option that only a user's --config-dir describes has none here: {}.
@@ -61,7 +61,7 @@ def defaults(group: str, name: str) -> dict[str, Any]:
     return merged
 
 
-def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
+def completed(saved: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return a saved configuration completed with the defaults of settings that were added since.
 
     A default that refers to another setting, such as ${trainer.monitor}, takes that setting's value.
@@ -83,21 +83,21 @@ def completed(saved: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def _referred(full: Mapping[str, Any], value: Any) -> Any:
+def _referred(full: Mapping[str, Plain], value: Plain) -> Plain:
     """Return a default, or the value it refers to. Saved values, which may be anyone's, are not resolved."""
     found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
     section = full.get(found[1]) if found else None
     return section.get(found[2], value) if found and isinstance(section, Mapping) else value
 
 
-def _completed(group: str, name: Any, own: Any) -> Any:
+def _completed(group: str, name: Plain, own: Plain) -> Plain:
     if not (isinstance(own, Mapping) and isinstance(name, str) and name.isidentifier()):
         return own
     return dict(own) | {key: value for key, value in defaults(group, name).items() if key not in own}
 
 
 @cache  # every member of a sweep calls this
-def _content(group: Path, name: str) -> dict[str, Any]:
+def _content(group: Path, name: str) -> dict[str, Plain]:
     from omegaconf import OmegaConf
 
     file = group / f"{name}.yaml"
@@ -105,7 +105,7 @@ def _content(group: Path, name: str) -> dict[str, Any]:
         return {}
     content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
-    merged: dict[str, Any] = {}
+    merged: dict[str, Plain] = {}
     for base in content.pop(
         "defaults", []
     ):  # files such as _base.yaml hold what the options of a group share

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
 
 from slipstream.config.schema import GROUPS, options, settings
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Annotation
 
 MARK = "slipstream_quoted_"
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -100,7 +101,7 @@ def _mappings(group: str) -> frozenset[str]:
     )
 
 
-def _is_mapping(annotation: Any) -> bool:
+def _is_mapping(annotation: Annotation) -> bool:
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return any(map(_is_mapping, get_args(annotation)))

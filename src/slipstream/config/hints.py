@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,6 +10,7 @@ from slipstream.config import meant
 from slipstream.config.schema import GROUPS, options
 from slipstream.core.errors import did_you_mean, nearest
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 from slipstream.core.wording import shell, typed
 
 # Words for "nothing" where that is not an option itself.
@@ -34,7 +34,7 @@ def no_option(group: str, name: str, offered: Sequence[str]) -> str:
     return f"{group}={name}: no such option, {hint or meant.option(group, name, offered)}"
 
 
-def written_out(group: str, value: Mapping[Any, Any]) -> str:
+def written_out(group: str, value: Mapping[Plain, Plain]) -> str:
     """Write out names and settings that were given as a mapping."""
     names = {str(key): inner for key, inner in value.items() if isinstance(inner, dict)}
     if not names or (group not in LISTS and len(names) > 1):
@@ -59,7 +59,7 @@ def _elsewhere(group: str, name: str) -> str | None:
     return f"it is an option of {others[0]}: {others[0]}=[{name}]" if others else None
 
 
-def no_section(key: str, value: Any, composed: DictConfig) -> str:
+def no_section(key: str, value: Plain, composed: DictConfig) -> str:
     """Return the sentence for a key, with its value, below something that has no keys."""
     group, _, rest = key.partition(".")
     if group in LISTS:
@@ -73,14 +73,14 @@ def no_section(key: str, value: Any, composed: DictConfig) -> str:
     return f"{key}: no such key" + (f", {hint}" if hint else "")
 
 
-def no_key(key: str, value: Any, composed: DictConfig | None, line: str) -> str:
+def no_key(key: str, value: Plain, composed: DictConfig | None, line: str) -> str:
     """Return the sentence for an override whose first word is not a group."""
     hint = meant.key(key, value, composed and meant.chosen(composed))
     groups = [*GROUPS, "experiment", "name", "seed", "resume"]
     return f"{line}: no such group or key, {hint or did_you_mean(key.partition('.')[0], groups)}"
 
 
-def _unchosen(group: str, rest: str, value: Any, chosen: Sequence[str]) -> str:
+def _unchosen(group: str, rest: str, value: Plain, chosen: Sequence[str]) -> str:
     """Explain how to use settings of an option that is not in the list. rest: the key below the group."""
     name = rest.partition(".")[0]
     if name not in options(group):
@@ -108,7 +108,7 @@ def bare(word: str) -> str:
     return meant.key(key, None) or ""
 
 
-def flag(word: str, value: Any) -> str:
+def flag(word: str, value: Plain) -> str:
     """Return the sentence for an option in another tool's style: --lr 0.1, --optimizer=adam, --gpu."""
     key = word.lstrip("-").replace("-", "_")
     if key in GROUPS and value is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from slipstream.config import schema
 from slipstream.config.files import folder
@@ -13,20 +13,21 @@ from slipstream.config.synonyms import ANSWERS, OPTIONS, SETTINGS, VALUES
 from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 from slipstream.core.wording import spell, typed
 
 Chosen = Mapping[str, Sequence[str]]  # group -> its chosen options
 
 # If several options have a setting, the one that is probably meant.
 USUAL = ("table", "mlp", "convnet", "adam", "adamw", "momentum", "patience", "step", "dropout", "l2", "tpe")
-TOP: Mapping[str, Any] = {"name": str, "seed": schema.Seed, "resume": str}
+TOP: Mapping[str, Plain] = {"name": str, "seed": schema.Seed, "resume": str}
 
 
 class Section(NamedTuple):
     """The settings below one key. first: the override to type before them if the option is not chosen."""
 
     path: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Plain]
     first: tuple[str, ...] = ()
 
 
@@ -38,7 +39,7 @@ def option(group: str, name: str, offered: Collection[str]) -> str:
     return f"did you mean {f'{group}={other}' if ' ' in other else other}?"
 
 
-def chosen(values: Mapping[Any, Any]) -> dict[str, list[str]]:
+def chosen(values: Mapping[Plain, Plain]) -> dict[str, list[str]]:
     """Return the options that a configuration chooses; the configuration may be invalid."""
     found: dict[str, list[str]] = {}
     for group in (*CHOICES, *LISTS):
@@ -59,7 +60,7 @@ def shipped() -> Chosen:
     return {group: [name] for group, name in pairs if group in CHOICES and isinstance(name, str)}
 
 
-def key(path: str, found: Any, chosen: Chosen | None = None) -> str | None:
+def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:
     """Return the hint for an unknown key, `did you mean optimizer.lr=0.1?`, or None.
 
     found: its value. chosen: the options of the configuration, by default the shipped ones.
@@ -117,7 +118,7 @@ def _option_section(group: str, name: str, chosen: Chosen) -> Section:
     return Section(path, schema.settings(group, name), (typed(group, names),))
 
 
-def _names(word: str, settings: Mapping[str, Any]) -> list[str]:
+def _names(word: str, settings: Mapping[str, Plain]) -> list[str]:
     """Return the settings that a word may mean, whatever its case and separators."""
     plain = {folded(name): name for name in settings}
     if folded(word) in plain:
@@ -125,7 +126,7 @@ def _names(word: str, settings: Mapping[str, Any]) -> list[str]:
     return [name for name in SETTINGS.get(folded(word), ()) if name in settings]
 
 
-def _overrides(section: Section, names: Sequence[str], found: Any) -> list[str]:
+def _overrides(section: Section, names: Sequence[str], found: Plain) -> list[str]:
     """Return the overrides that give the settings this value, or each setting its item of a list."""
     several = isinstance(found, list) and len(found) == len(names) > 1
     values = found if several else [found] * len(names)
@@ -133,7 +134,7 @@ def _overrides(section: Section, names: Sequence[str], found: Any) -> list[str]:
     return [*section.first, *(_override(section, name, value) for name, value in pairs)]
 
 
-def _override(section: Section, name: str, found: Any) -> str:
+def _override(section: Section, name: str, found: Plain) -> str:
     path = f"{section.path}.{name}" if section.path else name
     annotation = section.settings[name]
     right = VALUES.get(path, {}).get(folded(str(found)))
@@ -142,7 +143,7 @@ def _override(section: Section, name: str, found: Any) -> str:
     return path if right is None else typed(path, right)
 
 
-def _within(path: str, found: Any, chosen: Chosen) -> list[str]:
+def _within(path: str, found: Plain, chosen: Chosen) -> list[str]:
     """Search the section that the key names, then other options of its group: optimizer.learning_rate."""
     place, _, word = path.rpartition(".")
     own = next((section for section in _chosen_sections(chosen) if place and section.path == place), None)
@@ -156,7 +157,7 @@ def _within(path: str, found: Any, chosen: Chosen) -> list[str]:
     )
 
 
-def _almost(word: str, settings: Mapping[str, Any]) -> str | None:
+def _almost(word: str, settings: Mapping[str, Plain]) -> str | None:
     """Find a setting whose name differs by a character or two."""
     import difflib
 
@@ -164,14 +165,14 @@ def _almost(word: str, settings: Mapping[str, Any]) -> str | None:
     return next((name for name in settings if [folded(name)] == near), None)
 
 
-def _anywhere(word: str, found: Any, sections: Iterator[Section] | Sequence[Section]) -> list[str]:
+def _anywhere(word: str, found: Plain, sections: Iterator[Section] | Sequence[Section]) -> list[str]:
     for section in sections:
         if names := _names(word, section.settings):
             return _overrides(section, names, found)
     return []
 
 
-def _misspelt_group(head: str, rest: str, found: Any, chosen: Chosen) -> list[str]:
+def _misspelt_group(head: str, rest: str, found: Plain, chosen: Chosen) -> list[str]:
     """Correct optimizr.lr and optim=adam."""
     groups = [*GROUPS, "sweep", "seed", "name", "resume", "experiment"]
     group = next((name for name in groups if folded(name) == folded(head)), None)
@@ -196,7 +197,7 @@ def _prefix_or_near(head: str, groups: Sequence[str]) -> str | None:
     return next(iter([*longer, *near]), None)
 
 
-def _choice(group: str, found: Any) -> list[str]:
+def _choice(group: str, found: Plain) -> list[str]:
     """Find the group that has the option named by the value; without a value, the group alone."""
     names = found if isinstance(found, list) else [found]
     offered = schema.options(group) if group in GROUPS and group != "trainer" else []
@@ -214,7 +215,7 @@ def _option(group: str, name: str, offered: Collection[str]) -> str | None:
 
 
 def _of_option(
-    name: str, rest: str, found: Any, chosen: Chosen, groups: Sequence[str] = (*LISTS, *CHOICES)
+    name: str, rest: str, found: Plain, chosen: Chosen, groups: Sequence[str] = (*LISTS, *CHOICES)
 ) -> list[str]:
     """Resolve dropout.p, l2=0.1, adam: an option's name in place of a key."""
     for group in groups:
@@ -240,7 +241,7 @@ def _answer(word: str) -> str:
     return ANSWERS.get(folded(word), "")
 
 
-def _group_or_setting(word: str, found: Any, chosen: Chosen) -> list[str]:
+def _group_or_setting(word: str, found: Plain, chosen: Chosen) -> list[str]:
     """Find a group, or a setting of another section: model.activation, trainer.batch_size, lr."""
     group = next((name for name in (*CHOICES, *LISTS) if folded(name) == folded(word)), None)
     if group is not None:
@@ -250,13 +251,13 @@ def _group_or_setting(word: str, found: Any, chosen: Chosen) -> list[str]:
     return _anywhere(word, found, _chosen_sections(chosen))
 
 
-def _metrics(found: Any) -> list[str]:
+def _metrics(found: Plain) -> list[str]:
     known = registry.components("metric")
     names = [str(name) for name in (found if isinstance(found, list) else [found])]
     return [_option("metric", name, known) or name for name in names]
 
 
-def _near(path: str, found: Any, chosen: Chosen) -> list[str]:
+def _near(path: str, found: Plain, chosen: Chosen) -> list[str]:
     """Find the nearest of all keys in the configuration."""
     word = path.rpartition(".")[2]
     for section in _chosen_sections(chosen):

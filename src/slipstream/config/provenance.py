@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from slipstream.config.files import experiment_content, experiments
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 
 
 def traced(problems: Iterable[str], overrides: Sequence[str]) -> list[str]:
@@ -23,7 +23,7 @@ def traced(problems: Iterable[str], overrides: Sequence[str]) -> list[str]:
     return [_traced(sentence, chosen[0], content, typed) for sentence in problems]
 
 
-def _traced(sentence: str, name: str, content: Mapping[str, Any], typed: set[str]) -> str:
+def _traced(sentence: str, name: str, content: Mapping[str, Plain], typed: set[str]) -> str:
     key = sentence.partition(":")[0].partition("=")[0]
     if key.partition(".")[0] in typed or key in typed or not _brings(content, key):
         return sentence
@@ -33,16 +33,16 @@ def _traced(sentence: str, name: str, content: Mapping[str, Any], typed: set[str
     return f"{sentence} ({key} comes from experiment={name}{cure})"
 
 
-def _brings(content: Mapping[str, Any], key: str) -> bool:
+def _brings(content: Mapping[str, Plain], key: str) -> bool:
     """Return True if an experiment chooses the option, or sets the value, that the key names."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Plain] = {}
     for choice in content.get("defaults", []):
         chosen |= choice if isinstance(choice, Mapping) else {}
     group, *rest = key.split(".")
     options = chosen.get(f"override /{group}", [])
     if group in LISTS and rest:
         return rest[0] in options
-    node: Any = content
+    node: Plain = content
     for step in (group, *rest):
         node = node.get(step) if isinstance(node, Mapping) else None
     return node is not None or (not rest and bool(options))

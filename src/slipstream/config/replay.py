@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from slipstream.config.files import completed, paths
 from slipstream.config.schema import show
 from slipstream.core import folders
 from slipstream.core.errors import ConfigError
+from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
-Change = tuple[str, Any, Any]
+Change = tuple[str, Plain, Plain]
 
 # Keys, with everything below them, that change how a run is watched or saved but nothing that it computes.
 FREE = (
@@ -77,14 +78,14 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> dict[str, Plain]:
     saved = _read(folder, "config.yaml")
     if not isinstance(saved, dict):
         raise ConfigError([f"{folder / 'config.yaml'}: expected a mapping of settings"])
     return completed(saved)
 
 
-def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
+def check_resume(folder: Path, new: Mapping[str, Plain]) -> None:
     """Raise ConfigError with the difference if `new` changes what the run in `folder` has fixed."""
     frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
     # A different option has different settings, which need no mention.
@@ -98,7 +99,7 @@ def check_resume(folder: Path, new: Mapping[str, Any]) -> None:
         )
 
 
-def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Change]:
+def diff(saved: Mapping[str, Plain], new: Mapping[str, Plain], prefix: str = "") -> list[Change]:
     """Return the differences as (key, old, new), with None where a side lacks the key.
 
     >>> diff({"seed": 0, "trainer": {"keep": 2}}, {"seed": 1, "trainer": {"keep": 2}})
@@ -114,7 +115,7 @@ def diff(saved: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> 
     return changes
 
 
-def classify(key: str, old: Any, new: Any) -> Literal["free", "extendable", "frozen"]:
+def classify(key: str, old: Plain, new: Plain) -> Literal["free", "extendable", "frozen"]:
     """Classify a key: can a resumed run change it, or only increase it?"""
     if any(key == free or key.startswith(f"{free}.") for free in FREE):
         return "free"
@@ -127,7 +128,7 @@ def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _read(folder: Path, name: str) -> Any:
+def _read(folder: Path, name: str) -> Plain:
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from slipstream.config.schema import Trainer
+from slipstream.core.types import Plain
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Choice:
     """A chosen option: its name and the plain values of all its settings."""
 
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, Plain]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Config:
     optimizer: Choice
     scheduler: Choice
     early_stopping: Choice
-    augmentations: dict[str, dict[str, Any]]
-    regularizers: dict[str, dict[str, Any]]
+    augmentations: dict[str, dict[str, Plain]]
+    regularizers: dict[str, dict[str, Plain]]
     trainer: Trainer
     logger: Choice
     resume: str | None = None
-    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    raw: dict[str, Plain] = field(default_factory=dict, repr=False, compare=False)

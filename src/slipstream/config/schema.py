@@ -20,7 +20,7 @@ from slipstream.config.synonyms import SETTINGS, VALUES
 from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
-from slipstream.core.types import Count, Natural
+from slipstream.core.types import Annotation, Count, Natural, Plain
 from slipstream.core.wording import typed
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def options(group: str) -> list[str]:
     return sorted(section(group) or registry.components(group))
 
 
-def settings(group: str, name: str) -> dict[str, Any]:
+def settings(group: str, name: str) -> dict[str, Plain]:
     """Return the settings of an option: name -> annotation."""
     if classes := section(group):
         return _fields(classes[name])
@@ -111,17 +111,17 @@ def settings(group: str, name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _fields(section: type) -> dict[str, Any]:
+def _fields(section: type) -> dict[str, Plain]:
     return get_type_hints(section, include_extras=True)
 
 
 def check(
-    annotations: Mapping[str, Any],
-    values: Any,
+    annotations: Mapping[str, Annotation],
+    values: Plain,
     path: str,
     owner: str,
-    meant: Callable[[str, Any], str | None] = lambda key, value: None,
-) -> tuple[dict[str, Any], list[str]]:
+    meant: Callable[[str, Plain], str | None] = lambda key, value: None,
+) -> tuple[dict[str, Plain], list[str]]:
     """Check `values` against `annotations`: return the valid ones, and a sentence for every problem.
 
     path: the section's key ("" at the top). owner: the option they belong to, for the messages. meant:
@@ -153,7 +153,7 @@ def check(
         return valid, list(problems.values())
 
 
-def _adapter(annotations: Mapping[str, Any]) -> TypeAdapter[Any]:
+def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Any]:
     """Return the cached validator of some annotations. Building one takes longer than a hundred uses."""
     # By identity: an annotation may be unhashable, and some, such as Literal[1] and Literal[True], compare
     # equal.
@@ -182,12 +182,12 @@ class Unusable:
     reason: str = ""
 
 
-def missing(key: str, annotation: Any) -> str:
+def missing(key: str, annotation: Annotation) -> str:
     """Return the sentence for a setting without a value."""
     return f"{key}: has no value, expected {describe(annotation)}; give it as {key}=..."
 
 
-def mismatch(key: str, found: Any, annotation: Any) -> str:
+def mismatch(key: str, found: Plain, annotation: Annotation) -> str:
     """Return the sentence for a value that does not match its annotation."""
     if isinstance(found, Unusable) or found == "???":
         reason = found.reason if isinstance(found, Unusable) else ""
@@ -201,7 +201,7 @@ def mismatch(key: str, found: Any, annotation: Any) -> str:
     return sentence if right is None else f"{sentence}, did you mean {typed(key, right)}?"
 
 
-def fits(annotation: Any, value: Any) -> bool:
+def fits(annotation: Annotation, value: Plain) -> bool:
     """Return True if a setting of this type accepts the value."""
     import pydantic
 
@@ -212,12 +212,12 @@ def fits(annotation: Any, value: Any) -> bool:
     return True
 
 
-def mended(key: str, found: Any, annotation: Any) -> Any:
+def mended(key: str, found: Plain, annotation: Annotation) -> Plain:
     """Return the value that was probably meant, or None."""
     return next((value for value in _guesses(key, found, annotation) if fits(annotation, value)), None)
 
 
-def _guesses(key: str, found: Any, annotation: Any) -> Iterator[Any]:
+def _guesses(key: str, found: Plain, annotation: Annotation) -> Iterator[Plain]:
     """Return possible corrections of a value of the wrong type: 100 for 100.0, true for 1, [a] for a."""
     if not isinstance(found, str | int | float) or found == "":
         return
@@ -233,7 +233,7 @@ def _guesses(key: str, found: Any, annotation: Any) -> Iterator[Any]:
     yield [found]
 
 
-def words(annotation: Any) -> list[str]:
+def words(annotation: Annotation) -> list[str]:
     """Return the strings that a Literal, alone or in a union, allows.
 
     >>> words(Literal["auto"] | bool | None)
@@ -243,7 +243,7 @@ def words(annotation: Any) -> list[str]:
     return [word for item in found for word in ([item] if isinstance(item, str) else words(item))]
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: Annotation) -> str:
     """Describe an annotation in words.
 
     >>> describe(Annotated[float, Gt(0)]), describe(Literal["full"] | Count)
@@ -266,7 +266,7 @@ def describe(annotation: Any) -> str:
         return f"list of ({describe(arguments[0])})"
     if origin is not None and issubclass(origin, Mapping):
         return f"mapping of ({describe(arguments[0])}) to ({describe(arguments[1])})"
-    plain = {
+    plain: dict[object, str] = {
         float: "number",
         int: "whole number",
         bool: "true or false",
@@ -277,12 +277,12 @@ def describe(annotation: Any) -> str:
     return plain.get(annotation, str(annotation))
 
 
-def takes_fractions(annotation: Any) -> bool:
+def takes_fractions(annotation: Annotation) -> bool:
     """Return True if a value of this type may be a non-integer number."""
     return annotation in (float, Any) or any(map(takes_fractions, get_args(annotation)))
 
 
-def show(value: Any) -> str:
+def show(value: Plain) -> str:
     """Format a value as in YAML, shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -290,14 +290,14 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _bound(item: Any) -> str:
+def _bound(item: object) -> str:
     for kind, sign, name in ((Gt, ">", "gt"), (Ge, ">=", "ge"), (Lt, "<", "lt"), (Le, "<=", "le")):
         if isinstance(item, kind):
             return f"{sign} {getattr(item, name)}"
     return ""
 
 
-def _nearest(key: str, names: Mapping[str, Any]) -> str:
+def _nearest(key: str, names: Mapping[str, Plain]) -> str:
     other = [name for name in SETTINGS.get(folded(key), ()) if name in names]
     return f"did you mean {other[0]}?" if other else did_you_mean(key, names) if names else "it has none"
 

@@ -6,7 +6,8 @@ All words are folded (`errors.folded`): without case, periods and underscores.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from slipstream.core.types import Plain
 
 # For each group: another name -> ours.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -207,7 +208,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Another value of a key -> ours.
-VALUES: Mapping[str, Mapping[str, Any]] = {
+VALUES: Mapping[str, Mapping[str, Plain]] = {
     "trainer.device": {
         **dict.fromkeys(("gpu", "cuda0", "true", "1", "nvidia"), "cuda"),
         **dict.fromkeys(("mps", "tpu", "best"), "auto"),

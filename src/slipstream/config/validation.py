@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.config import meant, rules
 from slipstream.config.files import defaults, paths
@@ -16,18 +16,19 @@ from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, c
 from slipstream.core import contracts, registry
 from slipstream.core.errors import ConfigError, did_you_mean
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 
 if TYPE_CHECKING:
     from slipstream.core.types import Target
 
 
 # Returns the hint for an unknown key and its value, if there is one.
-Hint = Callable[[str, Any], str | None]
+Hint = Callable[[str, Plain], str | None]
 # The keys outside every group.
-TOP: dict[str, Any] = {"name": str, "seed": Seed, "resume": str | None}
+TOP: dict[str, Plain] = {"name": str, "seed": Seed, "resume": str | None}
 
 
-def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
+def compose(*overrides: str | Sequence[str]) -> dict[str, Plain]:
     """Return the plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
 
     overrides: texts, or lists of them. Returns nested dicts and lists with all references resolved.
@@ -42,7 +43,7 @@ def compose(*overrides: str | Sequence[str]) -> dict[str, Any]:
     return composed(texts)
 
 
-def _not_for_python(override: Any) -> Iterator[str]:
+def _not_for_python(override: Plain) -> Iterator[str]:
     """Yield the problems of overrides that Python would ignore: a run's folder and what it resumes."""
     if not isinstance(override, str):
         yield f"{override!r}: expected text, such as 'optimizer.lr=0.1'"
@@ -52,7 +53,7 @@ def _not_for_python(override: Any) -> Iterator[str]:
         yield f"{override}: is for the command line; a run's folder is slipstream.train(config, directory)"
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
+def composed(overrides: Sequence[str]) -> dict[str, Plain]:
     """Compose for the command line: `resume=DIR` replays that run's overrides before the others."""
     from slipstream.config import composition, provenance, replay
 
@@ -68,7 +69,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     return plain
 
 
-def validate(mapping: Mapping[str, Any]) -> Config:
+def validate(mapping: Mapping[str, Plain]) -> Config:
     """Return the typed configuration of a plain nested mapping.
 
     Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
@@ -85,10 +86,10 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     ]
     plain, found = check(TOP, {key: own[key] for key in own if key in TOP}, "", "a run")
     problems += found
-    parts: dict[str, Any] = {}
+    parts: dict[str, Plain] = {}
     broken = {sentence.partition(":")[0] for sentence in problems}
 
-    def section(key: str, result: tuple[Any, list[str]]) -> Any:
+    def section(key: str, result: tuple[Plain, list[str]]) -> Plain:
         value, faults = result
         if faults:
             problems.extend(faults)
@@ -126,7 +127,7 @@ def validate(mapping: Mapping[str, Any]) -> Config:
     return config
 
 
-def _choice(group: str, values: Any, hint: Hint) -> tuple[Choice, list[str]]:
+def _choice(group: str, values: Plain, hint: Hint) -> tuple[Choice, list[str]]:
     nothing = Choice("", {})
     names = options(group)
     if not isinstance(values, Mapping):
@@ -143,7 +144,7 @@ def _choice(group: str, values: Any, hint: Hint) -> tuple[Choice, list[str]]:
     return Choice(name, valid), problems or _own_problems(group, name, valid)
 
 
-def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
+def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
     """Return what a component, or the data package for all its sources, objects to in valid settings."""
     if group == "logger":
         return []
@@ -155,10 +156,10 @@ def _own_problems(group: str, name: str, valid: dict[str, Any]) -> list[str]:
     return list(contracts.problems(part)) or part.traits.get("problems", lambda _: [])(valid)
 
 
-def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Plain]], list[str]]:
     if not isinstance(chosen, Mapping):
         return {}, [f"{group}: expected names with their settings, as regularizer=[dropout,l2] has them"]
-    valid: dict[str, dict[str, Any]] = {}
+    valid: dict[str, dict[str, Plain]] = {}
     problems = []
     for name, values in chosen.items():
         path = f"{group}.{name}"
@@ -170,7 +171,7 @@ def _list(group: str, chosen: Any, hint: Hint) -> tuple[dict[str, dict[str, Any]
     return valid, problems
 
 
-def _meant(group: str, name: str, chosen: Mapping[Any, Any]) -> str:
+def _meant(group: str, name: str, chosen: Mapping[Plain, Plain]) -> str:
     """Return the hint for an unknown option: it may be the name of a setting."""
     for place in ([option for option in chosen if option in options(group)], options(group)):
         owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]

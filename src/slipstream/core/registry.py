@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.types import Annotation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -172,7 +173,7 @@ def misfit(group: str, name: str, kind: str, found: str) -> str | None:
     return f"{group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
 
 
-def is_number(annotation: Any) -> bool:
+def is_number(annotation: Annotation) -> bool:
     """Return True for the type of a number: a float, with or without bounds."""
     return annotation is float or getattr(annotation, "__origin__", None) is float
 

@@ -10,9 +10,10 @@ other setting is *structure* (static): a plain Python value that shapes the comp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -28,6 +29,19 @@ Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 # A name or a value from the data. Hydra and YAML parse one that looks like a number or a boolean as such.
 Word = Annotated[str | int | float | bool, "text"]
+
+# A value out of YAML or JSON: a setting, an entry of a run's file. Any: only the schema knows its type.
+Plain: TypeAlias = Any
+# What stands behind an argument's colon: a class, Annotated[...], a union.
+Annotation: TypeAlias = object
+# A table, column or array as another library gives it. Any: it is told by what it can do, since pandas,
+# pyarrow and jax are not imported to ask whether it is theirs.
+DataLike: TypeAlias = Any
+# A number inside the step: a float of one run alone, a tensor without axes in a pack.
+Scalar: TypeAlias = "float | Tensor"
+# The numbers of the chosen components, by component and setting, and under "keys" the keys of randomness.
+# Any: Scalar or random.Key; they go on to a component as they are.
+Numbers: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class UpdateContext(NamedTuple):
     layout: their tensors, for rules that treat matrices as matrices.
     """
 
-    t: Any
+    t: Scalar
     params: Tensor
     layout: Layout
 

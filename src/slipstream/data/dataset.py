@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from slipstream.core.registry import shared
-from slipstream.core.types import Count, Fraction, InputSpec, Natural, Positive, Target, Word
+from slipstream.core.types import Count, Fraction, InputSpec, Natural, Plain, Positive, Target, Word
 from slipstream.data.messages import Where
 from slipstream.data.tabular.values import Frame
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from slipstream.data.sequence.long_table import Sequences
     from slipstream.data.text.vocabulary import Texts
 
-Settings = Mapping[str, Any]
+Settings = Mapping[str, Plain]
 PARTS = ("train", "validation", "test")
 AUTO_SHARE = 0.15  # of the rows for validation and for test, if `auto` draws them
 
@@ -64,7 +64,7 @@ class Data:
     target: Target
     form: InputSpec
     input_names: tuple[str, ...]
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Plain]
     summary: str
     card: str
     warnings: tuple[str, ...]

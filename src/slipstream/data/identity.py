@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.data.tabular.spelling import NUMBER
 from slipstream.data.tabular.values import Text
 
@@ -27,7 +28,7 @@ def nfc(word: str) -> str:
     return unicodedata.normalize("NFC", word)
 
 
-def word_of(value: Any) -> str:
+def word_of(value: DataLike) -> str:
     """Convert a setting's name or value back to a word, which Hydra or YAML may have parsed otherwise.
 
     >>> word_of(2020), word_of(True), word_of(1.5), word_of("a")
@@ -38,17 +39,17 @@ def word_of(value: Any) -> str:
     return nfc(spell(value) if isinstance(value, float) else str(value))
 
 
-def words_of(values: Iterable[Any] | None) -> list[str] | None:
+def words_of(values: Iterable[DataLike] | None) -> list[str] | None:
     """Return the values of a setting as words; None for null."""
     return None if values is None else [word_of(value) for value in values]
 
 
-def name_of(column: Any) -> str:
+def name_of(column: DataLike) -> str:
     """Return a column's name in one normal form, stripped of blanks."""
     return word_of(column).strip()
 
 
-def names_of(columns: Any) -> list[str]:
+def names_of(columns: DataLike) -> list[str]:
     """Return the names in a setting that takes one column, several or none."""
     found = columns if isinstance(columns, list | tuple) else [] if columns is None else [columns]
     return [name_of(column) for column in found]
@@ -139,13 +140,13 @@ class Words:
         return Text(np.asarray(codes, np.int32), list(self.place), kind)
 
 
-def missing_words(values: Iterable[Any]) -> frozenset[str]:
+def missing_words(values: Iterable[DataLike]) -> frozenset[str]:
     """Return the words that mean a missing value in a setting; -999.0 is also -999."""
     words = frozenset(map(word_of, values))
     return words | frozenset(map(plain, words))
 
 
-def encode_words(words: Iterable[Any], kind: str = "text", missing: Collection[str] = ()) -> Text:
+def encode_words(words: Iterable[DataLike], kind: str = "text", missing: Collection[str] = ()) -> Text:
     """Encode words (None for missing) as codes and distinct values, stripped of blanks."""
     found = Words(missing)
     return found.text([-1 if word is None else found.code(str(word)) for word in words], kind)

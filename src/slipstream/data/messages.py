@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted, typed
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Where = Callable[[int], str]  # returns a row's location
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra accepts as part of a key
 
 
-def brief(value: Any, most: int = 60) -> str:
+def brief(value: DataLike, most: int = 60) -> str:
     """Quote a value from the data for a message, on one line, shortened if it is long.
 
     >>> brief("a\\nb"), brief("long" * 9, most=6)
@@ -43,7 +44,7 @@ def kind_setting(name: str, kind: str) -> str:
     return typed("data.kinds", {name: kind})
 
 
-def phrase(words: Any, most: int = 8) -> str:
+def phrase(words: DataLike, most: int = 8) -> str:
     """Join words by commas; after `most` of them, state how many more there are.
 
     >>> phrase(["a", "b", "c"], most=2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slipstream.core.types import Target
+from slipstream.core.types import Plain, Target
 from slipstream.core.wording import counted
 from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.messages import phrase
@@ -173,7 +173,7 @@ def fit(head: str, words: Sequence[str]) -> str:
     return head + phrase(words, 1) if words else head
 
 
-def _pairs(counts: Mapping[str, Any]) -> list[str]:
+def _pairs(counts: Mapping[str, Plain]) -> list[str]:
     return [f"{name}: {count}" for name, count in counts.items()]
 
 

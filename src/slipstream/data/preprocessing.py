@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import DataError
-from slipstream.core.types import InputSpec, Scaling
+from slipstream.core.types import DataLike, InputSpec, Plain, Scaling
 from slipstream.core.wording import counted
 from slipstream.data.identity import Known
 from slipstream.data.messages import phrase
@@ -152,7 +151,7 @@ class Preprocessing:
         numeric = tuple(i for i in plain if i not in flags) if len(self.shape) < 2 else ()
         return InputSpec("vector", self.shape or (len(kinds),), numeric=numeric)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Plain]:
         """Return a JSON-able description, from which `from_json` makes the same preprocessing."""
         return {
             "version": VERSION,
@@ -167,7 +166,7 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_json(cls, source: Mapping[str, Any]) -> Preprocessing:
+    def from_json(cls, source: Mapping[str, Plain]) -> Preprocessing:
         """Return the inverse of `to_json`. Raises DataError for an unknown version."""
         if source.get("version") != VERSION:
             raise DataError(
@@ -175,10 +174,10 @@ class Preprocessing:
             )
         columns = []
         for saved in source["columns"]:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+            values: dict[str, Plain] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
             columns.append(Column(**values))
-        plain: dict[str, Any] = {name: source[name] for name in ("kind", "masked")}
-        lists: dict[str, Any] = {name: tuple(source[name]) for name in ("shape", "vocabulary", "span")}
+        plain: dict[str, Plain] = {name: source[name] for name in ("kind", "masked")}
+        lists: dict[str, Plain] = {name: tuple(source[name]) for name in ("shape", "vocabulary", "span")}
         return cls(
             tuple(columns),
             **plain,
@@ -189,7 +188,7 @@ class Preprocessing:
         )
 
     def transform(
-        self, data: Any, form: InputSpec | None = None, missing: Collection[str] = frozenset()
+        self, data: DataLike, form: InputSpec | None = None, missing: Collection[str] = frozenset()
     ) -> tuple[np.ndarray, list[str]]:
         """Transform new raw data to float32 [N, ...]; return it with warnings about values not in train.
 
@@ -221,7 +220,7 @@ class Preprocessing:
         encoded, warnings = self.encode(self.raw_columns(data, missing))
         return np.ascontiguousarray(encoded.T), warnings
 
-    def raw_columns(self, data: Any, missing: Collection[str] = frozenset()) -> dict[str, Values]:
+    def raw_columns(self, data: DataLike, missing: Collection[str] = frozenset()) -> dict[str, Values]:
         """Return the columns that training used from a DataFrame or a mapping; others are ignored.
 
         missing: words that mean a missing value. Raises DataError if a column is absent.
@@ -279,7 +278,7 @@ class Preprocessing:
         return out
 
 
-def _formatted(part: Column | StepColumns) -> dict[str, Any]:
+def _formatted(part: Column | StepColumns) -> dict[str, Plain]:
     """Return a mapping, without a format that is the default."""
     found = asdict(part)
     return found if part.format else {key: value for key, value in found.items() if key != "format"}

@@ -26,6 +26,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from slipstream.core import folders
+from slipstream.core.types import Plain
 from slipstream.loggers.event_records import record, scalar_event
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class TensorBoard:
         tensor = _strings([layout.SerializeToString()])
         self._tensor("custom_scalars__config__", tensor, "custom_scalars", 0)
 
-    def hparams(self, values: Mapping[str, Any], group: str) -> None:
+    def hparams(self, values: Mapping[str, Plain], group: str) -> None:
         """The hyperparameters of this run, in this run. Runs of one group are merged into a row."""
         start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
         for name, value in values.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import NonNegative, Positive
+from slipstream.core.types import NonNegative, Positive, Scalar
 from slipstream.losses.target_forms import (
     ONE_LABEL,
     as_numbers,
@@ -111,7 +111,7 @@ def _true_and_rest(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return true, outputs.masked_fill(one_hot(outputs, targets), float("-inf"))
 
 
-def _violation(outputs: Tensor, targets: Tensor, margin: Any) -> Tensor:
+def _violation(outputs: Tensor, targets: Tensor, margin: Scalar) -> Tensor:
     """Return the amount by which the true class's lead falls short of `margin`, [N], at least 0."""
     if outputs.shape[-1] == 1:
         sign = 2 * as_numbers(outputs, targets) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log, pi
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Lt, MinLen
 
@@ -77,7 +77,7 @@ def poisson_nll(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.exp() - targets * outputs).mean(-1)
 
 
-def _means(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
+def _means(outputs: Tensor, target: Target, **settings: object) -> Tensor:
     return outputs.chunk(2, -1)[0]
 
 
@@ -121,7 +121,7 @@ def quantile(outputs: Tensor, targets: Tensor, *, quantiles: Annotated[list[Leve
     return torch.maximum(level * error, (level - 1) * error).flatten(-2).mean(-1)
 
 
-def _directions(target: Target, **settings: Any) -> int:
+def _directions(target: Target, **settings: object) -> int:
     if len(target.names) < 2:
         problem = f"compares directions and needs two target columns or more, found {len(target.names)}"
         raise ConfigError([f"loss=cosine_similarity: {problem}; loss=mse fits a single one"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.types import Target
@@ -19,17 +19,17 @@ ALL = (*ONE_LABEL, "multilabel", *REGRESSION)
 # The number of outputs for a target
 
 
-def one_per_column(target: Target, **settings: Any) -> int:
+def one_per_column(target: Target, **settings: object) -> int:
     """Return one output per target column."""
     return len(target.names)
 
 
-def one_per_class(target: Target, **settings: Any) -> int:
+def one_per_class(target: Target, **settings: object) -> int:
     """Return one output per class, two for a binary target."""
     return len(target.classes)
 
 
-def one_if_binary(target: Target, **settings: Any) -> int:
+def one_if_binary(target: Target, **settings: object) -> int:
     """Return one output per class or column, a single one for a binary target."""
     return len(target.classes) if target.task == "multiclass" else len(target.names)
 
@@ -37,17 +37,17 @@ def one_if_binary(target: Target, **settings: Any) -> int:
 # From outputs to scores
 
 
-def values(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
+def values(outputs: Tensor, target: Target, **settings: object) -> Tensor:
     """Return the outputs; for a binary target y the scores 1 - y and y."""
     return torch.cat([1 - outputs, outputs], -1) if target.task == "binary" else outputs
 
 
-def margins(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
+def margins(outputs: Tensor, target: Target, **settings: object) -> Tensor:
     """Return the outputs; for a binary target the scores -f and f."""
     return torch.cat([-outputs, outputs], -1) if target.task == "binary" else outputs
 
 
-def probabilities(outputs: Tensor, target: Target, **settings: Any) -> Tensor:
+def probabilities(outputs: Tensor, target: Target, **settings: object) -> Tensor:
     """Return the sigmoid of single logits, or the softmax of one logit per class."""
     if target.task != "multilabel" and outputs.shape[-1] > 1:
         return log_probabilities(outputs).exp()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import register
-from slipstream.core.types import Count
+from slipstream.core.types import Count, Plain
 from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists with one number a layer
 
 
-def _problems(settings: Mapping[str, Any]) -> list[str]:
+def _problems(settings: Mapping[str, Plain]) -> list[str]:
     depth = settings["depth"]
     return [
         f"model.{name}: {counted(len(settings[name]), 'number')} for {counted(depth, 'convolution')} "

@@ -10,9 +10,9 @@ arXiv 2203.05556. The layers are in `numeric.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from slipstream.core.types import Count, Positive
+from slipstream.core.types import Count, Plain, Positive
 
 FORMS = (
     "null, {bins: 48, size: 16} (piecewise-linear) or {frequencies: 48, sigma: 0.01, size: 24} (periodic), "
@@ -23,7 +23,7 @@ Embedding = Annotated[dict[Literal["size", "bins", "frequencies", "sigma"], Coun
 KINDS = ({"size", "bins"}, {"size", "frequencies", "sigma"})
 
 
-def embedding_problems(settings: Mapping[str, Any]) -> list[str]:
+def embedding_problems(settings: Mapping[str, Plain]) -> list[str]:
     """The sentence for an embedding that is neither of the two kinds."""
     found = settings["embedding"]
     if found is None:

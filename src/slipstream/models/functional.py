@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from slipstream.core.types import Plain
 from slipstream.models.layers import Reparametrized
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Functional:
         self.parameters = [self._slot(name, "_parameters") for name, _ in module.named_parameters()]
         self.buffers = {name: self._slot(name, "_buffers") for name, _ in module.named_buffers()}
 
-    def _slot(self, name: str, kind: str) -> tuple[dict[str, Any], str, Any]:
+    def _slot(self, name: str, kind: str) -> tuple[dict[str, Plain], str, Any]:
         owner, _, own = name.rpartition(".")
         slots = getattr(self.module.get_submodule(owner), kind)
         return slots, own, slots[own]

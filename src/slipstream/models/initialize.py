@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slipstream.core import random
 from slipstream.core.registry import Component, component, shared_function
-from slipstream.core.types import Layout
+from slipstream.core.types import Layout, Plain
 
 
 def layout_of(module: nn.Module) -> Layout:
@@ -29,7 +28,7 @@ def layout_of(module: nn.Module) -> Layout:
     )
 
 
-def gain_of(activation: tuple[str, Mapping[str, Any]]) -> float:
+def gain_of(activation: tuple[str, Mapping[str, Plain]]) -> float:
     """The activation's gain: what keeps the variance of a signal through W and it at about one."""
     name, settings = activation
     gain = component("activation", name).traits.get("gain", 1.0)
@@ -39,7 +38,7 @@ def gain_of(activation: tuple[str, Mapping[str, Any]]) -> float:
 @torch.no_grad()
 def initialize(
     module: nn.Module,
-    initializer: tuple[Component, Mapping[str, Any]],
+    initializer: tuple[Component, Mapping[str, Plain]],
     gain: float,
     seed: int,
     examples: Tensor,

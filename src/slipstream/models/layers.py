@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from slipstream.core import random
 from slipstream.core.registry import Component, component, components
-from slipstream.core.types import InputSpec
+from slipstream.core.types import InputSpec, Plain
 
 OWN_KEYS = 1 << 20  # modules' own keys begin here: those below belong to the parameters
 
@@ -26,7 +26,7 @@ OWN_KEYS = 1 << 20  # modules' own keys begin here: those below belong to the pa
 class Layer(nn.Module):
     """A component as a layer: its numbers become buffers, its structure stays Python."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
+    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         super().__init__()
         self.name, self.function = part.name, part.function
         numbers, self.structure = part.split(settings)
@@ -34,7 +34,7 @@ class Layer(nn.Module):
         for name, value in numbers.items():
             self.register_buffer(name, torch.tensor(float(value)))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Plain]:
         """The function's keyword arguments, with the numbers as they are bound now."""
         if not self.numbers:
             return self.structure
@@ -44,7 +44,7 @@ class Layer(nn.Module):
 class Activation(Layer):
     """An activation; what it learns (the slope of prelu) is a parameter."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
+    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         learned = part.traits.get("learned", {})
         super().__init__(part, settings)
         self.learned = list(learned)
@@ -62,7 +62,7 @@ class Noise(Layer):
     """
 
     def __init__(
-        self, part: Component, settings: Mapping[str, Any], key: Tensor, *, alone: bool = False
+        self, part: Component, settings: Mapping[str, Plain], key: Tensor, *, alone: bool = False
     ) -> None:
         super().__init__(part, settings)
         self.alone = alone
@@ -90,7 +90,7 @@ class Norm(Layer):
     """
 
     def __init__(
-        self, part: Component, settings: Mapping[str, Any], features: int, *, alone: bool = False
+        self, part: Component, settings: Mapping[str, Plain], features: int, *, alone: bool = False
     ) -> None:
         super().__init__(part, settings)
         if alone and "kernel" in part.traits:
@@ -119,7 +119,7 @@ class Norm(Layer):
 class Activity(Layer):
     """Leaves a penalty on the activations that pass, for the step to add to the loss."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Any]) -> None:
+    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         super().__init__(part, settings)
         self.register_buffer("penalty", torch.zeros(()))
 
@@ -132,7 +132,7 @@ class Activity(Layer):
 class Reparametrized(Layer):
     """A layer whose weight passes through a function at every call, which keeps a vector u between calls."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Any], layer: nn.Module, key: Tensor) -> None:
+    def __init__(self, part: Component, settings: Mapping[str, Plain], layer: nn.Module, key: Tensor) -> None:
         super().__init__(part, settings)
         self.layer = layer
         self.running = ["u"]
@@ -199,8 +199,8 @@ class LayerFactory:
     def __init__(
         self,
         form: InputSpec,
-        activation: tuple[str, Mapping[str, Any]],
-        regularizers: Mapping[str, Mapping[str, Any]],
+        activation: tuple[str, Mapping[str, Plain]],
+        regularizers: Mapping[str, Mapping[str, Plain]],
         seed: int,
         *,
         members: int = 1,
@@ -283,7 +283,7 @@ class LayerFactory:
         """Whether a normalization there takes statistics over the batch."""
         return any(part.traits["buffers"] for _, (part, _) in self._norms(position))
 
-    def _norms(self, position: str) -> list[tuple[str, tuple[Component, Mapping[str, Any]]]]:
+    def _norms(self, position: str) -> list[tuple[str, tuple[Component, Mapping[str, Plain]]]]:
         chosen = self._placed("norm")
         return [(name, (p, s)) for name, (p, s) in chosen if s.get("position", "before") == position]
 
@@ -335,7 +335,7 @@ class LayerFactory:
                 self._noises += 1
         return made
 
-    def _placed(self, place: str) -> list[tuple[str, tuple[Component, Mapping[str, Any]]]]:
+    def _placed(self, place: str) -> list[tuple[str, tuple[Component, Mapping[str, Plain]]]]:
         return [(n, c) for n, c in self._regularizers.items() if c[0].traits["place"] == place]
 
 

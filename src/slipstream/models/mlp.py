@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Natural
+from slipstream.core.types import Count, Natural, Plain
 from slipstream.core.wording import counted
 from slipstream.models.embedding import Embedding, embedding_problems
 
@@ -30,7 +30,7 @@ def perceptron(form: InputSpec, outputs: int, parts: LayerFactory) -> nn.Module:
     return parts.network([], parts.output(form.size, outputs, parts.activation))
 
 
-def width_problems(settings: Mapping[str, Any]) -> list[str]:
+def width_problems(settings: Mapping[str, Plain]) -> list[str]:
     """The sentence for a list of widths that does not go with the depth."""
     width, depth = settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
@@ -44,7 +44,7 @@ def widths_of(width: int | list[int], depth: int) -> list[int]:
     return list(width) if isinstance(width, list) else [width] * depth
 
 
-def _problems(settings: Mapping[str, Any]) -> list[str]:
+def _problems(settings: Mapping[str, Plain]) -> list[str]:
     return width_problems(settings) + embedding_problems(settings)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Real
+from slipstream.core.types import Count, Plain, Real
 from slipstream.core.wording import counted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slipstream.models.layers import LayerFactory
 
 
-def _problems(settings: Mapping[str, Any]) -> list[str]:
+def _problems(settings: Mapping[str, Plain]) -> list[str]:
     found, width, depth = [], settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
         some = f"model.width: {counted(len(width), 'width')} for {counted(depth, 'recurrent layer')}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
 from slipstream.core.registry import register
-from slipstream.core.types import Count
+from slipstream.core.types import Count, Plain
 from slipstream.models.embedding import Embedding, embedding_problems
 from slipstream.models.mlp import FLAT, width_problems, widths_of
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slipstream.models.numeric import Columns
 
 
-def _problems(settings: Mapping[str, Any]) -> list[str]:
+def _problems(settings: Mapping[str, Plain]) -> list[str]:
     return width_problems(settings) + embedding_problems(settings)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Fraction, NonNegative, Positive, UpdateContext
+from slipstream.core.types import Fraction, NonNegative, Positive, Scalar, UpdateContext
 from slipstream.optimizers.base import State, Update, maximum, to_power, weights_only
 
 if TYPE_CHECKING:
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from slipstream.core.types import Layout
 
 
-def moments(gradient: Tensor, state: State, beta1: Any, beta2: Any) -> tuple[Tensor, Tensor]:
+def moments(gradient: Tensor, state: State, beta1: Scalar, beta2: Scalar) -> tuple[Tensor, Tensor]:
     """Return running means m of the gradient and v of its square, both [P], without bias correction."""
     return state["m"].lerp(gradient, 1 - beta1), state["v"].lerp(gradient * gradient, 1 - beta2)
 
 
-def adam_step(m: Tensor, v: Tensor, t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any) -> Tensor:
+def adam_step(
+    m: Tensor, v: Tensor, t: Scalar, lr: Scalar, beta1: Scalar, beta2: Scalar, eps: Scalar
+) -> Tensor:
     """Return -lr m_hat / (sqrt(v_hat) + eps) with the bias corrections folded into two scalars."""
     correction = (1 - to_power(beta2, t)) ** 0.5
     return normalized(m, v, eps * correction).mul_(-lr * correction / (1 - to_power(beta1, t)))
 
 
-def normalized(direction: Tensor, square: Tensor, eps: Any) -> Tensor:
+def normalized(direction: Tensor, square: Tensor, eps: Scalar) -> Tensor:
     """Return direction / (sqrt(square) + eps) as a new tensor."""
     # In place on the new root: an update is bound by memory bandwidth, not by arithmetic.
     return direction.div(square.sqrt().add_(eps))
@@ -200,7 +202,7 @@ def adamax(
     return m.div(u).mul_(-lr / (1 - to_power(beta1, at.t))), {"m": m, "u": u}
 
 
-def _nadam_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _nadam_state(params: Tensor, layout: Layout, **settings: object) -> State:
     zeros = torch.zeros_like(params)
     return {"m": zeros, "v": zeros.clone(), "mu_product": params.new_ones(())}
 
@@ -259,7 +261,7 @@ def radam(
     """
     m, v = moments(gradient, state, beta1, beta2)
     decayed = to_power(beta2, at.t)
-    rho_inf = 2 / (1 - beta2) - 1
+    rho_inf: Scalar = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * at.t * decayed / (1 - decayed)
     adaptive = (rho > 5) * 1.0  # 1 or 0: the numbers of a pack's members cannot select a branch
     # At least 5 where they have no effect, so that no root of a negative number arises.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Lt
 
 from slipstream.core.registry import register
-from slipstream.core.types import Fraction, Natural, NonNegative, Positive, UpdateContext
+from slipstream.core.types import Fraction, Natural, NonNegative, Positive, Scalar, UpdateContext
 from slipstream.optimizers.adaptive import normalized
 from slipstream.optimizers.base import State, Update, maximum, to_power, weights_only
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 Interpolation = Annotated[float, Gt(0), Lt(1)]
 
 
-def _asgd_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _asgd_state(params: Tensor, layout: Layout, **settings: object) -> State:
     return {"average": params.clone()}
 
 
-def _asgd_average(params: Tensor, state: State, **settings: Any) -> Tensor:
+def _asgd_average(params: Tensor, state: State, **settings: object) -> Tensor:
     return state["average"]
 
 
@@ -57,11 +57,11 @@ def asgd(
     return delta, {"average": average + (at.params + delta - average) * share}
 
 
-def _schedule_free_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _schedule_free_state(params: Tensor, layout: Layout, **settings: object) -> State:
     return {"z": params.clone(), "v": params.new_zeros(params.shape), "lr_square_sum": params.new_zeros(())}
 
 
-def _schedule_free_average(params: Tensor, state: State, *, beta1: Any, **settings: Any) -> Tensor:
+def _schedule_free_average(params: Tensor, state: State, *, beta1: Scalar, **settings: object) -> Tensor:
     # x from y = (1 - beta1) z + beta1 x
     return state["z"] + (params - state["z"]) / beta1
 

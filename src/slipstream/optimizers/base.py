@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import Component
+from slipstream.core.types import Plain, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ State = dict[str, "Tensor"]
 Update = tuple["Tensor", State]
 
 
-def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Mapping[str, Any]) -> State:
+def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Mapping[str, Plain]) -> State:
     """Return the state of an update rule before its first update."""
     init = rule.traits["init"]
     if callable(init):
@@ -39,7 +40,7 @@ def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Map
     return {name: torch.zeros_like(params) for name in init}
 
 
-def evaluated(rule: Component, params: Tensor, state: State, settings: Mapping[str, Any]) -> Tensor:
+def evaluated(rule: Component, params: Tensor, state: State, settings: Mapping[str, Plain]) -> Tensor:
     """Return the parameters [P] to evaluate and keep, given those that are trained."""
     evaluate = rule.traits.get("evaluate")
     return evaluate(params, state, **settings) if evaluate else params
@@ -58,22 +59,27 @@ def concatenate(parts: Iterable[Tensor], like: Tensor) -> Tensor:
     return torch.cat([like[:0], *(part.flatten() for part in parts)])
 
 
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: Scalar, b: Scalar) -> Scalar:
     """Return max(a, b) of two numbers, each a Python number or a scalar tensor."""
-    return (a + b + abs(a - b)) / 2
+    gap: Scalar = abs(a - b)  # type: ignore[assignment]  # of a union, abs is an object in typeshed
+    return (a + b + gap) / 2
 
 
-def minimum(a: Any, b: Any) -> Any:
+def minimum(a: Scalar, b: Scalar) -> Scalar:
     """Return min(a, b) of two numbers, each a Python number or a scalar tensor."""
-    return (a + b - abs(a - b)) / 2
+    gap: Scalar = abs(a - b)  # type: ignore[assignment]  # as above
+    return (a + b - gap) / 2
 
 
-def to_power(base: Any, exponent: Any) -> Any:
+def to_power(base: Scalar, exponent: Scalar) -> Scalar:
     """Return base ** exponent of two numbers, each a Python number or a scalar tensor; base above 0.
 
     torch's CPU kernel for powers rounds the last few elements of a tensor differently from the rest:
     with it, a member's bytes would depend on its position in the pack and on the pack's size.
     """
-    if not (torch.is_tensor(base) or torch.is_tensor(exponent)):
-        return base**exponent
-    return torch.exp(exponent * (torch.log(base) if torch.is_tensor(base) else log(base)))
+    if torch.is_tensor(base):
+        return torch.exp(exponent * torch.log(base))
+    if torch.is_tensor(exponent):
+        return torch.exp(exponent * log(base))
+    power: float = base**exponent
+    return power

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Lt
 
@@ -79,7 +79,7 @@ def nesterov(
     return (gradient + velocity * momentum) * -lr, {"velocity": velocity}
 
 
-def _rprop_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _rprop_state(params: Tensor, layout: Layout, **settings: object) -> State:
     return {"previous": torch.zeros_like(params), "step": torch.ones_like(params)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
@@ -60,7 +60,7 @@ def as_matrices(flat: Tensor, layout: Layout) -> list[Tensor]:
     return [part.view(shape[0], -1) if len(shape) > 1 else part for part, shape in parts]
 
 
-def _adafactor_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _adafactor_state(params: Tensor, layout: Layout, **settings: object) -> State:
     parts = as_matrices(params, layout)
     rows = sum(len(part) for part in parts)
     columns = sum(part.shape[1] for part in parts if part.dim() == 2)
@@ -143,7 +143,7 @@ def _other_sizes(layout: Layout) -> list[int]:
     return [n for n, matrix in zip(layout.sizes, _is_matrix(layout), strict=True) if not matrix]
 
 
-def _muon_state(params: Tensor, layout: Layout, **settings: Any) -> State:
+def _muon_state(params: Tensor, layout: Layout, **settings: object) -> State:
     return {"m": torch.zeros_like(params), "v": params.new_zeros(sum(_other_sizes(layout)))}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from slipstream.core.random import normal
 from slipstream.core.registry import register
-from slipstream.core.types import NonNegative, Positive
+from slipstream.core.types import NonNegative, Positive, Scalar
 from slipstream.optimizers.base import to_power
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["no
 
 
 @register("regularizer", place="gradient", keyed=True)
-def gradient_noise(gradient: Tensor, key: Key, t: Any, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
+def gradient_noise(gradient: Tensor, key: Key, t: Scalar, *, eta: NonNegative, gamma: NonNegative) -> Tensor:
     """Gradient noise: normal noise on every entry of the gradient, which decays over the updates.
 
     g + N(0, eta / t^gamma)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.random import normal, uniform
 from slipstream.core.registry import register
-from slipstream.core.types import Fraction, NonNegative
+from slipstream.core.types import Fraction, NonNegative, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def gaussian_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     return x * (1 + normal(key, x.shape) * (rate / (1 - rate)) ** 0.5).to(x.dtype)
 
 
-def _whole(x: Tensor, key: Key, rate: Any, axes: int) -> Tensor:
+def _whole(x: Tensor, key: Key, rate: Scalar, axes: int) -> Tensor:
     """Drop whole slices: one mask entry per index of the first `axes` axes."""
     kept = uniform(key, x.shape[:axes]) >= rate
     return x * kept.reshape(*x.shape[:axes], *(1,) * (x.dim() - axes)) * (1 / (1 - rate))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from slipstream.core.errors import UserError
 from slipstream.core.registry import register
@@ -119,7 +119,7 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, eps: Positive) -> Ten
     return y.to(kind)
 
 
-def _divides(features: int, *, groups: int, **_: Any) -> None:
+def _divides(features: int, *, groups: int, **_: object) -> None:
     """Raise UserError if the features cannot be divided into the groups."""
     if features % groups:
         fitting = [n for n in range(1, features + 1) if features % n == 0]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.registry import register
-from slipstream.core.types import NonNegative
+from slipstream.core.types import NonNegative, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,12 +15,12 @@ def _proximal(*, proximal: bool) -> None:
     """proximal: produce exact zeros after the update, instead of a penalty in the loss."""
 
 
-def _soft(weights: Tensor, threshold: Any) -> Tensor:
+def _soft(weights: Tensor, threshold: Tensor) -> Tensor:
     """Return sign(w) max(|w| - threshold, 0)."""
     return weights - weights.clamp(min=-threshold, max=threshold)
 
 
-def l1_proximal(params: Tensor, mask: Tensor, lr: Any, *, strength: NonNegative) -> Tensor:
+def l1_proximal(params: Tensor, mask: Tensor, lr: Scalar, *, strength: NonNegative) -> Tensor:
     """Apply the proximal step of `l1`: w <- sign(w) max(|w| - lr strength, 0).
 
     params [P]; mask [P]: 1 for weights, 0 for biases and norm scales.
@@ -61,7 +61,7 @@ def l2(weights: Tensor, *, strength: NonNegative) -> Tensor:
 
 
 def elastic_net_proximal(
-    params: Tensor, mask: Tensor, lr: Any, *, strength: NonNegative, ratio: NonNegative
+    params: Tensor, mask: Tensor, lr: Scalar, *, strength: NonNegative, ratio: NonNegative
 ) -> Tensor:
     """Apply the proximal step of `elastic_net`: soft threshold, then w / (1 + 2 lr strength ratio).
 

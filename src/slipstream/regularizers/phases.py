@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Fraction, Layout, Positive
+from slipstream.core.types import Fraction, Layout, Positive, Scalar
 from slipstream.schedulers import Clock, Factors
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LONGEST = 100_000  # most epochs that a message suggests
 
 
-def whole(fraction: Any, epochs: int, epoch: Tensor) -> Tensor:
+def whole(fraction: Scalar, epochs: int, epoch: Tensor) -> Tensor:
     """Return the fraction of the epochs, rounded down to whole epochs, as a tensor like `epoch`.
 
     A thousandth is added because 0.7 of 10 is slightly less than 7 in single precision.
@@ -30,7 +30,7 @@ def _everything(params: Tensor) -> Tensor:
     return torch.ones_like(params)
 
 
-def _three_phases(epochs: int, *, sparse_from: float, dense_from: float, **_: Any) -> list[str]:
+def _three_phases(epochs: int, *, sparse_from: float, dense_from: float, **_: object) -> list[str]:
     def fits(epochs: int) -> bool:
         first, second = (int(fraction * epochs + 1e-3) for fraction in (sparse_from, dense_from))
         return 1 <= first < second < epochs
@@ -50,7 +50,7 @@ def _three_phases(epochs: int, *, sparse_from: float, dense_from: float, **_: An
     ]
 
 
-def _last_rate(clock: Clock, *, dense_from: float, lr_factor: float, **_: Any) -> Factors:
+def _last_rate(clock: Clock, *, dense_from: float, lr_factor: float, **_: object) -> Factors:
     epochs = clock.total_steps // clock.steps_per_epoch
     return np.where(clock.epoch >= int(dense_from * epochs + 1e-3), lr_factor, 1.0)
 
@@ -70,7 +70,7 @@ def _last_factor(*, lr_factor: Positive) -> None:
 def dense_sparse_dense(
     mask: Tensor,
     params: Tensor,
-    epoch: Any,
+    epoch: Tensor,
     epochs: int,
     layout: Layout,
     *,
@@ -99,7 +99,7 @@ def dense_sparse_dense(
     return torch.where(dense, torch.ones_like(mask), kept)
 
 
-def largest(params: Tensor, layout: Layout, sparsity: Any) -> Tensor:
+def largest(params: Tensor, layout: Layout, sparsity: Scalar) -> Tensor:
     """Return a mask [P]: 0 for the round(sparsity n) smallest of each weight tensor's n values, else 1.
 
     Among equal values the first are pruned."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from annotated_types import Gt, Le
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Fraction, Layout
+from slipstream.core.types import Count, Fraction, Layout, Scalar
 from slipstream.core.wording import counted
+from slipstream.optimizers.base import minimum
 from slipstream.regularizers.phases import whole
 from slipstream.schedulers import Clock, Factors, falling_cosine
 
@@ -22,7 +23,7 @@ Share = Annotated[float, Gt(0), Le(1)]
 
 
 @register("regularizer", place="average")
-def ema(average: Tensor, params: Tensor, t: Any, *, decay: Fraction, warmup: bool) -> Tensor:
+def ema(average: Tensor, params: Tensor, t: Scalar, *, decay: Fraction, warmup: bool) -> Tensor:
     """Exponential moving average of the parameters, evaluated and kept in their place.
 
     average <- d average + (1 - d) w;  d = decay, or with warmup min(decay, (1 + t) / (10 + t))
@@ -34,13 +35,14 @@ def ema(average: Tensor, params: Tensor, t: Any, *, decay: Fraction, warmup: boo
     Source: Polyak and Juditsky 1992; the warm-up is TensorFlow's.
     """
     if warmup:
-        other = (1 + t) / (10 + t)
-        decay = (decay + other - abs(decay - other)) / 2  # the minimum, for Python numbers and tensors alike
+        return average + (params - average) * (1 - minimum(decay, (1 + t) / (10 + t)))
     return average + (params - average) * (1 - decay)
 
 
 @register("regularizer", place="follow")
-def lookahead(params: Tensor, slow: Tensor, t: Any, *, steps: Count, alpha: Share) -> tuple[Tensor, Tensor]:
+def lookahead(
+    params: Tensor, slow: Tensor, t: Scalar, *, steps: Count, alpha: Share
+) -> tuple[Tensor, Tensor]:
     """Lookahead: slow weights follow the optimizer's every few updates, and reset it to them.
 
     every `steps` updates: slow <- slow + alpha (w - slow), w <- slow; the slow weights are evaluated and kept
@@ -58,7 +60,7 @@ def lookahead(params: Tensor, slow: Tensor, t: Any, *, steps: Count, alpha: Shar
 
 @register("regularizer", place="epoch")
 def swa(
-    average: Tensor, params: Tensor, epoch: Any, epochs: int, layout: Layout, *, start: Fraction
+    average: Tensor, params: Tensor, epoch: Tensor, epochs: int, layout: Layout, *, start: Fraction
 ) -> Tensor:
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
@@ -104,7 +106,7 @@ def _enough_epochs(epochs: int, *, cycles: int) -> list[str]:
     "regularizer", place="epoch", start=_first_snapshots, rate=_cosine_cycles, fits_epochs=_enough_epochs
 )
 def snapshot_ensemble(
-    snapshots: Tensor, params: Tensor, epoch: Any, epochs: int, layout: Layout, *, cycles: Count
+    snapshots: Tensor, params: Tensor, epoch: Tensor, epochs: int, layout: Layout, *, cycles: Count
 ) -> Tensor:
     """Snapshot ensemble: one run yields several networks, whose predictions are averaged.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Layout, NonNegative, Positive
+from slipstream.core.types import Count, Layout, NonNegative, Positive, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ TINY = 1e-12  # lower bound of a length before division, as in torch.nn.function
 
 
 @register("regularizer", place="decay")
-def weight_decay(weights: Tensor, lr: Any, *, strength: NonNegative) -> Tensor:
+def weight_decay(weights: Tensor, lr: Scalar, *, strength: NonNegative) -> Tensor:
     """Decoupled weight decay: shrinks the weights apart from the optimizer's update, not through it.
 
     w <- w - lr strength w

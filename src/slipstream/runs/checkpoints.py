@@ -26,6 +26,7 @@ from torch import Tensor
 from slipstream.core import folders
 from slipstream.core.storage import CheckpointError as CheckpointError
 from slipstream.core.storage import go_on
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def save(
     directory: Path,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
+    state: Mapping[str, Plain],
     keep: int,
 ) -> Path:
     """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
@@ -67,7 +68,7 @@ def _save(
     target: Path,
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
+    state: Mapping[str, Plain],
     keep: int,
 ) -> Path:
     if not _is_complete(target):  # otherwise this step was already saved: a repeated step has the same bytes
@@ -194,7 +195,7 @@ def verify(path: Path) -> dict[str, bytes]:
     return {name: _verified(path, name, entry) for name, entry in declared.items()}
 
 
-def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Plain]]:
     """Return the tensors by file and the state of a checkpoint. Raises CheckpointError."""
     files = verify(path)
     try:
@@ -248,7 +249,7 @@ def _contiguous(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _json(value: Mapping[str, Plain]) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 

@@ -18,7 +18,7 @@ from slipstream.config.files import completed, defaults
 from slipstream.config.run_config import Config
 from slipstream.config.validation import for_target, validate
 from slipstream.core.errors import DataError, UserError
-from slipstream.core.types import Target
+from slipstream.core.types import Plain, Target
 from slipstream.core.wording import typed
 from slipstream.data import Preprocessing
 from slipstream.data.identity import labels as labels_of
@@ -70,7 +70,7 @@ class Model:
         config: Config,
         program: ModelSpec,
         preprocessing: Preprocessing,
-        data: Mapping[str, Any],
+        data: Mapping[str, Plain],
         networks: Sequence[Mapping[str, Tensor]] = (),
     ) -> None:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
@@ -116,7 +116,7 @@ class Model:
         return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
     def inputs(self, x: Any) -> Tensor:
-        """Return raw examples as the network takes them, float32 [N, ...] or ids: scaled, encoded, imputed."""
+        """Return raw examples as network inputs, float32 [N, ...] or ids: scaled, encoded, imputed."""
         array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
@@ -176,7 +176,7 @@ def load(directory: str | Path) -> Model:
     try:
         saved = json.loads(_read(folder / "preprocessing.json"))
         fields: Any = saved["target"].items()
-        told: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
+        told: dict[str, Plain] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
         target = Target(**told)
         preprocessing = Preprocessing.from_json(saved["inputs"])
         raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
@@ -231,7 +231,7 @@ def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Te
     return [named | {name: named[name][e] for name in shapes} for e in range(len(named[first]))]
 
 
-def _no_data(saved: Mapping[str, Any], target: Target, folder: Path) -> dict[str, Any]:
+def _no_data(saved: Mapping[str, Plain], target: Target, folder: Path) -> dict[str, Plain]:
     """Return stand-ins for the run's data settings, whose files may be gone: only those that rules read."""
     plain = defaults("data", "arrays")
     kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}

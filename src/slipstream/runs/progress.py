@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.console import BAR, console, number
 from slipstream.core.errors import printable
+from slipstream.core.types import Plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -87,7 +88,7 @@ class Screen:
             self._bar.stop()
 
 
-def describe(record: Mapping[str, Any], metric: str) -> list[str]:
+def describe(record: Mapping[str, Plain], metric: str) -> list[str]:
     """Format an epoch's losses and one more metric: the monitored one, if that is not a loss."""
     names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
     others = [name for name in names if name.startswith("val/") and not name.endswith("/loss")]

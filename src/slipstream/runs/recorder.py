@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
 
 from slipstream.core.registry import LISTS
 from slipstream.core.storage import side_by_side, writing
+from slipstream.core.types import Plain
 from slipstream.metrics import confusion_matrix
 from slipstream.runs import checkpoints
 from slipstream.runs.diagnostics import confusion_picture, scatter_picture
@@ -54,7 +55,7 @@ class Recorder:
         members: Sequence[Member],
         loggers: Sequence[TensorBoard | None],
         warn: Callable[[str], None],
-        saved_with: Callable[[Engine, int], Mapping[str, Any]],
+        saved_with: Callable[[Engine, int], Mapping[str, Plain]],
     ) -> None:
         self.engine, self.members, self.loggers, self.warn = engine, members, loggers, warn
         self.saved_with = saved_with
@@ -161,7 +162,7 @@ class Shown:
         self.recorder.interrupted(progress, broken)
 
 
-def _undefined(record: Mapping[str, Any]) -> list[str]:
+def _undefined(record: Mapping[str, Plain]) -> list[str]:
     return [name for name, value in record.items() if value is None]
 
 
@@ -220,7 +221,7 @@ def charted(config: Config) -> list[str]:
     return ["loss", *config.trainer.metrics]
 
 
-def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Any]) -> None:
+def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Plain]) -> None:
     """Log an epoch's metrics of a split for the charts that training and validation share."""
     values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
     logger.curve(split, values, record["step"])
@@ -255,13 +256,13 @@ def log_pictures(
             logger.image(f"{split}/{name}_predicted_against_true", picture, step)
 
 
-def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(mapping: Mapping[str, Plain], prefix: str = "") -> dict[str, Plain]:
     """Flatten a nested mapping to dotted keys.
 
     >>> flat({"model": {"depth": 2}, "seed": 0})
     {'model.depth': 2, 'seed': 0}
     """
-    result: dict[str, Any] = {}
+    result: dict[str, Plain] = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping):
             result |= flat(value, f"{prefix}{key}.")
@@ -270,7 +271,7 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict[str, Any]:
+def hyperparameters(raw: Mapping[str, Plain], swept: Collection[str] = ()) -> dict[str, Plain]:
     """Return the settings that the HParams table shows, by dotted key.
 
     swept: keys that are always shown. A table has no row for a run that lacks one of its columns, so null and
@@ -285,7 +286,7 @@ def hyperparameters(raw: Mapping[str, Any], swept: Collection[str] = ()) -> dict
     return shown | {group: ", ".join(raw.get(group, ())) or "none" for group in LISTS}
 
 
-def hash_of(raw: Mapping[str, Any]) -> str:
+def hash_of(raw: Mapping[str, Plain]) -> str:
     """Return a short name of a configuration without its seed: the same for repeats of one run."""
     import hashlib
     import json
@@ -294,6 +295,6 @@ def hash_of(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def yaml_text(raw: Mapping[str, Any]) -> str:
+def yaml_text(raw: Mapping[str, Plain]) -> str:
     """Format a plain nested mapping as YAML."""
     return yaml.dump(dict(raw), Dumper=DUMPER, sort_keys=False, allow_unicode=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from slipstream.core import kernels
 from slipstream.core.errors import DataError
+from slipstream.core.types import Plain
 from slipstream.runs import checkpoints, run_folder
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
@@ -36,7 +37,7 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
     return taken
 
 
-def other_kernels(directory: Path, saved: Mapping[str, Any]) -> list[str]:
+def other_kernels(directory: Path, saved: Mapping[str, Plain]) -> list[str]:
     """Return a warning if a run cannot continue with the kernels that it was saved with.
 
     This process has already computed with others, or the processor lacks them.

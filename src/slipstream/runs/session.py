@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.config.run_config import Config
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
+from slipstream.core.types import Plain
 from slipstream.runs import resuming, run_folder, setup, summary
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import Recorder, Shown, flat
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from slipstream.loggers.tensorboard import TensorBoard
 
 
-def train(config: Mapping[str, Any] | Config, directory: str | Path | None = None) -> Result:
+def train(config: Mapping[str, Plain] | Config, directory: str | Path | None = None) -> Result:
     """Train one run. Without a directory nothing is written to disk.
 
     Only warnings are shown, on standard error: `trainer.progress` is for the command line.
@@ -36,7 +37,7 @@ def train(config: Mapping[str, Any] | Config, directory: str | Path | None = Non
 
 
 def train_pack(
-    configs: Sequence[Mapping[str, Any] | Config], directories: Sequence[str | Path] | None = None
+    configs: Sequence[Mapping[str, Plain] | Config], directories: Sequence[str | Path] | None = None
 ) -> list[Result]:
     """Train K runs as one stacked computation, each as if it were alone.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from slipstream.core import kernels
 from slipstream.core.console import metrics_table
 from slipstream.core.storage import replace, side_by_side, writing
+from slipstream.core.types import Plain
 from slipstream.core.version import __version__
 from slipstream.core.wording import shell, typed
 from slipstream.runs import run_folder
@@ -63,13 +64,13 @@ class Result:
     best_epoch: int
     best: Values
     last: Values
-    records: list[dict[str, Any]] = field(repr=False)
+    records: list[dict[str, Plain]] = field(repr=False)
     weights: dict[str, Tensor] = field(repr=False)
     directory: Path | None = None
     exit_code: int = 0
 
 
-def conditions(engine: Engine, k: int) -> dict[str, Any]:
+def conditions(engine: Engine, k: int) -> dict[str, Plain]:
     """Return what the bytes of member k depend on besides its configuration."""
     return {
         "fingerprint": engine.splits.data[engine.folds[k]].fingerprint,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from slipstream.core.types import Plain
 from slipstream.core.wording import spell
 from slipstream.sweeps import report, runner
 from slipstream.sweeps.plan import planning, store
@@ -51,7 +52,7 @@ class SweepResult:
 
 
 def sweep(
-    space: Mapping[str, Any], *overrides: str, directory: str | Path | None = None, **settings: Any
+    space: Mapping[str, Plain], *overrides: str, directory: str | Path | None = None, **settings: Plain
 ) -> SweepResult:
     """Train every configuration of a space, as packs; or search it.
 

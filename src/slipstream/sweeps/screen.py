@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.console import BAR, console, number
 from slipstream.core.errors import printable
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.sweeps.plan.job import Job, ended
 from slipstream.sweeps.plan.space import Interval
@@ -62,7 +63,7 @@ class SweepScreen:
         if kind == "bar":
             self._live = self._start()
 
-    def _start(self) -> Any:
+    def _start(self) -> Plain:
         from rich.live import Live
 
         live = Live(
@@ -162,7 +163,7 @@ class SweepScreen:
             self._counts[status] += 1
             self._begun = max(self._begun - 1, 0.0)  # it was a part of that, until the next look
 
-    def _consider(self, value: float | None, values: Mapping[str, Any]) -> None:
+    def _consider(self, value: float | None, values: Mapping[str, Plain]) -> None:
         if value is not None and (self._best is None or self._sign * value < self._best[0]):
             self._best = (self._sign * value, value, overrides(values))
 
@@ -180,7 +181,7 @@ class SweepScreen:
             elif end.status == FAILED and not first:
                 self._say_failed(member, values, f"see {self.directory / str(member)}")
 
-    def _say_failed(self, member: int, values: Mapping[str, Any], reason: str) -> None:
+    def _say_failed(self, member: int, values: Mapping[str, Plain], reason: str) -> None:
         self._loud(" ".join(f"member {member} failed: {overrides(values)}: {reason}".split()))
 
     def _loud(self, text: str) -> None:

@@ -15,6 +15,7 @@ from slipstream.core import random
 from slipstream.core.compat import pytree
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
+from slipstream.core.types import Scalar
 from slipstream.training.backend import compilers
 from slipstream.training.backend.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.backend.compilation import Compiled
@@ -230,7 +231,7 @@ class Engine:
     def _block_size(self, members: int) -> int:
         return block_size(members, self.program.layout.size, self.device, compiled=self.compiled)
 
-    def step(self, state: State, batch: Batch, lr: Any, t: Any) -> tuple[State, StepOutput]:
+    def step(self, state: State, batch: Batch, lr: Scalar, t: Scalar) -> tuple[State, StepOutput]:
         """One update of every member."""
         if self._blocks:
             after, (seen,), _ = self.advance(state, [batch], [(lr, t)])

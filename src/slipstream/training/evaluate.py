@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from slipstream.core.registry import Component, component
-from slipstream.core.types import InputSpec
+from slipstream.core.types import InputSpec, Numbers, Plain
 from slipstream.metrics import final
 from slipstream.metrics.sums import mean
 from slipstream.training.model_spec import ModelSpec
@@ -94,7 +94,7 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
     as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
 
     def measure(
-        outputs: Tensor, targets: Tensor, metric_targets: Tensor, counts: Tensor, numbers: Mapping
+        outputs: Tensor, targets: Tensor, metric_targets: Tensor, counts: Tensor, numbers: Numbers
     ) -> Tensor:
         losses = program.losses(outputs, targets, numbers)
         values = [mean(losses, counts)]
@@ -106,7 +106,7 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
     return measure
 
 
-def _measured(metric: Component, traits: Mapping[str, Any], scores: Tensor, y: Tensor, w: Tensor) -> Tensor:
+def _measured(metric: Component, traits: Mapping[str, Plain], scores: Tensor, y: Tensor, w: Tensor) -> Tensor:
     if metric.traits.get("probabilistic") and not traits.get("probabilistic"):
         return torch.full((), float("nan"), device=scores.device)
     return metric(scores, y, w)
@@ -165,7 +165,7 @@ def make_report(program: ModelSpec, names: Sequence[str], *, validates: bool) ->
     measure, predict = make_measure(program, names), make_predict(program)
     numeric = program.target.task == "regression"
 
-    def report(end: EpochEnd, train: Part, val: Part, numbers: Mapping) -> Tensor:
+    def report(end: EpochEnd, train: Part, val: Part, numbers: Numbers) -> Tensor:
         update_norm = torch.linalg.vector_norm(end.params - end.before)
         if program.mixes:
             outputs, targets = program.split_targets(end.outputs)

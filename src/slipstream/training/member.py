@@ -14,13 +14,14 @@ import numpy as np
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
 from slipstream.core.storage import append, line, replace
+from slipstream.core.types import Plain
 from slipstream.early_stopping import History, direction, reason_to_stop
 from slipstream.schedulers import Clock, factors
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
 
-Record = dict[str, Any]
+Record = dict[str, Plain]
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 
@@ -96,7 +97,7 @@ class Member:
         raw = self.history.raw
         return raw if self.history.sign > 0 else [-value for value in raw]
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Plain]) -> None:
         """Take over what a checkpoint holds, and decide by its history whether the run has ended."""
         for record in saved["records"]:
             self._remember(record)

@@ -20,7 +20,7 @@ from slipstream.core import random
 from slipstream.core.contracts import foreign
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import Component, component, components, misfit
-from slipstream.core.types import InputSpec, Target
+from slipstream.core.types import InputSpec, Numbers, Plain, Target
 from slipstream.core.wording import sizes
 from slipstream.models.functional import Functional, fit
 from slipstream.models.initialize import gain_of, initialize, layout_of
@@ -61,7 +61,7 @@ class BoundComponent:
     place: str = ""
 
     @classmethod
-    def of(cls, group: str, name: str, settings: Mapping[str, Any]) -> BoundComponent:
+    def of(cls, group: str, name: str, settings: Mapping[str, Plain]) -> BoundComponent:
         part = component(group, name)
         place, function = part.traits.get("place", ""), part.function
         if settings.get("proximal"):
@@ -69,7 +69,7 @@ class BoundComponent:
         return cls(name, part, partial(function, **part.split(settings)[1]), place)
 
 
-def require_memory(parameters: int, members: int, settings: Mapping[str, Any]) -> None:
+def require_memory(parameters: int, members: int, settings: Mapping[str, Plain]) -> None:
     """Raise ConfigError where the parameters alone would not fit into the memory that is free."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -228,9 +228,7 @@ class ModelSpec:
         pairs = zip(self.layout.sizes, self.layout.lr_factors, strict=True)
         return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
 
-    def augment(
-        self, x: Tensor, y: Tensor, key: random.Key, numbers: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def augment(self, x: Tensor, y: Tensor, key: random.Key, numbers: Numbers) -> tuple[Tensor, Tensor]:
         """A batch, changed at random as the chosen augmentations have it."""
         from slipstream.augmentations import augment
 
@@ -255,7 +253,7 @@ class ModelSpec:
             return (targets >= 0.5).to(targets.dtype)
         return targets.argmax(-1)
 
-    def close_epoch(self, state: State, epoch: Any, numbers: Mapping[str, Any]) -> State:
+    def close_epoch(self, state: State, epoch: Tensor, numbers: Numbers) -> State:
         """The state after an epoch's last update. epoch: how many are finished."""
         kept = dict(state.regularizer_state)
         for choice in (*self.hooks["epoch"], *self.hooks["mask"]):
@@ -266,7 +264,7 @@ class ModelSpec:
             )
         return state._replace(regularizer_state=kept)
 
-    def evaluated(self, state: State, numbers: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    def evaluated(self, state: State, numbers: Numbers) -> tuple[Tensor, dict[str, Tensor]]:
         """Parameters [P] and buffers to evaluate with: averaged where something averages them.
 
         Of an ensemble the parameters are [E P], and each running statistic has an axis E.
@@ -276,7 +274,7 @@ class ModelSpec:
                 return state.regularizer_state[choice.name], state.buffers
             if choice.place in ("average", "epoch"):
                 return self._without_statistics(state.regularizer_state[choice.name], state.buffers)
-        settings = self.optimizer.function.keywords | numbers["optimizer"]
+        settings = {**self.optimizer.function.keywords, **numbers["optimizer"]}
         return evaluated(self.optimizer.part, state.params, state.opt_state, settings), state.buffers
 
     def _without_statistics(
@@ -292,7 +290,7 @@ class ModelSpec:
         pairs = zip(self.running.items(), parts, strict=True)
         return params.flatten(), buffers | {n: part.reshape(*axes, *shape) for (n, shape), part in pairs}
 
-    def losses(self, outputs: Tensor, targets: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+    def losses(self, outputs: Tensor, targets: Tensor, numbers: Numbers) -> Tensor:
         """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
         if outputs.dim() == 2:
             return self.loss.function(outputs, targets, **numbers["loss"])
@@ -300,7 +298,7 @@ class ModelSpec:
         of_each = targets[:, None].expand(n, e, *targets.shape[1:]).flatten(0, 1)
         return self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"]).view(n, e).mean(1)
 
-    def scores(self, outputs: Tensor, numbers: Mapping[str, Any]) -> Tensor:
+    def scores(self, outputs: Tensor, numbers: Numbers) -> Tensor:
         """What the outputs predict: class scores [N, classes], or float64 values in original units.
 
         outputs [N, C], or [N, E, C] of an ensemble, whose scores are averaged.
@@ -330,7 +328,7 @@ def original_units(values: Tensor, target: Target) -> Tensor:
     return values * scale + offset
 
 
-def _chosen(group: str, settings: Mapping[str, Mapping[str, Any]]) -> list[BoundComponent]:
+def _chosen(group: str, settings: Mapping[str, Mapping[str, Plain]]) -> list[BoundComponent]:
     """The chosen options of a group, in the order of their registration."""
     return [BoundComponent.of(group, name, settings[name]) for name in components(group) if name in settings]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from slipstream.core.compat import pytree
 from slipstream.core.registry import LISTS, component
+from slipstream.core.types import Plain
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
@@ -96,7 +97,7 @@ def signature(config: Config) -> str:
     Numbers, seeds, folds of the data, schedules, early stopping (but for its metric) and logging may
     differ.
     """
-    shape: dict[str, Any] = {"measured": config.early_stopping.settings["metric"]}
+    shape: dict[str, Plain] = {"measured": config.early_stopping.settings["metric"]}
     for key, value in config.raw.items():
         if key in OWN_KEYS or key in HOST_GROUPS:
             continue
@@ -111,7 +112,7 @@ def signature(config: Config) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
-def _structure(group: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _structure(group: str, name: str, settings: Mapping[str, Plain]) -> dict[str, Plain]:
     """The settings of an option in which members may not differ."""
     numbers = component(group, name).numbers
     return {key: value for key, value in settings.items() if key not in numbers}

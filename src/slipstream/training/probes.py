@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slipstream.core.contracts import foreign, own_fault, returned
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import Component, component
-from slipstream.core.types import InputSpec, Layout, Target, UpdateContext
+from slipstream.core.types import InputSpec, Layout, Plain, Target, UpdateContext
 from slipstream.optimizers.base import initial_state
 from slipstream.schedulers import Clock
 
@@ -42,7 +42,7 @@ def _said(value: Any) -> str:
 def require_contracts(config: Any, target: Target) -> None:
     """Raise ConfigError where a component of the user's own returns something else than its group does."""
     metrics = config.trainer.metrics
-    chosen: list[tuple[str, str, Mapping[str, Any], Callable[..., None]]] = [
+    chosen: list[tuple[str, str, Mapping[str, Plain], Callable[..., None]]] = [
         ("loss", config.loss.name, config.loss.settings, _loss),
         ("optimizer", config.optimizer.name, config.optimizer.settings, _optimizer),
         ("activation", config.activation.name, config.activation.settings, _activation),
@@ -83,12 +83,12 @@ def _targets(target: Target) -> Tensor:
     return torch.zeros(ROWS, len(target.names))
 
 
-def _loss(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _loss(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     outputs = torch.zeros(ROWS, part.traits["outputs"](target, **part.split(settings)[1]))
     require(part, part(outputs, _targets(target), **settings), (ROWS,))
 
 
-def _optimizer(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _optimizer(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     params = torch.ones(LAYOUT.size)
     state = initial_state(part, params, LAYOUT, settings)
     found = part(torch.ones(LAYOUT.size), state, UpdateContext(1, params, LAYOUT), **settings)
@@ -99,28 +99,28 @@ def _optimizer(part: Component, settings: Mapping[str, Any], target: Target) -> 
         raise ConfigError([returned(part, f"a state of {sorted(found[1])}, which began as {sorted(state)}")])
 
 
-def _activation(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _activation(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     if "learned" not in part.traits and part.traits.get("width_factor", 1) == 1:
         require(part, part(torch.zeros(ROWS, 4), **settings), (ROWS, 4))
 
 
-def _initializer(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _initializer(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     require(part, part(torch.zeros(4, dtype=torch.int64), (3, 4), 1.0, **settings), (3, 4))
 
 
-def _scheduler(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _scheduler(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     steps = np.arange(ROWS)
     found = part(Clock(steps, steps_per_epoch=ROWS, total_steps=2 * ROWS), **settings)
     if np.shape(found) != (ROWS,):
         raise ConfigError([returned(part, _said(found))])
 
 
-def _penalty(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _penalty(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     if part.traits["place"] == "penalty":
         require(part, part(torch.ones(LAYOUT.size), **settings), ())
 
 
-def _metric(part: Component, settings: Mapping[str, Any], target: Target) -> None:
+def _metric(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
     targets = _targets(target)
     scores = torch.full((ROWS, len(target.classes or target.names)), 0.5)
     require(part, part(scores, targets, torch.ones(ROWS)), ())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from slipstream.core.storage import CheckpointError
-from slipstream.core.types import Layout
+from slipstream.core.types import Layout, Plain
 from slipstream.core.wording import counted
 from slipstream.training.engine import Best, Engine
 from slipstream.training.loop import Progress
@@ -18,10 +17,10 @@ from slipstream.training.model_spec import State
 from slipstream.training.step import StepOutput
 
 Tensors = dict[str, dict[str, Tensor]]
-Taken = tuple[Tensors, Mapping[str, Any]]  # tensors by file and name, and the state beside them
+Taken = tuple[Tensors, Mapping[str, Plain]]  # tensors by file and name, and the state beside them
 
 
-def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Any]]:
+def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Plain]]:
     """The tensors by file, and the state, of member k."""
     pack, names = engine.pack, engine.program.layout.unflatten
     state: State = pack.member(progress.state, k)

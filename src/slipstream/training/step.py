@@ -8,14 +8,14 @@ its place: on the targets, the loss, the gradient, the update, the new weights, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from slipstream.core import random
-from slipstream.core.types import UpdateContext
+from slipstream.core.types import Numbers, Scalar, UpdateContext
 from slipstream.training.model_spec import ModelSpec, State
 
 PIECE = 4096  # numbers that inductor sums in a register
@@ -113,7 +113,7 @@ def make_step(
     """
 
     def objective(
-        params: Tensor, buffers: dict[str, Tensor], x: Tensor, y: Tensor, weights: Tensor, numbers: Mapping
+        params: Tensor, buffers: dict[str, Tensor], x: Tensor, y: Tensor, weights: Tensor, numbers: Numbers
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         outputs, buffers = program.forward(program.views(params), buffers, x)
         value = program.losses(outputs, y, numbers) @ weights
@@ -124,7 +124,7 @@ def make_step(
         return value, (outputs, buffers)
 
     def gradient(
-        state: State, data: Examples, batch: Batch, t: Any, numbers: Mapping
+        state: State, data: Examples, batch: Batch, t: Scalar, numbers: Numbers
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
         buffers, parts = state.buffers, []
         for part, (indices, weights) in enumerate(zip(batch.indices, batch.weights, strict=True)):
@@ -147,7 +147,7 @@ def make_step(
         return torch.stack(gradients).sum(0), torch.stack(values).sum(), buffers, torch.cat(batches)
 
     def step(
-        state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping
+        state: State, data: Examples, batch: Batch, lr: Scalar, t: Scalar, numbers: Numbers
     ) -> tuple[State, StepOutput]:
         g, value, buffers, outputs = gradient(state, data, batch, t, numbers)
         norm = norm_of(g)
@@ -178,7 +178,7 @@ def make_step(
     return step
 
 
-def at_update(key: random.Key, t: Any) -> random.Key:
+def at_update(key: random.Key, t: Scalar) -> random.Key:
     """The key at the update number t."""
     return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 

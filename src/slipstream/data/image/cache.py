@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.core import folders
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted
 
 VERSION = 1
@@ -176,7 +177,7 @@ def _remove_left_overs(folder: Path) -> None:
                 _remove(found)
 
 
-def _digest(value: Any) -> str:
+def _digest(value: DataLike) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

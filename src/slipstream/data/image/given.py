@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike, Plain
 from slipstream.data.image.image_files import BadImage, ImageFormat, bits_of, pixels_of, read_images
 from slipstream.data.tabular.frames import is_table
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from slipstream.data.preprocessing import Preprocessing
 
 
-def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, Any]) -> np.ndarray:
+def as_images(given: DataLike, preprocessing: Preprocessing, settings: Mapping[str, Plain]) -> np.ndarray:
     """Return raw images [N, C, H, W] like those that the network was trained on.
 
     given: a path or a Pillow image, a list of them, or an array [N, C, H, W] (of one channel also [N, H, W])
@@ -52,7 +53,7 @@ def as_images(given: Any, preprocessing: Preprocessing, settings: Mapping[str, A
     return array
 
 
-def _array(given: Any, shape: tuple[int, ...], span: tuple[float, ...]) -> np.ndarray:
+def _array(given: DataLike, shape: tuple[int, ...], span: tuple[float, ...]) -> np.ndarray:
     expected = f"expected {('N', *shape)}"
     try:
         array = np.asarray(given)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted
 from slipstream.data.identity import shown
 
@@ -188,7 +189,7 @@ def decode(path: str, form: ImageFormat) -> tuple[np.ndarray, tuple[int, int], t
         return pixels_of(image, form), sides, _highest(image) if deep else None
 
 
-def _highest(image: Any) -> tuple[str, int]:
+def _highest(image: DataLike) -> tuple[str, int]:
     """Return grey or colour, and the highest value of a 16-bit image."""
     if image.mode == "I;16":
         return "grey", int(image.getextrema()[1])
@@ -196,7 +197,7 @@ def _highest(image: Any) -> tuple[str, int]:
     return "colour", max(256 * high + 255 for band, (_, high) in extremes if band != "A")
 
 
-def pixels_of(image: Any, form: ImageFormat) -> np.ndarray:
+def pixels_of(image: DataLike, form: ImageFormat) -> np.ndarray:
     """Return a Pillow image, rotated as its EXIF or XMP data say and resized, as uint8 [C, H, W]."""
     from PIL import Image, ImageOps
 
@@ -244,7 +245,7 @@ def opened(path: str) -> Any:
         return image
 
 
-def flat(image: Any, mode: str, background: str, bits: int = DEPTH) -> Any:
+def flat(image: DataLike, mode: str, background: str, bits: int = DEPTH) -> Any:
     """Convert an image to mode L or RGB: 16 bits rounded to 8, transparency laid over the background.
 
     bits: those of the 16 that hold the brightness. Raises BadImage for a value that needs more.
@@ -332,7 +333,7 @@ def _check_png(path: str) -> int:
     raise BadImage("is damaged or cut off: its end is missing")
 
 
-def _is_grey(image: Any) -> bool:
+def _is_grey(image: DataLike) -> bool:
     """Return True if an image has no colours, judged by its mode or palette."""
     if image.mode in ("P", "PA"):
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)

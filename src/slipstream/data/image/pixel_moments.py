@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
+
+from slipstream.core.types import DataLike
 
 BLOCK = 2**22  # bytes counted at a time
 
 
-def is_pixels(array: Any) -> bool:
+def is_pixels(array: DataLike) -> bool:
     """Return True for an array [N, C, H, W] of bytes."""
     return bool(array.dtype == np.uint8 and array.ndim == 4)
 
 
-def moments_of(array: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def moments_of(array: DataLike, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the minimum, maximum, mean and deviation of each channel [C] over some rows.
 
     array: [N, C, H, W] of bytes, in memory or Stored.

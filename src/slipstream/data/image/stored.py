@@ -6,12 +6,13 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.lazy import torch
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.data.image.pixel_moments import BLOCK, is_pixels
 
@@ -137,7 +138,7 @@ class Sliced:
 
 
 def materialize(
-    inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Any], room: int | None
+    inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Plain], room: int | None
 ) -> list[np.ndarray | Stored]:
     """Read the splits into memory, except images that are to stay in their file.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
 from slipstream.core.registry import register
-from slipstream.core.types import Word
+from slipstream.core.types import Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import words_of
 from slipstream.data.messages import below, naming, phrase
@@ -21,7 +21,7 @@ from slipstream.data.tabular.frames import from_sequence
 from slipstream.data.targets import make_target
 
 
-def arrays_problems(settings: Mapping[str, Any]) -> list[str]:
+def arrays_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the path, and that split and groups fit together."""
     found = _path_problems(settings["path"])
     if settings["split"] == "group" and settings["groups"] is None:

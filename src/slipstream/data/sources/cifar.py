@@ -7,13 +7,13 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Target
+from slipstream.core.types import Plain, Target
 from slipstream.core.wording import counted
 from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.messages import phrase
@@ -28,7 +28,7 @@ KNOWN = {*TEN[0], TEN[1], *HUNDRED[0], HUNDRED[1], *NAMES.values(), META}
 PUBLISHED = {"train.bin": 50_000}  # images; 10,000 in all other files
 
 
-def cifar_problems(settings: Mapping[str, Any]) -> list[str]:
+def cifar_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the path without reading it."""
     path = settings["path"]
     if path is None:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from slipstream.core.errors import DataError, did_you_mean
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Word
+from slipstream.core.types import Count, DataLike, Plain, Word
 from slipstream.core.wording import install
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, words_of
@@ -34,7 +34,7 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".pa
 LARGEST = 100_000_000  # maximum pixels of an image to decode
 
 
-def hub_problems(settings: Mapping[str, Any]) -> list[str]:
+def hub_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings as far as possible without reading anything."""
     found = []
     name, path = settings["dataset"], settings["path"]
@@ -178,7 +178,7 @@ def _raw(
 
 def _load(
     stack: ExitStack, dataset: str | None, subset: str | None, revision: str | None, path: str | None
-) -> Mapping[str, Any]:
+) -> Mapping[str, Plain]:
     """Load the splits by name. Local files are loaded through a temporary folder, removed with the stack."""
     try:
         import datasets
@@ -198,7 +198,7 @@ def _load(
         else:
             # A separate cache: the one in the home directory may be read-only, or hold an old copy of the
             # file.
-            options: dict[str, Any] = {"cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
+            options: dict[str, Plain] = {"cache_dir": stack.enter_context(tempfile.TemporaryDirectory())}
             if Path(path).is_dir():
                 found = datasets.load_dataset(path, **options)
             else:
@@ -216,7 +216,7 @@ def _load(
     return found if isinstance(found, Mapping) else {"train": found}
 
 
-def _split(found: Mapping[str, Any], name: str, place: str) -> Any:
+def _split(found: Mapping[str, Plain], name: str, place: str) -> Any:
     if name not in found:
         raise DataError(f"{place}: has no split {name!r}, {did_you_mean(name, found)}")
     names = [name_of(column) for column in found[name].column_names]
@@ -227,7 +227,7 @@ def _split(found: Mapping[str, Any], name: str, place: str) -> Any:
     return found[name].rename_columns({old: new for old, new in spelled if old != new})
 
 
-def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
+def _kind(split: DataLike, names: list[str], place: str, asked: str) -> str:
     """Return the kind of inputs: the setting, or what the features of a single column imply."""
     for name in names:
         if name not in split.features:
@@ -246,7 +246,7 @@ def _kind(split: Any, names: list[str], place: str, asked: str) -> str:
     return "table" if asked == "auto" else asked
 
 
-def _file(split: Any, part: int, place: str, wanted: list[str], as_words: Collection[str]) -> File:
+def _file(split: DataLike, part: int, place: str, wanted: list[str], as_words: Collection[str]) -> File:
     """Read the wanted columns of a split; classes as their names. as_words: as in `ReadingRules`."""
     columns: dict[str, Values] = {}
     kinds = {}
@@ -279,7 +279,7 @@ def _piece(file: File, column: str, targets: list[str]) -> Piece:
     )
 
 
-def _images(split: Any, column: str, size: int | None, file: File) -> list[np.ndarray]:
+def _images(split: DataLike, column: str, size: int | None, file: File) -> list[np.ndarray]:
     """Return the images of the rows with a target, uint8 [1 or 3, H, W] each."""
     import datasets
 
@@ -291,7 +291,7 @@ def _images(split: Any, column: str, size: int | None, file: File) -> list[np.nd
     return found
 
 
-def _pixels(stored: Mapping[str, Any] | None, size: int | None) -> np.ndarray:
+def _pixels(stored: Mapping[str, Plain] | None, size: int | None) -> np.ndarray:
     """Decode a stored image to bytes of pixels. Raises DataError."""
     from PIL import Image, ImageOps
 

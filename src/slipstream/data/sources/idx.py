@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Target, Word
+from slipstream.core.types import DataLike, Plain, Target, Word
 from slipstream.core.wording import counted
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import words_of
@@ -32,7 +31,7 @@ PIECE = 1 << 24  # bytes read at a time
 FILES = ("path", "labels", "test_path", "test_labels")
 
 
-def idx_problems(settings: Mapping[str, Any]) -> list[str]:
+def idx_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the paths without reading them."""
     if settings["path"] is None:
         return ["data.path: is not set, expected a folder with train-images-idx3-ubyte and so on, or a file"]
@@ -120,7 +119,7 @@ def read_idx(path: str) -> np.ndarray:
         raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
-def _array(path: str, file: Any, most: int, exact: bool) -> np.ndarray:
+def _array(path: str, file: DataLike, most: int, exact: bool) -> np.ndarray:
     """Read the array. most: maximum bytes of the file, header included; `exact` if it has that many."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in KINDS or start[3] == 0:

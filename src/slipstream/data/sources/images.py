@@ -8,14 +8,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Len
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Word
+from slipstream.core.types import DataLike, Plain, Word
 from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, shown, words_of
@@ -44,7 +44,7 @@ def where(*, streaming: Literal["auto", "always", "never"]) -> None:
     """Decide if images stay in the cache's file while training: all of them if they do not fit, else none."""
 
 
-def images_problems(settings: Mapping[str, Any]) -> list[str]:
+def images_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings as far as possible without reading images."""
     found = _path_problems(settings)
     if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
@@ -69,7 +69,7 @@ def images_problems(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _path_problems(settings: Mapping[str, Any]) -> list[str]:
+def _path_problems(settings: Mapping[str, Plain]) -> list[str]:
     path = settings["path"]
     if path is None:
         return [
@@ -157,7 +157,7 @@ def images(
             group_column=None if group_column is None else name_of(group_column),
         )
     sides = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
-    settings: dict[str, Any] = {
+    settings: dict[str, Plain] = {
         "size": sides,
         "channels": channels,
         "fit": fit,
@@ -201,7 +201,7 @@ def images(
 
 
 def _read(
-    path: str, listing: Listing, settings: Mapping[str, Any], folder: Path | None, warnings: list[str]
+    path: str, listing: Listing, settings: Mapping[str, Plain], folder: Path | None, warnings: list[str]
 ) -> caches.Cached:
     """Read the images from the cache, or from the files if it has no complete, current copy."""
     from PIL import __version__ as pillow
@@ -215,7 +215,7 @@ def _read(
         warnings.append(f"the cache {place} is damaged ({error}); it is made again")
     reader = Reader(listing.paths, _form(path, listing, settings))
 
-    def notes() -> dict[str, Any]:
+    def notes() -> dict[str, Plain]:
         bad = [(i, (listing.names[i], why)) for i, why in reader.bad.items()]
         if bad and (settings["on_error"] == "refuse" or len(bad) == len(listing.names)):
             said = describe([entry for _, entry in bad], len(listing.names))
@@ -236,7 +236,7 @@ def _read(
     return caches.in_memory(len(listing.names), reader.form.shape, reader, notes)
 
 
-def _form(path: str, listing: Listing, settings: Mapping[str, Any]) -> ImageFormat:
+def _form(path: str, listing: Listing, settings: Mapping[str, Plain]) -> ImageFormat:
     """Return the form of all images; the files' headers decide what settings leave open. Raises DataError."""
     size, channels = settings["size"], settings["channels"]
     if size is None or channels == "auto":
@@ -286,5 +286,5 @@ def _cache_folder(cache: str | None, warnings: list[str]) -> Path | None:
     return folder
 
 
-def _digest(value: Any) -> str:
+def _digest(value: DataLike) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Word
+from slipstream.core.types import Count, Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.messages import brief, naming
@@ -34,7 +34,7 @@ PATHS = ("path", "validation_path", "test_path")
 ROLES = ("id", "time", "group_column", "split_column")
 
 
-def sequences_problems(settings: Mapping[str, Any]) -> list[str]:
+def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings of sequences as far as possible without reading them."""
     found = []
     if settings["path"] is None:
@@ -192,9 +192,9 @@ def sequences(
     )
 
 
-def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str, Any]:
+def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str, Plain]:
     """Read each row's sequence, time and roles. Raises DataError for what cannot form sequences."""
-    found: dict[str, Any] = {"id": file.take(steps.id, "category")}
+    found: dict[str, Plain] = {"id": file.take(steps.id, "category")}
     with naming(file.path):
         refuse_missing(steps.id, found["id"])
         found["time"] = times_of(steps.time, file.columns.pop(steps.time), steps.format)
@@ -236,7 +236,7 @@ def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
         )
 
 
-def _check_apart(files: list[File], heads: list[dict[str, Any]], id: str) -> None:
+def _check_apart(files: list[File], heads: list[dict[str, Plain]], id: str) -> None:
     """Raise DataError for a sequence that is in two files."""
     seen: dict[str, str] = {}
     for file, head in zip(files, heads, strict=True):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le
 
 from slipstream.core import random
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Natural, NonNegative, Positive, Target
+from slipstream.core.types import Count, Natural, NonNegative, Plain, Positive, Target
 from slipstream.data.dataset import RawData
 
 PLANE = ("x1", "x2")
@@ -95,7 +95,7 @@ def sine(*, rows: Rows, periods: Positive, noise: NonNegative, seed: Natural) ->
     return RawData(x, ("x",), y, Target("regression", ("y",)))
 
 
-def linear_problems(settings: Mapping[str, Any]) -> list[str]:
+def linear_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check that there are no more informative inputs than inputs."""
     inputs, informative = settings["inputs"], settings["informative"]
     if informative <= inputs:

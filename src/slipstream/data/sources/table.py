@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Word
+from slipstream.core.types import Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.messages import naming
@@ -26,7 +26,7 @@ ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", 
 ROLES = ("group_column", "time_column", "split_column", "weight_column")
 
 
-def table_problems(settings: Mapping[str, Any]) -> list[str]:
+def table_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings of a table as far as possible without reading it."""
     found = []
     if settings["path"] is None:
@@ -70,7 +70,7 @@ def table_problems(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def header_problems(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+def header_problems(settings: Mapping[str, Plain], keys: tuple[str, ...]) -> list[str]:
     """Check that data.header=false is used only for files that may have no header."""
     files = [settings[key] for key in keys if settings[key] is not None]
     named = (
@@ -160,7 +160,7 @@ def table(
     with naming(path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, meaning = make_target(targets, joined, task, labels)
-    role: dict[str, Any] = {
+    role: dict[str, Plain] = {
         key: join([file.role(key, name) for file in files]) for key, name in roles.items()
     }
     parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))

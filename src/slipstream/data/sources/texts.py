@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.registry import register
-from slipstream.core.types import Count, Word
+from slipstream.core.types import Count, DataLike, Plain, Word
 from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import class_folders, encode_words, name_of, names_of, words_of
@@ -44,7 +44,7 @@ class Piece:
     where: Where
 
 
-def text_problems(settings: Mapping[str, Any]) -> list[str]:
+def text_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings of texts as far as possible without reading them."""
     found = []
     if settings["path"] is None:
@@ -182,7 +182,7 @@ def labelled(
     )
 
 
-def _is_table(path: str, columns: Sequence[Any]) -> bool:
+def _is_table(path: str, columns: Sequence[DataLike]) -> bool:
     """Return True if a file is a table; one with tabs counts as lines if no column is named."""
     tabs = path.lower().endswith(TABS) and not columns
     return path.lower().endswith(ENDINGS) and not tabs and Path(path).is_file()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.data.identity import Words
 from slipstream.data.messages import brief, kind_setting
 from slipstream.data.tabular.columns import blank, own_memory
@@ -179,7 +180,7 @@ class Parser:
             raise _Respelled(frozenset(respelled))
         return frame
 
-    def cast(self, words: Any) -> Any:
+    def cast(self, words: DataLike) -> Any:
         """Cast words to float64, null for a word that is not a number."""
         import polars as pl
 
@@ -191,7 +192,7 @@ class Parser:
             plain = plain.set(other.fill_null(False), "no").str.replace(",", ".", literal=True)
         return plain.cast(pl.Float64, strict=False)
 
-    def all_numbers(self, words: Any) -> bool:
+    def all_numbers(self, words: DataLike) -> bool:
         """Return True if there are values and all of them are plain numbers."""
         if words.null_count() == len(words) or self.cast(words).null_count() != words.null_count():
             return False
@@ -200,7 +201,7 @@ class Parser:
         groups = words.str.contains(r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$")
         return not (points.any() and not points.all() and points.equals(groups))
 
-    def fractions(self, words: Any) -> bool:
+    def fractions(self, words: DataLike) -> bool:
         """Return True if all values are numbers and some of them are not whole."""
         return self.all_numbers(words) and bool((self.cast(words) % 1 != 0).any())
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
 from numbers import Number
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike, Plain
 from slipstream.data.identity import BOOLEANS as BOOLEAN
 from slipstream.data.identity import encode_words, exact, name_of
 from slipstream.data.tabular.columns import EXACT, blank
@@ -20,7 +20,7 @@ NUMBERS = (int, float, np.number, np.bool_, Decimal)
 
 
 def from_any(
-    data: Any, names: Mapping[str, bool], missing: Collection[str] = frozenset()
+    data: DataLike, names: Mapping[str, bool], missing: Collection[str] = frozenset()
 ) -> dict[str, Values]:
     """Return the named columns of a table (see `is_table`) as raw columns.
 
@@ -28,7 +28,7 @@ def from_any(
     9007199254740992. Other columns are ignored; a named one that does not exist is left out.
     """
     wanted = {name_of(name) for name in names}
-    spelled: dict[str, Any] = {}
+    spelled: dict[str, Plain] = {}
     for found in data if isinstance(data, Mapping) else data.columns:
         name = name_of(str(found))
         if name in wanted and name in spelled:
@@ -38,12 +38,12 @@ def from_any(
     return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
 
 
-def is_table(data: Any) -> bool:
+def is_table(data: DataLike) -> bool:
     """Return True for a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
     return isinstance(data, Mapping) or hasattr(data, "iter_columns") or hasattr(data, "iterrows")
 
 
-def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+def in_rows(columns: Mapping[str, Plain]) -> Mapping[str, Plain]:
     """Return a table's columns; scalars (3, "Ulm", None) make one row. Raises DataError for a mixture."""
     single = [name for name, value in columns.items() if is_single(value)]
     if not single:
@@ -57,7 +57,7 @@ def in_rows(columns: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: [value.item() if hasattr(value, "item") else value] for name, value in columns.items()}
 
 
-def is_single(value: Any) -> bool:
+def is_single(value: DataLike) -> bool:
     """Return True for a scalar, and False for a collection of values."""
     return (
         value is None
@@ -66,7 +66,7 @@ def is_single(value: Any) -> bool:
     )
 
 
-def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
+def from_sequence(values: DataLike, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
     """Return a list, array, polars or pandas column as a raw column; words: see `from_any`.
 
     Its values are numbers, booleans, dates or words, None for missing.
@@ -90,7 +90,7 @@ def from_sequence(values: Any, missing: Collection[str] = frozenset(), words: bo
     return _from_list(list(values.tolist() if isinstance(values, np.ndarray) else values), missing, words)
 
 
-def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> Values:
+def _from_list(values: Sequence[DataLike], missing: Collection[str], words: bool) -> Values:
     """Return a list of numbers, booleans, dates or words as a raw column."""
     values = [None if _is_absent(value) else value for value in values]
     there = [value for value in values if value is not None]
@@ -105,7 +105,7 @@ def _from_list(values: Sequence[Any], missing: Collection[str], words: bool) -> 
     return encode_words(texts, "text", missing)
 
 
-def _is_absent(value: Any) -> bool:
+def _is_absent(value: DataLike) -> bool:
     try:
         return value is None or bool(value != value)
     except TypeError:  # pandas' NA has no truth value

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.data.identity import BOOLEANS, Words, exact, name_of
 from slipstream.data.messages import kind_setting, naming
 from slipstream.data.tabular.columns import EXACT, blank, own_memory
@@ -69,7 +70,7 @@ def _silent() -> Iterator[None]:
 
 
 def from_series(
-    series: Any, missing: Collection[str] = frozenset(), words: bool = False
+    series: DataLike, missing: Collection[str] = frozenset(), words: bool = False
 ) -> tuple[Values, str | None]:
     """Return a polars column as raw values, and the kind given by its type (boolean, date) or None.
 
@@ -108,7 +109,7 @@ def _boolean(word: str) -> float | None:
     return {"false": 0.0, "true": 1.0}.get(word.lower())
 
 
-def _floats_hold(series: Any) -> bool:
+def _floats_hold(series: DataLike) -> bool:
     """Return True if every number of a column is exact as a float64."""
     import polars as pl
 
@@ -119,7 +120,7 @@ def _floats_hold(series: Any) -> bool:
     return bool(max(-series.min(), series.max()) * digits <= EXACT)
 
 
-def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
+def _coded(series: DataLike, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
     """Return a column as words."""
     import polars as pl
 
@@ -130,7 +131,7 @@ def _coded(series: Any, missing: Collection[str], spelled: Callable[[Any], str],
     return words.text(coded.to_numpy(), kind)
 
 
-def _floats(series: Any) -> np.ndarray:
+def _floats(series: DataLike) -> np.ndarray:
     """Return float64 [N], NaN for null; a copy, since polars keeps the memory that it frees."""
     import polars as pl
 

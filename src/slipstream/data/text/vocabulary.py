@@ -12,11 +12,12 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted
 from slipstream.data.messages import cut_short
 from slipstream.data.tabular.frames import is_table
@@ -194,7 +195,7 @@ class Texts:
         )
 
 
-def texts_of(data: Any, column: str) -> list[str]:
+def texts_of(data: DataLike, column: str) -> list[str]:
     """Return new texts from a list or array of words, or a table's column of that name. Raises DataError."""
     if is_table(data):
         names = list(data) if isinstance(data, Mapping) else list(data.columns)

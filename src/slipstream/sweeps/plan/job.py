@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from slipstream.core.types import Plain
 from slipstream.runs.run_folder import SUMMARY
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Job:
     number: int
     trial: int
     overrides: tuple[str, ...]
-    values: Mapping[str, Any]
+    values: Mapping[str, Plain]
     config: Config
 
 
@@ -42,7 +43,7 @@ class Outcome:
 
     number: int
     trial: int
-    values: Mapping[str, Any]
+    values: Mapping[str, Plain]
     status: str
     reason: str
     value: float | None

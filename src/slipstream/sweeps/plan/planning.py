@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +12,7 @@ from slipstream.config.replay import folder_of
 from slipstream.config.schema import CHOICES, check, options, settings, takes_fractions
 from slipstream.core.errors import ConfigError, did_you_mean
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted, shell, spell
 from slipstream.sweeps.plan import sweep_settings, syntax
 from slipstream.sweeps.plan.space import Axis, Choices, Condition, Interval, Space, without_repetition
@@ -48,7 +48,7 @@ class Command:
     launcher: str
 
 
-def plan(overrides: Sequence[str], space: Mapping[str, Any] | None = None) -> SweepPlan:
+def plan(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> SweepPlan:
     """Read and validate a sweep. Raises ConfigError with all problems of all jobs; nothing is written.
 
     overrides: as typed, axes and sweep.* among them. space: further axes, as `sweep.space` has them.
@@ -56,7 +56,7 @@ def plan(overrides: Sequence[str], space: Mapping[str, Any] | None = None) -> Sw
     return command(overrides, space).plan
 
 
-def command(overrides: Sequence[str], space: Mapping[str, Any] | None = None) -> Command:
+def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> Command:
     """`plan`, and what Hydra needs besides."""
     with composition.loading():
         typed = syntax.read(overrides)
@@ -113,7 +113,7 @@ def _take(reading: syntax.CommandParts, more: syntax.CommandParts) -> None:
         reading.add(key, more.axes[key] if line is None else line)
 
 
-def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Any], DictConfig]:
+def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Plain], DictConfig]:
     """The sweep's section and Hydra's, as the chosen options, not the single values, make them."""
     with composition.loading() as loader:
         groups = set(loader.list_groups(""))
@@ -123,7 +123,7 @@ def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Any], DictConfig]
         return section if isinstance(section, dict) else {}, composed.hydra
 
 
-def _settings(section: Mapping[str, Any]) -> tuple[sweep_settings.GridSettings | None, list[str]]:
+def _settings(section: Mapping[str, Plain]) -> tuple[sweep_settings.GridSettings | None, list[str]]:
     name = section.get("name")
     if name not in sweep_settings.SWEEPS:
         return None, [f"sweep={name}: no such option, {did_you_mean(str(name), options('sweep'))}"]
@@ -240,9 +240,9 @@ def _require_sound(made: SweepPlan) -> None:
         raise ConfigError(found)
 
 
-def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Any]:
+def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Plain]:
     """Fixed keys of components, which may apply to some of the swept options only: set after composing."""
-    late: dict[str, Any] = {}
+    late: dict[str, Plain] = {}
     for key, line in reading.lines.items():
         if line is not None and key.partition(".")[0] in PARTS and "." in key:
             override = composition.parsed(line)
@@ -252,7 +252,7 @@ def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, An
     return late
 
 
-def _sets(key: str, values: Sequence[Any], groups: set[str], lines: Mapping[str, str | None]) -> bool:
+def _sets(key: str, values: Sequence[Plain], groups: set[str], lines: Mapping[str, str | None]) -> bool:
     """Whether values of a key are set on a composition: none of them matters to how it is composed."""
     if key in groups or not all(is_plain(key, value) for value in values):
         return False
@@ -272,7 +272,7 @@ def _typed(axis: Axis, templates: Templates) -> Axis:
     return axis
 
 
-def _annotations(tree: Mapping[str, Any], group: str) -> dict[str, Any]:
+def _annotations(tree: Mapping[str, Plain], group: str) -> dict[str, Plain]:
     """The settings of what is chosen in a group, `name.setting` in a list."""
     section = tree.get(group)
     if not isinstance(section, Mapping):
@@ -314,7 +314,7 @@ def _decides(axis: str, group: str, templates: Templates) -> bool:
     )
 
 
-def _has(tree: Mapping[str, Any], group: str, setting: str) -> bool:
+def _has(tree: Mapping[str, Plain], group: str, setting: str) -> bool:
     known = _annotations(tree, group)
     return any(setting == key or setting.startswith(f"{key}.") for key in known)
 

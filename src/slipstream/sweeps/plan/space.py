@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+
+from slipstream.core.types import Plain
 
 MOST = 100_000  # configurations that are counted one by one
 
@@ -22,7 +23,7 @@ class Choices:
     """A key and the values that it takes, in their order: texts, numbers, bools, null or lists."""
 
     key: str
-    values: tuple[Any, ...]
+    values: tuple[Plain, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Interval:
 Axis = Choices | Interval
 
 
-def identity(value: Any) -> Hashable:
+def identity(value: Plain) -> Hashable:
     """Equal for plain values that mean the same: 1 and 1.0 do, 1 and true do not, nor do "1" and 1.
 
     The order of a mapping counts, since that of regularizers may.
@@ -57,9 +58,9 @@ def identity(value: Any) -> Hashable:
     return (bool, value) if isinstance(value, bool) else value
 
 
-def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Any, int]]]:
+def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Plain, int]]]:
     """The axis with every value once, and the values that stood there more often, with how often."""
-    values: dict[Hashable, Any] = {}
+    values: dict[Hashable, Plain] = {}
     counts = Counter(map(identity, axis.values))
     for value in axis.values:
         values.setdefault(identity(value), value)
@@ -72,7 +73,7 @@ class Condition:
     """A key applies where the values of these axes, together, are among the allowed ones."""
 
     axes: tuple[str, ...]
-    allowed: tuple[tuple[Any, ...], ...]
+    allowed: tuple[tuple[Plain, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Space:
     axes: tuple[Axis, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
 
-    def applies(self, key: str, chosen: Mapping[str, Any]) -> bool:
+    def applies(self, key: str, chosen: Mapping[str, Plain]) -> bool:
         """Whether a key applies to what has been chosen: axis -> value.
 
         >>> only = Condition(("optimizer",), (("momentum",),))
@@ -113,7 +114,7 @@ class Space:
         return size
 
     @cached_property
-    def countable(self) -> tuple[dict[str, Any], ...] | None:
+    def countable(self) -> tuple[dict[str, Plain], ...] | None:
         """All configurations, whole numbers of intervals included; None where they are too many to count."""
         axes = [_listed(axis) for axis in self.axes]
         size = math.prod(math.inf if axis is None else len(axis) for axis in axes)
@@ -122,7 +123,7 @@ class Space:
         choices = [Choices(a.key, tuple(values or ())) for a, values in zip(self.axes, axes, strict=True)]
         return tuple(Space(tuple(choices), self.conditions).grid())
 
-    def grid(self) -> Iterator[dict[str, Any]]:
+    def grid(self) -> Iterator[dict[str, Plain]]:
         """All combinations, the last axis fastest: key -> value, without keys that do not apply.
 
         Combinations that become equal thereby come once. Raises ValueError where an axis is an interval.
@@ -142,7 +143,7 @@ class Space:
                 seen.add(text)
             yield values
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain dicts and lists, of which `from_json` makes an equal space."""
         return {
             "axes": [_axis_to_json(axis) for axis in self.axes],
@@ -153,7 +154,7 @@ class Space:
         }
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Space:
+    def from_json(cls, saved: Mapping[str, Plain]) -> Space:
         """The space that `to_json` wrote."""
         return cls(
             tuple(
@@ -167,14 +168,14 @@ class Space:
         )
 
 
-def _listed(axis: Axis) -> Sequence[Any] | None:
+def _listed(axis: Axis) -> Sequence[Plain] | None:
     """The values of an axis, None where they are not countable."""
     if isinstance(axis, Choices):
         return axis.values
     return range(int(axis.low), int(axis.high) + 1) if axis.integer else None
 
 
-def _axis_to_json(axis: Axis) -> dict[str, Any]:
+def _axis_to_json(axis: Axis) -> dict[str, Plain]:
     if isinstance(axis, Choices):
         return {"key": axis.key, "values": encoded(list(axis.values))}
     return {
@@ -186,7 +187,7 @@ def _axis_to_json(axis: Axis) -> dict[str, Any]:
     }
 
 
-def encoded(value: Any) -> Any:
+def encoded(value: Plain) -> Plain:
     """A plain value for JSON, whose mappings take no keys but texts: as pairs.
 
     >>> encoded([{1: 0.5}, None])
@@ -197,7 +198,7 @@ def encoded(value: Any) -> Any:
     return [encoded(inner) for inner in value] if isinstance(value, list) else value
 
 
-def decoded(value: Any) -> Any:
+def decoded(value: Plain) -> Plain:
     """The value that `encoded` was given."""
     if isinstance(value, dict):
         return {key: decoded(inner) for key, inner in value["pairs"]}

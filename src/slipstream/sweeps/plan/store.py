@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Override
 
@@ -17,6 +16,7 @@ from slipstream.config.replay import classify, diff
 from slipstream.config.schema import check, options, settings, show
 from slipstream.core import folders, kernels, storage
 from slipstream.core.errors import ConfigError, UserError, did_you_mean
+from slipstream.core.types import Plain
 from slipstream.core.wording import spell, typed
 from slipstream.sweeps.plan import sweep_settings
 from slipstream.sweeps.plan.space import Choices
@@ -68,7 +68,7 @@ def _text(plan: SweepPlan) -> str:
     return json.dumps(saved | {"sha256": _digest(saved)}, indent=1) + "\n"
 
 
-def _digest(saved: Mapping[str, Any]) -> str:
+def _digest(saved: Mapping[str, Plain]) -> str:
     return hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
 
 
@@ -142,7 +142,7 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
     if section == "sweep":
         return replace(plan, settings=_setting(plan, setting, value, line, folder))
     raw = plan.example.config.raw
-    known: Any = raw
+    known: Plain = raw
     for step in key.split("."):
         known = known.get(step) if isinstance(known, Mapping) else None
     if key in {axis.key for axis in plan.space.axes}:
@@ -160,7 +160,7 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
     raise ConfigError([f"{key}: was {show(chosen)} in {folder}, now {show(value)}; a resumed sweep keeps it"])
 
 
-def _setting(plan: SweepPlan, key: str, value: Any, line: str, folder: Path) -> sweep_settings.GridSettings:
+def _setting(plan: SweepPlan, key: str, value: Plain, line: str, folder: Path) -> sweep_settings.GridSettings:
     known = settings("sweep", plan.name)
     if key not in known:
         raise ConfigError([f"{line}: sweep={plan.name} has no such setting, {did_you_mean(key, known)}"])
@@ -211,7 +211,7 @@ def _differences(saved: SweepPlan, new: SweepPlan, folder: Path) -> Iterator[str
     yield from changes
 
 
-def _fixed_settings(plan: SweepPlan) -> dict[str, Any]:
+def _fixed_settings(plan: SweepPlan) -> dict[str, Plain]:
     return {
         key: getattr(plan.settings, key)
         for key in settings("sweep", plan.name)

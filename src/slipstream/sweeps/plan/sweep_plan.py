@@ -6,17 +6,17 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted, spell
 from slipstream.sweeps.plan import sweep_settings
 from slipstream.sweeps.plan.job import Job
 from slipstream.sweeps.plan.space import Choices, Space, decoded, encoded, identity
 from slipstream.sweeps.plan.templates import Combination, Templates
 
-Values = Mapping[str, Any]
+Values = Mapping[str, Plain]
 
 # What distinguishes the members of one configuration, and the setting that does it.
 REPEATING = {"seed": "sweep.repeats", "data.fold": "sweep.folds", "data.folds": "sweep.folds"}
@@ -33,7 +33,7 @@ class SweepPlan:
     """
 
     lines: Mapping[str, str | None]
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Plain]
     space: Space
     settings: sweep_settings.GridSettings
     name: str
@@ -109,7 +109,7 @@ class SweepPlan:
 
     def _job(self, number: int, trial: int, repeat: int, values: Values) -> Job:
         lines: dict[str, str] = {}
-        sets: list[tuple[str, Any]] = []
+        sets: list[tuple[str, Plain]] = []
         for key, line in self.lines.items():
             if line is None and key in values:
                 lines[key] = f"{key}={spell(values[key])}"
@@ -136,9 +136,9 @@ class SweepPlan:
         places = self.templates.places
         return tuple(places[key][spell(values[key])] for key in self.templates.axes)
 
-    def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Any]], repeat: int) -> Values:
+    def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Plain]], repeat: int) -> Values:
         """What distinguishes the members of one configuration."""
-        changes: dict[str, Any] = {}
+        changes: dict[str, Plain] = {}
         number, fold = divmod(repeat, self.settings.folds or 1)
         if self.settings.repeats > 1:
             seed = dict(sets).get("seed", self.templates.tree(combination).get("seed"))
@@ -148,7 +148,7 @@ class SweepPlan:
             changes |= {"data.folds": self.settings.folds, "data.fold": fold}
         return changes
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Plain]:
         """All of it as plain data: no YAML file is read again to go on."""
         return {
             "format": 1,
@@ -163,7 +163,7 @@ class SweepPlan:
         }
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> SweepPlan:
+    def from_json(cls, saved: Mapping[str, Plain]) -> SweepPlan:
         """The plan that `to_json` wrote."""
         return cls(
             saved["lines"],
@@ -177,7 +177,7 @@ class SweepPlan:
         )
 
 
-def _own(values: Values) -> dict[str, Any]:
+def _own(values: Values) -> dict[str, Plain]:
     """What is swept without what the members of a trial differ in."""
     return {key: value for key, value in values.items() if key not in REPEATING}
 
@@ -210,7 +210,7 @@ class Faults:
         raise ConfigError(sentences)
 
 
-def probes(space: Space) -> Iterator[dict[str, Any]]:
+def probes(space: Space) -> Iterator[dict[str, Plain]]:
     """Every choice and both ends of every interval, beside the first values of the other axes."""
     ends = {
         axis.key: axis.values if isinstance(axis, Choices) else (axis.low, axis.high) for axis in space.axes

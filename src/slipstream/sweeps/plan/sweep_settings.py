@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
 from slipstream.config.schema import SECTIONS
-from slipstream.core.types import Count
+from slipstream.core.types import Count, Plain
 
 # Which of the pruners' settings each pruner has.
 PRUNERS: dict[str, tuple[str, ...]] = {
@@ -36,13 +36,13 @@ class GridSettings:
     for this process and its children. slurm: parameters of submitit, such as {partition: gpu}.
     """
 
-    space: dict[str, Any]
+    space: dict[str, Plain]
     repeats: Count
     folds: Annotated[int, Ge(2)] | None
     pack: Literal["auto"] | Count
     workers: Count
     cluster: Literal["local", "slurm"] | None
-    slurm: dict[str, Any]
+    slurm: dict[str, Plain]
 
     @property
     def members(self) -> int:

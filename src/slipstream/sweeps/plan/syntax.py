@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -21,6 +20,7 @@ from hydra.errors import HydraException
 from slipstream.config import composition
 from slipstream.config.schema import show
 from slipstream.core.errors import ConfigError
+from slipstream.core.types import Plain
 from slipstream.core.wording import shell, spell
 from slipstream.sweeps.plan.space import Axis, Choices, Interval
 
@@ -79,7 +79,7 @@ def read(overrides: Sequence[str]) -> CommandParts:
     return reading
 
 
-def read_space(written: Mapping[Any, Any], where: str) -> CommandParts:
+def read_space(written: Mapping[Plain, Plain], where: str) -> CommandParts:
     """Axes from YAML: texts as they would be typed, lists of values, and {low, high, log, integer}."""
     reading = CommandParts()
     for key, value in written.items():
@@ -143,7 +143,7 @@ def _axis(override: Override) -> tuple[str, Axis]:
     return key, Choices(key, tuple(values))
 
 
-def _interval(key: str, name: str, written: Mapping[Any, Any]) -> Interval:
+def _interval(key: str, name: str, written: Mapping[Plain, Plain]) -> Interval:
     unknown = [str(inner) for inner in written if inner not in INTERVAL]
     if unknown or not {"low", "high"} <= set(written):
         raise ConfigError([f"{name}: found {show(dict(written))}, expected low, high and maybe log, integer"])

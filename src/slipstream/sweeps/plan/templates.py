@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,8 +19,9 @@ from slipstream.config import composition, hints
 from slipstream.config.files import completed, folder
 from slipstream.config.schema import CHOICES, Unusable
 from slipstream.core.registry import LISTS
+from slipstream.core.types import Plain
 
-Tree = dict[str, Any]
+Tree = dict[str, Plain]
 Combination = tuple[int, ...]  # for every axis which of its choices
 
 _REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
@@ -48,7 +48,7 @@ class Templates:
         self.composed: dict[Combination, Tree] = {}
         self.problems: dict[Combination, list[str]] = {}
         self._merged: dict[Combination, Tree] = {}
-        self._references: dict[int, list[tuple[Any, ...]]] = {}
+        self._references: dict[int, list[tuple[Plain, ...]]] = {}
         self._reaching: dict[tuple[str, int], bool] = {}
         # Of a user's own files nothing is known: one may name two groups at once.
         own = any(line.lstrip("+").startswith("hydra.searchpath") for line in self.context)
@@ -131,7 +131,7 @@ class Templates:
             self._reaching[key, place] = not self._separable or _may_reach(self.axes[key][place])
         return self._reaching[key, place]
 
-    def plain(self, combination: Combination, values: Sequence[tuple[str, Any]]) -> tuple[Tree, list[str]]:
+    def plain(self, combination: Combination, values: Sequence[tuple[str, Plain]]) -> tuple[Tree, list[str]]:
         """The plain configuration with these values set, as `composition.screen` gives it."""
         tree = self.tree(combination)
         if id(tree) not in self._references:
@@ -143,11 +143,11 @@ class Templates:
         try:
             _fill_in(copy, self._references[id(tree)])
         except _Unclear:
-            return composition.to_plain(OmegaConf.create(copy)), problems
+            return composition.to_plain(DictConfig(copy)), problems
         copy.pop("sweep", None)
         return copy, problems
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Plain]:
         """What `from_json` makes the same compositions of, whatever the YAML files say by then."""
         return {
             "lines": self.lines,
@@ -165,7 +165,7 @@ class Templates:
         }
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Templates:
+    def from_json(cls, saved: Mapping[str, Plain]) -> Templates:
         """The templates that `to_json` wrote."""
         made = cls(saved["lines"], saved["axes"], saved["context"])
         reaching = {(key, place) for key, place in saved["reaching"]}
@@ -178,7 +178,7 @@ class Templates:
         return made
 
 
-def is_plain(key: str, value: Any) -> bool:
+def is_plain(key: str, value: Plain) -> bool:
     """Whether a value can be set on a composed configuration without asking Hydra."""
     if not _PLAIN_KEY.fullmatch(key) or ("." not in key and key not in ("seed", "name")):
         return False
@@ -219,16 +219,16 @@ def _may_reach(override: str) -> bool:
     return any("@package _global_" in text or "override" in text for text in texts)
 
 
-def _copy(node: Any) -> Any:
+def _copy(node: Plain) -> Plain:
     if isinstance(node, dict):
         return {key: _copy(value) for key, value in node.items()}
     return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
-def _set(tree: Tree, key: str, value: Any) -> str | None:
+def _set(tree: Tree, key: str, value: Plain) -> str | None:
     """Set a value, or say why there is no such place. An unknown key is let in: validation names it."""
     *parents, last = key.split(".")
-    node: Any = tree
+    node: Plain = tree
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict):
@@ -237,7 +237,7 @@ def _set(tree: Tree, key: str, value: Any) -> str | None:
     return None
 
 
-def _open_leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _open_leaves(node: Plain, path: tuple[Plain, ...] = ()) -> Iterator[tuple[Plain, ...]]:
     """Where texts stand that are references, or for a value that is missing."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
@@ -246,7 +246,7 @@ def _open_leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
         yield path
 
 
-def _at(node: Any, path: Sequence[Any]) -> Any:
+def _at(node: Plain, path: Sequence[Plain]) -> Plain:
     for key in path:
         node = node[key]
     return node
@@ -256,7 +256,7 @@ class _Unclear(Exception):
     """Better left to OmegaConf: an escape, a function, a reference to a section or to nothing."""
 
 
-def _fill_in(tree: Tree, paths: Sequence[tuple[Any, ...]]) -> None:
+def _fill_in(tree: Tree, paths: Sequence[tuple[Plain, ...]]) -> None:
     found = []
     for path in paths:
         try:
@@ -269,7 +269,7 @@ def _fill_in(tree: Tree, paths: Sequence[tuple[Any, ...]]) -> None:
         _at(tree, path[:-1])[path[-1]] = value
 
 
-def _value(tree: Tree, text: str, depth: int) -> Any:
+def _value(tree: Tree, text: str, depth: int) -> Plain:
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return _lookup(tree, whole[1], depth)
@@ -279,7 +279,7 @@ def _value(tree: Tree, text: str, depth: int) -> Any:
     return filled
 
 
-def _lookup(tree: Tree, key: str, depth: int) -> Any:
+def _lookup(tree: Tree, key: str, depth: int) -> Plain:
     try:
         value = _at(tree, key.split("."))
     except (KeyError, IndexError, TypeError):

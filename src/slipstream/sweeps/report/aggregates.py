@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Axis, Interval
@@ -36,7 +37,7 @@ class Group:
     """
 
     trial: int
-    values: Mapping[str, Any]
+    values: Mapping[str, Plain]
     members: tuple[Outcome, ...]
     mean: float | None
     std: float | None
@@ -178,7 +179,7 @@ def _signed(group: Group, minimize: bool) -> float:
     return group.mean if minimize else -group.mean
 
 
-def _told(group: Group, key: str) -> Any:
+def _told(group: Group, key: str) -> Plain:
     """A trial's value, None only where the key does not apply."""
     value = group.values.get(key)
     return "null" if value is None and key in group.values else value
@@ -235,7 +236,7 @@ def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarr
     return np.array(shares), float(np.mean(told))
 
 
-def is_number(value: Any) -> TypeGuard[int | float]:
+def is_number(value: Plain) -> TypeGuard[int | float]:
     """Whether it is a number, which a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

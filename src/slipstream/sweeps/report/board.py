@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from slipstream.config.schema import CHOICES
+from slipstream.core.types import Plain
 from slipstream.loggers.tensorboard import CURVES, TensorBoard
 from slipstream.runs.recorder import hyperparameters
 from slipstream.sweeps.plan.job import Job
@@ -20,7 +20,7 @@ from slipstream.training.member import METRICS
 
 TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders: TensorBoard gives each its colour
 MORE_METRICS = 3  # columns of the table besides the metric that decides
-Records = Sequence[Mapping[str, Any]]
+Records = Sequence[Mapping[str, Plain]]
 
 
 def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
@@ -55,7 +55,7 @@ def _logged(members: Sequence[Records]) -> list[str]:
     return [name for name in names if "/" in name]
 
 
-def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Any]]:
+def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Plain]]:
     """What was swept as the members' rows have it, what mattered most first: name -> all values.
 
     Parallel coordinates have no line for a row that lacks one of the columns: a key that does not apply
@@ -95,7 +95,7 @@ def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: 
     board.charts(charts, "the sweep: best, median and worst trial")
 
 
-def _mean(values: Sequence[Any]) -> float | None:
+def _mean(values: Sequence[Plain]) -> float | None:
     known = [float(value) for value in values if is_number(value)]
     return fmean(known) if known else None
 

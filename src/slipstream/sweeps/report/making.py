@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.storage import replace
+from slipstream.core.types import Plain
 from slipstream.core.wording import spell
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.report import aggregates
@@ -142,7 +143,7 @@ def leaderboard(report: Report) -> str:
     return written.getvalue()
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _plain(report: Report) -> dict[str, Plain]:
     """What report.json holds."""
     return {
         "metric": report.metric,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from PIL import Image, ImageDraw
 
 from slipstream.core.console import number
 from slipstream.core.drawing import shortened, width, write
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted, spell
 from slipstream.sweeps.plan.space import Axis, Interval
 from slipstream.sweeps.report.aggregates import REPEATS, Group
@@ -20,7 +20,7 @@ FONT = 20  # large beside the whole: TensorBoard shows a picture 340 pixels wide
 GOOD, BAD = (200, 30, 30), (190, 205, 235)
 BEST = 5  # trials that are drawn last, and thick
 LABELS = 12  # on an axis
-Place = Callable[[Any], float]  # of a value, from 0 (bottom) to 1 (top)
+Place = Callable[[Plain], float]  # of a value, from 0 (bottom) to 1 (top)
 
 
 def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image.Image:
@@ -88,7 +88,7 @@ def _scale(axis: Axis) -> tuple[Place, list[tuple[float, str]]]:
     return lambda value: places.get(spell(value), -0.08), named
 
 
-def _in_order(values: Sequence[Any]) -> list[Any]:
+def _in_order(values: Sequence[Plain]) -> list[Plain]:
     """Numbers rise; anything else stays as it was written."""
     try:
         return sorted(values)

@@ -6,8 +6,8 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from slipstream.core.types import Plain
 from slipstream.early_stopping import best_epoch, direction
 from slipstream.runs.run_folder import CONFIG, SUMMARY
 from slipstream.sweeps.plan.job import Job, Outcome
@@ -31,7 +31,7 @@ def _outcome(folder: Path, job: Job) -> Outcome:
     )
 
 
-def _ended(folder: Path) -> dict[str, Any] | None:
+def _ended(folder: Path) -> dict[str, Plain] | None:
     """The summary's part of an outcome, None where there is none that can be read."""
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def _ended(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _begun(folder: Path, job: Job) -> dict[str, Any]:
+def _begun(folder: Path, job: Job) -> dict[str, Plain]:
     """The same of a member that has not ended, from the lines of its epochs."""
     records = lines(folder / METRICS)
     begun = records or (folder / CONFIG).exists()
@@ -75,9 +75,9 @@ def _begun(folder: Path, job: Job) -> dict[str, Any]:
     }
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path) -> list[dict[str, Plain]]:
     """The records of a file with a line of JSON each, up to the first that is damaged or torn."""
-    records: list[dict[str, Any]] = []
+    records: list[dict[str, Plain]] = []
     try:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             record = json.loads(line)
@@ -89,7 +89,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: Plain) -> float | None:
     if not is_number(value) or not math.isfinite(value):
         return None
     return float(value)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.console import number
+from slipstream.core.types import Plain
 from slipstream.core.wording import counted, shell, spell, typed
 from slipstream.sweeps.report.aggregates import Group
 from slipstream.sweeps.report.comparisons import LEAST_PAIRS, Comparison
@@ -92,7 +93,7 @@ def _differs(key: str, groups: Sequence[Group]) -> bool:
     return len({spell(group.values[key]) if key in group.values else None for group in groups}) > 1
 
 
-def _shown(values: Mapping[str, Any], key: str) -> str:
+def _shown(values: Mapping[str, Plain], key: str) -> str:
     if key not in values:
         return ""
     value = values[key]
@@ -194,7 +195,7 @@ def _numbers(found: Sequence[int]) -> str:
     return named if len(found) <= 2 * SHOWN else f"{named} and {len(found) - 2 * SHOWN} more"
 
 
-def overrides(values: Mapping[str, Any]) -> str:
+def overrides(values: Mapping[str, Plain]) -> str:
     """What was swept, as it would be typed.
 
     >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})

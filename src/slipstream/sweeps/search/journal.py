@@ -4,7 +4,7 @@ Optuna's file backend appends, and waits for the disk, once per parameter and pe
 process that dies while it appends leaves half a line, after which nobody can open the study, and
 half a trial. Here everything between two points is one write under one lock: the count of trials can
 be checked and raised without a race, a pack's epoch costs one wait for the disk, and what a dead
-process left behind is dropped whole by whoever comes next. Any Optuna tool reads the file.
+process left behind is dropped whole by whoever comes next. Plain Optuna tool reads the file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import SoftFileLease, Timeout
 from optuna.storages.journal import BaseJournalBackend
@@ -22,6 +21,7 @@ from optuna.storages.journal import BaseJournalBackend
 from slipstream.core import folders
 from slipstream.core.errors import UserError
 from slipstream.core.storage import writing
+from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
 # How many lines of the same transaction follow. Optuna passes over a field that it does not know.
@@ -30,7 +30,7 @@ FOLLOWING = "following"
 # How long a process may take between making the lock's marker and writing its name into it.
 NAMELESS_SECONDS = 3.0
 
-Log = dict[str, Any]
+Log = dict[str, Plain]
 
 
 class Journal(BaseJournalBackend):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner, WilcoxonPruner
 from optuna.study import StudyDirection
+
+from slipstream.core.types import Plain
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -30,7 +32,7 @@ SETTINGS: Mapping[str, Mapping[str, int]] = {
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def make(settings: Mapping[str, Any], epochs: int) -> BasePruner | None:
+def make(settings: Mapping[str, Plain], epochs: int) -> BasePruner | None:
     """The pruner that the settings name, None for `none`.
 
     epochs: how long a trial trains at most.

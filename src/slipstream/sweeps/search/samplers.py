@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from optuna.distributions import (
@@ -26,6 +26,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from slipstream.core.errors import UserError
+from slipstream.core.types import Plain
 from slipstream.core.wording import install
 from slipstream.sweeps.plan.space import Axis, Interval, identity
 
@@ -95,18 +96,18 @@ def distribution(axis: Axis) -> Distribution:
     return CategoricalDistribution(list(range(count)))
 
 
-def _is_scale(values: tuple[Any, ...]) -> bool:
+def _is_scale(values: tuple[Plain, ...]) -> bool:
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
         return False
     return list(values) in (sorted(set(values)), sorted(set(values), reverse=True))
 
 
-def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[[str, Distribution], Any]:
+def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[[str, Distribution], Plain]:
     """What a sampler draws for each parameter of a trial. Nothing is stored."""
     space = sampler.infer_relative_search_space(study, trial)
     together = sampler.sample_relative(study, trial, space)
 
-    def draw(key: str, kind: Distribution) -> Any:
+    def draw(key: str, kind: Distribution) -> Plain:
         if kind.single():
             return kind.choices[0] if isinstance(kind, CategoricalDistribution) else kind.low
         if key in together:
@@ -116,19 +117,19 @@ def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[
     return draw
 
 
-def drawn_for(axis: Axis, value: Any) -> Any:
+def drawn_for(axis: Axis, value: Plain) -> Plain:
     """What Optuna would have drawn for the axis's value."""
     if isinstance(axis, Interval):
         return value
     return list(map(identity, axis.values)).index(identity(value))
 
 
-def value(axis: Axis, drawn: Any) -> Any:
+def value(axis: Axis, drawn: Plain) -> Plain:
     """The axis's value for what Optuna drew."""
     return drawn if isinstance(axis, Interval) else axis.values[drawn]
 
 
-def place(kind: Distribution, u: float) -> Any:
+def place(kind: Distribution, u: float) -> Plain:
     """What stands at u of [0, 1] in a distribution, equal shares for integers and choices."""
     if isinstance(kind, CategoricalDistribution):
         return kind.choices[min(int(u * len(kind.choices)), len(kind.choices) - 1)]
@@ -139,7 +140,7 @@ def place(kind: Distribution, u: float) -> Any:
     return min(max(drawn, kind.low), kind.high)
 
 
-def locate(kind: Distribution, drawn: Any) -> float:
+def locate(kind: Distribution, drawn: Plain) -> float:
     """Where a value stands in [0, 1]: `place` backwards, the middle of its share."""
     if isinstance(kind, CategoricalDistribution):
         return (kind.choices.index(drawn) + 0.5) / len(kind.choices)
@@ -167,12 +168,12 @@ class Sobol(BaseSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Plain]:
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> Plain:
         if not self._point:
             from scipy.stats.qmc import Sobol as Sequence  # 0.8 s
 
@@ -214,7 +215,7 @@ class Evolution(BaseSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Plain]:
         space, size = self._space, len(self._space)
         evolution = self._make(
             mean=np.full(size, 0.5),
@@ -240,7 +241,7 @@ class Evolution(BaseSampler):
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> Plain:
         raise NotImplementedError  # everything that varies is in the relative space
 
 

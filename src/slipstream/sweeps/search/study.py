@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from slipstream.core.types import Plain
 from slipstream.sweeps.search import pruners, samplers
 from slipstream.sweeps.search.journal import Journal
 
@@ -48,7 +48,7 @@ class Trial:
     """A configuration to try: its number, and the value of each axis that applies to it."""
 
     number: int
-    values: Mapping[str, Any]
+    values: Mapping[str, Plain]
 
 
 class Study:
@@ -64,7 +64,7 @@ class Study:
     """
 
     def __init__(
-        self, journal: Path | None, space: Space, settings: Mapping[str, Any], minimize: bool, epochs: int
+        self, journal: Path | None, space: Space, settings: Mapping[str, Plain], minimize: bool, epochs: int
     ) -> None:
         self._path = journal
         self._space = space
@@ -256,7 +256,7 @@ class Study:
         assert self._optuna is not None
         return self._optuna
 
-    def _sampler(self, number: int, attempt: int = 0) -> Any:
+    def _sampler(self, number: int, attempt: int = 0) -> Plain:
         settings, kinds = self._settings, self._distributions
         population = samplers.population(kinds, settings["at_once"], settings["trials"])
         conditional = bool(self._space.conditions)
@@ -292,14 +292,14 @@ class Study:
                 self._storage.set_trial_param(number, axis.key, inner, kind)
         return self._trial(self._trials()[number])
 
-    def _new(self, number: int, tried: set[Hashable]) -> dict[str, Any]:
+    def _new(self, number: int, tried: set[Hashable]) -> dict[str, Plain]:
         """What the searcher draws, again while it was tried; else one of what is left, by chance."""
         drawing = self._settings["name"] in samplers.DRAWING
         known = self._space.countable
         attempts = [0, *range(1 if drawing else OWN_ATTEMPTS + 1, OWN_ATTEMPTS + 1)]
         if known is None:
             attempts += range(OWN_ATTEMPTS + 1, OWN_ATTEMPTS + CHANCES)
-        drawn: dict[str, Any] = {}
+        drawn: dict[str, Plain] = {}
         for attempt in attempts:
             drawn = self._proposal(number, self._sampler(number, attempt))
             if self._name_of(drawn) not in tried:
@@ -313,11 +313,11 @@ class Study:
         kept = drawn if self._settings["name"] in samplers.WHOLE else {}
         return kept | {key: samplers.drawn_for(axes[key], value) for key, value in values.items()}
 
-    def _proposal(self, number: int, sampler: Any) -> dict[str, Any]:
+    def _proposal(self, number: int, sampler: Plain) -> dict[str, Plain]:
         """What a sampler draws for the axes of a trial, key -> as Optuna has it."""
         propose = samplers.propose(sampler, self._study, self._trials()[number])
-        drawn: dict[str, Any] = {}
-        chosen: dict[str, Any] = {}
+        drawn: dict[str, Plain] = {}
+        chosen: dict[str, Plain] = {}
         for axis in self._space.in_asking_order:
             if self._settings["name"] in samplers.WHOLE or self._space.applies(axis.key, chosen):
                 drawn[axis.key] = propose(axis.key, self._distributions[axis.key])
@@ -331,10 +331,10 @@ class Study:
             names.append(self._name_of(trial.params))
         return set(names)
 
-    def _name_of(self, drawn: Mapping[str, Any]) -> Hashable:
+    def _name_of(self, drawn: Mapping[str, Plain]) -> Hashable:
         return identity(self._applying(drawn))
 
-    def _applying(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    def _applying(self, drawn: Mapping[str, Plain]) -> dict[str, Plain]:
         """The values that count of what was drawn, by key in the axes' order."""
         axes = [axis for axis in self._space.axes if axis.key in drawn]
         chosen = {axis.key: samplers.value(axis, drawn[axis.key]) for axis in axes}

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from slipstream.core.errors import ConfigError
+from slipstream.core.types import Plain
 from slipstream.sweeps.plan.job import Job, ended
 from slipstream.training.member import DIVERGED, FAILED, PRUNED, Member
 
@@ -145,7 +146,7 @@ class SearchSource:
     def __init__(
         self,
         study: Study,
-        job: Callable[[int, int, Mapping[str, Any]], Job],
+        job: Callable[[int, int, Mapping[str, Plain]], Job],
         members: int,
         at_once: int,
         paired: bool,

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core import folders
 from slipstream.core.errors import UserError
 from slipstream.core.lazy import torch
+from slipstream.core.types import Plain
 from slipstream.core.wording import install
 from slipstream.sweeps.work.leases import WORKERS, host
 
@@ -239,7 +240,7 @@ class WorkerJob:
             raise RuntimeError(f"the worker ended with exit code {code}")
         return code
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> Plain:
         """Asked by submitit when the cluster takes the job's place or time: the same again, later.
 
         The members go on from their last saved step, here or with another worker.
@@ -271,10 +272,10 @@ def submit(
     directory: Path,
     workers: int,
     cluster: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, Plain],
     *,
     program: Sequence[str] = MODULE,
-) -> list[Any]:
+) -> list[Plain]:
     """Submit workers as jobs of a cluster (slurm, or local for this machine); submitit's jobs.
 
     parameters: submitit's, such as {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. A job

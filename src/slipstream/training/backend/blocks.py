@@ -8,7 +8,7 @@ same in any block. What it gives stands in docs/performance.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from slipstream.core.compat import pytree
+from slipstream.core.types import Numbers, Scalar
 from slipstream.training.model_spec import State
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples, Step, StepOutput
@@ -40,7 +41,9 @@ def block_size(members: int, parameters: int, device: torch.device, *, compiled:
 def in_place(step: Step) -> Callable[..., StepOutput]:
     """The lifted step, with its new state written over the old one."""
 
-    def update(state: State, data: Examples, batch: Batch, lr: Any, t: Any, numbers: Mapping) -> StepOutput:
+    def update(
+        state: State, data: Examples, batch: Batch, lr: Scalar, t: Scalar, numbers: Numbers
+    ) -> StepOutput:
         new, seen = step(state, data, batch, lr, t, numbers)
         pytree.tree_map(lambda old, value: old.copy_(value), state, new)
         return seen
@@ -62,7 +65,7 @@ class Blocks:
         data: Examples,
         batches: Sequence[Batch],
         arguments: Sequence[tuple[Any, Any]],
-        numbers: Mapping[str, Any],
+        numbers: Numbers,
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
         """Updates of all members, as many as there are batches: the new state, what each update leaves,
         and the parameters before the last. update: `in_place` of a step lifted to a block."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from slipstream.core.compat import TorchDispatchMode, pytree
+from slipstream.core.types import Plain
 from slipstream.data.image.stored import Stored
 from slipstream.optimizers.base import initial_state
 from slipstream.training.backend.streaming import bytes_ahead
@@ -279,7 +280,7 @@ class _Rehearsal:
 
     def _numbers(self, members: int = 0) -> Any:
         """The numbers that a step is given."""
-        numbers: dict[str, Any] = dict(self.program.numbers(self.config))
+        numbers: dict[str, Plain] = dict(self.program.numbers(self.config))
         if not self.pack.single:
             numbers = pytree.tree_map(lambda _: self._blank(members=members), numbers)
         numbers["keys"] = self._like(self.program.keys(self.config), members)
