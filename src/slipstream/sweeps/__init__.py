@@ -1,1 +1,1 @@
-"""Sweeps: many runs from one command, trained as packs, and what they say together."""
+"""Sweeps: many runs from one command, trained as packs and evaluated together."""

@@ -1,4 +1,4 @@
-"""A sweep from Python: `slipstream.sweep(space)`."""
+"""Sweeps from Python: `slipstream.sweep(space)`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to.
+    """The result of a sweep.
 
-    report: ranking, comparisons, importance and advice, as report.json has them. exit_code: 0, 3 where
-    members diverged or failed, 129, 130, 143 or 152 where a signal ended it.
+    report: ranking, comparisons, importance and advice, as in report.json. exit_code: 0, 3 if members
+    diverged or failed, 129, 130, 143 or 152 if a signal ended it.
     """
 
     directory: Path
@@ -36,16 +36,16 @@ class SweepResult:
 
     @property
     def best(self) -> Group | None:
-        """The best trial: `values`, `mean`, `std`, `members`. None where no trial came to a sound end."""
+        """The best trial: `values`, `mean`, `std`, `members`. None if no trial ended soundly."""
         return self.report.best
 
     @property
     def runs(self) -> tuple[Outcome, ...]:
-        """All members by number: `values`, `status`, `value`, `best`, `directory`; `test` chooses nothing."""
+        """All members by number: `values`, `status`, `value`, `best`, `directory`, `test` to report only."""
         return self.report.outcomes
 
     def frame(self) -> polars.DataFrame:
-        """A row a member, the best trial's first: leaderboard.csv."""
+        """The leaderboard, one row per member, the best trial's first: leaderboard.csv."""
         import polars
 
         return polars.read_csv(self.directory / report.LEADERBOARD, infer_schema_length=None)
@@ -54,14 +54,14 @@ class SweepResult:
 def sweep(
     space: Mapping[str, Plain], *overrides: str, directory: str | Path | None = None, **settings: Plain
 ) -> SweepResult:
-    """Train every configuration of a space, as packs; or search it.
+    """Train every configuration of a space as packs, or search the space.
 
-    space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
-    command line. overrides: what all members share, and the searcher: "data=wine", "sweep=tpe".
-    directory: of the sweep; where one with the same plan stands, it is joined and goes on; None for a
-    new one below outputs/. settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
+    space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the command
+    line. overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
+    directory: of the sweep; one with the same plan is joined and continued; None for a new one below
+    outputs/. settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
 
-    Nothing is shown, unless an override such as "trainer.progress=auto" asks for it. Raises ConfigError,
+    Nothing is shown unless an override such as "trainer.progress=auto" asks for it. Raises ConfigError,
     DataError and other UserErrors; members that fail or diverge are in the result.
 
     >>> import slipstream  # doctest: +SKIP

@@ -1,7 +1,7 @@
-"""A sweep from its frozen plan to its report. Every process that works on one comes through here.
+"""A sweep from its frozen plan to its report, in every process that works on it.
 
-The first process (`sweep`, or `resume` later) shows what happens, starts further workers where the plan
-has some, and reports at the end; workers drain the same folder quietly.
+The first process (`sweep`, or `resume` later) shows progress, starts the plan's further workers, and reports
+at the end; workers train members of the same folder silently.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SOME_FAILED = 3
 
 
 def sweep(plan: SweepPlan, directory: Path) -> int:
-    """Train a sweep whose plan stands in the folder, or help with it; the exit code."""
+    """Train the sweep whose plan is in the folder, or help with it; return the exit code."""
     if plan.settings.cluster is not None:
         return _submit(plan, directory)
     try:
@@ -63,11 +63,11 @@ def sweep(plan: SweepPlan, directory: Path) -> int:
 
 
 class NothingStarted(UserError):
-    """The user's mistake that keeps every member from being trained."""
+    """The user's error that prevents all training."""
 
 
 def _leave_nothing(directory: Path) -> None:
-    """Remove what a sweep wrote before its first member began, unless there is more than that."""
+    """Remove what a sweep wrote before its first member began, unless there are other files."""
     if any(directory.glob(f"*/{run_folder.CONFIG}")) or any(directory.glob(f"*/{run_folder.SUMMARY}")):
         return
     with suppress(OSError):
@@ -77,7 +77,7 @@ def _leave_nothing(directory: Path) -> None:
 
 
 def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
-    """Go on with the sweep of a folder; members that failed are tried again."""
+    """Resume the sweep of a folder; members that failed are tried again."""
     plan = store.resume(directory, overrides)
     if processes.index() == 0:
         _forget_failures(directory)
@@ -97,7 +97,7 @@ def _submit(plan: SweepPlan, directory: Path) -> int:
 
 
 def _forget_failures(directory: Path) -> None:
-    """A failure is no result: what stands in its way is taken away, and the member trained again."""
+    """Remove the results of failed members, so that they are trained again."""
     for file in directory.glob(f"*/{run_folder.SUMMARY}"):
         end = ended(file.parent)
         if end is not None and end.status == FAILED:
@@ -105,9 +105,9 @@ def _forget_failures(directory: Path) -> None:
 
 
 def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int, Report | None]:
-    """Drain the sweep; the first process also shows it and reports.
+    """Train members of the sweep until none is left; the first process also shows progress and reports.
 
-    program: what further workers run. Raises UserError where no member can be trained.
+    program: the command that further workers run. Raises UserError if no member can be trained.
     """
     lead, example = processes.index() == 0, plan.example
     stopping = example.config.early_stopping.settings
@@ -167,9 +167,9 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
 
 @contextmanager
 def _reporting(directory: Path) -> Iterator[None]:
-    """Let one process at a time read how the members ended and report it: the last one has read the last.
+    """Let one process at a time read the outcomes and report them: the last one has seen all of them.
 
-    Two that wrote the events at once would leave both theirs, and every curve twice. Raises UserError.
+    Two that wrote the events at once would leave both files, and every curve twice. Raises UserError.
     """
     lock = FileLock(directory / REPORTING)
     with writing(directory / REPORTING):
@@ -203,16 +203,16 @@ def _source(
 
 
 def _jobs_of(plan: SweepPlan, study: Study) -> list[Job]:
-    """The members of all trials that were asked and could be, in their order."""
+    """Return the members of all valid trials that were asked for, in order."""
     jobs: list[Job] = []
     for trial in study.asked():
-        with suppress(ConfigError):  # it was refused when it was asked
+        with suppress(ConfigError):  # it was refused when it was asked for
             jobs += [plan.job(trial.number, i, trial.values) for i in range(plan.members)]
     return jobs
 
 
 def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
-    """Nothing can be trained: one message for all."""
+    """Merge identical errors of all members into one message."""
     screen.close()
     error = mistake.error
     failed = "the first member" if mistake.count == 1 else f"all {mistake.count} members of the first pack"
@@ -225,7 +225,7 @@ def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
 
 
 def _allow_open_files() -> None:
-    """Every member's folder is locked by an open file: ask for as many as the system grants."""
+    """Raise the limit of open files as far as allowed: every member's folder is locked by one."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it trains: how far it is, how it goes, and the best so far."""
+"""The screen of a sweep while it trains: progress, counts, and the best result so far."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from slipstream.sweeps.plan.sweep_plan import SweepPlan
     from slipstream.sweeps.work.pack_trainer import PackTrainer
 
-LOOK_SECONDS = 0.25  # between two looks at a crew's members
-LOOK_ELSEWHERE = 5.0  # between two looks for members that other workers have ended
-REDRAWS = 2  # a second, by rich's thread: a clock that stands looks like a hang
-PLAIN_SECONDS, PLAIN_SHARE = 5.0, 0.05  # a plain line after so long, and after such a share of the time
+LOOK_SECONDS = 0.25  # between two looks at a pack's members
+LOOK_ELSEWHERE = 5.0  # between two looks for members that other workers have finished
+REDRAWS = 2  # per second, by rich's thread: a clock that stands still looks like a hang
+PLAIN_SECONDS, PLAIN_SHARE = 5.0, 0.05  # time, and share of the time, between plain lines
 ORDER = ("finished", "stopped_early", "pruned", "diverged", "failed")
 
 
 class SweepScreen:
-    """A live display on a terminal, plain lines elsewhere, nothing for `none`. It observes a worker."""
+    """A live display on a terminal, plain lines elsewhere, nothing for `none`. It is a worker's observer."""
 
     def __init__(self, kind: str, plan: SweepPlan, directory: Path, minimize: bool) -> None:
         self.console = console()
@@ -52,7 +52,8 @@ class SweepScreen:
         self._metric = plan.example.config.early_stopping.settings["metric"]
         self._crew: PackTrainer | None = None
         self._packs, self._updates, self._running, self._begun = 0, 0, 0, 0.0
-        self._steady: tuple[float, float] | None = None  # when epochs began to come, and what was made then
+        # when epochs began to arrive, and the amount made by then
+        self._steady: tuple[float, float] | None = None
         self._started = self._looked = self._drawn = self._looked_elsewhere = time.monotonic()
         self._live = None
         if kind != "none":
@@ -87,24 +88,24 @@ class SweepScreen:
             have = "has" if len(self._ended) == 1 else "have"
             yield f"going on: {len(self._ended)} of {counted(self.total, 'member')} {have} ended"
 
-    # What is told
+    # News
 
     def say(self, text: str) -> None:
-        """A line above the display."""
+        """Print a line above the display."""
         if self.kind != "none":
             self.console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A warning, which reaches the user where nothing else is shown, too."""
+        """Print a warning, even if nothing else is shown."""
         self._loud(f"warning: {text}")
 
     def failed(self, job: Job, reason: str) -> None:
-        """A member could not be trained: said at once, with what is its own."""
+        """Report at once a member that could not be trained, with its own overrides."""
         self._end(job.number, FAILED)
         self._say_failed(job.number, job.values, reason)
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
-        """A member has come to its end."""
+        """Count a member that has ended."""
         self._end(job.number, status)
         if self._crew is not None:  # its last epoch, after which it was not running
             self._updates += self._crew.engine.batching.steps
@@ -112,7 +113,7 @@ class SweepScreen:
             self._consider(value, job.values)
 
     def epoch(self, crew: PackTrainer) -> None:
-        """A crew has finished an epoch."""
+        """Show an epoch that a pack has finished."""
         if self.kind == "none":
             return
         if crew is not self._crew:
@@ -126,7 +127,7 @@ class SweepScreen:
         for place in crew.places:
             if place.job is None:
                 continue
-            if not place.member.running:  # stopped, and brought to its end later, with others
+            if not place.member.running:  # stopped, and concluded later together with others
                 self._begun += place.job.number not in self._ended
             else:
                 self._begun += place.member.epoch / place.member.config.trainer.max_epochs
@@ -134,7 +135,7 @@ class SweepScreen:
         self.look()
 
     def look(self) -> None:
-        """See to what is due by the clock: members that other workers have ended, a plain line."""
+        """Do what is due by the clock: look for members that other workers have ended, print a plain line."""
         now = time.monotonic()
         passed = now - self._started
         if self.kind == "none":
@@ -150,25 +151,25 @@ class SweepScreen:
             self.say("  ".join(parts[name] for name in order if parts[name]))
 
     def close(self) -> None:
-        """Take the display away; what was said stays."""
+        """Remove the display; printed lines stay."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    # What is known
+    # State
 
     def _end(self, member: int, status: str) -> None:
         if member not in self._ended:
             self._ended.add(member)
             self._counts[status] += 1
-            self._begun = max(self._begun - 1, 0.0)  # it was a part of that, until the next look
+            self._begun = max(self._begun - 1, 0.0)  # it was counted as begun, until the next look
 
     def _consider(self, value: float | None, values: Mapping[str, Plain]) -> None:
         if value is not None and (self._best is None or self._sign * value < self._best[0]):
             self._best = (self._sign * value, value, overrides(values))
 
     def _look_elsewhere(self, *, first: bool = False) -> None:
-        """Find what has ended in the folders: before, or by other workers, whose failures are said."""
+        """Look in the folders for members ended earlier or by other workers, and report failures."""
         self._looked_elsewhere = time.monotonic()
         for member in range(self.total):
             end = None if member in self._ended else ended(self.directory / str(member))
@@ -192,9 +193,9 @@ class SweepScreen:
 
     @property
     def _left(self) -> float | None:
-        """Seconds, by how many members (and parts of members) were trained since the first epoch.
+        """Estimate the seconds left by the number of members, or fractions, trained since the first epoch.
 
-        None before there were more: what came before, starting and compiling, is no speed.
+        Return None before there are any: the time before, for starting and compiling, gives no speed.
         """
         if self._steady is None:
             return None
@@ -205,13 +206,13 @@ class SweepScreen:
 
     @property
     def _made(self) -> float:
-        """How many members were trained here, parts of members too."""
+        """Return how many members were trained here, counting fractions."""
         return len(self._ended) - self._ended_before + self._begun
 
-    # What is drawn
+    # Drawing
 
     def _parts(self) -> dict[str, str]:
-        """The state in pieces, the most important first."""
+        """Return the pieces of the status, the most important first."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         best = "no result yet"
         if self._best is not None:
@@ -226,13 +227,13 @@ class SweepScreen:
         }
 
     def _said_counts(self) -> str:
-        """Who runs in which pack, and how the others ended."""
+        """Return which pack is running, and how the other members ended."""
         said = [f"{self._running} running in pack {self._packs}"] if self._packs else ["none running"]
         said += [f"{n} {name.replace('_', ' ')}" for name in ORDER if (n := self._counts[name])]
         return ", ".join(said)
 
     def _picture(self) -> RenderableType:
-        """What is drawn on a terminal, by rich's thread: it reads what the other one writes."""
+        """Draw the display; called by rich's thread, which reads what the main thread writes."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -248,7 +249,7 @@ class SweepScreen:
 
 
 def _size(axis: Axis) -> str:
-    """An axis and how many values it has.
+    """Describe an axis and its number of values.
 
     >>> _size(Interval("optimizer.lr", 0.001, 0.1))
     'optimizer.lr from 0.001 to 0.1'
@@ -259,7 +260,7 @@ def _size(axis: Axis) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are some.
+    """Format minutes and seconds, with hours if there are any.
 
     >>> _clock(75), _clock(3600 * 30)
     ('1:15', '30:00:00')

@@ -1,1 +1,1 @@
-"""What was asked of a sweep: its space, its members, frozen in its folder."""
+"""The plan of a sweep: its space and its members, frozen in its folder."""

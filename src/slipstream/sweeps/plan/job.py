@@ -1,4 +1,4 @@
-"""What a sweep is made of: members to be trained, and how they ended."""
+"""Jobs and outcomes of a sweep: members to train, and how they ended."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One member to be trained.
+    """One member to train.
 
-    number: its folder's name in the sweep. trial: the configuration that it repeats; members of a
-    trial differ in seed or fold only. overrides: its whole command line. values: what was swept,
-    key -> plain value, without the keys that do not apply to it.
+    number: its folder's name in the sweep. trial: the configuration that it repeats; members of a trial
+    differ in seed or fold only. overrides: its whole command line. values: the swept ones, key -> plain
+    value, without keys that do not apply to it.
     """
 
     number: int
@@ -33,12 +33,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a member ended, or stands: read from its folder.
+    """The outcome or progress of a member, read from its folder.
 
-    status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting.
-    value: the best value of the monitored metric, None where there is none. best: the metrics of the
-    best epoch, `split/name` -> value. test: those of the test rows, which nothing is chosen by: they
-    are shown of the trial that was chosen alone.
+    status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting. value:
+    the best value of the monitored metric, None if there is none. best: the metrics of the best epoch,
+    `split/name` -> value. test: the metrics on test rows, by which nothing is chosen: they are shown only for
+    the chosen trial.
     """
 
     number: int
@@ -59,14 +59,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class End:
-    """What a member that will not be trained again came to."""
+    """The outcome of a member that will not be trained again."""
 
     status: str
     value: float | None
 
 
 def ended(directory: Path) -> End | None:
-    """How the member of a folder ended, None where it has not: it is unfinished, or nothing is there."""
+    """Return how the member of a folder ended, None if it is unfinished or has no files."""
     try:
         found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
         status, value = found["status"], found["value"]

@@ -1,4 +1,4 @@
-"""From a command line to the plan of a sweep: what is fixed, what is swept, every job of a grid, valid."""
+"""Planning: from a command line to a valid plan, with its fixed and swept keys and every job of a grid."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from slipstream.sweeps.plan.sweep_plan import REPEATING, Faults, SweepPlan, prob
 from slipstream.sweeps.plan.templates import Templates, is_plain
 
 LARGEST_GRID = 100_000
-PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on what is chosen
+PARTS = (*CHOICES, *LISTS)  # sections whose keys depend on the chosen option
 OBJECTIVE = ("trainer.monitor", "trainer.mode", "early_stopping.metric", "early_stopping.mode")
 
 
 def is_sweep(overrides: Sequence[str]) -> bool:
-    """Whether YAML that a command line without -m chooses is a whole sweep: whether it has a space."""
+    """Return True if YAML chosen by a command line without -m is a sweep, that is, has a space."""
     if folder_of(overrides) is not None:
         return False
     try:
         reading = syntax.read(overrides)
         return bool(_composed(reading)[0].get("space"))
     except ConfigError:
-        return False  # the run says it
+        return False  # the run reports the error
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that sweeps.
+    """A command line of a sweep.
 
-    context: what of it is for Hydra and for the sweep itself. sweeper, launcher: Hydra's plugins.
+    context: its overrides for Hydra and for the sweep itself. sweeper, launcher: Hydra's plugins.
     """
 
     plan: SweepPlan
@@ -49,15 +49,15 @@ class Command:
 
 
 def plan(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> SweepPlan:
-    """Read and validate a sweep. Raises ConfigError with all problems of all jobs; nothing is written.
+    """Parse and validate a sweep. Raises ConfigError with all problems of all jobs; nothing is written.
 
-    overrides: as typed, axes and sweep.* among them. space: further axes, as `sweep.space` has them.
+    overrides: as typed, including axes and sweep.*. space: further axes, as in `sweep.space`.
     """
     return command(overrides, space).plan
 
 
 def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> Command:
-    """`plan`, and what Hydra needs besides."""
+    """Return the `plan`, and what Hydra needs in addition."""
     with composition.loading():
         typed = syntax.read(overrides)
         try:
@@ -87,13 +87,13 @@ def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) 
             raise ConfigError(dict.fromkeys(reading.problems))
         context = [*typed.hydra, *typed.sweep]
         made = _assemble(reading, context, chosen, name)
-        if sweeper == "basic" and made.notes:  # it would train what applies nowhere, and the same twice
+        if sweeper == "basic" and made.notes:  # it would train values that apply nowhere, and duplicates
             raise ConfigError([f"hydra/sweeper=basic: {note}; leave it out" for note in made.notes])
         return Command(made, context, sweeper, launcher)
 
 
 def _other_plugins(chosen: sweep_settings.GridSettings, sweeper: str, launcher: str) -> Iterator[str]:
-    """What would be ignored where another plugin than ours makes or runs the jobs."""
+    """Return what would be ignored if a plugin other than ours makes or runs the jobs."""
     searches = isinstance(chosen, sweep_settings.SearchSettings)
     if sweeper not in ("space", "basic"):
         yield f"hydra/sweeper={sweeper}: leave it out; sweep=random, tpe, cma_es, gp search"
@@ -114,7 +114,7 @@ def _take(reading: syntax.CommandParts, more: syntax.CommandParts) -> None:
 
 
 def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Plain], DictConfig]:
-    """The sweep's section and Hydra's, as the chosen options, not the single values, make them."""
+    """Compose the sweep's section and Hydra's from the chosen options, without single values."""
     with composition.loading() as loader:
         groups = set(loader.list_groups(""))
         chosen = [line for key, line in reading.lines.items() if line is not None and key in groups]
@@ -211,7 +211,7 @@ def _assemble(
 
 
 def _unrepeated(reading: syntax.CommandParts) -> Iterator[str]:
-    """Take every value of an axis once; a sentence for each that was named more often."""
+    """Keep each value of an axis once; return a sentence for each that was repeated."""
     for key, axis in reading.axes.items():
         if isinstance(axis, Choices):
             reading.axes[key], repeated = without_repetition(axis)
@@ -221,7 +221,7 @@ def _unrepeated(reading: syntax.CommandParts) -> Iterator[str]:
 
 
 def _require_sound(made: SweepPlan) -> None:
-    """Raise ConfigError for what no composition can have, and for every job that cannot run."""
+    """Raise ConfigError for values invalid in every composition, and for every invalid job."""
     try:
         if made.grid is None:
             faults, tried = Faults(), list(probes(made.space))
@@ -241,7 +241,7 @@ def _require_sound(made: SweepPlan) -> None:
 
 
 def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Plain]:
-    """Fixed keys of components, which may apply to some of the swept options only: set after composing."""
+    """Return fixed keys of components that apply to some swept options only: they are set after composing."""
     late: dict[str, Plain] = {}
     for key, line in reading.lines.items():
         if line is not None and key.partition(".")[0] in PARTS and "." in key:
@@ -253,7 +253,7 @@ def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Pl
 
 
 def _sets(key: str, values: Sequence[Plain], groups: set[str], lines: Mapping[str, str | None]) -> bool:
-    """Whether values of a key are set on a composition: none of them matters to how it is composed."""
+    """Return True if values of a key can be set on a composition, since none of them affects composing."""
     if key in groups or not all(is_plain(key, value) for value in values):
         return False
     below = any(other.startswith(f"{key}.") for other in lines)
@@ -261,7 +261,7 @@ def _sets(key: str, values: Sequence[Plain], groups: set[str], lines: Mapping[st
 
 
 def _typed(axis: Axis, templates: Templates) -> Axis:
-    """An interval of whole numbers where the setting takes no others."""
+    """Return an interval of integers if the setting accepts nothing else."""
     if isinstance(axis, Choices) or axis.integer:
         return axis
     group, _, setting = axis.key.partition(".")
@@ -273,7 +273,7 @@ def _typed(axis: Axis, templates: Templates) -> Axis:
 
 
 def _annotations(tree: Mapping[str, Plain], group: str) -> dict[str, Plain]:
-    """The settings of what is chosen in a group, `name.setting` in a list."""
+    """Return the settings of the chosen options in a group, `name.setting` in a list."""
     section = tree.get(group)
     if not isinstance(section, Mapping):
         return {}
@@ -287,7 +287,7 @@ def _annotations(tree: Mapping[str, Plain], group: str) -> dict[str, Plain]:
 def _conditions(
     keys: Sequence[str], choosing: Sequence[str], swept: Mapping[str, Axis], templates: Templates
 ) -> dict[str, Condition]:
-    """The conditions of those keys that apply to some of the swept options and not to others."""
+    """Return the conditions of keys that apply to some of the swept options and not to others."""
     found = {}
     for key in keys:
         group, _, setting = key.partition(".")
@@ -306,7 +306,7 @@ def _conditions(
 
 
 def _decides(axis: str, group: str, templates: Templates) -> bool:
-    """Whether the options of one group choose among those of another, as model=perceptron does."""
+    """Return True if the options of one group choose among those of another, as model=perceptron does."""
     first = _annotations(templates.tree(templates.first), group)
     return any(
         _annotations(templates.tree(combination), group) != first

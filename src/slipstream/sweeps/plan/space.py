@@ -1,7 +1,7 @@
-"""What a sweep varies: axes, and which of them apply together. Plain values only.
+"""The space of a sweep: its axes, and the conditions under which they apply. Plain values only.
 
-An axis is a swept key. It may apply under a condition: `optimizer.momentum` where the chosen
-optimizer has a momentum, `regularizer.dropout.rate` where dropout is in the list.
+An axis is a swept key. It may apply under a condition: `optimizer.momentum` if the chosen optimizer has a
+momentum, `regularizer.dropout.rate` if dropout is in the list.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cached_property
 
 from slipstream.core.types import Plain
 
-MOST = 100_000  # configurations that are counted one by one
+MOST = 100_000  # maximum configurations to enumerate
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A key and the values that it takes, in their order: texts, numbers, bools, null or lists."""
+    """A key and its values, in order: texts, numbers, bools, null or lists."""
 
     key: str
     values: tuple[Plain, ...]
@@ -28,9 +28,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class Interval:
-    """A key and the numbers from low to high, both included.
+    """A key and the numbers from low to high, inclusive.
 
-    log: drawn evenly over the logarithm. integer: whole numbers only.
+    log: uniform in the logarithm. integer: integers only.
     """
 
     key: str
@@ -44,9 +44,9 @@ Axis = Choices | Interval
 
 
 def identity(value: Plain) -> Hashable:
-    """Equal for plain values that mean the same: 1 and 1.0 do, 1 and true do not, nor do "1" and 1.
+    """Return an object that is equal for equivalent values: for 1 and 1.0, not for 1 and true or "1" and 1.
 
-    The order of a mapping counts, since that of regularizers may.
+    The order of a mapping counts, since that of regularizers may matter.
 
     >>> identity({"lr": 0.1}) == identity({"lr": 1e-1}), identity(True) == identity(1)
     (True, False)
@@ -59,7 +59,7 @@ def identity(value: Plain) -> Hashable:
 
 
 def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Plain, int]]]:
-    """The axis with every value once, and the values that stood there more often, with how often."""
+    """Return the axis without repeated values, and the repeated values with their counts."""
     values: dict[Hashable, Plain] = {}
     counts = Counter(map(identity, axis.values))
     for value in axis.values:
@@ -70,7 +70,7 @@ def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Plain, int]]]
 
 @dataclass(frozen=True)
 class Condition:
-    """A key applies where the values of these axes, together, are among the allowed ones."""
+    """A condition for a key: it applies if the values of these axes, together, are among the allowed ones."""
 
     axes: tuple[str, ...]
     allowed: tuple[tuple[Plain, ...], ...]
@@ -78,17 +78,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Space:
-    """The axes of a sweep in their order, and the conditions of those keys that have one.
+    """The axes of a sweep in order, and the conditions of keys that have one.
 
-    conditions: by key; a key that does not vary may have one too. Axes that a condition looks at are
-    Choices and have none themselves.
+    conditions: by key; a key that does not vary may have one too. Axes in a condition are Choices and have no
+    condition themselves.
     """
 
     axes: tuple[Axis, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
 
     def applies(self, key: str, chosen: Mapping[str, Plain]) -> bool:
-        """Whether a key applies to what has been chosen: axis -> value.
+        """Return True if a key applies to the chosen values: axis -> value.
 
         >>> only = Condition(("optimizer",), (("momentum",),))
         >>> space = Space((Choices("optimizer", ("sgd", "momentum")),), {"optimizer.momentum": only})
@@ -100,12 +100,12 @@ class Space:
 
     @property
     def in_asking_order(self) -> tuple[Axis, ...]:
-        """The axes, those that others depend on first: in this order every `applies` can be answered."""
+        """Return the axes in an order in which every `applies` can be answered: dependent ones last."""
         return tuple(sorted(self.axes, key=lambda axis: axis.key in self.conditions))
 
     @property
     def size(self) -> int | None:
-        """How many combinations a grid has at most, None where an axis is an interval."""
+        """Return the maximum number of combinations of a grid, None if an axis is an interval."""
         size = 1
         for axis in self.axes:
             if isinstance(axis, Interval):
@@ -115,7 +115,7 @@ class Space:
 
     @cached_property
     def countable(self) -> tuple[dict[str, Plain], ...] | None:
-        """All configurations, whole numbers of intervals included; None where they are too many to count."""
+        """Return all configurations, with the integers of intervals; None if they are too many."""
         axes = [_listed(axis) for axis in self.axes]
         size = math.prod(math.inf if axis is None else len(axis) for axis in axes)
         if size > MOST:
@@ -124,9 +124,9 @@ class Space:
         return tuple(Space(tuple(choices), self.conditions).grid())
 
     def grid(self) -> Iterator[dict[str, Plain]]:
-        """All combinations, the last axis fastest: key -> value, without keys that do not apply.
+        """Yield all combinations, the last axis fastest: key -> value, without keys that do not apply.
 
-        Combinations that become equal thereby come once. Raises ValueError where an axis is an interval.
+        Combinations that become equal that way occur once. Raises ValueError if an axis is an interval.
         """
         columns = []
         for axis in self.axes:
@@ -144,7 +144,7 @@ class Space:
             yield values
 
     def to_json(self) -> dict[str, Plain]:
-        """Plain dicts and lists, of which `from_json` makes an equal space."""
+        """Return plain dicts and lists, from which `from_json` makes an equal space."""
         return {
             "axes": [_axis_to_json(axis) for axis in self.axes],
             "conditions": {
@@ -155,7 +155,7 @@ class Space:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> Space:
-        """The space that `to_json` wrote."""
+        """Return the space that `to_json` wrote."""
         return cls(
             tuple(
                 Choices(axis["key"], tuple(decoded(axis["values"]))) if "values" in axis else Interval(**axis)
@@ -169,7 +169,7 @@ class Space:
 
 
 def _listed(axis: Axis) -> Sequence[Plain] | None:
-    """The values of an axis, None where they are not countable."""
+    """Return the values of an axis, None if they are not countable."""
     if isinstance(axis, Choices):
         return axis.values
     return range(int(axis.low), int(axis.high) + 1) if axis.integer else None
@@ -188,7 +188,7 @@ def _axis_to_json(axis: Axis) -> dict[str, Plain]:
 
 
 def encoded(value: Plain) -> Plain:
-    """A plain value for JSON, whose mappings take no keys but texts: as pairs.
+    """Encode a plain value for JSON: mappings become pairs, since JSON keys must be strings.
 
     >>> encoded([{1: 0.5}, None])
     [{'pairs': [[1, 0.5]]}, None]
@@ -199,7 +199,7 @@ def encoded(value: Plain) -> Plain:
 
 
 def decoded(value: Plain) -> Plain:
-    """The value that `encoded` was given."""
+    """Decode a value from `encoded`."""
     if isinstance(value, dict):
         return {key: decoded(inner) for key, inner in value["pairs"]}
     return [decoded(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A plan in its sweep's folder: written once, joined by the same plan, changed in what is free only."""
+"""The plan in its sweep's folder: written once, joined by the same plan, changed only in free settings."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from slipstream.sweeps.plan.space import Choices
 from slipstream.sweeps.plan.sweep_plan import SweepPlan
 
 FILE = "sweep.json"
-# Who trains, and where: no part of what is computed.
+# How and where members are trained: not part of what is computed.
 WORKERS = ("workers", "cluster", "slurm")
 
 
 def holds_sweep(folder: Path) -> bool:
-    """Whether a folder is that of a sweep."""
+    """Return True if a folder belongs to a sweep."""
     return (folder / FILE).is_file()
 
 
 def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
-    """Write the plan into the sweep's folder; where an identical one stands, join it, with its kernels.
+    """Write the plan into the sweep's folder; if it has an identical one, join it, with its kernels.
 
-    Returns the plan. Raises ConfigError where the folder has another one, UserError where it
-    cannot be written.
+    Returns the plan. Raises ConfigError if the folder has a different one, UserError if it cannot be
+    written.
     """
     try:
         folders.mkdir(folder)
@@ -54,11 +54,11 @@ def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
     found = list(_differences(saved, plan, folder))
     if found:
         raise ConfigError(found)
-    return plan  # with logging, device and workers of its own
+    return plan  # with its own logging, device and workers
 
 
 def _write_first(plan: SweepPlan, folder: Path) -> bool:
-    """Write the plan unless another process was faster. The file is whole from the moment it is there."""
+    """Write the plan unless another process was faster. The file is complete from the moment it exists."""
     with folders.held(folder):
         return storage.write_first(folder / FILE, _text(plan))
 
@@ -73,19 +73,19 @@ def _digest(saved: Mapping[str, Plain]) -> str:
 
 
 def load(folder: Path) -> SweepPlan:
-    """The plan of a sweep's folder. Raises ConfigError where it cannot be read, or was changed by hand."""
+    """Load the plan of a sweep's folder. Raises ConfigError if it cannot be read, or was edited by hand."""
     return _load(folder)[0]
 
 
 def _join(folder: Path) -> SweepPlan:
-    """The same, and its kernels for this process, if torch has not computed anything yet."""
+    """Return the plan and set its kernels for this process, if torch has not computed anything yet."""
     plan, mode = _load(folder)
     kernels.use(mode)
     return plan
 
 
 def _load(folder: Path) -> tuple[SweepPlan, object]:
-    """A sweep's plan and MKL's mode."""
+    """Load a sweep's plan and MKL's mode."""
     file = folder / FILE
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
@@ -104,9 +104,9 @@ def _load(folder: Path) -> tuple[SweepPlan, object]:
 
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> SweepPlan:
-    """The plan of a sweep that goes on, with what may be changed: free keys, workers, and more trials.
+    """Return the plan of a resumed sweep with permitted changes: free keys, workers, and more trials.
 
-    Raises ConfigError with the difference for anything else. What is changed for good is written.
+    Raises ConfigError with the difference for anything else. Permanent changes are written.
     """
     folders.require_own(folder)
     saved = _join(folder)
@@ -123,7 +123,7 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> SweepPlan:
     if problems:
         raise ConfigError(problems)
     if plan is not saved:
-        _ = plan.example if plan.grid is None else plan.jobs  # raises for values that cannot be
+        _ = plan.example if plan.grid is None else plan.jobs  # raises for invalid values
         lasting = replace(plan, settings=_with(plan.settings, saved.settings, WORKERS))
         if lasting.to_json() != saved.to_json():
             with folders.held(folder):
@@ -182,12 +182,12 @@ def _setting(plan: SweepPlan, key: str, value: Plain, line: str, folder: Path) -
 def _with(
     settings: sweep_settings.GridSettings, other: sweep_settings.GridSettings, keys: Sequence[str]
 ) -> sweep_settings.GridSettings:
-    """Settings with some values of others."""
+    """Return settings with some values from others."""
     return replace(settings, **{key: getattr(other, key) for key in keys})
 
 
 def _differences(saved: SweepPlan, new: SweepPlan, folder: Path) -> Iterator[str]:
-    """What makes a sweep another one, as sentences."""
+    """Return the differences that make it another sweep, as sentences."""
     where = f"in {folder}; choose another hydra.sweep.dir, or continue it with {typed('resume', folder)}"
     if saved.name != new.name:
         yield f"sweep: was {saved.name} {where}"
@@ -220,7 +220,7 @@ def _fixed_settings(plan: SweepPlan) -> dict[str, Plain]:
 
 
 def _axes(plan: SweepPlan) -> dict[str, str]:
-    """The axes in words."""
+    """Describe the axes in words."""
     return {
         axis.key: ", ".join(spell(value) for value in axis.values)
         if isinstance(axis, Choices)

@@ -1,4 +1,4 @@
-"""The plan of a sweep: everything that its members are made of, without another look at a YAML file."""
+"""The plan of a sweep: everything that its members consist of, so that no YAML file is read again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from slipstream.sweeps.plan.templates import Combination, Templates
 
 Values = Mapping[str, Plain]
 
-# What distinguishes the members of one configuration, and the setting that does it.
+# The keys in which members of one configuration differ, and the settings that vary them.
 REPEATING = {"seed": "sweep.repeats", "data.fold": "sweep.folds", "data.folds": "sweep.folds"}
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep that can be trained.
+    """A valid sweep, ready for training.
 
-    lines: the command line of a job, key -> override, None where the value of an axis stands. fixed:
-    those of them that are set as values. space: what is swept. settings: of the sweep. templates: the
-    compositions of all choices. grid: values of every configuration of a grid, None for a searcher.
-    notes: sentences for the user.
+    lines: the command line of a job, key -> override, None in place of an axis's value. fixed: those of them
+    that are set as values. space: the swept keys. settings: of the sweep. templates: the compositions of all
+    choices. grid: values of every configuration of a grid, None for a searcher. notes: sentences for the
+    user.
     """
 
     lines: Mapping[str, str | None]
@@ -43,19 +43,19 @@ class SweepPlan:
 
     @property
     def members(self) -> int:
-        """How many members a configuration has: repeats times folds."""
+        """The number of members of a configuration: repeats times folds."""
         return self.settings.members
 
     @property
     def trials(self) -> int:
-        """How many configurations a searcher tries at most: none of them twice."""
+        """The maximum number of configurations that a searcher tries, none of them twice."""
         assert isinstance(self.settings, sweep_settings.SearchSettings)
         known = self.space.countable
         return self.settings.trials if known is None else min(self.settings.trials, len(known))
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
-        """Every member of a grid, () for a searcher. Raises ConfigError where some cannot run."""
+        """Return every member of a grid, () for a searcher. Raises ConfigError if some are invalid."""
         made: list[Job] = []
         faults = Faults()
         trials: dict[str, int] = {}
@@ -69,21 +69,22 @@ class SweepPlan:
         return tuple(made)
 
     def job(self, trial: int, repeat: int, values: Values) -> Job:
-        """A member of a searcher's trial. Raises ConfigError where the values contradict each other.
+        """Return a member of a searcher's trial. Raises ConfigError if the values contradict each other.
 
-        repeat: which of the trial's members, from 0. values: of the axes that apply.
+        repeat: the number of the member within the trial, from 0. values: of the axes that apply.
         """
         return self._job(trial * self.members + repeat, trial, repeat, values)
 
     @property
     def example(self) -> Job:
-        """The first job, or of a searcher the one with every axis at its first value."""
+        """Return the first job, or for a searcher the one with every axis at its first value."""
         return self._job(0, 0, 0, self.grid[0] if self.grid else next(probes(self.space), {}))
 
     def distinct(self) -> SweepPlan:
-        """The plan of a grid without trials that have the configurations of earlier ones.
+        """Return the plan of a grid without trials whose configurations occurred earlier.
 
-        Different values may come to the same: `${seed}` and a number, two experiments that say the same.
+        Different values may be equivalent: `${seed}` and a number, or two experiments with the same
+        content.
         """
         trials: dict[int, list[Job]] = {}
         for job in self.jobs:
@@ -104,7 +105,7 @@ class SweepPlan:
         return replace(self, grid=tuple(kept), notes=(*self.notes, note))
 
     def own(self, values: Values) -> list[str]:
-        """What is swept, as overrides."""
+        """Return the swept values as overrides."""
         return [f"{key}={spell(value)}" for key, value in values.items()]
 
     def _job(self, number: int, trial: int, repeat: int, values: Values) -> Job:
@@ -137,19 +138,19 @@ class SweepPlan:
         return tuple(places[key][spell(values[key])] for key in self.templates.axes)
 
     def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Plain]], repeat: int) -> Values:
-        """What distinguishes the members of one configuration."""
+        """Return the keys in which members of one configuration differ."""
         changes: dict[str, Plain] = {}
         number, fold = divmod(repeat, self.settings.folds or 1)
         if self.settings.repeats > 1:
             seed = dict(sets).get("seed", self.templates.tree(combination).get("seed"))
-            if isinstance(seed, int) and not isinstance(seed, bool):  # validation names any other
+            if isinstance(seed, int) and not isinstance(seed, bool):  # validation reports any other
                 changes["seed"] = seed + number
         if self.settings.folds is not None:
             changes |= {"data.folds": self.settings.folds, "data.fold": fold}
         return changes
 
     def to_json(self) -> dict[str, Plain]:
-        """All of it as plain data: no YAML file is read again to go on."""
+        """Return all of it as plain data, so that resuming reads no YAML file."""
         return {
             "format": 1,
             "lines": dict(self.lines),
@@ -164,7 +165,7 @@ class SweepPlan:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> SweepPlan:
-        """The plan that `to_json` wrote."""
+        """Return the plan that `to_json` wrote."""
         return cls(
             saved["lines"],
             decoded(saved["fixed"]),
@@ -178,7 +179,7 @@ class SweepPlan:
 
 
 def _own(values: Values) -> dict[str, Plain]:
-    """What is swept without what the members of a trial differ in."""
+    """Return the swept values without the keys in which a trial's members differ."""
     return {key: value for key, value in values.items() if key not in REPEATING}
 
 
@@ -190,7 +191,7 @@ class Faults:
 
     @contextmanager
     def of(self, plan: SweepPlan, values: Values) -> Iterator[None]:
-        """Take over what goes wrong inside `with`, as problems of the job with these values."""
+        """Collect errors inside `with` as problems of the job with these values."""
         try:
             yield
         except ConfigError as error:
@@ -199,7 +200,7 @@ class Faults:
                 self._jobs.setdefault(problem, {})[own] = None
 
     def report(self, total: int) -> None:
-        """Raise ConfigError with all of them. total: jobs; what all of them share needs no list."""
+        """Raise ConfigError with all of them. total: the number of jobs; one of all jobs needs no list."""
         if not self._jobs:
             return
         sentences = []
@@ -211,7 +212,7 @@ class Faults:
 
 
 def probes(space: Space) -> Iterator[dict[str, Plain]]:
-    """Every choice and both ends of every interval, beside the first values of the other axes."""
+    """Yield every choice and both ends of every interval, with the other axes at their first values."""
     ends = {
         axis.key: axis.values if isinstance(axis, Choices) else (axis.low, axis.high) for axis in space.axes
     }

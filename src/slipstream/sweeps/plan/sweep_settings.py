@@ -1,6 +1,6 @@
-"""The settings of a sweep: how values are chosen, how often a configuration is repeated, who trains.
+"""The settings of a sweep: the choice of values, repeats of a configuration, and workers.
 
-They are no part of a run: the configurations of its members do not contain them.
+They are not part of a run: the configurations of the members do not contain them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 from slipstream.config.schema import SECTIONS
 from slipstream.core.types import Count, Plain
 
-# Which of the pruners' settings each pruner has.
+# The settings of each pruner.
 PRUNERS: dict[str, tuple[str, ...]] = {
     "none": (),
     "median": ("min_epochs",),
@@ -29,11 +29,11 @@ PRUNERS: dict[str, tuple[str, ...]] = {
 class GridSettings:
     """All combinations of the values, each once.
 
-    space: what is swept, key -> values; on the command line the key itself is typed. repeats: members
-    of every configuration, with the seeds seed, seed + 1, ... folds: members of every configuration,
-    one for each fold of a cross-validation. pack: members trained together, auto measures what pays,
-    1 trains one after another. workers: processes that share the sweep. cluster: where they run, null
-    for this process and its children. slurm: parameters of submitit, such as {partition: gpu}.
+    space: the swept keys, key -> values; on the command line type the key itself. repeats: members of every
+    configuration, with the seeds seed, seed + 1, ... folds: members of every configuration, one for each fold
+    of a cross-validation. pack: members trained together; auto measures the fastest, 1 trains one after
+    another. workers: processes that share the sweep. cluster: where they run, null for this process and its
+    children. slurm: parameters of submitit, such as {partition: gpu}.
     """
 
     space: dict[str, Plain]
@@ -46,18 +46,18 @@ class GridSettings:
 
     @property
     def members(self) -> int:
-        """How many members a configuration has."""
+        """Return the number of members of a configuration."""
         return self.repeats * (self.folds or 1)
 
 
 @dataclass(frozen=True)
 class SearchSettings(GridSettings):
-    """Draws values one trial after another.
+    """Draw values trial by trial.
 
-    trials: configurations in all. at_once: configurations asked for before one of them has ended.
-    seed: of the draws. pruner: what ends a trial early that will not be among the best. min_epochs:
-    epochs before it may (median, asha, hyperband, patient). reduction: one in how many goes on (asha,
-    hyperband). patience: epochs without improvement that are forgiven (patient).
+    trials: total configurations. at_once: trials started before one of them has ended. seed: of the draws.
+    pruner: the rule that stops unpromising trials early. min_epochs: epochs before it may (median, asha,
+    hyperband, patient). reduction: one in how many continues (asha, hyperband). patience: epochs without
+    improvement to tolerate (patient).
     """
 
     trials: Count
@@ -90,7 +90,7 @@ SECTIONS["sweep"] = SWEEPS
 
 
 def problems(settings: GridSettings) -> Iterator[str]:
-    """A sentence for every setting that would be ignored."""
+    """Return a sentence for every setting that would be ignored."""
     if settings.slurm and settings.cluster != "slurm":
         yield "sweep.slurm: is for sweep.cluster=slurm"
     if not isinstance(settings, SearchSettings):

@@ -1,4 +1,4 @@
-"""What a user writes to sweep a key, read: Hydra's syntax on the command line, lists and mappings in YAML."""
+"""The syntax of sweeps: Hydra's on the command line, lists and mappings in YAML."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from slipstream.sweeps.plan.space import Axis, Choices, Interval
 CHANGE = OverrideType.CHANGE
 LOGARITHMIC = "=tag(log,interval(1e-4,1))"
 INTERVAL = ("low", "high", "log", "integer")
-WIDE = 1000.0  # from this ratio on, even draws hardly see an interval's lower end
+WIDE = 1000.0  # from this ratio on, uniform draws rarely reach an interval's lower end
 
 
 @dataclass
 class CommandParts:
-    """A command line in parts.
+    """A parsed command line.
 
-    lines: key -> the whole override, or None for an axis, in their order. axes: by key. hydra, sweep:
-    what is typed for Hydra and for the sweep itself. problems: sentences about what cannot be.
+    lines: key -> the whole override, or None for an axis, in order. axes: by key. hydra, sweep: overrides for
+    Hydra and for the sweep itself. problems: sentences about invalid overrides.
     """
 
     lines: dict[str, str | None] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class CommandParts:
     problems: list[str] = field(default_factory=list)
 
     def add(self, key: str, entry: Axis | str) -> None:
-        """A fixed override or an axis. The last one of a key counts, in the place of the first."""
+        """Add a fixed override or an axis. A repeated key has its last value, in its first position."""
         self.axes.pop(key, None)
         self.lines[key] = entry if isinstance(entry, str) else None
         if not isinstance(entry, str):
@@ -53,7 +53,7 @@ class CommandParts:
 
 
 def read(overrides: Sequence[str]) -> CommandParts:
-    """The parts of what was typed."""
+    """Parse the overrides of a command line."""
     reading = CommandParts()
     with composition.loading() as loader:
         parser = OverridesParser.create(config_loader=loader)
@@ -65,7 +65,7 @@ def read(overrides: Sequence[str]) -> CommandParts:
                     reading.hydra.append(text)
                 elif head in ("sweep", "resume"):
                     reading.problems += _refused(head, override)
-                    # The parameters of a cluster are whatever it knows: none stands in our YAML.
+                    # A cluster's parameters are open-ended: our YAML lists none.
                     opens = override.key_or_group.startswith("sweep.slurm") and override.type is CHANGE
                     reading.sweep.append(f"++{text}" if opens else text)
                 elif override.is_sweep_override():
@@ -80,7 +80,7 @@ def read(overrides: Sequence[str]) -> CommandParts:
 
 
 def read_space(written: Mapping[Plain, Plain], where: str) -> CommandParts:
-    """Axes from YAML: texts as they would be typed, lists of values, and {low, high, log, integer}."""
+    """Parse axes from YAML: texts as they would be typed, lists of values, and {low, high, log, integer}."""
     reading = CommandParts()
     for key, value in written.items():
         name = f"{where}: {key}"
@@ -133,7 +133,7 @@ def _axis(override: Override) -> tuple[str, Axis]:
     if shuffled:
         value.shuffle = False  # type: ignore[union-attr]
     values = []
-    for item in override.sweep_iterator():  # ranges stand among other values too: range(3),7
+    for item in override.sweep_iterator():  # ranges can occur among other values: range(3),7
         parts = item.range() if isinstance(item, RangeSweep) and not item.shuffle else [item]
         values += [Override._convert_value(part) for part in parts]
     if shuffled:  # the same command sweeps in the same order
@@ -169,12 +169,12 @@ def _sound(interval: Interval, name: str) -> Interval:
 
 
 def whole(interval: Interval) -> Interval:
-    """The same interval of a setting that takes whole numbers only."""
+    """Return the interval for a setting that accepts only integers."""
     return _sound(replace(interval, integer=True), interval.key)
 
 
 def notes(axes: Iterable[Axis]) -> list[str]:
-    """A sentence for every interval that was probably meant to be logarithmic."""
+    """Return a sentence for every interval that was probably meant to be logarithmic."""
     return [
         f"{axis.key}: the interval is linear, 9 of 10 draws lie above {0.9 * axis.low + 0.1 * axis.high:g}; "
         f"to draw evenly over its powers of ten write "

@@ -1,10 +1,10 @@
-"""Many configurations of one sweep, composed by Hydra as few times as possible.
+"""Templates: many configurations of one sweep, composed by Hydra as few times as possible.
 
-Composing takes 60 ms, so a thousand members would wait for a minute. Here Hydra composes what is
-chosen: group options, and whatever else is not a plain value of a plain key. An option whose file
-reaches no further than its own section is composed once, beside the first options of the other
-groups, and combinations of such options are put together from their sections. Values of plain keys
-are set on a copy, and references such as ${trainer.monitor} are filled in afterwards, as Hydra does.
+Composing takes 60 ms, so a thousand members would wait for a minute. Here Hydra composes only choices: group
+options, and whatever else is not a plain value of a plain key. An option whose file affects only its own
+section is composed once, with the first options of the other groups, and combinations of such options are
+assembled from their sections. Values of plain keys are set on a copy, and references such as
+${trainer.monitor} are resolved afterwards, as Hydra does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
 
 Tree = dict[str, Plain]
-Combination = tuple[int, ...]  # for every axis which of its choices
+Combination = tuple[int, ...]  # the index of a choice for every axis
 
 _REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
-# What no swept key can change: filled in when Hydra composes.
+# References that no swept key can change: resolved when Hydra composes.
 _SETTLED = re.compile(r"\$\{(hydra|now|oc\.env):[^${}]*\}")
 _PLAIN_KEY = re.compile(r"\w+(\.\w+)*")
 
@@ -33,9 +33,8 @@ _PLAIN_KEY = re.compile(r"\w+(\.\w+)*")
 class Templates:
     """Compositions by choice.
 
-    lines: the overrides of every composition in their order, None where an axis of that key stands.
-    axes: of every such key, its choices as overrides. context: overrides for Hydra and for the sweep
-    itself.
+    lines: the overrides of every composition in order, None for an axis. axes: for every such key, its
+    choices as overrides. context: overrides for Hydra and for the sweep itself.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Templates:
         self._merged: dict[Combination, Tree] = {}
         self._references: dict[int, list[tuple[Plain, ...]]] = {}
         self._reaching: dict[tuple[str, int], bool] = {}
-        # Of a user's own files nothing is known: one may name two groups at once.
+        # A user's own files can do anything: one may set two groups at once.
         own = any(line.lstrip("+").startswith("hydra.searchpath") for line in self.context)
         self.places = {
             key: {line.partition("=")[2]: n for n, line in enumerate(choices)}
@@ -59,7 +58,7 @@ class Templates:
         self._separable = composition.UserFolder.path is None and not own
 
     def overrides(self, combination: Combination) -> list[str]:
-        """The command line of a combination, without what is for Hydra or the sweep."""
+        """Return the command line of a combination, without overrides for Hydra or the sweep."""
         places = dict(zip(self.axes, combination, strict=True))
         lines = []
         for key, line in self.lines.items():
@@ -67,7 +66,7 @@ class Templates:
         return lines
 
     def tree(self, combination: Combination) -> Tree:
-        """The configuration of a combination, with references as text. Not to be changed."""
+        """Return the configuration of a combination, with references as text. Do not modify it."""
         if combination in self.composed:
             return self.composed[combination]
         if combination not in self._merged:
@@ -79,17 +78,17 @@ class Templates:
 
     @property
     def first(self) -> Combination:
-        """The first choice of every axis."""
+        """Return the first choice of every axis."""
         return (0,) * len(self.axes)
 
     def combinations(self, keys: Sequence[str]) -> Iterator[tuple[Combination, dict[str, int]]]:
-        """All choices of some axes beside the first ones of the others, with the places of those axes."""
+        """Yield all choices of some axes with the others at their first, and the positions of those axes."""
         for row in itertools.product(*(range(len(self.axes[key])) for key in keys)):
             places = dict(zip(keys, row, strict=True))
             yield tuple(places.get(key, 0) for key in self.axes), places
 
     def singles(self) -> Iterator[Combination]:
-        """Every choice of every axis beside the first ones of the others."""
+        """Yield every choice of every axis with the others at their first."""
         yield self.first
         for key in self.axes:
             yield from (combination for combination, _ in self.combinations([key]))
@@ -103,7 +102,7 @@ class Templates:
         return tree
 
     def _merge(self, combination: Combination) -> Tree | None:
-        """A combination out of the sections of its single options, None where Hydra has to compose it."""
+        """Assemble a combination from the sections of its single options, None if Hydra has to compose it."""
         base = tuple(
             place if self._reaches(key, place) else self._home(key)
             for key, place in zip(self.axes, combination, strict=True)
@@ -122,17 +121,17 @@ class Templates:
         return merged
 
     def _home(self, key: str) -> int:
-        """The first choice of an axis that reaches no further than its own section."""
+        """Return the first choice of an axis that affects only its own section."""
         return next(n for n in range(len(self.axes[key])) if not self._reaches(key, n))
 
     def _reaches(self, key: str, place: int) -> bool:
-        """Whether a choice may change other sections than its own."""
+        """Return True if a choice may change sections other than its own."""
         if (key, place) not in self._reaching:
             self._reaching[key, place] = not self._separable or _may_reach(self.axes[key][place])
         return self._reaching[key, place]
 
     def plain(self, combination: Combination, values: Sequence[tuple[str, Plain]]) -> tuple[Tree, list[str]]:
-        """The plain configuration with these values set, as `composition.screen` gives it."""
+        """Return the plain configuration with these values set, as `composition.screen` returns it."""
         tree = self.tree(combination)
         if id(tree) not in self._references:
             self._references[id(tree)] = list(_open_leaves(tree))
@@ -148,16 +147,16 @@ class Templates:
         return copy, problems
 
     def to_json(self) -> dict[str, Plain]:
-        """What `from_json` makes the same compositions of, whatever the YAML files say by then."""
+        """Return data from which `from_json` makes the same compositions, even if YAML files change."""
         return {
             "lines": self.lines,
             "axes": {key: list(choices) for key, choices in self.axes.items()},
             "context": self.context,
-            # What the files told of themselves then.
+            # The files' remarks at that time.
             "reaching": [
                 [key, n] for key in self.axes for n in range(len(self.axes[key])) if self._reaches(key, n)
             ],
-            # As YAML, which unlike JSON keeps keys that are no texts.
+            # As YAML, which unlike JSON keeps keys that are not strings.
             "composed": [
                 [list(combination), OmegaConf.to_yaml(OmegaConf.create(tree))]
                 for combination, tree in self.composed.items()
@@ -166,7 +165,7 @@ class Templates:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> Templates:
-        """The templates that `to_json` wrote."""
+        """Return the templates that `to_json` wrote."""
         made = cls(saved["lines"], saved["axes"], saved["context"])
         reaching = {(key, place) for key, place in saved["reaching"]}
         for key, choices in made.axes.items():
@@ -179,7 +178,7 @@ class Templates:
 
 
 def is_plain(key: str, value: Plain) -> bool:
-    """Whether a value can be set on a composed configuration without asking Hydra."""
+    """Return True if a value can be set on a composed configuration without Hydra."""
     if not _PLAIN_KEY.fullmatch(key) or ("." not in key and key not in ("seed", "name")):
         return False
     items = value if isinstance(value, list) else [value]
@@ -208,7 +207,7 @@ def _unresolved(composed: DictConfig) -> Tree:
 
 
 def _may_reach(override: str) -> bool:
-    """Whether the option of an override is no shipped one, or its file says more than its own section."""
+    """Return True if an override's option is not shipped, or its file sets more than its own section."""
     group, _, chosen = override.partition("=")
     if group not in (*CHOICES, *LISTS):
         return True
@@ -226,7 +225,7 @@ def _copy(node: Plain) -> Plain:
 
 
 def _set(tree: Tree, key: str, value: Plain) -> str | None:
-    """Set a value, or say why there is no such place. An unknown key is let in: validation names it."""
+    """Set a value, or return the problem if there is no such key. Validation names unknown keys."""
     *parents, last = key.split(".")
     node: Plain = tree
     for parent in parents:
@@ -238,7 +237,7 @@ def _set(tree: Tree, key: str, value: Plain) -> str | None:
 
 
 def _open_leaves(node: Plain, path: tuple[Plain, ...] = ()) -> Iterator[tuple[Plain, ...]]:
-    """Where texts stand that are references, or for a value that is missing."""
+    """Yield the positions of texts that are references or mark a missing value."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from _open_leaves(value, (*path, key))
@@ -253,7 +252,7 @@ def _at(node: Plain, path: Sequence[Plain]) -> Plain:
 
 
 class _Unclear(Exception):
-    """Better left to OmegaConf: an escape, a function, a reference to a section or to nothing."""
+    """Raised for what is left to OmegaConf: an escape, a function, a reference to a section or to nothing."""
 
 
 def _fill_in(tree: Tree, paths: Sequence[tuple[Plain, ...]]) -> None:
@@ -262,7 +261,7 @@ def _fill_in(tree: Tree, paths: Sequence[tuple[Plain, ...]]) -> None:
         try:
             text = _at(tree, path)
         except (KeyError, IndexError, TypeError):
-            continue  # a value has been set over it
+            continue  # a value has replaced it
         if isinstance(text, str) and not _is_closed(text):
             found.append((path, Unusable() if text == "???" else _value(tree, text, 0)))
     for path, value in found:

@@ -1,4 +1,4 @@
-"""The end of a sweep: what its folders hold, leaderboard.csv, report.json, and what is shown of them."""
+"""The end of a sweep: outcomes read from its folders, leaderboard.csv, report.json, and their display."""
 
 from slipstream.sweeps.report.making import LEADERBOARD as LEADERBOARD
 from slipstream.sweeps.report.making import REPORT as REPORT

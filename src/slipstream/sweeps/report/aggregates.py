@@ -1,4 +1,4 @@
-"""What a sweep's outcomes say, and how sure that is. Pure functions of plain values."""
+"""Statistics of a sweep's outcomes. Pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Axis, Interval
 from slipstream.sweeps.report.chance import chances
 
-SOUND = ("finished", "stopped_early")  # their value is what the configuration can do
+SOUND = ("finished", "stopped_early")  # their value is what the configuration can achieve
 BROKEN = ("diverged", "failed")
-REPEATS = ("seed", "data.fold", "data.folds")  # what members of a trial differ in
-EDGE = 0.05  # of an interval's length, which counts as its end
+REPEATS = ("seed", "data.fold", "data.folds")  # keys in which members of a trial differ
+EDGE = 0.05  # share of an interval's length that counts as its end
 FORESTS, TREES = 20, 25
-TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached 0.02 at most in 12
-ROUNDING = 1e-12  # of the values: below that they do not differ
-CHANCE = 0.05  # what chance brings less often is no chance
-LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer say nothing about importance
+TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached at most 0.02 in 12
+ROUNDING = 1e-12  # relative to the values: smaller differences are none
+CHANCE = 0.05  # significance level
+LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer trials are no evidence of importance
 
 
 @dataclass(frozen=True)
 class Group:
     """A trial: the members of one configuration.
 
-    values: what was swept, without what its members differ in. mean, std: of the sound members' values
-    (of the pruned ones' too where the trial was pruned), std with n - 1, None where n is below 2 and where
-    pruned members had other numbers of epochs than the rest: values after 3 and 30 epochs differ by their
-    budgets. n: how many that are. What was trained twice with one seed and fold counts once.
+    values: the swept values, without the keys in which its members differ. mean, std: of the sound members'
+    values (and the pruned ones' if the trial was pruned), std with n - 1; None if n is below 2 or if pruned
+    members had different numbers of epochs: values after 3 and 30 epochs differ by their budgets. n: the
+    number of these members. Repeats of one seed and fold count once.
     """
 
     trial: int
@@ -45,12 +45,12 @@ class Group:
 
     @property
     def whole(self) -> bool:
-        """Whether its mean may be held against others': nobody was pruned or broke."""
+        """Return True if the mean is comparable with others': no member was pruned or broke."""
         return self.mean is not None and not any(m.status in (*BROKEN, "pruned") for m in self.members)
 
     @property
     def remark(self) -> str:
-        """What became of members that are not in the mean, or were stopped before their time."""
+        """Describe the members that are not in the mean or stopped early."""
         counts = {s: sum(m.status == s for m in self.members) for s in (m.status for m in self.members)}
         said = [
             status if count == len(self.members) else f"{count} of {len(self.members)} {status}"
@@ -65,10 +65,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Importance:
-    """A key's share in what the trials' order can be told by, mean and standard deviation over resamples.
+    """A key's share in predicting the trials' order, mean and standard deviation over resamples.
 
-    p: how often chance alone would give a key that does not matter as large a part in the order, see
-    `chances`; corrected for all keys.
+    p: how often chance alone would give a key that does not matter as large a share, see `chances`; corrected
+    for all keys.
     """
 
     key: str
@@ -78,12 +78,12 @@ class Importance:
 
     @property
     def clear(self) -> bool:
-        """Whether it is told from chance at 5 %."""
+        """Return True if it is significant at 5 %."""
         return self.p < CHANCE
 
 
 def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
-    """The trials, the best first: whole ones, then pruned, then those with a broken member, then the rest."""
+    """Return the trials, best first: whole ones, pruned ones, those with a broken member, then the rest."""
     trials: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
         trials.setdefault(outcome.trial, []).append(outcome)
@@ -97,13 +97,13 @@ def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
 
 
 def mixes_budgets(members: Sequence[Outcome]) -> bool:
-    """Whether a pruner gave members of a trial different numbers of epochs."""
+    """Return True if a pruner gave members of a trial different numbers of epochs."""
     pruned = any(member.status == "pruned" for member in members)
     return pruned and len({member.epochs for member in members if member.value is not None}) > 1
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """With n - 1, None of fewer than two; 0 where they are equal up to rounding."""
+    """Return the deviation with n - 1, None for fewer than two; 0 if they are equal up to rounding."""
     if len(values) < 2:
         return None
     found = float(np.std(values, ddof=1))
@@ -127,7 +127,7 @@ def _group(trial: int, members: Sequence[Outcome]) -> Group:
 
 
 def pair_of(member: Outcome) -> tuple[int, Hashable]:
-    """What a member has in common with its partner of another trial: the seed, and which fold of how many."""
+    """Return what pairs a member with one of another trial: the seed, and the fold of how many."""
     return member.seed, None if member.fold is None else (member.fold, member.values.get("data.folds"))
 
 
@@ -140,12 +140,12 @@ def _tier(group: Group) -> int:
 
 
 def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance], str]:
-    """Which swept keys the order of the trials depends on; or nothing, and the reason why not.
+    """Return the importance of each swept key for the order of the trials; or none, and the reason.
 
-    Random forests learn the trials' ranks (diverged ones are last, failed and pruned ones are left
-    out) from resampled trials. A key's part is how much worse the trials that were not drawn are told
-    when that key's values are permuted among them (Breiman, "Random forests", 2001): interactions count.
-    Whether a key matters at all is a test of its own, by permutations of its values (`chances`).
+    Random forests learn the trials' ranks (diverged ones are last, failed and pruned ones are left out) from
+    resampled trials. A key's share is the loss of accuracy on the trials that were not drawn when that key's
+    values are permuted among them (Breiman, "Random forests", 2001): interactions count. Its significance is
+    tested separately, by permutations of its values (`chances`).
     """
     trials = [group for group in found if _tier(group) == 0 or _has_diverged(group)]
     keys = [key for key in _keys(trials) if len({repr(g.values.get(key)) for g in trials}) > 1]
@@ -180,7 +180,7 @@ def _signed(group: Group, minimize: bool) -> float:
 
 
 def _told(group: Group, key: str) -> Plain:
-    """A trial's value, None only where the key does not apply."""
+    """Return a trial's value, None only if the key does not apply."""
     value = group.values.get(key)
     return "null" if value is None and key in group.values else value
 
@@ -190,20 +190,20 @@ def _keys(found: Sequence[Group]) -> list[str]:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0; equal values share theirs."""
+    """Return ranks from 0; equal values share a rank."""
     different, place = np.unique(values, return_inverse=True)
     counts = np.bincount(place, minlength=len(different))
     return (np.cumsum(counts) - (counts + 1) / 2)[place]
 
 
 def _columns(trials: Sequence[Group], keys: Sequence[str]) -> list[np.ndarray]:
-    """For each key what a tree can split by [trials, columns]: a number, or one column a value."""
+    """Return for each key the features of a tree [trials, columns]: a number, or one column per value."""
     made = []
     for key in keys:
         values = [group.values.get(key) for group in trials]
         known = [group.values[key] for group in trials if key in group.values]
         if all(is_number(value) for value in known):
-            below = min(known) - 1.0  # where the key does not apply
+            below = min(known) - 1.0  # if the key does not apply
             made.append(np.array([[below if value is None else float(value)] for value in values]))
         else:
             texts = [repr(value) for value in values]
@@ -212,7 +212,7 @@ def _columns(trials: Sequence[Group], keys: Sequence[str]) -> list[np.ndarray]:
 
 
 def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Every key's share in every resample [forests, keys], and how much of the variance is told at all."""
+    """Return every key's share in every resample [forests, keys], and the explained share of the variance."""
     from sklearn.ensemble import RandomForestRegressor
 
     rows, owners = np.hstack(columns), np.cumsum([0, *(part.shape[1] for part in columns)])
@@ -223,7 +223,7 @@ def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarr
         left = np.setdiff1d(np.arange(n), drawn)
         forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=number, max_features=0.7)
         forest.fit(rows[drawn], target[drawn])
-        # One call for all: a prediction's cost is mostly the call's.
+        # One call for all: most of a prediction's cost is the call.
         permuted = np.repeat(rows[left][None], len(columns) + 1, axis=0)
         for k in range(len(columns)):
             part = slice(owners[k], owners[k + 1])
@@ -237,14 +237,14 @@ def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarr
 
 
 def is_number(value: Plain) -> TypeGuard[int | float]:
-    """Whether it is a number, which a bool is not."""
+    """Return True for a number, which a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def edges(axes: Sequence[Axis], found: Sequence[Group], ties: Sequence[Group]) -> list[str]:
-    """Advice where the best trial has a number at the end of what was tried.
+    """Return advice if the best trial has a value at the end of a range.
 
-    ties: trials that are as good; those inside the range are named.
+    ties: trials that are equally good; those inside the range are named.
     """
     if not found or not found[0].whole:
         return []
@@ -266,7 +266,7 @@ def _edge(axis: Axis, best: Group, ties: Sequence[Group]) -> str:
 
 
 def _side(axis: Axis, value: float) -> int:
-    """1 at the upper end of what an axis has, -1 at the lower one, 0 between or where there is no range."""
+    """Return 1 at the upper end of an axis, -1 at the lower one, 0 between or without a range."""
     if isinstance(axis, Interval):
         low, high, at = axis.low, axis.high, value
         if axis.log:
@@ -274,11 +274,11 @@ def _side(axis: Axis, value: float) -> int:
         place = (at - low) / ((high - low) or 1.0)
         return int(place >= 1 - EDGE) - int(place <= EDGE)
     numbers = sorted({number for number in axis.values if is_number(number)})
-    if len(numbers) < 3:  # of two, one is the better one
+    if len(numbers) < 3:  # one of two is always the better one
         return 0
     return int(value == numbers[-1]) - int(value == numbers[0])
 
 
 def _cannot_widen(side: int, value: float) -> bool:
-    """Below 0 or less than one of a thing there is nothing for any setting of ours."""
+    """Return True if a range cannot be widened: no setting accepts values below 0, or a count below one."""
     return side < 0 and (value <= 0 or (isinstance(value, int) and value <= 1))

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a whole sweep, as events at the top of its folder."""
+"""TensorBoard events of a whole sweep, at the top of its folder."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from slipstream.sweeps.report.parallel_coordinates import picture
 from slipstream.sweeps.report.reading import lines
 from slipstream.training.member import METRICS
 
-TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders: TensorBoard gives each its colour
-MORE_METRICS = 3  # columns of the table besides the metric that decides
+TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders: TensorBoard gives each a colour
+MORE_METRICS = 3  # columns of the table besides the monitored metric
 Records = Sequence[Mapping[str, Plain]]
 
 
 def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
-    """Write the events, in place of those of an earlier report.
+    """Write the events, replacing those of an earlier report.
 
-    The columns of the HParams tab, whose rows the members write themselves: what was swept, and the
-    metric that decides. Curves of the best, the median and the worst trial on one chart, each in its own
-    colour. Parallel coordinates as a picture, and the report as a text. Raises OSError where they cannot be
-    written.
+    They are the columns of the HParams tab, whose rows the members write themselves: the swept keys and the
+    monitored metric; curves of the best, the median and the worst trial on one chart, each in its own colour;
+    parallel coordinates as an image; and the report as text. Raises OSError if they cannot be written.
     """
     whole = [group for group in report.groups if group.whole]
     board = TensorBoard(report.directory, leads=True, curves=TRIALS if whole else ())
@@ -45,21 +44,21 @@ def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
 
 
 def _records(group: Group) -> list[Records]:
-    """The epochs of each member."""
+    """Read the epochs of each member."""
     return [lines(member.directory / METRICS) for member in group.members if member.directory is not None]
 
 
 def _logged(members: Sequence[Records]) -> list[str]:
-    """The metrics that are there after every epoch."""
+    """Return the metrics that are logged after every epoch."""
     names = dict.fromkeys(name for records in members for name in (records[-1] if records else {}))
     return [name for name in names if "/" in name]
 
 
 def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Plain]]:
-    """What was swept as the members' rows have it, what mattered most first: name -> all values.
+    """Return the swept keys as in the members' rows, the most important first: name -> all values.
 
-    Parallel coordinates have no line for a row that lacks one of the columns: a key that does not apply
-    to every member has none.
+    Parallel coordinates draw no line for a row that lacks a column, so a key that does not apply to every
+    member has no column.
     """
     rows = [hyperparameters(job.config.raw, job.values) for job in jobs]
     found = {}
@@ -72,7 +71,7 @@ def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Plain]]:
 
 
 def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
-    """Metrics of the best epoch: what decides, and others on the same split."""
+    """Return metrics of the best epoch: the monitored one, and others on the same split."""
     split = decides.partition("/")[0]
     others = [name for name in logged if name.startswith(f"{split}/") and name != decides]
     others = [name for name in others if not name.endswith("norm")]
@@ -80,10 +79,10 @@ def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
 
 
 def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:
-    """A chart for each metric with the trials' curves: the mean over a trial's members, by epoch.
+    """Draw a chart per metric with the trials' curves: the mean over a trial's members, by epoch.
 
-    A member that has stopped keeps its last values, so that a curve is about the same members at every epoch:
-    over those that still train it would jump where one stops.
+    A stopped member keeps its last values, so that a curve is about the same members at every epoch: over
+    only those still training it would jump when one stops.
     """
     for name, members in chosen.items():
         longest = max(map(len, members), default=0)

@@ -1,4 +1,4 @@
-"""How often chance alone would make a swept key look as if it mattered. Pure functions of plain arrays."""
+"""Significance of a swept key: how often chance alone looks as strong. Pure functions of plain arrays."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-DRAWS = 160  # a key: the least p is 1.25 % after the correction
-MOST_TRIALS = 100  # that are looked at: more make it slow, not surer
-ALIKE = 0.1  # how alike the ends of a key's range are
-TINY = 1e-12  # below the deviation of anything that varies
-PENALTIES = np.geomspace(1e-4, 10, 11)  # on what is told by the other keys, of the mean eigenvalue
+DRAWS = 160  # per key: the smallest p is 1.25 % after the correction
+MOST_TRIALS = 100  # trials considered: more are slower, not more certain
+ALIKE = 0.1  # similarity of the ends of a key's range
+TINY = 1e-12  # smaller than the deviation of anything that varies
+PENALTIES = np.geomspace(1e-4, 10, 11)  # of the regression on the other keys, relative to the mean eigenvalue
 
 
 def chances(keys: Sequence[Sequence[object]], order: np.ndarray) -> list[float]:
-    """For each key how often chance alone gives it such a part in the trials' order: p, corrected.
+    """Return for each key the corrected p: how often chance alone gives it as large a share in the order.
 
-    keys: of every key the trials' values, None where it does not apply. order: the trials' ranks.
-    What all other keys tell of the order, alone and in pairs, is taken away by kernel ridge regression,
-    its penalty chosen by leaving one trial out. Two tests say how alike the rest r is of trials that are
-    alike in the key: r' K r with the key's kernel (the score test of Liu, Lin and Ghosh, 2007), and the
-    largest of r' (K * L) r over the other keys' kernels L, in standard deviations, where it matters only
-    together with another one. p is the share of permutations, the one that was found among them, in which
-    that is as large: in a grid the key's values are permuted among the trials that are equal in all other
-    keys, else among all that have it. Nothing is supposed of the noise, only that values were not chosen
-    by what they led to, as searchers do that learn. Corrected by Bonferroni for two tests and all keys.
+    keys: the trials' values of every key, None where it does not apply. order: the trials' ranks. The effect
+    of all other keys on the order, alone and in pairs, is removed by kernel ridge regression, its penalty
+    chosen by leave-one-out. Two statistics measure how similar the residual r is for trials that are similar
+    in the key: r' K r with the key's kernel (the score test of Liu, Lin and Ghosh, 2007), and the largest of
+    r' (K * L) r over the other keys' kernels L, in standard deviations, for a key that matters only together
+    with another. p is the share of permutations, the observed one included, with a statistic as large: in a
+    grid the key's values are permuted among the trials that are equal in all other keys, else among all that
+    have it. The noise is arbitrary, but values must not depend on earlier results, as they do in searchers
+    that learn. Corrected by Bonferroni for two tests and all keys.
     """
     draw = np.random.default_rng(0)
     kept = np.sort(draw.permutation(len(order))[:MOST_TRIALS])
@@ -43,29 +43,29 @@ def chances(keys: Sequence[Sequence[object]], order: np.ndarray) -> list[float]:
         found = np.array([own[np.ix_(at, at)].ravel() @ weighed for at in drawn])
         found = (found - found.mean(axis=0)) / (found.std(axis=0) + TINY)
         tests = [found[:, 0], found[:, 1:].max(axis=1)] if others else [found[:, 0]]
-        p = min(float((one >= one[0] - 1e-9).mean()) for one in tests)  # equal up to rounding is as large
+        p = min(float((one >= one[0] - 1e-9).mean()) for one in tests)  # equal up to rounding counts as large
         made.append(min(1.0, len(tests) * len(keys) * p))
     return made
 
 
 def _blocks(keys: Sequence[Sequence[object]], k: int, has: np.ndarray) -> np.ndarray:
-    """A number for each trial that has key k, the same for those among which its values are permuted."""
+    """Number the trials that have key k: its values are permuted among those with equal numbers."""
     others = [[values[i] for i in has] for j, values in enumerate(keys) if j != k]
-    # What applies to some trials alone may say which value key k has.
+    # A key that applies to some trials alone can reveal the value of key k.
     equal = [repr(row) for row in zip(*(values for values in others if None not in values), strict=True)]
     _, blocks, sizes = np.unique(equal or [""] * len(has), return_inverse=True, return_counts=True)
     return blocks if (sizes[blocks] > 1).mean() > 0.5 else np.zeros(len(has), int)
 
 
 def _permuted(blocks: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """A permutation that leaves everything in its block."""
+    """Return a permutation within blocks."""
     drawn = np.empty(len(blocks), int)
     drawn[np.argsort(blocks, kind="stable")] = np.lexsort((draw.random(len(blocks)), blocks))
     return drawn
 
 
 def _kernel(values: Sequence[object]) -> np.ndarray:
-    """How alike trials are in a key [n, n]: 0 in the mean over those that have it, 1 for themselves."""
+    """Return the trials' similarity in a key [n, n]: mean 0 over those that have it, 1 for themselves."""
     has = np.array([value is not None for value in values])
     known = [value for value in values if value is not None]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
@@ -83,7 +83,7 @@ def _kernel(values: Sequence[object]) -> np.ndarray:
 
 
 def _rest(kernels: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """What the keys of these kernels, alone and in pairs, do not tell of an order."""
+    """Return the residual of an order given the keys of these kernels, alone and in pairs."""
     y = order - order.mean()
     if not kernels:
         return y

@@ -1,4 +1,4 @@
-"""Whether trials of a sweep are worse than its best one. Pure functions of plain values."""
+"""Comparison of a sweep's trials with its best one. Pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import numpy as np
 
 from slipstream.sweeps.report.aggregates import ROUNDING, SOUND, Group, pair_of, ranks
 
-LEVEL = 0.05  # a difference that chance brings less often is taken for real
-DOUBT = 0.1  # one that chance brings less often is no tie, even without a correction
-LEAST_FOR_NOISE = 3  # of two differences one number is all that measures the noise
-LEAST_PAIRS = 5  # with fewer not even a win in every pair is below DOUBT on ranks: 2/2^n
+LEVEL = 0.05  # a difference less likely than this by chance counts as real
+DOUBT = 0.1  # a difference less likely than this by chance is not a tie, even without a correction
+LEAST_FOR_NOISE = 3  # with two differences, a single number measures the noise
+LEAST_PAIRS = 5  # with fewer, not even a win in every pair is below DOUBT on ranks: 2/2^n
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A trial against the best one, over pairs of members with the same seed and fold.
 
-    difference: mean over the pairs, above 0 where the best one is better, in the metric's own units.
-    p: how often chance alone would bring such a difference, on the metric's own scale; p_ranks: on
-    ranks, None over folds; p_holm: of both, corrected for two tests and for all trials that are
-    compared. None: there are too few pairs, or folds, for a p. folds: how many the pairs are of, 0 where
-    they are of seeds alone.
+    difference: mean over the pairs, above 0 if the best one is better, in the metric's own units. p: the
+    probability of such a difference by chance alone, on the metric's own scale; p_ranks: on ranks, None over
+    folds; p_holm: of both, corrected for two tests and for all compared trials. None means too few pairs, or
+    folds, for a p. folds: the number of folds in the pairs, 0 if they differ in seeds alone.
     """
 
     verdict: Literal["worse", "tie", "too few to tell"]
@@ -39,21 +38,21 @@ class Comparison:
 
     @property
     def independent(self) -> int:
-        """How many differences say something of their own: a fold's seeds say one thing together."""
+        """Return the number of independent differences: the seeds of one fold count once."""
         return self.folds or self.pairs
 
 
 def compare(best: Group, others: Sequence[Group], minimize: bool) -> list[Comparison]:
-    """Which trials are worse than the best one, which tie with it, and of which too little is known.
+    """Decide which trials are worse than the best one, tie with it, or have too little data.
 
-    On the metric's own scale: over seeds the paired t-test. Folds share their training rows, so that
-    their differences are less independent than they look: the corrected resampled t-test, whose variance
-    is (1/F + 1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error",
-    2003), with F - 1 degrees of freedom. A fold's seeds share its rows: s is the deviation of the folds'
-    means over seeds, or ten seeds of three folds would pass for thirty folds. On ranks, which one exploded
-    seed cannot blur: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. What either shows at
-    5 % is worse, after Bonferroni's correction for two tests and Holm's over the trials (1979). A tie is
-    what neither shows at 10 % without any correction, given five pairs, or folds, or more.
+    On the metric's own scale: over seeds the paired t-test. Folds share their training rows, so that their
+    differences are less independent than they look: the corrected resampled t-test, whose variance is (1/F +
+    1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error", 2003), with F - 1
+    degrees of freedom. A fold's seeds share its rows: s is the deviation of the folds' means over seeds, or
+    ten seeds of three folds would pass for thirty folds. On ranks, which a single diverged seed cannot
+    distort: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. A trial is worse if either
+    test shows it at 5 %, after Bonferroni's correction for two tests and Holm's over the trials (1979). It is
+    a tie if neither does at 10 % without any correction, given at least five pairs, or folds.
     """
     measured = [_measure(best, other, minimize) for other in others]
     corrected = holm([entry.p_holm for entry in measured])
@@ -69,7 +68,7 @@ def _judged(found: Comparison) -> Comparison:
 
 
 def _measure(best: Group, other: Group, minimize: bool) -> Comparison:
-    """The tests of one pair of trials; p_holm is not corrected for other trials yet."""
+    """Test one pair of trials; p_holm is not yet corrected for other trials."""
     ours, theirs = _by_pair(best), _by_pair(other)
     pairs = sorted(ours.keys() & theirs.keys(), key=repr)
     folds, n = len({fold for _, fold in pairs}), len(pairs)
@@ -81,7 +80,7 @@ def _measure(best: Group, other: Group, minimize: bool) -> Comparison:
         apart = _by_fold(apart, [fold for _, fold in pairs])
     p = _t_test(apart, max(np.abs(a).max(), np.abs(b).max()), folds) if n > 1 else None
     p_ranks = signed_rank_test(apart) if n > 1 and not over_folds else None
-    # Tests that could show something, and point the right way.
+    # Tests that could show something, and point in the right direction.
     able = [] if p is None or len(apart) < LEAST_FOR_NOISE else [p if apart.mean() > 0 else 1.0]
     if p_ranks is not None and 2 * 0.5**n < LEVEL:
         able.append(p_ranks if _leans_up(apart) else 1.0)
@@ -91,7 +90,7 @@ def _measure(best: Group, other: Group, minimize: bool) -> Comparison:
 
 
 def _by_fold(apart: np.ndarray, folds: Sequence[object]) -> np.ndarray:
-    """The mean of the differences of each fold."""
+    """Return the mean of the differences of each fold."""
     of = np.array([*map(repr, folds)])
     return np.array([apart[of == fold].mean() for fold in np.unique(of)])
 
@@ -102,9 +101,9 @@ def _by_pair(group: Group) -> dict[tuple[int, object], float]:
 
 
 def _t_test(apart: np.ndarray, scale: float, folds: int) -> float | None:
-    """The two-sided p of a mean of differences; None where they do not differ among themselves.
+    """Return the two-sided p of a mean of differences; None if the differences are all equal.
 
-    scale: of the values, below whose rounding there is no noise that could be measured.
+    scale: of the values; noise below their rounding cannot be measured.
     """
     from scipy.special import stdtr
 
@@ -116,14 +115,14 @@ def _t_test(apart: np.ndarray, scale: float, folds: int) -> float | None:
 
 
 def signed_rank_test(apart: np.ndarray) -> float:
-    """The two-sided p of Wilcoxon's test (1945), exact over all signs; differences of 0 are left out.
+    """Return the two-sided p of Wilcoxon's test (1945), exact over all signs; differences of 0 are left out.
 
     >>> signed_rank_test(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     0.03125
     """
     kept = apart[apart != 0]
     doubled = _doubled_ranks(kept)
-    ways = np.zeros(int(doubled.sum()) + 1)  # how often the signs come to each sum of positive ranks
+    ways = np.zeros(int(doubled.sum()) + 1)  # number of sign patterns with each sum of positive ranks
     ways[0] = 1.0
     for rank in doubled:
         ways *= 0.5
@@ -133,7 +132,7 @@ def signed_rank_test(apart: np.ndarray) -> float:
 
 
 def _doubled_ranks(kept: np.ndarray) -> np.ndarray:
-    """Twice the ranks from 1, which are whole where equal sizes share theirs."""
+    """Return twice the ranks from 1, which are integers even if equal sizes share a rank."""
     return np.rint(2 * (ranks(np.abs(kept)) + 1)).astype(int)
 
 
@@ -144,7 +143,7 @@ def _leans_up(apart: np.ndarray) -> bool:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction: the smallest of m p values times m, the next times m - 1, none below one before.
+    """Apply Holm's correction: the smallest of m p values times m, the next times m - 1, never decreasing.
 
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]

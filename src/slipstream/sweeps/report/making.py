@@ -1,4 +1,4 @@
-"""What a sweep came to, as leaderboard.csv and report.json."""
+"""The report of a sweep, as leaderboard.csv and report.json."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LEADERBOARD, REPORT = "leaderboard.csv", "report.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What a sweep came to.
+    """The results of a sweep.
 
-    keys: what was swept, in its order. groups: the trials, the best first. comparisons: of each with
-    the first one; None for itself and for those that are not whole. silence: why there is no importance.
-    test: of the best trial when all members have ended, `test/name` -> mean, deviation and n; the other
-    trials' stand in their members' own summaries.
+    keys: the swept keys, in order. groups: the trials, the best first. comparisons: of each with the first
+    one; None for itself and for those that are not whole. silence: the reason if there is no importance.
+    test: of the best trial when all members have ended, `test/name` -> mean, deviation and n; those of other
+    trials are only in their members' summaries.
     """
 
     directory: Path
@@ -51,19 +51,19 @@ class Report:
 
     @property
     def best(self) -> Group | None:
-        """The first trial, where it has come to a sound end."""
+        """Return the first trial, if it ended soundly."""
         return self.groups[0] if self.groups and self.groups[0].whole else None
 
     @property
     def failures(self) -> list[Outcome]:
-        """The members that could not be trained."""
+        """Return the members that could not be trained."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
 
 
 def make(
     directory: Path, found: Sequence[Outcome], axes: Sequence[Axis], metric: str, minimize: bool
 ) -> Report:
-    """The report of a sweep's outcomes. Nothing is written."""
+    """Make the report of a sweep's outcomes. Nothing is written."""
     ranked = aggregates.groups(found, minimize)
     best = ranked[0] if ranked and ranked[0].whole else None
     others = [other for other in ranked if best and other.whole and other is not best]
@@ -89,7 +89,7 @@ def make(
 
 
 def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
-    """Mean, deviation with n - 1 and n of each metric of the test rows over a trial's sound members."""
+    """Return mean, deviation with n - 1 and n of each test metric over a trial's sound members."""
     members = list({pair_of(m): m for m in best.members if m.status in aggregates.SOUND}.values())
     made = {}
     for name in dict.fromkeys(name for member in members for name in member.test):
@@ -100,7 +100,7 @@ def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
 
 
 def _optimism(found: Sequence[Outcome]) -> Iterator[str]:
-    """A word on folds whose rows chose the epoch by which they are judged."""
+    """Return a note on folds whose rows choose the epoch that they evaluate."""
     sound = [outcome for outcome in found if outcome.status in aggregates.SOUND]
     chosen = any(outcome.epochs > 1 for outcome in sound)
     if chosen and all(outcome.fold is not None and not outcome.test for outcome in sound):
@@ -113,7 +113,7 @@ def _optimism(found: Sequence[Outcome]) -> Iterator[str]:
 def write(
     directory: Path, found: Sequence[Outcome], axes: Sequence[Axis], metric: str, minimize: bool
 ) -> Report:
-    """Write leaderboard.csv and report.json into a sweep's folder. Raises UserError where that fails."""
+    """Write leaderboard.csv and report.json into a sweep's folder. Raises UserError if that fails."""
     report = make(directory, found, axes, metric, minimize)
     replace(directory / LEADERBOARD, leaderboard(report))
     replace(directory / REPORT, json.dumps(_plain(report), indent=1, allow_nan=False) + "\n")
@@ -121,9 +121,9 @@ def write(
 
 
 def leaderboard(report: Report) -> str:
-    """A line a member, the best trial's first, without test scores: nothing is to be chosen by them.
+    """Return a line per member, the best trial's first, without test scores, by which nothing may be chosen.
 
-    Empty: the key does not apply, or there is no value.
+    An empty cell means that the key does not apply, or that there is no value.
     """
     swept = [key for key in report.keys if key not in aggregates.REPEATS]
     metrics = dict.fromkeys(name for outcome in report.outcomes for name in outcome.best)
@@ -144,7 +144,7 @@ def leaderboard(report: Report) -> str:
 
 
 def _plain(report: Report) -> dict[str, Plain]:
-    """What report.json holds."""
+    """Return the content of report.json."""
     return {
         "metric": report.metric,
         "direction": "min" if report.minimize else "max",

@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line for each trial over what was swept, to how well it did. Drawn with Pillow."""
+"""Parallel coordinates: a line for each trial from its swept values to its result. Drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from slipstream.sweeps.report.aggregates import REPEATS, Group
 
 GAP, TOP, HEIGHT, BOTTOM, SIDE = 220, 76, 420, 68, 110
 FRAME = (150, 150, 150)
-FONT = 20  # large beside the whole: TensorBoard shows a picture 340 pixels wide until it is enlarged
+FONT = 20  # large for the image: TensorBoard shows it 340 pixels wide until it is enlarged
 GOOD, BAD = (200, 30, 30), (190, 205, 235)
-BEST = 5  # trials that are drawn last, and thick
+BEST = 5  # trials drawn last, with thick lines
 LABELS = 12  # on an axis
-Place = Callable[[Plain], float]  # of a value, from 0 (bottom) to 1 (top)
+Place = Callable[[Plain], float]  # position of a value, from 0 (bottom) to 1 (top)
 
 
 def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image.Image:
-    """The trials, the best first: its lines are the reddest, and it ends at the top.
+    """Draw the trials, the best first: its line is the reddest, and it ends at the top.
 
-    An interval has its own scale, a list of values a place for each; the metric's axis is that of the
-    ranks. A line runs below an axis that does not apply to it.
+    An interval has its own scale, a list of values one position each; the metric's axis shows the ranks. A
+    line runs below an axis that does not apply to it.
     """
     shown = [axis for axis in axes if axis.key not in REPEATS]
     columns = [(axis.key, *_scale(axis)) for axis in shown]
@@ -46,7 +46,7 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
     for i, (name, _, labels) in enumerate([*columns, (metric, None, ends)]):
         x = SIDE + GAP * i
         draw.line((x, TOP, x, TOP + HEIGHT), fill=FRAME)
-        # Of neighbours one stands above the other; none reaches beyond the picture.
+        # Of two adjacent labels one is higher than the other; none extends beyond the image.
         title = shortened(name, FONT, 2 * GAP - 10)
         middle = min(max(x, width(title, FONT) / 2 + 6), made.width - width(title, FONT) / 2 - 6)
         write(draw, (middle, TOP - 52 + (FONT + 6) * (i % 2)), title, FONT, anchor="mm")
@@ -73,7 +73,7 @@ def _color(rank: int, count: int) -> tuple[int, int, int]:
 
 
 def _scale(axis: Axis) -> tuple[Place, list[tuple[float, str]]]:
-    """Where a value of the axis stands, and the labels beside it."""
+    """Return the position function of the axis, and its labels."""
     if isinstance(axis, Interval):
         of: Callable[[float], float] = math.log if axis.log else float
         low, span = of(axis.low), (of(axis.high) - of(axis.low)) or 1.0
@@ -89,7 +89,7 @@ def _scale(axis: Axis) -> tuple[Place, list[tuple[float, str]]]:
 
 
 def _in_order(values: Sequence[Plain]) -> list[Plain]:
-    """Numbers rise; anything else stays as it was written."""
+    """Sort numbers; anything else stays in its written order."""
     try:
         return sorted(values)
     except TypeError:

@@ -1,4 +1,4 @@
-"""What a person is shown when a sweep ends."""
+"""The display of a sweep's results when it ends."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# With more than 40 runs TensorBoard ticks none, unless an expression leaves so few: here three trials.
+# With more than 40 runs TensorBoard selects none, unless an expression leaves few: here three trials.
 PAGE = "http://localhost:6006/#custom_scalars&regexInput=trials%2F"
 TOO_FEW = "too few to tell"
 VERDICTS = ("worse", "tie", TOO_FEW)
-TESTED = 4  # test scores of the best trial; all are in report.json
+TESTED = 4  # test scores shown of the best trial; all are in report.json
 SHOWN = 10  # trials in the table, and failures in the list
 
 
 def show(console: Console, report: Report) -> None:
-    """The best trials, what mattered, what to try next, what failed, and where everything is."""
+    """Show the best trials, what mattered, what to try next, what failed, and where everything is."""
 
     def say(line: str = "") -> None:
         console.print(line, soft_wrap=True)
@@ -36,7 +36,7 @@ def show(console: Console, report: Report) -> None:
     best = report.best
     if best is not None:
         table = _table(report, console)
-        # A pipe keeps lines whole.
+        # Do not wrap lines in a pipe.
         console.print(table, width=None if console.is_terminal else 1000, crop=console.is_terminal)
         if len(report.groups) > SHOWN:
             say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
@@ -59,7 +59,7 @@ def _counts(report: Report) -> str:
 
 
 def _table(report: Report, console: Console) -> Table:
-    """The best trials with a column for each key, or, where that is too wide, one for all of them."""
+    """Make a table of the best trials with a column per key, or one for all keys if that is too wide."""
     from rich.table import Table
 
     keys = [key for key in report.keys if _differs(key, report.groups)]
@@ -89,7 +89,7 @@ def _table(report: Report, console: Console) -> Table:
 
 
 def _differs(key: str, groups: Sequence[Group]) -> bool:
-    """Whether trials can be told apart by a key."""
+    """Return True if a key distinguishes trials."""
     return len({spell(group.values[key]) if key in group.values else None for group in groups}) > 1
 
 
@@ -101,7 +101,7 @@ def _shown(values: Mapping[str, Plain], key: str) -> str:
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
-    """The last word of each key, where it says enough."""
+    """Return the last word of each key, if that is unambiguous."""
     words = Counter(key.rpartition(".")[2] for key in keys)
     return {key: word if words[word := key.rpartition(".")[2]] == 1 else key for key in keys}
 
@@ -111,21 +111,21 @@ def _with_deviation(mean: float | None, std: float | None, n: int, sign: str) ->
 
 
 def _mark(group: Group, compared: Comparison | None) -> str:
-    """What became of members, or how the trial compares, where it has members to be compared."""
+    """Return the remark on a trial's members, or its comparison with the best if there is one."""
     if compared is None or compared.pairs < 2:
         return group.remark
     return group.remark or ("?" if compared.verdict == TOO_FEW else compared.verdict)
 
 
 def _folder(group: Group, report: Report) -> str:
-    """The folder of the trial's best member."""
+    """Return the folder of the trial's best member."""
     sign = 1 if report.minimize else -1
     known = [(sign * m.value, m.number) for m in group.members if m.value is not None]
     return str(min(known)[1] if known else group.members[0].number)
 
 
 def _remarks(report: Report, sign: str) -> Iterator[str]:
-    """Sentences below the table, as far as there is something to be said."""
+    """Return sentences for below the table, if there are any."""
     compared = [entry for entry in report.comparisons if entry is not None]
     repeated = [entry for entry in compared if entry.pairs > 1]
     if repeated:
@@ -161,7 +161,7 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
 
 
 def _tested(report: Report, sign: str) -> Iterator[str]:
-    """The test scores of the best trial, that of the deciding metric first."""
+    """Return the test scores of the best trial, the monitored metric's first."""
     decides = f"test/{report.metric.partition('/')[2]}"
     names = sorted(report.test, key=lambda name: name != decides)[:TESTED]
     if names:
@@ -196,7 +196,7 @@ def _numbers(found: Sequence[int]) -> str:
 
 
 def overrides(values: Mapping[str, Plain]) -> str:
-    """What was swept, as it would be typed.
+    """Return the swept values as they would be typed.
 
     >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})
     'optimizer=adam optimizer.lr=0.01 "regularizer=[l2]"'
@@ -205,7 +205,7 @@ def overrides(values: Mapping[str, Plain]) -> str:
 
 
 def _has(console: Console, sign: str) -> bool:
-    """Whether the console's encoding has a character."""
+    """Return True if the console's encoding has a character."""
     try:
         sign.encode(console.encoding)
     except UnicodeEncodeError:

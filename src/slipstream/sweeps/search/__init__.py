@@ -1,1 +1,1 @@
-"""The searchers, on Optuna."""
+"""Searchers, based on Optuna."""

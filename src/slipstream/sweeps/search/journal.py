@@ -24,36 +24,36 @@ from slipstream.core.storage import writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
-# How many lines of the same transaction follow. Optuna passes over a field that it does not know.
+# The number of further lines in the same transaction. Optuna ignores an unknown field.
 FOLLOWING = "following"
 
-# How long a process may take between making the lock's marker and writing its name into it.
+# The maximum time between creating the lock's marker and writing a process's name into it.
 NAMELESS_SECONDS = 3.0
 
 Log = dict[str, Plain]
 
 
 class Journal(BaseJournalBackend):
-    """A backend for `optuna.storages.JournalStorage` that works inside `transaction` only.
+    """A backend for `optuna.storages.JournalStorage` that works only inside `transaction`.
 
-    lease_seconds: after so many a lock is taken from a process that gives no more sign of life; from
-    one that died on this machine at once.
+    lease_seconds: the time after which a lock is taken from a process without a sign of life; from one that
+    died on this machine, immediately.
     """
 
     def __init__(self, path: Path, lease_seconds: float = 30) -> None:
         self._path = path
         # A lease rather than the system's lock: it also works on disks shared by several machines.
         self._lock = SoftFileLease(f"{path}.lock", lease_duration=lease_seconds, poll_interval=0.01)
-        self._end = 0  # bytes of the file that were read
-        self._logs: list[Log] = []  # what the storage has not been given yet
+        self._end = 0  # bytes read of the file
+        self._logs: list[Log] = []  # what the storage has not yet received
         self._given = 0
         self._pending: list[str] | None = None  # what this transaction wrote, None outside of one
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Others wait; at the end everything is written at once, or after an exception nothing.
+        """Exclude other processes; write everything at once at the end, or nothing after an exception.
 
-        After an exception the storage above has seen what the file never will: open it anew.
+        After an exception the storage knows records that the file never will: reopen it.
         """
         with writing(self._path):
             self._acquire()
@@ -67,8 +67,11 @@ class Journal(BaseJournalBackend):
             self._lock.release()
 
     def _acquire(self) -> None:
-        """Wait for the lock. Of a process that was killed before it wrote its name into the marker there is
-        an empty one, which filelock leaves to its owner for ever: here nobody is that slow."""
+        """Wait for the lock.
+
+        A process killed before it wrote its name leaves an empty marker, for which filelock waits forever;
+        here it is removed, since nobody takes that long.
+        """
         marker = Path(self._lock.lock_file)
         while True:
             before = _empty(marker)
@@ -80,7 +83,7 @@ class Journal(BaseJournalBackend):
                     folders.remove(marker)
 
     def read_logs(self, log_number_from: int) -> Iterator[Log]:
-        """The records that the storage does not have yet."""
+        """Return the records that the storage does not have yet."""
         seen = log_number_from - self._given
         self._logs, self._given = self._logs[seen:], log_number_from
         return iter(tuple(self._logs))
@@ -96,7 +99,7 @@ class Journal(BaseJournalBackend):
             self._logs.append(json.loads(text))
 
     def _catch_up(self) -> None:
-        """Read what others wrote; drop a transaction that was cut short."""
+        """Read what others wrote; drop an incomplete transaction."""
         if not self._path.exists():
             return
         with writing(self._path), folders.opened(self._path, "r+b") as file:
@@ -128,7 +131,7 @@ class Journal(BaseJournalBackend):
 
 
 def _empty(marker: Path) -> tuple[int, int] | None:
-    """What tells an empty marker from the next one, None where there is none or it names a process."""
+    """Identify an empty marker; None if there is none or it names a process."""
     try:
         found = marker.lstat()
     except FileNotFoundError:
@@ -137,9 +140,9 @@ def _empty(marker: Path) -> tuple[int, int] | None:
 
 
 def _whole(data: bytes, path: Path) -> tuple[list[Log], int]:
-    """The records of all whole transactions, and how many bytes they take.
+    """Return the records of all complete transactions, and their size in bytes.
 
-    Raises UserError where an unreadable line stands before a readable one: that is no torn end.
+    Raises UserError for an unreadable line before a readable one: that is not a torn end.
     """
     logs: list[Log] = []
     begun: list[Log] = []
@@ -163,7 +166,7 @@ def _whole(data: bytes, path: Path) -> tuple[list[Log], int]:
 
 
 def _parse(line: bytes) -> Log | None:
-    """A record, or None where the line is not a whole one."""
+    """Parse a record; None if the line is incomplete."""
     try:
         log = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

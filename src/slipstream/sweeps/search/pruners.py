@@ -1,8 +1,8 @@
-"""Which trials are not worth going on with.
+"""Pruning of unpromising trials.
 
-`median`, `patient` and `wilcoxon` are Optuna's. Halving is our own: members of a pack reach a rung
-at the same epoch, where Optuna's compares each with those judged before it alone, so that the first
-always pass; and its bracket of Hyperband reads all trials at every report.
+`median`, `patient` and `wilcoxon` are Optuna's. Halving is ours: members of a pack reach a rung at the same
+epoch, while Optuna's compares each only with those judged before it, so that the first always pass; and
+Optuna's Hyperband reads all trials at every report to find a bracket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-# The settings of each pruner and their own values.
+# The settings of each pruner and their defaults.
 SETTINGS: Mapping[str, Mapping[str, int]] = {
     "none": {},
     "median": {"min_epochs": 1},
@@ -33,9 +33,9 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def make(settings: Mapping[str, Plain], epochs: int) -> BasePruner | None:
-    """The pruner that the settings name, None for `none`.
+    """Return the pruner that the settings name, None for `none`.
 
-    epochs: how long a trial trains at most.
+    epochs: the maximum length of a trial.
     """
     name = settings["pruner"]
     own = SETTINGS[name]
@@ -56,36 +56,38 @@ def make(settings: Mapping[str, Plain], epochs: int) -> BasePruner | None:
 
 
 def reads(pruner: BasePruner, number: int, step: int) -> bool:
-    """Whether what a trial reports at this step can matter: what cannot is not written."""
+    """Return True if a report at this step can matter: others are not written."""
     return not isinstance(pruner, Halving) or pruner.is_rung(number, step)
 
 
 def since(pruner: BasePruner, step: int) -> int:
-    """From which step on a trial that is given up at this one counts as given up.
+    """Return the step from which a trial that is given up at this one counts as given up.
 
-    Epochs come in order, and who repeats some hears nothing before it is due; repeats and folds do not.
+    Epochs arrive in order, and a process that repeats some is not told before it is due; repeats and folds do
+    not.
     """
     return 0 if isinstance(pruner, WilcoxonPruner) else step
 
 
 class Halving(BasePruner):
-    """Asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter
-    tuning", 2020), with several brackets Hyperband (Li et al. 2018).
+    """Asynchronous successive halving (ASHA); with several brackets, Hyperband.
 
-    Rungs stand at first * reduction^(bracket + i) epochs, i = 0, 1, ... At a rung a trial goes on if it is
+    Rungs are at first * reduction^(bracket + i) epochs, i = 0, 1, ... At a rung a trial continues if it is
     among the best 1/reduction of all that have reached it in its bracket, at least one.
+    Source: Li et al., "A system for massively parallel hyperparameter tuning" (2020); Hyperband, Li et al.
+    (2018).
     """
 
     def __init__(self, first: int, reduction: int, brackets: int) -> None:
         self._first, self._reduction = first, reduction
-        # The paper's numbers of trials in a bracket: the sooner it prunes the more it takes.
+        # The paper's number of trials in a bracket: the earlier it prunes the more it takes.
         sizes = [
             math.ceil(brackets * reduction ** (brackets - 1 - b) / (brackets - b)) for b in range(brackets)
         ]
         self._bounds = [sum(sizes[: b + 1]) / sum(sizes) for b in range(brackets)]
 
     def bracket(self, number: int) -> int:
-        """Which bracket a trial is in. The golden ratio's multiples deal them out evenly."""
+        """Return the bracket of a trial. Multiples of the golden ratio distribute trials evenly."""
         share = (number + 1) * GOLDEN % 1
         return next((b for b, bound in enumerate(self._bounds) if share < bound), len(self._bounds) - 1)
 

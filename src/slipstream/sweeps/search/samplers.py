@@ -1,12 +1,13 @@
-"""Which configuration to try next. Every sampler is made anew for each trial, from (seed, number):
-what it asks depends on the seed and on the study, never on the process.
+"""The choice of the next configuration. Every sampler is created anew for each trial, from (seed, number).
 
-Conditions. `tpe` draws what applies to a trial and models each branch. `gp` and `cma_es` need a value
-of every key: one that does not apply is drawn too and left out, and the objective is constant along
-it. (96 trials over 8 keys, 5 of them conditional, mean regret of the best: tpe so 0.06, with all keys
-0.11; gp with all keys 0.02, with the others drawn at random 0.15; random 0.12.) Optuna's own Sobol and
-CMA-ES samplers are not used: the first draws what is conditional at random and its first point too,
-the second keeps pickles in the journal.
+So its proposals depend on the seed and on the study, never on the process.
+
+Conditions. `tpe` draws only what applies to a trial and models each branch. `gp` and `cma_es` need a value of
+every key: one that does not apply is drawn too and left out, and the objective is constant along it. (96
+trials over 8 keys, 5 of them conditional, mean regret of the best: tpe 0.06 this way, with all keys 0.11; gp
+with all keys 0.02, with the others drawn at random 0.15; random 0.12.) Optuna's own Sobol and CMA-ES samplers
+are not used: the first draws conditional keys, and its first point, at random, the second stores pickles in
+the journal.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ Distributions = Mapping[str, Distribution]
 # Samplers that need a value of every key for every trial.
 WHOLE = ("cma_es", "gp")
 
-# Samplers that propose something else with another seed; the others have one answer to what is known.
+# Samplers that propose something else with another seed; the others are deterministic given the study.
 DRAWING = ("random", "tpe", "cma_es")
 
 ORDER = "order"  # a trial's attribute: how many had ended before it
-SIGMA = 0.25  # the first spread of CMA-ES, in widths of the space (its authors advise about a quarter)
-GENERATIONS = 10  # CMA-ES learns once a generation: at least so many in a sweep
+SIGMA = 0.25  # the initial spread of CMA-ES, in widths of the space (its authors advise about a quarter)
+GENERATIONS = 10  # CMA-ES learns once per generation: minimum generations in a sweep
 
 
 def make(
@@ -57,11 +58,11 @@ def make(
     conditional: bool,
     attempt: int = 0,
 ) -> BaseSampler:
-    """The sampler for one trial.
+    """Return the sampler for one trial.
 
-    attempt: how often this trial's proposal was one that had been tried. population: of CMA-ES, see
-    `population`. conditional: whether some keys apply to some trials only.
-    Raises UserError where cma_es lacks its library.
+    attempt: the number of proposals for this trial that had already been tried. population: of CMA-ES, see
+    `population`. conditional: True if some keys apply to some trials only.
+    Raises UserError if cma_es lacks its library.
     """
     entropy = [seed, number, attempt] if attempt else [seed, number]
     own = int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -81,10 +82,10 @@ def make(
 
 
 def distribution(axis: Axis) -> Distribution:
-    """What Optuna draws for an axis: a number, or the index of a choice.
+    """Return Optuna's distribution for an axis: of a number, or of the index of a choice.
 
-    Three or more numbers in rising or falling order are steps on a line, which a model can learn
-    from; other choices are a set without order.
+    Three or more numbers in ascending or descending order are steps on a line, which a model can learn from;
+    other choices are a set without order.
     """
     if isinstance(axis, Interval):
         if axis.integer:
@@ -103,7 +104,7 @@ def _is_scale(values: tuple[Plain, ...]) -> bool:
 
 
 def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[[str, Distribution], Plain]:
-    """What a sampler draws for each parameter of a trial. Nothing is stored."""
+    """Return what a sampler draws for each parameter of a trial. Nothing is stored."""
     space = sampler.infer_relative_search_space(study, trial)
     together = sampler.sample_relative(study, trial, space)
 
@@ -118,19 +119,19 @@ def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[
 
 
 def drawn_for(axis: Axis, value: Plain) -> Plain:
-    """What Optuna would have drawn for the axis's value."""
+    """Return Optuna's value for the axis's value."""
     if isinstance(axis, Interval):
         return value
     return list(map(identity, axis.values)).index(identity(value))
 
 
 def value(axis: Axis, drawn: Plain) -> Plain:
-    """The axis's value for what Optuna drew."""
+    """Return the axis's value for Optuna's value."""
     return drawn if isinstance(axis, Interval) else axis.values[drawn]
 
 
 def place(kind: Distribution, u: float) -> Plain:
-    """What stands at u of [0, 1] in a distribution, equal shares for integers and choices."""
+    """Return the value at u in [0, 1] of a distribution, equal shares for integers and choices."""
     if isinstance(kind, CategoricalDistribution):
         return kind.choices[min(int(u * len(kind.choices)), len(kind.choices) - 1)]
     low, high, back = _line(kind)
@@ -141,7 +142,7 @@ def place(kind: Distribution, u: float) -> Plain:
 
 
 def locate(kind: Distribution, drawn: Plain) -> float:
-    """Where a value stands in [0, 1]: `place` backwards, the middle of its share."""
+    """Return a value's position in [0, 1], the inverse of `place`: the middle of its share."""
     if isinstance(kind, CategoricalDistribution):
         return (kind.choices.index(drawn) + 0.5) / len(kind.choices)
     low, high, _ = _line(kind)
@@ -149,7 +150,7 @@ def locate(kind: Distribution, drawn: Plain) -> float:
 
 
 def _line(kind: FloatDistribution | IntDistribution) -> tuple[float, float, Callable[[float], float]]:
-    """The ends of the line on which numbers are drawn evenly, and the way back from it."""
+    """Return the ends of the line on which numbers are drawn uniformly, and the inverse mapping."""
     half = 0.5 if isinstance(kind, IntDistribution) else 0.0
     low, high = kind.low - half, kind.high + half
     return (math.log(low), math.log(high), math.exp) if kind.log else (low, high, float)
@@ -185,7 +186,7 @@ class Sobol(BaseSampler):
 
 
 def population(distributions: Distributions, at_once: int, trials: int) -> int:
-    """How many trials make a generation of CMA-ES: as many as train at once, within reason."""
+    """Return the population of CMA-ES: the number of trials that train at once, within reason."""
     least = 4 + int(3 * math.log(max(len(distributions), 1)))
     return max(least, min(at_once, trials // GENERATIONS))
 
@@ -193,9 +194,9 @@ def population(distributions: Distributions, at_once: int, trials: int) -> int:
 class Evolution(BaseSampler):
     """CMA-ES (Hansen 2016) on the unit cube, replayed from the study for each trial.
 
-    A generation is the next `population` trials in the order in which they ended, so that none is
-    wasted when many train at once. Only their ranks count: by value, behind them pruned ones (the
-    longer they lasted the better), and last what diverged. Choices are steps on a line.
+    A generation is the next `population` trials in the order in which they ended, so that none is wasted when
+    many train at once. Only their ranks count: by value, then pruned ones (the longer they lasted the
+    better), and last diverged ones. Choices are steps on a line.
     """
 
     def __init__(self, distributions: Distributions, seed: int, population: int) -> None:
@@ -225,7 +226,7 @@ class Evolution(BaseSampler):
         )
         states = (TrialState.COMPLETE, TrialState.PRUNED)
         trials = study.get_trials(deepcopy=False, states=states)
-        # Another tool may have added trials of its own: they have no place in the order.
+        # Another tool may have added trials, which have no order attribute.
         ended = sorted((t for t in trials if ORDER in t.user_attrs), key=lambda t: t.user_attrs[ORDER])
         sign = 1 if study.direction.name == "MINIMIZE" else -1
         for start in range(0, len(ended) - self._population + 1, self._population):
@@ -246,7 +247,7 @@ class Evolution(BaseSampler):
 
 
 def _rank(trial: FrozenTrial, sign: int) -> tuple[int, float, float]:
-    """Smaller is better."""
+    """Return a sort key; smaller is better."""
     last = math.inf if trial.value is None else sign * trial.value
     if trial.state is TrialState.PRUNED:
         return 1, -max(trial.intermediate_values, default=-1), last

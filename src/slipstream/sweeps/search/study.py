@@ -1,4 +1,4 @@
-"""The study of a searcher: which configurations to try, and what came of them. On Optuna."""
+"""A searcher's study: the configurations to try, and their results. Based on Optuna."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from slipstream.sweeps.search import pruners, samplers
 from slipstream.sweeps.search.journal import Journal
 
 NAME = "sweep"
-OWN_ATTEMPTS = 8  # of a searcher to propose what was not tried
-CHANCES = 200  # draws by chance after that, where configurations cannot be counted
-PRUNED = "pruned"  # a trial's attribute: from which epoch on the pruner has given it up
-STATUS = "status"  # a trial's attribute: how it ended, in our words
+OWN_ATTEMPTS = 8  # attempts of a searcher to propose something new
+CHANCES = 200  # random draws after that, if configurations are not countable
+PRUNED = "pruned"  # a trial's attribute: the epoch from which the pruner gave it up
+STATUS = "status"  # a trial's attribute: how it ended, in our terms
 
 
 Report = tuple[int, int, float]  # trial, epoch, value
@@ -52,15 +52,15 @@ class Trial:
 
 
 class Study:
-    """A searcher, its pruner and all its trials, which several processes may share.
+    """A searcher, its pruner and all its trials, shared by any number of processes.
 
-    journal: its file, None to keep everything in memory. space: what varies. settings: those of the
-    sweep: name, trials, at_once, seed, pruner, min_epochs, reduction, patience. minimize: whether small
-    values are good. epochs: how long a trial trains at most.
+    journal: its file, None to keep everything in memory. space: the axes. settings: those of the sweep: name,
+    trials, at_once, seed, pruner, min_epochs, reduction, patience. minimize: True if small values are good.
+    epochs: the maximum length of a trial.
 
-    What is asked depends on the seed and the study alone: a study that is opened again goes on as if it
-    had never been closed. Processes that share one change each other's trials, since each learns from
-    what all have told by then.
+    Proposals depend on the seed and the study alone: a reopened study continues as if it had never been
+    closed. Processes that share one influence each other's trials, since each learns from all results so
+    far.
     """
 
     def __init__(
@@ -74,20 +74,20 @@ class Study:
         with _quiet():
             self._pruner = pruners.make(settings, epochs)
         self._asked: set[int] = set()  # by this object
-        self._spent = False  # whether all trials have been asked
+        self._spent = False  # True when all trials have been asked
         self._names: list[Hashable] = []  # the configurations of the trials, by number
         self._journal: Journal | None = None
         self._optuna: optuna.Study | None = None
-        self._open = False  # whether a transaction is
-        with self.together():  # what cannot work says so here
+        self._open = False  # True within a transaction
+        with self.together():  # errors of the study show up here
             pass
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All calls inside are one transaction: one wait for the disk, all of them or none.
+        """Make all calls inside one transaction: one wait for the disk, all of them or none.
 
-        Other processes wait meanwhile. Every call outside is a transaction of its own. What was asked
-        inside counts from the end on: make no folder for it before.
+        Other processes wait meanwhile. Every call outside is a transaction of its own. Trials asked for
+        inside exist only from its end: create no folder for them before.
         """
         if self._open:
             yield
@@ -105,7 +105,7 @@ class Study:
                     self._check()
                 yield
         except BaseException:
-            # The storage has seen what the file never will; a study in memory has nothing else.
+            # The storage knows records that the file never will; a study in memory has nothing else.
             if self._path is not None:
                 self._optuna, self._asked, self._spent = None, asked, False
                 self._names = []
@@ -114,7 +114,7 @@ class Study:
             self._open = False
 
     def left(self) -> int:
-        """How many trials may still be asked, by all processes together: none comes twice."""
+        """Return the number of trials that all processes together may still ask for: none repeats."""
         with self.together():
             left = self._settings["trials"] - len(self._trials())
             if self._space.countable is not None:
@@ -122,13 +122,15 @@ class Study:
             return max(left, 0)
 
     def asked(self) -> list[Trial]:
-        """All trials, by number."""
+        """Return all trials, by number."""
         with self.together():
             return [self._trial(trial) for trial in self._trials()]
 
     def waiting(self) -> list[Trial]:
-        """Trials that have not ended and were asked elsewhere: by a process that is gone, or by one
-        that is at work; whose members these are, the sweep's claims tell."""
+        """Return trials that have not ended and were asked for elsewhere, by a dead or a working process.
+
+        The sweep's leases tell whose members these are.
+        """
         with self.together():
             return [
                 self._trial(trial)
@@ -137,7 +139,7 @@ class Study:
             ]
 
     def ask(self, count: int) -> list[Trial]:
-        """`count` new trials, fewer where that would be more than the sweep's `trials` or than there are."""
+        """Ask for `count` new trials, or fewer at the limit of the sweep's `trials` or of configurations."""
         asked: list[Trial] = []
         if self._spent:
             return asked
@@ -149,12 +151,12 @@ class Study:
         return asked
 
     def report(self, reports: Iterable[tuple[int, int, float | None]]) -> set[int]:
-        """Take (trial, epoch, value) of all that trained an epoch; the numbers of those to be pruned.
+        """Report (trial, epoch, value) of all that trained an epoch; return the numbers of those to prune.
 
-        epoch: from 1, rising within a trial; for wilcoxon the number of the repeat or fold. All trials
-        are written before one is judged, so that members of a pack are compared with each other. A
-        trial may come again, by a process that goes on with it: it is judged as it was the first time.
-        Undefined values (None, NaN) say nothing. Free where nothing is pruned.
+        epoch: from 1, increasing within a trial; for wilcoxon the number of the repeat or fold. All trials
+        are written before any is judged, so that members of a pack are compared with each other. A resumed
+        trial may be reported again: it is judged as it was the first time. Undefined values (None, NaN) are
+        ignored. Costs nothing without a pruner.
         """
         pruner = self._pruner
         if pruner is None:
@@ -190,11 +192,11 @@ class Study:
                 self._storage.set_trial_user_attr(number, PRUNED, pruners.since(pruner, epoch))
 
     def tell(self, number: int, value: float | None, status: str) -> None:
-        """How a trial ended: finished | stopped_early | diverged | pruned | failed. Twice is harmless.
+        """Tell how a trial ended: finished | stopped_early | diverged | pruned | failed. May be repeated.
 
-        A trial that diverged counts as the worst there is, whatever it had reached, so that searchers
-        learn to keep away from there; so does an infinite value. Of one that failed, or that has no
-        value, they learn nothing: the fault need not lie in the configuration.
+        A diverged trial counts as the worst possible, whatever it had reached, so that searchers learn to
+        avoid it; so does an infinite value. Searchers ignore one that failed or has no value: the fault need
+        not lie in the configuration.
         """
         state, objective = self._verdict(value, status)
         with self.together(), _quiet():
@@ -231,7 +233,7 @@ class Study:
             )
 
     def _check(self) -> None:
-        """Raise UserError where a trial in the journal is none of this sweep's."""
+        """Raise UserError if a trial in the journal does not belong to this sweep."""
         with self._as_written():
             for trial in self._trials():
                 if any(trial.distributions[key] != self._distributions[key] for key in trial.params):
@@ -240,7 +242,7 @@ class Study:
 
     @contextmanager
     def _as_written(self) -> Iterator[None]:
-        """What Optuna raises over records that were changed by hand is anything, assertions included."""
+        """Explain errors on hand-edited records, for which Optuna raises anything, assertions included."""
         try:
             yield
         except (UserError, OSError):
@@ -264,12 +266,12 @@ class Study:
         return samplers.make(name, kinds, settings["seed"], number, population, conditional, attempt)
 
     def _trials(self) -> list[FrozenTrial]:
-        """All trials by number; in a storage with one study that is also the storage's name for them."""
+        """Return all trials by number; in a storage with one study that is also the storage's id for them."""
         return self._study.get_trials(deepcopy=False)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:
-        """One thread for `gp`: its matrices are small, and what it asks must not depend on their number."""
+        """Use one thread for `gp`: its matrices are small, and its proposals must not depend on the count."""
         if self._settings["name"] != "gp":
             yield
             return
@@ -281,7 +283,7 @@ class Study:
             torch.set_num_threads(threads)
 
     def _draw(self) -> Trial:
-        """A new trial of a configuration that has not been tried."""
+        """Start a new trial of a configuration that has not been tried."""
         tried = self._tried()
         number = self._storage.create_new_trial(self._study._study_id)
         drawn = self._new(number, tried)
@@ -293,7 +295,7 @@ class Study:
         return self._trial(self._trials()[number])
 
     def _new(self, number: int, tried: set[Hashable]) -> dict[str, Plain]:
-        """What the searcher draws, again while it was tried; else one of what is left, by chance."""
+        """Draw from the searcher, again if that was tried; else pick one of the rest at random."""
         drawing = self._settings["name"] in samplers.DRAWING
         known = self._space.countable
         attempts = [0, *range(1 if drawing else OWN_ATTEMPTS + 1, OWN_ATTEMPTS + 1)]
@@ -305,7 +307,7 @@ class Study:
             if self._name_of(drawn) not in tried:
                 return drawn
         left = [values for values in known or () if identity(values) not in tried]
-        if not left:  # it has intervals, and chance came to something else in none of many draws
+        if not left:  # it has intervals, and many random draws found nothing new
             return drawn
         draw = np.random.default_rng([self._settings["seed"], number])
         values = left[int(draw.integers(len(left)))]
@@ -314,7 +316,7 @@ class Study:
         return kept | {key: samplers.drawn_for(axes[key], value) for key, value in values.items()}
 
     def _proposal(self, number: int, sampler: Plain) -> dict[str, Plain]:
-        """What a sampler draws for the axes of a trial, key -> as Optuna has it."""
+        """Return what a sampler draws for the axes of a trial, key -> Optuna's value."""
         propose = samplers.propose(sampler, self._study, self._trials()[number])
         drawn: dict[str, Plain] = {}
         chosen: dict[str, Plain] = {}
@@ -325,7 +327,7 @@ class Study:
         return drawn
 
     def _tried(self) -> set[Hashable]:
-        """The configurations of all trials, whatever became of them."""
+        """Return the configurations of all trials, however they ended."""
         names = self._names
         for trial in self._trials()[len(names) :]:
             names.append(self._name_of(trial.params))
@@ -335,7 +337,7 @@ class Study:
         return identity(self._applying(drawn))
 
     def _applying(self, drawn: Mapping[str, Plain]) -> dict[str, Plain]:
-        """The values that count of what was drawn, by key in the axes' order."""
+        """Return the drawn values that apply, by key in the axes' order."""
         axes = [axis for axis in self._space.axes if axis.key in drawn]
         chosen = {axis.key: samplers.value(axis, drawn[axis.key]) for axis in axes}
         return {key: value for key, value in chosen.items() if self._space.applies(key, chosen)}
@@ -345,7 +347,7 @@ class Study:
 
 
 def _rounds(reports: Iterable[Report]) -> list[list[Report]]:
-    """The first report of each trial, then the second of those that have one, and so on."""
+    """Yield the first report of each trial, then the second of those that have one, and so on."""
     rounds: list[list[Report]] = []
     count: Counter[int] = Counter()
     for report in reports:
@@ -358,7 +360,7 @@ def _rounds(reports: Iterable[Report]) -> list[list[Report]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's log and warnings: what a user has to know, we say in our words."""
+    """Silence Optuna's log and warnings: we report what a user has to know ourselves."""
     logger = logging.getLogger("optuna")
     level = logger.level
     logger.setLevel(logging.ERROR)

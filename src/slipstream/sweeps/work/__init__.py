@@ -1,1 +1,1 @@
-"""Who trains the members of a sweep."""
+"""The training of a sweep's members."""

@@ -1,8 +1,8 @@
-"""How the members of a kind are trained: how many together, and compiled or not. Measured, not guessed.
+"""Calibration: the size of packs of a kind, and whether to compile. Measured, not guessed.
 
-A pack saves what calling torch's operations costs, and nothing of the arithmetic: on small networks
-that is nearly everything, on wide ones nothing. So a few steps of one member alone and of packs are
-timed, eagerly, for about a second.
+A pack saves the overhead of torch's operations, not the arithmetic: on small networks that is nearly
+everything, on wide ones nothing. So a few steps of one member alone and of packs are timed, eagerly, for
+about a second.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ if TYPE_CHECKING:
     from slipstream.sweeps.plan.job import Job
     from slipstream.sweeps.plan.sweep_settings import GridSettings
 
-CHOICES = "packing"  # in the sweep's folder: a choice made once is kept, because bytes depend on it
-SIZES = (8, 64, 256)  # packs that are timed; larger ones gain nothing more
-SECONDS, WORTH = 1.0, 0.1  # to time all of them, and the share of the expected work at most
-MOST, LEAST, ENOUGH = 10, 5, 0.05  # steps timed at each size; seconds after which LEAST will do, thrice: any
-MARGIN = 0.85  # a pack is taken where it needs less than this share of the members' time alone
-ALIKE = 1.05  # of sizes about as fast the smallest is taken: it needs the least memory
-# What compiling leaves of an eager step's time, alone and packed, and what it costs in seconds, with
-# inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack is the
-# largest that was seen (1/7 to 0.44). Only their order of magnitude matters. Models that spend their time in
-# kernels which compiling does not touch have a trait `compiled_leaves` with their own two.
+CHOICES = "packing"  # in the sweep's folder: a choice is kept, because bytes depend on it
+SIZES = (8, 64, 256)  # pack sizes to time; larger ones gain nothing more
+SECONDS, WORTH = 1.0, 0.1  # for timing all of them, and its maximum share of the expected work
+# steps timed at each size; seconds after which LEAST suffice; three times that: any number
+MOST, LEAST, ENOUGH = 10, 5, 0.05
+MARGIN = 0.85  # a pack is chosen if it needs less than this share of the members' time alone
+ALIKE = 1.05  # among sizes about as fast the smallest is chosen: it needs the least memory
+# The share of an eager step's time that remains when compiled, alone and packed, and the cost of compiling in
+# seconds, with inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack
+# is the largest observed (1/7 to 0.44). Only orders of magnitude matter. Models that spend their time in
+# kernels which compiling does not affect have a trait `compiled_leaves` with their own two.
 LEFT_ALONE, LEFT_PACKED = 0.4, 0.45
 COLD, WARM = 10.0, COMPILED_BEFORE
 
 
 @dataclass(frozen=True)
 class PackChoice:
-    """How the members of a kind are trained.
+    """The choice of how to train the members of a kind.
 
-    size: members together at most. packed: whether they are lifted, even where one is left. compile:
-    whether their functions are compiled. reason: for a person. measured: seconds of a member's step by
-    the number of members together, eager.
+    size: maximum members together. packed: True if they are vectorized, even a last one alone. compile: True
+    if their functions are compiled. reason: for the user. measured: seconds of a member's step by pack size,
+    eager.
     """
 
     size: int
@@ -71,9 +72,11 @@ class PackChoice:
 
 
 class PlannedWork(NamedTuple):
-    """What lies before a kind: members that wait, updates of all together; `trainer.compile`, and the
-    seconds that compiling costs by the number of members together; left: what it leaves of an eager
-    step's time, alone and packed."""
+    """The work ahead for a kind.
+
+    It has the waiting members; updates of all together; `trainer.compile`; the seconds that compiling costs
+    by pack size; left: the share of an eager step's time that remains when compiled, alone and packed.
+    """
 
     members: int
     updates: int
@@ -92,11 +95,11 @@ def choose(
     time_pack: Callable[[int], float] | None = None,
     free: int | None = None,
 ) -> PackChoice:
-    """How to train so many members of this configuration's kind.
+    """Choose how to train the members of this configuration's kind.
 
-    config: resolved. pack: `auto`, or a number of members that a person asks for. time_pack: gives
-    the seconds of a member's step by the size of its pack; timed here where it is None. free: bytes
-    that a pack may take. Raises ConfigError where not even one member fits into the memory.
+    config: resolved. pack: `auto`, or the user's number of members. time_pack: returns the seconds of a
+    member's step by pack size; None times it here. free: bytes that a pack may take. Raises ConfigError if
+    not even one member fits into memory.
     """
     timed = time_pack or _Timer(config, folds, device)
     most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
@@ -111,7 +114,7 @@ def choose(
             ]
         )
     short = f"; {room} {'fits' if room == 1 else 'fit'} into the memory" if room < most else ""
-    if pack != "auto" or room == 1:  # nothing to choose but whether to compile
+    if pack != "auto" or room == 1:  # nothing to choose except compiling
         measured = {room: timed(room)} if work.compile == "auto" else {}
         compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
         why = "one member" if pack == "auto" else f"sweep.pack={pack}"
@@ -135,10 +138,10 @@ def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float
 
 
 def _expected(work: PlannedWork, size: int, each: float) -> tuple[float, bool]:
-    """Seconds that the work will take, and whether it is compiled for that. each: eager, a member's step."""
+    """Return the expected seconds of the work, and True if it is compiled. each: a member's step, eager."""
     eager = work.updates * each
     left = work.left[size > 1]
-    if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth a look at inductor's cache
+    if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth checking inductor's cache
         return eager, False
     compiled = eager * left + work.compiling(size)
     if work.compile == "auto":
@@ -147,12 +150,12 @@ def _expected(work: PlannedWork, size: int, each: float) -> tuple[float, bool]:
 
 
 def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[int, float]:
-    """Seconds of a member's step, by size. A size that would take too long to time is left out."""
+    """Return the seconds of a member's step, by size, without sizes that would take too long to time."""
     began = time.monotonic()
     measured = {1: timed(1)}
     deadline = began + min(SECONDS, WORTH * updates * measured[1])
     for size in (*(size for size in SIZES if size < most), most):
-        # A first step warms up and costs about as much as another; a pack is rarely slower than alone.
+        # A first step warms up and costs about as much as any other; a pack is rarely slower than alone.
         if len(measured) > 1 and 3 * size * min(measured.values()) > deadline - time.monotonic():
             break
         measured[size] = timed(size)
@@ -160,14 +163,14 @@ def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[in
 
 
 class _Timer:
-    """Times steps of packs of one configuration's members."""
+    """A timer of steps of packs of one configuration's members."""
 
     def __init__(self, config: Config, folds: Sequence[Data], device: torch.device) -> None:
         self.config = replace(config, trainer=replace(config.trainer, compile=False))
         self.data, self.device = folds[0], device
 
     def __call__(self, size: int) -> float:
-        """The fastest of some steps after one that warms up: what else the machine does only adds."""
+        """Return the fastest of some steps after a warm-up: other load on the machine only adds time."""
         engine = Engine([self.config] * size, self.data, self.device)
         plan, state = engine.plan(0), engine.start()
         steps = engine.batching.steps
@@ -187,9 +190,9 @@ class _Timer:
 
 
 class Chooser:
-    """Chooses for every kind of a sweep once. The choice stands in the sweep's folder from then on.
+    """A chooser that decides once for every kind of a sweep and records the choice in the sweep's folder.
 
-    members: gives all members of the sweep, ended ones too: where a choice is lost they tell what it was.
+    members: returns all members of the sweep, ended ones too: a lost choice is recovered from them.
     """
 
     def __init__(
@@ -199,7 +202,7 @@ class Chooser:
         self.members = members
 
     def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> PackChoice:
-        """jobs: those of the kind that wait. folds: their data, all of one form."""
+        """Choose. jobs: the waiting ones of the kind. folds: their data, all of one form."""
         first, datas = jobs[0].config, list(folds.values())
         kind = _digest(signature(first))
         path = self.directory / f"{kind}.json"
@@ -213,9 +216,10 @@ class Chooser:
             return self._choose(path, first, datas, device, len(jobs), how)
 
     def _as_begun(self, kind: str, *, lost: bool) -> resuming.How | None:
-        """How members of a kind have been trained by their checkpoints; None where that tells no choice.
+        """Recover a kind's choice from its checkpoints; None if they do not determine it.
 
-        lost: whether there was a record. Else a search may have trained a lonely one alone without a choice.
+        lost: True if there was a record. Otherwise a search may have trained a single member without a
+        choice.
         """
         lonely = hasattr(self.settings, "trials") and not lost
         for job in self._begun.get(kind, ()):
@@ -227,7 +231,7 @@ class Chooser:
 
     @cached_property
     def _begun(self) -> dict[str, list[Job]]:
-        """The members that were begun before this process looked, by kind, the latest first."""
+        """Return the members that began before this process looked, by kind, the latest first."""
         found: dict[str, list[Job]] = {}
         for job in reversed(self.members()):
             if (self.sweep / str(job.number) / run_folder.CONFIG).exists():
@@ -254,23 +258,23 @@ class Chooser:
         choice = choose(config, datas, device, work, pack, free=free)
         if how is not None:
             choice = _alike(choice, how)
-        if config.trainer.portable:  # one alone would be rounded otherwise
+        if config.trainer.portable:  # a member alone would be rounded differently
             choice = replace(choice, packed=True)
         if choice.compile:
             _note_compiled(config, datas[0], choice.size)
-        # One that waits alone in a search may soon have company: nothing is settled by it.
+        # A member that waits alone in a search may soon have company, so nothing is recorded.
         lonely = waiting == 1 and hasattr(self.settings, "trials")
         return choice if lonely else _record(path, choice)
 
     def _work(self, config: Config, data: Data, waiting: int) -> PlannedWork:
-        # A search asks for more later, supposedly of all kinds in the same proportion.
+        # A search asks for more later, presumably of all kinds in the same proportion.
         rounds = getattr(self.settings, "trials", 1) / getattr(self.settings, "at_once", 1)
         batching = Batching.of(
             len(data.train.inputs), config.data.settings["batch_size"], config.trainer.accumulate
         )
         updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
         setting = config.trainer.compile
-        # Raises where it is asked for and impossible.
+        # Raises if it is requested and impossible.
         if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config, Pack(2))):
             setting = False
         return PlannedWork(
@@ -283,7 +287,7 @@ class Chooser:
 
 
 def _mark(config: Config, data: Data, size: int) -> Path:
-    """A file beside inductor's cache that is there where such a pack was compiled before."""
+    """Return a file next to inductor's cache that exists if such a pack was compiled before."""
     from slipstream.core.compat import cache_dir
 
     parts = (signature(config), size, len(data.train.inputs), torch.get_num_threads(), torch.__version__)
@@ -291,14 +295,14 @@ def _mark(config: Config, data: Data, size: int) -> Path:
 
 
 def _note_compiled(config: Config, data: Data, size: int) -> None:
-    with suppress(OSError):  # it only makes an estimate better
+    with suppress(OSError):  # it only improves an estimate
         mark = _mark(config, data, size)
         folders.mkdir(mark.parent)
         folders.opened(mark, "xb").close()
 
 
 def _alike(choice: PackChoice, how: resuming.How) -> PackChoice:
-    """A choice for members of whose kind others have been trained already: no byte may depend on it."""
+    """Return a choice that keeps the bytes of a kind whose other members have been trained already."""
     packs = {int(size): each for size, each in choice.measured.items() if int(size) > 1}
     size = choice.size if choice.size > 1 or not packs else min(packs, key=packs.__getitem__)
     return replace(
@@ -315,14 +319,14 @@ def _digest(text: str) -> str:
 
 
 def _read(path: Path) -> PackChoice | None:
-    """A recorded choice; what is damaged counts as none."""
+    """Read a recorded choice; a damaged one counts as none."""
     with suppress(OSError, ValueError, TypeError):
         return PackChoice(**json.loads(path.read_text(encoding="utf-8")))
     return None
 
 
 def _record(path: Path, choice: PackChoice) -> PackChoice:
-    """Write the choice, complete or not at all. Of several workers' choices the first one stands."""
+    """Write the choice, complete or not at all. Among several workers' choices the first one counts."""
     text = json.dumps(asdict(choice), indent=1) + "\n"
     with writing(path):
         folders.mkdir(path.parent)

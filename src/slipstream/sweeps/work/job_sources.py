@@ -1,4 +1,4 @@
-"""Where the members of a sweep come from: the list of a grid, or a study that is asked."""
+"""Sources of a sweep's members: the list of a grid, or a study."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 
 REASON = "others were better by then"
 Verdict = tuple[str, str]  # status and reason
-End = tuple[Job, str, float | None]  # with status and best value
+End = tuple[Job, str, float | None]  # a job with status and best value
 
 
 class JobSource(Protocol):
-    """Gives the members to train, and learns how they end."""
+    """A source of members to train, which is told how they end."""
 
     def waiting(self) -> list[Job]:
-        """Members that this worker could train now, in the order in which they should be."""
+        """Return the members that this worker could train now, in order."""
 
     def unfinished(self) -> list[Job]:
-        """Members that have not ended, as far as is known, whoever trains them."""
+        """Return the members that have not ended, as far as is known, in any worker."""
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those of the jobs that are now this worker's to train."""
+        """Claim jobs; return those that this worker may now train."""
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
-        """After an epoch: of these members, by number, status and reason of those that shall not go on."""
+        """Return, after an epoch, status and reason of the members, by number, that must stop."""
 
     def ended(self, ends: Sequence[End]) -> None:
-        """Members have come to their ends."""
+        """Handle the ends of members."""
 
     def give_back(self) -> None:
-        """Let other workers have what this one has claimed and not ended."""
+        """Release what this worker has claimed and not ended."""
 
     @property
     def lost(self) -> bool:
-        """Whether others have taken over what this worker had."""
+        """Return True if others have taken over this worker's members."""
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """Jobs that were claimed and are in use all the same."""
+        """Put back claimed jobs that are in use nevertheless."""
 
     def elsewhere(self) -> int:
-        """How many members other workers have that had not ended when they were last looked at."""
+        """Return the number of members in other workers that had not ended at the last look."""
 
 
 class GridSource:
-    """A list of members that is worked off in its order."""
+    """A list of members, trained in order."""
 
     def __init__(self, jobs: Sequence[Job], directory: Path, claims: Leases) -> None:
         self.directory, self.claims = directory, claims
@@ -64,16 +64,16 @@ class GridSource:
         self._others: set[int] = set()
 
     def waiting(self) -> list[Job]:
-        """What nobody has claimed, as far as is known; when that is nothing, others are looked at again."""
+        """Return what nobody has claimed, as far as is known; if that is nothing, check the others again."""
         taken = self._mine | self._others
         return [job for number, job in self._left.items() if number not in taken]
 
     def unfinished(self) -> list[Job]:
-        """What is left of the list."""
+        """Return the rest of the list."""
         return list(self._left.values())
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
-        """Claims a folder each."""
+        """Claim one folder per job."""
         numbers = [job.number for job in jobs]
         got = set(self.claims.take(numbers, len(numbers)))
         self._mine |= got
@@ -85,11 +85,11 @@ class GridSource:
         return [job for job in jobs if job.number in got - over]
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
-        """Nobody is pruned: all combinations were asked for."""
+        """Return nothing: a grid trains all combinations."""
         return {}
 
     def ended(self, ends: Sequence[End]) -> None:
-        """Nothing is learnt from it."""
+        """Ignore the outcomes: a grid does not learn."""
         for job, _, _ in ends:
             self._forget(job.number)
 
@@ -100,18 +100,18 @@ class GridSource:
 
     @property
     def lost(self) -> bool:
-        """Whether others have taken over what this worker had."""
+        """Return True if others have taken over this worker's members."""
         return self.claims.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """They count as another worker's, until they are looked at again."""
+        """Count the jobs as another worker's, until the next look."""
         numbers = {job.number for job in jobs}
         self.claims.release(sorted(numbers))
         self._mine -= numbers
         self._others |= numbers
 
     def elsewhere(self) -> int:
-        """Looks at the folders of other workers' members: those of dead workers wait again."""
+        """Check the folders of other workers' members: those of dead workers wait again."""
         for number in [n for n in self._others if ended(self.directory / str(n))]:
             self._forget(number)
         got = self.claims.take(sorted(self._others), len(self._others))
@@ -127,7 +127,7 @@ class GridSource:
 
 @dataclass
 class Out:
-    """A trial that this worker has: its members that have not ended, what the others came to, the curves."""
+    """A trial of this worker: its members that have not ended, the results of the others, and the curves."""
 
     open: dict[int, Job]
     values: dict[int, float | None] = field(default_factory=dict)
@@ -137,10 +137,10 @@ class Out:
 
 
 class SearchSource:
-    """A study that is asked for trials, each of which has one member or several.
+    """A study that provides trials, each with one or more members.
 
-    job: makes a member of (trial, which of its members, values). members: of a trial. at_once: trials
-    that are out at a time. paired: whether the pruner compares members one by one (wilcoxon).
+    job: makes a member from (trial, number of the member, values). members: of a trial. at_once: trials in
+    progress at a time. paired: True if the pruner compares members one by one (wilcoxon).
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class SearchSource:
             self._begin(trial)
 
     def waiting(self) -> list[Job]:
-        """Asks for as many trials as may be out."""
+        """Ask for trials up to the number allowed at a time."""
         while len(self._out) < self.at_once:
             trials = self.study.ask(self.at_once - len(self._out))
             if not trials:
@@ -177,10 +177,10 @@ class SearchSource:
         return [job for job in jobs if job.number not in self._placed]
 
     def _begin(self, trial: Trial) -> None:
-        """Make a trial ours with all of its members, unless another worker has it."""
+        """Claim a trial with all of its members, unless another worker has it."""
         try:
             jobs = [self.job(trial.number, i, trial.values) for i in range(self.members)]
-        except ConfigError as error:  # values that contradict each other, which one by one were sound
+        except ConfigError as error:  # values that are valid one by one but contradict each other
             self.study.tell(trial.number, None, FAILED)
             self.warn(f"trial {trial.number} cannot be: {'; '.join(error.problems)}")
             return
@@ -193,21 +193,21 @@ class SearchSource:
         self._out[trial.number] = Out({job.number: job for job in jobs})
         for job in jobs:
             end = ended(self.directory / str(job.number))
-            if end is not None:  # its worker died before it could tell
+            if end is not None:  # its worker died before it could report
                 self._end(job, end.status, end.value)
 
     def unfinished(self) -> list[Job]:
-        """This worker's own; others have as many of theirs."""
+        """Return this worker's own members; others have as many of theirs."""
         own = [job for out in self._out.values() for job in out.open.values()]
         return own * self.workers
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
-        """They were claimed when they were asked for."""
+        """Return the jobs: they were claimed when they were asked for."""
         self._placed |= {job.number for job in jobs}
         return list(jobs)
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
-        """Reports the mean of a trial's members, of every epoch that all have reached."""
+        """Report the mean of a trial's members for every epoch that all have reached."""
         for job, member in trained:
             self._out[job.trial].curves[job.number] = member.history.raw
         if not self.paired:
@@ -227,7 +227,7 @@ class SearchSource:
             self._out[trial].pruned = True
 
     def ended(self, ends: Sequence[End]) -> None:
-        """When the last member of a trial has ended, the study is told the mean."""
+        """Tell the study the mean of a trial when its last member has ended."""
         with self.study.together():
             for end in ends:
                 self._end(*end)
@@ -252,20 +252,20 @@ class SearchSource:
         del self._out[job.trial]
 
     def give_back(self) -> None:
-        """Release the claims; the trials stay in the study as begun."""
+        """Release the claims; the trials stay begun in the study."""
         self.claims.release([number for out in self._out.values() for number in out.open])
 
     @property
     def lost(self) -> bool:
-        """Whether others have taken over what this worker had."""
+        """Return True if others have taken over this worker's members."""
         return self.claims.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """They wait, and are tried again when there is nothing else to do."""
+        """Leave jobs waiting until there is nothing else to do."""
         self._placed -= {job.number for job in jobs}
 
     def elsewhere(self) -> int:
-        """Takes over the trials of workers that died."""
+        """Take over the trials of workers that died."""
         begun = {trial.number: trial for trial in self.study.waiting()}
         self._others.clear()
         for number in begun.keys() - self._out.keys():

@@ -1,10 +1,10 @@
-"""Who trains which member of a sweep, where several processes or machines share its folder.
+"""Leases: the assignment of members to processes or machines that share a sweep's folder.
 
-Every worker has a lease, `workers/<id>.lease`, that filelock renews while the worker lives. What a
-member went through is a chain of small files in its folder: `.worker`, `.worker.1`, `.worker.2`, ...,
-each naming a worker, or nobody where one gave the member back. The last one counts. A link is added
-by creating the next file exclusively and nothing is ever changed or removed, so of many that want a
-member one gets it, on every file system, and one that slept through its lease can undo nothing.
+Every worker has a lease, `workers/<id>.lease`, that filelock renews while the worker lives. The history of a
+member is a chain of small files in its folder: `.worker`, `.worker.1`, `.worker.2`, ..., each naming a
+worker, or nobody after one released the member. The last one counts. A link is added by creating the next
+file exclusively and nothing is ever changed or removed, so exactly one of many workers gets a member, on
+every file system, and one that slept through its lease can undo nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from slipstream.core.errors import UserError
 from slipstream.core.wording import typed
 
 CLAIM, WORKERS, LEASE_SECONDS = ".worker", "workers", 30.0
-GLANCE = 0.1  # seconds between two looks at something that may be in the middle of a change
+GLANCE = 0.1  # between two looks at a file that may be changing
 ID = re.compile(r"([A-Za-z0-9-]{1,64})-([0-9]{1,10})-([0-9a-f]{8})\n")
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker that is alive: its id, its machine's name and its process there."""
+    """A live worker: its id, its machine's name and its process there."""
 
     id: str
     host: str
@@ -41,16 +41,16 @@ class WorkerInfo:
 
 
 def host() -> str:
-    """This machine's name, in letters that every file system takes."""
+    """Return this machine's name, in characters that every file system accepts."""
     return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:64] or "host"
 
 
 class Leases:
-    """One worker's claims to members; entering it takes the worker's lease, leaving gives everything back.
+    """One worker's claims to members; entering takes the worker's lease, leaving releases everything.
 
-    directory: the sweep's folder. lease_seconds: a worker that gives no sign of life for so long is
-    dead to the others, equal for all workers of a sweep. One that died on this machine is known at once.
-    Raises UserError where the folder cannot be written.
+    directory: the sweep's folder. lease_seconds: the time without a sign of life after which others consider
+    a worker dead, equal for all workers of a sweep. A death on this machine is detected at once.
+    Raises UserError if the folder cannot be written.
     """
 
     def __init__(self, directory: Path, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -61,7 +61,7 @@ class Leases:
         self._mine: set[int] = set()
         self._tops: dict[int, tuple[int, str]] = {}  # member -> its chain's last known link and its worker
         self._watched: dict[str, SoftFileLease] = {}
-        # Worker -> its lease's marker as it was last seen, and since when it has been so.
+        # Worker -> its lease's marker as last seen, and since when it has been so.
         self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
         self._paused = False
 
@@ -75,17 +75,17 @@ class Leases:
     def __exit__(self, *error: object) -> None:
         with suppress(OSError):
             folders.remove(self._path(".claim"))
-        with suppress(OSError):  # a disk that has gone takes nothing with it: the lease runs out
+        with suppress(OSError):  # if the disk is gone, the lease just expires
             self._lease.release()
         self._mine.clear()
 
     def take(self, numbers: Iterable[int], limit: int) -> list[int]:
         """Claim up to `limit` of these members, in their order: free ones, and those of dead workers.
 
-        Members that are this worker's already are passed over. Nothing is got when the lease is lost.
+        Members that this worker already has are skipped. Returns nothing if the lease is lost.
         """
         got: list[int] = []
-        dead = cache(self._dead)  # one verdict on a worker is enough for all of its members
+        dead = cache(self._dead)  # one check of a worker is enough for all of its members
         with self._usable():
             for number in numbers:
                 if len(got) >= limit:
@@ -102,16 +102,16 @@ class Leases:
         return got
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Give members back: others may take them at once. Those of others are left alone."""
+        """Release members, so that others may take them at once. Those of others are not touched."""
         for number in self._mine.intersection(numbers):
-            with suppress(OSError):  # leaving gives them back in any case
+            with suppress(OSError):  # leaving releases them in any case
                 link, holder = self._top(number)
                 if holder == self.id:
                     self._add(number, link + 1, "")
             self._mine.discard(number)
 
     def mine(self) -> set[int]:
-        """The members that are this worker's now: fewer than it took where others had to think it dead."""
+        """Return the members that this worker has now: fewer than it took if others considered it dead."""
         if self.lost:
             return set()
         with self._usable():
@@ -119,14 +119,14 @@ class Leases:
 
     @property
     def lost(self) -> bool:
-        """Whether others think this worker dead: its members are theirs, it must not touch them again."""
+        """Return True if others consider this worker dead: it must not touch its members again."""
         if not self._lost:
-            # Others move the marker aside for a moment while they judge it: only the second miss counts.
+            # Others move the marker aside for a moment while they check it: only the second miss counts.
             self._lost = self._lease.compromise is not None or not (self._marked() or self._marked(GLANCE))
         return self._lost
 
     def others(self) -> list[WorkerInfo]:
-        """The other workers that are alive, by id."""
+        """Return the other live workers, by id."""
         found = []
         for path in sorted((self.directory / WORKERS).glob("*.lease")):
             known = ID.fullmatch(f"{path.stem}\n")
@@ -137,25 +137,25 @@ class Leases:
     # A member's chain
 
     def _claim(self, number: int, dead: Callable[[str], bool]) -> bool:
-        """Add a link that names this worker, where the last one names nobody or a dead worker."""
+        """Add a link that names this worker, if the last one names nobody or a dead worker."""
         link, holder = self._top(number)
-        if holder == self.id:  # a network's answer was lost, not what it asked for
+        if holder == self.id:  # the network lost the answer, not the request
             return True
         if holder and not dead(holder):
             return False
         return self._add(number, link + 1, self.id)
 
     def _top(self, number: int) -> tuple[int, str]:
-        """The last link of a member's chain, -1 if there is none, and the worker it names, "" for nobody."""
+        """Return the last link of a member's chain, -1 if there is none, and its worker, "" for nobody."""
         link, holder = self._tops.get(number, (-1, ""))
         while (found := self._read(self._link(number, link + 1))) is not None:
             link, holder = link + 1, found
-        if holder:  # one that names nobody may be on the way to be written
+        if holder:  # one that names nobody may still be being written
             self._tops[number] = link, holder
         return link, holder
 
     def _read(self, path: Path) -> str | None:
-        """The worker that a link names, "" for a released, torn or foreign one, None if there is none."""
+        """Return the worker that a link names, "" for a released, torn or foreign link, None for no link."""
         try:
             text = path.read_bytes()[:200].decode("ascii", "replace")
         except FileNotFoundError:
@@ -165,7 +165,7 @@ class Leases:
         return text.strip() if ID.fullmatch(text) else ""
 
     def _add(self, number: int, link: int, worker: str) -> bool:
-        """Create a link, with its content or not at all; False where another one was faster."""
+        """Create a complete link or none; return False if another worker was faster."""
         path = self._link(number, link)
         folders.mkdir(path.parent)
         try:
@@ -175,8 +175,8 @@ class Leases:
         except FileExistsError:
             return False
         except OSError:
-            # This file system has no hard links, or no more of them. Who reads the link before it has its
-            # content takes it for released and adds the next: `take` looks once more after a moment.
+            # This file system has no hard links, or no more of them. A reader of the link before it has its
+            # content considers it released and adds the next: `take` looks again after a moment.
             self._paused = True
         try:
             with folders.opened(path, "x", "ascii") as stream:
@@ -198,26 +198,27 @@ class Leases:
         return SoftFileLease(path, lease_duration=self.lease_seconds, thread_local=False)
 
     def _marked(self, after: float = 0.0) -> bool:
-        """Whether the marker of our lease is ours; so it is where the disk gives no answer for now."""
+        """Return True if the marker of our lease is ours, or if the disk does not answer at the moment."""
         time.sleep(after)
         try:
             return f"token={self._lease.token}\n" in self._path(".lease").read_text("ascii", "replace")
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # when that lasts, the heartbeat notices
+            return True  # if that lasts, the heartbeat notices
 
     def _dead(self, worker: str) -> bool:
-        """Whether a worker has ended, or given no sign of life for the length of its lease."""
+        """Return True if a worker has ended, or given no sign of life for the length of its lease."""
         path = self._path(".lease", worker)
         lease = self._watched.setdefault(worker, self._lease_of(worker))
         try:
             if path.exists():
-                # Knows a dead process of this machine from one elsewhere and from another with its number.
+                # Distinguishes a dead process of this machine from one elsewhere and from another with its
+                # number.
                 lease.acquire(blocking=False)
                 lease.release()
         except (Timeout, LeaseSettingsMismatch):
-            # NFS and SMB cannot swap two names, without which filelock leaves a dead worker's lease for ever.
+            # NFS and SMB cannot swap two names, without which filelock keeps a dead worker's lease forever.
             if not self._silent(worker, path, lease):
                 return False
         except OSError:
@@ -227,7 +228,7 @@ class Leases:
         return True
 
     def _silent(self, worker: str, path: Path, lease: SoftFileLease) -> bool:
-        """Whether a lease has not been renewed for its length, by this machine's clock; then it is ended."""
+        """Return True if a lease has not been renewed for its length by this machine's clock, and end it."""
         try:
             with open(path, "rb") as file:  # opening makes NFS ask its server
                 state = os.fstat(file.fileno())
@@ -243,7 +244,7 @@ class Leases:
         if marker != before or now - since < patience:
             return False
         try:
-            folders.remove(path)  # so that the worker knows, should it wake up
+            folders.remove(path)  # so that the worker notices if it wakes up
         except OSError:
             return False  # Windows: it still has it open
         return True

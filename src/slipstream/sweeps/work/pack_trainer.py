@@ -1,8 +1,8 @@
-"""A pack whose places are filled again as they become free, and which shrinks when nobody is left.
+"""A pack whose slots are refilled as they become free, and which shrinks when no jobs are left.
 
-A crew is one engine and the members that have a place in it. Members begin, stop and are replaced at
-the ends of epochs; what a member computes depends on none of that (docs/design.md, "The promise
-about bits"). It is trained until no job of its kind is left.
+A pack trainer has one engine and the members in its slots. Members begin, stop and are replaced at the ends
+of epochs; what a member computes depends on none of that (docs/design.md, "The promise about bits"). It
+trains until no job of its kind is left.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ if TYPE_CHECKING:
     from slipstream.loggers.tensorboard import TensorBoard
     from slipstream.training.interrupts import Interrupts
 
-SMALLEST = 2  # places of a pack: a member alone is rounded otherwise
-REFILL = 16  # a pack takes in new members when a 16th of its places is free: each time it pauses
+SMALLEST = 2  # slots of a pack: a member alone is rounded differently
+REFILL = 16  # a pack takes new members when a 16th of its slots is free: each time it pauses
 
 
 class Listener(Protocol):
-    """What a crew asks of the sweep that it works for, and tells it."""
+    """The requests and reports of a pack trainer to its worker."""
 
     def more(self) -> bool:
-        """Whether there may be more jobs of the crew's kind."""
+        """Return True if there may be more jobs of the pack's kind."""
 
     def take(self, count: int) -> list[Job]:
-        """Up to so many more jobs of the crew's kind, now its own to train."""
+        """Claim up to `count` more jobs of the pack's kind for this pack trainer."""
 
     def busy(self, jobs: Sequence[Job]) -> None:
-        """The folders of these are still in use by another process; they are to be tried later."""
+        """Put back jobs whose folders another process still uses, to be tried later."""
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
-        """After an epoch: of these members, by number, status and reason of those that shall not go on."""
+        """Return, after an epoch, status and reason of the members, by number, that must stop."""
 
     def epoch(self, crew: PackTrainer) -> None:
-        """All running members have finished an epoch."""
+        """Handle an epoch that all running members have finished."""
 
     def ended(self, ends: Sequence[tuple[Job, str, float | None]]) -> None:
-        """Members have come to their ends, with status and best value; what they leave is on disk."""
+        """Handle the ends of members, with status and best value; their files are on disk."""
 
     def warn(self, text: str) -> None:
-        """Something that a person should read."""
+        """Show a warning."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all members of a crew have in common.
+    """The settings that all members of a pack share.
 
-    folds: the data by `preparing.data_key`. size: places at most. packed: whether members are lifted
-    even where one is left. compile, threads: as in the trainer's settings.
+    folds: the data by `setup.data_key`. size: maximum slots. packed: True if members are vectorized, even a
+    last one alone. compile, threads: as in the trainer's settings.
     """
 
     directory: Path
@@ -79,7 +79,7 @@ class Setting:
 
 @dataclass
 class Slot:
-    """Who has a place, with the lock on its folder; nobody where job is None."""
+    """A slot of a pack: its job, with the lock on its folder; empty if job is None."""
 
     job: Job | None
     member: Member
@@ -90,12 +90,12 @@ class Slot:
 
     @property
     def vacant(self) -> bool:
-        """Whether somebody else may have it."""
+        """Return True if another job may take it."""
         return self.job is None
 
 
 class PackTrainer:
-    """Trains jobs of one kind until none is left. It oversees its own training loop."""
+    """A trainer of jobs of one kind until none is left. It is the overseer of its own training loop."""
 
     def __init__(
         self, setting: Setting, jobs: Sequence[Job], listener: Listener, interrupts: Interrupts
@@ -112,10 +112,10 @@ class PackTrainer:
             self.close()
             raise
 
-    # What the places hold
+    # The slots
 
     def _enter(self, jobs: Sequence[Job]) -> list[Slot]:
-        """Places for jobs, but for those whose folder somebody uses: a worker that was thought dead."""
+        """Return slots for jobs, except those whose folder is in use by a worker that was considered dead."""
         found = [(job, place) for job, place in zip(jobs, side_by_side(self._place, jobs), strict=True)]
         busy = [job for job, place in found if place is None]
         if busy:
@@ -123,7 +123,7 @@ class PackTrainer:
         return [place for _, place in found if place is not None]
 
     def _place(self, job: Job) -> Slot | None:
-        """Lock the job's folder and find what an earlier process left there; None if it is in use."""
+        """Lock the job's folder and find what an earlier process left; None if it is in use."""
         directory, warnings = self.setting.directory / str(job.number), list[str]()
         lock = ExitStack()
         resume = (directory / run_folder.CONFIG).exists()
@@ -132,7 +132,7 @@ class PackTrainer:
         except run_folder.Busy:
             return None
         saved = resuming.find(directory, warnings) if resume else None
-        if saved is not None:  # that there is none yet is nothing to warn of
+        if saved is not None:  # a missing one needs no warning
             for text in warnings:
                 self.listener.warn(text)
         key = setup.data_key(job.config)
@@ -143,7 +143,7 @@ class PackTrainer:
         return Slot(job, Member(config, directory), fold, saved, resume, lock=lock)
 
     def _idle(self, taken: Sequence[Slot]) -> list[Slot]:
-        """Nobody, in as many places as a pack needs at least."""
+        """Return empty slots, as many as a pack needs at least."""
         missing = SMALLEST - len(taken) if self.setting.packed else 0
         first = self.places[0]
         return [
@@ -151,7 +151,7 @@ class PackTrainer:
         ]
 
     def _man(self, places: list[Slot]) -> None:
-        """Build the engine for these places and begin, each member from where it stood."""
+        """Build the engine for these slots and begin, each member from its saved progress."""
         self.places = places
         self.members = [place.member for place in places]
         configs = [member.config for member in self.members]
@@ -162,7 +162,7 @@ class PackTrainer:
         self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
         logger = configs[0].logger
         if logger.name == "tensorboard" and logger.settings["graph"]:
-            graph_of(self.engine)  # kept for all, and not to be made in threads
+            graph_of(self.engine)  # kept for all, and must not be made in threads
         self.loggers = side_by_side(self._open, range(len(places)))
         self.recorder = Recorder(
             self.engine, self.members, self.loggers, self.listener.warn, summary.conditions
@@ -181,7 +181,7 @@ class PackTrainer:
     # Training
 
     def train(self) -> None:
-        """Until no job is left or a signal came."""
+        """Train until no job is left or until a signal."""
         while self.places:
             train_pack(self.engine, self.members, self.progress, self, self.interrupts, self)
             self._conclude()
@@ -191,11 +191,11 @@ class PackTrainer:
             if not any(member.running for member in self.members):
                 if all(place.vacant for place in self.places):
                     return
-                continue  # those that came in had ended before
+                continue  # the new ones had already ended
             self._shrink()
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """The loop's watcher: record the epoch."""
+        """Record the epoch (as the loop's watcher)."""
         self.recorder.epoch(progress, finished)
         now = time.monotonic()
         self.seconds_an_epoch, self._last = now - self._last, now
@@ -206,24 +206,24 @@ class PackTrainer:
         self.recorder.interrupted(progress, broken)
 
     def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
-        """The loop's overseer: what the sweep says about those that trained."""
+        """Return the sweep's verdicts on the members that trained (as the loop's overseer)."""
         jobs = {job.number: k for k in trained if (job := self.places[k].job) is not None}
         told = [(job, self.members[k]) for k in trained if (job := self.places[k].job) is not None]
         return {jobs[number]: verdict for number, verdict in self.listener.verdicts(told).items()}
 
     def failed(self, member: Member, error: UserError) -> None:
-        """The loop's overseer: a member's own mistake ends that member."""
+        """End a member by its own error (as the loop's overseer)."""
         member.status, member.reason = FAILED, str(error)
 
     def pauses(self) -> bool:
-        """The loop's overseer: whether there is a place to fill, or the pack to shrink."""
+        """Return True if there is a slot to fill, or the pack should shrink (as the loop's overseer)."""
         running = sum(member.running for member in self.members)
         free = len(self.members) - running
         enough = free >= max(len(self.members) // REFILL, 1)
         return enough and (self.listener.more() or self._smaller(running) > 0)
 
     def _conclude(self) -> None:
-        """Write the summaries of those that have ended, and let their places go."""
+        """Write the summaries of members that have ended, and free their slots."""
         ended = [
             k
             for k, place in enumerate(self.places)
@@ -238,13 +238,13 @@ class PackTrainer:
             assert place.job is not None
             ends.append((place.job, result.status, place.member.best_value))
             self.loggers[k] = place.job = None
-            # Nobody takes one that has ended: its lock has served.
+            # Nobody claims an ended member: its lock is no longer needed.
             run_folder.remove_lock(self.setting.directory / str(ends[-1][0].number))
             place.lock.close()
         self.listener.ended(ends)
 
     def _refill(self) -> None:
-        """Let waiting members have the free places, each from its own beginning."""
+        """Fill the free slots with waiting members, each from its beginning."""
         free = [k for k, place in enumerate(self.places) if place.vacant]
         entered = self._enter(self.listener.take(len(free))) if free else []
         if not entered:
@@ -263,7 +263,7 @@ class PackTrainer:
     # Shrinking
 
     def _smaller(self, running: int) -> int:
-        """The size to shrink to, a power of two; 0 where that does not pay."""
+        """Return the size to shrink to, a power of two; 0 if that does not pay."""
         size = max(SMALLEST, 1 << (running - 1).bit_length())
         if not running or not self.setting.packed or size > len(self.members) // 2:
             return 0
@@ -292,16 +292,16 @@ class PackTrainer:
 
     @property
     def unended(self) -> list[Job]:
-        """The jobs that have a place and no end yet."""
+        """Return the jobs in slots that have not ended."""
         return [place.job for place in self.places if place.job is not None]
 
     def save(self) -> None:
-        """Save where all running members stand at the end of their last epoch."""
+        """Save the progress of all running members at the end of their last epoch."""
         self.progress.seen = []
         self.recorder.save(self.progress)
 
     def close(self) -> None:
-        """Let go of files and folders, whatever happened."""
+        """Release files and folders, whatever happened."""
         for logger in self.loggers:
             if logger is not None:
                 with suppress(OSError):

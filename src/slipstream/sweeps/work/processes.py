@@ -1,7 +1,7 @@
-"""Further processes that work on a sweep: on this machine, or as jobs of a cluster.
+"""Further worker processes of a sweep: on this machine, or as jobs of a cluster.
 
-They share nothing with the process that starts them but the sweep's folder. Whoever ends, however it
-ends, leaves its members to the others (claims.py); whoever is left alone drains the sweep to its end.
+They share only the sweep's folder with the process that starts them. A worker that ends, for any reason,
+leaves its members to the others (leases.py); the last one trains the sweep to its end.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ if TYPE_CHECKING:
 
 WORKER = "SLIPSTREAM_WORKER"  # in a further worker's environment: its number, from 1
 MODULE = ("-m", "slipstream")
-ENDINGS = (0, 3, 129, 130, 143, 152)  # of a worker that did its work: finished, some members failed, stopped
-TAIL = 20  # lines of a log that are shown
+# exit codes of a worker that did its work: finished, some members failed, stopped
+ENDINGS = (0, 3, 129, 130, 143, 152)
+TAIL = 20  # lines of a log to show
 POLL_SECONDS = 0.2
 MINUTES = {"slurm": 24 * 60, "local": 30 * 24 * 60}  # submitit's own 2 or 5 are for experiments
 
 
 def index() -> int:
-    """This process's number among those that one process started, 0 for that one itself."""
+    """Return this process's number among those that one process started, 0 for that one itself."""
     text = os.environ.get(WORKER, "")
     return int(text) if text.isdecimal() else 0
 
 
 def program() -> tuple[str, ...]:
-    """What this process runs, for workers that shall know the same components.
+    """Return the program of this process, for workers that must know the same components.
 
-    Only a command line may hand it to `start`: a program of another kind would run from its beginning
-    in every worker.
+    Only a command line may pass it to `start`: any other program would run from its beginning in every
+    worker.
     """
     main = sys.modules["__main__"]
     spec, script = getattr(main, "__spec__", None), str(getattr(main, "__file__", ""))
@@ -56,12 +57,12 @@ def program() -> tuple[str, ...]:
 
 
 def share(workers: int) -> int:
-    """CPU threads for each of so many workers on this machine."""
+    """Return the CPU threads for each of the workers on this machine."""
     return max(_cores() // workers, 1)
 
 
 def _cores() -> int:
-    """Cores that this process may use, which a cluster's job limits."""
+    """Return the number of cores that this process may use, which a cluster's job limits."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
@@ -69,7 +70,7 @@ def _cores() -> int:
 
 
 def devices() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(number) for number in range(torch.cuda.device_count())]
@@ -88,7 +89,7 @@ def _command(directory: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Fallen:
-    """A worker that ended neither by finishing nor because it was told to. As text: what a person reads."""
+    """A worker that ended neither by finishing nor by a signal. As text: a message for the user."""
 
     index: int
     code: int
@@ -131,11 +132,11 @@ class Helpers:
 
     @property
     def alive(self) -> int:
-        """How many have not ended."""
+        """Return the number that have not ended."""
         return sum(process.poll() is None for process, _ in self._processes)
 
     def fallen(self) -> list[Fallen]:
-        """Those that fell since this was asked last."""
+        """Return those that crashed since the last call."""
         found = []
         for number, (process, log) in enumerate(self._processes, start=1):
             code = process.poll()
@@ -147,19 +148,19 @@ class Helpers:
         return found
 
     def stop(self, number: int) -> None:
-        """Pass a signal on to those that have not ended, each signal once: they save, give back and end."""
+        """Pass a signal on to those that have not ended, each signal once: they save, release and end."""
         if number in self._told:
             return
         self._told.add(number)
-        # Windows has one signal for another process, and only for one with a group of its own.
+        # Windows has one signal for another process, and only for one in its own group.
         sent = getattr(signal, "CTRL_BREAK_EVENT", number)
         for process, _ in self._processes:
-            process.send_signal(sent)  # does nothing where it has ended
+            process.send_signal(sent)  # does nothing if it has ended
 
     def wait(
         self, interrupts: Interrupts | None = None, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Until all have ended. A signal that comes meanwhile is passed on."""
+        """Wait until all have ended. A signal that arrives meanwhile is passed on."""
         while self.alive:
             try:
                 meanwhile()
@@ -173,11 +174,11 @@ class Helpers:
 def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> Helpers:
     """Start further workers on this machine, each `python <program> resume=<directory>`.
 
-    They are 1 ... count, this process is 0: with WORKER in their environment, an equal share of the
-    cores, one GPU each where there are several, and `workers/<host>-<pid>-<number>.log`. Signals from
-    the terminal reach this process alone, which passes them on. When it is killed they go on: the
-    sweep is finished without it.
-    Raises UserError where they cannot be started.
+    They are numbers 1 ... count, this process is 0: each has WORKER in its environment, an equal share of the
+    cores, one GPU if there are several, and `workers/<host>-<pid>-<number>.log`. Signals from the terminal
+    reach this process alone, which passes them on. If it is killed they continue: the sweep is finished
+    without it.
+    Raises UserError if they cannot be started.
     """
     directory = directory.absolute()
     gpus, helpers = devices(), Helpers()
@@ -212,9 +213,9 @@ def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> He
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """A worker as a job of submitit: plain values are all that is pickled.
+    """A worker as a job of submitit: only plain values are pickled.
 
-    device: its GPU, None for what the cluster gives. threads: of the CPU, None for all it may use.
+    device: its GPU, None for the cluster's assignment. threads: of the CPU, None for all it may use.
     """
 
     directory: str
@@ -224,7 +225,7 @@ class WorkerJob:
     threads: int | None = None
 
     def __call__(self) -> int:
-        """Run in the job's process. Raises RuntimeError where the worker fell, which fails the job."""
+        """Run in the job's process. Raises RuntimeError if the worker crashed, which fails the job."""
         import submitit
 
         task = submitit.JobEnvironment()
@@ -241,9 +242,9 @@ class WorkerJob:
         return code
 
     def checkpoint(self) -> Plain:
-        """Asked by submitit when the cluster takes the job's place or time: the same again, later.
+        """Return the same job for later; called by submitit when the cluster preempts it or its time is up.
 
-        The members go on from their last saved step, here or with another worker.
+        The members continue from their last saved step, here or in another worker.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -276,12 +277,12 @@ def submit(
     *,
     program: Sequence[str] = MODULE,
 ) -> list[Plain]:
-    """Submit workers as jobs of a cluster (slurm, or local for this machine); submitit's jobs.
+    """Submit workers as jobs of a cluster (slurm, or local for this machine); return submitit's jobs.
 
-    parameters: submitit's, such as {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. A job
-    that runs out of time is submitted again. It returns at once and the jobs need nobody to wait:
-    whoever wants to look on, or to help, resumes the sweep. Logs are in workers/submitit.
-    Raises UserError where submitit is missing or refuses.
+    parameters: submitit's, such as {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. A job that runs
+    out of time is submitted again. It returns at once, and the jobs need no process to wait for them: to
+    watch or to help, resume the sweep. Logs are in workers/submitit.
+    Raises UserError if submitit is missing or refuses.
     """
     try:
         import submitit

@@ -1,7 +1,7 @@
-"""One process's work on a sweep: it takes members by kind, trains them as packs and tells how they end.
+"""A worker: one process that takes a sweep's members by kind, trains them as packs and reports their ends.
 
-Which member belongs to whom is said by claims, what has ended by the members' own summaries; a worker
-that dies leaves nothing else behind.
+Leases record which worker has a member, the members' own summaries which have ended; a dead worker leaves
+nothing else behind.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ERROR = "error.txt"
 
 
 class SameMistake(Exception):
-    """The first and the last member of the first pack failed alike: so would all others."""
+    """The error that the first and the last member of the first pack share, as would all others."""
 
     def __init__(self, error: Exception, count: int) -> None:
         self.error, self.count = error, count
@@ -45,11 +45,11 @@ class SameMistake(Exception):
 
 
 class Lost(StorageError):
-    """Others think this worker dead, and its members are theirs."""
+    """Raised if others consider this worker dead and have its members."""
 
 
 class Broken(Exception):
-    """A crew was ended by an error; `left` are its members that had not come to their end."""
+    """An error that ended a pack; `left` are its members that had not ended."""
 
     def __init__(self, error: Exception, left: Sequence[Job]) -> None:
         self.error, self.left = error, left
@@ -57,32 +57,32 @@ class Broken(Exception):
 
 
 class Observer(Protocol):
-    """What is told of a worker's progress. It changes nothing."""
+    """An observer of a worker's progress. It changes nothing."""
 
     def epoch(self, crew: PackTrainer) -> None:
-        """A crew has finished an epoch."""
+        """Handle an epoch that a pack has finished."""
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
-        """A member has come to its end."""
+        """Handle the end of a member."""
 
     def failed(self, job: Job, reason: str) -> None:
-        """A member could not be trained."""
+        """Handle a member that could not be trained."""
 
     def warn(self, text: str) -> None:
-        """Something that a person should read."""
+        """Show a warning."""
 
 
 class PackChooser(Protocol):
-    """Decides how the members of a kind are trained."""
+    """The decision how to train the members of a kind."""
 
     def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> PackChoice:
-        """jobs: those of the kind that wait. folds: their data, all of one form."""
+        """Choose. jobs: the waiting ones of the kind. folds: their data, all of one form."""
 
 
 class Worker:
-    """Drains a source of members. It listens to its crew.
+    """A worker, which trains members of a source until none is left. It is its pack trainer's listener.
 
-    workers: how many processes share the sweep, so that the first one leaves some to the others.
+    workers: the number of processes that share the sweep, so that the first leaves some for the others.
     """
 
     def __init__(
@@ -101,16 +101,16 @@ class Worker:
         self._folds: dict[str, Data] = {}
         self._refills = True
         self._warned: set[str] = set()
-        # What is asked again of all that wait whenever a place becomes free, by member.
+        # Needed for all waiting members whenever a slot becomes free, so cached by member.
         self._structures: dict[int, str] = {}
         self._data_keys: dict[int, str] = {}
         self._stands: dict[int, resuming.Begun] = {}
         self._chosen = self._how = resuming.How(packed=False, compile=False)
 
     def drain(self) -> None:
-        """Train until nothing is left to take, or a signal came.
+        """Train until nothing is left to take, or until a signal.
 
-        Raises SameMistake where the first pack shows that no member can be trained.
+        Raises SameMistake if the first pack shows that no member can be trained.
         """
         while self.interrupts.received is None:
             waiting = self.source.waiting()
@@ -118,7 +118,7 @@ class Worker:
                 self._train_kind(waiting)
                 continue
             others = self.source.elsewhere()
-            self._stands.clear()  # they may have gone on with what waits now
+            self._stands.clear()  # what waits now may have made progress
             if not self.source.waiting():
                 if not others:
                     return
@@ -128,7 +128,7 @@ class Worker:
     # Kinds
 
     def _train_kind(self, waiting: Sequence[Job]) -> None:
-        """Train the waiting members that are of the first one's kind."""
+        """Train the waiting members of the first one's kind."""
         first = waiting[0]
         self._kind = self._structure(first)
         alike = [job for job in waiting if self._structure(job) == self._kind]
@@ -154,10 +154,10 @@ class Worker:
         setting = Setting(self.directory, self._folds, device, size, *self._how, threads)
         if jobs:
             self._train(setting, jobs)
-        gc.collect()  # engines refer to themselves
+        gc.collect()  # engines have reference cycles
 
     def _read(self, jobs: Sequence[Job]) -> dict[str, Data]:
-        """The folds that the jobs have, as far as they are of one form with the first's."""
+        """Load the folds of the jobs that have the same form as the first's."""
         keys = list(dict.fromkeys(map(self._data_key, jobs)))
         if all(key in self._folds for key in keys):
             return self._folds
@@ -180,13 +180,13 @@ class Worker:
         return self._data_keys[job.number]
 
     def _begun(self, job: Job) -> resuming.Begun:
-        """How far into an epoch the member was saved, and how trained: those of a pack are alike in both."""
+        """Return a member's progress within an epoch, and how it was trained: equal for members of a pack."""
         if job.number not in self._stands:
             self._stands[job.number] = resuming.begun(self.directory / str(job.number))
         return self._stands[job.number]
 
     def _how_of(self, job: Job) -> resuming.How:
-        """How the member is to be trained: as it was so far, and by the choice where it has yet to begin."""
+        """Return how to train a member: as it was so far, or as chosen if it has not begun."""
         return self._begun(job).how or self._chosen
 
     def _fits(self, job: Job) -> bool:
@@ -197,32 +197,32 @@ class Worker:
             and self._how_of(job) == self._how
         )
 
-    # What the crew asks and tells
+    # Requests and reports of the pack trainer
 
     def more(self) -> bool:
-        """Whether members of the crew's kind wait."""
+        """Return True if members of the pack's kind are waiting."""
         return self._refills and any(self._fits(job) for job in self.source.waiting())
 
     def take(self, count: int) -> list[Job]:
-        """Members of the crew's kind, claimed."""
+        """Claim members of the pack's kind."""
         if not self._refills:
             return []
         fitting = [job for job in self.source.waiting() if self._fits(job)]
         return self.source.claim(fitting[:count])
 
     def busy(self, jobs: Sequence[Job]) -> None:
-        """Leave them to whoever has them, for now."""
+        """Leave members in use to their owners for now."""
         self.source.leave(jobs)
-        for job in jobs:  # they go on meanwhile
+        for job in jobs:  # they continue meanwhile
             self._stands.pop(job.number, None)
         self.interrupts.wait(POLL_SECONDS)
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
-        """What the source says about those that trained."""
+        """Return the source's verdicts on the members that trained."""
         return self.source.verdicts(trained)
 
     def epoch(self, crew: PackTrainer) -> None:
-        """All running members have finished an epoch."""
+        """Handle an epoch that all running members have finished."""
         if self.source.lost:
             raise Lost(
                 f"{self.directory}: this process gave no sign of life for too long, and another one has "
@@ -231,22 +231,22 @@ class Worker:
         self.observer.epoch(crew)
 
     def ended(self, ends: Sequence[End]) -> None:
-        """Members have come to their ends."""
+        """Handle the ends of members."""
         self.succeeded += len(ends)
         self.source.ended(ends)
         for job, status, value in ends:
             self.observer.ended(job, status, value)
 
     def warn(self, text: str) -> None:
-        """Something that a person should read, once."""
+        """Show a warning, once."""
         if text not in self._warned:
             self._warned.add(text)
             self.observer.warn(text)
 
-    # Training, and finding out who breaks it
+    # Training, and isolating the member that causes an error
 
     def _train(self, setting: Setting, jobs: Sequence[Job]) -> None:
-        """Train these members, and others of their kind in their places. An error ends only whose it is."""
+        """Train these members, then others of their kind in their slots. An error ends only its member."""
         try:
             self._crew(setting, jobs)
         except Broken as broken:
@@ -274,9 +274,9 @@ class Worker:
                 crew.close()
 
     def _halve(self, setting: Setting, broken: Broken) -> None:
-        """Too large together: train each half on its own, down to one member alone."""
+        """Halve a pack that is too large: train each half separately, down to one member alone."""
         left = list(broken.left)
-        broken.error.__traceback__ = None  # it holds on to what the crew had
+        broken.error.__traceback__ = None  # it holds references to the pack's memory
         gc.collect()
         if len(left) == 1:
             self._fail(left[0], MemoryError("the memory of this machine is too small for this member alone"))
@@ -287,7 +287,7 @@ class Worker:
             self._train(replace(setting, size=middle), part)
 
     def _blame(self, setting: Setting, broken: Broken) -> None:
-        """Find out whose error it was: the first and the last member are tried alone, then halves."""
+        """Find the member that causes an error: try the first and the last alone, then halves."""
         left = list(broken.left)
         if len(left) == 1:
             self._fail(left[0], broken.error)
@@ -318,7 +318,7 @@ class Worker:
             self._fail(job, error)
 
     def _fail(self, job: Job, error: Exception) -> None:
-        """Note that a member cannot be trained, and go on."""
+        """Record that a member cannot be trained, and continue."""
         directory, reason = self.directory / str(job.number), _text(error)
         with writing(directory):
             folders.mkdir(directory)
