@@ -1,4 +1,4 @@
-"""Tables and sequences: features [N, D], steps [N, T, C] and tokens [N, T]."""
+"""Augmentations of tables and sequences: features [N, D], steps [N, T, C] and tokens [N, T]."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @register("augmentation", kind="values", takes=("vector",), draws=0)
 def feature_noise(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, std: NonNegative) -> Tensor:
-    """Noise on the plain numbers of a table; columns of categories stay as they are.
+    """Noise on the numeric columns of a table; categorical columns are unchanged.
 
     x + std N(0, 1)
 
@@ -38,11 +38,11 @@ def feature_dropout(
     probability: Probability,
     replace: Literal["zeros", "swap"],
 ) -> Tensor:
-    """Feature dropout: single features are hidden, each for itself.
+    """Feature dropout: hides individual features, independently.
 
     zeros: x' = 0, the mean of a scaled feature;  swap: the feature of another example of the batch
 
-    probability: that a feature is hidden. Nothing is scaled up for it: a zero is the mean, not a hole.
+    probability: that a feature is hidden. The others are not scaled up: zero is the mean.
     Source: swap noise is Jahrer's, "1st place with representation learning" (Porto Seguro), 2017.
     """
     other = x[order(u[0])] if replace == "swap" else torch.zeros_like(x)
@@ -50,12 +50,12 @@ def feature_dropout(
 
 
 def order(u: Tensor) -> Tensor:
-    """A random order of the batch's examples out of u [N]."""
+    """Return a random permutation of the batch from u [N]."""
     return torch.argsort(u, stable=True)
 
 
 def lengths(x: Tensor, form: InputSpec) -> Tensor:
-    """How many steps of each sequence or text are present: int64 [N]."""
+    """Return the number of steps of each sequence or text: int64 [N]."""
     if form.kind == "tokens":
         return (x != 0).sum(1)
     if form.masked:
@@ -65,12 +65,12 @@ def lengths(x: Tensor, form: InputSpec) -> Tensor:
 
 @register("augmentation", kind="values", takes=("sequence",), draws=1)
 def time_shift(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, fraction: Probability) -> Tensor:
-    """Time shift: a sequence is earlier or later by whole steps; its length stays.
+    """Time shift: moves a sequence earlier or later by whole steps; its length is unchanged.
 
-    x'(t) = x(t - s), s = whole steps uniform within -+ fraction of the length; before the first and after
-    the last step the values of that step go on
+    x'(t) = x(t - s), s = whole steps, uniform within -+ fraction of the length; the values of the first and
+    the last step extend beyond them
 
-    fraction: of the sequence's own length. Padding stays where it is.
+    fraction: of the sequence's own length. Padding is unchanged.
     """
     length = lengths(x, form)
     shift = ((2 * u[0] - 1) * fraction * length).round().to(torch.int64)
@@ -82,11 +82,11 @@ def time_shift(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, fraction: Pro
 
 @register("augmentation", kind="values", takes=("sequence", "tokens"), draws=2)
 def time_masking(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, fraction: Probability) -> Tensor:
-    """Time masking: some steps in a row are hidden.
+    """Time masking: hides a run of consecutive steps.
 
-    their values become 0, their tokens 1 (unknown); how many is uniform on [0, fraction of the length]
+    their values become 0, their tokens 1 (unknown); the number is uniform on [0, fraction of the length]
 
-    fraction: of the sequence's own length. The steps count as present: the padding's mask stays.
+    fraction: of the sequence's own length. Hidden steps count as present: the padding mask is unchanged.
     Source: Park et al., "SpecAugment", 2019.
     """
     length = lengths(x, form)

@@ -1,8 +1,8 @@
-"""Geometry: where every pixel of the changed image is sampled in the given one.
+"""Geometry: maps every output pixel to its sampling position in the input image.
 
-Coordinates are in pixels from the image's centre. A matrix [N, 3, 3] leads from the changed image to the
-given one, so an image that is changed by A and then by B is sampled at A B p: matrices of any number of
-augmentations are multiplied, and one bilinear resampling follows.
+Coordinates are in pixels from the image's center. A matrix [N, 3, 3] maps output to input coordinates, so
+an image transformed by A and then by B is sampled at A B p: the matrices of any number of augmentations
+are multiplied, and one bilinear resampling follows.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def resample(
     keys: Mapping[str, Key],
     numbers: Numbers,
 ) -> Tensor:
-    """Images x [N, C, H, W] changed by all geometries, then by all warps, in one resampling.
+    """Apply all geometries, then all warps, to images x [N, C, H, W] in one resampling.
 
-    Flips alone move no pixel off the grid and are done exactly.
+    If there are only flips, pixels stay on the grid and the result is exact.
     """
     if not warps and all("flip" in g.part.traits for g in geometries):
         for g in geometries:
@@ -67,17 +67,17 @@ def resample(
 
 
 def fill_of(choice: Any) -> str | None:
-    """What an augmentation puts where it samples outside of the image; None where it never does."""
+    """Return an augmentation's fill for samples outside the image; None if there are none."""
     return choice.function.keywords.get("fill")
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """a b of matrices [N, 3, 3], as sums, which are the same in every pack."""
+    """Multiply matrices [N, 3, 3] as sums, which have the same bytes in every pack."""
     return (a[:, :, :, None] * b[:, None]).sum(2)
 
 
 def project(matrix: Tensor, x: Tensor, y: Tensor, divide: bool) -> tuple[Tensor, Tensor]:
-    """The points x, y [N, H, W] moved by matrices [N, 3, 3]."""
+    """Transform points x, y [N, H, W] by matrices [N, 3, 3]. divide: projective, not affine."""
     m = matrix[:, :, :, None, None]
     px, py = (m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2] for i in (0, 1))
     if not divide:
@@ -87,24 +87,24 @@ def project(matrix: Tensor, x: Tensor, y: Tensor, divide: bool) -> tuple[Tensor,
 
 
 def matrix_of(like: Tensor, *entries: Any) -> Tensor:
-    """Matrices [N, 3, 3] of nine entries, each a number or a tensor [N]."""
+    """Build matrices [N, 3, 3] from nine entries, each a number or a tensor [N]."""
     columns = [e if isinstance(e, torch.Tensor) and e.dim() else torch.zeros_like(like) + e for e in entries]
     return torch.stack(columns, dim=-1).reshape(len(like), 3, 3)
 
 
 def symmetric(u: Tensor) -> Tensor:
-    """Numbers on [0, 1) as numbers on [-1, 1)."""
+    """Map numbers on [0, 1) to [-1, 1)."""
     return 2 * u - 1
 
 
 def chance(u: Tensor, probability: Scalar) -> Tensor:
-    """1 with this probability, else 0: float [N]."""
+    """Return 1 with this probability, else 0: float [N]."""
     return (u < probability).to(torch.float32)
 
 
 @register("augmentation", kind="geometry", takes=("image",), draws=1, flip=-1)
 def horizontal_flip(u: Tensor, size: Size, *, probability: Probability) -> Tensor:
-    """Horizontal flip: left and right change places.
+    """Horizontal flip: swaps left and right.
 
     x' = -x with probability p
 
@@ -117,7 +117,7 @@ def horizontal_flip(u: Tensor, size: Size, *, probability: Probability) -> Tenso
 
 @register("augmentation", kind="geometry", takes=("image",), draws=1, flip=-2)
 def vertical_flip(u: Tensor, size: Size, *, probability: Probability) -> Tensor:
-    """Vertical flip: top and bottom change places.
+    """Vertical flip: swaps top and bottom.
 
     y' = -y with probability p
 
@@ -130,22 +130,22 @@ def vertical_flip(u: Tensor, size: Size, *, probability: Probability) -> Tensor:
 
 @register("augmentation", kind="geometry", takes=("image",), draws=5)
 def crop(u: Tensor, size: Size, *, smallest: Share, ratio: AtLeastOne, probability: Probability) -> Tensor:
-    """Random crop and scale: a rectangle of the image, at a random place, is brought to full size.
+    """Random resized crop: scales a random rectangle of the image to full size.
 
-    share of the area uniform on [smallest, 1], ratio of its sides relative to the image's log-uniform on
-    [1 / ratio, ratio]; a side that would be longer than the image's is as long
+    share of the area uniform on [smallest, 1], aspect ratio relative to the image's log-uniform on
+    [1 / ratio, ratio]; sides are clipped to the image's
 
     smallest: fraction of the area, above 0. ratio: at least 1; 1 keeps the proportions. probability: that
-    an image is cropped. Nothing outside of the image is ever seen.
+    an image is cropped. Nothing outside the image is sampled.
     Source: Szegedy et al., "Going deeper with convolutions", 2015.
     """
     height, width = size
     on = chance(u[4], probability)
     area = 1 - on * (1 - smallest) * u[0]
-    # By exp and log, whose kernels have the same bytes at every place of a pack.
+    # By exp and log, whose kernels give the same bytes at every position in a pack.
     stretch = torch.exp(on * symmetric(u[1]) * torch.log(torch.ones_like(on) * ratio) / 2)
     across, down = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
-    # Between the outer pixels' centres: half a pixel further out the fill would shine in.
+    # Between the centers of the outer pixels: half a pixel further out the fill would bleed in.
     left = (1 - across) * symmetric(u[2]) * ((width - 1) / 2)
     top = (1 - down) * symmetric(u[3]) * ((height - 1) / 2)
     return matrix_of(on, across, 0, left, 0, down, top, 0, 0, 1)
@@ -153,12 +153,12 @@ def crop(u: Tensor, size: Size, *, smallest: Share, ratio: AtLeastOne, probabili
 
 @register("augmentation", kind="geometry", takes=("image",), draws=2)
 def translation(u: Tensor, size: Size, *, fraction: Probability, fill: Fill) -> Tensor:
-    """Translation: the image is shifted; the same as padding and then cropping at random.
+    """Translation: shifts the image, as padding and then random cropping do.
 
     x' = x + W a, y' = y + H b, a and b uniform on [-fraction, fraction]
 
-    fraction: of the image's sides. fill: what comes in from outside: zeros, the border's pixels, or the
-    image's reflection. Shifts are no whole pixels: the image is resampled.
+    fraction: of the image's sides. fill: pixels from outside the image: zeros, the nearest border pixels, or
+    a reflection. Shifts are not whole pixels: the image is resampled.
     """
     shift = symmetric(u) * fraction
     return matrix_of(shift[0], 1, 0, shift[0] * size[1], 0, 1, shift[1] * size[0], 0, 0, 1)
@@ -166,18 +166,18 @@ def translation(u: Tensor, size: Size, *, fraction: Probability, fill: Fill) -> 
 
 @register("augmentation", kind="geometry", takes=("image",), draws=1)
 def rotation(u: Tensor, size: Size, *, degrees: Degrees, fill: Fill) -> Tensor:
-    """Rotation about the image's centre.
+    """Rotation about the image's center.
 
     angle uniform on [-degrees, degrees]
 
-    degrees: 0 to 180. fill: what comes in from outside: zeros, the border's pixels, or the image's
+    degrees: 0 to 180. fill: pixels from outside the image: zeros, the nearest border pixels, or a
     reflection.
     """
     return rotate(symmetric(u[0]) * degrees)
 
 
 def rotate(degrees: Tensor) -> Tensor:
-    """The matrices [N, 3, 3] of rotations by angles [N]."""
+    """Return the matrices [N, 3, 3] of rotations by angles [N]."""
     angle = degrees * (pi / 180)
     cos, sin = torch.cos(angle), torch.sin(angle)
     return matrix_of(angle, cos, -sin, 0, sin, cos, 0, 0, 0, 1)
@@ -185,12 +185,12 @@ def rotate(degrees: Tensor) -> Tensor:
 
 @register("augmentation", kind="geometry", takes=("image",), draws=2)
 def stretching(u: Tensor, size: Size, *, factor: AtLeastOne, fill: Fill) -> Tensor:
-    """Stretching: width and height are scaled about the centre, each by a factor of its own.
+    """Stretching: scales width and height about the center by independent factors.
 
     x' = x / a, y' = y / b, a and b log-uniform on [1 / factor, factor]
 
-    factor: at least 1; 1.2 makes a side up to a fifth longer. fill: what comes in from outside where a
-    side shrinks: zeros, the border's pixels, or the image's reflection.
+    factor: at least 1; 1.2 makes a side up to a fifth longer. fill: pixels from outside the image where a
+    side shrinks: zeros, the nearest border pixels, or a reflection.
     """
     scale = torch.exp(symmetric(u) * torch.log(torch.ones_like(u[0]) * factor))
     return matrix_of(u[0], scale[0], 0, 0, 0, scale[1], 0, 0, 0, 1)
@@ -198,11 +198,11 @@ def stretching(u: Tensor, size: Size, *, factor: AtLeastOne, fill: Fill) -> Tens
 
 @register("augmentation", kind="geometry", takes=("image",), draws=2)
 def shearing(u: Tensor, size: Size, *, degrees: BelowRight, fill: Fill) -> Tensor:
-    """Shearing: rows slide against each other, and columns do.
+    """Shearing: shifts rows against each other, and columns.
 
     x' = x + tan(a) y, y' = y + tan(b) x, a and b uniform on [-degrees, degrees]
 
-    degrees: 0 to below 90. fill: what comes in from outside: zeros, the border's pixels, or the image's
+    degrees: in [0, 90). fill: pixels from outside the image: zeros, the nearest border pixels, or a
     reflection.
     """
     slope = torch.tan(symmetric(u) * (degrees * (pi / 180)))
@@ -211,13 +211,13 @@ def shearing(u: Tensor, size: Size, *, degrees: BelowRight, fill: Fill) -> Tenso
 
 @register("augmentation", kind="geometry", takes=("image",), draws=8, warped=True)
 def perspective(u: Tensor, size: Size, *, strength: BelowHalf, fill: Fill) -> Tensor:
-    """Perspective: the image as seen from another side; its four corners move, each for itself.
+    """Perspective: a change of viewpoint; the four corners move independently.
 
     corner x' = x + W a, y' = y + H b, a and b uniform on [-strength, strength]; the projective map of the
     image onto these four corners
 
-    strength: fraction of the sides, below 0.5. fill: what comes in from outside: zeros, the border's
-    pixels, or the image's reflection.
+    strength: fraction of the sides, below 0.5. fill: pixels from outside the image: zeros, the nearest
+    border pixels, or a reflection.
     Source: Heckbert, "Fundamentals of texture mapping and image warping", 1989, section 2.2.3.
     """
     height, width = size
@@ -230,7 +230,7 @@ def perspective(u: Tensor, size: Size, *, strength: BelowHalf, fill: Fill) -> Te
     g, h = (sx * by - bx * sy) / area, (ax * sy - sx * ay) / area
     a, b, c = x1 - x0 + g * x1, x3 - x0 + h * x3, x0
     d, e, f = y1 - y0 + g * y1, y3 - y0 + h * y3, y0
-    # That was from the unit square; ours is the image around its centre.
+    # So far from the unit square; rescale to the image around its center.
     g, h, a, b, d, e = g / width, h / height, a / width, b / height, d / width, e / height
     right, low = width / 2, height / 2
     return matrix_of(
@@ -245,12 +245,12 @@ def perspective(u: Tensor, size: Size, *, strength: BelowHalf, fill: Fill) -> Te
 def lens_distortion(
     x: Tensor, y: Tensor, u: Tensor, key: Key, size: Size, *, strength: BelowThird, fill: Fill
 ) -> tuple[Tensor, Tensor]:
-    """Lens distortion: straight lines bend outwards (barrel) or inwards (pincushion).
+    """Lens distortion: bends straight lines outwards (barrel) or inwards (pincushion).
 
     x' = x (1 + k r^2), y' = y (1 + k r^2), r = 1 in the corners, k uniform on [-strength, strength]
 
-    strength: below 1/3, beyond which the image would fold onto itself. fill: what comes in from outside:
-    zeros, the border's pixels, or the image's reflection. k above 0 is a barrel.
+    strength: below 1/3, beyond which the image would fold onto itself. fill: pixels from outside the image:
+    zeros, the nearest border pixels, or a reflection. k above 0 is a barrel.
     Source: Brown, "Decentering distortion of lenses", 1966, its first radial term.
     """
     height, width = size
@@ -271,13 +271,13 @@ def elastic(
     cells: Annotated[int, Ge(1), Le(64)],
     fill: Fill,
 ) -> tuple[Tensor, Tensor]:
-    """Elastic deformation: a smooth random field of displacements, as of a sheet of rubber.
+    """Elastic deformation: a smooth random displacement field, as of a rubber sheet.
 
     x' = x + W a(x, y), y' = y + H b(x, y); a and b are cubic B-splines over cells x cells cells whose
     coefficients are normal with standard deviation `strength`
 
-    strength: fraction of the sides. cells: along each side, 1 to 64; more are finer ripples. fill: what
-    comes in from outside: zeros, the border's pixels, or the image's reflection.
+    strength: fraction of the sides. cells: per side, 1 to 64; more give finer ripples. fill: pixels from
+    outside the image: zeros, the nearest border pixels, or a reflection.
     Source: Ronneberger, Fischer and Brox, "U-Net", 2015; Simard, Steinkraus and Platt, "Best practices for
     convolutional neural networks", 2003.
     """
@@ -288,7 +288,7 @@ def elastic(
 
 
 def splines(length: int, cells: int, like: Tensor) -> Tensor:
-    """The cubic B-splines over evenly spaced cells at every pixel of a side: [length, cells + 3]."""
+    """Evaluate cubic B-splines over evenly spaced cells at every pixel of a side: [length, cells + 3]."""
     at = (torch.arange(length, device=like.device) + 0.5) * (cells / length)
     away = (at[:, None] + 1 - torch.arange(cells + 3, device=like.device)).abs()
     near, far = (2 - away).clamp(min=0), (1 - away).clamp(min=0)

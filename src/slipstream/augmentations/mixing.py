@@ -1,4 +1,4 @@
-"""Mixing: examples and their targets with those of other examples of the batch."""
+"""Mixing of examples and their targets within a batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ INTERVALS = 256
 def mixup(
     x: Tensor, y: Tensor, u: Tensor, *, alpha: Positive, probability: Probability
 ) -> tuple[Tensor, Tensor]:
-    """Mixup: every example becomes a blend with another one of the batch, and so does its target.
+    """Mixup: blends every example and its target with another example of the batch.
 
-    x' = l x + (1 - l) x2, y' = l y + (1 - l) y2, l from Beta(alpha, alpha), another for each example
+    x' = l x + (1 - l) x2, y' = l y + (1 - l) y2, l from Beta(alpha, alpha), drawn per example
 
-    alpha: above 0; towards 0 examples stay as they are or change places, at 1 all blends are as likely.
-    probability: that an example is blended. The other one is drawn by a random order of the batch.
+    alpha: above 0; near 0 examples are hardly blended, at 1 all blends are equally likely.
+    probability: that an example is blended. A random permutation of the batch gives its partner.
     Source: Zhang et al., "mixup: beyond empirical risk minimization", 2017.
     """
     share = torch.where(u[3] < probability, beta(u[0], u[1], alpha), 1)
@@ -36,13 +36,13 @@ def mixup(
 def cutmix(
     x: Tensor, y: Tensor, u: Tensor, *, alpha: Positive, probability: Probability
 ) -> tuple[Tensor, Tensor]:
-    """CutMix: a rectangle of every image is that of another one, and the target mixes by the areas.
+    """CutMix: replaces a rectangle of every image by another image's and mixes targets by area.
 
-    sides sqrt(1 - l) of the image's, l from Beta(alpha, alpha), around a random place;
-    y' = m y + (1 - m) y2, m = the share of pixels that stayed
+    sides sqrt(1 - l) of the image's, l from Beta(alpha, alpha), around a random position;
+    y' = m y + (1 - m) y2, m = the share of original pixels
 
-    alpha: above 0; 1 makes all areas as likely. probability: that an image is cut. The other one is drawn by
-    a random order of the batch.
+    alpha: above 0; at 1 all areas are equally likely. probability: that an image is cut. A random
+    permutation of the batch gives its partner.
     Source: Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable
     features", 2019.
     """
@@ -53,17 +53,17 @@ def cutmix(
 
 
 def blend(share: Tensor, values: Tensor, u: Tensor) -> Tensor:
-    """share v + (1 - share) v2 of values [N, ...], v2 in an order by u [N]."""
+    """Return share v + (1 - share) v2 of values [N, ...], v2 permuted by u [N]."""
     share = share.reshape(-1, *(1,) * (values.dim() - 1))
     return share * values + (1 - share) * values[order(u)]
 
 
 def beta(u: Tensor, side: Tensor, alpha: Scalar) -> Tensor:
-    """Beta(alpha, alpha) [N] out of uniform numbers u and side [N], by inverting its distribution function.
+    """Draw Beta(alpha, alpha) [N] from uniform u and side [N] by inverting the distribution function.
 
-    Rejection would need more numbers for some examples than for others. The lesser of l and 1 - l is
-    v^(1/b) / 2, b = min(alpha, 1), where v has the density v^((alpha - b) / b) (1 - v^(1/b) / 2)^(alpha - 1):
-    bounded, smooth, and for alpha of 1 even, so that a few midpoints are enough; `side` says which it is.
+    Rejection sampling would need a varying number of draws. The lesser of l and 1 - l is v^(1/b) / 2,
+    b = min(alpha, 1), where v has the density v^((alpha - b) / b) (1 - v^(1/b) / 2)^(alpha - 1): bounded,
+    smooth, and uniform for alpha = 1, so a few midpoints suffice. `side` chooses between l and 1 - l.
     """
     alpha = torch.ones_like(u[:1]) * alpha
     power = alpha.clamp(max=1)

@@ -9,14 +9,14 @@ from PIL import Image, ImageDraw
 
 from slipstream.core.drawing import INK, PALE, shortened, write
 
-LEAST, GAP = 100, 4  # pixels: a small image is enlarged by a whole number until it has this side
+LEAST, GAP = 100, 4  # pixels: a smaller image is enlarged by an integer factor to at least this side
 FONT = 22
 
 
 def strip(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> Image.Image:
-    """Images [N, C, H, W] in the range 0 to 1: a row under each title, the examples' names under all.
+    """Draw images [N, C, H, W] in the range 0 to 1: a row per title, with the examples' names at the bottom.
 
-    Of other than three channels the first one is shown.
+    Unless there are three channels, only the first is shown.
     """
     height, width = next(iter(rows.values())).shape[2:]
     zoom = max(1, -(-LEAST // min(height, width)))

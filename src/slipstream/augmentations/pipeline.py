@@ -1,4 +1,4 @@
-"""A batch on its way through the chosen augmentations, kind by kind."""
+"""The augmentation of a batch, kind by kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KINDS = ("geometry", "warp", "values", "mix")
 ROWS = 16  # most draws of one augmentation
-FIELDS = 2048  # fields of numbers have sites behind those of the draws
+FIELDS = 2048  # sites of number fields follow those of the draws
 
 
 def augment(
@@ -30,11 +30,11 @@ def augment(
     classes: int,
     form: InputSpec,
 ) -> tuple[Tensor, Tensor]:
-    """A batch changed by the chosen augmentations, in their fixed order.
+    """Apply the chosen augmentations to a batch, in their fixed order.
 
     x [N, ...]; images float in [0, 1]. y: class indices [N], or floats [N, ...]. chosen: with name, part
     (the component) and function (its structure settings bound). numbers: name -> number settings.
-    key [4]: of this update. Returns x, and y, as distributions [N, classes] where augmentations mix.
+    key [4]: of this update. Returns x and y; y as distributions [N, classes] if an augmentation mixes.
     """
     order = registered("augmentation")
     chosen = sorted(chosen, key=lambda choice: order.index(choice.name))

@@ -1,4 +1,4 @@
-"""Pixels: colours, blur, noise and patches of images [N, C, H, W] in the range 0 to 1."""
+"""Augmentations of pixels: colors, blur, noise and patches of images [N, C, H, W] in the range 0 to 1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Patch = Literal["zeros", "mean", "noise"]
 HalfTurn = Annotated[float, Ge(0), Le(0.5)]
 
-# The colour matrices of SVG's filters: the grey of a colour, and hue's rotation by a quarter turn.
+# The color matrices of SVG's filters: the gray of a color, and hue rotation by a quarter turn.
 GREY = (0.213, 0.715, 0.072)
 QUARTER = ((-0.213, -0.715, 0.928), (0.143, 0.140, -0.283), (-0.787, 0.715, 0.072))
 
@@ -39,16 +39,16 @@ def color_jitter(
     saturation: Probability,
     hue: HalfTurn,
 ) -> Tensor:
-    """Colour jitter: brightness, contrast, saturation and hue change at random.
+    """Color jitter: random changes of brightness, contrast, saturation and hue.
 
-    in this order, b, c, s uniform on 1 -+ setting, a on -+ hue, m = mean grey of the image:
-    x b;  m + c (x - m);  g + s (x - g), g = grey of the pixel;  hue turned by the angle 2 pi a;
+    in this order, b, c, s uniform on 1 -+ setting, a on -+ hue, m = mean gray of the image:
+    x b;  m + c (x - m);  g + s (x - g), g = gray of the pixel;  hue rotated by the angle 2 pi a;
     then clipped to [0, 1]
 
-    brightness, contrast, saturation: 0 to 1, 0 leaves them. hue: fraction of a turn, 0 to 0.5. Saturation
-    and hue are of three channels; a grey image has neither and keeps them. Raises ConfigError for other
-    numbers of channels. Departs from the usual way through HSV: hue is turned by a matrix about the grey
-    axis, which keeps a pixel's grey, and all four are one matrix for each image.
+    brightness, contrast, saturation: 0 to 1; 0 has no effect. hue: fraction of a turn, 0 to 0.5. Saturation
+    and hue need three channels and do not affect a gray image. Raises ConfigError for other numbers of
+    channels. Unlike the usual conversion to HSV, a matrix rotates hue about the gray axis, which preserves
+    a pixel's gray, and all four changes are one matrix per image.
     Source: Filter Effects Module Level 1 (W3C), feColorMatrix; Howard, "Some improvements on deep
     convolutional neural network based image classification", 2013.
     """
@@ -58,7 +58,7 @@ def color_jitter(
 
 
 def recolor(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, turn: Tensor) -> Tensor:
-    """Images with these factors [N], 1 for no change, and hue moved by these turns [N]. Not clipped."""
+    """Apply factors [N], 1 for no change, and hue rotations [N], in turns, to images. Does not clip."""
     n, channels, height, width = x.shape
     if channels not in (1, 3):
         raise ConfigError(
@@ -74,14 +74,14 @@ def recolor(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor,
     angle = 2 * pi * turn[:, None, None]
     hue = ones + torch.cos(angle) * (eye - ones) + torch.sin(angle) * torch.tensor(QUARTER, device=x.device)
     pale = saturation[:, None, None] * eye + (1 - saturation[:, None, None]) * ones
-    # The chroma that hue turns is scaled by saturation: grey keeps out of it, and one product less.
+    # Saturation scales the chroma that hue rotates; gray is unaffected, which saves one product.
     matrix = (ones + (hue - ones) @ (pale - ones)) * scale[:, None, None]
     flat = matrix @ x.reshape(n, 3, height * width)
     return flat.reshape(n, 3, height, width) + per_image(rest * mean)
 
 
 def per_image(vector: Tensor) -> Tensor:
-    """A vector [N] shaped to meet images [N, C, H, W]."""
+    """Reshape a vector [N] to broadcast against images [N, C, H, W]."""
     return vector[:, None, None, None]
 
 
@@ -91,32 +91,32 @@ def blur(
 ) -> Tensor:
     """Gaussian blur of a random width.
 
-    weights exp(-d^2 / (2 s^2)) over the distance d, their sum 1, s uniform on [0, sigma]
+    weights exp(-d^2 / (2 s^2)) over the distance d, normalized to sum 1, s uniform on [0, sigma]
 
-    sigma: pixels. probability: that an image is blurred. The weights that would fall outside of the image
-    are left out, so that an even image stays as it is.
+    sigma: pixels. probability: that an image is blurred. Weights outside the image are omitted, so a
+    uniform image is unchanged.
     """
     width = u[0] * sigma * chance(u[1], probability)
     return smooth(x.shape[-2], width)[:, None] @ x @ smooth(x.shape[-1], width).mT[:, None]
 
 
 def smooth(length: int, sigma: Tensor) -> Tensor:
-    """Blurring matrices [N, length, length] of the widths sigma [N]."""
+    """Return blurring matrices [N, length, length] of the widths sigma [N]."""
     at = torch.arange(length, device=sigma.device)
     power = ((at[:, None] - at) ** 2) / (2 * sigma * sigma + 1e-6)[:, None, None]
-    # Weights that are next to nothing are nothing: products of denormal numbers take ten times as long.
+    # Tiny weights become 0: products of denormal numbers take ten times as long.
     weights = torch.where(power < 30, torch.exp(-power), 0)
     return weights / weights.sum(2, keepdim=True)
 
 
 @register("augmentation", kind="values", takes=("image",), draws=1)
 def pixel_noise(x: Tensor, u: Tensor, key: Key, form: InputSpec, *, std: NonNegative) -> Tensor:
-    """Noise on the pixels, stronger in some images than in others.
+    """Noise on the pixels, at a random strength per image.
 
     x + s N(0, 1), s uniform on [0, std]; then clipped to [0, 1]
 
-    std: of the range 0 to 1 of pixels, at least 0. The regularizer gaussian_noise is of one strength and on
-    scaled inputs.
+    std: relative to the pixel range 0 to 1, at least 0. The regularizer gaussian_noise has one fixed
+    strength and acts on scaled inputs.
     """
     return (x + normal(key, x.shape) * per_image(u[0] * std)).clamp(0, 1)
 
@@ -133,13 +133,12 @@ def erasing(
     fill: Patch,
     probability: Probability,
 ) -> Tensor:
-    """Random erasing: a rectangle of random size and shape, inside of the image, is overwritten.
+    """Random erasing: overwrites a rectangle of random size and shape inside the image.
 
-    share of the area uniform on [0, largest], ratio of its sides log-uniform on [1 / ratio, ratio]
+    share of the area uniform on [0, largest], aspect ratio log-uniform on [1 / ratio, ratio]
 
-    largest: fraction of the area. ratio: at least 1; a side that would be longer than the image's is as
-    long. fill: zeros, the image's mean by channel, or noise uniform on [0, 1). probability: that an image
-    is erased.
+    largest: fraction of the area. ratio: at least 1; sides are clipped to the image's. fill: zeros, the
+    image's mean per channel, or noise uniform on [0, 1). probability: that an image is erased.
     Source: Zhong et al., "Random erasing data augmentation", 2017.
     """
     area = u[0] * largest
@@ -161,9 +160,9 @@ def cutout(
     fill: Patch,
     probability: Probability,
 ) -> Tensor:
-    """Cutout: a square around a random pixel is overwritten; at the border a part of it.
+    """Cutout: overwrites a square around a random pixel, clipped at the border.
 
-    fraction: the square's side, as a fraction of the image's sides. fill: zeros, the image's mean by
+    fraction: the square's side, as a fraction of the image's sides. fill: zeros, the image's mean per
     channel, or noise uniform on [0, 1). probability: that an image is cut.
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
     """
@@ -173,8 +172,10 @@ def cutout(
 
 
 def rectangle(like: Tensor, left: Tensor, top: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Where pixels are inside of rectangles [N] of fractions of the sides, their centres counted from the
-    image's centre: bool [N, 1, H, W]."""
+    """Return a mask of the pixels inside rectangles [N]: bool [N, 1, H, W].
+
+    Sizes and the centers' offsets from the image's center are fractions of the image's sides.
+    """
     height, width = like.shape[-2:]
     x = (torch.arange(width, device=like.device) + 0.5) / width - 0.5
     y = (torch.arange(height, device=like.device) + 0.5) / height - 0.5
@@ -184,7 +185,7 @@ def rectangle(like: Tensor, left: Tensor, top: Tensor, across: Tensor, down: Ten
 
 
 def patch(x: Tensor, key: Key, fill: Patch) -> Any:
-    """What a part of an image is overwritten with."""
+    """Return the values that overwrite a part of an image."""
     if fill == "noise":
         return uniform(key, x.shape)
     return x.mean((2, 3), keepdim=True) if fill == "mean" else torch.zeros_like(x)

@@ -1,7 +1,7 @@
-"""Policies: for every image another operation out of a list, at another strength.
+"""Policies: a random operation from a list for every image, at a random strength.
 
-An operation that an image did not draw has a parameter that leaves the image as it is, so all of them are
-done for all images: one matrix for the geometric ones, one for the colours, and three over pixels.
+An operation that was not drawn for an image gets a parameter that has no effect, so all operations run for
+all images: one matrix for geometry, one for colors, and three operations on pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST = 4
 
 
 def matrix_for(operation: Tensor, strength: Tensor, size: Size) -> Tensor:
-    """What the drawn operations [N] of signed strengths [N] do to coordinates: matrices [N, 3, 3]."""
+    """Return the matrices [N, 3, 3] of the drawn operations [N] with signed strengths [N]."""
 
     def of(name: str) -> Tensor:
         return torch.where(operation == OPERATIONS.index(name), strength, 0)
@@ -44,7 +44,7 @@ def matrix_for(operation: Tensor, strength: Tensor, size: Size) -> Tensor:
 
 
 def recolored(x: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
-    """What the drawn operations [N] of signed strengths [N] do to the pixels of images [N, C, H, W]."""
+    """Apply the drawn operations [N] with signed strengths [N] to the pixels of images [N, C, H, W]."""
 
     def of(name: str) -> Tensor:
         return torch.where(operation == OPERATIONS.index(name), strength, 0)
@@ -53,7 +53,7 @@ def recolored(x: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
     x = recolor(x, b, c, s, torch.zeros_like(b)).clamp(0, 1)
     x = (x + per_image(FACTOR * of("sharpness")) * (x - softened(x))).clamp(0, 1)
     x = torch.where(x > per_image(1 - of("solarize").abs()), 1 - x, x)
-    # 8 bits at strength 0, 2 at full strength: levels of bytes, rounded down as in Pillow.
+    # 8 bits at strength 0, 2 at full strength; byte levels are rounded down as in Pillow.
     bits = 8 - (of("posterize").abs() * 6).round()
     step = torch.exp2(8 - bits)
     coarse = (x * 255 / per_image(step)).floor() * per_image(step) / 255
@@ -65,7 +65,7 @@ def recolored(x: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
 
 
 def softened(x: Tensor) -> Tensor:
-    """Pillow's SMOOTH filter: a 3 x 3 mean with the middle counted five times; the rim stays."""
+    """Apply Pillow's SMOOTH filter: a 3 x 3 mean with weight 5 for the center; the border is unchanged."""
     rows = x[..., :-2, :] + x[..., 1:-1, :] + x[..., 2:, :]
     inner = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * x[..., 1:-1, 1:-1]) / 13
     middle = torch.cat([x[..., 1:-1, :1], inner, x[..., 1:-1, -1:]], dim=-1)
@@ -73,27 +73,27 @@ def softened(x: Tensor) -> Tensor:
 
 
 def drawn(u: Tensor, strength: Scalar) -> tuple[Tensor, Tensor]:
-    """Operation [N] and signed strength [N] out of u [3, N]: which, how strong, and the sign."""
+    """Return the operation [N] and signed strength [N] from u [3, N]: operation, strength, sign."""
     return (u[0] * len(OPERATIONS)).floor(), strength * u[1] * torch.where(u[2] < 0.5, -1.0, 1.0)
 
 
 def trivial_pixels(x: Tensor, u: Tensor, *, strength: Probability, fill: Fill) -> Tensor:
-    """The pixels' part of `trivial_augment`."""
+    """Apply the pixel operations of `trivial_augment`."""
     return recolored(x, *drawn(u, strength))
 
 
 @register("augmentation", kind="geometry", takes=("image",), draws=3, values=trivial_pixels)
 def trivial_augment(u: Tensor, size: Size, *, strength: Probability, fill: Fill) -> Tensor:
-    """TrivialAugment: one operation for every image, drawn evenly, at a strength drawn evenly.
+    """TrivialAugment: one uniformly drawn operation for every image, at a uniformly drawn strength.
 
-    one of 13: identity; rotation to 135 degrees, shearing in x or y to 0.99, translation in x or y to half
-    of the side; brightness, contrast, colour, sharpness by factors 1 -+ 0.99; solarize, posterize to 2
-    bits, auto contrast. Strength uniform on [0, strength], either sign
+    one of 13: identity; rotation up to 135 degrees, shearing in x or y up to 0.99, translation in x or y up
+    to half a side; brightness, contrast, color, sharpness by factors 1 -+ 0.99; solarize, posterize down to
+    2 bits, auto contrast. Strength uniform on [0, strength], either sign
 
-    strength: fraction of the ranges above. fill: what comes in from outside: zeros, the border's pixels, or
-    the image's reflection. Departs from the paper: no equalize; 32 pixels of translation are half a side;
-    strengths are continuous; auto contrast has none, and acts at strength 0 too. Operations that are not
-    geometric act after all other geometry.
+    strength: fraction of the ranges above. fill: pixels from outside the image: zeros, the nearest border
+    pixels, or a reflection. Departs from the paper: no equalize; translation by half a side instead of 32
+    pixels; continuous strengths; auto contrast has no strength and acts at strength 0 too. Operations that
+    are not geometric act after all geometry.
     Source: Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation",
     arXiv 2103.10158, the wide space.
     """
@@ -101,7 +101,7 @@ def trivial_augment(u: Tensor, size: Size, *, strength: Probability, fill: Fill)
 
 
 def rand_draws(u: Tensor, operations: int, strength: Scalar) -> list[tuple[Tensor, Tensor]]:
-    """Operations and signed strengths out of u [2 MOST, N]."""
+    """Return operations and signed strengths from u [2 MOST, N]."""
     which, signs = u[:operations], torch.where(u[MOST : MOST + operations] < 0.5, -1.0, 1.0)
     return [((w * len(OPERATIONS)).floor(), s * strength) for w, s in zip(which, signs, strict=True)]
 
@@ -109,7 +109,7 @@ def rand_draws(u: Tensor, operations: int, strength: Scalar) -> list[tuple[Tenso
 def rand_pixels(
     x: Tensor, u: Tensor, *, operations: Annotated[int, Ge(1), Le(4)], strength: Probability, fill: Fill
 ) -> Tensor:
-    """The pixels' part of `rand_augment`."""
+    """Apply the pixel operations of `rand_augment`."""
     for operation, signed in rand_draws(u, operations, strength):
         x = recolored(x, operation, signed)
     return x
@@ -124,13 +124,13 @@ def rand_augment(
     strength: Probability,
     fill: Fill,
 ) -> Tensor:
-    """RandAugment: a few operations for every image, drawn evenly, all at one strength.
+    """RandAugment: a few uniformly drawn operations for every image, all at one strength.
 
     operations of `trivial_augment`, either sign
 
-    operations: how many in a row, 1 to 4. strength: fraction of the ranges of `trivial_augment`. fill: what
-    comes in from outside: zeros, the border's pixels, or the image's reflection. Departs from the paper: the
-    ranges are those of TrivialAugment, and of a row's operations the geometric ones come first.
+    operations: the number per image, 1 to 4. strength: fraction of the ranges of `trivial_augment`. fill:
+    pixels from outside the image: zeros, the nearest border pixels, or a reflection. Departs from the
+    paper: the ranges are those of TrivialAugment, and geometric operations come first.
     Source: Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space",
     2019.
     """

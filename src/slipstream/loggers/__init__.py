@@ -1,1 +1,1 @@
-"""What writes the curves of a run: TensorBoard, and nothing else knows it."""
+"""The writers of a run's curves: TensorBoard, which no other package imports."""

@@ -1,4 +1,4 @@
-"""The bytes of an event file: records with checksums, and the event that every epoch writes."""
+"""The bytes of an event file: records with checksums, and the event written every epoch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from itertools import chain
 
 import numpy as np
 
-BLOCK = 1024  # bytes whose checksum is taken at once
+BLOCK = 1024  # bytes per vectorized step of the checksum
 POLYNOMIAL = 0x82F63B78
 WALL_TIME, CHECKSUM = struct.Struct("<Bd"), struct.Struct("<I")
 
 
 def scalar_event(values: Mapping[str, float | None], step: int) -> bytes:
-    """A serialized Event with one simple value a tag, in a sixth of protobuf's time."""
+    """Serialize an Event with one simple value per tag, in a sixth of protobuf's time."""
     if None in values.values():
         values = {tag: value for tag, value in values.items() if value is not None}
     layout, heads = _layout(tuple(values))
@@ -33,7 +33,7 @@ def scalar_event(values: Mapping[str, float | None], step: int) -> bytes:
 
 @cache
 def _layout(tags: tuple[str, ...]) -> tuple[struct.Struct, list[bytes]]:
-    """How the values of a Summary with these tags lie, and what stands before each value."""
+    """Return the struct of a Summary with these tags, and the bytes before each value."""
     heads = []
     for tag in tags:
         name = tag.encode()
@@ -43,7 +43,7 @@ def _layout(tags: tuple[str, ...]) -> tuple[struct.Struct, list[bytes]]:
 
 
 def _varint(number: int) -> bytes:
-    """A whole number of 0 or above as protobuf writes it: seven bits to a byte, the lowest first."""
+    """Encode a non-negative integer as protobuf does: seven bits per byte, lowest first."""
     made = bytearray()
     while number > 0x7F:
         made.append(number & 0x7F | 0x80)
@@ -53,7 +53,7 @@ def _varint(number: int) -> bytes:
 
 
 def record(data: bytes) -> bytes:
-    """An event as it stands in the file: length, checksum of that, data, checksum of that."""
+    """Return a record of the file: length, its checksum, data, its checksum."""
     return b"%b%b%b" % (_record_head(len(data)), data, CHECKSUM.pack(_masked(crc32c(data))))
 
 
@@ -68,10 +68,10 @@ def _masked(crc: int) -> int:
 
 
 def crc32c(data: bytes) -> int:
-    """The Castagnoli checksum; tensorboard's own is a Python loop over the bytes.
+    """Compute the Castagnoli checksum; tensorboard's own is a Python loop over the bytes.
 
-    It is linear: each byte adds, by exclusive or, what a table has for its value and its distance
-    from the end; the checksum of the block before enters as if it stood in the first four bytes.
+    It is linear: each byte contributes, by exclusive or, a table entry for its value and its distance
+    from the end. The previous block's checksum is combined with the first four bytes.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
@@ -89,7 +89,7 @@ def crc32c(data: bytes) -> int:
 
 @cache
 def _crc_table() -> tuple[np.ndarray, np.ndarray]:
-    """What a byte adds, a row of 256 for each place in a block; and where each row begins."""
+    """Return the start of each row in the table, and the table: 256 contributions per position in a block."""
     row: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         row = row >> 1 ^ np.where(row & 1, np.uint32(POLYNOMIAL), np.uint32(0))

@@ -1,4 +1,4 @@
-"""A network's graph for TensorBoard, its nodes under the names that its layers and weights have."""
+"""A network's graph for TensorBoard, with its nodes named after layers and weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCOPE = re.compile(r"[^\[\]]*\[(.*)\]")  # torch calls a layer Linear[linear]
-# Beside layers that are called `inputs` and `output`.
+# Distinct from the layers `inputs` and `output`.
 ENDS = {"input": "example", "output": "prediction"}
 CONSTANT, WEIGHT = "prim::Constant", "prim::GetAttr"
 
 
 def trace(module: nn.Module, example: Tensor) -> bytes:
-    """The graph of a network, traced with one example [1, ...].
+    """Trace a network with one example [1, ...] and return its graph.
 
-    Not torch's `graph`: it traces twice to compare, for which 0.4 s of torch are imported.
+    torch's own `graph` traces twice to compare, for which it imports for 0.4 s.
     """
     import torch
     from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -38,14 +38,14 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
 
 
 def _named(nodes: Iterable[Any]) -> list[Any]:
-    """The nodes with readable names, on both ends of every edge.
+    """Give the nodes readable names, at both ends of every edge.
 
-    Without constants: the trace has each number once, in the first layer that uses it, and edges from there
-    to all others would look like data that flow. Without edges from nodes that are not there.
+    Drops constants: the trace has each constant once, in the first layer that uses it, and edges from there
+    to the other layers would look like data flow. Drops edges from missing nodes.
     """
     nodes = [node for node in nodes if node.op != CONSTANT]
     paths = [_path(node) for node in nodes]
-    taken = {"/".join(path[:depth]) for path in paths for depth in range(1, len(path))}  # are groups
+    taken = {"/".join(path[:depth]) for path in paths for depth in range(1, len(path))}  # groups
     names: dict[str, str] = {}
     for node, path in zip(nodes, paths, strict=True):
         base = name = "/".join(path)
@@ -64,14 +64,14 @@ def _named(nodes: Iterable[Any]) -> list[Any]:
 
 
 def _path(node: Any) -> list[str]:
-    """`Sequential/Sequential[hidden]/Sequential[0]/Linear[linear]/x.1` as hidden, 0, linear and what it does.
+    """Split `Sequential/Sequential[hidden]/Sequential[0]/Linear[linear]/x.1` into names and the operation.
 
-    The whole network is no group of its own: its layers are seen at once.
+    The network itself is not a group, so its layers are visible at once.
     """
     root, *scopes, last = node.name.split("/")
     if node.op == "IO Node":
         return [ENDS.get(root, root)]
     groups = [match[1] if (match := SCOPE.fullmatch(scope)) else scope for scope in scopes]
-    if node.op == WEIGHT and groups:  # it stands in a group that has its weight's name
+    if node.op == WEIGHT and groups:  # already in a group named after its weight
         return groups
     return [*groups, node.op.rpartition("::")[2].strip("_") or last]

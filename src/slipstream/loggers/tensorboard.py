@@ -1,8 +1,8 @@
-"""TensorBoard, and nothing else knows it.
+"""TensorBoard event files; no other module writes them.
 
 One `Event` holds all scalars of an epoch and is written by the caller's thread: `SummaryWriter`
-would start a thread for every member of a sweep and takes a call for every scalar. Events are
-collected until `flush` appends them, so that hundreds of members hold no file open.
+would start a thread for every member of a sweep and needs a call for every scalar. Events are
+collected until `flush` appends them, so that hundreds of members keep no files open.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ PREFIX = "events.out.tfevents"
 OWN = re.compile(rf"{re.escape(PREFIX)}\.\d+\..+\.\d+\.\d{{9,}}")
 DT_FLOAT, DT_STRING = 1, 7
 BUCKETS = 30
-# What tags begin with. TensorBoard sorts them, and opens the first two beginnings: the metrics of single
-# epochs shall come behind all others.
+# Prefixes of tags. TensorBoard sorts them and expands the first two: the metrics of single epochs must come
+# after all others.
 CURVES, BEST = "curves", "with_best_weights"
-# Of an earlier end, also of runs of older versions: a run that goes on comes to another.
+# Tags of an earlier end, in older versions too: a resumed run writes a new one.
 OF_AN_END = (f"{BEST}/", "best/", "_hparams_/session_end_info")
-AT_ONCE = 5  # hyperparameters that the HParams tab shows unasked
+AT_ONCE = 5  # hyperparameters that the HParams tab shows by default
 
 
 class TensorBoard:
     """Writes one run's events into its directory.
 
-    upto: on resume, events of later steps are taken out of what is there (the step of the last
-    whole epoch); None starts afresh, as does 0: before the first epoch nothing is flushed for sure.
-    leads: runs are listed by their beginnings; this one comes before all others.
-    curves: TensorBoard has a colour for each run, and a run is a folder: names of folders below this one
-    whose curves share charts.
+    upto: on resume, the step of the last whole epoch; later events are removed. None starts afresh, as does
+    0: before the first epoch nothing is certain to be flushed.
+    leads: TensorBoard lists runs by start time; this one comes first.
+    curves: names of subfolders whose curves share charts; TensorBoard treats a folder as a run and gives
+    each its own color.
     """
 
     def __init__(
@@ -79,23 +79,23 @@ class TensorBoard:
             folders.remove(path)
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        """All scalars of one step; None (undefined) leaves a gap."""
+        """Write all scalars of one step; None (undefined) leaves a gap."""
         self._records.append(record(scalar_event(values, step)))
 
     def curve(self, name: str, values: Mapping[str, float | None], step: int) -> None:
-        """One step of one of the `curves`."""
+        """Write one step of one of the `curves`."""
         self.curves[name].scalars({f"{CURVES}/{tag}": value for tag, value in values.items()}, step)
 
     def best(self, values: Mapping[str, float | None], step: int) -> None:
-        """The metrics of the best epoch, at its step, under tags that come after all others."""
+        """Write the metrics of the best epoch at its step, under tags that sort after all others."""
         self.scalars({f"{BEST}/{name}": value for name, value in values.items()}, step)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """A text in markdown."""
+        """Write a text in Markdown."""
         self._tensor(tag, _strings([markdown.encode()]), "text", step)
 
     def image(self, tag: str, picture: Image, step: int) -> None:
-        """A picture."""
+        """Write an image."""
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG", compress_level=1)  # a fifth of the time
         encoded = Summary.Image(
@@ -104,7 +104,7 @@ class TensorBoard:
         self._write([Summary.Value(tag=tag, image=encoded)], step)
 
     def histograms(self, values: Mapping[str, np.ndarray], step: int) -> None:
-        """One histogram of 30 buckets for each named array; values that are not finite are left out."""
+        """Write a histogram of 30 buckets for each named array, without non-finite values."""
         made = [_histogram(array[np.isfinite(array)]) for array in values.values()]
         self._write(
             [
@@ -115,7 +115,7 @@ class TensorBoard:
         )
 
     def charts(self, pairs: Mapping[str, Sequence[str]], category: str = "train and validation") -> None:
-        """Custom scalars: one chart for each title, with all of its tags (regular expressions) on it."""
+        """Write the layout of custom scalars: one chart per title, with its tags (regular expressions)."""
         charts = [
             layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=list(tags)))
             for title, tags in pairs.items()
@@ -125,7 +125,7 @@ class TensorBoard:
         self._tensor("custom_scalars__config__", tensor, "custom_scalars", 0)
 
     def hparams(self, values: Mapping[str, Plain], group: str) -> None:
-        """The hyperparameters of this run, in this run. Runs of one group are merged into a row."""
+        """Write the hyperparameters of this run. Runs of one group are merged into a row."""
         start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
         for name, value in values.items():
             if isinstance(value, bool):
@@ -139,14 +139,14 @@ class TensorBoard:
     def columns(
         self, values: Mapping[str, Sequence[Any]], metrics: Sequence[str], first: Collection[str] = ()
     ) -> None:
-        """What the HParams table and its parallel coordinates show of all runs below this directory.
+        """Write the columns that the HParams table and its parallel coordinates show for all runs below.
 
-        values: a hyperparameter's name in `hparams` -> what it is in all runs; those that come `first`, and
-        without any the first five, are shown at once, the others when they are ticked. metrics: of `best`.
+        values: a hyperparameter's name in `hparams` -> its values in all runs. Those in `first` (if empty,
+        the first five) are shown by default, the others when ticked. metrics: of `best`.
         """
         infos = [_hparam_info(name, found) for name, found in values.items()]
         for info in [info for info in infos if info.name in first] or infos[:AT_ONCE]:
-            info.differs = True  # the page shows five, those first, else by the alphabet
+            info.differs = True  # the page shows five: these first, then alphabetically
         shown = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"{BEST}/{name}"), display_name=f"best {name}")
             for name in dict.fromkeys(metrics)
@@ -155,18 +155,18 @@ class TensorBoard:
         self._hparam_event("_hparams_/experiment", experiment=experiment)
 
     def hparams_end(self, *, success: bool) -> None:
-        """The end of the session that `hparams` began."""
+        """Write the end of the session that `hparams` began."""
         status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         self._hparam_event("_hparams_/session_end_info", session_end_info=end)
 
     def graph(self, definition: bytes) -> None:
-        """The graph of a network, as `graph.trace` gives it."""
+        """Write the graph of a network, as `graph.trace` returns it."""
         event = Event(wall_time=time.time(), graph_def=definition)
         self._records.append(record(event.SerializeToString()))
 
     def flush(self) -> None:
-        """Append to the files what has been collected. Raises OSError; then a file is as it was."""
+        """Append the collected events to the files. Raises OSError and then leaves the file unchanged."""
         for part in self.curves.values():
             part.flush()
         if not self._records:
@@ -177,13 +177,13 @@ class TensorBoard:
                 file.write(content)
         except OSError:
             with suppress(OSError), folders.opened(self.path, "r+b") as file:
-                file.truncate(self._size)  # half a record would hide all that comes after it
+                file.truncate(self._size)  # half a record would hide everything after it
             raise
         self._size += len(content)
         self._records.clear()
 
     def close(self) -> None:
-        """The last flush. There is nothing to be closed."""
+        """Flush for the last time. No file is open."""
         self.flush()
 
     def _hparam_event(self, tag: str, **content: Any) -> None:
@@ -205,13 +205,12 @@ def _version(when: float) -> bytes:
 
 
 def _own_files(directory: Path) -> list[Path]:
-    """Event files that a run of ours wrote, told by the nanoseconds at the end: others have a small count."""
+    """Return slipstream's own event files: their names end in nanoseconds, others in a small count."""
     return sorted(path for path in directory.glob(f"{PREFIX}.*") if OWN.fullmatch(path.name))
 
 
 def _kept_events(directory: Path, upto: int) -> list[bytes]:
-    """Serialized events of all files with a step of at most `upto`, without those of an end; a torn tail
-    ends a file."""
+    """Return serialized events up to step `upto`, without those of a run's end, until a truncated record."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     kept = []
@@ -220,11 +219,11 @@ def _kept_events(directory: Path, upto: int) -> list[bytes]:
             read = Event.FromString(event)
             if read.step <= upto and not _of_an_end(read):
                 kept.append(event)
-    return list(dict.fromkeys(kept))  # a crash in the middle of this may have left copies
+    return list(dict.fromkeys(kept))  # a crash in the middle of this step may have left copies
 
 
 def _of_an_end(event: Event) -> bool:
-    """Whether an event was written when a run ended: its best metrics, its status and its pictures."""
+    """Return True for an event written at a run's end: best metrics, status and images."""
     return any(
         v.tag.startswith(OF_AN_END) or (v.HasField("image") and event.step) for v in event.summary.value
     )
@@ -238,7 +237,7 @@ def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:
 
 
 def _hparam_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
-    """A column: an interval of numbers, or the values as texts."""
+    """Return a column: an interval of numbers, or the values as strings."""
     info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
     if all(isinstance(value, bool) for value in values):
         info.type = api_pb2.DATA_TYPE_BOOL
@@ -257,13 +256,13 @@ def _strings(values: Sequence[bytes]) -> TensorProto:
 
 
 def _histogram(array: np.ndarray) -> TensorProto:
-    """[buckets, 3]: left edge, right edge, count; a single bucket of nothing where there is no value."""
+    """Return [buckets, 3]: left edge, right edge, count; a single empty bucket if there are no values."""
     table = np.zeros((BUCKETS if array.size else 1, 3), np.float32)
     if array.size:
         low, high = float(array.min()), float(array.max())
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
         edges = np.linspace(low, high, BUCKETS + 1)
-        # numpy.histogram in a fifth of its time: a pack writes thousands.
+        # A fifth of the time of numpy.histogram: a pack writes thousands.
         places = ((array - low) * (BUCKETS / (high - low))).astype(np.int64).clip(0, BUCKETS - 1)
         table[:, 0], table[:, 1] = edges[:-1], edges[1:]
         table[:, 2] = np.bincount(places, minlength=BUCKETS)

@@ -1,7 +1,7 @@
-"""Networks. A model is a function that puts layers together; `Parts` hands it the layers.
+"""Networks. A model is a function that assembles layers, which it gets from a `LayerFactory`.
 
-The functions import no torch: their signatures are read by the command line. Layers are in
-`layers.py`, weights get their first values in `initialize.py`.
+The functions do not import torch, because the command line reads their signatures. `layers.py` has the
+layers, `initialize.py` sets the initial weights.
 """
 
 from slipstream.models import convnet as convnet

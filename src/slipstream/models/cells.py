@@ -1,15 +1,15 @@
-"""One step of each recurrent cell, there and back, on plain tensors of all members.
+"""One step of each recurrent cell, forward and backward, on plain tensors of all members.
 
-`step` and `back` work in place on what the time loop hands them, which spares fresh memory:
+`step` and `back` work in place on buffers of the time loop, which saves allocations:
 
-gate [K, N, G]     what is linear in [h_(t-1), x_t, 1], bent by `step`; where `keeps_gates`, `back` gets it
+gate [K, N, G]     the part linear in [h_(t-1), x_t, 1], activated by `step`; kept for `back` if `keeps_gates`
 half [G]           the factors of `halved`: a sigmoid is (1 + tanh(x / 2)) / 2, since torch's own rounds
-                   the tail of a tensor differently, and a member's bytes would depend on its place
-before, h          the state [K, N, H] before the step and after it
-c_before, c        the cell's state, where `keeps_cells`
+                   the tail of a tensor differently, so a member's bytes would depend on its position
+before, h          the state [K, N, H] before and after the step
+c_before, c        the cell's state, if `keeps_cells`
 d_gate, dh         gradients of the linear part, which `back` writes, and of h, which it reads
-carry              a gradient [K, N, H] that a step hands to the one before it, zero at first
-room [2, K, N, H]  for results in between
+carry              a gradient [K, N, H] that a step passes to the previous one, initially zero
+room [2, K, N, H]  scratch space
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def _lstm_back(
     c_before: Tensor,
     c: Tensor,
 ) -> None:
-    """dc: the gradient of c_t from the step behind, and after the call that of c_(t-1)."""
+    """Compute the LSTM's gradients. dc: on entry that of c_t from step t+1, on return that of c_(t-1)."""
     i, f, g, o = gate.chunk(4, -1)
-    # A sigmoid's slope is s (1 - s), a tanh's 1 - g g.
+    # The derivative of a sigmoid s is s (1 - s), of a tanh g 1 - g g.
     torch.addcmul(gate, gate, gate, value=-1, out=d_gate)
     di, df, dg, do = d_gate.chunk(4, -1)
     bent, product = room
@@ -92,7 +92,7 @@ def _gru(gate: Tensor, half: Tensor, before: Tensor, h: Tensor) -> None:
 def _gru_back(
     d_gate: Tensor, dh: Tensor, carry: Tensor, room: Tensor, gate: Tensor, before: Tensor, h: Tensor
 ) -> None:
-    """carry: what of h_t's gradient went past the gates of the step behind; after the call, of h_(t-1)'s."""
+    """Compute the GRU's gradients. carry: the direct part of h_t's gradient; on return that of h_(t-1)."""
     r, u, n, inner = gate.chunk(4, -1)
     dr, du, dn, d_inner = d_gate.chunk(4, -1)
     whole, product = room
@@ -108,7 +108,7 @@ def _gru_back(
 
 
 class Cell(NamedTuple):
-    """A cell's gates, each halved or not before its tanh, what it keeps, and its step there and back."""
+    """A cell: the factor of each gate before its tanh, what it keeps, and its forward and backward step."""
 
     halved: tuple[float, ...]
     keeps_gates: bool

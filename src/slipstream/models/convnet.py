@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slipstream.core.types import InputSpec
     from slipstream.models.layers import LayerFactory
 
-BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists with one number a layer
+BY_LAYER = ("channels", "kernel_size", "stride")  # settings that may be lists with one number per layer
 
 
 def _problems(settings: Mapping[str, Plain]) -> list[str]:
@@ -30,7 +30,7 @@ def _problems(settings: Mapping[str, Plain]) -> list[str]:
     ]
 
 
-# Measured on images of 8x8 to 32x32 (scripts/bench_networks.py): kernels of convolution stay as they are.
+# Measured on images of 8x8 to 32x32 (scripts/bench_networks.py): compilation leaves convolutions as they are.
 LEAVES = (0.7, 0.4)
 
 
@@ -61,20 +61,19 @@ def convnet(
 ) -> nn.Module:
     """A convolutional network: convolutions with pooling between them, then dense layers.
 
-    h = pool(g(W * h + b)) depth times, with zeros around h so that only stride and pooling make it
-    smaller; then h = g(W h + b) for each dense layer of the head, and y = W h + b.
+    h = pool(g(W * h + b)) depth times, zero-padded so that only stride and pooling reduce its size;
+    then h = g(W h + b) for each dense layer of the head, and y = W h + b.
 
-    depth: convolutions. channels, kernel_size (pixels or steps), stride (of them): a number for all
-    layers or a list with one a layer. pooling: the largest or the mean value of windows of pool_size
-    that do not overlap, after every pool_every-th convolution; what fills no window is left out.
-    global_pooling: of every channel over the whole plane, before the dense layers; none: all values.
+    depth: convolutions. channels, kernel_size (pixels or steps), stride (likewise): a number for all
+    layers or a list with one per layer. pooling: the max or mean over non-overlapping windows of
+    pool_size, after every pool_every-th convolution; incomplete windows are dropped.
+    global_pooling: of every channel over all positions, before the dense layers; none: all values.
     head: widths of dense hidden layers, [] for none. residual: h = h + g(W * h + b) in every
     convolution that keeps channels and size. embedding: size of a token's learned vector, drawn from
-    N(0, 1); null is min(channels, 1.6 V^0.56) for V ids, and the only choice for data that are no tokens;
-    padding is zeros, as is what lies outside. output_activation: an activation without settings behind
-    the last layer.
+    N(0, 1); null is min(channels, 1.6 V^0.56) for V ids, and required for data without tokens; padding
+    tokens are zeros. output_activation: an activation without settings after the last layer.
     x [N, C, H, W], [N, T, C] or tokens [N, T] -> y [N, outputs].
-    Raises ConfigError where pooling or stride leave nothing of an example.
+    Raises ConfigError if pooling or stride leave nothing of an example.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
     from slipstream.models import convolution as layers
@@ -101,7 +100,7 @@ def convnet(
 
 
 def _embedding(form: InputSpec, asked: int | None, most: int) -> int:
-    """The size of a token's vector."""
+    """Return the size of a token's vector."""
     if form.kind == "tokens":
         return asked or min(most, ceil(1.6 * form.vocabulary**0.56))
     if asked is not None:
@@ -119,7 +118,7 @@ def _by_layer(value: int | list[int], depth: int) -> Sequence[int]:
 
 
 def _require_room(form: InputSpec, number: int, window: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise ConfigError where a window is larger than what is left of the plane."""
+    """Raise ConfigError if a window is larger than the remaining plane."""
     if window[0] <= size[0] and window[1] <= size[1]:
         return
     what = " x ".join(map(str, form.shape))
@@ -139,7 +138,7 @@ def _require_room(form: InputSpec, number: int, window: tuple[int, int], size: t
     takes=("image",),
     branches=True,
     grows=True,
-    compiles="alone",  # in a compiled pack of 16 sums were rounded otherwise than in one of 2
+    compiles="alone",  # in a compiled pack of 16, sums round differently than in one of 2
     compiled_leaves=LEAVES,
 )
 def resnet(
@@ -155,18 +154,18 @@ def resnet(
 ) -> nn.Module:
     """A residual network for small images, such as CIFAR's: 6 * blocks + 2 layers in three stages.
 
-    A convolution of 3x3; then in each stage so many blocks h = g(h + W2 * g(W1 * h)), with
+    A convolution of 3x3; then in each stage `blocks` blocks h = g(h + W2 * g(W1 * h)), with
     pre_activation h = h + W2 * g(W1 * g(h)); each stage but the first halves height and width and
-    doubles the channels, and its first h is every second pixel with zeros for the new channels
-    (option A); then the mean of every channel and a dense layer. Of the chosen normalizations those with
-    position=before stand behind a convolution (in front of the nonlinearity with pre_activation), the
-    others behind the nonlinearity; noise (dropout) is between the two convolutions, drop_path acts on
-    whole branches. Choose `regularizer=batch_norm`, as `experiment=resnet` does: without a
-    normalization the values grow from block to block.
+    doubles the channels, and its first shortcut takes every second pixel and zeros for the new channels
+    (option A); then the mean of every channel and a dense layer. Normalizations with position=before
+    follow a convolution (with pre_activation they precede the nonlinearity), the others follow the
+    nonlinearity; noise (dropout) is between the two convolutions, drop_path acts on whole branches.
+    Choose `regularizer=batch_norm`, as `experiment=resnet` does: without a normalization the values grow
+    from block to block.
 
-    blocks: in a stage; 3 gives ResNet-20. stages: 3 in the paper. channels: of the first stage, 16 in the
+    blocks: per stage; 3 gives ResNet-20. stages: 3 in the paper. channels: of the first stage, 16 in the
     paper. Activations that join features (maxout, glu) are refused: they change the number of channels.
-    x [N, C, H, W] -> y [N, outputs]. Raises ConfigError where the image is too small for the stages.
+    x [N, C, H, W] -> y [N, outputs]. Raises ConfigError if the image is too small for the stages.
     Source: He et al., arXiv 1512.03385, section 4.2; pre-activation: He et al., arXiv 1603.05027.
     """
     from slipstream.models import convolution as layers
@@ -191,7 +190,7 @@ def resnet(
 
 
 def _require_stages(form: InputSpec, stages: int) -> None:
-    """Raise ConfigError where the stages would halve an image below one pixel."""
+    """Raise ConfigError if the stages would halve an image below one pixel."""
     height, width = form.shape[1:]
     smallest = 2 ** (stages - 1)
     if min(height, width) < smallest:

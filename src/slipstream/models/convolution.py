@@ -1,10 +1,10 @@
 """Layers of convolutional networks, on planes [N, C, H, W]; a sequence is an image one row high.
 
-On a CPU convolution and pooling are fastest where the channels lie last in memory, so examples are put in
-that order once, by `Planes`; all other operations keep the order that they find. vmap makes one grouped
-convolution of a pack's. Compiled, that is fast where images are tiny. Called eagerly it is slower than
-calling the members' convolutions one after another, from 16 channels on 8x8 pixels, and groups leave the
-channels of all members side by side, where the rounding of sums depends on how many there are.
+On a CPU convolution and pooling are fastest with channels last in memory, so `Planes` puts examples in that
+order once; all other operations preserve the order. vmap turns a pack's convolutions into one grouped
+convolution. Compiled, that is fast for tiny images. In eager mode it is slower than calling the members'
+convolutions in turn (at 16 channels or more on 8x8 pixels), and the members' channels end up side by side,
+where the rounding of sums depends on their number.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from slipstream.core import random
 from slipstream.core.types import InputSpec
 from slipstream.models.layers import LayerFactory, Make
 
-Size = tuple[int, int]  # down and across
-FEW = 300  # pixels of a plane up to which a product of matrices is the faster convolution of one channel
+Size = tuple[int, int]  # vertical, horizontal
+FEW = 300  # pixels of a plane up to which a matrix product is faster for one channel
 
 
 class Planes(nn.Module):
@@ -37,9 +37,9 @@ class Planes(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """A learned vector for every id: tokens [N, T] -> [N, T, features]; padding is zeros.
+    """A learned vector per id: tokens [N, T] -> [N, T, features]; padding is zeros.
 
-    The first values are standard normal, as those of torch.nn.Embedding.
+    Initial values are standard normal, as in torch.nn.Embedding.
     """
 
     def __init__(self, vocabulary: int, features: int, key: Tensor) -> None:
@@ -53,9 +53,9 @@ class TokenEmbedding(nn.Module):
 
 
 class Convolution(nn.Module):
-    """y[o] = sum over channels c of W[o, c] * x[c] + b[o], with zeros around x: [N, C, H, W] -> [N, O, H, W].
+    """y[o] = sum over channels c of W[o, c] * x[c] + b[o], zero-padded: [N, C, H, W] -> [N, O, H, W].
 
-    `same` padding: H becomes H / stride, rounded up. An even kernel reaches one further to the right.
+    Padding is `same`: H becomes H / stride, rounded up. An even kernel extends one pixel further right.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Convolution(nn.Module):
         bias, padding = self.bias, self.padding
         if self.further:
             x, padding = functional.pad(x, self.further), (0, 0)
-        if weight.shape[1] == 1:  # only the weight's strides say that those of what comes out shall be last
+        if weight.shape[1] == 1:  # only the weight's strides make the output's channels last
             weight = channels_last(weight)
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             if weight.shape[1] == 1 and self.stride == (1, 1) and x.shape[2] * x.shape[3] <= FEW:
@@ -83,12 +83,12 @@ class Convolution(nn.Module):
             if self.packed:
                 return one_by_one(x, weight, bias, self.stride, padding)
         y = functional.conv2d(x, weight, bias, self.stride, padding)
-        # A compiler sums over members that lie side by side in an order that depends on how many there are.
+        # For members side by side, a compiler's order of summation would depend on their number.
         return channels_last(y) if self.packed and torch.compiler.is_compiling() else y
 
 
 class Pooling(nn.Module):
-    """The largest or the mean value of every window; windows do not overlap, what fills none is left out."""
+    """The max or mean of non-overlapping windows; incomplete windows are dropped."""
 
     def __init__(self, kind: str, window: Size, *, packed: bool) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Pooling(nn.Module):
             return functional.avg_pool2d(x, self.window)
         if not (self.packed and torch.compiler.is_compiling()):
             return functional.max_pool2d(x, self.window)
-        # Slices, which the compiler joins with what stands around: a pack's step in half the time.
+        # Slices, which the compiler fuses with neighboring operations: halves the time of a pack's step.
         across, down = self.window[1], self.window[0]
         right, bottom = (x.shape[-axis] // size * size for axis, size in ((1, across), (2, down)))
         x = reduce(torch.maximum, [x[..., i:right:across] for i in range(across)])
@@ -107,7 +107,7 @@ class Pooling(nn.Module):
 
 
 class GlobalPooling(nn.Module):
-    """The largest or the mean value of every channel: [N, C, H, W] -> [N, C]."""
+    """The max or mean of every channel: [N, C, H, W] -> [N, C]."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -119,22 +119,22 @@ class GlobalPooling(nn.Module):
 
 
 def convolution(parts: LayerFactory, channels: int, kernel: Size, stride: Size = (1, 1)) -> Make:
-    """Makes convolutions from so many channels, for `LayerFactory.block`."""
+    """Return a builder of convolutions from `channels` channels, for `LayerFactory.block`."""
     packed = parts.members > 1
     return lambda outputs, bias: Convolution(channels, outputs, kernel, stride, bias=bias, packed=packed)
 
 
 def flattening(pooling: str) -> nn.Module:
-    """From planes to rows: the `average` or `max` of every channel, or with `none` all values."""
+    """Build the layer from planes to rows: `average` or `max` of every channel, or all values (`none`)."""
     return nn.Flatten() if pooling == "none" else GlobalPooling(pooling)
 
 
 def inputs(
     form: InputSpec, parts: LayerFactory, embedding: int
 ) -> tuple[list[nn.Module], tuple[int, int, int]]:
-    """The layers that make planes of examples, and the planes' channels, height and width.
+    """Build the layers that turn examples into planes; return them with channels, height and width.
 
-    embedding: the length of a token's vector, for tokens.
+    embedding: the size of a token's vector, for tokens.
     """
     layers: list[nn.Module] = []
     shape = form.shape
@@ -145,14 +145,14 @@ def inputs(
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same tensor [N, C, H, W], laid out as [N, H, W, C]; under vmap, as [K, N, H, W, C]."""
-    if x.shape[1] == 1:  # nothing to move, but only these strides say that channels are last
+    """Return the tensor [N, C, H, W] laid out in memory as [N, H, W, C]; under vmap, as [K, N, H, W, C]."""
+    if x.shape[1] == 1:  # nothing to move, but only these strides mark channels as last
         return x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def as_product(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Size) -> Tensor:
-    """`conv2d` of one channel as a product: [pixels, kernel] @ [kernel, outputs]. One for all of a pack."""
+    """Compute `conv2d` of one channel as a product [pixels, kernel] @ [kernel, outputs], once per pack."""
     outputs, _, down, across = weight.shape
     x = functional.pad(x[:, 0], (padding[1], padding[1], padding[0], padding[0]))
     n, height, width = len(x), x.shape[1] - down + 1, x.shape[2] - across + 1
@@ -163,7 +163,7 @@ def as_product(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Size) ->
 
 
 def one_by_one(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, padding: Size) -> Tensor:
-    """`conv2d`, of which vmap calls one for each member. Can be differentiated once."""
+    """Compute `conv2d`, which vmap calls per member. Can be differentiated once."""
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
@@ -193,7 +193,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The gradients that are wanted, of x, weight and bias."""
+    """The requested gradients of x, weight and bias."""
 
     @staticmethod
     def forward(
@@ -216,13 +216,13 @@ class _Backward(torch.autograd.Function):
 
 
 def _members(size: int, axes: tuple, inputs: tuple) -> Iterator[tuple[Any, ...]]:
-    """The arguments of each member."""
+    """Yield the arguments of each member."""
     parts = zip(axes, inputs, strict=True)
     return zip(*(x.unbind(axis) if isinstance(axis, int) else [x] * size for axis, x in parts), strict=True)
 
 
 def _stack(parts: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    """Stacked, channels staying last."""
+    """Stack the parts, keeping channels last."""
     if parts[0].dim() < 4:
         return torch.stack(parts)
     return torch.stack([part.permute(0, 2, 3, 1) for part in parts]).permute(0, 1, 4, 2, 3)

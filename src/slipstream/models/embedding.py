@@ -1,7 +1,7 @@
-"""How a model is told to embed plain numbers: the setting `embedding` and what it may hold.
+"""The setting `embedding`, which embeds the numeric inputs of a model.
 
-    {bins: 48, size: 16}                      piecewise-linear: `size` numbers from a place among `bins`
-    {frequencies: 48, sigma: 0.01, size: 24}  periodic: from waves whose frequencies begin as N(0, sigma^2)
+    {bins: 48, size: 16}                      piecewise linear: `size` numbers from the position among `bins`
+    {frequencies: 48, sigma: 0.01, size: 24}  periodic: from waves whose frequencies start as N(0, sigma^2)
 
 Source: Gorishniy, Rubachev, Babenko, "On embeddings for numerical features in tabular deep learning",
 arXiv 2203.05556. The layers are in `numeric.py`.
@@ -24,7 +24,7 @@ KINDS = ({"size", "bins"}, {"size", "frequencies", "sigma"})
 
 
 def embedding_problems(settings: Mapping[str, Plain]) -> list[str]:
-    """The sentence for an embedding that is neither of the two kinds."""
+    """Return messages for an embedding that is neither of the two kinds."""
     found = settings["embedding"]
     if found is None:
         return []

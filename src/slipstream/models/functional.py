@@ -1,4 +1,4 @@
-"""A network as a function of its parameters, and as the chain of its layers."""
+"""A network as a function of its parameters, and as a chain of layers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from slipstream.models.layers import Reparametrized
 if TYPE_CHECKING:
     from slipstream.data.image.stored import Sliced
 
-FITTED = 10_000  # rows that hidden layers look at before training
-IMAGES_FITTED = 10_000  # images that any layer looks at before training
+FITTED = 10_000  # most rows that hidden layers are fitted to before training
+IMAGES_FITTED = 10_000  # most images that any layer is fitted to before training
 
 
 class Functional:
-    """Calls a module with parameters and buffers from outside and returns its new buffers.
+    """Calls a module with given parameters and buffers and returns its new buffers.
 
-    `torch.func.functional_call` does the same but keeps no changed buffers, and its checks cost a
-    tenth of a small network's step.
+    `torch.func.functional_call` does the same but drops changed buffers, and its checks take a tenth of a
+    small network's step.
     """
 
     def __init__(self, module: nn.Module, autocast: torch.dtype | None = None) -> None:
@@ -41,7 +41,7 @@ class Functional:
     def __call__(
         self, params: list[Tensor], buffers: dict[str, Tensor], x: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x [N, ...] -> outputs [N, C], the buffers after the call."""
+        """Return the outputs [N, C] for x [N, ...], and the buffers after the call."""
         for (slots, own, _), value in zip(self.parameters, params, strict=True):
             slots[own] = value
         for name, (slots, own, _) in self.buffers.items():
@@ -57,7 +57,7 @@ class Functional:
 
 
 def chain(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers that a plain sequence of sequences comes to: entering each costs a microsecond."""
+    """Yield the layers of nested sequences: entering each nn.Sequential would cost a microsecond."""
     if type(module) is nn.Sequential:
         for child in module:
             yield from chain(child)
@@ -67,9 +67,9 @@ def chain(module: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
-    """Let the modules that look at data before training (`fit`) see what reaches them, in their order.
+    """Call `fit`, in order, on every module that has it, with the data that reach it.
 
-    Those of the inputs part see all training rows, hidden layers at most FITTED, evenly spread.
+    Input layers see all training rows, hidden layers at most FITTED, evenly spaced.
     """
     layers = list(chain(module))
     insides = (layer.layer if isinstance(layer, Reparametrized) else layer for layer in layers)
@@ -89,5 +89,5 @@ def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
 
 
 def spread(examples: Tensor | Sliced) -> int:
-    """Of how many images one is looked at before training: all of them as numbers would be too many."""
+    """Return the stride of images used by `fit`: all of them, as floats, would need too much memory."""
     return -(-len(examples) // IMAGES_FITTED) if len(examples.shape) == 4 else 1

@@ -1,4 +1,4 @@
-"""First values of a network's parameters, from the run's seed alone."""
+"""Initial values of a network's parameters, from the run's seed alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from slipstream.core.types import Layout, Plain
 
 
 def layout_of(module: nn.Module) -> Layout:
-    """How the module's parameters lie in the flat vector: in their order, weights penalized.
+    """Return the layout of a module's parameters in the flat vector: in module order, weights penalized.
 
-    A weight is a parameter with two or more axes; biases, and the scales and shifts of a
-    normalization, have one. A parameter's attributes `penalized` and `lr_factor` say otherwise.
+    A weight has at least two axes; biases and the scales and shifts of normalization have one. The
+    attributes `penalized` and `lr_factor` of a parameter override this.
     """
     named = list(module.named_parameters())
     factors = tuple(float(getattr(p, "lr_factor", 1.0)) for _, p in named)
@@ -29,7 +29,7 @@ def layout_of(module: nn.Module) -> Layout:
 
 
 def gain_of(activation: tuple[str, Mapping[str, Plain]]) -> float:
-    """The activation's gain: what keeps the variance of a signal through W and it at about one."""
+    """Return the activation's gain, which keeps the variance of a signal through W and it at about one."""
     name, settings = activation
     gain = component("activation", name).traits.get("gain", 1.0)
     return float(gain(**settings) if callable(gain) else gain)
@@ -43,11 +43,11 @@ def initialize(
     seed: int,
     examples: Tensor,
 ) -> None:
-    """Give every weight and bias of `module` its first value; what else it learns keeps its own, as does
-    a parameter with the attribute `own_start`. One with `blocks` is as many matrices, one under another.
+    """Set the initial weights and biases of `module`.
 
-    The output layer, which no activation follows but its own, has gain 1. `examples` [N, ...] are
-    for initializers that look at data (lsuv).
+    Other parameters keep their values, as do those with the attribute `own_start`. A weight with `blocks`
+    consists of as many matrices, stacked by rows. The output layer, which the configured activation does
+    not follow, has gain 1. examples [N, ...]: for data-dependent initializers (lsuv).
     """
     part, settings = initializer
     own = {name: settings[name] for name in part.own_settings}
@@ -77,9 +77,9 @@ def _is_bias(module: nn.Module, name: str) -> bool:
 
 
 def _unit_variance(module: nn.Module, examples: Tensor, *, tolerance: float, max_iterations: int) -> None:
-    """Divide each weight by the deviation of its layer's output, layer by layer (lsuv).
+    """Divide each weight by the standard deviation of its layer's output, layer by layer (lsuv).
 
-    Recurrent weights, marked so, are not: a state that they make grow comes back to them.
+    Skips weights marked as recurrent: a growing state would feed back into them.
     """
     training = module.training
     module.eval()

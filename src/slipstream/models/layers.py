@@ -1,10 +1,10 @@
-"""Layers whose hyperparameters and randomness are explicit, and `LayerFactory`, which makes them.
+"""Layers with explicit hyperparameters and randomness, and `LayerFactory`, which builds them.
 
-A layer's numbers (a dropout rate, a slope) are buffers, so that members of a pack can differ in
-them. Its randomness is a counted key, also a buffer, and a count of the calls made in training, so
-that a layer needs nothing from outside and a restored state repeats the same masks. Buffers that
-change in training are bound anew (`self.calls = self.calls + 1`), never written in place: the
-engine reads them back after a functional call.
+A layer's numbers (a dropout rate, a slope) are buffers, so members of a pack can differ in them. Its
+randomness comes from a counted key, also a buffer, and a count of training calls, so a layer is
+self-contained and a restored state repeats the same masks. Buffers that change in training are rebound
+(`self.calls = self.calls + 1`), never written in place: the engine reads them back after a functional
+call.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from slipstream.core import random
 from slipstream.core.registry import Component, component, components
 from slipstream.core.types import InputSpec, Plain
 
-OWN_KEYS = 1 << 20  # modules' own keys begin here: those below belong to the parameters
+OWN_KEYS = 1 << 20  # modules' own keys start here; lower ones belong to parameters
 
 
 class Layer(nn.Module):
-    """A component as a layer: its numbers become buffers, its structure stays Python."""
+    """A component as a layer: its numbers become buffers, its structure stays plain Python values."""
 
     def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class Layer(nn.Module):
             self.register_buffer(name, torch.tensor(float(value)))
 
     def settings(self) -> dict[str, Plain]:
-        """The function's keyword arguments, with the numbers as they are bound now."""
+        """Return the function's keyword arguments, with the numbers currently bound."""
         if not self.numbers:
             return self.structure
         return self.structure | {name: self._buffers[name] for name in self.numbers}
 
 
 class Activation(Layer):
-    """An activation; what it learns (the slope of prelu) is a parameter."""
+    """An activation; its learned values (the slope of prelu) are parameters."""
 
     def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         learned = part.traits.get("learned", {})
@@ -56,9 +56,9 @@ class Activation(Layer):
 
 
 class Noise(Layer):
-    """A random change of the activations in training, nothing in evaluation.
+    """Noise on the activations in training; the identity in evaluation.
 
-    alone: on a CPU the numbers may be drawn on the host.
+    alone: a single run, for which the host draws the numbers on a CPU.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Noise(Layer):
 
 
 class Norm(Layer):
-    """A normalization with a learned scale and shift, and running statistics where it has them.
+    """A normalization with a learned scale and shift, and running statistics if it has any.
 
-    alone: a kernel of torch's may serve, which takes its numbers as Python has them.
+    alone: a single run, which may use a torch kernel that takes Python numbers.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Norm(Layer):
 
 
 class Activity(Layer):
-    """Leaves a penalty on the activations that pass, for the step to add to the loss."""
+    """The identity with a penalty on its input, which the step adds to the loss."""
 
     def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
         super().__init__(part, settings)
@@ -130,7 +130,7 @@ class Activity(Layer):
 
 
 class Reparametrized(Layer):
-    """A layer whose weight passes through a function at every call, which keeps a vector u between calls."""
+    """A layer whose weight passes through a function at every call; a vector u is kept between calls."""
 
     def __init__(self, part: Component, settings: Mapping[str, Plain], layer: nn.Module, key: Tensor) -> None:
         super().__init__(part, settings)
@@ -151,9 +151,9 @@ class Reparametrized(Layer):
 
 
 class Standardize(nn.Module):
-    """Raw images to inputs: bytes to the range 0 to 1, then (x - offset) * factor by channel.
+    """Raw images to inputs: bytes to the range 0 to 1, then (x - offset) * factor per channel.
 
-    Both are buffers, because the folds of a pack have each their own.
+    Both are buffers, because each fold of a pack has its own.
     """
 
     def __init__(self, form: InputSpec) -> None:
@@ -171,7 +171,7 @@ class Standardize(nn.Module):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Raw images in the range 0 to 1: bytes are divided by 255, other numbers are there already."""
+    """Scale raw images to the range 0 to 1: divide bytes by 255; floats already are in it."""
     return x.float() * (1 / 255) if x.dtype == torch.uint8 else x
 
 
@@ -186,14 +186,14 @@ Make = Callable[[int, bool], nn.Module]  # (outputs, bias) -> a layer with a wei
 
 
 class LayerFactory:
-    """Makes the layers that a model is put together from, as the configuration has them.
+    """Builds a model's layers as configured.
 
     The order inside a hidden layer is fixed: weights, normalizations, activation, normalizations with
-    `position: after`, noise (batch normalization stands before the nonlinearity, as in Ioffe & Szegedy,
-    arXiv 1502.03167); among themselves regularizers keep the order of their registration.
+    `position: after`, noise (batch normalization comes before the nonlinearity, as in Ioffe & Szegedy,
+    arXiv 1502.03167); regularizers of one kind keep the order of their registration.
 
-    form: of the examples. members: how many train together. alone: one, not compiled: then kernels
-    that neither vmap nor a compiler knows may serve.
+    form: of the examples. members: the number that train together. alone: a single run, not compiled,
+    which may use kernels that neither vmap nor a compiler supports.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class LayerFactory:
     ) -> None:
         self.form, self.members, self.alone = form, members, alone
         self._activation = activation
-        # In the order of their registration, not of the configuration: [a, b] is [b, a].
+        # In registration order, not configuration order: [a, b] equals [b, a].
         self._regularizers = {
             name: (part, regularizers[name])
             for name, part in components("regularizer").items()
@@ -218,32 +218,32 @@ class LayerFactory:
         self._noises = self._keys = 0
 
     def activation(self) -> Activation:
-        """The configured activation."""
+        """Build the configured activation."""
         name, settings = self._activation
         return Activation(component("activation", name), settings)
 
     @property
     def width_factor(self) -> int:
-        """How many features the activation makes one of."""
+        """The number of input features per output feature of the activation."""
         name, settings = self._activation
         factor = component("activation", name).traits.get("width_factor", 1)
         return factor(**settings) if callable(factor) else factor
 
     def plain_activation(self, name: str) -> Callable[[], Activation]:
-        """A function that makes the activation of that name, which must have no settings."""
+        """Return a function that builds the named activation, which must not have settings."""
         return lambda: Activation(component("activation", name), {})
 
     def key(self) -> Tensor:
-        """A counted key for what a module draws when it is made, another one each time."""
+        """Return a new counted key for what a module draws when it is built."""
         self._keys += 1
         return random.make_key(self._seed, random.INIT, OWN_KEYS + self._keys)
 
     def linear(self, features: int) -> Make:
-        """Makes dense layers [..., features] -> [..., outputs]."""
+        """Return a builder of dense layers [..., features] -> [..., outputs]."""
         return lambda outputs, bias: linear(features, outputs, bias=bias)
 
     def hidden(self, features: int, width: int, *, residual: bool = False) -> nn.Sequential:
-        """One dense hidden layer: [N, features] -> [N, width]."""
+        """Build a dense hidden layer: [N, features] -> [N, width]."""
         return self.block(self.linear(features), width, residual=residual)
 
     def block(
@@ -254,12 +254,12 @@ class LayerFactory:
         residual: bool = False,
         activation: Callable[[], nn.Module] | None = None,
     ) -> nn.Sequential:
-        """One hidden layer: what `make` makes, with all that stands behind it; `width` features come out.
+        """Build a hidden layer from `make` and everything that follows it, with `width` output features.
 
-        residual: its input is added to its output. activation: makes another than the configured one.
+        residual: add the layer's input to its output. activation: builds another than the configured one.
         """
         wide = width * self.width_factor
-        # Batch statistics take a bias away again: its gradient would be rounding, Adam's food.
+        # Batch normalization cancels a bias: its gradient would be only rounding noise, which Adam amplifies.
         layers = OrderedDict[str, nn.Module](
             linear=self.weighted(make(wide, not self.has_batch_norm("before")))
         )
@@ -273,14 +273,14 @@ class LayerFactory:
         return (Residual if residual else nn.Sequential)(layers)
 
     def norms(self, position: str, features: int) -> dict[str, nn.Module]:
-        """The normalizations `before` or `after` the activation."""
+        """Build the normalizations `before` or `after` the activation."""
         return {
             name: Norm(part, settings, features, alone=self.alone)
             for name, (part, settings) in self._norms(position)
         }
 
     def has_batch_norm(self, position: str) -> bool:
-        """Whether a normalization there takes statistics over the batch."""
+        """Return True if a normalization at this position uses batch statistics."""
         return any(part.traits["buffers"] for _, (part, _) in self._norms(position))
 
     def _norms(self, position: str) -> list[tuple[str, tuple[Component, Mapping[str, Plain]]]]:
@@ -288,18 +288,20 @@ class LayerFactory:
         return [(name, (p, s)) for name, (p, s) in chosen if s.get("position", "before") == position]
 
     def activities(self) -> dict[str, nn.Module]:
-        """What penalizes the activations of a hidden layer."""
+        """Build the penalties on the activations of a hidden layer."""
         return {name: Activity(part, settings) for name, (part, settings) in self._placed("activity")}
 
     def weighted(self, layer: nn.Module) -> nn.Module:
-        """A layer whose weight is reparametrized as the configuration has it."""
+        """Wrap a layer in the configured reparametrizations of its weight."""
         for _, (part, settings) in self._placed("weight"):
             layer = Reparametrized(part, settings, layer, self.key())
         return layer
 
     def output(self, features: int, outputs: int, activation: Any, make: Make | None = None) -> nn.Sequential:
-        """The last layer: [N, features] -> [N, outputs]. `activation` makes what stands behind it, `make`
-        another layer than a dense one."""
+        """Build the last layer: [N, features] -> [N, outputs].
+
+        activation: builds what follows it. make: builds a layer other than a dense one.
+        """
         layer = (make or self.linear(features))(outputs, True)
         return nn.Sequential(OrderedDict(linear=layer, **self._active(activation)))
 
@@ -315,8 +317,10 @@ class LayerFactory:
         flatten: bool = True,
         front: Mapping[str, nn.Module | None] | None = None,
     ) -> nn.Sequential:
-        """Examples scaled, flattened where asked for and given their noise; what stands in `front` of the
-        hidden layers; hidden layers; output."""
+        """Assemble a network: inputs (scaling, flattening, noise, `front`), hidden layers, output.
+
+        front: further layers before the hidden ones, by name; None is skipped.
+        """
         inputs: dict[str, nn.Module] = {"standardize": Standardize(self.form)} if self.form.scaling else {}
         inputs |= {"flatten": nn.Flatten()} if flatten and len(self.form.shape) > 1 else {}
         inputs |= self.noises("inputs")
@@ -325,8 +329,10 @@ class LayerFactory:
         return nn.Sequential(OrderedDict(**layers, hidden=nn.Sequential(*hidden), output=output))
 
     def noises(self, on: str) -> dict[str, nn.Module]:
-        """The noise layers that belong `on` the inputs, the hidden layers or residual branches, each with
-        its own key."""
+        """Build the noise layers, each with its own key.
+
+        on: `inputs`, `hidden` or `branch` (a residual branch).
+        """
         made: dict[str, nn.Module] = {}
         for name, (part, settings) in self._placed("noise"):
             if part.traits["on"] == on:
@@ -340,12 +346,12 @@ class LayerFactory:
 
 
 class Linear(nn.Linear):
-    """A dense layer without first values: the initializer gives them."""
+    """A dense layer without initial values, which the initializer sets."""
 
     def reset_parameters(self) -> None:
-        """Nothing. (`to_empty` of a layer on the meta device imports 0.4 s of torch.)"""
+        """Do nothing. (`to_empty` of a layer on the meta device imports 0.4 s of torch.)"""
 
 
 def linear(features: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A dense layer on the device that is torch's default."""
+    """Build a dense layer on torch's default device."""
     return Linear(features, outputs, bias=bias)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slipstream.core.types import InputSpec
     from slipstream.models.layers import LayerFactory
 
-FLAT = ("vector", "sequence", "image")  # what can be laid out as one row of numbers
+FLAT = ("vector", "sequence", "image")  # kinds that can be flattened to one row of numbers
 
 
 @register("model", hidden=False, takes=FLAT, dense=True)
@@ -24,14 +24,14 @@ def perceptron(form: InputSpec, outputs: int, parts: LayerFactory) -> nn.Module:
     """One dense layer: y = g(W x + b), with g the configured activation.
 
     form: of one example, which is flattened to D numbers. outputs: C. x [N, ...] -> y [N, C].
-    The activation is the output's: leave it at `identity` in front of a loss that takes logits.
+    The activation acts on the output: leave it at `identity` for a loss that takes logits.
     Source: Rosenblatt, "The perceptron", Psychological Review 65, 1958.
     """
     return parts.network([], parts.output(form.size, outputs, parts.activation))
 
 
 def width_problems(settings: Mapping[str, Plain]) -> list[str]:
-    """The sentence for a list of widths that does not go with the depth."""
+    """Return a message if a list of widths does not match the depth."""
     width, depth = settings["width"], settings["depth"]
     if isinstance(width, list) and len(width) != depth:
         found = f"model.width: {counted(len(width), 'width')} for {counted(depth, 'hidden layer')}"
@@ -40,7 +40,7 @@ def width_problems(settings: Mapping[str, Plain]) -> list[str]:
 
 
 def widths_of(width: int | list[int], depth: int) -> list[int]:
-    """The width of each hidden layer."""
+    """Return the width of each hidden layer."""
     return list(width) if isinstance(width, list) else [width] * depth
 
 
@@ -62,15 +62,15 @@ def mlp(
 ) -> nn.Module:
     """A multi-layer perceptron: depth times h = g(W h + b), then y = W h + b.
 
-    depth: hidden layers, 0 gives a linear model. width: units of each hidden layer, or a list with
-    one number a layer (its length must equal depth). residual: h = h + g(W h + b) in every hidden
-    layer whose input is as wide as its output (He et al., arXiv 1512.03385); the others stay plain.
-    embedding: null, or how each plain number becomes several (Gorishniy et al., arXiv 2203.05556):
-    {bins: 48, size: 16}, relu of a linear map of its place among quantiles of the training part (their
-    Q-LR), or {frequencies: 48, sigma: 0.01, size: 24}, relu of a linear map of sines and cosines (PLR;
-    sigma wants tuning). Left out of the paper: bins from decision trees, other layers than these two.
-    output_activation: an activation without settings behind the last layer; `identity` in front of
-    a loss that takes logits. x [N, ...], flattened to D numbers -> y [N, C].
+    depth: hidden layers; 0 gives a linear model. width: units of each hidden layer, or a list with
+    one number per layer (its length must equal depth). residual: h = h + g(W h + b) in every hidden
+    layer whose input is as wide as its output (He et al., arXiv 1512.03385); the others are unchanged.
+    embedding: null, or the embedding of each numeric input (Gorishniy et al., arXiv 2203.05556):
+    {bins: 48, size: 16}, relu of a linear map of its position among quantiles of the training split
+    (their Q-LR), or {frequencies: 48, sigma: 0.01, size: 24}, relu of a linear map of sines and cosines
+    (PLR; tune sigma). Omitted from the paper: bins from decision trees, and other layers than these two.
+    output_activation: an activation without settings after the last layer; `identity` for a loss that
+    takes logits. x [N, ...], flattened to D numbers -> y [N, C].
     """
     from slipstream.models.numeric import embed
 

@@ -1,7 +1,7 @@
-"""Embeddings of plain numbers: each column becomes several numbers by a layer of its own.
+"""Embeddings of numeric inputs: each column becomes a vector by its own layer.
 
-All take x [N, n] to [N, n, size]. `Columns` applies one to the columns of numbers and leaves the others,
-which are 0 or 1, as they are.
+All map x [N, n] to [N, n, size]. `Columns` applies one to the numeric columns and leaves the others,
+which are 0 or 1, unchanged.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ HUGE = torch.finfo(torch.float32).max
 
 
 class Columns(nn.Module):
-    """x [N, D] -> [N, n size + others]: the embedded columns of numbers, then the others.
+    """x [N, D] -> [N, n size + others]: the embedded numeric columns, then the others.
 
-    wide: how many numbers come out. sections: how many of them belong to one column, in their order.
+    wide: the number of outputs. sections: the number of outputs per column, in order.
     """
 
     def __init__(self, form: InputSpec, embedding: nn.Module, size: int) -> None:
@@ -40,7 +40,7 @@ class Columns(nn.Module):
         self.wide = sum(self.sections)
 
     def fit(self, x: Tensor) -> None:
-        """Let the embedding see the numbers of all training rows."""
+        """Fit the embedding to the numeric inputs of all training rows."""
         if hasattr(self.embedding, "fit"):
             self.embedding.fit(_pick(x, self.numbers))  # type: ignore[operator]
 
@@ -50,8 +50,10 @@ class Columns(nn.Module):
 
 
 def numeric_places(form: InputSpec) -> list[int]:
-    """The places of plain numbers in a flattened example; in images and sequences all are, but for the
-    channel that says where there is a step."""
+    """Return the indices of numeric inputs in a flattened example.
+
+    In images and sequences these are all but the mask channel.
+    """
     if form.kind == "vector":
         return list(form.numeric)
     channels = form.shape[-1]
@@ -59,7 +61,7 @@ def numeric_places(form: InputSpec) -> list[int]:
 
 
 def _runs(places: list[int]) -> list[slice]:
-    """Places as runs of neighbours: cutting needs no index tensors."""
+    """Group indices into runs of consecutive ones, since slicing needs no index tensors."""
     runs = (list(run) for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0]))
     return [slice(run[0][1], run[-1][1] + 1) for run in runs]
 
@@ -72,9 +74,9 @@ def _pick(x: Tensor, runs: list[slice]) -> Tensor:
 def embed(
     form: InputSpec, parts: LayerFactory, embedding: Embedding, *, line: bool = False
 ) -> Columns | None:
-    """The layer for the setting `embedding`, or None for none. line: piecewise-linear with a straight line.
+    """Build the layer for the setting `embedding`, or None. line: piecewise linear plus a linear term.
 
-    Raises ConfigError where no column is a plain number.
+    Raises ConfigError if no column is numeric.
     """
     if embedding is None:
         return None
@@ -92,7 +94,7 @@ def embed(
 
 
 def own(values: Tensor, *, penalized: bool = True, lr_factor: float = 1.0) -> nn.Parameter:
-    """A parameter that keeps its first values."""
+    """Make a parameter that the initializer skips."""
     parameter = nn.Parameter(values)
     parameter.own_start = True  # type: ignore[attr-defined]
     parameter.penalized = penalized  # type: ignore[attr-defined]
@@ -101,16 +103,16 @@ def own(values: Tensor, *, penalized: bool = True, lr_factor: float = 1.0) -> nn
 
 
 def uniform(key: Tensor, shape: tuple[int, ...], bound: float) -> Tensor:
-    """Uniform from -bound to bound."""
+    """Draw uniformly from -bound to bound."""
     return (2 * random.uniform(key, shape) - 1) * bound
 
 
 class PiecewiseLinear(nn.Module):
-    """relu(W e + b) of each column; e_t = (x - b_(t-1)) / (b_t - b_(t-1)) says how far x is through bin t.
+    """relu(W e + b) of each column; e_t = (x - b_(t-1)) / (b_t - b_(t-1)), the position of x in bin t.
 
-    e is 1 in bins that x is past and 0 in those ahead; below the first edge and above the last it goes on
-    straight. The edges are quantiles of the training part; equal ones count once, and columns that have
-    fewer bins get zeros for the rest (Q-LR in arXiv 2203.05556).
+    e is 1 in bins below x and 0 in bins above; below the first edge and above the last it extrapolates
+    linearly. The edges are quantiles of the training split; equal ones count once, and columns with fewer
+    bins get zeros for the rest (Q-LR in arXiv 2203.05556).
     """
 
     def __init__(self, columns: int, bins: int, size: int, parts: LayerFactory) -> None:
@@ -126,7 +128,7 @@ class PiecewiseLinear(nn.Module):
             self.register_buffer(name, torch.zeros(columns, bins))
 
     def fit(self, x: Tensor) -> None:
-        """Take the edges of the bins from all training rows x [N, n]."""
+        """Set the bin edges from all training rows x [N, n]."""
         bins = self.weight.shape[1]
         shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
         for i, column in enumerate(x.T.double()):
@@ -136,7 +138,7 @@ class PiecewiseLinear(nn.Module):
                 row.copy_(values)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The encoding e [N, n, bins]."""
+        """Return the encoding e [N, n, bins]."""
         e = torch.addcmul(self.offset, self.slope, x[..., None])
         return torch.minimum(torch.maximum(e, self.low), self.high)
 
@@ -145,9 +147,9 @@ class PiecewiseLinear(nn.Module):
 
 
 class PiecewiseLinearAndLine(PiecewiseLinear):
-    """w x + b + W e of each column, without relu; W begins at zero, so that it starts as a straight line.
+    """w x + b + W e of each column, without relu; W starts at zero, so it is initially linear.
 
-    Source: the embeddings with which TabM was evaluated (arXiv 2410.24210).
+    Source: the embeddings used to evaluate TabM (arXiv 2410.24210).
     """
 
     def __init__(self, columns: int, bins: int, size: int, parts: LayerFactory) -> None:
@@ -163,7 +165,7 @@ class PiecewiseLinearAndLine(PiecewiseLinear):
 class Periodic(nn.Module):
     """relu(W [sin v, cos v] + b) with v = 2 pi c x, of each column (PLR in arXiv 2203.05556).
 
-    c [n, frequencies] is learned and begins as N(0, sigma^2).
+    c [n, frequencies] is learned and starts as N(0, sigma^2).
     """
 
     def __init__(self, columns: int, frequencies: int, sigma: float, size: int, parts: LayerFactory) -> None:
@@ -182,7 +184,7 @@ class Periodic(nn.Module):
 class PeriodicWithBias(nn.Module):
     """[x, W cos(2 pi c x + d) + b] of each column: PBLD of RealMLP (arXiv 2407.04491).
 
-    c begins as N(0, sigma^2), d uniform from -pi to pi. All learn at `lr_factor` times the rate.
+    c starts as N(0, sigma^2), d uniform from -pi to pi. All have `lr_factor` times the learning rate.
     """
 
     def __init__(
@@ -203,12 +205,12 @@ class PeriodicWithBias(nn.Module):
 
 
 def by_column(x: Tensor, weight: Tensor) -> Tensor:
-    """Each column's own product: x [N, n, A], weight [n, A, B] -> [N, n, B]."""
+    """Multiply each column by its own matrix: x [N, n, A], weight [n, A, B] -> [N, n, B]."""
     return torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
 
 
 def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
-    """Quantiles with linear interpolation, as numpy's; torch's own refuses more than 16 million numbers."""
+    """Return linearly interpolated quantiles, as numpy's; torch's are limited to 16 million numbers."""
     ordered = column.sort().values
     place = shares * (len(column) - 1)
     below = place.long()
@@ -217,9 +219,9 @@ def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
 
 
 def _bins(edges: Tensor, bins: int) -> list[Tensor]:
-    """Slope, offset, lowest and highest value [bins] of the encoding for edges that rise.
+    """Return slope, offset, minimum and maximum [bins] of the encoding for increasing edges.
 
-    Bins that are missing hold zeros; they stand in front of the last one.
+    Missing bins are zeros, placed before the last bin.
     """
     slope, offset, low, high = torch.zeros(4, bins, dtype=edges.dtype)
     count = len(edges) - 1

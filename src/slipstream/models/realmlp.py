@@ -1,4 +1,4 @@
-"""RealMLP: an MLP for tables with defaults that were tuned on many of them."""
+"""RealMLP: an MLP for tables, with defaults tuned on many data sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slipstream.core.types import InputSpec
     from slipstream.models.layers import LayerFactory, Make
 
-# Factors of the learning rate, as the paper has them.
+# Factors on the learning rate, as in the paper.
 SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1
 
 
@@ -35,25 +35,25 @@ def realmlp(
     sigma: Positive,
     embedding_size: Annotated[int, Ge(2)],
 ) -> nn.Module:
-    """RealMLP-TD's network: an MLP with periodic embeddings, a scaling layer and data-driven first values.
+    """RealMLP-TD's network: an MLP with periodic embeddings, a scaling layer and data-driven initial values.
 
-    Each plain number x becomes [x, W cos(2 pi c x + d) + b], `embedding_size` numbers (PBLD), with
-    `frequencies` waves and c from N(0, sigma^2); columns of 0 and 1 stay. Then each input times a learned
-    factor, then depth times z = W h / sqrt(D) + b and h = z + a (f(z) - z) with a learned share a for
-    each unit, then a last W h / sqrt(D) + b. Every unit begins with deviation 1 over the training part,
-    its bias as minus a random mixture of 5 of its outputs there. Learning rates are multiplied by 6 for
-    the factors, by 0.1 for biases, shares and embeddings. Biases are not penalized, all else is.
+    Each numeric input x becomes [x, W cos(2 pi c x + d) + b], `embedding_size` numbers (PBLD), with
+    `frequencies` waves and c from N(0, sigma^2); columns of 0 and 1 are unchanged. Then each input times a
+    learned factor, then depth times z = W h / sqrt(D) + b and h = z + a (f(z) - z) with a learned share a
+    per unit, then a last W h / sqrt(D) + b. Every unit starts with standard deviation 1 over the training
+    split, and its bias at minus a random mixture of 5 of its outputs there. Learning rates are multiplied
+    by 6 for the factors, by 0.1 for biases, shares and embeddings. Only biases are exempt from penalties.
 
     depth: hidden layers. width: units of each, or a list. x [N, ...] -> y [N, C]. Raises ConfigError
-    where the activation makes one feature of several; refuses any initializer but auto.
+    if the activation joins features; refuses any initializer but auto.
 
     `experiment=realmlp` (classes) and `experiment=realmlp_regression` are the recipe: 3 layers of 256,
     selu or mish, robust scaling with smooth clipping, dropout 0.15, label smoothing 0.1, AdamW with
-    beta2 0.95 and decay 0.02, 256 epochs of 256 rows along coslog4, rate 0.04 or 0.2, best epoch by
-    validation. Taken from the paper but for: dropout is constant and the decay follows the rate alone
-    (there both fall along a cosine in the second half); categories are 0 and 1 however many there are
-    (there scaled like numbers, and embedded past 9); outputs are not clipped to the targets' range; the
-    best epoch is that of the least loss (there of the least error); a last batch that is not full counts.
+    beta2 0.95 and decay 0.02, 256 epochs in batches of 256 rows, coslog4, lr 0.04 or 0.2, best epoch by
+    validation. Differences from the paper: dropout is constant, and decay scales only with lr (there both
+    follow a cosine in the second half); categories are always 0 and 1 (there scaled like numbers, and
+    embedded beyond 9); outputs are not clipped to the targets' range; the best epoch has the lowest loss
+    (there the lowest error); an incomplete last batch is used.
     Source: Holzmueller, Grinsztajn, Steinwart, "Better by default", arXiv 2407.04491.
     """
     from slipstream.models.numeric import Columns, PeriodicWithBias, numeric_places

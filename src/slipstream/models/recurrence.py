@@ -1,16 +1,16 @@
 """Time loops of recurrent cells: all members at once, with the backward pass written out.
 
-As a graph of single operations a sequence of 50 steps has a thousand nodes, and under vmap each of them
-is batched anew. Here a step is a batched product and a few elementwise operations on plain tensors, and
-one buffer holds what the backward pass needs. That buffer is what counts: fresh memory costs more than
-the arithmetic, and a step's block of it stays in the cache.
+As a graph of single operations a sequence of 50 steps has a thousand nodes, each batched separately under
+vmap. Here a step is one batched product and a few elementwise operations on plain tensors, and one buffer
+holds what the backward pass needs. The buffer matters most: allocating memory costs more than the
+arithmetic, and a step's block of it stays in the cache.
 
 Every gate is linear in [h_(t-1), x_t, 1], so a step needs one product forward, one for the gradient of
-the state and one for that of the weight. The LSTM on a CPU has a kernel of torch's (oneDNN's) that is
-faster still, in packs as well, where it is called for one member after another.
+the state and one for that of the weight. For an LSTM on a CPU torch's kernel (oneDNN) is faster still, in
+packs too, where it is called for the members in turn.
 
-The loops compute in the kind of number that the weight has, autocast or not: a state is a sum over many
-steps. They can be differentiated once, under torch.vmap and torch.func.grad as well.
+The loops compute in the dtype of the weight, regardless of autocast, because a state is a sum over many
+steps. They can be differentiated once, also under torch.vmap and torch.func.grad.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from slipstream.models.cells import CELLS, Cell
 def recur(
     cell: str, x: Tensor, weight: Tensor, bias: Tensor, recurrent: Tensor, inner: Tensor | None = None
 ) -> Tensor:
-    """The hidden states [T, N, H] of a cell that starts at zero, as those of torch.nn.
+    """Return the hidden states [T, N, H] of a cell that starts at zero, as in torch.nn.
 
-    cell: tanh | relu | lstm | gru. x [T, N, C]. weight [G, C], recurrent [G, H]: the gates one under
-    another, of the input and of the state; G is H, H, 4 H (input, forget, candidate, output) and 3 H
-    (reset, update, candidate). bias [G]. inner [H]: gru's second bias, which its reset gate multiplies.
+    cell: tanh | relu | lstm | gru. x [T, N, C]. weight [G, C], recurrent [G, H]: the gates stacked by rows,
+    for the input and the state; G is H, H, 4 H (input, forget, candidate, output) and 3 H (reset, update,
+    candidate). bias [G]. inner [H]: gru's second bias, which the reset gate multiplies.
     """
-    if inner is not None:  # gru: the candidate's two parts are apart
+    if inner is not None:  # gru: the candidate's two parts are separate
         width = recurrent.shape[1]
         apart = torch.cat([recurrent[:-width], torch.zeros_like(recurrent[:width]), recurrent[-width:]])
         both = torch.cat([apart, pad(weight, (0, 0, 0, width)), torch.cat([bias, inner])[:, None]], 1)
@@ -45,7 +45,7 @@ def recur(
 
 
 def recur_over(cell: str, z: Tensor, recurrent: Tensor, inner: Tensor | None = None) -> Tensor:
-    """The same where z [T, N, G] is already the inputs' part of the gates, with biases."""
+    """Return the same for z [T, N, G], the inputs' part of the gates, including biases."""
     both = pad(recurrent, (0, 1))
     if inner is not None:
         width = recurrent.shape[1]
@@ -60,8 +60,10 @@ def _loop(cell: str, x: Tensor, weight: Tensor, z: Tensor | None) -> Tensor:
 
 
 class _Loop(torch.autograd.Function):
-    """(h [K, T, N, H], what the backward pass needs ...) of x [K, T, N, C], weight [K, G, H + C + 1] and
-    z [K, T, N, G or the first of them] or None."""
+    """The time loop as an autograd function: x [K, T, N, C], weight [K, G, H + C + 1], z -> h [K, T, N, H].
+
+    z: None, or [K, T, N, G] or the first of its gates. Also returns what the backward pass needs.
+    """
 
     @staticmethod
     def forward(cell: str, x: Tensor, weight: Tensor, z: Tensor | None) -> tuple[Tensor, ...]:
@@ -95,7 +97,7 @@ class _Loop(torch.autograd.Function):
 
 
 class _LoopBackward(torch.autograd.Function):
-    """Gradients of weight and, where they are wanted, of x and of the given part of z."""
+    """The gradients of weight and, if requested, of x and of the given part of z."""
 
     @staticmethod
     def forward(
@@ -116,18 +118,18 @@ class _LoopBackward(torch.autograd.Function):
 
 
 def _without_autocast(like: Tensor) -> AbstractContextManager[Any]:
-    """Of meta tensors, by which memory is counted, there is no autocast."""
+    """Disable autocast, which meta tensors (used to count memory) do not support."""
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def _folded(function: Any, size: int, what: Any, tensors: Sequence, dims: Sequence) -> tuple[Any, Any]:
-    """Call a function of members [K, ...] with `size` packs of them as one pack."""
+    """Call a function of members [K, ...] with `size` packs as one pack."""
     made = function.apply(what, *(_fold(t, d, size) for t, d in zip(tensors, dims, strict=True)))
     return tuple(part.unflatten(0, (size, -1)) for part in made), (0,) * len(made)
 
 
 def _fold(tensor: Tensor | None, dim: int | None, size: int) -> Tensor | None:
-    """[size, K, ...] with its first axis at `dim`, or nowhere, as [size * K, ...]."""
+    """Reshape [size, K, ...], whose first axis is at `dim` (None: missing), to [size * K, ...]."""
     if tensor is None:
         return None
     moved = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
@@ -135,9 +137,9 @@ def _fold(tensor: Tensor | None, dim: int | None, size: int) -> Tensor | None:
 
 
 def _forward(cell: Cell, weight: Tensor, x: Tensor, z: Tensor | None) -> tuple[Tensor, ...]:
-    """(h [T, K, N, H], inputs [T + 1, K, N, H + C + 1], gates, cells); of the latter what `cell` keeps.
+    """Return h [T, K, N, H], inputs [T + 1, K, N, H + C + 1], and the gates and cells that `cell` keeps.
 
-    A step's block lies together, as batched products want it.
+    A step's block is contiguous, as batched products require.
     """
     steps, members, examples, channels = x.shape
     wide, width = weight.shape[1], weight.shape[2] - channels - 1
@@ -174,7 +176,7 @@ def _backward(
     gates: Tensor,
     c: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Gradients of weight [K, G, H + C + 1], of x [T, K, N, C] if wanted, of the first `of_z` of z."""
+    """Return gradients of weight [K, G, H + C + 1], of x [T, K, N, C] if `of_x`, of the first `of_z` of z."""
     steps, _, _, width = grad.shape
     h = inputs[..., :width]
     to_h, to_x = weight[..., :width].contiguous(), weight[..., width:-1].contiguous()

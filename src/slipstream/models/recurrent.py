@@ -1,7 +1,7 @@
-"""Recurrent layers. Between them goes a `Run`: the steps of all examples, and how many each has.
+"""Recurrent layers. They pass on a `Run`: the steps of all examples, and the length of each.
 
-Padding is at the end, so a layer that runs forward never meets it before an example's last step, and no
-step is masked. One that runs backward takes each example's own steps in reverse, padding still at the end.
+Padding is at the end, so a forward layer never reaches it before an example's last step, and no step needs
+a mask. A backward layer takes each example's own steps in reverse order, with padding still at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slipstream.models.recurrence import recur, recur_over
 
 Bend = Callable[[Tensor], Tensor]
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
-# The time loop of `recurrence` for a cell with that activation; others are single operations.
+# The time loop of `recurrence` for a cell with this activation; other cells run as single operations.
 LOOPS = {
     ("simple", "tanh"): "tanh",
     ("simple", "relu"): "relu",
@@ -32,22 +32,22 @@ LOOPS = {
 
 
 class Run(NamedTuple):
-    """steps [T, N, C]; lengths [N], at least 1, or None where all examples have T steps."""
+    """A batch of sequences: steps [T, N, C]; lengths [N], at least 1, or None if all have T steps."""
 
     steps: Tensor
     lengths: Tensor | None
 
     def reversed(self) -> Tensor:
-        """The steps [T, N, C] of every example, last one first."""
+        """Return the steps [T, N, C] of every example in reverse order."""
         if self.lengths is None:
             return self.steps.flip(0)
         t = torch.arange(len(self.steps), device=self.steps.device)[:, None]
         return self.at(torch.where(t < self.lengths, self.lengths - 1 - t, t))
 
     def at(self, places: Tensor) -> Tensor:
-        """[..., N, C]: for every example the steps at its `places` [..., N].
+        """Return [..., N, C]: the steps at every example's `places` [..., N].
 
-        As an embedding: a gather of members with places of their own is slow under vmap.
+        As an embedding, because a gather with different places per member is slow under vmap.
         """
         steps, (_, examples, _) = self.steps, self.steps.shape
         return torch.embedding(
@@ -55,13 +55,13 @@ class Run(NamedTuple):
         )
 
     def present(self) -> Tensor:
-        """Where there is a step, bool [T, N, 1]."""
+        """Return a mask that is True at steps, not padding: bool [T, N, 1]."""
         assert self.lengths is not None
         return (torch.arange(len(self.steps), device=self.lengths.device)[:, None] < self.lengths)[..., None]
 
 
 class RunSteps(nn.Module):
-    """Sequences [N, T, C] as a run; the channel that marks what is present becomes lengths."""
+    """Sequences [N, T, C] as a run; the mask channel becomes lengths."""
 
     def __init__(self, parts: LayerFactory) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class RunSteps(nn.Module):
 
 
 class RunEmbedding(nn.Module):
-    """Tokens [N, T] as a run of learned vectors: one for each id, N(0, 1) at first. Id 0 is padding."""
+    """Tokens [N, T] as a run of learned vectors, one per id, initially N(0, 1). Id 0 is padding."""
 
     def __init__(self, parts: LayerFactory, features: int) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class RunEmbedding(nn.Module):
 
 
 class Matrix(nn.Module):
-    """The recurrent weights, as a layer that regularizers of weights can stand around: gives them.
+    """The recurrent weights as a layer that returns them, so that weight regularizers can wrap it.
 
-    first: orthogonal | identity | configured, of each gate's matrix for itself.
+    first: the initial values of each gate's matrix: orthogonal | identity | configured.
     """
 
     def __init__(self, parts: LayerFactory, width: int, blocks: int, first: str) -> None:
@@ -116,9 +116,9 @@ class Matrix(nn.Module):
 
 
 class Direction(nn.Module):
-    """A cell that runs over the steps from the first to the last: [T, N, features] -> [T, N, width].
+    """A cell that runs over the steps from first to last: [T, N, features] -> [T, N, width].
 
-    An LSTM alone on a CPU has a kernel of torch's, up to three times faster than the loop of ours.
+    A single LSTM on a CPU uses torch's kernel, up to three times as fast as our loop.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ def _is_for_kernel(steps: Tensor, weight: Tensor) -> bool:
 def _unrolled(
     cell: str, z: Tensor, recurrent: Tensor, inner: Tensor | None, bend: Bend, bend_cell: Bend
 ) -> Tensor:
-    """Hidden states [T, N, H] with any activation. z [T, N, G]: the inputs' part of the gates."""
+    """Return hidden states [T, N, H] for any activation. z [T, N, G]: the inputs' part of the gates."""
     width = recurrent.shape[1]
     h = c = z.new_zeros(z.shape[1], width)
     made = []
@@ -196,15 +196,15 @@ def _unrolled(
 
 
 def _reset(reset: Tensor, product: Tensor) -> Tensor:
-    """The reset gate times the hidden part of every linear piece of the candidate."""
+    """Multiply the hidden part of every linear piece of the candidate by the reset gate."""
     return (product.unflatten(-1, (-1, reset.shape[-1])) * reset[:, None]).flatten(-2)
 
 
 class Recurrent(nn.Module):
-    """One recurrent layer, in one direction or both, with what stands behind it: run -> run.
+    """One recurrent layer, in one or both directions, with everything that follows it: run -> run.
 
-    last: the layer in front of the pooling. What runs backward is left in its own order there, where
-    its last step is the example's first, and noise waits for the pooled states.
+    last: the layer before the pooling. There the backward direction keeps its own order, in which the last
+    step is the example's first, and noise acts only on the pooled states.
     """
 
     def __init__(self, parts: LayerFactory, directions: list[Direction], *, last: bool) -> None:
@@ -226,13 +226,13 @@ class Recurrent(nn.Module):
         if self.activities:
             seen = h if lengths is None else h * Run(h, lengths).present()
             self.activities(seen.transpose(0, 1))
-        if self.noises:  # [N, H, T]: what drops whole channels drops them at every step
+        if self.noises:  # [N, H, T]: noise that drops channels drops them at every step
             h = self.noises(h.permute(1, 2, 0)).permute(2, 0, 1)
         return Run(h, lengths)
 
 
 class Pool(nn.Module):
-    """The steps of every example as one vector, by the last of them, their mean or their maximum."""
+    """Pooling of every example's steps to one vector: the last, their mean or their maximum."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -243,12 +243,12 @@ class Pool(nn.Module):
         if self.how == "last":
             return steps[-1] if lengths is None else run.at(lengths - 1)
         if self.how == "mean":
-            # As a product: torch's sum over a first axis rounds a tensor's last columns differently.
+            # A product, because torch's sum over a first axis rounds a tensor's last columns differently.
             return torch.bmm(self._shares(run), steps.transpose(0, 1)).squeeze(1)
         return (steps if lengths is None else torch.where(run.present(), steps, -torch.inf)).amax(0)
 
     def _shares(self, run: Run) -> Tensor:
-        """The share of every step in its example's mean, [N, 1, T]."""
+        """Return the weight of every step in its example's mean, [N, 1, T]."""
         steps, lengths = run
         if lengths is None:
             return steps.new_ones(steps.shape[1], 1, len(steps)) / len(steps)
@@ -256,5 +256,5 @@ class Pool(nn.Module):
 
 
 def network(reader: nn.Module, hidden: list[nn.Module], output: nn.Module) -> nn.Sequential:
-    """What reads the examples, hidden layers with the pooling among them, output."""
+    """Assemble a network: the reader of examples, hidden layers including the pooling, the output."""
     return nn.Sequential(OrderedDict(inputs=reader, hidden=nn.Sequential(*hidden), output=output))

@@ -14,10 +14,10 @@ THREE = (3, 3)
 
 
 class Shortcut(nn.Module):
-    """h -> rest(shortcut(h) + branch(h)), where the shortcut learns nothing.
+    """h -> rest(shortcut(h) + branch(h)), with a shortcut without parameters.
 
-    Where the branch makes planes smaller or more of them, the shortcut takes every `stride`-th pixel and
-    has zeros for the new channels (option A of the paper).
+    If the branch shrinks planes or adds channels, the shortcut takes every `stride`-th pixel and zeros for
+    the new channels (option A of the paper).
     """
 
     def __init__(self, branch: nn.Module, rest: nn.Module, stride: int, more: int) -> None:
@@ -27,7 +27,7 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.branch(x)
-        if self.stride > 1:  # a slice's gradient would not keep the order of the axes in memory
+        if self.stride > 1:  # a slice's gradient would not preserve the memory order of the axes
             x = avg_pool2d(x, 1, self.stride)
         if self.more:
             x = pad(x, (0, 0, 0, 0, 0, self.more))
@@ -35,13 +35,13 @@ class Shortcut(nn.Module):
 
 
 def first(parts: LayerFactory, count: int, channels: int, *, pre_activation: bool) -> nn.Module:
-    """The layer in front of all blocks; with pre_activation the first block brings its nonlinearity."""
+    """Build the layer before all blocks; with pre_activation the first block has its nonlinearity."""
     make = convolution(parts, count, THREE)
     return _plain(parts, make, channels) if pre_activation else parts.block(make, channels)
 
 
 def block(parts: LayerFactory, count: int, channels: int, stride: int, *, pre_activation: bool) -> nn.Module:
-    """Two convolutions around which the planes pass, from `count` channels to as many or more."""
+    """Build two convolutions with a shortcut around them, from `count` to `channels` channels."""
     one, two = convolution(parts, count, THREE, (stride, stride)), convolution(parts, channels, THREE)
     if pre_activation:
         branch = [nonlinear(parts, count), _plain(parts, one, channels)]
@@ -56,7 +56,7 @@ def block(parts: LayerFactory, count: int, channels: int, stride: int, *, pre_ac
 
 
 def nonlinear(parts: LayerFactory, channels: int) -> nn.Module:
-    """A normalization with a nonlinearity: what stands in front of a convolution with pre_activation."""
+    """Build a normalization and a nonlinearity, which precede a convolution with pre_activation."""
     return nn.Sequential(OrderedDict(parts.norms("before", channels) | _activated(parts, channels)))
 
 

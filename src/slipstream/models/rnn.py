@@ -46,33 +46,33 @@ def rnn(
     forget_bias: Real | None,
     output_activation: str,
 ) -> nn.Module:
-    """A recurrent network: depth recurrent layers, one vector of their states, dense layers.
+    """A recurrent network: recurrent layers, pooling of their states to one vector, dense layers.
 
     simple: h_t = g(W x_t + U h_(t-1) + b)  (Elman 1990)
     lstm: i, f, o = sigmoid, j = g of W x_t + U h_(t-1) + b; c_t = f c_(t-1) + i j; h_t = o g(c_t)
         (Hochreiter and Schmidhuber 1997; Gers et al. 2000)
     gru: r, u = sigmoid(W x_t + U h_(t-1) + b); n = g(W x_t + b + r (U h_(t-1) + b'));
-        h_t = (1 - u) n + u h_(t-1)  (Cho et al. 2014, with the reset gate where torch has it)
+        h_t = (1 - u) n + u h_(t-1)  (Cho et al. 2014, with the reset gate placed as in torch)
 
-    g is the configured activation, which this option sets to tanh unless one is chosen; gates are sigmoids.
-    Behind an activation that joins features (maxout, glu) the lstm's outer g stays tanh. Of torch.nn's two
-    biases a gate has one, gru's candidate both.
+    g is the configured activation, by default tanh for this option; gates are sigmoids. With an activation
+    that joins features (maxout, glu) the lstm's outer g stays tanh. A gate has one bias where torch.nn has
+    two; gru's candidate has both.
     cell: of all layers. depth: recurrent layers. width: units of a layer in each direction, or a list with
-    one number a layer. bidirectional: a second cell runs over each example from its end, and the states
-    stand side by side. pooling: last (that of each direction's own last step), mean or max over the steps.
-    head: widths of dense hidden layers behind the pooling. embedding: size of a token's learned vector,
-    drawn from N(0, 1); null is min(width, 1.6 V^0.56) for V ids, and the only choice for data that are no
-    tokens. recurrent_initializer: first values of each gate's U: orthogonal, identity (IRNN of Le et al.,
-    arXiv 1504.00941, with relu), or as `initializer` has it, which always makes each gate's W.
+    one number per layer. bidirectional: a second cell runs over each example from its end, and the states
+    are concatenated. pooling: last (each direction's own last step), mean or max over the steps.
+    head: widths of dense hidden layers after the pooling. embedding: size of a token's learned vector,
+    drawn from N(0, 1); null is min(width, 1.6 V^0.56) for V ids, and required for data without tokens.
+    recurrent_initializer: initial values of each gate's U: orthogonal, identity (IRNN of Le et al.,
+    arXiv 1504.00941, with relu), or configured: by `initializer`, which always sets each gate's W.
     forget_bias: added to the lstm's forget gate; null is 1 (Jozefowicz et al. 2015). output_activation: an
-    activation without settings behind the last layer.
-    x [N, T, C], or ids [N, T] -> y [N, outputs]. Padding never changes what an example gives.
+    activation without settings after the last layer.
+    x [N, T, C], or ids [N, T] -> y [N, outputs]. Padding never affects an example's output.
 
     Normalizations act at each step over its channels: before, on W x_t + b of all gates; after, on h_t.
-    Noise of hidden layers acts on the states between layers and on the pooled ones; what drops channels
-    drops them at every step. spectral_norm is of all gates' W, and of U, as one matrix each.
-    Raises ConfigError for batch_norm where lengths differ: padding would enter its statistics.
-    It is not compiled: time loops have backward passes of their own.
+    Noise on hidden layers acts on the states between layers and on the pooled ones; noise that drops
+    channels drops them at every step. spectral_norm treats all gates' W, and U, as one matrix each.
+    Raises ConfigError for batch_norm if lengths differ: padding would enter its statistics.
+    It is not compiled: time loops have their own backward passes.
     """
     from slipstream.models import recurrent as layers
 

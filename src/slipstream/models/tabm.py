@@ -37,24 +37,24 @@ def tabm(
     embedding: Embedding,
     output_activation: str,
 ) -> nn.Module:
-    """TabM: `ensemble` MLPs in one, which share their weights and are trained together.
+    """TabM: an ensemble of MLPs that share most of their weights and train together.
 
     kind: tabm, where each dense layer is s_e (W (r_e h)) + b_e with one W and, for member e, vectors r,
     s, b; mini, where W and b are shared and only the inputs are multiplied by r_e; packed, where nothing
-    is shared. The last layer is each member's own. The r of the inputs begin as random signs, or normal
-    with an embedding and then alike for all numbers of a column; all other r and s begin as 1. The loss
+    is shared. Each member has its own last layer. The r of the inputs start as random signs, or with an
+    embedding as normal numbers, equal for all numbers of a column; all other r and s start at 1. The loss
     is the mean of the members' losses, the prediction the mean of their probabilities or values.
 
     ensemble: E members. depth, width: hidden layers and their units, as in mlp. embedding: as in mlp, but
-    that {bins: ..., size: ...} is w x + b + W e without relu, and W begins at zero, as the paper has it.
+    {bins: ..., size: ...} is w x + b + W e without relu, and W starts at zero, as in the paper.
     output_activation: as in mlp. x [N, ...], flattened to D numbers -> y [N, E, C].
-    Edge: a normalization is one for all members, over their rows together; of packed weights lsuv and
-    spectral_norm see those of all members as one matrix.
+    Edge: members share a normalization, over all their rows; lsuv and spectral_norm treat packed weights
+    of all members as one matrix.
 
-    `experiment=tabm` is the recipe: 3 layers of 512, relu, dropout 0.1, AdamW, rate 0.002, decay 0.0003.
-    Taken from the paper but for: weights begin as `initializer` has them and biases as its `bias` (there
-    uniform up to 1/sqrt(D)); r and s are not decayed (there they are); numbers are standardized (there
-    mapped to normal quantiles); all members see one batch (the paper's variant that shares batches).
+    `experiment=tabm` is the recipe: 3 layers of 512, relu, dropout 0.1, AdamW, lr 0.002, decay 0.0003.
+    Differences from the paper: `initializer` and its `bias` set weights and biases (in the paper uniform
+    up to 1/sqrt(D)); r and s do not decay (there they do); numbers are standardized (there mapped to
+    normal quantiles); all members see the same batch (one of the paper's variants).
     Source: Gorishniy, Kotelnikov, Babenko, "TabM", arXiv 2410.24210.
     """
     from slipstream.models.numeric import embed
@@ -82,7 +82,7 @@ def tabm(
 
 
 def _first_factors(parts: LayerFactory, form: InputSpec, ensemble: int, columns: Columns | None) -> Tensor:
-    """The first r [E, D]: random signs, or normal and alike for all numbers of an embedded column."""
+    """Return the initial r [E, D]: random signs, or normal and equal within an embedded column."""
     from slipstream.core import random
     from slipstream.core.lazy import torch
 

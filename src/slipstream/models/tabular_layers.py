@@ -1,7 +1,7 @@
 """Layers of RealMLP and TabM.
 
-In TabM the members of the ensemble are rows of the batch, [N E, features]: so every layer between the
-dense ones is what it is in an MLP, and only those that differ by member know of E.
+In TabM the ensemble's members are rows of the batch, [N E, features], so the layers between the dense
+ones are those of an MLP, and only layers that differ by member know about E.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from slipstream.core import random
 from slipstream.models.layers import LayerFactory
 from slipstream.models.numeric import own
 
-SIMPLEX = 5  # outputs that a first bias is mixed of
+SIMPLEX = 5  # outputs that are mixed into an initial bias
 
 
 class ScaledLinear(nn.Module):
     """y = W x / sqrt(D) + b with W of unit size: the neural tangent parametrization.
 
-    `fit` gives every output a deviation of one over the training part, and places the bend of the
-    activation behind it inside the data: b is minus a random mixture of 5 of the outputs.
+    `fit` gives every output a standard deviation of one over the training split, and places the bend of the
+    following activation inside the data: b is minus a random mixture of 5 of the outputs.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ScaledLinear(nn.Module):
         self.bias = own(torch.zeros(outputs), penalized=False, lr_factor=bias_factor) if bias else None
 
     def fit(self, x: Tensor) -> None:
-        """First values from the inputs [N, D] that reach the layer."""
+        """Set the initial values from the inputs [N, D] that reach the layer."""
         y = nn.functional.linear(x, self.weight) * self.weight.shape[1] ** -0.5
         deviation = y.std(0, correction=0)
         deviation = torch.where(deviation > 0, deviation, 1)
@@ -49,7 +49,7 @@ class ScaledLinear(nn.Module):
 
 
 class Scale(nn.Module):
-    """Each input times a learned factor: a soft choice of inputs. It learns `lr_factor` times as fast."""
+    """Each input times a learned factor: soft feature selection, with `lr_factor` times the learning rate."""
 
     def __init__(self, features: int, lr_factor: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Scale(nn.Module):
 
 
 class Parametric(nn.Module):
-    """x + a (f(x) - x) with a learned share `a` for each unit, from 1: between a straight line and f."""
+    """x + a (f(x) - x) with a learned `a` per unit, initially 1: interpolates between the identity and f."""
 
     def __init__(self, activation: nn.Module, features: int, lr_factor: float) -> None:
         super().__init__()
@@ -72,9 +72,9 @@ class Parametric(nn.Module):
 
 
 class Multiply(nn.Module):
-    """Every row once for each member, times the member's factors: [N, D] -> [N E, D].
+    """One copy of every row per member, times the member's factors: [N, D] -> [N E, D].
 
-    factors: the first values [E, D]; None for no factors.
+    factors: the initial values [E, D]; None for no factors.
     """
 
     def __init__(self, members: int, factors: Tensor | None) -> None:
@@ -90,9 +90,9 @@ class Multiply(nn.Module):
 
 
 class BatchEnsemble(nn.Module):
-    """y = s_e (W (r_e x)) + b_e for member e: one weight for all, and vectors r, s, b for each.
+    """y = s_e (W (r_e x)) + b_e for member e: a shared weight, and vectors r, s, b per member.
 
-    inputs: whether there is an r; the first layer's stands in front of it, in `Multiply`. x [N E, D] ->
+    inputs: include r; the first layer's r is in the `Multiply` before it. x [N E, D] ->
     [N E, H]. Source: Wen, Tran, Ba, "BatchEnsemble", arXiv 2002.06715.
     """
 
@@ -114,7 +114,7 @@ class BatchEnsemble(nn.Module):
 
 
 class Separate(nn.Module):
-    """A dense layer for each member: x [N E, D] -> [N E, H]."""
+    """A dense layer per member: x [N E, D] -> [N E, H]."""
 
     def __init__(self, features: int, outputs: int, members: int, *, bias: bool) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Separate(nn.Module):
 
 
 class ByMember(nn.Module):
-    """The members as an axis again: [N E, C] -> [N, E, C]."""
+    """The inverse of `Multiply`'s reshaping: [N E, C] -> [N, E, C]."""
 
     def __init__(self, members: int) -> None:
         super().__init__()
