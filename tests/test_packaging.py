@@ -70,8 +70,8 @@ def pins():
 def test_every_dependency_is_pinned_exactly():
     """constraints.txt has one plain version for each dependency of the project and its tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["test"]
-    pinned = pins()
+    extras, pinned = project["optional-dependencies"], pins()
+    needed = project["dependencies"] + extras["test"] + extras["dev"]
     for requirement in needed:
         name = re.match(r"[\w-]+", requirement)[0]
         assert re.fullmatch(r"[\d.]+", pinned[name]), name
@@ -106,4 +106,4 @@ def test_the_version_is_written_once():
     """The installed version is the package's."""
     import slipstream
 
-    assert version("slipstream") == slipstream.__version__
+    assert version("slipstream") == slipstream.__version__, "installed before: pip install -e . again"

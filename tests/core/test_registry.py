@@ -1,6 +1,5 @@
 """The registry: a group, a name, a function, and its keyword-only arguments as the schema."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -113,14 +112,6 @@ def test_numbers_are_told_from_structure():
     assert part.split(numbers | structure) == (numbers, structure)
     assert is_number(float)
     assert not is_number(int)
-
-
-@pytest.mark.parametrize("group", sorted({*registry.MODULES} - {"metric"}))
-def test_the_readme_lists_every_option(group):
-    """A group's row in README's table has its options and no other."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{group}` |")]
-    assert row.split("|")[2].split() == sorted(components(group))
 
 
 def test_the_package_names_what_it_offers():
