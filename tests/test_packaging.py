@@ -26,13 +26,14 @@ def wheel(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_code_configs_and_license(wheel):
-    """Every module and every YAML is in the wheel, and no test, cache or output."""
+    """Every module, every YAML and py.typed are in the wheel, and no test, cache or output."""
     names = set(zipfile.ZipFile(wheel).namelist())
     source, yamls = ROOT / "src", ROOT / "configs"
-    modules = {str(file.relative_to(source)) for file in source.rglob("*.py")}
+    modules = {str(file.relative_to(source)) for file in source.glob("*/**/*.py")}  # without conftest.py
     configs = {f"slipstream/configs/{file.relative_to(yamls)}" for file in yamls.rglob("*.yaml")}
-    assert modules | configs <= names
-    rest = names - modules - configs
+    typed = {"slipstream/py.typed"}  # tells type checkers that the package is annotated (PEP 561)
+    assert modules | configs | typed <= names
+    rest = names - modules - configs - typed
     assert all(".dist-info/" in name for name in rest), rest
     assert any(name.endswith("LICENSE") for name in rest)
 

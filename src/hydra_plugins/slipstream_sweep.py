@@ -37,7 +37,8 @@ class PackLauncher(BasicLauncher):
         if sweep is None:
             return super().launch(job_overrides, initial_job_idx)
         assert self.config is not None
-        return sweep(job_overrides, self.config.hydra.sweep.dir)
+        result: Sequence[JobReturn] = sweep(job_overrides, self.config.hydra.sweep.dir)
+        return result
 
 
 class SpaceSweeper(BasicSweeper):

@@ -59,7 +59,8 @@ def integrated_gain(function: Callable[..., Tensor], **settings: Any) -> float:
     With weights of standard deviation gain / sqrt(fan_in) the mean square of the inputs is the same for
     every layer. For relu the gain is sqrt(2) (He et al. 2015).
     """
-    return _mean(function(_nodes(), **settings).square()) ** -0.5
+    result: float = _mean(function(_nodes(), **settings).square()) ** -0.5
+    return result
 
 
 def _nodes() -> Tensor:
@@ -73,7 +74,8 @@ def _mean(values: Tensor) -> float:
 
 
 def _leaky_gain(slope: float) -> float:
-    return (2 / (1 + slope * slope)) ** 0.5
+    result: float = (2 / (1 + slope * slope)) ** 0.5
+    return result
 
 
 @activation(gain=1.0)
@@ -203,7 +205,8 @@ def maxout(x: Tensor, dim: int = -1, *, pieces: Annotated[int, Ge(2)]) -> Tensor
 def _maxout_gain(pieces: int) -> float:
     """Return 1 / sqrt(E[m^2]) where m, the largest of k independent normals, has density k phi Phi^(k-1)."""
     nodes = _nodes()
-    return _mean(pieces * torch.special.ndtr(nodes) ** (pieces - 1) * nodes.square()) ** -0.5
+    result: float = _mean(pieces * torch.special.ndtr(nodes) ** (pieces - 1) * nodes.square()) ** -0.5
+    return result
 
 
 @activation()
@@ -277,7 +280,8 @@ def glu(x: Tensor, dim: int = -1) -> Tensor:
 
 def _glu_gain() -> float:
     """Return 1 / sqrt(E[a^2] E[sigmoid(b)^2]) for independent a, b ~ N(0, 1)."""
-    return _mean(torch.sigmoid(_nodes()).square()) ** -0.5
+    result: float = _mean(torch.sigmoid(_nodes()).square()) ** -0.5
+    return result
 
 
 @activation(gain=1.0, output_only=True)

@@ -75,7 +75,8 @@ def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) 
 
 def reason_to_stop(rule: Component, settings: Mapping[str, Plain], history: History) -> str | None:
     """Apply a rule with its settings to the history; return the reason to stop now, or None."""
-    return rule(history, **{name: settings[name] for name in rule.own_settings})
+    result: str | None = rule(history, **{name: settings[name] for name in rule.own_settings})
+    return result
 
 
 @register("early_stopping")

@@ -98,7 +98,8 @@ def truncated_normal(key: Tensor, shape: Shape, gain: Scalar, *, std: Positive) 
     becomes the normal quantile of Phi(-2) + u (Phi(2) - Phi(-2)).
     """
     u = random.uniform(key, shape)
-    return torch.special.ndtri(BELOW + u * (1 - 2 * BELOW)).clamp(-2, 2) * std
+    result: Tensor = torch.special.ndtri(BELOW + u * (1 - 2 * BELOW)).clamp(-2, 2) * std
+    return result
 
 
 @register("initializer", warns=SYMMETRY)
@@ -166,7 +167,8 @@ def orthogonal(key: Tensor, shape: Shape, gain: Scalar) -> Tensor:
     q, r = torch.linalg.qr(random.normal(key, (rows, columns)))
     # QR does not fix the signs of the columns: Q is uniform if R's diagonal is positive (Mezzadri 2007).
     q = q * r.diagonal().sign()
-    return (q if shape[0] == rows else q.mT).reshape(shape) * gain
+    result: Tensor = (q if shape[0] == rows else q.mT).reshape(shape) * gain
+    return result
 
 
 @register("initializer", data_dependent=True)

@@ -71,7 +71,8 @@ def warm_up(clock: Clock, *, warmup_steps: Natural) -> Factors:
 def factors(schedule: Component, settings: Mapping[str, Plain], clock: Clock) -> Factors:
     """Return the factors on lr at the clock's steps: schedule times warm-up, float64 [S]."""
     own = {name: settings[name] for name in schedule.own_settings}
-    return schedule(clock, **own) * warm_up(clock, warmup_steps=settings["warmup_steps"])
+    result: Factors = schedule(clock, **own) * warm_up(clock, warmup_steps=settings["warmup_steps"])
+    return result
 
 
 def falling_cosine(share: Factors, end: float) -> Factors:
@@ -108,7 +109,8 @@ def multi_step(clock: Clock, *, milestones_epochs: list[Count], factor: Share) -
     milestones_epochs: epochs from 0, in any order; a repeated one drops twice. factor: in (0, 1].
     """
     passed = np.sum(clock.epoch[:, None] >= np.array(milestones_epochs, dtype=np.int64), axis=1)
-    return np.power(factor, passed, dtype=np.float64)
+    result: Factors = np.power(factor, passed, dtype=np.float64)
+    return result
 
 
 @register("scheduler")

@@ -68,7 +68,8 @@ def resample(
 
 def fill_of(choice: Any) -> str | None:
     """Return an augmentation's fill for samples outside the image; None if there are none."""
-    return choice.function.keywords.get("fill")
+    result: str | None = choice.function.keywords.get("fill")
+    return result
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:

@@ -171,7 +171,8 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     ranges: Any
     if keys.device.type != "cpu":
         ranges = [torch.arange(size, device=keys.device) for size in sizes]
-        return _orders(keys, rows, ranges, torch).view(*times.shape, count)
+        result: Tensor = _orders(keys, rows, ranges, torch).view(*times.shape, count)
+        return result
     # numpy sorts four times as fast, and also draws faster in chunks that fit in the cache.
     ranges = [np.arange(size, dtype=np.uint64) for size in sizes]
     own, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))

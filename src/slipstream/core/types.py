@@ -37,6 +37,8 @@ Annotation: TypeAlias = object
 # A table, column or array as another library gives it. Any: it is told by what it can do, since pandas,
 # pyarrow and jax are not imported to ask whether it is theirs.
 DataLike: TypeAlias = Any
+# What torch hands to an autograd function as ctx and info. Any: a function keeps attributes of its own there.
+AutogradContext: TypeAlias = Any
 # A number inside the step: a float of one run alone, a tensor without axes in a pack.
 Scalar: TypeAlias = "float | Tensor"
 # The numbers of the chosen components, by component and setting, and under "keys" the keys of randomness.

@@ -196,7 +196,8 @@ def numbered(text: Text) -> np.ndarray:
     keys: list[Any] = list(zip(values, text.values, strict=True)) if None not in values else text.values
     rank = np.full(len(keys) + 1, -1, np.int64)
     rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
-    return rank[text.codes]
+    result: np.ndarray = rank[text.codes]
+    return result
 
 
 class Known:

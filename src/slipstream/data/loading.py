@@ -81,7 +81,8 @@ def problems(settings: Settings) -> list[str]:
         )
     task = source.traits.get("task", settings.get("task", "auto"))
     found += _task_problems(task, settings)
-    return found + source.traits.get("problems", lambda _: [])(settings)
+    result: list[str] = found + source.traits.get("problems", lambda _: [])(settings)
+    return result
 
 
 def _task_problems(task: str, settings: Settings) -> list[str]:

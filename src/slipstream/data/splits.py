@@ -152,7 +152,8 @@ def deal(how: str, raw: RawData, rows: np.ndarray, folds: int, seed: int) -> np.
         return number % folds
     if how == "group":
         groups = group_numbers(raw, rows, seed)
-        return deal_groups(np.bincount(groups), folds)[groups]
+        result: np.ndarray = deal_groups(np.bincount(groups), folds)[groups]
+        return result
     return np.arange(len(rows)) % folds
 
 

@@ -206,4 +206,5 @@ def class_weights(raw: RawData, rows: np.ndarray, setting: Any) -> np.ndarray:
         every = {label: given.get(i, 1.0) for i, label in enumerate(target.classes)}
         hint = f"; write {typed('data.class_weights', every)}" if len(every) <= MOST_CLASSES else ""
         raise ConfigError([f"data.class_weights: names every class or none; lacks {phrase(absent)}{hint}"])
-    return np.array([given[i] for i in range(len(target.classes))])[labels]
+    result: np.ndarray = np.array([given[i] for i in range(len(target.classes))])[labels]
+    return result

@@ -30,7 +30,8 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
     with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)  # the same, from torch 2.15 on
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # it has one shape
+        # The example has one shape. torch documents the name but does not export it.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         with torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
     nodes = _named(parse_graph(traced.inlined_graph, traced, example))

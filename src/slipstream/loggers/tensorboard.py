@@ -201,7 +201,8 @@ class TensorBoard:
 
 
 def _version(when: float) -> bytes:
-    return Event(wall_time=when, file_version="brain.Event:2").SerializeToString()
+    result: bytes = Event(wall_time=when, file_version="brain.Event:2").SerializeToString()
+    return result
 
 
 def _own_files(directory: Path) -> list[Path]:

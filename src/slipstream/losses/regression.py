@@ -100,7 +100,8 @@ Level = Annotated[float, Gt(0), Lt(1)]
 def _median(outputs: Tensor, target: Target, *, quantiles: list[float]) -> Tensor:
     """Return the quantile nearest to the median, [N, D]."""
     nearest = min(range(len(quantiles)), key=lambda i: abs(quantiles[i] - 0.5))
-    return outputs.unflatten(-1, (-1, len(quantiles)))[..., nearest]
+    result: Tensor = outputs.unflatten(-1, (-1, len(quantiles)))[..., nearest]
+    return result
 
 
 @register(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slipstream.core import random
-from slipstream.core.types import InputSpec
+from slipstream.core.types import AutogradContext, InputSpec
 from slipstream.models.layers import LayerFactory, Make
 
 Size = tuple[int, int]  # vertical, horizontal
@@ -167,7 +167,8 @@ def one_by_one(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size, pad
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-    return _Convolution.apply(x, weight, bias, stride, padding)
+    y: Tensor = _Convolution.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]  # torch has no annotation
+    return y
 
 
 class _Convolution(torch.autograd.Function):
@@ -176,19 +177,19 @@ class _Convolution(torch.autograd.Function):
         return functional.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, bias, ctx.stride, ctx.padding = inputs
         ctx.wanted = [ctx.needs_input_grad[0], True, bias is not None]
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        made = _Backward.apply(gradient, *ctx.saved_tensors, ctx.stride, ctx.padding, ctx.wanted)
+    def backward(ctx: AutogradContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        made = _Backward.apply(gradient, *ctx.saved_tensors, ctx.stride, ctx.padding, ctx.wanted)  # type: ignore[no-untyped-call]  # torch has no annotation
         kept = iter(made)
         return (*(next(kept) if wanted else None for wanted in ctx.wanted), None, None)
 
     @staticmethod
-    def vmap(info: Any, axes: tuple, *inputs: Any) -> tuple[Tensor, int]:
+    def vmap(info: AutogradContext, axes: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         return _stack([_Convolution.forward(*own) for own in _members(info.batch_size, axes, inputs)]), 0
 
 
@@ -205,17 +206,19 @@ class _Backward(torch.autograd.Function):
         return tuple(one for one, want in zip(made, wanted, strict=True) if want)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         pass
 
     @staticmethod
-    def vmap(info: Any, axes: tuple, *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    def vmap(
+        info: AutogradContext, axes: tuple[int | None, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         made = zip(*(_Backward.forward(*own) for own in _members(info.batch_size, axes, inputs)), strict=True)
         stacked = tuple(_stack(parts) for parts in made)
         return stacked, (0,) * len(stacked)
 
 
-def _members(size: int, axes: tuple, inputs: tuple) -> Iterator[tuple[Any, ...]]:
+def _members(size: int, axes: tuple[int | None, ...], inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """Yield the arguments of each member."""
     parts = zip(axes, inputs, strict=True)
     return zip(*(x.unbind(axis) if isinstance(axis, int) else [x] * size for axis, x in parts), strict=True)

@@ -52,7 +52,10 @@ class Activation(Layer):
             self.register_parameter(name, nn.Parameter(torch.tensor(float(settings[setting]))))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, *(self._parameters[name] for name in self.learned), **self.settings())
+        result: Tensor = self.function(
+            x, *(self._parameters[name] for name in self.learned), **self.settings()
+        )
+        return result
 
 
 class Noise(Layer):
@@ -80,7 +83,8 @@ class Noise(Layer):
             key = random.HostKey.of(self.key, self.ahead)
         key = random.at(key, self.calls)
         self.calls = self.calls + 1
-        return self.function(x, key, **self.settings())
+        result: Tensor = self.function(x, key, **self.settings())
+        return result
 
 
 class Norm(Layer):
@@ -108,7 +112,8 @@ class Norm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.running:
-            return self.function(x, self.scale, self.shift, **self.settings())
+            y: Tensor = self.function(x, self.scale, self.shift, **self.settings())
+            return y
         before = [self._buffers[name] for name in self.running]
         y, *after = self.function(x, self.scale, self.shift, *before, self.training, **self.settings())
         for name, value in zip(self.running, after, strict=True):
@@ -145,7 +150,8 @@ class Reparametrized(Layer):
         changed, self.u = self.function(weight, self.u, self.training, **self.settings())
         slots["weight"] = changed
         try:
-            return self.layer(x)
+            result: Tensor = self.layer(x)
+            return result
         finally:
             slots["weight"] = weight
 
@@ -179,7 +185,8 @@ class Residual(nn.Sequential):
     """h -> h + layers(h)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch has no annotation
+        return x + y
 
 
 Make = Callable[[int, bool], nn.Module]  # (outputs, bias) -> a layer with a weight
@@ -227,7 +234,8 @@ class LayerFactory:
         """The number of input features per output feature of the activation."""
         name, settings = self._activation
         factor = component("activation", name).traits.get("width_factor", 1)
-        return factor(**settings) if callable(factor) else factor
+        result: int = factor(**settings) if callable(factor) else factor
+        return result
 
     def plain_activation(self, name: str) -> Callable[[], Activation]:
         """Return a function that builds the named activation, which must not have settings."""

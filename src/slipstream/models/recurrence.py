@@ -23,7 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from slipstream.core.types import AutogradContext
 from slipstream.models.cells import CELLS, Cell
+
+Folded = tuple[tuple[Tensor, ...], tuple[int, ...]]  # outputs, and the axis of the pack in each
 
 
 def recur(
@@ -56,7 +59,8 @@ def recur_over(cell: str, z: Tensor, recurrent: Tensor, inner: Tensor | None = N
 
 def _loop(cell: str, x: Tensor, weight: Tensor, z: Tensor | None) -> Tensor:
     members = (x.unsqueeze(0), weight.unsqueeze(0), None if z is None else z.unsqueeze(0))
-    return _Loop.apply(cell, *members)[0].squeeze(0)
+    states: Tensor = _Loop.apply(cell, *members)[0]  # type: ignore[no-untyped-call]  # torch has no annotation
+    return states.squeeze(0)
 
 
 class _Loop(torch.autograd.Function):
@@ -74,7 +78,7 @@ class _Loop(torch.autograd.Function):
         return tuple(part.transpose(0, 1) for part in made)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.cell, x, weight, z = inputs
         ctx.kinds = x.dtype, None if z is None else z.dtype
         ctx.given = 0 if z is None else z.shape[-1]
@@ -83,16 +87,18 @@ class _Loop(torch.autograd.Function):
         ctx.save_for_backward(weight, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    def backward(ctx: AutogradContext, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, None, None, None
         wanted = ctx.needs_input_grad[1], ctx.given if ctx.needs_input_grad[3] else 0
-        weight, *rest = _LoopBackward.apply((ctx.cell, *wanted), grad, *ctx.saved_tensors)
+        weight, *rest = _LoopBackward.apply((ctx.cell, *wanted), grad, *ctx.saved_tensors)  # type: ignore[no-untyped-call]  # torch has no annotation
         x, z = (rest.pop(0).to(kind) if want else None for want, kind in zip(wanted, ctx.kinds, strict=True))
         return None, x, weight, z
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, cell: str, *tensors: Tensor | None) -> tuple[Any, Any]:
+    def vmap(
+        info: AutogradContext, in_dims: tuple[int | None, ...], cell: str, *tensors: Tensor | None
+    ) -> Folded:
         return _folded(_Loop, info.batch_size, cell, tensors, in_dims[1:])
 
 
@@ -109,20 +115,31 @@ class _LoopBackward(torch.autograd.Function):
         return made, *(part.transpose(0, 1) for part in rest)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, wanted: Any, *tensors: Tensor) -> tuple[Any, Any]:
+    def vmap(
+        info: AutogradContext,
+        in_dims: tuple[int | None, ...],
+        wanted: tuple[str, bool, int],
+        *tensors: Tensor,
+    ) -> Folded:
         return _folded(_LoopBackward, info.batch_size, wanted, tensors, in_dims[1:])
 
 
-def _without_autocast(like: Tensor) -> AbstractContextManager[Any]:
+def _without_autocast(like: Tensor) -> AbstractContextManager[object]:
     """Disable autocast, which meta tensors (used to count memory) do not support."""
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
-def _folded(function: Any, size: int, what: Any, tensors: Sequence, dims: Sequence) -> tuple[Any, Any]:
+def _folded(
+    function: type[torch.autograd.Function],
+    size: int,
+    what: object,
+    tensors: Sequence[Tensor | None],
+    dims: Sequence[int | None],
+) -> Folded:
     """Call a function of members [K, ...] with `size` packs as one pack."""
     made = function.apply(what, *(_fold(t, d, size) for t, d in zip(tensors, dims, strict=True)))
     return tuple(part.unflatten(0, (size, -1)) for part in made), (0,) * len(made)

@@ -197,7 +197,8 @@ def _unrolled(
 
 def _reset(reset: Tensor, product: Tensor) -> Tensor:
     """Multiply the hidden part of every linear piece of the candidate by the reset gate."""
-    return (product.unflatten(-1, (-1, reset.shape[-1])) * reset[:, None]).flatten(-2)
+    result: Tensor = (product.unflatten(-1, (-1, reset.shape[-1])) * reset[:, None]).flatten(-2)
+    return result
 
 
 class Recurrent(nn.Module):

@@ -31,7 +31,8 @@ class Shortcut(nn.Module):
             x = avg_pool2d(x, 1, self.stride)
         if self.more:
             x = pad(x, (0, 0, 0, 0, 0, self.more))
-        return self.rest(x + y)
+        result: Tensor = self.rest(x + y)
+        return result
 
 
 def first(parts: LayerFactory, count: int, channels: int, *, pre_activation: bool) -> nn.Module:

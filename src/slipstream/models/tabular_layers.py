@@ -68,7 +68,8 @@ class Parametric(nn.Module):
         self.share = own(torch.ones(features), lr_factor=lr_factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.share * (self.activation(x) - x)
+        result: Tensor = x + self.share * (self.activation(x) - x)
+        return result
 
 
 class Multiply(nn.Module):
@@ -140,4 +141,5 @@ class ByMember(nn.Module):
         self.members = members
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(0, (-1, self.members))
+        result: Tensor = x.unflatten(0, (-1, self.members))
+        return result

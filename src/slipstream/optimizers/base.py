@@ -36,7 +36,8 @@ def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Map
     """Return the state of an update rule before its first update."""
     init = rule.traits["init"]
     if callable(init):
-        return init(params, layout, **settings)
+        result: State = init(params, layout, **settings)
+        return result
     return {name: torch.zeros_like(params) for name in init}
 
 

@@ -130,7 +130,8 @@ def orthogonalized(matrix: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = x * a + (gram * b + gram @ gram * c) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    result: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
+    return result
 
 
 def _is_matrix(layout: Layout) -> list[bool]:

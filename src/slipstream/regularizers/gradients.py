@@ -27,7 +27,8 @@ def gradient_clipping(gradient: Tensor, *, max_norm: Positive, mode: Literal["no
     """
     if mode == "value":
         return gradient.clamp(min=-max_norm).clamp(max=max_norm)
-    return gradient * (max_norm / gradient.norm()).clamp(max=1.0)
+    result: Tensor = gradient * (max_norm / gradient.norm()).clamp(max=1.0)
+    return result
 
 
 @register("regularizer", place="gradient", keyed=True)
@@ -43,4 +44,5 @@ def gradient_noise(gradient: Tensor, key: Key, t: Scalar, *, eta: NonNegative, g
     arXiv 1511.06807.
     """
     std = eta**0.5 * to_power(t, -0.5 * gamma)
-    return gradient + (normal(key, gradient.shape) * std).to(gradient.dtype)
+    result: Tensor = gradient + (normal(key, gradient.shape) * std).to(gradient.dtype)
+    return result

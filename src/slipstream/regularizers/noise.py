@@ -43,7 +43,8 @@ def alpha_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     """
     kept = uniform(key, x.shape) >= rate
     a = ((1 - rate) * (1 + rate * SELU_FLOOR**2)) ** -0.5
-    return torch.where(kept, x, SELU_FLOOR) * a - a * rate * SELU_FLOOR
+    result: Tensor = torch.where(kept, x, SELU_FLOOR) * a - a * rate * SELU_FLOOR
+    return result
 
 
 @register("regularizer", place="noise", on="hidden")
@@ -55,7 +56,8 @@ def gaussian_dropout(x: Tensor, key: Key, *, rate: Fraction) -> Tensor:
     rate: in [0, 1), that of dropout with the same mean and variance. x [N, ...], key [4].
     Source: Srivastava et al., JMLR 2014, section 10.
     """
-    return x * (1 + normal(key, x.shape) * (rate / (1 - rate)) ** 0.5).to(x.dtype)
+    result: Tensor = x * (1 + normal(key, x.shape) * (rate / (1 - rate)) ** 0.5).to(x.dtype)
+    return result
 
 
 def _whole(x: Tensor, key: Key, rate: Scalar, axes: int) -> Tensor:

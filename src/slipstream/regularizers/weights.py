@@ -70,7 +70,8 @@ def unit_norm(params: Tensor, layout: Layout) -> Tensor:
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm().clamp(min=TINY)
+    result: Tensor = vector / vector.norm().clamp(min=TINY)
+    return result
 
 
 @register("regularizer", place="weight")

@@ -35,7 +35,7 @@ from slipstream.sweeps.screen import SweepScreen
 from slipstream.sweeps.work import processes
 from slipstream.sweeps.work.calibration import Chooser
 from slipstream.sweeps.work.job_sources import GridSource, JobSource, SearchSource
-from slipstream.sweeps.work.leases import Leases
+from slipstream.sweeps.work.leases import WORKERS, Leases
 from slipstream.sweeps.work.worker import ERROR, SameMistake, Worker
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FAILED
@@ -71,7 +71,7 @@ def _leave_nothing(directory: Path) -> None:
     if any(directory.glob(f"*/{run_folder.CONFIG}")) or any(directory.glob(f"*/{run_folder.SUMMARY}")):
         return
     with suppress(OSError):
-        for folder in (*directory.glob("[0-9]*"), directory / processes.WORKERS):
+        for folder in (*directory.glob("[0-9]*"), directory / WORKERS):
             folders.remove_folder(folder, (".worker", ".lock", run_folder.HOLDER, ERROR))
         folders.remove_folder(directory, (store.FILE, JOURNAL))
 

@@ -185,7 +185,8 @@ class Engine:
 
     def start(self) -> State:
         """The state before the first step."""
-        return self.to_device([self.start_of(k) for k in range(self.pack.size)])
+        result: State = self.to_device([self.start_of(k) for k in range(self.pack.size)])
+        return result
 
     def start_of(self, k: int) -> State:
         """The state of member k before its first step, on the CPU."""
@@ -237,7 +238,8 @@ class Engine:
             after, (seen,), _ = self.advance(state, [batch], [(lr, t)])
             return after, seen
         data, (batch,) = self.source.take([batch])
-        return self._step(state, data, batch, lr, t, self.numbers)
+        result: tuple[State, StepOutput] = self._step(state, data, batch, lr, t, self.numbers)
+        return result
 
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
@@ -272,7 +274,8 @@ class Engine:
         if not (self.program.hooks["epoch"] or self.program.hooks["mask"]):
             return state
         finished = torch.tensor(epochs, dtype=torch.float32, device=self.device)
-        return self._close(state, finished[0] if self.pack.single else finished, self.numbers)
+        result: State = self._close(state, finished[0] if self.pack.single else finished, self.numbers)
+        return result
 
     def evaluated(self, state: State) -> Best:
         """Parameters and buffers to evaluate with."""
@@ -287,7 +290,8 @@ class Engine:
         places = range(self.pack.size) if places is None else places
         evaluated = self.pack.select(evaluated, places)
         if split not in self.splits.files:
-            return self._predict(*evaluated, self._part(split, places).inputs)
+            result: Tensor = self._predict(*evaluated, self._part(split, places).inputs)
+            return result
         many = self.splits.folded and not self.pack.single
         folds = [self.folds[k] for k in places] if many else self.folds[places[0]]
         with closing(self.splits.read(split, folds)) as parts:
@@ -299,7 +303,8 @@ class Engine:
         part, own = self._part(split, places), self._own
         numbers = self.numbers if self.pack.single else self.pack.select(self.numbers, places)
         measure = self.pack.vmap(make_measure(self.program, names), 0, own, own, own, 0)
-        return measure(outputs, part.targets, part.metric_targets, part.counts, numbers)
+        result: Tensor = measure(outputs, part.targets, part.metric_targets, part.counts, numbers)
+        return result
 
     def _part(self, split: str, places: Sequence[int]) -> Part:
         """A split; of members with folds, with a pack axis."""

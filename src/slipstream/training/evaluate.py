@@ -109,7 +109,8 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
 def _measured(metric: Component, traits: Mapping[str, Plain], scores: Tensor, y: Tensor, w: Tensor) -> Tensor:
     if metric.traits.get("probabilistic") and not traits.get("probabilistic"):
         return torch.full((), float("nan"), device=scores.device)
-    return metric(scores, y, w)
+    result: Tensor = metric(scores, y, w)
+    return result
 
 
 class EpochEnd(NamedTuple):

@@ -91,7 +91,8 @@ class Member:
             rate = component("regularizer", name).traits.get("rate")
             if rate is not None:
                 shape = shape * rate(clock, **settings)
-        return self.config.optimizer.settings["lr"] * shape
+        result: np.ndarray = self.config.optimizer.settings["lr"] * shape
+        return result
 
     def _smaller_is_better(self) -> Sequence[float]:
         raw = self.history.raw
@@ -147,7 +148,7 @@ class Member:
     @property
     def restores_best(self) -> bool:
         """Whether the run's result is the best epoch's weights or the last ones."""
-        return self.config.early_stopping.settings["restore_best"]
+        return bool(self.config.early_stopping.settings["restore_best"])
 
     def flush(self) -> None:
         """Write the lines of metrics.jsonl and timings.jsonl that are not written yet."""

@@ -153,12 +153,14 @@ class ModelSpec:
             alone=self._alone,
         )
         model = component("model", config.model.name)
-        return model(form, self.outputs(config), parts, **config.model.settings)
+        result: nn.Module = model(form, self.outputs(config), parts, **config.model.settings)
+        return result
 
     def outputs(self, config: Config) -> int:
         """How many numbers the network gives for one example: the loss decides."""
         part = component("loss", config.loss.name)
-        return part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
+        result: int = part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
+        return result
 
     def start(
         self, config: Config, examples: Tensor | Sliced, rows: int, form: InputSpec | None = None
@@ -293,10 +295,12 @@ class ModelSpec:
     def losses(self, outputs: Tensor, targets: Tensor, numbers: Numbers) -> Tensor:
         """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
         if outputs.dim() == 2:
-            return self.loss.function(outputs, targets, **numbers["loss"])
+            losses: Tensor = self.loss.function(outputs, targets, **numbers["loss"])
+            return losses
         n, e = outputs.shape[:2]
         of_each = targets[:, None].expand(n, e, *targets.shape[1:]).flatten(0, 1)
-        return self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"]).view(n, e).mean(1)
+        losses = self.loss.function(outputs.flatten(0, 1), of_each, **numbers["loss"])
+        return losses.view(n, e).mean(1)
 
     def scores(self, outputs: Tensor, numbers: Numbers) -> Tensor:
         """What the outputs predict: class scores [N, classes], or float64 values in original units.
@@ -305,7 +309,8 @@ class ModelSpec:
         """
         if outputs.dim() == 3:
             n, e = outputs.shape[:2]
-            return self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
+            result: Tensor = self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
+            return result
         predict = self.loss.part.traits["predict"]
         scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
         return original_units(scores, self.target) if self.target.task == "regression" else scores

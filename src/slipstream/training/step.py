@@ -91,9 +91,11 @@ def two_norm(vector: Tensor) -> Tensor:
     memory, which took a quarter of Adam's update."""
     pieces = len(vector) // PIECE
     if not pieces:
-        return torch.linalg.vector_norm(vector)
+        norm: Tensor = torch.linalg.vector_norm(vector)
+        return norm
     whole, rest = vector.split([pieces * PIECE, len(vector) - pieces * PIECE])
-    return (whole.view(pieces, PIECE).square().sum(-1).sum() + rest.square().sum()).sqrt()
+    norm = (whole.view(pieces, PIECE).square().sum(-1).sum() + rest.square().sum()).sqrt()
+    return norm
 
 
 Step = Callable[..., tuple[State, StepOutput]]

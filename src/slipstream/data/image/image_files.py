@@ -217,7 +217,7 @@ def pixels_of(image: DataLike, form: ImageFormat) -> np.ndarray:
 
 def opened(path: str) -> Any:
     """Open the file by its content, whatever its name, reading only its header. Raises BadImage."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with _reasons():
         found = os.stat(path)
@@ -229,7 +229,7 @@ def opened(path: str) -> Any:
             raise BadImage(f"has {found.st_size:,} bytes, expected at most {LARGEST_FILE:,}")
         try:
             image = Image.open(path, formats=FORMATS)
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise BadImage(_what_it_is(path)) from error
         width, height = image.size
         problem = None

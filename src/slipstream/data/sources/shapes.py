@@ -90,16 +90,19 @@ def _coverage(
 def _polygon(x: np.ndarray, y: np.ndarray, corners: int, inner: float) -> np.ndarray:
     """Return the signed distance to a regular polygon around the unit of `inner` radius."""
     angles = 2 * np.pi * np.arange(corners) / corners + np.pi / 2
-    return np.max([np.cos(a) * x + np.sin(a) * y for a in angles], axis=0) - inner
+    result: np.ndarray = np.max([np.cos(a) * x + np.sin(a) * y for a in angles], axis=0) - inner
+    return result
 
 
 def _box(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
-    return np.maximum(np.abs(x) - width, np.abs(y) - height)
+    result: np.ndarray = np.maximum(np.abs(x) - width, np.abs(y) - height)
+    return result
 
 
 def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the signed distance, negative inside; so do the others."""
-    return np.hypot(x, y) - np.sqrt(AREA / np.pi)
+    result: np.ndarray = np.hypot(x, y) - np.sqrt(AREA / np.pi)
+    return result
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -114,14 +117,16 @@ def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the distance of two bars, three times as long as wide: five squares."""
     half = np.sqrt(AREA / 5) / 2
-    return np.minimum(_box(x, y, 3 * half, half), _box(x, y, half, 3 * half))
+    result: np.ndarray = np.minimum(_box(x, y, 3 * half, half), _box(x, y, half, 3 * half))
+    return result
 
 
 def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the distance of a ring; its hole has half the outer radius."""
     outer = np.sqrt(AREA / (0.75 * np.pi))
     radius = np.hypot(x, y)
-    return np.maximum(radius - outer, outer / 2 - radius)
+    result: np.ndarray = np.maximum(radius - outer, outer / 2 - radius)
+    return result
 
 
 def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -136,7 +141,8 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     edge_x, edge_y = inner * np.cos(fifth) - 1, inner * np.sin(fifth)
     length = np.hypot(edge_x, edge_y)
     px, py = radius * np.cos(angle) - outer, radius * np.sin(angle)
-    return (px * edge_y - py * edge_x) / length
+    result: np.ndarray = (px * edge_y - py * edge_x) / length
+    return result
 
 
 def bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -149,7 +155,8 @@ def half_circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the distance of a half disc around its centroid, 4 / (3 pi) of the radius above the cut."""
     radius = np.sqrt(2 * AREA / np.pi)
     lower = y + radius * 4 / (3 * np.pi)
-    return np.maximum(np.hypot(x, lower) - radius, -lower)
+    result: np.ndarray = np.maximum(np.hypot(x, lower) - radius, -lower)
+    return result
 
 
 SHAPES: dict[str, Distance] = {

@@ -128,7 +128,7 @@ class Parser:
         self, blocks: Iterable[tuple[bytes, int]], numeric: Collection[str]
     ) -> Iterator[tuple[bytes, int, Any]]:
         """Yield the blocks with their `parse` results, in order, parsing AHEAD of them in advance."""
-        waiting: deque[tuple[bytes, int, Future]] = deque()
+        waiting: deque[tuple[bytes, int, Future[Any]]] = deque()
         with ThreadPoolExecutor(AHEAD) as pool:
             for block, count in blocks:
                 waiting.append((block, count, pool.submit(self.parse, block, count, numeric)))

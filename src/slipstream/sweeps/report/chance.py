@@ -84,7 +84,7 @@ def _kernel(values: Sequence[object]) -> np.ndarray:
 
 def _rest(kernels: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
     """Return the residual of an order given the keys of these kernels, alone and in pairs."""
-    y = order - order.mean()
+    y: np.ndarray = order - order.mean()
     if not kernels:
         return y
     total = sum(kernels)
@@ -93,7 +93,7 @@ def _rest(kernels: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
     sizes, along = np.maximum(sizes, 0), axes.T @ y
     best, found = np.inf, y
     for penalty in PENALTIES * sizes.mean():
-        rest = axes @ (along * penalty / (sizes + penalty))
+        rest: np.ndarray = axes @ (along * penalty / (sizes + penalty))
         left_out = rest / np.maximum(axes**2 @ (penalty / (sizes + penalty)), 1e-12)
         error = float((left_out**2).sum())
         if error < best:

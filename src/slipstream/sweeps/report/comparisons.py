@@ -133,7 +133,8 @@ def signed_rank_test(apart: np.ndarray) -> float:
 
 def _doubled_ranks(kept: np.ndarray) -> np.ndarray:
     """Return twice the ranks from 1, which are integers even if equal sizes share a rank."""
-    return np.rint(2 * (ranks(np.abs(kept)) + 1)).astype(int)
+    result: np.ndarray = np.rint(2 * (ranks(np.abs(kept)) + 1)).astype(int)
+    return result
 
 
 def _leans_up(apart: np.ndarray) -> bool:

@@ -95,7 +95,8 @@ class Halving(BasePruner):
         rung = self._first * self._reduction ** self.bracket(number)
         while rung < step:
             rung *= self._reduction
-        return rung == step
+        result: bool = rung == step
+        return result
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         step = trial.last_step

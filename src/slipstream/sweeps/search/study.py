@@ -119,7 +119,8 @@ class Study:
             left = self._settings["trials"] - len(self._trials())
             if self._space.countable is not None:
                 left = min(left, len(self._space.countable) - len(self._tried()))
-            return max(left, 0)
+            result: int = max(left, 0)
+            return result
 
     def asked(self) -> list[Trial]:
         """Return all trials, by number."""

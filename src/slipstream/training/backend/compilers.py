@@ -64,7 +64,8 @@ def write_whole() -> None:
     def run(cmd_line: str, cwd: str) -> None:
         words = shlex.split(cmd_line)
         if os.name == "nt" or words.count("-o") != 1:
-            return plain(cmd_line, cwd)
+            result: None = plain(cmd_line, cwd)
+            return result
         place = words.index("-o") + 1
         target = Path(cwd, words[place])
         made = folders.temporary(target)

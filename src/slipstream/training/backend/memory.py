@@ -55,7 +55,7 @@ class Alive(TorchDispatchMode):
     """Counts the bytes of the tensors that are alive while functions run under it."""
 
     def __init__(self, scatter: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation
         self.scatter, self.now, self.peak = scatter, 0.0, 0.0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -102,7 +102,8 @@ def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bo
     kept = min(members, max(STARTS // rehearsal.program.layout.size, 1))
     code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, kept * rehearsal.start_bytes)
     read = rehearsal.read_bytes
-    return round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes + read)
+    result: int = round(code + compiled * COMPILER + alive.peak + starts + rehearsal.module_bytes + read)
+    return result
 
 
 def is_small(config: Config, folds: Sequence[Data], members: int, free: int | None) -> bool:
