@@ -1,1 +1,1 @@
-"""The engine: what is fixed (program), one step, evaluation, an epoch's plan, the loop."""
+"""Training: the model specification, the step, packs, the engine, evaluation, the loop."""

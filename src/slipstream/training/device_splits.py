@@ -1,4 +1,4 @@
-"""The examples of training, validation and test: on the device, or in their file."""
+"""The training, validation and test splits: on the device, or in their file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Splits:
-    """The splits `train`, `val` and `test` of some folds, whose parts have equal sizes.
+    """The splits `train`, `val` and `test` of some folds, whose splits have equal sizes.
 
-    data: every fold. forms: what a network gets of each. rows: examples of each split of one fold.
-    files: the inputs that stay in their file, those of all folds one after another.
+    data: every fold. forms: the network's input spec per fold. rows: the size of each split of one fold.
+    files: the inputs that stay in their file, concatenated over folds.
     """
 
     def __init__(self, data: Sequence[Data], config: Config, device: torch.device) -> None:
@@ -38,23 +38,25 @@ class Splits:
 
     @property
     def folded(self) -> bool:
-        """Whether there is more than one fold."""
+        """True if there is more than one fold."""
         return len(self.data) > 1
 
     @property
     def shown(self) -> str:
-        """Whose outputs are drawn: validation, or training where there is none."""
+        """The split whose outputs are plotted: validation, or training if there is none."""
         return "val" if self.rows["val"] else "train"
 
     def _file(self, name: str) -> Stored | None:
-        """The rows of a split of all folds where they stay in their file: more than are evaluated at once."""
+        """Return a split of all folds if it stays in its file: if it exceeds one evaluation chunk."""
         parts = [_named(data)[name].inputs for data in self.data]
         stored = [part for part in parts if isinstance(part, Stored)]
         return Stored.joined(stored) if stored and self.rows[name] > chunk_of(self.forms[0]) else None
 
     def _store(self, name: str) -> Part:
-        """A split of every fold on the device, [F, N, ...]. Of inputs that stay in their file there are no
-        rows."""
+        """Return a split of every fold on the device, [F, N, ...].
+
+        Inputs that stay in their file have no rows here.
+        """
         splits = [_named(data)[name] for data in self.data]
         if name in self.files:
             x = torch.empty(len(splits), 0, *self.forms[0].shape, dtype=torch.uint8)
@@ -73,28 +75,30 @@ class Splits:
         return Part(x.to(self.device), y, metric_targets, weights, counts)
 
     def part(self, name: str, fold: int) -> Part:
-        """A split of one fold, no inputs in a file."""
+        """Return a split of one fold, without inputs that stay in a file."""
         return self._stored[name].each(lambda tensor: tensor[fold])
 
     def parts(self, name: str, folds: Sequence[int]) -> Part:
-        """The same of several folds [K], with an axis K in front."""
+        """Return the same for several folds, with a leading axis K."""
         which = torch.tensor(folds, device=self.device)
         return self._stored[name].each(lambda tensor: tensor[which])
 
     def joined(self, name: str) -> Part:
-        """The same of all folds, one after another."""
+        """Return the same, concatenated over all folds."""
         return self._stored[name].each(lambda tensor: tensor.flatten(0, 1))
 
     def training_inputs(self, fold: int) -> Tensor | Sliced:
-        """Those of one fold on the CPU, to be cut."""
+        """Return the training inputs of one fold on the CPU, for slicing."""
         if "train" not in self.files:
             return self.part("train", fold).inputs.cpu()
         rows = self.rows["train"]
         return Sliced(self.files["train"].part(np.arange(rows) + fold * rows))
 
     def read(self, name: str, folds: int | Sequence[int]) -> Generator[Tensor]:
-        """The inputs of a split that stay in their file, as many at a time as are evaluated at once: of one
-        fold [N, ...], or of several [K, N, ...]. To be closed."""
+        """Yield the inputs of a split from its file in evaluation chunks. The caller closes the generator.
+
+        folds: one fold gives [N, ...], several give [K, N, ...].
+        """
         return chunks(self.files[name], self.rows[name], chunk_of(self.forms[0]), folds, self.device)
 
 
@@ -103,7 +107,7 @@ def _named(data: Data) -> dict[str, Split]:
 
 
 def _truth(split: Split, target: Target) -> Tensor:
-    """Regression targets as metrics take them, float64 [N, D]."""
+    """Return regression targets for metrics, float64 [N, D]."""
     return original_units(split.targets, target) if split.metric_targets is None else split.metric_targets
 
 
@@ -112,5 +116,5 @@ def _in_memory(split: Split) -> Tensor:
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:
-    """A fold axis in front; one alone is not copied."""
+    """Stack with a leading fold axis, without a copy for one fold."""
     return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))

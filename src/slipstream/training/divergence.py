@@ -1,9 +1,9 @@
-"""Finding the update that broke a run, after the epoch in which it happened.
+"""Divergence: find the update that broke a member, after the epoch in which it happened.
 
-Inside an epoch nothing is checked, masked or waited for: whatever is not finite stays in its
-member's own lane. A step is a pure function and its old state is still there, so the epoch is
-repeated with a look at every step, and the member ends with the state before the update that broke
-it: the same bytes as if every step had been checked.
+Within an epoch nothing is checked, masked or waited for: non-finite values stay within their member. A
+step is a pure function and the epoch's initial state is still available, so the epoch is replayed with a
+check of every step. The member ends with the state before the update that broke it: the same bytes as if
+every step had been checked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slipstream.training.step import Batch, StepOutput
 
 
 def sound_members(engine: Engine, state: State, seen: Sequence[StepOutput]) -> list[bool]:
-    """Whether each member looks finite after the steps seen. Waits for the device."""
+    """Return True for each member that is finite after the given steps. Waits for the device."""
     norms = torch.stack([step.gradient_norm for step in seen], dim=-1)
     objectives = torch.stack([step.objective for step in seen], dim=-1)
     lifted = engine.pack.vmap(is_sound, 0, 0, 0, 0)
@@ -40,10 +40,10 @@ def replay_epoch(
     steps: range,
     arguments: Sequence[tuple[Any, Any]],
 ) -> State:
-    """`state` with every suspect that did break put back to before its breaking update.
+    """Return `state` with every suspect that diverged rolled back to before the breaking update.
 
-    base: what the first of `steps` began with. arguments: rate and number of each update of the
-    epoch. The members that broke are marked as diverged, with the step and the tensor.
+    base: the state before the first of `steps`. arguments: rate and number of each update of the epoch.
+    Members that diverged are marked as such, with the step and the tensor.
     """
     pack, left, now = engine.pack, list(suspects), base
     for i in steps:
@@ -68,13 +68,13 @@ def replay_epoch(
 
 
 def _weights(engine: Engine, state: State) -> list[Tensor]:
-    """The trained parameters and, where they are others, those to evaluate with."""
+    """Return the trained parameters and, if different, those to evaluate with."""
     evaluated = engine.evaluated(state)[0]
     return [state.params] if evaluated is state.params else [state.params, evaluated]
 
 
 def first_nonfinite(engine: Engine, state: State, batch: Batch, k: int) -> str:
-    """Names the first thing that is not finite in an update: the loss, or a named tensor's gradient.
+    """Describe the first non-finite value in an update: the loss, or a named tensor's gradient.
 
     state: of member k. batch: of all members.
     """

@@ -1,4 +1,4 @@
-"""The device's side of a pack: its functions, lifted and compiled, and its data."""
+"""The device side of a pack: its functions, vectorized and compiled, and its data."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
 
-# What a compiled step saves against an eager one, and what compiling costs, in seconds: measured
-# with torch 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
+# Seconds that a compiled step saves over an eager one, and that compilation takes: measured with torch
+# 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
-STARTS = 2**22  # parameters of initial states kept, for members that begin alike: some 64 MB
-LARGE = 2**18  # bytes of an update's inputs from which on what updates leave is kept in a table
+STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
+LARGE = 2**18  # bytes of an update's inputs above which step outputs are kept in a table
 
 
 def can_compile(config: Config, pack: Pack) -> bool:
-    """Whether the model is one that a compiler can take, in a pack without breaking the promise of bytes."""
+    """Return True if the model can be compiled, in a pack without changing a member's bytes."""
     able = component("model", config.model.name).traits.get("compiles", True)
     return pack.single if able == "alone" else able
 
 
 def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
-    """Whether the planned updates repay a compilation. Decided before the run, never during it.
+    """Return True if the planned updates repay a compilation. Decided before the run, never during it.
 
-    able: `can_compile`. Raises ConfigError, or StorageError without room on the disk, where compilation is
-    asked for and impossible.
+    able: `can_compile`. If compilation is requested but impossible, raises ConfigError, or StorageError if
+    the disk is full.
     """
     compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
     if setting is True and not able:
@@ -89,10 +89,10 @@ Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate wi
 
 
 class Engine:
-    """Trains and evaluates K members on one device. All methods take and give stacked trees.
+    """Trains and evaluates K members on one device. All methods take and return stacked trees.
 
-    data: what all members share, or several folds of it with parts of equal size; folds [K] says
-    which of them each member has. Members may be replaced by others of the same structure (`place`).
+    data: shared by all members, or several folds of it with splits of equal size; folds [K]: the fold of
+    each member. Members may be replaced by others of the same structure (`place`).
     """
 
     def __init__(
@@ -131,17 +131,17 @@ class Engine:
 
     @property
     def _own(self) -> int | None:
-        """Whether the parts to evaluate have a pack axis: members with folds have each its own."""
+        """The vmap axis of evaluated splits: 0 if each member has its own fold, else None."""
         return 0 if self.splits.folded else None
 
     def place(self, places: Sequence[int], configs: Sequence[Config], folds: Sequence[int]) -> None:
-        """Let other members take the places of some. Their states are the caller's to put in."""
+        """Replace members at some places. The caller sets their states."""
         for k, config, fold in zip(places, configs, folds, strict=True):
             self.configs[k], self.folds[k] = config, fold
         self._arrange()
 
     def _arrange(self) -> None:
-        """Put together what differs between members: numbers, orders of examples, folds."""
+        """Assemble everything that differs between members: numbers, orders of examples, folds."""
         numbers = [self.program.numbers(config) for config in self.configs]
         self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
         keys = [self.program.keys(config) for config in self.configs]
@@ -179,17 +179,17 @@ class Engine:
         self.reported = report_names(self.program, metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self.splits.files)
         lifted = self.pack.vmap(report, 0, None, self._own, 0)
-        # Of many chunks a compiler would unroll every one, and large ones gain nothing; nor do packs,
-        # whose operations are large already.
+        # A compiler would unroll every chunk, and large chunks gain nothing; nor do packs, whose operations
+        # are already large.
         return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.single else lifted
 
     def start(self) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
         result: State = self.to_device([self.start_of(k) for k in range(self.pack.size)])
         return result
 
     def start_of(self, k: int) -> State:
-        """The state of member k before its first step, on the CPU."""
+        """Return the state of member k before its first step, on the CPU."""
         config = self.configs[k]
         rule = {name: value for name, value in config.optimizer.settings.items() if name != "lr"}
         network = (config.activation, config.initializer, config.regularizers, config.model)
@@ -203,18 +203,18 @@ class Engine:
         return self._starts[same]
 
     def to_device(self, trees: Sequence[Any]) -> Any:
-        """The members' trees stacked, on the device."""
+        """Stack the members' trees on the device."""
         return pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(trees))
 
     def rates(self, per_member: Sequence[Any]) -> list[Any]:
-        """Learning rates, member by member [S], as one value a step: [K], or a number alone."""
+        """Return the members' learning rates [S] as one value per step: [K], or a number for a single one."""
         if self.pack.single and not self.compiled:
             return [float(rate) for rate in per_member[0]]
         table = torch.tensor([list(rates) for rates in per_member], dtype=torch.float32, device=self.device)
         return list((table[0] if self.pack.single else table.t().contiguous()).unbind(0))
 
     def counts(self, first: int | Sequence[int], steps: int) -> list[Any]:
-        """The numbers of the updates after each member's `first`: ints, or tensors [K] for a lifted step."""
+        """Return the numbers of the updates after each member's `first`: ints, or tensors [K] for a pack."""
         firsts = [first] * self.pack.size if isinstance(first, int) else first
         if self.pack.single and not self.compiled:
             return list(range(firsts[0] + 1, firsts[0] + steps + 1))
@@ -223,7 +223,7 @@ class Engine:
         return list((made[:, 0] if self.pack.single else made).unbind(0))
 
     def price(self, members: int) -> float:
-        """Seconds that a pack of so many of the same kind costs before its first update."""
+        """Return the seconds before the first update of another pack of this size and structure."""
         if not self.compiled:
             return 0.0
         same = self._blocks and self._blocks.size == self._block_size(members)
@@ -233,7 +233,7 @@ class Engine:
         return block_size(members, self.program.layout.size, self.device, compiled=self.compiled)
 
     def step(self, state: State, batch: Batch, lr: Scalar, t: Scalar) -> tuple[State, StepOutput]:
-        """One update of every member."""
+        """Make one update of every member."""
         if self._blocks:
             after, (seen,), _ = self.advance(state, [batch], [(lr, t)])
             return after, seen
@@ -244,7 +244,7 @@ class Engine:
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
-        """`stride` updates, or fewer: the new state, what each leaves, and the parameters before the last."""
+        """Make up to `stride` updates; return the new state, outputs, and the params before the last."""
         if self._blocks:
             data, batches = self.source.take(batches)
             return self._blocks.train(self._step, state, data, batches, arguments, self.numbers)
@@ -252,10 +252,10 @@ class Engine:
         return after, (seen,), state.params
 
     def keep(self, number: int, seen: Sequence[StepOutput]) -> Sequence[StepOutput]:
-        """What updates from this number on have left, for the epoch's end: as it is, or in a table.
+        """Keep the outputs of updates from `number` on for the epoch's end: as they are, or in a table.
 
-        Small tensors that stay between large ones that come and go cut up the heap: an epoch of small
-        images lost 9 MB with every update (glibc 2.36, CPU).
+        Small tensors that live among large temporary ones fragment the heap: an epoch of small images lost
+        9 MB with every update (glibc 2.36, CPU).
         """
         inputs = 4 * self.program.form.size * self.batching.size * self.pack.size
         if self.device.type != "cpu" or inputs < LARGE:
@@ -270,7 +270,7 @@ class Engine:
         return kept
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
-        """The state after the last update of the members' epochs, which are then so many."""
+        """Return the state after the members' epochs. epochs: the number of finished ones per member."""
         if not (self.program.hooks["epoch"] or self.program.hooks["mask"]):
             return state
         finished = torch.tensor(epochs, dtype=torch.float32, device=self.device)
@@ -278,14 +278,14 @@ class Engine:
         return result
 
     def evaluated(self, state: State) -> Best:
-        """Parameters and buffers to evaluate with."""
+        """Return the parameters and buffers to evaluate with."""
         best: Best = self._evaluated(state, self.numbers)
         return best
 
     def predict(self, evaluated: Best, split: str, places: Sequence[int] | None = None) -> Tensor:
-        """[(K,) N, C]: the outputs for a whole split, in evaluation mode, of all members or of some.
+        """Return the outputs [(K,) N, C] for a whole split in evaluation mode, of all or some members.
 
-        evaluated: what to evaluate all members with.
+        evaluated: the parameters and buffers of all members.
         """
         places = range(self.pack.size) if places is None else places
         evaluated = self.pack.select(evaluated, places)
@@ -299,7 +299,7 @@ class Engine:
             return concatenated(outputs, self.splits.rows[split], dim=0 if self.pack.single else 1)
 
     def measure(self, split: str, outputs: Tensor, names: Sequence[str], places: Sequence[int]) -> Tensor:
-        """[(K,) 1 + M]: loss and metrics of what `predict` gave for the same places."""
+        """Return [(K,) 1 + M]: loss and metrics of the outputs of `predict` for the same places."""
         part, own = self._part(split, places), self._own
         numbers = self.numbers if self.pack.single else self.pack.select(self.numbers, places)
         measure = self.pack.vmap(make_measure(self.program, names), 0, own, own, own, 0)
@@ -307,13 +307,13 @@ class Engine:
         return result
 
     def _part(self, split: str, places: Sequence[int]) -> Part:
-        """A split; of members with folds, with a pack axis."""
+        """Return a split, with a pack axis if members have different folds."""
         folds = [self.folds[k] for k in places]
         apart = self.splits.folded and not self.pack.single
         return self.splits.parts(split, folds) if apart else self.splits.part(split, folds[0])
 
     def report(self, plan: EpochPlan, seen: Sequence[StepOutput], state: State, before: Tensor) -> Tensor:
-        """[(K,) R + 1]: the values of `reported` after an epoch, and whether all looks finite.
+        """Return [(K,) R + 1]: the values of `reported` after an epoch, and 1 if everything is finite.
 
         before: the parameters before the epoch's last update.
         """
@@ -340,7 +340,7 @@ class Engine:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA where there is one."""
+    """Return the torch device; `auto` is CUDA if available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -1,4 +1,4 @@
-"""An epoch's plan, made once before its first step: who is in which batch, and each step's rate."""
+"""The plan of an epoch, made before its first step: the examples and weights of each batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from slipstream.core import random
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch
 
-BLOCK = 2**17  # indices planned at once, at most (one epoch at least): a megabyte
+BLOCK = 2**17  # most indices planned at once (at least one epoch): a megabyte
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How n examples are cut into batches.
+    """The division of n examples into batches.
 
     An update takes `accumulate` micro-batches of `size` examples; an epoch has `steps` updates. The
     last one is filled up with the first examples of the epoch's order at weight zero: losses and
@@ -31,25 +31,27 @@ class Batching:
 
     @classmethod
     def of(cls, examples: int, batch_size: int | str, accumulate: int) -> Batching:
-        """batch_size is `full` or a number; a batch holds at most all examples."""
+        """Return the batching for a batch size: `full` or a number, at most the number of examples."""
         size = examples if batch_size == "full" else min(int(batch_size), examples)
         return cls(examples, size, accumulate)
 
     @property
     def steps(self) -> int:
-        """Updates in an epoch."""
+        """The number of updates in an epoch."""
         return ceil(self.examples / (self.size * self.accumulate))
 
     @property
     def whole(self) -> bool:
-        """Whether one update sees everything, so that the order does not matter."""
+        """True if one update sees all examples, so that the order does not matter."""
         return self.size >= self.examples
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch: a batch a step, and of all steps together the indices, and what rows count in metrics, 0 for
-    fillers: [(K,) S * A * B]."""
+    """One epoch: a batch per step, and the indices and metric weights of all rows, [(K,) S * A * B].
+
+    The weights (counts) are 0 for rows that fill up the last batch.
+    """
 
     batches: list[Batch]
     indices: Tensor
@@ -57,13 +59,13 @@ class EpochPlan:
 
 
 class Planner:
-    """Plans epochs, many at once where they are small.
+    """Plans epochs, many at a time if they are small.
 
-    keys: [(K,) 4]. of_rows: what examples weigh in updates and count in metrics, [N] each. offsets: where
-    each member's examples begin among all, for members that train on different folds of the data. A call
-    of Philox costs some hundred operations whatever its size, so the orders of a block of epochs are drawn
-    together, and once for members that share a seed; each is the same in any block. last: no member trains
-    for more epochs, and none is drawn beyond.
+    keys: [(K,) 4]. of_rows: the examples' weights in updates and in metrics, [N] each. offsets: the start
+    of each member's examples among all, for members that train on different folds. A call of Philox takes
+    about a hundred operations regardless of its size, so the orders of a block of epochs are drawn
+    together, and once for members that share a seed; an order is the same in any block. last: the largest
+    number of epochs of any member, beyond which none are drawn.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Planner:
         self._place = torch.zeros(0)
 
     def __call__(self, epochs: int | Sequence[int | None]) -> EpochPlan:
-        """The plan of one epoch: the same for all members, or of each its own, None where it has stopped."""
+        """Return the plan of one epoch: one for all members, or one per member, None for stopped ones."""
         if isinstance(epochs, int):
             epochs = [epochs] * self.pack.size
         later = {
@@ -100,7 +102,7 @@ class Planner:
         return self._cut(*(part.index_select(0, self._place) for part in parts))
 
     def _draw(self, first: list[int]) -> None:
-        """Draw a block of epochs that begins with each member's first."""
+        """Draw a block of epochs that starts with each member's first."""
         wanted = list(zip(self._whose, first, strict=True))
         distinct = {each: place for place, each in enumerate(dict.fromkeys(wanted))}
         device = self.keys.device
@@ -117,7 +119,7 @@ class Planner:
         self._drawn = tuple(part.transpose(0, 1).contiguous() for part in parts)  # [U, E, ...] -> [E, U, ...]
 
     def _orders(self, keys: Tensor, epochs: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """indices, weights, counts, each [U, E, S, A * B], for keys [U, 4], epochs [U, E] and offsets [U]."""
+        """Return indices, weights, counts [U, E, S, A * B] for keys [U, 4], epochs [U, E], offsets [U]."""
         n, steps = self.batching.examples, self.batching.steps
         rows = self.batching.accumulate * self.batching.size
         if self.batching.whole:
@@ -131,12 +133,12 @@ class Planner:
         counts = weights
         if self.counts is not self.weights:
             counts = self.counts.index_select(0, indices.flatten()).view(indices.shape) * real
-        # All weights of a step may be zero (a column of the user's); its loss is zero then, not NaN.
+        # All weights of a step may be zero (from the user's column): its loss is then zero, not NaN.
         total = weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return indices, weights / total, counts
 
     def _cut(self, indices: Tensor, weights: Tensor, counts: Tensor) -> EpochPlan:
-        """One epoch's [(K,) S, A * B] cut into batches of micro-batches."""
+        """Split one epoch's [(K,) S, A * B] into batches of micro-batches."""
         a, b, s = self.batching.accumulate, self.batching.size, self.batching.steps
         micro = [part.split(b, dim=-1) for part in (indices, weights)]
         # Every micro-batch is contiguous: [(K,) S, B] -> S times [(K,) B].

@@ -1,4 +1,4 @@
-"""Evaluation of one member: the outputs of a split, and every metric from them at once."""
+"""Evaluation of one member: the outputs of a split, and all metrics from them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from slipstream.metrics.sums import mean
 from slipstream.training.model_spec import ModelSpec
 from slipstream.training.step import Part, rows_of
 
-CHUNK = 8192  # rows evaluated at once: enough to fill a processor, few enough to bound memory
-NUMBERS = 2**19  # of the inputs, where a layer holds many for each of them
+CHUNK = 8192  # rows evaluated at once: enough to use a processor fully, few enough to bound memory
+NUMBERS = 2**19  # input values evaluated at once if layers hold many values for each
 
 
 def chunk_of(form: InputSpec) -> int:
-    """How many examples are evaluated at once. A convolution makes a feature map of 32 channels or more of
-    every channel, a recurrent layer keeps every step."""
+    """Return the number of examples evaluated at once.
+
+    It is lower for images and sequences: a convolution turns every channel into a feature map of 32 or
+    more, a recurrent layer keeps every step.
+    """
     return CHUNK if form.kind == "vector" else max(min(CHUNK, NUMBERS // form.size), 64)
 
 
 def make_predict(program: ModelSpec) -> Callable[[Tensor, dict[str, Tensor], Tensor], Tensor]:
-    """predict(params, buffers, inputs [N, ...]) -> outputs [N, C], without noise and gradients.
+    """Build predict(params, buffers, inputs [N, ...]) -> outputs [N, C], without noise and gradients.
 
-    params [P], or [E P] of E networks, whose outputs are [N, E, C]; their running statistics have an axis E
-    too, other buffers they share.
+    params [P], or [E P] of E networks, whose outputs are [N, E, C]; their running statistics also have an
+    axis E, other buffers are shared.
     """
     chunk = chunk_of(program.form)
 
@@ -52,10 +55,10 @@ def make_predict(program: ModelSpec) -> Callable[[Tensor, dict[str, Tensor], Ten
 
 
 def concatenated(parts: Iterable[Tensor], length: int, dim: int = 0) -> Tensor:
-    """All parts, `length` long together, one behind the other along `dim`; one alone is not copied.
+    """Concatenate parts of total size `length` along `dim`; a single part is not copied.
 
-    Each is put in its place as it comes: small outputs that wait between large inputs that come and go
-    cut up the heap, and a validation split read from a file took up to as much as it would as floats.
+    Each is copied to its place as it arrives: small outputs that live among large temporary inputs fragment
+    the heap, and a validation split read from a file took up to as much memory as its floats would.
     """
     whole, begun = None, 0
     for part in parts:
@@ -71,26 +74,25 @@ def concatenated(parts: Iterable[Tensor], length: int, dim: int = 0) -> Tensor:
 
 
 def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
-    """The outputs [N, C] of E networks as [N, E, C]; of F that are each an ensemble, as [N, F E, C]."""
+    """Stack the outputs [N, C] of E networks to [N, E, C]; those of F ensembles to [N, F E, C]."""
     return torch.cat([one if one.dim() == 3 else one.unsqueeze(1) for one in outputs], dim=1)
 
 
 def final_names(program: ModelSpec, asked: Sequence[str]) -> list[str]:
-    """The names of the metrics at the end of a run. asked: those of every epoch."""
+    """Return the names of the metrics at the end of a run. asked: those of every epoch."""
     target, probabilistic = program.target, program.loss.part.traits.get("probabilistic", False)
     return final(target.task, len(target.classes), probabilistic, asked)
 
 
 def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tensor]:
-    """measure(outputs, targets, metric_targets, counts, numbers) -> [1 + M]: the loss, then named metrics.
+    """Build measure(outputs, targets, metric_targets, counts, numbers) -> [1 + M]: loss and metrics.
 
-    outputs [N, C]; targets [N, ...] as the loss takes them, and metric_targets as metrics do; counts [N] with
-    zeros for padding. A metric that needs probabilities is NaN for a loss whose outputs are none, as is
-    one that is undefined.
+    outputs [N, C]; targets [N, ...] for the loss, metric_targets for metrics; counts [N] with zeros for
+    padding. An undefined metric is NaN, as is one that needs probabilities if the loss gives none.
     """
     metrics = [component("metric", name) for name in names]
     traits = program.loss.part.traits
-    # Where logits serve, the softmax is left out: it is the larger part of an epoch's accuracy.
+    # If logits suffice, skip the softmax, which takes most of the time of accuracy.
     as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
 
     def measure(
@@ -114,11 +116,11 @@ def _measured(metric: Component, traits: Mapping[str, Plain], scores: Tensor, y:
 
 
 class EpochEnd(NamedTuple):
-    """What an epoch left of one member, for its report.
+    """The state and outputs of one member at the end of an epoch, for its report.
 
-    outputs [R, C] and counts [R] (in metrics): of every row that was trained, in the order of
-    `indices` [R] into the training examples. norms, objectives [S]: of every update. params,
-    before [P]: after the last update and before it. evaluated [P], buffers: what to evaluate with.
+    outputs [R, C] and counts [R] (in metrics): of every training row, in the order of `indices` [R] into
+    the training examples. norms, objectives [S]: of every update. params, before [P]: after and before
+    the last update. evaluated [P], buffers: those to evaluate with.
     """
 
     outputs: Tensor
@@ -133,7 +135,7 @@ class EpochEnd(NamedTuple):
 
 
 def report_names(program: ModelSpec, names: Sequence[str], *, validates: bool) -> list[str]:
-    """What stands at each place of a report but the last."""
+    """Return the names of a report's values, except the last."""
     train = [f"train/{name}" for name in ("loss", *names, "gradient_norm", "update_norm")]
     layers = [f"zeros/{name}" for name in ("all", *_weights(program))] if program.makes_zeros else []
     return train + layers + ([f"val/{name}" for name in ("loss", *names)] if validates else [])
@@ -145,9 +147,9 @@ def _weights(program: ModelSpec) -> list[str]:
 
 
 def zeros(program: ModelSpec, params: Tensor) -> Tensor:
-    """The share of exact zeros among all weights, then in each of them: [1 + W].
+    """Return the share of exact zeros among all weights, then in each weight: [1 + W].
 
-    params [P], or [E P] of E networks, over all of which it is.
+    params [P], or [E P] of E networks, averaged over all of them.
     """
     layout = program.layout
     parts = zip(params.view(-1, layout.size).split(layout.sizes, 1), layout.penalized, strict=True)
@@ -156,12 +158,11 @@ def zeros(program: ModelSpec, params: Tensor) -> Tensor:
 
 
 def make_report(program: ModelSpec, names: Sequence[str], *, validates: bool) -> Callable[..., Tensor]:
-    """report(end, train, val, numbers) -> the values of `report_names`, then `is_sound`.
+    """Build report(end, train, val, numbers) -> the values of `report_names`, then `is_sound`.
 
-    Training metrics are those of the outputs that the epoch's updates saw, with noise, with mixed targets
-    where examples are mixed, and with the weights as they were then; validation metrics and
-    zeros are those of the weights at the epoch's end that are evaluated and kept: of an average, where
-    there is one.
+    Training metrics use the outputs of the epoch's updates: with noise, mixed targets if examples are mixed,
+    and the weights at that time. Validation metrics and zeros use the weights that are evaluated and kept
+    at the end of the epoch: an average, if there is one.
     """
     measure, predict = make_measure(program, names), make_predict(program)
     numeric = program.target.task == "regression"
@@ -190,8 +191,8 @@ def make_report(program: ModelSpec, names: Sequence[str], *, validates: bool) ->
 
 
 def is_sound(norms: Tensor, objectives: Tensor, params: Tensor, evaluated: Tensor) -> Tensor:
-    """Whether the gradients and losses of the updates [S] and the weights [P] look finite, bool.
+    """Return a bool: True if gradients and losses of the updates [S] and the weights [P] appear finite.
 
-    A sum may overflow where its terms do not: what looks broken is examined (divergence.py).
+    A sum may overflow although its terms do not, so a negative result is re-examined (divergence.py).
     """
     return torch.isfinite((norms + objectives).sum() + params.sum() + evaluated.sum())

@@ -1,4 +1,4 @@
-"""Where images are scaled: once, on their way to the device, or in the network, batch by batch."""
+"""The scaling of images: once before training, or in the network for every batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
 
-BLOCK = 4096  # rows that are scaled at a time in float64
+BLOCK = 4096  # rows scaled at a time, in float64
 
 
 def form_of(config: Config, data: Data) -> InputSpec:
-    """The form of the inputs as the network of this configuration gets them.
+    """Return the input spec for the network of this configuration.
 
-    Bytes stay bytes on the device, a quarter of the memory, and augmentation works on raw images: then the
-    network scales. All others are scaled before, and not once an epoch.
+    Bytes stay bytes on the device, a quarter of the memory, and augmentation works on raw images: in both
+    cases the network scales. Other inputs are scaled once before training, not every epoch.
     """
     inputs = data.train.inputs
     bytes_ = isinstance(inputs, Stored) or inputs.dtype == torch.uint8
@@ -31,7 +31,7 @@ def form_of(config: Config, data: Data) -> InputSpec:
 
 
 def ready(inputs: Tensor, given: InputSpec, wanted: InputSpec) -> Tensor:
-    """Inputs [N, ...] of the data's form as a network of the wanted form gets them."""
+    """Convert inputs [N, ...] from the data's spec to that of the network."""
     if given.scaling is None or (wanted.scaling is not None and inputs.dtype == torch.uint8):
         return inputs
     if wanted.scaling is None:

@@ -1,6 +1,6 @@
-"""Signals: the first one asks for a save at the next step, the second one leaves at once.
+"""Signals: the first one requests a save after the current step, the second one exits at once.
 
-What takes long and can be begun anew, such as a compilation, is `abandonable`: the first signal ends it.
+A long operation that can be restarted, such as a compilation, is `abandonable`: the first signal ends it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from types import FrameType, TracebackType
 from typing import Any
 
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
-# The processor's time that a user or a cluster allows is used up: a second later comes the next one, and
-# at the hard limit SIGKILL.
+# The allowed processor time is used up: the signal repeats every second until SIGKILL at the hard limit.
 OUT_OF_TIME: int | None = getattr(signal, "SIGXCPU", None)
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Abandoned(BaseException):
-    """A signal came while something was made that can be begun anew. Nothing has changed by it."""
+    """Raised when a signal ends an operation that can be restarted. It has changed nothing."""
 
 
-_open: list[Interrupts] = []  # those that listen, the innermost last
+_open: list[Interrupts] = []  # active ones, the innermost last
 _abandonable = False
 
 
 @contextmanager
 def abandonable() -> Iterator[None]:
-    """In here the first signal raises Abandoned in the main thread, as does one that came before.
+    """Raise Abandoned in the main thread on the first signal inside the block, or on an earlier one.
 
-    What fails after a signal does so because of it: Ctrl-C reaches a compiler that was started, too.
+    A failure after a signal is attributed to it: Ctrl-C also reaches a compiler's process.
     """
     global _abandonable
     listening = bool(_open) and threading.current_thread() is threading.main_thread()
@@ -51,10 +50,10 @@ def abandonable() -> Iterator[None]:
 
 
 class Interrupts:
-    """While open, SIGINT, SIGTERM, SIGHUP and SIGXCPU set `received` in place of ending the process.
+    """While open, SIGINT, SIGTERM, SIGHUP and SIGXCPU set `received` instead of ending the process.
 
-    SIGHUP, of a terminal that closes, stays ignored where it was: so `nohup` asks.
-    Only the main thread can take signals over; elsewhere it stays a flag that nobody sets.
+    SIGHUP, from a closing terminal, stays ignored if it was: `nohup` relies on that.
+    Only the main thread can handle signals; in another thread `received` stays None.
     """
 
     def __init__(self) -> None:
@@ -83,18 +82,18 @@ class Interrupts:
             self.received = number
             if _abandonable:
                 raise Abandoned
-        elif number not in (HANGUP, OUT_OF_TIME):  # which come twice, from the shell and from the system
-            os._exit(128 + number)  # twice: at once; what is on disk is complete at every instant
+        elif number not in (HANGUP, OUT_OF_TIME):  # these may arrive twice, from the shell and the system
+            os._exit(128 + number)  # the second signal exits at once; files on disk are always complete
 
     def wait(self, seconds: float) -> None:
-        """Sleep, at most until a signal comes."""
+        """Sleep until a signal arrives, at most for `seconds`."""
         until = time.monotonic() + seconds
         while self.received is None and time.monotonic() < until:
             time.sleep(min(0.1, seconds))
 
     @property
     def name(self) -> str:
-        """What a person calls the signal."""
+        """The name of the signal for messages."""
         return "Ctrl-C" if self.received == signal.SIGINT else signal.Signals(self.received or 0).name
 
     @property

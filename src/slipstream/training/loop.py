@@ -1,4 +1,4 @@
-"""The training loop of one pack, from the first epoch or from a checkpoint to the end."""
+"""The training loop of one pack, from the start or a checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from slipstream.training.step import StepOutput
 
 @dataclass
 class Progress:
-    """Where a pack stands: all that a checkpoint has to hold besides the members' histories.
+    """The progress of a pack: everything that a checkpoint needs besides the members' histories.
 
-    seen: what the steps made in the members' current epochs have left, one entry each.
+    seen: the outputs of the finished steps of the members' current epochs.
     """
 
     state: State
@@ -33,11 +33,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch as far as it was trained here.
+    """The updates of an epoch made in one call.
 
-    rates: of every member [S]. arguments: rate and number of every update. steps: those made here;
-    base, state: the state before the first of them and after the last. before: the parameters
-    before the last.
+    rates: of every member [S]. arguments: rate and number of every update. steps: the updates made;
+    base, state: the state before the first and after the last. before: the parameters before the last.
     """
 
     plan: EpochPlan
@@ -50,27 +49,29 @@ class Epoch:
 
 
 class Watcher(Protocol):
-    """What is told of a pack's progress: screens, loggers and checkpoints. It changes nothing."""
+    """An observer of a pack's progress: screens, loggers and checkpoints. It changes nothing."""
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """An epoch is over; `finished` are the members that stopped with it."""
+        """Handle the end of an epoch; `finished` are the members that stopped with it."""
 
     def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """The run ends early and can be resumed from here; `broken` are the members that diverged in the
-        epoch that is not finished."""
+        """Handle an early end of the run, which can be resumed from here.
+
+        broken: the members that diverged in the unfinished epoch.
+        """
 
 
 class Overseer(Protocol):
-    """Who decides over members from outside, at the end of an epoch: a sweep."""
+    """An outside authority over members at the end of an epoch: a sweep."""
 
     def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
-        """Of the members at these places, status and reason of those that shall not go on."""
+        """Return status and reason of those members, among these places, that must stop."""
 
     def failed(self, member: Member, error: UserError) -> None:
-        """A member's own mistake came to light. It is raised where nobody oversees."""
+        """Handle an error of one member, which is raised if there is no overseer."""
 
     def pauses(self) -> bool:
-        """Whether to leave the loop here, with members still running."""
+        """Return True to leave the loop here, with members still running."""
 
 
 def train_pack(
@@ -81,13 +82,13 @@ def train_pack(
     interrupts: Interrupts,
     overseer: Overseer | None = None,
 ) -> None:
-    """Train until every member has stopped, a signal came or the overseer pauses.
+    """Train until every member has stopped, a signal arrives or the overseer pauses.
 
-    Members may stand at different epochs. Results are in members and progress.
+    Members may be at different epochs. Results are in members and progress.
     """
     try:
         _train_pack(engine, members, progress, watcher, interrupts, overseer)
-    except Abandoned:  # a compilation, which comes before anything has changed
+    except Abandoned:  # during compilation, before anything has changed
         _interrupt(members, interrupts)
         watcher.interrupted(progress)
 
@@ -112,7 +113,7 @@ def _train_pack(
         if len(progress.seen) == engine.batching.steps:
             try:
                 finished = _finish_epoch(engine, members, progress, epoch, overseer)
-            except Abandoned:  # the report was not compiled yet: this epoch's updates are made again
+            except Abandoned:  # the report was not compiled yet: repeat this epoch's updates
                 del progress.seen[made:]
                 raise
             watcher.epoch(progress, finished)
@@ -120,7 +121,7 @@ def _train_pack(
             running = [k for k, member in enumerate(members) if member.running]
             _commit_state(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
             broken = [k for k in running if not members[k].running]
-        del epoch  # else its states live through the next one
+        del epoch  # else its states stay in memory during the next one
         if interrupts.received is not None and (broken or any(member.running for member in members)):
             _interrupt(members, interrupts)
             watcher.interrupted(progress, broken)
@@ -132,7 +133,7 @@ def _train_pack(
 def _train_epoch(
     engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
 ) -> Epoch:
-    """Make the updates of the members' current epochs, or what is left of them, until the end or a signal."""
+    """Make the remaining updates of the members' current epochs, until the end or a signal."""
     steps = engine.batching.steps
     plan = engine.plan([member.epoch if member.running else None for member in members])
     rates = [member.rates(steps) for member in members]
@@ -161,7 +162,7 @@ def _finish_epoch(
     epoch: Epoch,
     overseer: Overseer | None,
 ) -> list[int]:
-    """Measure, let every member decide, keep the best weights. The epoch's only wait for the device.
+    """Evaluate, let every member decide, keep the best weights. The epoch's only wait for the device.
 
     Returns the members that ended with this epoch.
     """
@@ -188,7 +189,7 @@ def _finish_epoch(
 
 
 def _record_epoch(member: Member, record: Record, overseer: Overseer | None) -> bool:
-    """The member's epoch is over: whether it was its best."""
+    """Record a member's finished epoch. Returns True if it was its best."""
     if overseer is None:
         return member.finish_epoch(record)
     try:
@@ -201,7 +202,7 @@ def _record_epoch(member: Member, record: Record, overseer: Overseer | None) -> 
 def _commit_state(
     engine: Engine, members: Sequence[Member], progress: Progress, epoch: Epoch, sound: Sequence[bool]
 ) -> None:
-    """Take over the new state of the members that run. Others keep theirs, what broke goes back."""
+    """Commit the new state of running members. Others keep theirs; diverged ones are rolled back."""
     running = [member.running for member in members]
     suspects = [k for k, good in enumerate(sound) if running[k] and not good]
     state = epoch.state

@@ -1,4 +1,4 @@
-"""The host's side of one run: its history, its best epoch, its schedule, when it stops."""
+"""The host side of one run: history, best epoch, schedule and stopping."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ TIMINGS = "timings.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
 INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
-IDLE = "idle"  # holds a place in a pack and does nothing
+IDLE = "idle"  # occupies a place in a pack without training
 
 
 @dataclass
 class Member:
-    """One run of a pack as the host sees it.
+    """One run of a pack, on the host.
 
-    records: one mapping an epoch, `split/name` -> value (None where undefined). best_epoch counts from 1,
-    0 before the first; as long as the monitored metric was never defined, it is the last.
+    records: one mapping per epoch, `split/name` -> value (None if undefined). best_epoch counts from 1,
+    0 before the first; while the monitored metric has never been defined, it is the last epoch.
     """
 
     config: Config
@@ -54,17 +54,17 @@ class Member:
 
     @property
     def running(self) -> bool:
-        """Whether it still trains."""
+        """True while the member trains."""
         return self.status == RUNNING
 
     @property
     def epoch(self) -> int:
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return len(self.records)
 
     @property
     def best_value(self) -> float | None:
-        """The monitored metric after the best epoch, None where it was never defined."""
+        """The monitored metric after the best epoch, or None if it was never defined."""
         value = self.history.raw[self.best_epoch - 1] if self.best_epoch else math.nan
         return None if math.isnan(value) else value
 
@@ -78,7 +78,7 @@ class Member:
         self.history = replace_field(self.history, seconds=value)
 
     def rates(self, steps: int) -> np.ndarray:
-        """The learning rate of every step of the epoch that begins, float64 [S]."""
+        """Return the learning rate of every step of the next epoch, float64 [S]."""
         clock = Clock(
             step=np.arange(self.epoch * steps, (self.epoch + 1) * steps),
             steps_per_epoch=steps,
@@ -99,13 +99,13 @@ class Member:
         return raw if self.history.sign > 0 else [-value for value in raw]
 
     def restore(self, saved: Mapping[str, Plain]) -> None:
-        """Take over what a checkpoint holds, and decide by its history whether the run has ended."""
+        """Restore a checkpoint, and decide from its history whether the run has ended."""
         for record in saved["records"]:
             self._remember(record)
         self.best_epoch, self.seconds = saved["best_epoch"], saved["seconds"]
         if saved["status"] == DIVERGED:
             self.status, self.reason = DIVERGED, saved["reason"]
-        elif self.records and not saved["steps_into_epoch"]:  # in an epoch nothing ends
+        elif self.records and not saved["steps_into_epoch"]:  # a run ends only between epochs
             self._decide()
 
     def _remember(self, record: Record) -> None:
@@ -115,7 +115,7 @@ class Member:
             values.append(_number(record.get(name)))  # type: ignore[attr-defined]
 
     def finish_epoch(self, record: Record) -> bool:
-        """Take in an epoch's record and decide whether to stop. True if it is the best so far."""
+        """Add an epoch's record and decide whether to stop. Returns True if it is the best so far."""
         if self.metric not in record:
             known = sorted(name for name in record if "/" in name)
             raise ConfigError([f"early_stopping.metric: no {self.metric!r} here, one of: {', '.join(known)}"])
@@ -128,7 +128,7 @@ class Member:
         return improved
 
     def _is_best(self) -> bool:
-        """As `best_epoch` has it, asked epoch by epoch; the last epoch stands in until one has a value."""
+        """Apply the rule of `best_epoch` incrementally; until an epoch has a value, the last one is best."""
         raw, sign, before = self.history.raw, self.history.sign, self.best_value
         if before is None or math.isnan(raw[-1]):
             return before is None
@@ -147,18 +147,18 @@ class Member:
 
     @property
     def restores_best(self) -> bool:
-        """Whether the run's result is the best epoch's weights or the last ones."""
+        """True if the run's result is the best epoch's weights, not the last ones."""
         return bool(self.config.early_stopping.settings["restore_best"])
 
     def flush(self) -> None:
-        """Write the lines of metrics.jsonl and timings.jsonl that are not written yet."""
+        """Append new lines to metrics.jsonl and timings.jsonl."""
         if self.directory is not None:
             append(self.directory / METRICS, self.records[self._written :])
             append(self.directory / TIMINGS, self.timings[self._written :])
             self._written = len(self.records)
 
     def rewrite(self, *, sync: bool = True) -> None:
-        """Bring both files to this history: later lines go, torn ones too."""
+        """Rewrite both files to match this history, removing later and truncated lines."""
         if self.directory is None:
             return
         path = self.directory / TIMINGS
@@ -174,5 +174,5 @@ def _number(value: Any) -> float:
 
 
 def as_values(names: Sequence[str], row: Sequence[float]) -> dict[str, float | None]:
-    """Named values of a row; what is not finite is undefined."""
+    """Return the named values of a row, with None for non-finite ones."""
     return {name: value if math.isfinite(value) else None for name, value in zip(names, row, strict=True)}

@@ -1,7 +1,7 @@
-"""What is fixed before training: the network's structure, the chosen components, their order.
+"""The part of training that is fixed beforehand: the network's structure and the chosen components.
 
-A `ModelSpec` holds no state. Members of a pack share one; what differs between them (weights,
-buffers, numbers) is in the `State` and the numbers that are handed to it.
+A `ModelSpec` holds no state. Members of a pack share one; their differences (weights, buffers, numbers)
+are in the `State` and the numbers passed to it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ if TYPE_CHECKING:
     from slipstream.data.image.stored import Sliced
 
 
-VECTORS = 10  # parameters, gradient, update, best, and a rule's two, each with its successor
+VECTORS = 10  # parameters, gradient, update, best, and a rule's two, with their successors
 
 
 class State(NamedTuple):
     """Everything that a step changes, for one member.
 
     params: [P]. buffers: of the network, by name. opt_state: vectors of the optimizer, by name.
-    regularizer_state: what
-    regularizers keep, by their names: slow parameters [P], a mask [P]; averages and snapshots with the
-    running statistics that belong to them.
+    regularizer_state: the tensors that regularizers keep, by regularizer: slow parameters [P], a mask [P];
+    averages and snapshots with their running statistics.
     """
 
     params: Tensor
@@ -53,7 +52,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class BoundComponent:
-    """A chosen component with the structure part of its settings bound, and the place where it acts."""
+    """A chosen component with its structure settings bound, and the place where it acts."""
 
     name: str
     part: Component
@@ -70,11 +69,11 @@ class BoundComponent:
 
 
 def require_memory(parameters: int, members: int, settings: Mapping[str, Plain]) -> None:
-    """Raise ConfigError where the parameters alone would not fit into the memory that is free."""
+    """Raise ConfigError if the parameters alone would not fit into free memory."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: no cheap way to know
+    except (OSError, StopIteration):  # not Linux: no cheap way to find out
         return
     need = 4 * parameters * members * VECTORS
     if need > free:
@@ -87,18 +86,18 @@ def require_memory(parameters: int, members: int, settings: Mapping[str, Plain])
         )
 
 
-# Where regularizers act in a step or at an epoch's end; the others are layers of the network.
+# Places in a step or at an epoch's end where regularizers act; the others are layers of the network.
 PLACES = (
     *("penalty", "targets", "gradient", "decay", "constraint", "proximal", "mask", "follow"),
     *("average", "epoch"),
 )
-KEEPING = ("average", "follow", "mask", "epoch")  # those that keep something between steps
+KEEPING = ("average", "follow", "mask", "epoch")  # those that keep state between steps
 
 
 class ModelSpec:
-    """The components of a configuration, put together for examples of one form.
+    """The components of a configuration, assembled for examples of one form.
 
-    members: how many train together. compiled: whether its step will be.
+    members: the number that train together. compiled: True if the step will be compiled.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class ModelSpec:
         if foreign(model):
             require_network(model, self._build(config), form, self.outputs(config))
         try:
-            with torch.device("meta"):  # shapes only: they say what the rest would need
+            with torch.device("meta"):  # shapes only, to estimate memory
                 self.layout = layout_of(self._build(config))
         except RuntimeError as error:
             if "overflow" not in str(error):
@@ -133,7 +132,7 @@ class ModelSpec:
         require_memory(self.layout.size, members, config.model.settings)
         self.module = self._build(config).train()
         self.forward = Functional(self.module, self.autocast)
-        # A second one, because switching a module between training and evaluation walks all of it.
+        # A second module, because switching between training and evaluation traverses all of it.
         self.infer = Functional(self._build(config).eval(), self.autocast)
         modules = self.module.named_modules()
         self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
@@ -157,7 +156,7 @@ class ModelSpec:
         return result
 
     def outputs(self, config: Config) -> int:
-        """How many numbers the network gives for one example: the loss decides."""
+        """Return the number of outputs per example, which the loss determines."""
         part = component("loss", config.loss.name)
         result: int = part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
         return result
@@ -165,11 +164,11 @@ class ModelSpec:
     def start(
         self, config: Config, examples: Tensor | Sliced, rows: int, form: InputSpec | None = None
     ) -> State:
-        """The state before the first step of a member with this configuration, on the CPU.
+        """Return the state before the first step of a member with this configuration, on the CPU.
 
-        Another member's numbers and seed give other buffers: the network is built for each. examples:
-        of the training part; initializers that look at data see the first `rows` of them. form: with
-        the scaling of the member's own fold.
+        The network is built for each member, since numbers and seed determine buffers. examples: of the
+        training split; data-dependent initializers see the first `rows` of them. form: with the scaling of
+        the member's own fold.
         """
         module = self._build(config, form)
         fit(module, examples)
@@ -185,8 +184,11 @@ class ModelSpec:
         )
 
     def first_kept(self, params: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What regularizers keep before the first update: the parameters (with the running statistics
-        where these are averaged too), or what their trait `start` makes of them."""
+        """Return the initial state of regularizers.
+
+        It is the parameters (with running statistics if these are averaged too), or the result of the
+        trait `start`.
+        """
         kept = {}
         for choice in self.keeping:
             averages = choice.place in ("average", "epoch")
@@ -196,19 +198,19 @@ class ModelSpec:
         return kept
 
     def with_statistics(self, params: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
-        """The parameters [P], and the running statistics behind them: [P + S]."""
+        """Concatenate the parameters [P] and the running statistics: [P + S]."""
         if not self.running:
             return params
         return torch.cat([params, *(buffers[name].flatten() for name in self.running)])
 
     def keys(self, config: Config) -> dict[str, Tensor]:
-        """The keys [4] of all randomness in a step that is not the network's, by name."""
+        """Return the keys [4] of all randomness in a step outside the network, by name."""
         named = {"batch": random.make_key(config.seed, random.BATCH)} if self.augmentations else {}
         keyed = [c.name for c in self.hooks["gradient"] if c.part.traits.get("keyed")]
         return named | {n: random.make_key(config.seed, random.GRADIENT, i) for i, n in enumerate(keyed)}
 
     def numbers(self, config: Config) -> dict[str, dict[str, float]]:
-        """The numbers of the components that a step calls, by component; lr is not among them."""
+        """Return the numbers of the components that a step calls, by component, without lr."""
         named = {"loss": (self.loss, config.loss.settings)}
         named |= {"optimizer": (self.optimizer, config.optimizer.settings)}
         for choices in self.hooks.values():
@@ -219,36 +221,36 @@ class ModelSpec:
         return numbers
 
     def mask(self, device: torch.device) -> Tensor:
-        """[P]: 1 where a parameter is a weight, 0 where penalties and decay leave it alone."""
+        """Return a mask [P]: 1 for weights, 0 for parameters that penalties and decay skip."""
         shapes = zip(self.layout.sizes, self.layout.penalized, strict=True)
         return torch.cat([torch.full((size,), float(weight)) for size, weight in shapes]).to(device)
 
     def lr_factors(self, device: torch.device) -> Tensor | None:
-        """[P]: what multiplies the update of each parameter, None where nothing does."""
+        """Return the factors [P] on the updates of parameters, or None if all are 1."""
         if not self.layout.lr_factors:
             return None
         pairs = zip(self.layout.sizes, self.layout.lr_factors, strict=True)
         return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
 
     def augment(self, x: Tensor, y: Tensor, key: random.Key, numbers: Numbers) -> tuple[Tensor, Tensor]:
-        """A batch, changed at random as the chosen augmentations have it."""
+        """Apply the chosen augmentations to a batch."""
         from slipstream.augmentations import augment
 
         return augment(unit(x), y, self.augmentations, key, numbers, len(self.target.classes), self.form)
 
     def concat_targets(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Outputs [N, C] or [N, E, C] with the mixed targets [N, T] behind them: [..., C + T]."""
+        """Concatenate outputs [N, C] or [N, E, C] and mixed targets [N, T]: [..., C + T]."""
         targets = targets if outputs.dim() == 2 else targets.unsqueeze(1).expand(-1, outputs.shape[1], -1)
         return torch.cat([outputs, targets.to(outputs.dtype)], dim=-1)
 
     def split_targets(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """What `beside` put together."""
+        """Split the result of `concat_targets` into outputs and targets."""
         width = len(self.target.classes or self.target.names)
         outputs, targets = both.split([both.shape[-1] - width, width], dim=-1)
         return outputs, targets if both.dim() == 2 else targets[:, 0]
 
     def metric_targets_of_mixed(self, targets: Tensor) -> Tensor:
-        """Mixed targets as metrics take them: what weighs most of classes, numbers in original units."""
+        """Return mixed targets for metrics: the class of largest weight, or numbers in original units."""
         if self.target.task == "regression":
             return original_units(targets, self.target)
         if self.target.task == "multilabel":
@@ -256,7 +258,7 @@ class ModelSpec:
         return targets.argmax(-1)
 
     def close_epoch(self, state: State, epoch: Tensor, numbers: Numbers) -> State:
-        """The state after an epoch's last update. epoch: how many are finished."""
+        """Return the state after an epoch's last update. epoch: the number of finished ones."""
         kept = dict(state.regularizer_state)
         for choice in (*self.hooks["epoch"], *self.hooks["mask"]):
             averages = choice.place == "epoch"
@@ -267,11 +269,11 @@ class ModelSpec:
         return state._replace(regularizer_state=kept)
 
     def evaluated(self, state: State, numbers: Numbers) -> tuple[Tensor, dict[str, Tensor]]:
-        """Parameters [P] and buffers to evaluate with: averaged where something averages them.
+        """Return the parameters [P] and buffers to evaluate with, averaged if a component averages them.
 
-        Of an ensemble the parameters are [E P], and each running statistic has an axis E.
+        For an ensemble the parameters are [E P], and each running statistic has an axis E.
         """
-        for choice in self.keeping:  # a rule allows one
+        for choice in self.keeping:  # validation allows only one
             if choice.place == "follow":
                 return state.regularizer_state[choice.name], state.buffers
             if choice.place in ("average", "epoch"):
@@ -282,7 +284,7 @@ class ModelSpec:
     def _without_statistics(
         self, both: Tensor, buffers: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What `with_statistics` put together, for one network [P + S] or E of them [E (P + S)]."""
+        """Split the result of `with_statistics`, for one network [P + S] or E networks [E (P + S)]."""
         if not self.running:
             return both, buffers
         sizes = [prod(shape) for shape in self.running.values()]
@@ -293,7 +295,7 @@ class ModelSpec:
         return params.flatten(), buffers | {n: part.reshape(*axes, *shape) for (n, shape), part in pairs}
 
     def losses(self, outputs: Tensor, targets: Tensor, numbers: Numbers) -> Tensor:
-        """The loss of each example [N]. outputs [N, C], or [N, E, C] of an ensemble: its mean over E."""
+        """Return the loss of each example [N]. outputs [N, C], or [N, E, C]: averaged over an ensemble."""
         if outputs.dim() == 2:
             losses: Tensor = self.loss.function(outputs, targets, **numbers["loss"])
             return losses
@@ -303,7 +305,7 @@ class ModelSpec:
         return losses.view(n, e).mean(1)
 
     def scores(self, outputs: Tensor, numbers: Numbers) -> Tensor:
-        """What the outputs predict: class scores [N, classes], or float64 values in original units.
+        """Return the predictions: class scores [N, classes], or float64 values in original units.
 
         outputs [N, C], or [N, E, C] of an ensemble, whose scores are averaged.
         """
@@ -316,35 +318,37 @@ class ModelSpec:
         return original_units(scores, self.target) if self.target.task == "regression" else scores
 
     def views(self, params: Tensor) -> list[Tensor]:
-        """The flat vector [P] cut into the module's parameters, in their order."""
+        """Return views of the flat vector [P] as the module's parameters, in order."""
         parts = params.split(self.layout.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.layout.shapes, strict=True)]
 
 
 def original_units(values: Tensor, target: Target) -> Tensor:
-    """Scaled regression values [N, D] in the units of the data, float64: a Unix time has ten digits, of which
-    float32 holds seven."""
+    """Return scaled regression values [N, D] in the units of the data.
+
+    They are float64: a Unix time has ten digits, of which float32 holds seven.
+    """
     values = values.double()
     if not target.scale:
         return values
-    # Not values.new_tensor: on the meta device, by which memory is counted, it knows no batched tensor.
+    # Not values.new_tensor, which fails for batched tensors on the meta device (used to count memory).
     scale = torch.tensor(target.scale, dtype=torch.float64, device=values.device)
     offset = torch.tensor(target.offset, dtype=torch.float64, device=values.device)
     return values * scale + offset
 
 
 def _chosen(group: str, settings: Mapping[str, Mapping[str, Plain]]) -> list[BoundComponent]:
-    """The chosen options of a group, in the order of their registration."""
+    """Return the chosen options of a group, in the order of their registration."""
     return [BoundComponent.of(group, name, settings[name]) for name in components(group) if name in settings]
 
 
 def _running(module: nn.Module) -> list[str]:
-    """The names of a layer's running statistics, of which averaged weights need averages too."""
+    """Return the names of a layer's running statistics, which are averaged along with weights."""
     return getattr(module, "running", [])
 
 
 def require_form(config: Config, form: InputSpec) -> None:
-    """Raise ConfigError where the model or an augmentation cannot take such examples."""
+    """Raise ConfigError if the model or an augmentation does not support such examples."""
     chosen = {"model": [config.model.name], "augmentation": config.augmentations}
     found = (
         f"an example of data={config.data.name} is of kind {form.kind}, {' x '.join(map(str, form.shape))}"

@@ -1,8 +1,8 @@
-"""The pack axis. The only module that knows that members are trained together.
+"""The pack axis, which stacks members that train together.
 
-A function written for one member is lifted to K of them; trees of tensors are stacked along a new
-first axis and taken apart again. One member alone is not lifted: its tensors have no pack axis,
-its step is the plain function.
+A function written for one member is vectorized over K members; trees of tensors are stacked along a new
+first axis and split again. A single member is not vectorized: its tensors have no pack axis, its step is
+the plain function.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from slipstream.core.types import Plain
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
 
-# Groups that act on the host between steps, by member: they never shape the computation.
+# Groups that act per member on the host, between steps: they never shape the computation.
 HOST_GROUPS = ("scheduler", "early_stopping", "logger")
 OWN_KEYS = ("seed", "name", "resume", "experiment")
 
 
 class Pack:
-    """K members side by side, or one alone."""
+    """K stacked members, or a single one."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.single = size == 1
 
     def vmap(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
-        """`function` for all members; in_dims says which arguments have a pack axis (0) or none."""
+        """Vectorize `function` over members. in_dims: 0 for an argument with a pack axis, else None."""
         return function if self.single else torch.vmap(function, in_dims=in_dims)
 
     def stack(self, trees: Sequence[Any]) -> Any:
-        """One tree with a pack axis out of one tree per member."""
+        """Stack one tree per member to one tree with a pack axis."""
         if self.single:
             return trees[0]
         return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
 
     def member(self, tree: Any, k: int) -> Any:
-        """The tree of member k."""
+        """Return the tree of member k."""
         return tree if self.single else pytree.tree_map(lambda leaf: leaf[k], tree)
 
     def where(self, chosen: Sequence[bool], new: Any, old: Any) -> Any:
-        """Trees member by member: from `new` where chosen, else from `old`."""
+        """Combine trees member by member: `new` if chosen, else `old`."""
         if self.single:
             return new if chosen[0] else old
 
@@ -59,7 +59,7 @@ class Pack:
         return pytree.tree_map(pick, new, old)
 
     def put(self, tree: Any, places: Sequence[int], trees: Sequence[Any]) -> Any:
-        """The tree with other members' trees at some places."""
+        """Return the tree with other members' trees at some places."""
         if self.single:
             return pytree.tree_map(lambda leaf, new: new.to(leaf.device), tree, trees[-1])
         at = torch.tensor(places)
@@ -70,13 +70,13 @@ class Pack:
         return pytree.tree_map(put, tree, *trees)
 
     def select(self, tree: Any, places: Sequence[int]) -> Any:
-        """The tree of some members, as of a pack of their own."""
+        """Return the tree of some members, as a separate pack."""
         if self.single:
             return tree
         return pytree.tree_map(lambda leaf: leaf[torch.tensor(places, device=leaf.device)], tree)
 
     def numbers(self, members: Sequence[Any], device: torch.device, *, tensors: bool) -> Any:
-        """Trees of floats as tensors [K] (float32); alone, as floats unless tensors are asked for."""
+        """Stack trees of floats to float32 tensors [K]; for a single member keep floats unless `tensors`."""
         if self.single and not tensors:
             return members[0]
 
@@ -87,14 +87,14 @@ class Pack:
         return pytree.tree_map(stack, *members)
 
     def rows(self, values: Tensor) -> list[Any]:
-        """A tensor with a pack axis as a list with one entry a member. Waits for the device."""
+        """Return a tensor with a pack axis as a list with one entry per member. Waits for the device."""
         return [values.tolist()] if self.single else values.tolist()
 
 
 def signature(config: Config) -> str:
-    """What the members of a pack must have in common: all structure, as text.
+    """Return what the members of a pack must have in common, as text: all structure.
 
-    Numbers, seeds, folds of the data, schedules, early stopping (but for its metric) and logging may
+    Numbers, seeds, folds of the data, schedules, early stopping (except its metric) and logging may
     differ.
     """
     shape: dict[str, Plain] = {"measured": config.early_stopping.settings["metric"]}
@@ -113,6 +113,6 @@ def signature(config: Config) -> str:
 
 
 def _structure(group: str, name: str, settings: Mapping[str, Plain]) -> dict[str, Plain]:
-    """The settings of an option in which members may not differ."""
+    """Return the settings of an option in which members must not differ."""
     numbers = component(group, name).numbers
     return {key: value for key, value in settings.items() if key not in numbers}

@@ -1,6 +1,6 @@
-"""A first call of components that are a user's own, on made-up examples: do they return what they should?
+"""Checks of users' own components: a first call on made-up examples must return the expected type and shape.
 
-A loss that returns its mean, or an update that broadcasts, would otherwise train to something without a word.
+A loss that returns its mean, or an update that broadcasts, would otherwise train silently to a wrong result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _said(value: Any) -> str:
 
 
 def require_contracts(config: Any, target: Target) -> None:
-    """Raise ConfigError where a component of the user's own returns something else than its group does."""
+    """Raise ConfigError if a user's component returns something other than its group requires."""
     metrics = config.trainer.metrics
     chosen: list[tuple[str, str, Mapping[str, Plain], Callable[..., None]]] = [
         ("loss", config.loss.name, config.loss.settings, _loss),
@@ -60,7 +60,7 @@ def require_contracts(config: Any, target: Target) -> None:
 
 
 def require_network(part: Component, module: Any, form: InputSpec, outputs: int) -> None:
-    """Raise ConfigError unless what a model returned is a network that gives [N, outputs]."""
+    """Raise ConfigError unless a model returned a network with outputs [N, outputs]."""
     if not isinstance(module, nn.Module):
         raise ConfigError([returned(part, _said(module))])
     inputs = torch.zeros(2, *form.shape, dtype=torch.int64 if form.kind == "tokens" else torch.float32)

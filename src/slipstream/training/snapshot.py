@@ -1,4 +1,4 @@
-"""A member's progress as named tensors and JSON, and back: what a checkpoint holds."""
+"""A member's progress as named tensors and JSON, the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from slipstream.training.model_spec import State
 from slipstream.training.step import StepOutput
 
 Tensors = dict[str, dict[str, Tensor]]
-Taken = tuple[Tensors, Mapping[str, Plain]]  # tensors by file and name, and the state beside them
+Taken = tuple[Tensors, Mapping[str, Plain]]  # tensors by file and name, and the state as JSON
 
 
 def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Plain]]:
-    """The tensors by file, and the state, of member k."""
+    """Return the tensors by file, and the state, of member k."""
     pack, names = engine.pack, engine.program.layout.unflatten
     state: State = pack.member(progress.state, k)
     best_params, best_buffers = pack.member(progress.best, k)
     optimizer = {f"rule.{name}": value for name, value in state.opt_state.items()}
     optimizer |= {f"kept.{name}": value for name, value in state.regularizer_state.items()}
-    if progress.seen:  # in the middle of an epoch: its training metrics need what it gave so far
+    if progress.seen:  # within an epoch: its training metrics need the outputs so far
         columns = zip(*(pack.member(seen, k) for seen in progress.seen), strict=True)
         pairs = zip(StepOutput._fields, columns, strict=True)
         optimizer |= {f"seen.{name}": torch.stack(column) for name, column in pairs}
@@ -49,11 +49,10 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
 
 
 def restore(engine: Engine, members: Sequence[Member], taken: Sequence[Taken | None]) -> Progress:
-    """The progress that was taken of each member; None stands for its start. Raises CheckpointError."""
+    """Restore the progress of each member; None is its start. Raises CheckpointError."""
     places = range(len(members))
     states, bests = zip(*(enter(engine, members[k], k, taken[k]) for k in places), strict=True)
-    # A member that had stopped was saved at its own end; those that run stand at the same place of
-    # their epochs.
+    # A stopped member was saved at its own end; running ones are at the same step of their epochs.
     made = {0 if (e := taken[k]) is None else e[1]["steps_into_epoch"] for k in places if members[k].running}
     if len(made) > 1:
         raise CheckpointError(f"members of a pack were saved after different steps: {sorted(made)}")
@@ -62,9 +61,9 @@ def restore(engine: Engine, members: Sequence[Member], taken: Sequence[Taken | N
 
 
 def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[State, Best]:
-    """State and best network, on the CPU, of a member that takes place k; its history with them.
+    """Return state and best network, on the CPU, of a member entering place k, and restore its history.
 
-    entry: what was taken of it, or None where it begins.
+    entry: its snapshot, or None to start.
     """
     fresh = engine.start_of(k)
     best = engine.program.evaluated(fresh, engine.program.numbers(member.config))
@@ -77,7 +76,7 @@ def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[
 
 
 def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[StepOutput]:
-    """What the finished steps of half-done epochs had left; zeros for a member that had stopped."""
+    """Return the outputs of the finished steps of partial epochs; zeros for stopped members."""
     if not steps:
         return []
     optimizers = [{} if entry is None else entry[0]["optimizer"] for entry in taken]
@@ -105,7 +104,7 @@ def _network(engine: Engine, named: Mapping[str, Tensor], buffers: Iterable[str]
 
 
 def flattened(layout: Layout, named: Mapping[str, Tensor]) -> Tensor:
-    """The inverse of `layout.unflatten`: [P], or [E P] of tensors with an axis E in front."""
+    """Invert `layout.unflatten`: return [P], or [E P] for tensors with a leading axis E."""
     parts = zip(layout.names, layout.sizes, strict=True)
     return torch.cat([named[name].reshape(-1, size) for name, size in parts], dim=1).flatten()
 

@@ -2,8 +2,8 @@
 
     step(state, data, batch, lr, t, numbers) -> (state, seen)
 
-A pack is `torch.vmap` of the same function (packs.py). Regularizers are called by name, each at
-its place: on the targets, the loss, the gradient, the update, the new weights, the average.
+A pack is `torch.vmap` of the same function (pack.py). Regularizers are called at their places: on the
+targets, the loss, the gradient, the update, the new weights, the average.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slipstream.core import random
 from slipstream.core.types import Numbers, Scalar, UpdateContext
 from slipstream.training.model_spec import ModelSpec, State
 
-PIECE = 4096  # numbers that inductor sums in a register
+PIECE = 4096  # numbers that inductor sums up in a register
 
 
 class Examples(NamedTuple):
@@ -29,10 +29,10 @@ class Examples(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A split on the device, with what its outputs are measured by.
+    """A split on the device, with everything that metrics need.
 
-    inputs, targets: as in Examples. metric_targets [N, ...]: the targets as metrics take them, of regression
-    float64 in original units. weights [N]: of the examples in updates. counts [N]: in metrics.
+    inputs, targets: as in Examples. metric_targets [N, ...]: the targets for metrics; for regression, float64
+    in original units. weights [N]: of the examples in updates. counts [N]: their weights in metrics.
     """
 
     inputs: Tensor
@@ -43,19 +43,19 @@ class Part(NamedTuple):
 
     @property
     def examples(self) -> Examples:
-        """What a step needs."""
+        """The inputs and targets, which a step needs."""
         return Examples(self.inputs, self.targets)
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Part:
-        """The function of every tensor; of one that stands at two places, once."""
+        """Apply a function to every tensor, only once if fields share one."""
         made = {id(tensor): function(tensor) for tensor in self}
         return Part(*(made[id(tensor)] for tensor in self))
 
 
 class Batch(NamedTuple):
-    """Which examples an update sees, and with what weight.
+    """The examples of an update, and their weights.
 
-    indices, weights: A micro-batches of [B] whose gradients add up; all weights together sum to 1.
+    indices, weights: A micro-batches of [B] whose gradients are added; the weights sum to 1 overall.
     """
 
     indices: tuple[Tensor, ...]
@@ -63,12 +63,12 @@ class Batch(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """What a step leaves for the epoch's end to look at.
+    """The output of a step, evaluated at the end of the epoch.
 
-    outputs: [A * B, C], or [A * B, E, C] of an ensemble; where examples are mixed, their targets stand
-    behind the outputs (`ModelSpec.concat_targets`). gradient_norm: the two-norm of
-    the gradient before it was changed by anything. objective: the loss with its penalties. The latter two
-    have no axes, and tell whether everything was finite: nothing is checked inside an epoch (divergence.py).
+    outputs: [A * B, C], or [A * B, E, C] of an ensemble; if examples are mixed, their targets follow the
+    outputs (`ModelSpec.concat_targets`). gradient_norm: the two-norm of the original gradient. objective:
+    the loss with its penalties. The latter two are scalars and show whether everything was finite: nothing
+    is checked within an epoch (divergence.py).
     """
 
     outputs: Tensor
@@ -77,18 +77,21 @@ class StepOutput(NamedTuple):
 
 
 def rows_of(examples: Tensor, indices: Tensor) -> Tensor:
-    """Some of the examples [N, ...]: [B, ...].
+    """Select examples [B, ...] from [N, ...].
 
-    As an embedding, because `index_select` of members with indices of their own becomes an elementwise
-    gather under vmap, which took two fifths of a small network's step.
+    As an embedding, because `index_select` with different indices per member becomes an elementwise gather
+    under vmap, which took two fifths of a small network's step.
     """
     flat = examples.view(len(examples), -1)
     return torch.embedding(flat, indices).view(-1, *examples.shape[1:])
 
 
 def two_norm(vector: Tensor) -> Tensor:
-    """[P] -> [], to be compiled: in pieces, because of a longer sum inductor keeps the running total in
-    memory, which took a quarter of Adam's update."""
+    """Return the two-norm of [P], for compiled code.
+
+    It sums in pieces, because inductor keeps the running total of a longer sum in memory, which took a
+    quarter of Adam's update.
+    """
     pieces = len(vector) // PIECE
     if not pieces:
         norm: Tensor = torch.linalg.vector_norm(vector)
@@ -109,9 +112,9 @@ def make_step(
     lr_factors: Tensor | None = None,
     norm_of: Callable[[Tensor], Tensor] = torch.linalg.vector_norm,
 ) -> Step:
-    """The step of this program. `gradient_of(f, params, ...)` gives (df/dparams, f, aux).
+    """Build the step of a model specification. `gradient_of(f, params, ...)` returns (df/dparams, f, aux).
 
-    mask [P]: 1 for weights. lr_factors [P]: multiply the updates, None for none. norm_of: the two-norm.
+    mask [P]: 1 for weights. lr_factors [P]: factors on the updates, or None. norm_of: the two-norm.
     """
 
     def objective(
@@ -181,14 +184,14 @@ def make_step(
 
 
 def at_update(key: random.Key, t: Scalar) -> random.Key:
-    """The key at the update number t."""
+    """Return the key at update number t."""
     return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 
 
 def gradient_alone(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Any]:
-    """Gradient, value and auxiliary results of f for one member, by plain autograd.
+    """Return gradient, value and auxiliary results of f for one member, by plain autograd.
 
-    In eager mode this is 50 to 100 us a step cheaper than `torch.func.grad`.
+    In eager mode this saves 50 to 100 us per step over `torch.func.grad`.
     """
     leaf = params.detach().requires_grad_()
     value, aux = f(leaf, *arguments)
@@ -198,6 +201,6 @@ def gradient_alone(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tu
 
 
 def gradient_functional(f: Callable[..., Any], params: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Any]:
-    """The same by `torch.func`, for packs and for compilation."""
+    """Return the same by `torch.func`, for packs and compilation."""
     gradient, (value, aux) = torch.func.grad_and_value(f, has_aux=True)(params, *arguments)
     return gradient, value, aux

@@ -1,1 +1,1 @@
-"""What only makes training faster or smaller."""
+"""Backends that make training faster or smaller without changing its results."""

@@ -1,9 +1,8 @@
-"""The updates of a large pack, block after block of its members.
+"""The updates of a large pack, one block of members after another.
 
-Members know nothing of each other. So a block of them makes many updates, each written over the
-state it began with, while parameters, moments and gradients stay in the processor's cache, or at
-least in memory that is fetched once; then it is the next block's turn. A member's bytes are the
-same in any block. What it gives stands in docs/performance.md.
+Members are independent. So a block makes several updates in place while its parameters, moments and
+gradients stay in the processor's cache, or at least in memory that is allocated once; then comes the next
+block. A member's bytes are the same in any block. docs/performance.md has the gains.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from slipstream.training.model_spec import State
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples, Step, StepOutput
 
-# Bytes of a block's parameters. A compiled update reads and writes some eight times as much, which a cache
-# should hold; of an eager one every operation makes such a vector, and larger ones are handed back to
-# the system after every operation (training/memory.py).
+# Bytes of a block's parameters. A compiled update reads and writes about eight times as much, which should
+# fit in a cache; in eager mode every operation allocates such a vector, and larger ones are returned to the
+# system after every operation (memory.py).
 COMPILED, EAGER = 2**22, 2**25
-FEWEST, MOST = 16, 256  # members of a block: fewer wait for the calls, more gain nothing
-UPDATES, UPDATES_EAGER = 16, 8  # of a block before the next one's turn. A signal waits so long
+FEWEST, MOST = 16, 256  # members of a block: with fewer, call overhead dominates; more gain nothing
+UPDATES, UPDATES_EAGER = 16, 8  # per block before the next one. A signal waits for them
 
 
 def block_size(members: int, parameters: int, device: torch.device, *, compiled: bool) -> int:
-    """Members of a block: all that fit, or where they are more, about as many in every block."""
+    """Return the number of members per block: all if they fit, else about as many in every block."""
     if device.type != "cpu":
         return members
     fitting = 1 << max(((COMPILED if compiled else EAGER) // (4 * parameters)).bit_length() - 1, 0)
@@ -39,7 +38,7 @@ def block_size(members: int, parameters: int, device: torch.device, *, compiled:
 
 
 def in_place(step: Step) -> Callable[..., StepOutput]:
-    """The lifted step, with its new state written over the old one."""
+    """Wrap a vectorized step so that its new state overwrites the old one."""
 
     def update(
         state: State, data: Examples, batch: Batch, lr: Scalar, t: Scalar, numbers: Numbers
@@ -52,7 +51,7 @@ def in_place(step: Step) -> Callable[..., StepOutput]:
 
 
 class Blocks:
-    """Cuts what has an axis of K members into blocks of one size, the last filled up with the last member."""
+    """Splits the axis of K members into blocks of one size; copies of the last member fill the last block."""
 
     def __init__(self, members: int, size: int) -> None:
         self.members, self.size, self.count = members, size, ceil(members / size)
@@ -67,8 +66,11 @@ class Blocks:
         arguments: Sequence[tuple[Any, Any]],
         numbers: Numbers,
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
-        """Updates of all members, as many as there are batches: the new state, what each update leaves,
-        and the parameters before the last. update: `in_place` of a step lifted to a block."""
+        """Make one update of all members per batch.
+
+        update: `in_place` of a step vectorized over a block. Returns the new state, the output of each
+        update, and the parameters before the last one.
+        """
         work = pytree.tree_map(self._filled, state)
         before = torch.empty_like(work.params)
         seen = []
@@ -83,14 +85,14 @@ class Blocks:
         return pytree.tree_map(self._members, work), tuple(joined), self._members(before)
 
     def _filled(self, x: Tensor) -> Tensor:
-        """A copy of [K, ...] with room for all blocks."""
+        """Copy [K, ...], extended to fill all blocks."""
         if self.size * self.count == self.members:
             return x.clone(memory_format=torch.contiguous_format)
         more = self.size * self.count - self.members
         return torch.cat([x, x[-1:].expand(more, *x.shape[1:])])
 
     def _cut(self, here: slice, tree: Any) -> Any:
-        """A block's part of a tree."""
+        """Return a block's part of a tree."""
         if self.count == 1:
             return tree
 
@@ -103,7 +105,7 @@ class Blocks:
         return pytree.tree_map(cut, tree)
 
     def _joined(self, parts: Sequence[StepOutput]) -> StepOutput:
-        """What an update of every block has left, as of all members."""
+        """Join the outputs of every block's update."""
         if self.count == 1:
             return parts[0]
         return StepOutput(*(self._members(torch.cat(column)) for column in zip(*parts, strict=True)))

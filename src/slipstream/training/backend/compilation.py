@@ -1,4 +1,4 @@
-"""Compiling a pack's functions, and what inductor has to be told before."""
+"""Compilation of a pack's functions, and inductor's settings for it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Read = Callable[[Any, list[Tensor]], None]
 
 
 class Compiled:
-    """A function of trees of tensors as one graph of fixed shapes, compiled when it is first called.
+    """A function of trees of tensors, compiled on the first call as one graph of fixed shapes.
 
-    It may write over its arguments. Shapes and the order of axes in memory are those of the first call.
-    The graph goes to inductor as it is traced: `torch.compile` would read the function's bytecode first
-    and ask at every call whether anything changed, which costs a second at the start and 40 us a call.
+    It may overwrite its arguments. Shapes and memory layouts are those of the first call. The traced graph
+    goes straight to inductor: `torch.compile` would first read the function's bytecode and check guards at
+    every call, which costs a second at the start and 40 us per call.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -73,7 +73,7 @@ class Compiled:
 
 
 def reader(template: Any) -> Read:
-    """Puts the leaves of a tree of this structure into a list, keys of a dict in the template's order."""
+    """Return a function that appends a tree's leaves to a list, dict keys in the template's order."""
     if isinstance(template, Tensor):
         return lambda tree, leaves: leaves.append(tree)
     keys = list(template) if isinstance(template, Mapping) else range(len(template))
@@ -90,7 +90,7 @@ def reader(template: Any) -> Read:
 
 
 def rebuilder(template: Any) -> Callable[[Any], Any]:
-    """Makes a tree of this structure of an iterator over its leaves."""
+    """Return a function that builds a tree of this structure from an iterator over its leaves."""
     if isinstance(template, Tensor):
         return next
     if isinstance(template, Mapping):
@@ -104,10 +104,10 @@ def rebuilder(template: Any) -> Callable[[Any], Any]:
 
 @cache
 def cache_problem() -> str | None:
-    """Why compiled code does not outlive this process, None where it does.
+    """Return the reason why compiled code cannot be cached across processes, or None.
 
-    Inductor keeps it in a folder that the environment or a temporary directory gives. Where that cannot be
-    written, a folder of this process takes its place.
+    Inductor's cache is a folder given by the environment or in the temporary directory. If it cannot be
+    written, a temporary folder of this process replaces it.
     """
     folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
     try:
@@ -119,7 +119,7 @@ def cache_problem() -> str | None:
         with TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        with suppress(OSError):  # there is no place at all: who compiles is told so
+        with suppress(OSError):  # there is no writable place at all: compiling reports it
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = mine = mkdtemp(prefix="slipstream-")
             atexit.register(shutil.rmtree, mine, ignore_errors=True)
         return (
@@ -129,14 +129,14 @@ def cache_problem() -> str | None:
 
 
 def _usual_folder() -> Path:
-    """Where inductor keeps what is compiled if nothing else is said."""
+    """Return inductor's default cache folder."""
     with suppress(KeyError, OSError):  # a user without a name
         return Path(gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser()))
     return Path(gettempdir(), f"torchinductor_{os.getuid()}")
 
 
 def _foreign(folder: Path) -> bool:
-    """Whether a folder in a place for all is another user's, or open to others."""
+    """Return True if a folder in a shared place belongs to another user or is writable by others."""
     try:
         state = os.lstat(folder)
     except OSError:
@@ -147,16 +147,16 @@ def _foreign(folder: Path) -> bool:
 
 @cache
 def prepare() -> None:
-    """Once a process, before anything is compiled.
+    """Configure inductor, once per process before the first compilation.
 
-    Sums stay in one thread: inductor splits a long sum among threads where there are few other loops
-    to run in parallel, so that its rounding would depend on how many members a pack has (a sum over
-    more than 4,800 K elements). One member alone keeps that: nothing else could run in parallel.
+    Sums stay in one thread: inductor splits a long sum among threads if there are few other loops to run in
+    parallel, so its rounding would depend on the number of members in a pack (for a sum over more than
+    4,800 K elements). A single member keeps the split: nothing else could run in parallel.
 
-    Where a process computes with portable kernels, code is made for all processors with AVX2.
+    With portable kernels, code is generated for all processors with AVX2.
 
-    The compiler is taken to know the vector instructions that the processor has: trying them costs
-    7 s the first time.
+    The compiler is assumed to support the processor's vector instructions: testing them takes 7 s the
+    first time.
     """
     inductor = compat.inductor_config
     LoopNest, ParallelDepth = compat.LoopNest, compat.ParallelDepth
@@ -165,10 +165,10 @@ def prepare() -> None:
     inductor.cpp.vec_isa_ok = True
     if kernels.are_portable():
         inductor.cpp.simdlen = 256
-        if hasattr(inductor.cpp, "march"):  # before torch 2.13 it is the processor's own
+        if hasattr(inductor.cpp, "march"):  # before torch 2.13 it is always the processor's own
             inductor.cpp.march = "x86-64-v3"
-    # Code cached without this is other code: not inductor's key, but ATEN_CPU_CAPABILITY decides for which
-    # vector registers it is made, and what is cached for others crashes.
+    # Part of the cache key: ATEN_CPU_CAPABILITY decides the vector registers that code uses, but is not in
+    # inductor's own key, and code cached for other registers crashes.
     torch.compiler.config.cache_key_tag = f"slipstream-1 {kernels.capability()}"
     original: Any = LoopNest.max_parallel_depth
 

@@ -1,4 +1,4 @@
-"""The compilers that inductor starts: told to stop when a signal comes, and their failures explained."""
+"""The compilers that inductor starts: stopping them on a signal, and explaining their failures."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from slipstream.core.errors import ConfigError
 from slipstream.core.storage import StorageError
 from slipstream.training.interrupts import Abandoned, abandonable
 
-NEEDED = 16 * 2**20  # bytes: what a network's functions and their compilers take there, generously
+NEEDED = 16 * 2**20  # bytes: a generous estimate for a network's functions and their compilers
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def stopped_with() -> Iterator[None]:
-    """A signal ends what is compiled in here at once, compilers included. Raises Abandoned then."""
+    """End compilation inside the block, including compilers, on a signal. Raises Abandoned then."""
     before = _descendants()
     try:
         with abandonable():
             yield
     except Abandoned:
-        with suppress(Exception):  # inductor's own; at worst they come to their end by themselves
+        with suppress(Exception):  # inductor's own; at worst they finish on their own
             from slipstream.core.compat import AsyncCompile
 
             if AsyncCompile.pool.cache_info().currsize:
@@ -42,7 +42,7 @@ def stopped_with() -> Iterator[None]:
 
 
 def _end(before: set[int]) -> None:
-    """End the processes that are new: first so that they may clean up, after a second for good."""
+    """End the new processes: with SIGTERM, so that they can clean up, and after a second with SIGKILL."""
     for number, seconds in ((signal.SIGTERM, 1.0), (getattr(signal, "SIGKILL", signal.SIGTERM), 0.0)):
         for process in _descendants() - before:
             with suppress(OSError):
@@ -53,9 +53,9 @@ def _end(before: set[int]) -> None:
 
 
 def write_whole() -> None:
-    """Let inductor's compilers give a file its name when it is whole.
+    """Make inductor's compilers write files atomically.
 
-    By itself a linker that is killed leaves half a library, which every later process would load.
+    Otherwise a killed linker leaves an incomplete library, which every later process would load.
     """
     from slipstream.core.compat import cpp_builder
 
@@ -80,7 +80,7 @@ def write_whole() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what a compiler could not do into a sentence. Raises StorageError and ConfigError."""
+    """Turn compiler failures into messages. Raises StorageError and ConfigError."""
     try:
         yield
     except Exception as error:
@@ -111,22 +111,22 @@ def _full(problem: str) -> str:
 
 
 def folder() -> Path:
-    """Where inductor keeps what is compiled. Raises OSError where there is no place for it."""
+    """Return inductor's cache folder. Raises OSError if there is no place for it."""
     return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
 
 
 def require_room() -> None:
-    """Raise StorageError where a compiler would find no room for its files."""
+    """Raise StorageError if there is no disk space for a compiler's files."""
     if problem := no_room():
         raise StorageError(_full(problem))
 
 
 def no_room() -> str | None:
-    """Why a compiler cannot write its files, None where it can."""
+    """Return the reason why a compiler cannot write its files, or None."""
     named = [os.environ[name] for name in ("TMPDIR", "TMP", "TEMP") if os.environ.get(name)]
     try:
         places = [folder(), *map(Path, named[:1]), Path(gettempdir())]
-    except OSError as error:  # Python tries all usual places
+    except OSError as error:  # Python has tried all usual places
         return error.strerror or str(error)
     for place in dict.fromkeys(places):
         try:
@@ -150,7 +150,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _descendants() -> set[int]:
-    """Processes that this one started, and theirs; none where the system does not list them in /proc."""
+    """Return all descendants of this process; empty on systems without /proc."""
     below: dict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):

@@ -1,8 +1,7 @@
-"""What a pack will need of memory, known before it starts.
+"""The memory that a pack will need, predicted before it starts.
 
-The functions that a pack will run are run once without numbers: on torch's `meta` device a tensor has a
-shape and no content. What is alive at the worst moment is counted. It takes a third of a second,
-whatever the size.
+The functions of a pack run once on torch's `meta` device, where a tensor has a shape but no data, and the
+peak of live bytes is counted. It takes a third of a second, regardless of the size.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ if TYPE_CHECKING:
 MIB = 2**20
 SPLITS = ("train", "val", "test")
 META = torch.device("meta")
-# Measured on Linux, glibc, torch 2.13 (tests/training/test_memory.py measures again). What a first pack
-# loads of torch's code; the same of its compiler.
+# Measured on Linux, glibc, torch 2.13 (tests/training/test_memory.py measures again): the code of torch that
+# a first pack loads, and that of its compiler.
 CODE, CODE_ALONE, COMPILER = 75 * MIB, 14 * MIB, 140 * MIB
-# Blocks up to LARGEST come from glibc's heap, which grows to several times of what is alive in it; larger
-# ones are handed back one by one. A compiled step has fewer of them.
+# Blocks up to LARGEST come from glibc's heap, which grows to several times its live bytes; larger ones are
+# returned one by one. A compiled step has fewer of them.
 LARGEST, SCATTER, SCATTER_COMPILED = 32 * MIB, 2.35, 1.6
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-KEPT = 256 * MIB  # freed memory that stays with the process, at most
-TOGETHER = 32  # members that are measured at once at their end (summary.py)
-SHARE = 0.8  # of the free memory that a pack may be planned to take
+KEPT = 256 * MIB  # most freed memory that the process keeps
+TOGETHER = 32  # members evaluated together at their end (summary.py)
+SHARE = 0.8  # of free memory that a pack may use
 
 
 class Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive while functions run under it."""
+    """Counts the bytes of live tensors while functions run under it."""
 
     def __init__(self, scatter: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation
@@ -79,8 +78,11 @@ class Alive(TorchDispatchMode):
 
 
 def keep_freed() -> None:
-    """Let glibc keep some of what is freed for the next update, instead of handing it back and fetching
-    it again, page by page: it took up to a third of a pack's step. Elsewhere nothing happens."""
+    """Let glibc keep some freed memory for the next update.
+
+    Returning it and fetching it again, page by page, took up to a third of a pack's step. Does nothing
+    without glibc.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
@@ -90,15 +92,15 @@ def keep_freed() -> None:
 
 
 def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bool = False) -> int:
-    """Bytes that so many members of this configuration need at most, above what the process has.
+    """Return the most bytes that `members` members of this configuration need in addition to current use.
 
-    config: resolved (preparing.resolve). folds: the data, which is there already. All members are
-    taken to have seeds of their own.
+    config: resolved (runs.setup.resolve). folds: the data, already in memory. All members are assumed to
+    have different seeds.
     """
     rehearsal = _Rehearsal(config, folds, members)
     with Alive(SCATTER_COMPILED if compiled else SCATTER) as alive:
         rehearsal.run()
-    # The first states are kept beside the stacked ones; alone, they are the same tensors.
+    # Initial states are kept in addition to the stacked ones; for a single member they are the same.
     kept = min(members, max(STARTS // rehearsal.program.layout.size, 1))
     code, starts = (CODE_ALONE, 0) if members == 1 else (CODE, kept * rehearsal.start_bytes)
     read = rehearsal.read_bytes
@@ -107,13 +109,13 @@ def predict(config: Config, folds: Sequence[Data], members: int, *, compiled: bo
 
 
 def is_small(config: Config, folds: Sequence[Data], members: int, free: int | None) -> bool:
-    """Whether a pack is so small beside the free memory that nothing has to be counted.
+    """Return True if a pack is so small relative to free memory that counting is unnecessary.
 
     A generous bound: forty vectors of parameters and eight layers' outputs of every row. The first
-    count in a process costs 0.9 s of imports.
+    count in a process takes 0.9 s of imports.
     """
     data = folds[0]
-    if data.form.kind != "vector":  # how large a layer's output is depends on more than its weights
+    if data.form.kind != "vector":  # the size of a layer's output depends on more than its weights
         return False
     program = ModelSpec(config, data.target, form_of(config, data), members)
     if program.hooks["epoch"]:  # which may keep many networks
@@ -126,10 +128,10 @@ def is_small(config: Config, folds: Sequence[Data], members: int, free: int | No
 
 
 class _Rehearsal:
-    """Two updates, a report and an ending of a pack on the meta device."""
+    """Two updates, a report and the end of a pack on the meta device."""
 
     def __init__(self, config: Config, folds: Sequence[Data], members: int) -> None:
-        # There is no autocast for meta: a step in bfloat16 is taken to need what one in float32 does.
+        # The meta device has no autocast: a step in bfloat16 is assumed to need as much as one in float32.
         self.config = replace(config, trainer=replace(config.trainer, dtype="float32"))
         self.data, self.folds, self.pack = folds[0], len(folds), Pack(members)
         examples = self.data.train.inputs
@@ -142,12 +144,12 @@ class _Rehearsal:
         )
         leaves = pytree.tree_leaves(self.first)
         self.start_bytes = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-        self.module_bytes = 2 * 4 * self.program.layout.size  # one to train with and one to evaluate with
-        # One alone is not copied: it is there already.
+        self.module_bytes = 2 * 4 * self.program.layout.size  # one for training and one for evaluation
+        # A single fold is not copied: it is already in memory.
         self._there = {name: self._stored(name) for name in SPLITS} if self.folds == 1 else {}
 
     def _start(self) -> State:
-        """Shapes and types of one member's state."""
+        """Return the shapes and types of one member's state."""
         program, config = self.program, self.config
         params, buffers = torch.empty(program.layout.size), dict(program._build(config).named_buffers())
         return State(
@@ -160,16 +162,16 @@ class _Rehearsal:
         )
 
     def _blank(self, *shape: int, dtype: torch.dtype = torch.float32, members: int = 0) -> Tensor:
-        """A tensor with a pack axis, where there is one."""
+        """Return a tensor with a pack axis, unless there is a single member."""
         axis = () if self.pack.single else (members or self.pack.size,)
         return torch.empty((*axis, *shape), dtype=dtype, device=META)
 
     def _like(self, tree: Any, members: int = 0) -> Any:
-        """The tree of one member, for all or some."""
+        """Return the tree of one member, stacked for all or some members."""
         return pytree.tree_map(lambda leaf: self._blank(*leaf.shape, dtype=leaf.dtype, members=members), tree)
 
     def run(self) -> None:
-        """What a pack does in its second epoch, and what it does at its end."""
+        """Run a pack's second epoch, and its end."""
         stored = self._there or {name: self._stored(name) for name in SPLITS}
         drawn = self._drawn(stored["train"])
         plan = self._plan(drawn)
@@ -180,7 +182,7 @@ class _Rehearsal:
         del drawn, best, after  # held until here, as the pack does
 
     def _stored(self, name: str) -> Part:
-        """A split; folds are put together, [F, N, ...]."""
+        """Return a split; folds are stacked, [F, N, ...]."""
         part = {"train": self.data.train, "val": self.data.validation, "test": self.data.test}[name]
         axis = () if self.folds == 1 else (self.folds,)
         targets, weights = (
@@ -197,7 +199,7 @@ class _Rehearsal:
         return Part(torch.empty(*axis, *part.inputs.shape, dtype=kind, device=META), *rest)
 
     def _own(self, stored: Part, members: int) -> Part:
-        """A split as the members have it: of several folds each has a copy of its own."""
+        """Return a split as members see it: with several folds, each has its own copy."""
         if self.folds == 1:
             return stored
         inputs = stored.inputs
@@ -208,14 +210,14 @@ class _Rehearsal:
 
     @property
     def read_bytes(self) -> int:
-        """What is read ahead of the step, where images stay in their file: rows of every member's own."""
+        """The bytes read ahead of the step if images stay in their file, with different rows per member."""
         inputs, batching = self.data.train.inputs, self.batching
         if not isinstance(inputs, Stored):
             return 0
         return bytes_ahead(batching.size * batching.accumulate * self.pack.size * prod(inputs.shape[1:]))
 
     def _drawn(self, train: Part) -> list[Tensor]:
-        """Orders of a block of epochs, which the planner keeps."""
+        """Return the orders of a block of epochs, which the planner keeps."""
         size = self.pack.size
         of_rows = train.weights.flatten(), train.counts.flatten()
         self.planner = Planner(self.batching, torch.zeros(size, 4, dtype=torch.int64), of_rows, self.pack)
@@ -226,7 +228,7 @@ class _Rehearsal:
         return [part.transpose(0, 1).contiguous() for part in parts]
 
     def _plan(self, drawn: list[Tensor]) -> EpochPlan:
-        """The plan of one epoch of them."""
+        """Return the plan of one epoch from these orders."""
         if self.pack.single:
             return self.planner._cut(*(part[0, 0] for part in drawn))
         places = torch.zeros(self.pack.size, dtype=torch.int64, device=META)
@@ -249,7 +251,7 @@ class _Rehearsal:
             state = pack.vmap(program.close_epoch, 0, 0, 0)(state, self._blank(), numbers)
         rows = batching.steps * batching.size * batching.accumulate
         shape = seen.outputs.shape[1 if pack.single else 2 :]
-        outputs = self._blank(rows, *shape)  # those of all updates
+        outputs = self._blank(rows, *shape)  # of all updates
         of_steps = self._blank(batching.steps), self._blank(batching.steps)
         evaluated, buffers = pack.vmap(program.evaluated, 0, 0)(state, numbers)
         validates = len(self.data.validation.inputs) > 0
@@ -265,7 +267,7 @@ class _Rehearsal:
         return state
 
     def _end(self, stored: dict[str, Part]) -> None:
-        """The metrics of every split, of as many members as are measured at once."""
+        """Compute the metrics of every split, for as many members as are evaluated together."""
         program, pack = self.program, self.pack
         size = min(pack.size, TOGETHER)
         names = final_names(program, self.config.trainer.metrics)
@@ -280,7 +282,7 @@ class _Rehearsal:
                 measure(predict(*weights, own.inputs), own.targets, own.metric_targets, own.counts, numbers)
 
     def _numbers(self, members: int = 0) -> Any:
-        """The numbers that a step is given."""
+        """Return the numbers that a step takes."""
         numbers: dict[str, Plain] = dict(self.program.numbers(self.config))
         if not self.pack.single:
             numbers = pytree.tree_map(lambda _: self._blank(members=members), numbers)
@@ -289,14 +291,14 @@ class _Rehearsal:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that a new pack may take there, or None where there is no cheap way to know."""
+    """Return the free bytes on a device, or None if there is no cheap way to find out."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min(_free_here(), default=None)
 
 
 def _free_here() -> Iterator[int]:
-    """What the machine has left, and what the control group of this process (a container) has."""
+    """Yield the free bytes of the machine and of this process's control group (a container)."""
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         yield next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -304,15 +306,15 @@ def _free_here() -> Iterator[int]:
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        with suppress(OSError, ValueError):  # without a limit it says "max", or there is no such file
+        with suppress(OSError, ValueError):  # without a limit it contains "max", or there is no such file
             group = Path("/sys/fs/cgroup")
             yield int((group / limit).read_text()) - int((group / used).read_text())
 
 
 def fits(need: Callable[[int], int], most: int, free: int | None) -> int:
-    """The largest number of members up to `most` for which `need` stays within the free memory; 0 if none.
+    """Return the largest number of members up to `most` whose `need` fits in free memory; 0 if none.
 
-    need: bytes by members, nearly linear (`predict`). free: None where it is not known.
+    need: bytes as a function of members, nearly linear (`predict`). free: None if unknown.
     """
     if free is None:
         return most

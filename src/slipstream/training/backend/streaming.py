@@ -1,7 +1,7 @@
-"""Where a step's examples come from: the device, or a file that is read a few updates ahead.
+"""Sources of a step's examples: the device, or a file that is read a few updates ahead.
 
-A step gets the same rows either way, and so gives the same bytes. Nothing depends on what was read
-ahead: what was not is read when it is asked for.
+A step gets the same rows either way, so its bytes are the same. Results do not depend on reading ahead:
+missing rows are read on demand.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from slipstream.data.image.stored import Stored
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples
 
-WORKERS = 4  # threads: they wait for the disk, or copy, both without Python's lock
-AHEAD = 8  # requests that are read or wait to be used, at most
-BUFFER = 2**28  # bytes that they may take together, though two are always allowed
+WORKERS = 4  # threads: they wait for the disk or copy, both without holding the GIL
+AHEAD = 8  # most requests in progress or waiting to be used
+BUFFER = 2**28  # most bytes of all requests, though two are always allowed
 
 
 class BatchSource(Protocol):
     """The training examples of a pack."""
 
     def ahead(self, strides: Sequence[Sequence[Batch]]) -> AbstractContextManager[None]:
-        """While this is entered, these batches are about to be taken, in this order."""
+        """Announce, for the duration of the block, the batches that will be taken, in this order."""
 
     def take(self, batches: Sequence[Batch]) -> tuple[Examples, Sequence[Batch]]:
-        """Examples that hold the batches' rows, and the batches with indices into them."""
+        """Return examples with the batches' rows, and the batches with indices into them."""
 
 
 class Resident:
-    """Examples that lie on the device."""
+    """Examples on the device."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
 
     def ahead(self, strides: Sequence[Sequence[Batch]]) -> AbstractContextManager[None]:
-        """Nothing is left to be done."""
+        """Do nothing: all examples are available."""
         return nullcontext()
 
     def take(self, batches: Sequence[Batch]) -> tuple[Examples, Sequence[Batch]]:
-        """All of them."""
+        """Return all examples."""
         return self.examples, batches
 
 
 class Request(NamedTuple):
-    """Rows [R] of some batches: first all of one order of examples, then all of the next one.
+    """Rows [R] of some batches, grouped by distinct order of examples.
 
-    orders: which of the orders each member has. Those of one seed have one, which is read once.
+    orders: the index of each member's order. Members with one seed share an order, which is read once.
     """
 
     rows: np.ndarray
@@ -63,10 +63,10 @@ class Request(NamedTuple):
 
 
 class Streamed:
-    """Examples whose inputs stay in a file. Targets lie on the device: they are small.
+    """Examples whose inputs stay in a file. Targets, which are small, are on the device.
 
-    stored, targets: of all folds, one after another. fixed: members whose orders differ from one epoch to
-    another get tables of one size all the same, for compiled steps.
+    stored, targets: of all folds, concatenated. fixed: return tables of one size, even if the number of
+    distinct orders changes between epochs, for compiled steps.
     """
 
     def __init__(self, stored: Stored, targets: Tensor, pack: Pack, *, fixed: bool) -> None:
@@ -77,7 +77,7 @@ class Streamed:
 
     @contextmanager
     def ahead(self, strides: Sequence[Sequence[Batch]]) -> Iterator[None]:
-        """Read on in threads while this is entered. They have ended when it is left, however it is left."""
+        """Read ahead in threads inside the block. They end with the block, also on an exception."""
         requests = self._requests(strides)
         self._coming.extend((stride[0], request) for stride, request in zip(strides, requests, strict=True))
         rows = [request.rows for request in requests]
@@ -89,7 +89,7 @@ class Streamed:
                 self._coming.clear()
 
     def take(self, batches: Sequence[Batch]) -> tuple[Examples, Sequence[Batch]]:
-        """The rows of just these batches. Raises DataError where the file cannot be read any more."""
+        """Return just these batches' rows. Raises DataError if the file can no longer be read."""
         if self._coming and self._coming[0][0] is batches[0]:
             _, request = self._coming.popleft()
             inputs = next(self._inputs)
@@ -105,7 +105,7 @@ class Streamed:
         return Examples(inputs, targets), [Batch(indices, batch.weights) for indices, batch in parts]
 
     def _requests(self, strides: Sequence[Sequence[Batch]]) -> list[Request]:
-        """What is to be read for batches. Waits for the device."""
+        """Return the rows to read for batches. Waits for the device."""
         if not strides:
             return []
         micro = torch.stack([i for stride in strides for batch in stride for i in batch.indices])
@@ -114,7 +114,7 @@ class Streamed:
         return [self._request(orders.reshape(self.pack.size, -1)) for orders in host]
 
     def _request(self, orders: np.ndarray) -> Request:
-        """orders [K, L]: the rows that each member wants."""
+        """Return the request for the rows that each member needs. orders: [K, L]."""
         if len(orders) == 1:
             return Request(orders[0], (0,))
         distinct: dict[bytes, int] = {}
@@ -123,7 +123,7 @@ class Streamed:
         return Request(rows.ravel(), which)
 
     def _indices(self, request: Request, batches: Sequence[Batch]) -> list[tuple[Tensor, ...]]:
-        """Where the rows of each micro-batch of each batch stand among those that were read."""
+        """Return the positions of each micro-batch's rows among the rows that were read."""
         key = (len(batches), *request.orders)
         if key not in self._places:
             self._places.clear()
@@ -139,7 +139,7 @@ class Streamed:
 
 
 def _widened(table: Tensor, rows: int) -> Tensor:
-    """The table with so many rows; what the further ones hold is never looked at."""
+    """Extend the table to `rows` rows; the content of the additional ones is never used."""
     if len(table) == rows:
         return table
     wide = table.new_empty(rows, *table.shape[1:])
@@ -148,9 +148,9 @@ def _widened(table: Tensor, rows: int) -> Tensor:
 
 
 def read_ahead(stored: Stored, wanted: Sequence[np.ndarray], device: torch.device) -> Generator[Tensor]:
-    """The rows of every request in turn, on the device, while threads read the next ones.
+    """Yield the rows of every request in turn, on the device, while threads read the next ones.
 
-    Closing the generator ends the threads. Raises DataError where the file cannot be read any more.
+    Closing the generator ends the threads. Raises DataError if the file can no longer be read.
     """
     pinned, example = device.type == "cuda", stored.shape[1:]
     size = prod(example)
@@ -179,21 +179,21 @@ def read_ahead(stored: Stored, wanted: Sequence[np.ndarray], device: torch.devic
 
 
 def depth(size: int) -> int:
-    """How many requests of so many bytes are read ahead."""
+    """Return the number of requests read ahead. size: bytes of one request."""
     return max(min(AHEAD, BUFFER // size), 2)
 
 
 def bytes_ahead(size: int) -> int:
-    """The most memory that requests of so many bytes take: those ahead, one in use, one that follows it."""
+    """Return the most bytes that requests of `size` bytes take: those ahead, one in use, and the next."""
     return (depth(size) + 2) * size
 
 
 def chunks(
     stored: Stored, rows: int, size: int, folds: int | Sequence[int], device: torch.device
 ) -> Generator[Tensor]:
-    """A split of one fold, so many rows at a time [size, ...], or that of each member's own [K, size, ...].
+    """Yield a split in chunks: [size, ...] of one fold, or [K, size, ...] with each member's own fold.
 
-    stored: of all folds, each with so many rows.
+    stored: all folds, each with `rows` rows.
     """
     each = [folds] if isinstance(folds, int) else folds
     distinct = sorted(set(each))
