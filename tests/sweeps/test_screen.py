@@ -38,26 +38,26 @@ def plan_of(count, metric="val/loss"):
     )
 
 
-class FakeCrew:
+class FakePack:
     """Members that count epochs; member k's value is what `value` says after each."""
 
     def __init__(self, jobs, value=lambda job, epoch: 1.0):
         self.value = value
         config = SimpleNamespace(trainer=SimpleNamespace(max_epochs=EPOCHS))
         self.engine = SimpleNamespace(batching=SimpleNamespace(steps=STEPS))
-        self.places = [
+        self.slots = [
             SimpleNamespace(
                 job=job, member=SimpleNamespace(running=True, epoch=0, best_value=None, config=config)
             )
             for job in jobs
         ]
-        self.members = [place.member for place in self.places]
+        self.members = [slot.member for slot in self.slots]
 
     def train(self):
-        for place in self.places:
-            member = place.member
+        for slot in self.slots:
+            member = slot.member
             member.epoch += 1
-            member.best_value = self.value(place.job, member.epoch)
+            member.best_value = self.value(slot.job, member.epoch)
             member.running = member.epoch < EPOCHS
 
 
@@ -98,11 +98,11 @@ def test_the_heading_says_what_is_swept(opened):
 def test_a_plain_line_comes_every_few_seconds_and_has_it_all(opened, clock):
     """Counts, the best so far with its overrides, member-steps a second and the time left."""
     screen, written = opened()
-    crew = FakeCrew(jobs(4), lambda job, epoch: 1 / (epoch * (job.number + 1)))
+    pack = FakePack(jobs(4), lambda job, epoch: 1 / (epoch * (job.number + 1)))
     for _ in range(4):
         clock.seconds += 2
-        crew.train()
-        screen.epoch(crew)
+        pack.train()
+        screen.epoch(pack)
     lines = written.getvalue().splitlines()[2:]
     # 2 epochs of 10 in 4 s after the first: 14 s for the rest. 3 epochs of 4 members with 20 updates each:
     # 40 a second.
@@ -115,30 +115,30 @@ def test_a_plain_line_comes_every_few_seconds_and_has_it_all(opened, clock):
 def test_starting_and_compiling_is_no_speed(opened, clock):
     """There is no estimate by an epoch that a compilation came before, and later ones leave that out."""
     screen, _ = opened()
-    crew = FakeCrew(jobs(4))
+    pack = FakePack(jobs(4))
     assert screen._left is None
     clock.seconds += 60
-    crew.train()
-    screen.epoch(crew)
+    pack.train()
+    screen.epoch(pack)
     assert screen._left is None
     assert screen._parts()["left"] == ""
     for left in (8, 7, 6):
         clock.seconds += 1
-        crew.train()
-        screen.epoch(crew)
+        pack.train()
+        screen.epoch(pack)
         assert screen._left == pytest.approx(left)
 
 
 def test_members_that_have_stopped_are_made_before_they_are_brought_to_their_end(opened, clock):
     """Two of four stop after their second epoch: what is left is of the other two."""
     screen, _ = opened()
-    crew = FakeCrew(jobs(4))
+    pack = FakePack(jobs(4))
     for _ in range(2):
         clock.seconds += 1
-        crew.train()
-        for member in crew.members[:2]:
+        pack.train()
+        for member in pack.members[:2]:
             member.running = member.epoch < 2
-        screen.epoch(crew)
+        screen.epoch(pack)
     # 0.4 members' worth in the first second; since then the rest of two members, and 0.1 of two more.
     assert screen._left == pytest.approx(1.6 / 2.0)
     screen.ended(jobs(4)[0], "stopped_early", 1.0)
@@ -148,9 +148,9 @@ def test_members_that_have_stopped_are_made_before_they_are_brought_to_their_end
 def test_ended_members_are_counted_by_how_they_ended(opened, clock):
     """Each once; only sound ones can be the best; the last epoch's updates count too."""
     screen, written = opened(count=6)
-    crew, six = FakeCrew(jobs(6)), jobs(6)
-    crew.train()
-    screen.epoch(crew)
+    pack, six = FakePack(jobs(6)), jobs(6)
+    pack.train()
+    screen.epoch(pack)
     for job, status, value in zip(
         six, ("finished", "stopped_early", "pruned", "diverged"), (0.5, 0.4, 0.1, 0.0), strict=False
     ):
@@ -167,11 +167,11 @@ def test_ended_members_are_counted_by_how_they_ended(opened, clock):
 def test_when_all_have_ended_no_time_is_left(opened, clock):
     """Members that end are no longer among those that are under way."""
     screen, _ = opened()
-    crew = FakeCrew(jobs(4))
+    pack = FakePack(jobs(4))
     for _ in range(EPOCHS - 1):
         clock.seconds += 1
-        crew.train()
-        screen.epoch(crew)
+        pack.train()
+        screen.epoch(pack)
     for job in jobs(4):
         screen.ended(job, "finished", 1.0)
     assert screen._left == 0
@@ -188,7 +188,7 @@ def test_the_largest_is_the_best_where_larger_is_better(opened):
 def test_nothing_is_shown_for_none_but_what_went_wrong(opened, capsys):
     """Warnings and failures go to standard error."""
     screen, written = opened(kind="none")
-    screen.epoch(FakeCrew(jobs(4)))
+    screen.epoch(FakePack(jobs(4)))
     screen.say("x")
     screen.warn("y")
     screen.failed(jobs(4)[2], "bang")
@@ -223,13 +223,13 @@ def test_what_had_ended_before_is_counted_and_no_speed(opened, clock, tmp_path):
 def test_members_of_other_workers_are_found_in_their_folders(opened, clock, tmp_path):
     """Every few seconds; their failures are said, once."""
     screen, written = opened()
-    crew = FakeCrew(jobs(1))
+    pack = FakePack(jobs(1))
     for status, number in (("finished", 1), ("failed", 3)):
         summary(tmp_path, number, status, 0.05 if status == "finished" else None)
     for _ in range(3):
         clock.seconds += 6
-        crew.train()
-        screen.epoch(crew)
+        pack.train()
+        screen.epoch(pack)
     assert screen._parts()["ended"] == "2/4 members"
     assert screen._parts()["best"].endswith("optimizer.lr=0.02")
     assert written.getvalue().count("member 3 failed") == 1
@@ -239,10 +239,10 @@ def test_members_of_other_workers_are_found_in_their_folders(opened, clock, tmp_
 def test_the_live_display_fits_and_loses_nothing(opened, width):
     """Members, clock, counts and the best are there at every width, and no line is cut."""
     screen, written = opened("bar", width=width, terminal=True)
-    crew = FakeCrew(jobs(4), lambda job, epoch: 0.125)
-    crew.train()
+    pack = FakePack(jobs(4), lambda job, epoch: 0.125)
+    pack.train()
     screen._looked = 0.0
-    screen.epoch(crew)
+    screen.epoch(pack)
     screen.ended(jobs(4)[0], "diverged", None)
     screen._live.refresh()
     text = " ".join(written.getvalue().split())
@@ -275,10 +275,10 @@ def test_auto_is_plain_without_a_terminal_and_on_a_dumb_one(opened, monkeypatch)
 def test_an_epoch_of_500_members_costs_less_than_a_millisecond(opened):
     """500 comparisons, four times a second at most; the median of 200 epochs."""
     screen, _ = opened(count=500)
-    crew, times = FakeCrew(jobs(500)), []
+    pack, times = FakePack(jobs(500)), []
     for _ in range(200):
         began = time.perf_counter()
-        screen.epoch(crew)
+        screen.epoch(pack)
         times.append(time.perf_counter() - began)
     assert sorted(times)[100] < 1e-3
 

@@ -18,7 +18,7 @@ from slipstream.runs import checkpoints, setup
 from slipstream.runs.session import run_pack
 from slipstream.sweeps import runner
 from slipstream.sweeps.plan.job import Job, ended
-from slipstream.sweeps.work import pack_trainer as crews
+from slipstream.sweeps.work import pack_trainer
 from slipstream.sweeps.work.job_sources import GridSource
 from slipstream.sweeps.work.worker import SameMistake, Worker
 from slipstream.training.interrupts import Interrupts
@@ -42,13 +42,13 @@ class NoOthers:
 class Log:
     """An observer that keeps what it is told, and may act at an epoch's end."""
 
-    def __init__(self, at_epoch=lambda crew: None):
+    def __init__(self, at_epoch=lambda pack: None):
         self.ends, self.failures, self.warnings, self.sizes = {}, {}, [], []
         self.at_epoch = at_epoch
 
-    def epoch(self, crew):
-        self.sizes.append((len(crew.members), sum(member.running for member in crew.members)))
-        self.at_epoch(crew)
+    def epoch(self, pack):
+        self.sizes.append((len(pack.members), sum(member.running for member in pack.members)))
+        self.at_epoch(pack)
 
     def ended(self, job, status, value):
         self.ends[job.number] = status
@@ -76,7 +76,7 @@ def drain(
         return SimpleNamespace(size=size, packed=packed, compile=False)
 
     interrupts = interrupts or Interrupts()
-    Worker(directory, GridSource(jobs, directory, claims or NoOthers()), interrupts, log, choose).drain()
+    Worker(directory, GridSource(jobs, directory, claims or NoOthers()), interrupts, log, choose).run()
     return log
 
 
@@ -84,7 +84,7 @@ def as_pack(directory: Path, jobs: Sequence[Job]) -> list[dict[str, bytes]]:
     """The bytes of the members trained at once, in a pack of all."""
     places = [directory / str(job.number) for job in jobs]
     run_pack([job.config for job in jobs], places, [job.overrides for job in jobs], quiet=True)
-    return [bytes_of(place) for place in places]
+    return [bytes_of(slot) for slot in places]
 
 
 SEEDS = [{"seed": seed, "optimizer.lr": 0.1 * (seed + 1)} for seed in range(7)]
@@ -148,7 +148,7 @@ def test_members_one_after_another_are_runs_alone(tmp_path):
 def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> Log:
     """A sweep that hears a signal in the step after so many."""
     interrupts, steps = Interrupts(), iter(range(number))
-    plain = crews.Engine.step
+    plain = pack_trainer.Engine.step
 
     def step(self, *arguments):
         if next(steps, None) is None:
@@ -156,7 +156,7 @@ def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> 
         return plain(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crews.Engine, "step", step)
+        patch.setattr(pack_trainer.Engine, "step", step)
         log = drain(directory, jobs, interrupts=interrupts, **named)
     assert interrupts.received
     return log
@@ -250,10 +250,10 @@ def test_what_is_legal_and_not_meant_is_said_once(tmp_path):
 
 
 def broken_at(numbers, error=RuntimeError("boom")):
-    """Something that fails while a member of these numbers has a place."""
+    """Something that fails while a member of these numbers has a slot."""
 
-    def at_epoch(crew):
-        if any(place.job is not None and place.job.number in numbers for place in crew.places):
+    def at_epoch(pack):
+        if any(slot.job is not None and slot.job.number in numbers for slot in pack.slots):
             raise error
 
     return at_epoch
@@ -291,7 +291,7 @@ def test_how_many_failed_alike_is_said_in_the_right_number(count, said):
 def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch):
     """S3: memory runs out in the second epoch for more than three members together, and at once for
     number 5: that one fails with its reason, the others end with their bytes."""
-    jobs, plain = jobs_of(SEEDS), crews.Engine.advance
+    jobs, plain = jobs_of(SEEDS), pack_trainer.Engine.advance
 
     def advance(self, state, batches, arguments):
         late = float(arguments[0][1].max()) > 3
@@ -300,7 +300,7 @@ def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, mo
         return plain(self, state, batches, arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(crews.Engine, "advance", advance)
+        patch.setattr(pack_trainer.Engine, "advance", advance)
         log = drain(tmp_path / "sweep", jobs, size=7)
     assert set(log.failures) == {5}
     assert "memory" in log.failures[5]

@@ -120,10 +120,10 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
         stack.enter_context(folders.held(directory))
         if lead:
             folders.remove_temporary(directory, older_than=time.time() - folders.LEFT_OVER_SECONDS)
-        claims = stack.enter_context(Leases(directory))
+        leases = stack.enter_context(Leases(directory))
         screen = SweepScreen(example.config.trainer.progress if lead else "none", plan, directory, minimize)
         stack.callback(screen.close)
-        source, study = _source(plan, directory, claims, minimize, screen)
+        source, study = _source(plan, directory, leases, minimize, screen)
         helpers, count = processes.Helpers(), plan.settings.workers
         if count > 1:
             torch.set_num_threads(processes.share(count))
@@ -137,7 +137,7 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
         choose = Chooser(directory, plan.settings, members)
         worker = Worker(directory, source, interrupts, screen, choose, count)
         try:
-            worker.drain()
+            worker.run()
         except SameMistake as mistake:
             return _all_alike(mistake, screen), None
         except BaseException:
@@ -187,10 +187,10 @@ def _reporting(directory: Path) -> Iterator[None]:
 
 
 def _source(
-    plan: SweepPlan, directory: Path, claims: Leases, minimize: bool, screen: SweepScreen
+    plan: SweepPlan, directory: Path, leases: Leases, minimize: bool, screen: SweepScreen
 ) -> tuple[JobSource, Study | None]:
     if plan.grid is not None:
-        return GridSource(plan.jobs, directory, claims), None
+        return GridSource(plan.jobs, directory, leases), None
     from slipstream.sweeps.search.study import Study
 
     settings = plan.settings
@@ -199,7 +199,7 @@ def _source(
     study = Study(directory / JOURNAL, plan.space, {"name": plan.name, **vars(settings)}, minimize, epochs)
     paired = settings.pruner == "wilcoxon"
     asked = (settings.at_once, paired, settings.workers)
-    return SearchSource(study, plan.job, plan.members, *asked, directory, claims, screen.warn), study
+    return SearchSource(study, plan.job, plan.members, *asked, directory, leases, screen.warn), study
 
 
 def _jobs_of(plan: SweepPlan, study: Study) -> list[Job]:

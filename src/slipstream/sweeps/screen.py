@@ -50,7 +50,7 @@ class SweepScreen:
         self._counts = Counter[str]()  # how they ended
         self._best: tuple[float, float, str] | None = None  # signed value, value, overrides
         self._metric = plan.example.config.early_stopping.settings["metric"]
-        self._crew: PackTrainer | None = None
+        self._pack: PackTrainer | None = None
         self._packs, self._updates, self._running, self._begun = 0, 0, 0, 0.0
         # when epochs began to arrive, and the amount made by then
         self._steady: tuple[float, float] | None = None
@@ -107,31 +107,31 @@ class SweepScreen:
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """Count a member that has ended."""
         self._end(job.number, status)
-        if self._crew is not None:  # its last epoch, after which it was not running
-            self._updates += self._crew.engine.batching.steps
+        if self._pack is not None:  # its last epoch, after which it was not running
+            self._updates += self._pack.engine.batching.steps
         if status in SOUND:
             self._consider(value, job.values)
 
-    def epoch(self, crew: PackTrainer) -> None:
+    def epoch(self, pack: PackTrainer) -> None:
         """Show an epoch that a pack has finished."""
         if self.kind == "none":
             return
-        if crew is not self._crew:
-            self._crew, self._packs = crew, self._packs + 1
-        self._running = sum(member.running for member in crew.members)
-        self._updates += self._running * crew.engine.batching.steps
+        if pack is not self._pack:
+            self._pack, self._packs = pack, self._packs + 1
+        self._running = sum(member.running for member in pack.members)
+        self._updates += self._running * pack.engine.batching.steps
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS and self._steady is not None:
             return
         self._looked, self._begun = now, 0.0
-        for place in crew.places:
-            if place.job is None:
+        for slot in pack.slots:
+            if slot.job is None:
                 continue
-            if not place.member.running:  # stopped, and concluded later together with others
-                self._begun += place.job.number not in self._ended
+            if not slot.member.running:  # stopped, and concluded later together with others
+                self._begun += slot.job.number not in self._ended
             else:
-                self._begun += place.member.epoch / place.member.config.trainer.max_epochs
-                self._consider(place.member.best_value, place.job.values)
+                self._begun += slot.member.epoch / slot.member.config.trainer.max_epochs
+                self._consider(slot.member.best_value, slot.job.values)
         self.look()
 
     def look(self) -> None:

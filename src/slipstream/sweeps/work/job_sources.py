@@ -57,8 +57,8 @@ class JobSource(Protocol):
 class GridSource:
     """A list of members, trained in order."""
 
-    def __init__(self, jobs: Sequence[Job], directory: Path, claims: Leases) -> None:
-        self.directory, self.claims = directory, claims
+    def __init__(self, jobs: Sequence[Job], directory: Path, leases: Leases) -> None:
+        self.directory, self.leases = directory, leases
         self._left = {job.number: job for job in jobs if not ended(directory / str(job.number))}
         self._mine: set[int] = set()
         self._others: set[int] = set()
@@ -75,7 +75,7 @@ class GridSource:
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
         """Claim one folder per job."""
         numbers = [job.number for job in jobs]
-        got = set(self.claims.take(numbers, len(numbers)))
+        got = set(self.leases.take(numbers, len(numbers)))
         self._mine |= got
         self._others |= set(numbers) - got
         # Another worker may have finished it between our look at its folder and its release.
@@ -95,18 +95,18 @@ class GridSource:
 
     def give_back(self) -> None:
         """Release the claims."""
-        self.claims.release(sorted(self._mine))
+        self.leases.release(sorted(self._mine))
         self._mine.clear()
 
     @property
     def lost(self) -> bool:
         """Return True if others have taken over this worker's members."""
-        return self.claims.lost
+        return self.leases.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
         """Count the jobs as another worker's, until the next look."""
         numbers = {job.number for job in jobs}
-        self.claims.release(sorted(numbers))
+        self.leases.release(sorted(numbers))
         self._mine -= numbers
         self._others |= numbers
 
@@ -114,9 +114,9 @@ class GridSource:
         """Check the folders of other workers' members: those of dead workers wait again."""
         for number in [n for n in self._others if ended(self.directory / str(n))]:
             self._forget(number)
-        got = self.claims.take(sorted(self._others), len(self._others))
+        got = self.leases.take(sorted(self._others), len(self._others))
         self._others -= set(got)
-        self.claims.release(got)
+        self.leases.release(got)
         return len(self._others)
 
     def _forget(self, number: int) -> None:
@@ -152,13 +152,13 @@ class SearchSource:
         paired: bool,
         workers: int,
         directory: Path,
-        claims: Leases,
+        leases: Leases,
         warn: Callable[[str], None],
     ) -> None:
         self.warn = warn
         self.study, self.job, self.members = study, job, members
         self.at_once, self.paired, self.workers = at_once, paired, workers
-        self.directory, self.claims = directory, claims
+        self.directory, self.leases = directory, leases
         self._out: dict[int, Out] = {}
         self._placed: set[int] = set()
         self._others: set[int] = set()
@@ -185,9 +185,9 @@ class SearchSource:
             self.warn(f"trial {trial.number} cannot be: {'; '.join(error.problems)}")
             return
         numbers = [job.number for job in jobs]
-        got = self.claims.take(numbers, len(numbers))
+        got = self.leases.take(numbers, len(numbers))
         if len(got) < len(numbers):
-            self.claims.release(got)
+            self.leases.release(got)
             self._others.add(trial.number)
             return
         self._out[trial.number] = Out({job.number: job for job in jobs})
@@ -253,12 +253,12 @@ class SearchSource:
 
     def give_back(self) -> None:
         """Release the claims; the trials stay begun in the study."""
-        self.claims.release([number for out in self._out.values() for number in out.open])
+        self.leases.release([number for out in self._out.values() for number in out.open])
 
     @property
     def lost(self) -> bool:
         """Return True if others have taken over this worker's members."""
-        return self.claims.lost
+        return self.leases.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
         """Leave jobs waiting until there is nothing else to do."""

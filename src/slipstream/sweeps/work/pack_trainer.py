@@ -50,7 +50,7 @@ class Listener(Protocol):
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
         """Return, after an epoch, status and reason of the members, by number, that must stop."""
 
-    def epoch(self, crew: PackTrainer) -> None:
+    def epoch(self, pack: PackTrainer) -> None:
         """Handle an epoch that all running members have finished."""
 
     def ended(self, ends: Sequence[tuple[Job, str, float | None]]) -> None:
@@ -101,13 +101,13 @@ class PackTrainer:
         self, setting: Setting, jobs: Sequence[Job], listener: Listener, interrupts: Interrupts
     ) -> None:
         self.setting, self.listener, self.interrupts = setting, listener, interrupts
-        self.places: list[Slot] = []
+        self.slots: list[Slot] = []
         self.loggers: list[TensorBoard | None] = []
         self.seconds_an_epoch, self._last = 0.0, time.monotonic()
         try:
-            self.places = self._enter(jobs)
-            if self.places:
-                self._man([*self.places, *self._idle(self.places)])
+            self.slots = self._enter(jobs)
+            if self.slots:
+                self._begin([*self.slots, *self._idle(self.slots)])
         except BaseException:
             self.close()
             raise
@@ -116,13 +116,13 @@ class PackTrainer:
 
     def _enter(self, jobs: Sequence[Job]) -> list[Slot]:
         """Return slots for jobs, except those whose folder is in use by a worker that was considered dead."""
-        found = [(job, place) for job, place in zip(jobs, side_by_side(self._place, jobs), strict=True)]
-        busy = [job for job, place in found if place is None]
+        found = [(job, slot) for job, slot in zip(jobs, side_by_side(self._slot, jobs), strict=True)]
+        busy = [job for job, slot in found if slot is None]
         if busy:
             self.listener.busy(busy)
-        return [place for _, place in found if place is not None]
+        return [slot for _, slot in found if slot is not None]
 
-    def _place(self, job: Job) -> Slot | None:
+    def _slot(self, job: Job) -> Slot | None:
         """Lock the job's folder and find what an earlier process left; None if it is in use."""
         directory, warnings = self.setting.directory / str(job.number), list[str]()
         lock = ExitStack()
@@ -145,51 +145,49 @@ class PackTrainer:
     def _idle(self, taken: Sequence[Slot]) -> list[Slot]:
         """Return empty slots, as many as a pack needs at least."""
         missing = SMALLEST - len(taken) if self.setting.packed else 0
-        first = self.places[0]
+        first = self.slots[0]
         return [
             Slot(None, Member(first.member.config, None, status=IDLE), first.fold) for _ in range(missing)
         ]
 
-    def _man(self, places: list[Slot]) -> None:
+    def _begin(self, slots: list[Slot]) -> None:
         """Build the engine for these slots and begin, each member from its saved progress."""
-        self.places = places
-        self.members = [place.member for place in places]
+        self.slots = slots
+        self.members = [slot.member for slot in slots]
         configs = [member.config for member in self.members]
-        folds = [place.fold for place in places]
+        folds = [slot.fold for slot in slots]
         self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
         for text in setup.warnings(configs[0], self.engine):
             self.listener.warn(text)
-        self.progress = resuming.begin(self.engine, self.members, [place.saved for place in places])
+        self.progress = resuming.begin(self.engine, self.members, [slot.saved for slot in slots])
         logger = configs[0].logger
         if logger.name == "tensorboard" and logger.settings["graph"]:
             graph_of(self.engine)  # kept for all, and must not be made in threads
-        self.loggers = side_by_side(self._open, range(len(places)))
+        self.loggers = side_by_side(self._open, range(len(slots)))
         self.recorder = Recorder(
             self.engine, self.members, self.loggers, self.listener.warn, summary.conditions
         )
 
     def _open(self, k: int) -> TensorBoard | None:
-        place = self.places[k]
-        place.saved = None  # its tensors are in the state now
-        if place.job is None:
+        slot = self.slots[k]
+        slot.saved = None  # its tensors are in the state now
+        if slot.job is None:
             return None
-        job, swept = place.job, tuple(place.job.values)
-        return setup.open_member(
-            place.member, job.overrides, self.engine, k, resume=place.resume, swept=swept
-        )
+        job, swept = slot.job, tuple(slot.job.values)
+        return setup.open_member(slot.member, job.overrides, self.engine, k, resume=slot.resume, swept=swept)
 
     # Training
 
     def train(self) -> None:
         """Train until no job is left or until a signal."""
-        while self.places:
+        while self.slots:
             train_pack(self.engine, self.members, self.progress, self, self.interrupts, self)
             self._conclude()
             if self.interrupts.received is not None:
                 return
             self._refill()
             if not any(member.running for member in self.members):
-                if all(place.vacant for place in self.places):
+                if all(slot.vacant for slot in self.slots):
                     return
                 continue  # the new ones had already ended
             self._shrink()
@@ -202,13 +200,13 @@ class PackTrainer:
         self.listener.epoch(self)
 
     def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """The loop's watcher: save what was running, and what diverged in the unfinished epoch."""
+        """Save what was running, and what diverged in the unfinished epoch (as the loop's watcher)."""
         self.recorder.interrupted(progress, broken)
 
     def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
         """Return the sweep's verdicts on the members that trained (as the loop's overseer)."""
-        jobs = {job.number: k for k in trained if (job := self.places[k].job) is not None}
-        told = [(job, self.members[k]) for k in trained if (job := self.places[k].job) is not None]
+        jobs = {job.number: k for k in trained if (job := self.slots[k].job) is not None}
+        told = [(job, self.members[k]) for k in trained if (job := self.slots[k].job) is not None]
         return {jobs[number]: verdict for number, verdict in self.listener.verdicts(told).items()}
 
     def failed(self, member: Member, error: UserError) -> None:
@@ -226,38 +224,38 @@ class PackTrainer:
         """Write the summaries of members that have ended, and free their slots."""
         ended = [
             k
-            for k, place in enumerate(self.places)
-            if place.job is not None and not place.member.running and place.member.status != "interrupted"
+            for k, slot in enumerate(self.slots)
+            if slot.job is not None and not slot.member.running and slot.member.status != "interrupted"
         ]
         results = summary.conclude(
             self.engine, self.members, ended, self.progress, self.loggers, 0, chosen=False
         )
         ends = []
         for k, result in zip(ended, results, strict=True):
-            place = self.places[k]
-            assert place.job is not None
-            ends.append((place.job, result.status, place.member.best_value))
-            self.loggers[k] = place.job = None
+            slot = self.slots[k]
+            assert slot.job is not None
+            ends.append((slot.job, result.status, slot.member.best_value))
+            self.loggers[k] = slot.job = None
             # Nobody claims an ended member: its lock is no longer needed.
             run_folder.remove_lock(self.setting.directory / str(ends[-1][0].number))
-            place.lock.close()
+            slot.lock.close()
         self.listener.ended(ends)
 
     def _refill(self) -> None:
         """Fill the free slots with waiting members, each from its beginning."""
-        free = [k for k, place in enumerate(self.places) if place.vacant]
+        free = [k for k, slot in enumerate(self.slots) if slot.vacant]
         entered = self._enter(self.listener.take(len(free))) if free else []
         if not entered:
             return
-        pack, places = self.engine.pack, free[: len(entered)]
-        for k, place in zip(places, entered, strict=True):
-            self.places[k], self.members[k] = place, place.member
-        configs, folds = [place.member.config for place in entered], [place.fold for place in entered]
-        self.engine.place(places, configs, folds)
-        trees = [enter(self.engine, self.members[k], k, self.places[k].saved) for k in places]
-        self.progress.state = pack.put(self.progress.state, places, [state for state, _ in trees])
-        self.progress.best = pack.put(self.progress.best, places, [best for _, best in trees])
-        for k, logger in zip(places, side_by_side(self._open, places), strict=True):
+        pack, filled = self.engine.pack, free[: len(entered)]
+        for k, slot in zip(filled, entered, strict=True):
+            self.slots[k], self.members[k] = slot, slot.member
+        configs, folds = [slot.member.config for slot in entered], [slot.fold for slot in entered]
+        self.engine.place(filled, configs, folds)
+        trees = [enter(self.engine, self.members[k], k, self.slots[k].saved) for k in filled]
+        self.progress.state = pack.put(self.progress.state, filled, [state for state, _ in trees])
+        self.progress.best = pack.put(self.progress.best, filled, [best for _, best in trees])
+        for k, logger in zip(filled, side_by_side(self._open, filled), strict=True):
             self.loggers[k] = logger
 
     # Shrinking
@@ -277,14 +275,14 @@ class PackTrainer:
         size = self._smaller(len(running))
         if not size:
             return
-        vacant = [k for k, place in enumerate(self.places) if place.vacant]
+        vacant = [k for k, slot in enumerate(self.slots) if slot.vacant]
         kept = sorted([*running, *vacant[: size - len(running)]])
         pack, progress = self.engine.pack, self.progress
         self.progress = Progress(pack.select(progress.state, kept), pack.select(progress.best, kept))
-        self.places = [self.places[k] for k in kept]
+        self.slots = [self.slots[k] for k in kept]
         self.members = [self.members[k] for k in kept]
         self.loggers = [self.loggers[k] for k in kept]
-        configs, folds = [m.config for m in self.members], [place.fold for place in self.places]
+        configs, folds = [m.config for m in self.members], [slot.fold for slot in self.slots]
         self.engine = Engine(configs, list(self.setting.folds.values()), self.setting.device, folds)
         self.recorder.move(self.engine, self.members, self.loggers)
 
@@ -293,7 +291,7 @@ class PackTrainer:
     @property
     def unended(self) -> list[Job]:
         """Return the jobs in slots that have not ended."""
-        return [place.job for place in self.places if place.job is not None]
+        return [slot.job for slot in self.slots if slot.job is not None]
 
     def save(self) -> None:
         """Save the progress of all running members at the end of their last epoch."""
@@ -306,5 +304,5 @@ class PackTrainer:
             if logger is not None:
                 with suppress(OSError):
                     logger.close()
-        for place in self.places:
-            place.lock.close()
+        for slot in self.slots:
+            slot.lock.close()

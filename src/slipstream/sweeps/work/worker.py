@@ -59,7 +59,7 @@ class Broken(Exception):
 class Observer(Protocol):
     """An observer of a worker's progress. It changes nothing."""
 
-    def epoch(self, crew: PackTrainer) -> None:
+    def epoch(self, pack: PackTrainer) -> None:
         """Handle an epoch that a pack has finished."""
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
@@ -107,7 +107,7 @@ class Worker:
         self._stands: dict[int, resuming.Begun] = {}
         self._chosen = self._how = resuming.How(packed=False, compile=False)
 
-    def drain(self) -> None:
+    def run(self) -> None:
         """Train until nothing is left to take, or until a signal.
 
         Raises SameMistake if the first pack shows that no member can be trained.
@@ -221,14 +221,14 @@ class Worker:
         """Return the source's verdicts on the members that trained."""
         return self.source.verdicts(trained)
 
-    def epoch(self, crew: PackTrainer) -> None:
+    def epoch(self, pack: PackTrainer) -> None:
         """Handle an epoch that all running members have finished."""
         if self.source.lost:
             raise Lost(
                 f"{self.directory}: this process gave no sign of life for too long, and another one has "
                 f"taken over its members; nothing is lost. To help again: " + typed("resume", self.directory)
             )
-        self.observer.epoch(crew)
+        self.observer.epoch(pack)
 
     def ended(self, ends: Sequence[End]) -> None:
         """Handle the ends of members."""
@@ -248,7 +248,7 @@ class Worker:
     def _train(self, setting: Setting, jobs: Sequence[Job]) -> None:
         """Train these members, then others of their kind in their slots. An error ends only its member."""
         try:
-            self._crew(setting, jobs)
+            self._train_pack(setting, jobs)
         except Broken as broken:
             if not broken.left or self.interrupts.received is not None:
                 raise broken.error from None
@@ -257,21 +257,21 @@ class Worker:
             else:
                 self._blame(setting, broken)
 
-    def _crew(self, setting: Setting, jobs: Sequence[Job]) -> None:
-        crew = None
+    def _train_pack(self, setting: Setting, jobs: Sequence[Job]) -> None:
+        pack = None
         try:
-            crew = PackTrainer(setting, jobs, self, self.interrupts)
-            crew.train()
+            pack = PackTrainer(setting, jobs, self, self.interrupts)
+            pack.train()
         except StorageError:
             raise
         except Exception as error:
-            left = jobs if crew is None else crew.unended
-            if crew is not None and setup.out_of_memory(error):
-                crew.save()
+            left = jobs if pack is None else pack.unended
+            if pack is not None and setup.out_of_memory(error):
+                pack.save()
             raise Broken(error, left) from error
         finally:
-            if crew is not None:
-                crew.close()
+            if pack is not None:
+                pack.close()
 
     def _halve(self, setting: Setting, broken: Broken) -> None:
         """Halve a pack that is too large: train each half separately, down to one member alone."""
@@ -295,7 +295,7 @@ class Worker:
         self._refills, failed = False, dict[int, Exception]()
         for job in (left[0], left[-1]):
             try:
-                self._crew(replace(setting, size=1), [job])
+                self._train_pack(replace(setting, size=1), [job])
             except Broken as alone:
                 if alone.left:
                     failed[job.number] = alone.error
