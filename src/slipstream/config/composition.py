@@ -1,4 +1,4 @@
-"""From a command line to a plain configuration, with errors in our words and all of them at once.
+"""Composition of a command line into a plain configuration, with all errors at once, in our words.
 
 Hydra stops at its first problem and does not know which name was meant. So the overrides are
 screened here first: what cannot be composed is reported and left out, the rest is composed, and

@@ -1,10 +1,10 @@
 """The study's journal: Optuna's own format, written in transactions.
 
-Optuna's file backend appends, and waits for the disk, once per parameter and per reported value; a
-process that dies while it appends leaves half a line, after which nobody can open the study, and
-half a trial. Here everything between two points is one write under one lock: the count of trials can
-be checked and raised without a race, a pack's epoch costs one wait for the disk, and what a dead
-process left behind is dropped whole by whoever comes next. Plain Optuna tool reads the file.
+Optuna's file backend appends, and waits for the disk, once per parameter and per reported value; a process
+that dies while appending leaves half a line, after which nobody can open the study, and half a trial. Here
+each transaction is one write under one lock: the number of trials can be checked and raised without a race,
+a pack's epoch costs one wait for the disk, and the next process drops an incomplete transaction entirely.
+Optuna's own tools can read the file.
 """
 
 from __future__ import annotations
