@@ -29,10 +29,24 @@ TOP: dict[str, Plain] = {"name": str, "seed": Seed, "resume": str | None}
 
 
 def compose(*overrides: str | Sequence[str]) -> dict[str, Plain]:
-    """Return the plain configuration of a command line: `compose("optimizer=sgd", "optimizer.lr=0.1")`.
+    """Compose the configuration of a command line and validate it.
 
-    overrides: texts, or lists of them. Returns nested dicts and lists with all references resolved.
-    Raises ConfigError that lists every problem, as `validate` does, and for `resume` and `hydra` keys.
+    Args:
+        overrides: texts as on the command line, or lists of them.
+
+    Returns:
+        Nested dicts and lists with all references resolved, for `train` and `train_pack`.
+
+    Raises:
+        ConfigError: lists every problem: unknown keys and options, values of the wrong type or out of
+            range, settings that contradict each other. Also for `resume` and `hydra` keys, which belong
+            to the command line.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("optimizer=sgd", "optimizer.lr=0.1")
+        >>> config["optimizer"]["name"], config["optimizer"]["lr"]
+        ('sgd', 0.1)
     """
     texts: list[str] = []
     for item in overrides:

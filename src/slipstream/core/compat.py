@@ -1,8 +1,8 @@
-"""The insides of torch, Hydra and TensorBoard that the package touches, and nothing else does.
+"""The private names of torch, Hydra and TensorBoard that the package uses; no other module uses any.
 
-Their authors promise none of these names. Each stands in INTERNALS with its home, the versions it was tried
-with and the reason; tests/core/test_compat.py imports them all, says when a public name has appeared, and
-finds private imports elsewhere. Nothing is imported before it is used.
+Their authors do not guarantee these names. INTERNALS lists each with its home, the versions it was tested
+with and the reason; tests/core/test_compat.py imports them all, reports when a public name has appeared, and
+finds private imports elsewhere. Imports happen on first use.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
 
 
 def found(home: str) -> Any:
-    """Import `module:attribute`, or the module itself where no attribute is named.
+    """Import `module:attribute`, or the module itself if no attribute is named.
 
     Raises ImportError and AttributeError where the library does not have it.
     """

@@ -61,6 +61,7 @@ class Layout:
 
     @property
     def sizes(self) -> list[int]:
+        """The number of parameters of each tensor."""
         return [prod(shape) for shape in self.shapes]
 
     @property

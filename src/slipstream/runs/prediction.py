@@ -58,11 +58,23 @@ class Classification:
 
 
 class Model:
-    """A trained network with everything needed to turn raw inputs into predictions.
+    """A trained network with everything needed to turn raw inputs into predictions, from `slipstream.load`.
 
-    module: the network alone, in evaluation mode; it takes the result of `inputs` and returns logits, or for
-    regression scaled values. networks: its tensors by name; for a snapshot ensemble those of every member,
-    the last of which is in the module.
+    Attributes:
+        module: the network alone, in evaluation mode; it takes the result of `inputs` and returns logits,
+            or for regression scaled values.
+        target: the task, the target columns and the classes.
+        networks: the network's tensors by name; for a snapshot ensemble those of every member, the last
+            of which is in `module`.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=1")
+        >>> model = slipstream.load(slipstream.train(config, "runs/iris").directory)
+        >>> model.target.classes
+        ('setosa', 'versicolor', 'virginica')
+        >>> model.predict([[5.1, 3.5, 1.4, 0.2], [6.3, 3.3, 6.0, 2.5]]).probabilities.shape
+        (2, 3)
     """
 
     def __init__(
@@ -80,16 +92,22 @@ class Model:
         self.networks = networks or [self.module.state_dict()]
 
     def predict(self, x: Any) -> Classification | np.ndarray:
-        """Predict N raw examples.
+        """Predict N raw examples. Warns of values that are not in the training data.
 
-        x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame or a
-            mapping of names to values, or to scalars for one row; other columns, including the target, are
-            ignored. For sequences such a table with a row for each step; there is a prediction for each
-            sequence, in the order of their first rows: that of frame["id"].unique(maintain_order=True). For
-            texts a list of them. For images a list of paths or of Pillow images, or an array [N, C, H, W].
-        Returns a `Classification` for classes; for regression values in original units, float64 [N], or [N,
-        D] for several targets. Warns of values that are not in train; raises DataError for inputs that do not
-        fit.
+        Args:
+            x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame
+                or a mapping of names to values, or to scalars for one row; other columns, including the
+                target, are ignored. For sequences such a table with a row for each step; there is a
+                prediction for each sequence, in the order of their first rows: that of
+                frame["id"].unique(maintain_order=True). For texts a list of them. For images a list of
+                paths or of Pillow images, or an array [N, C, H, W].
+
+        Returns:
+            A `Classification` for classes. For regression values in original units, float64 [N], or
+            [N, D] for several targets.
+
+        Raises:
+            DataError: the inputs do not match those of training.
         """
         inputs = self.inputs(x)
         with torch.no_grad():
@@ -165,10 +183,24 @@ class Model:
 def load(directory: str | Path) -> Model:
     """Load the network that a run has trained, on the CPU, with the weights of its best epoch.
 
-    With early_stopping.restore_best false these are the last weights.
-    directory: of a run, or of a member of a sweep; the data need not exist any more. Nothing in it is
-    executed or unpickled. Raises UserError if it is not a run, has no checkpoint that verifies, or finished
-    no epoch.
+    With early_stopping.restore_best=false these are the last weights. Nothing in the folder is executed or
+    unpickled.
+
+    Args:
+        directory: the folder of a run, or of a member of a sweep. The data need not exist any more.
+
+    Returns:
+        A `Model`, whose `predict` takes raw examples.
+
+    Raises:
+        UserError: the folder is not a run, has no checkpoint that verifies, or the run finished no epoch.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=1")
+        >>> result = slipstream.train(config, "runs/iris")
+        >>> slipstream.load("runs/iris").predict([[5.1, 3.5, 1.4, 0.2]]).scores.shape
+        (1, 3)
     """
     folder = Path(directory)
     if not (folder / "config.yaml").is_file():

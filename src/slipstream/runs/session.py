@@ -27,11 +27,26 @@ if TYPE_CHECKING:
 
 
 def train(config: Mapping[str, Plain] | Config, directory: str | Path | None = None) -> Result:
-    """Train one run. Without a directory nothing is written to disk.
+    """Train one run.
 
     Only warnings are shown, on standard error: `trainer.progress` is for the command line.
-    config: a composed configuration (`slipstream.compose("optimizer=adam")`) or a validated one.
-    Raises ConfigError and DataError, both UserError, before training starts.
+
+    Args:
+        config: a configuration from `slipstream.compose`, or a validated one.
+        directory: the run's folder; None writes nothing to disk.
+
+    Returns:
+        The metrics, weights and history of the run.
+
+    Raises:
+        ConfigError: the configuration cannot run.
+        DataError: the data cannot be used. Like ConfigError it is a UserError, raised before training.
+
+    Example:
+        >>> import slipstream
+        >>> result = slipstream.train(slipstream.compose("data=iris", "trainer.max_epochs=1"))
+        >>> result.status, len(result.records)
+        ('finished', 1)
     """
     return train_pack([config], None if directory is None else [directory])[0]
 
@@ -41,8 +56,23 @@ def train_pack(
 ) -> list[Result]:
     """Train K runs as one stacked computation, each as if it were alone.
 
-    The configurations may differ in seeds and in every number (learning rates, decays, penalty weights,
-    dropout rates, schedules, patience) and must agree in structure. Raises ConfigError if they do not.
+    Args:
+        configs: one configuration per run. They may differ in seeds and in every number (learning rates,
+            decays, penalty weights, dropout rates, schedules, patience), but not in structure.
+        directories: one folder per run; None writes nothing to disk.
+
+    Returns:
+        One result per run, in the order of `configs`.
+
+    Raises:
+        ConfigError: a configuration cannot run, or they differ in structure.
+        DataError: the data cannot be used.
+
+    Example:
+        >>> import slipstream
+        >>> both = [slipstream.compose("data=iris", "trainer.max_epochs=1", f"seed={k}") for k in (1, 2)]
+        >>> [result.status for result in slipstream.train_pack(both)]
+        ['finished', 'finished']
     """
     if not configs:
         return []

@@ -52,11 +52,23 @@ Values = dict[str, float | None]
 class Result:
     """The result of a run.
 
-    status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
-    best, last: metrics of the weights of the best epoch and of the last, `split/name` -> value.
-    weights: the parameters by name (for a snapshot ensemble with a leading axis of networks), those of the
-        best epoch if early_stopping.restore_best is set.
-    records: the lines of metrics.jsonl. exit_code: of the command line.
+    Attributes:
+        status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
+        reason: the reason for the status, in words.
+        best_epoch: the best epoch, from 1; 0 if none was finished.
+        best: metrics of the weights of the best epoch, `split/name` -> value, None if undefined.
+        last: metrics of the weights of the last epoch, likewise.
+        records: the lines of metrics.jsonl, one per epoch.
+        weights: the parameters by name (for a snapshot ensemble with a leading axis of networks), those of
+            the best epoch if early_stopping.restore_best is set.
+        directory: the run's folder, or None.
+        exit_code: of the command line.
+
+    Example:
+        >>> import slipstream
+        >>> result = slipstream.train(slipstream.compose("data=iris", "trainer.max_epochs=1"))
+        >>> result.best_epoch, 0 <= result.best["val/accuracy"] <= 1
+        (1, True)
     """
 
     status: str

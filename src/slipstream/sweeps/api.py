@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 class SweepResult:
     """The result of a sweep.
 
-    report: ranking, comparisons, importance and advice, as in report.json. exit_code: 0, 3 if members
-    diverged or failed, 129, 130, 143 or 152 if a signal ended it.
+    Attributes:
+        directory: the sweep's folder.
+        report: ranking, comparisons, importance and advice, as in report.json.
+        exit_code: 0, or 3 if members diverged or failed, or 129, 130, 143 or 152 if a signal ended it.
+
+    Example:
+        >>> import slipstream
+        >>> found = slipstream.sweep({"optimizer.lr": [0.01]}, "data=iris", "trainer.max_epochs=1")
+        >>> found.exit_code, [member.status for member in found.runs], len(found.frame())
+        (0, ['finished'], 1)
     """
 
     directory: Path
@@ -56,18 +64,29 @@ def sweep(
 ) -> SweepResult:
     """Train every configuration of a space as packs, or search the space.
 
-    space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the command
-    line. overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
-    directory: of the sweep; one with the same plan is joined and continued; None for a new one below
-    outputs/. settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
+    Nothing is shown unless an override such as "trainer.progress=auto" asks for it.
 
-    Nothing is shown unless an override such as "trainer.progress=auto" asks for it. Raises ConfigError,
-    DataError and other UserErrors; members that fail or diverge are in the result.
+    Args:
+        space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
+            command line.
+        overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
+        directory: the sweep's folder; one with the same plan is joined and continued. None makes a new
+            one below outputs/.
+        settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
 
-    >>> import slipstream  # doctest: +SKIP
-    >>> found = slipstream.sweep({"optimizer.lr": [0.1, 0.01]}, "data=wine", repeats=5)  # doctest: +SKIP
-    >>> found.best.values  # doctest: +SKIP
-    {'optimizer.lr': 0.1}
+    Returns:
+        The report and the members, including those that failed or diverged.
+
+    Raises:
+        ConfigError: the space, an override or a setting is wrong.
+        UserError: the sweep cannot start or continue, such as DataError for unusable data.
+
+    Example:
+        >>> import slipstream
+        >>> space = {"optimizer.lr": [1e-9, 0.01]}
+        >>> found = slipstream.sweep(space, "data=iris", "trainer.max_epochs=5")
+        >>> found.best.values
+        {'optimizer.lr': 0.01}
     """
     typed = ["trainer.progress=none", *overrides]
     typed += [f"sweep.{name}={spell(value)}" for name, value in settings.items()]

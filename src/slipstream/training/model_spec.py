@@ -61,6 +61,7 @@ class BoundComponent:
 
     @classmethod
     def of(cls, group: str, name: str, settings: Mapping[str, Plain]) -> BoundComponent:
+        """Look up a component and bind its structure settings."""
         part = component(group, name)
         place, function = part.traits.get("place", ""), part.function
         if settings.get("proximal"):

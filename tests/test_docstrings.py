@@ -1,0 +1,97 @@
+"""Docstrings begin with a verb or a noun, and everything public has one."""
+
+import ast
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+import slipstream
+from test_architecture import NAMES, SOURCE
+
+# Rooms whose docstrings are held to this. A room is a module or a package below slipstream.
+ROOMS = {"core", "losses", "metrics", "optimizers", "regularizers", "augmentations", "models", "loggers"}
+ROOMS |= {"activations", "initializers", "schedulers", "early_stopping", "training", "runs", "cli"}
+ROOMS |= {"testing", "__main__"}
+
+QUESTIONS = {"What", "Whether", "How", "Which", "Who", "Where", "When", "Why"}
+FILES = [SOURCE / "__init__.py", *(file for name, file in NAMES.items() if name.split(".")[0] in ROOMS)]
+PUBLIC = sorted(set(dir(slipstream)) - {"__version__"})
+KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def definitions(node, inside=""):
+    """Yield a module and its classes and functions with their dotted names, but none inside functions."""
+    if isinstance(node, KINDS):
+        inside = f"{inside}.{getattr(node, 'name', '')}".strip(".")
+        yield inside, node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for child in ast.iter_child_nodes(node):
+            yield from definitions(child, inside)
+
+
+def problems(source):
+    """Return a sentence for every docstring that begins with a question, and every public name without one.
+
+    torch describes `forward`, and a property's getter its setter.
+    """
+    found = []
+    for name, node in definitions(ast.parse(source)):
+        first = (ast.get_docstring(node) or "").split(maxsplit=1)[:1]
+        if first and first[0].strip(",:.") in QUESTIONS:
+            found.append(f"{name or 'the module'} begins with {first[0]}")
+        public = not any(part.startswith("_") for part in name.split("."))
+        if not first and public and name.rpartition(".")[2] != "forward" and not _is_setter(node):
+            found.append(f"{name or 'the module'} has no docstring")
+    return found
+
+
+def _is_setter(node):
+    return any(
+        ast.unparse(decorator).endswith(".setter") for decorator in getattr(node, "decorator_list", ())
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_docstrings_begin_with_a_verb_or_a_noun(file):
+    """No docstring begins with a question, and every public class and function has one."""
+    assert problems(file.read_text(encoding="utf-8")) == []
+
+
+def test_the_check_sees_what_it_should():
+    """Questions and missing docstrings are found at every level; private names may have none."""
+    source = '''"""Why: x."""
+class A:
+    """A."""
+    def f(self):
+        """Whether."""
+    def g(self): ...
+def _private(): ...
+def h():
+    def inner(): ...
+'''
+    begins = ["the module begins with Why:", "A.f begins with Whether."]
+    assert problems(source) == [*begins, "A.g has no docstring", "h has no docstring"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_sections_and_an_example(name):
+    """Each name of `slipstream` is documented with its arguments, its result and a doctest that runs."""
+    thing = getattr(slipstream, name)
+    text = inspect.getdoc(thing)
+    wanted = ["Example:"] if inspect.isclass(thing) else ["Args:", "Returns:", "Raises:", "Example:"]
+    assert [section for section in wanted if f"\n{section}\n" not in text] == []
+    examples = doctest.DocTestParser().get_examples(text)
+    assert examples
+    assert not any(doctest.SKIP in example.options for example in examples)
+    for parameter in () if inspect.isclass(thing) else inspect.signature(thing).parameters:
+        assert f"\n    {parameter}: " in text, parameter
+
+
+def test_the_public_model_is_documented():
+    """`load` returns a Model whose class and `predict` have an example and sections."""
+    model = importlib.import_module("slipstream.runs.prediction").Model
+    assert "Example:" in inspect.getdoc(model)
+    for section in ("Args:", "Returns:", "Raises:"):
+        assert f"\n{section}\n" in inspect.getdoc(model.predict)
