@@ -10,13 +10,13 @@ import pytest
 import slipstream
 from test_architecture import NAMES, SOURCE
 
-# Rooms whose docstrings are held to this. A room is a module or a package below slipstream.
+# Rooms in which everything public has a docstring. A room is a module or a package below slipstream.
 ROOMS = {"core", "losses", "metrics", "optimizers", "regularizers", "augmentations", "models", "loggers"}
 ROOMS |= {"activations", "initializers", "schedulers", "early_stopping", "training", "runs", "cli"}
 ROOMS |= {"testing", "__main__"}
 
 QUESTIONS = {"What", "Whether", "How", "Which", "Who", "Where", "When", "Why"}
-FILES = [SOURCE / "__init__.py", *(file for name, file in NAMES.items() if name.split(".")[0] in ROOMS)]
+FILES = {"__init__": SOURCE / "__init__.py"} | NAMES
 PUBLIC = sorted(set(dir(slipstream)) - {"__version__"})
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -53,10 +53,12 @@ def _is_setter(node):
     )
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_docstrings_begin_with_a_verb_or_a_noun(file):
+@pytest.mark.parametrize("name", FILES)
+def test_docstrings_begin_with_a_verb_or_a_noun(name):
     """No docstring begins with a question, and every public class and function has one."""
-    assert problems(file.read_text(encoding="utf-8")) == []
+    found = problems(FILES[name].read_text(encoding="utf-8"))
+    complete = name == "__init__" or name.split(".")[0] in ROOMS
+    assert [problem for problem in found if complete or not problem.endswith("has no docstring")] == []
 
 
 def test_the_check_sees_what_it_should():

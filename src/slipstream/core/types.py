@@ -32,17 +32,17 @@ Word = Annotated[str | int | float | bool, "text"]
 
 # A value out of YAML or JSON: a setting, an entry of a run's file. Any: only the schema knows its type.
 Plain: TypeAlias = Any
-# What stands behind an argument's colon: a class, Annotated[...], a union.
+# The annotation of an argument: a class, Annotated[...], a union.
 Annotation: TypeAlias = object
-# A table, column or array as another library gives it. Any: it is told by what it can do, since pandas,
-# pyarrow and jax are not imported to ask whether it is theirs.
+# A table, column or array of another library. Any: it is recognized by its methods, since pandas, pyarrow
+# and jax are not imported for a type check.
 DataLike: TypeAlias = Any
-# What torch hands to an autograd function as ctx and info. Any: a function keeps attributes of its own there.
+# The ctx and info that torch passes to an autograd function. Any: a function stores attributes there.
 AutogradContext: TypeAlias = Any
-# A number inside the step: a float of one run alone, a tensor without axes in a pack.
+# A number inside the step: a float in a single run, a scalar tensor in a pack.
 Scalar: TypeAlias = "float | Tensor"
-# The numbers of the chosen components, by component and setting, and under "keys" the keys of randomness.
-# Any: Scalar or random.Key; they go on to a component as they are.
+# The numbers of the chosen components, by component and setting, and random keys under "keys".
+# Any: Scalar or random.Key, passed to components unchanged.
 Numbers: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
