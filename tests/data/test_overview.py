@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,15 @@ def test_the_summary_has_the_warnings_too(load_table):
     assert f"- warning: {found.warnings[0]}" in found.summary
     assert "Missing values, numbers filled by median: town: 5" in found.summary
     assert "Left out: id" in found.summary
+
+
+def test_a_targets_values_have_one_notation(load_table):
+    """Incomes are written out, the smallest and the largest alike."""
+    table = "x,y\n" + "\n".join(f"{i % 7},{9854 + 600 * i}" for i in range(100)) + "\n"
+    line = load_table(table).card.splitlines()[-1]
+    assert line.startswith("target in train: ")
+    assert "e+" not in line
+    assert [float(word) > 9000 for word in re.findall(r"[\d.]+", line)] == [True] * 4
 
 
 def test_classes_and_labels_are_counted_by_part(load, load_table):

@@ -207,6 +207,21 @@ def test_the_loss_in_the_table_is_called_what_it_is(tmp_path, capsys):
         assert words in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_run_that_improved_to_the_end_may_train_longer(tmp_path, capsys):
+    """Said where the best epoch is the last one of several, with what to type; not where it stopped early."""
+    for folder, epochs, more in (
+        ("a", 2, ("optimizer.lr=0.01", "trainer.monitor=train/loss")),
+        ("b", 1, ()),
+        ("c", 9, ("early_stopping.patience=1", "early_stopping.min_delta=100")),
+    ):
+        config = validate(small("trainer.progress=plain", f"trainer.max_epochs={epochs}", *more))
+        result = run(config, tmp_path / folder)
+        improved = result.status == "finished" and result.best_epoch == epochs > 1
+        said = "the best epoch is the last one: more may be better, as trainer.max_epochs=4\n"
+        assert (said in capsys.readouterr().out) is improved
+        assert improved is (folder == "a")
+
+
 @pytest.mark.parametrize("logger", ["none", "tensorboard"])
 def test_curves_are_pointed_to_where_there_are_any(tmp_path, capsys, logger):
     """The command that opens TensorBoard is printed by a run that wrote to it, and by no other."""

@@ -31,7 +31,7 @@ def plan_of(count, metric="val/loss"):
         jobs=jobs(count),
         grid=({},),
         members=1,
-        settings=SimpleNamespace(),
+        settings=SimpleNamespace(repeats=1, folds=None),
         notes=("optimizer.momentum only where it applies",),
         space=Space((Choices("optimizer", ("adam",)), Choices("optimizer.lr", tuple(range(count))))),
         example=SimpleNamespace(config=config),
@@ -287,5 +287,17 @@ def test_a_searchers_total_is_its_trials_times_their_members(opened):
     """Members that nobody has asked for yet are counted; folders of earlier trials are found."""
     plan = plan_of(0)
     plan.grid, plan.members, plan.settings, plan.trials = None, 3, object.__new__(SearchSettings), 10
+    vars(plan.settings).update(repeats=3, folds=None)
     _, written = opened(plan=plan)
-    assert written.getvalue().startswith("30 members of 10 trials")
+    assert written.getvalue().startswith(
+        "30 members of 10 trials: 1 x optimizer, 0 x optimizer.lr, 3 seeds\n"
+    )
+
+
+def test_the_heading_names_the_members_of_a_trial(opened):
+    """Seeds and folds, where the sweep's settings made them."""
+    plan = plan_of(30)
+    plan.members, plan.settings = 15, SimpleNamespace(repeats=3, folds=5)
+    plan.space = Space((Choices("model.width", (16, 64)),))
+    _, written = opened(plan=plan)
+    assert written.getvalue().startswith("30 members of 2 trials: 2 x model.width, 3 seeds, 5 folds\n")

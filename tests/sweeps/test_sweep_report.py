@@ -202,7 +202,7 @@ def test_a_sweep_without_a_single_result_has_a_report(tmp_path, statuses):
     assert "best:" not in text
     assert "rank" not in text
     if statuses == ["diverged", "diverged"]:
-        assert "all members diverged: lower optimizer.lr" in text
+        assert "all members diverged:\n  0  lr=0: why\n  1  lr=1: why\nagainst divergence: lower" in text
 
 
 # The screen
@@ -218,6 +218,7 @@ def test_what_is_shown_of_a_sweep(tmp_path):
     assert "the best optimizer.lr, 0.1, is the largest tried: widen it upwards" in text
     assert "compared with it: 5 too few to tell (paired t-test and signed ranks over seeds, Holm" in text
     assert "?: too few to tell, 2 members a trial; more repeats tell more, as sweep.repeats=10" in text
+    assert "folder: that of the trial's best member\n" in text
     assert f"sweep: {tmp_path}\n" in text
     assert "tensorboard" not in text
     (tmp_path / "events.out.tfevents.1").touch()
@@ -249,6 +250,7 @@ def test_only_the_best_ten_are_shown(tmp_path):
     ]
     text = shown(make(tmp_path, found, [Choices("lr", tuple(i / 10 for i in range(256)))], "val/loss", True))
     assert "and 246 more in leaderboard.csv" in text
+    assert "best member" not in text
     assert "one member a trial: nothing says how much of a difference is noise" in text
     assert "±" not in text
 
@@ -355,12 +357,72 @@ def test_folds_that_judge_by_what_chose_the_epoch_are_optimistic(tmp_path, epoch
 
 def test_failures_are_listed_with_their_overrides_and_the_way_to_run_just_them_again(tmp_path):
     """Each with its number, what was swept and why; a resume tries them again."""
-    broken = {1: ("failed", "ValueError: bang"), 3: ("failed", "out of memory"), 5: ("diverged", "")}
+    broken = {1: ("failed", "ValueError: bang"), 3: ("failed", "out of memory"), 5: ("diverged", "inf")}
     text = shown(make(tmp_path, sweep(2, broken), AXES, "val/loss", True))
     assert "1  optimizer=adam optimizer.lr=0.001: ValueError: bang" in text
     assert f"to train them again, when the cause is mended: python train.py resume={tmp_path}\n" in text
-    assert "diverged: 5" in text
+    assert "\ndiverged:\n  5  optimizer=adam optimizer.lr=0.1: inf\nagainst divergence: lower" in text
     assert "1 of 2 diverged" in text
+
+
+def test_members_that_diverged_are_named_with_step_reason_and_advice(tmp_path):
+    """The first three with what was swept and why, the others by number, and what to do about it."""
+    broken = {k: ("diverged", f"the loss was nan at step {k} (epoch 1)") for k in range(6, 12)}
+    text = shown(make(tmp_path, sweep(2, broken), AXES, "val/loss", True))
+    assert "  6  optimizer=sgd optimizer.lr=0.001: the loss was nan at step 6 (epoch 1)\n" in text
+    assert "  8  optimizer=sgd optimizer.lr=0.01: " in text
+    assert "step 9" not in text
+    assert "  and 9, 10, 11; their reasons are in leaderboard.csv\n" in text
+    assert "against divergence: lower optimizer.lr, or add regularizer=gradient_clipping\n" in text
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "status", "keys", "said"),
+    [
+        (5, "finished", {}, True),
+        (4, "finished", {}, False),
+        (5, "stopped_early", {}, False),
+        (5, "finished", {"trainer.max_epochs": 5}, False),
+    ],
+)
+def test_a_best_trial_that_improved_to_the_end_may_train_longer(tmp_path, best_epoch, status, keys, said):
+    """Said where every member's best epoch is its last one, and nobody swept their number."""
+    found = [
+        replace(o, best_epoch=best_epoch, epochs=5, status=status, values={**o.values, **keys})
+        for o in sweep(2)
+    ]
+    text = shown(make(tmp_path, found, AXES, "val/loss", True))
+    assert ("more may be better, as trainer.max_epochs=10\n" in text) is said
+    one = [replace(o, best_epoch=1, epochs=1) for o in found]
+    assert "may be better" not in shown(make(tmp_path, one, AXES, "val/loss", True))
+
+
+def test_a_pipe_keeps_the_tables_lines_whole(tmp_path):
+    """However narrow Rich takes a pipe for, every column is there on one line."""
+    long = [
+        replace(o, values={f"a.{'very_' * 6}{key.replace('.', '_')}": v for key, v in o.values.items()})
+        for o in sweep(2)
+    ]
+    text = shown(make(tmp_path, long, [], "val/loss", True), width=80)
+    (head,) = [line for line in text.splitlines() if line.startswith("rank")]
+    assert len(head) > 80
+    assert head.split() == [
+        "rank",
+        f"{'very_' * 6}optimizer",
+        f"{'very_' * 6}optimizer_lr",
+        "val/loss",
+        "folder",
+    ]
+    assert "   1  adam" in text
+    assert "…" not in text
+
+
+def test_a_tables_numbers_have_one_notation(tmp_path):
+    """Thousands are written out, mean and deviation alike."""
+    found = [replace(o, value=None if o.value is None else 12345 * o.value) for o in sweep(2)]
+    text = shown(make(tmp_path, found, AXES, "val/loss", True))
+    assert "11129 ± 26 (2)" in text
+    assert "e+" not in text
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -43,7 +43,7 @@ class Log:
     """An observer that keeps what it is told, and may act at an epoch's end."""
 
     def __init__(self, at_epoch=lambda pack: None):
-        self.ends, self.failures, self.warnings, self.sizes = {}, {}, [], []
+        self.ends, self.failures, self.warnings, self.sizes, self.said = {}, {}, [], [], []
         self.at_epoch = at_epoch
 
     def epoch(self, pack):
@@ -55,6 +55,9 @@ class Log:
 
     def failed(self, job, reason):
         self.failures[job.number] = reason
+
+    def say(self, text):
+        self.said.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -103,6 +106,16 @@ def test_members_that_take_free_places_are_as_in_a_pack_of_all(tmp_path):
     assert max(running for _, running in log.sizes) == 4
     assert log.sizes[2][1] == 4
     assert log.sizes[-1][0] == 2
+
+
+def test_what_was_read_is_shown_once_for_each_source(tmp_path):
+    """The card of a single run, once for all folds, settings and kinds; another data set has its own."""
+    changes = [{"data.folds": 4, "data.fold": 0}, {"data.folds": 4, "data.fold": 1}, {"model.width": 4}]
+    log = drain(tmp_path / "sweep", jobs_of([*changes, {"data": "sine", "data.rows": 40, "loss": "mse"}]))
+    assert [card.splitlines()[0] for card in log.said] == [
+        "data=spirals: binary, target class (2 classes)",
+        "data=sine: regression, target y",
+    ]
 
 
 def test_kinds_are_trained_one_after_another(tmp_path):

@@ -70,7 +70,7 @@ class Sweep:
             return
         from rich.table import Table
 
-        from slipstream.core.console import console
+        from slipstream.core.console import console, print_table
 
         metrics = dict.fromkeys(job.metric for job in self._shown)
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -83,6 +83,5 @@ class Sweep:
             table.add_row(*job.row())
         screen = console()
         screen.print()
-        # Do not wrap lines in a pipe.
-        screen.print(table, width=None if screen.is_terminal else 1000, crop=screen.is_terminal)
+        print_table(screen, table)
         screen.print(f"\n{self._shown[0].directory.parent}", soft_wrap=True)

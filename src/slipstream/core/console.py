@@ -13,6 +13,8 @@ from rich.table import Table
 from slipstream.core.errors import printable
 
 BAR = 12  # width of a progress bar, in characters
+WHOLE = 1000  # characters of a line where nobody folds it
+WRITTEN_OUT = 1e7  # below this a number stands beside smaller ones without an exponent
 
 
 class Output(Console):
@@ -44,9 +46,26 @@ def console() -> Console:
     return Output(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
 
 
-def number(value: float | None) -> str:
-    """Format a number with four significant digits, and None as a dash."""
-    return "-" if value is None else f"{value:.4g}"
+def number(value: float | None, digits: int = 4) -> str:
+    """Format a number with four significant digits, without an exponent below ten million; None as a dash.
+
+    >>> number(0.123456), number(68432.1), number(1e-05), number(2.5e9), number(None)
+    ('0.1235', '68432', '1e-05', '2.5e+09', '-')
+    """
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < WRITTEN_OUT else text
+
+
+def print_table(screen: Console, table: Table) -> None:
+    """Print a table that fits a terminal; anywhere else its lines are as long as they need to be."""
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    # Rich takes no width beyond the console's own in `print`.
+    for line in screen.render_lines(table, screen.options.update(width=WHOLE), pad=False):
+        screen.out("".join(part.text for part in line).rstrip(), highlight=False)
 
 
 def metrics_table(values: Mapping[str, float | None], title: str, loss: str = "loss") -> Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slipstream.core.console import number
 from slipstream.core.types import Plain, Target
 from slipstream.core.wording import counted
 from slipstream.data.dataset import PARTS, RawData, Settings
@@ -194,4 +195,4 @@ def _spread(target: Target, targets: np.ndarray) -> str:
     if target.task != "regression" or targets.shape[1] != 1:
         return ""
     low, high, mean, deviation = targets.min(), targets.max(), targets.mean(), targets.std()
-    return f"{low:.4g} to {high:.4g}, mean {mean:.4g}, deviation {deviation:.4g}"
+    return f"{number(low)} to {number(high)}, mean {number(mean)}, deviation {number(deviation)}"

@@ -26,6 +26,7 @@ from slipstream.training.engine import Engine
 from slipstream.training.evaluate import final_names
 from slipstream.training.loop import Progress
 from slipstream.training.member import (
+    AGAINST_DIVERGENCE,
     DIVERGED,
     FAILED,
     FINISHED,
@@ -305,8 +306,11 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
     screen.console.print(metrics_table(result.best, title, loss_row(member.config, target)))
     if sentence := unlike(member.config, result.best):
         screen.say(sentence)
-    advice = "; lower optimizer.lr, or add regularizer=gradient_clipping" if result.status == DIVERGED else ""
+    advice = f"; {AGAINST_DIVERGENCE}" if result.status == DIVERGED else ""
     screen.say(f"{result.status}: {result.reason}{advice}")
+    epochs = len(member.records)
+    if result.status == FINISHED and member.best_value is not None and result.best_epoch == epochs > 1:
+        screen.say(f"the best epoch is the last one: more may be better, as trainer.max_epochs={2 * epochs}")
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:

@@ -81,8 +81,11 @@ class SweepScreen:
     def _heading(self) -> Iterator[str]:
         trials = self.total // self.plan.members if self.plan.members > 1 else self.total
         of = f" of {counted(trials, 'trial')}" if self.plan.members > 1 else ""
-        sizes = ", ".join(map(_size, self.plan.space.axes))
-        yield f"{counted(self.total, 'member')}{of}{': ' * bool(sizes)}{sizes}"
+        settings = self.plan.settings
+        sizes = [*map(_size, self.plan.space.axes)]
+        sizes += [counted(settings.repeats, "seed")] if settings.repeats > 1 else []
+        sizes += [counted(settings.folds, "fold")] if settings.folds else []
+        yield f"{counted(self.total, 'member')}{of}{': ' * bool(sizes)}{', '.join(sizes)}"
         yield from self.plan.notes
         if self._ended:
             have = "has" if len(self._ended) == 1 else "have"

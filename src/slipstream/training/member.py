@@ -27,6 +27,7 @@ TIMINGS = "timings.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
 INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
+AGAINST_DIVERGENCE = "lower optimizer.lr, or add regularizer=gradient_clipping"
 IDLE = "idle"  # occupies a place in a pack without training
 
 

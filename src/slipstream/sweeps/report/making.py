@@ -83,7 +83,7 @@ def make(
         comparisons=tuple(compared),
         importance=tuple(importance),
         silence=silence,
-        advice=(*aggregates.edges(axes, ranked, ties), *_optimism(found)),
+        advice=(*aggregates.edges(axes, ranked, ties), *_longer(best), *_optimism(found)),
         test=_test(best) if best and all(outcome.status in ENDED for outcome in found) else {},
     )
 
@@ -97,6 +97,16 @@ def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
         if known:
             made[name] = fmean(known), aggregates.deviation(known), len(known)
     return made
+
+
+def _longer(best: Group | None) -> Iterator[str]:
+    """A word on a best trial whose members were all still improving in their last epoch."""
+    members = best.members if best and "trainer.max_epochs" not in best.values else ()
+    if members and all(m.status == "finished" and m.best_epoch == m.epochs > 1 for m in members):
+        yield (
+            "the best trial's best epoch is its last one: more may be better, as "
+            f"trainer.max_epochs={2 * members[0].epochs}"
+        )
 
 
 def _optimism(found: Sequence[Outcome]) -> Iterator[str]:

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from slipstream.core.console import number
+from slipstream.core.console import number, print_table
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted, shell, spell, typed
 from slipstream.sweeps.report.aggregates import Group
 from slipstream.sweeps.report.comparisons import LEAST_PAIRS, Comparison
 from slipstream.sweeps.report.making import LEADERBOARD, REPORT, Report
+from slipstream.training.member import AGAINST_DIVERGENCE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,7 @@ PAGE = "http://localhost:6006/#custom_scalars&regexInput=trials%2F"
 TOO_FEW = "too few to tell"
 VERDICTS = ("worse", "tie", TOO_FEW)
 TESTED = 4  # test scores shown of the best trial; all are in report.json
+REASONS = 3  # shown of members that diverged
 SHOWN = 10  # trials in the table, and failures in the list
 
 
@@ -35,11 +37,11 @@ def show(console: Console, report: Report) -> None:
     say(_counts(report))
     best = report.best
     if best is not None:
-        table = _table(report, console)
-        # Do not wrap lines in a pipe.
-        console.print(table, width=None if console.is_terminal else 1000, crop=console.is_terminal)
+        print_table(console, _table(report, console))
         if len(report.groups) > SHOWN:
             say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
+        if any(len(group.members) > 1 for group in report.groups):
+            say("folder: that of the trial's best member")
         if best.values:
             say(f"\nbest: {overrides(best.values)}")
     for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
@@ -107,7 +109,7 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _with_deviation(mean: float | None, std: float | None, n: int, sign: str) -> str:
-    return number(mean) if std is None else f"{number(mean)} {sign} {std:.2g} ({n})"
+    return number(mean) if std is None else f"{number(mean)} {sign} {number(std, 2)} ({n})"
 
 
 def _mark(group: Group, compared: Comparison | None) -> str:
@@ -171,10 +173,14 @@ def _tested(report: Report, sign: str) -> Iterator[str]:
 
 def _diverged(report: Report) -> Iterator[str]:
     found = [outcome for outcome in report.outcomes if outcome.status == "diverged"]
-    if found and len(found) == len(report.outcomes):
-        yield "all members diverged: lower optimizer.lr, or add regularizer=gradient_clipping"
-    elif found:
-        yield f"diverged: {_numbers([outcome.number for outcome in found])}"
+    if not found:
+        return
+    yield "\nall members diverged:" if len(found) == len(report.outcomes) else "\ndiverged:"
+    for outcome in found[:REASONS]:
+        yield f"  {outcome.number}  {overrides(outcome.values)}: {outcome.reason}"
+    if more := [outcome.number for outcome in found[REASONS:]]:
+        yield f"  and {_numbers(more)}; their reasons are in {LEADERBOARD}"
+    yield f"against divergence: {AGAINST_DIVERGENCE}"
 
 
 def _failures(report: Report) -> Iterator[str]:

@@ -68,6 +68,9 @@ class Observer(Protocol):
     def failed(self, job: Job, reason: str) -> None:
         """Handle a member that could not be trained."""
 
+    def say(self, text: str) -> None:
+        """Show a line of information."""
+
     def warn(self, text: str) -> None:
         """Show a warning."""
 
@@ -101,6 +104,7 @@ class Worker:
         self._folds: dict[str, Data] = {}
         self._refills = True
         self._warned: set[str] = set()
+        self._shown: set[tuple[str, str]] = set()  # data sets whose card was shown
         # Needed for all waiting members whenever a slot becomes free, so cached by member.
         self._structures: dict[int, str] = {}
         self._data_keys: dict[int, str] = {}
@@ -164,10 +168,18 @@ class Worker:
         datas, _ = setup.load_all([job.config for job in jobs])
         form = setup.form(datas[0])
         found = {key: data for key, data in zip(keys, datas, strict=True) if setup.form(data) == form}
+        self._show_data(jobs[0], datas[0])
         for data in found.values():
             for text in data.warnings:
                 self.warn(text)
         return found
+
+    def _show_data(self, job: Job, data: Data) -> None:
+        """Show what was read: one card for all folds and settings of a source."""
+        what = (job.config.data.name, str(job.config.data.settings.get("path")))
+        if what not in self._shown:
+            self._shown.add(what)
+            self.observer.say(data.card)
 
     def _structure(self, job: Job) -> str:
         if job.number not in self._structures:
