@@ -14,8 +14,12 @@ setup:
 fast *options:
     pytest -m 'not slow' {{ options }}
 
-# Run all tests
+# Run the fast and the slow tests: every property, on some of its cases
 test *options:
+    pytest -m 'not exhaustive' {{ options }}
+
+# Run all tests, on all of their cases
+everything *options:
     pytest {{ options }}
 
 # Check style and types

@@ -15,10 +15,18 @@ settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers(config):
-    """None in parallel where files or tests are named: starting the workers would take longer than they save."""
+    """No workers where files or tests are named: they would take longer to start than they save."""
     if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
         return 0
     return None  # one for each core, which is pytest-xdist's own answer
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Whatever is exhaustive is slow."""
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

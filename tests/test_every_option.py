@@ -24,11 +24,14 @@ SMALL = {"width": 5, "channels": 4}
 
 
 def variants() -> list[Any]:
-    """Every option with its YAML's settings, and with each other choice of a bool or a Literal."""
+    """Every option with its YAML's settings, one of each group fast, and exhaustively with each other choice
+    of a bool or a Literal."""
     made = []
     for group in GROUPS:
+        first = next(iter(components(group).values()))
         for name, part in components(group).items():
-            made.append(pytest.param(group, name, {}, id=f"{group}={name}"))
+            marks = () if part is first else pytest.mark.slow
+            made.append(pytest.param(group, name, {}, id=f"{group}={name}", marks=marks))
             usual = defaults(group, name)
             for setting, annotation in part.own_settings.items():
                 choices = get_args(annotation) if get_origin(annotation) is Literal else ()
@@ -39,7 +42,7 @@ def variants() -> list[Any]:
                         name,
                         {setting: choice},
                         id=f"{group}={name},{setting}={choice}",
-                        marks=pytest.mark.slow,
+                        marks=pytest.mark.exhaustive,
                     )
                     for choice in choices
                     if choice != usual[setting]
@@ -51,7 +54,9 @@ def tasks() -> list[Any]:
     """Every loss with each task that it fits, past the last one, which `variants` has."""
     losses = components("loss").values()
     return [
-        pytest.param("loss", part.name, {"task": task}, id=f"loss={part.name},{task}", marks=pytest.mark.slow)
+        pytest.param(
+            "loss", part.name, {"task": task}, id=f"loss={part.name},{task}", marks=pytest.mark.exhaustive
+        )
         for part in losses
         for task in part.traits["tasks"][:-1]
         if not part.traits.get("auto")

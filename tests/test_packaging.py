@@ -98,7 +98,9 @@ def test_the_check_of_a_clone_runs_what_the_readers_are_told():
     text = script.read_text()
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in text
-    assert "pip install -c constraints.txt -e '.[test]' && pytest" in text
+    line = "pip install -c constraints.txt -e '.[test]' && pytest -m 'not exhaustive'"
+    assert line in (ROOT / "README.md").read_text("utf-8")
+    assert f"{line} || exit\npytest -m exhaustive\n" in text
     assert "trap 'rm -rf" in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 

@@ -6,6 +6,8 @@ import sys
 import pytest
 import yaml
 
+from sampling import exhaustive_after
+
 # Help and listing
 
 
@@ -100,12 +102,19 @@ def test_what_answers_at_once_imports_no_torch(arguments, tmp_path, shell):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
-    [
-        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
-        {"TERM": "dumb"},
-        {"COLUMNS": "30"},
-        {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
-    ],
+    exhaustive_after(
+        1,
+        [
+            {
+                "LC_ALL": "C",
+                "PYTHONIOENCODING": "ascii",
+                "HOME": "/nonexistent",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            {"TERM": "dumb"},
+            {"COLUMNS": "30"},
+        ],
+    ),
     ids=str,
 )
 def test_e04_to_e07_poor_surroundings(environment, shell):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ondisk import STEPS, at_step, bytes_of, newest, terminate, train_in, tree
+from sampling import exhaustive_after
 from slipstream.runs.checkpoints import FILES, CheckpointError, latest, load, verify
 
 ALL = sorted([*FILES, "manifest.json"])
@@ -100,7 +101,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run, whole, c
     assert OPENED == []
 
 
-@pytest.mark.parametrize("flips", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", exhaustive_after(1, [300, 10_000]))
 def test_no_single_bit_can_flip_in_silence(run, flips):
     """K2: of so many random single bits, over all files and the manifest, none is taken."""
     checkpoint = newest(run)

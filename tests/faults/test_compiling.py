@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from ondisk import STEPS, bytes_of, newest, started, terminate, train_in
+from sampling import exhaustive_after
 from slipstream.training.backend.compilers import write_whole
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Abandoned, Interrupts, abandonable
@@ -223,7 +224,7 @@ mount -t tmpfs -o size=1M none {disk} && head -c 2000000 /dev/zero > {disk}/fill
 TMPDIR={disk} TORCHINDUCTOR_CACHE_DIR={cache} exec {command}
 """
 LATE = (
-    "import sys; from slipstream.training import compilers; compilers.no_room = lambda: None; "
+    "import sys; from slipstream.training.backend import compilers; compilers.no_room = lambda: None; "
     "from slipstream.cli import main; main(sys.argv[1:])"
 )
 
@@ -231,8 +232,10 @@ LATE = (
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.skipif(not mounts(), reason="needs the right to mount")
-@pytest.mark.parametrize("cache", ["here", "there"])
-@pytest.mark.parametrize("kind", ["true", "late", "auto"])
+@pytest.mark.parametrize(
+    ("kind", "cache"),
+    exhaustive_after(3, zip(["true", "late", "auto"] * 2, ["here", "there"] * 3, strict=True)),
+)
 def test_a_full_temporary_folder(tmp_path, kind, cache):
     """P10: asked for, a sentence before training, and where it fills up later, a sentence as well; with
     auto the run is not compiled, says why and ends."""

@@ -30,6 +30,7 @@ from ondisk import (
     started,
     terminate,
 )
+from sampling import exhaustive_after
 from slipstream.cli import main
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
@@ -117,7 +118,7 @@ def test_nohup_keeps_a_run_alive(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["head -1", "true", "cat > /dev/full"])
+@pytest.mark.parametrize("reader", exhaustive_after(1, ["head -1", "true", "cat > /dev/full"]))
 def test_a_reader_of_a_sweep_that_goes_away_costs_no_member(tmp_path, whole, reader):
     """E8 for sweeps: `train.py -m ... | head -1` trains all members to their bytes, exit code 0."""
     folder = tmp_path / "sweep"
@@ -156,7 +157,8 @@ def test_failed_members_are_named_with_the_command_that_runs_just_those_again(tm
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_no_finished_member(tmp_path, whole):
+@pytest.mark.parametrize("places", exhaustive_after(1, [4, 12]))
+def test_a_full_disk_costs_no_finished_member(tmp_path, whole, places):
     """P10 for sweeps: ENOSPC at operations of the whole sweep, once and from there on for ever: what had
     finished keeps its bytes, and resuming ends with the bytes of the undisturbed sweep."""
 
@@ -169,7 +171,7 @@ def test_a_full_disk_costs_no_finished_member(tmp_path, whole):
     with at_operation(0, full, tmp_path) as all_of_them:
         small_sweep_in(tmp_path / "0")
     said: list[str] = []
-    for number in range(1, len(all_of_them) + 1, len(all_of_them) // 12):
+    for number in range(1, len(all_of_them) + 1, len(all_of_them) // places):
         for for_ever in (False, True):
             folder = tmp_path / f"{number}-{for_ever}"
             try:
@@ -182,7 +184,7 @@ def test_a_full_disk_costs_no_finished_member(tmp_path, whole):
             assert small_sweep_in(folder) == 0
             assert all(path.read_bytes() == text for path, text in done.items())
             assert members(folder) == members(whole), f"operation {number}, {for_ever}"
-    assert len(said) > 3
+    assert len(said) >= places // 3
     assert all("No space left" in text for text in said)
 
 
@@ -235,12 +237,13 @@ def test_a_file_size_limit_in_a_sweep_ends_with_a_sentence(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_operation_of_a_sweep_costs_nothing(warm, tmp_path):
-    """S5: SIGKILL at every seventh operation of a whole sweep, then resume: the bytes of the undisturbed."""
+@pytest.mark.parametrize("every", exhaustive_after(1, [35, 7]))
+def test_a_kill_at_any_operation_of_a_sweep_costs_nothing(warm, tmp_path, every):
+    """S5: SIGKILL at every seventh or 35th operation of a whole sweep, then resume: the same bytes."""
     expected = None
     for number in count(0):
         folder = tmp_path / str(number)
-        at = {"at_operation": [7 * number, "kill"]} if number else {}
+        at = {"at_operation": [every * number, "kill"]} if number else {}
         code, output = warm.run("small_sweep", folder, **at)
         assert code == (0 if expected is None else code), output
         if expected is None:
@@ -251,8 +254,8 @@ def test_a_kill_at_any_operation_of_a_sweep_costs_nothing(warm, tmp_path):
         assert code == -signal.SIGKILL, output
         code, output = warm.run("small_sweep", folder)
         assert code == 0, output
-        assert members(folder) == expected, f"killed at operation {7 * number}"
-    assert number > 8
+        assert members(folder) == expected, f"killed at operation {every * number}"
+    assert number > 56 // every
 
 
 def _ends(folder: Path) -> list[tuple[Any, ...]]:
@@ -266,10 +269,11 @@ def _ends(folder: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, tmp_path):
-    """S5, S1: SIGKILL at every fifth operation of a sweep whose first member diverges in its first epoch,
-    then resume: it is diverged, with the history and the checkpoint of the undisturbed sweep."""
-    expected, every = None, 5
+@pytest.mark.parametrize("every", exhaustive_after(1, [23, 5]))
+def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, tmp_path, every):
+    """S5, S1: SIGKILL at every fifth or 23rd operation of a sweep whose first member diverges in its first
+    epoch, then resume: it is diverged, with the history and the checkpoint of the undisturbed sweep."""
+    expected = None
     for number in count(0):
         folder = tmp_path / str(number)
         at = {"at_operation": [every * number, "kill"]} if number else {}
@@ -286,7 +290,7 @@ def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, t
         assert code == 3, output
         assert _ends(folder) == expected, f"killed at operation {every * number}"
         shutil.rmtree(folder)
-    assert number > 20
+    assert number > 100 // every
 
 
 def test_a_signal_in_the_epoch_in_which_a_member_diverges_costs_nothing(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ondisk import bytes_of, started, train_in
+from sampling import exhaustive_after
 from slipstream.core.console import Output
 from slipstream.core.errors import ConfigError
 from slipstream.runs.progress import Screen
@@ -98,7 +99,7 @@ def test_e7_a_dumb_terminal_gets_plain_lines(tmp_path, whole, term, moves):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["head -1", "true", "cat > /dev/full"])
+@pytest.mark.parametrize("reader", exhaustive_after(1, ["head -1", "true", "cat > /dev/full"]))
 def test_e8_a_reader_that_goes_away_costs_nothing(tmp_path, whole, reader):
     """`| head -1`, and a reader that is gone at once: the run finishes, exit code 0, without a word."""
     line = " ".join(f"'{word}'" for word in command(tmp_path / "run"))

@@ -16,6 +16,7 @@ import torch
 from chains import torture
 
 from ondisk import STEPS, at_operation, at_step, bytes_of, newest, started, terminate, train_in, tree
+from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
 
@@ -92,10 +93,12 @@ def test_a_kill_during_a_step_costs_nothing(warm, whole, tmp_path, number):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_operation_of_a_run_costs_nothing(warm, whole, tmp_path):
-    """P1-P4: SIGKILL at operation 1, 2, 3 ... of a whole run, then resume: always the same bytes."""
+@pytest.mark.parametrize("every", exhaustive_after(1, [9, 1]))
+def test_a_kill_at_any_operation_of_a_run_costs_nothing(warm, whole, tmp_path, every):
+    """P1-P4: SIGKILL at operation 1, 2, 3 ... of a whole run, or at every ninth, then resume: always the
+    same bytes."""
     expected, summary = bytes_of(whole), json.loads((whole / "summary.json").read_text())
-    for number in count(1):
+    for number in count(1, every):
         run = tmp_path / str(number)
         code, output = warm.run("train", run, at_operation=[number, "kill"])
         if code == 0:
@@ -111,12 +114,13 @@ def test_a_kill_at_any_operation_of_a_run_costs_nothing(warm, whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", exhaustive_after(1, [5, 12]))
 @pytest.mark.parametrize("kind", ["single", "sweep"])
-def test_chains_of_kills_cost_nothing(warm, tmp_path, kind):
+def test_chains_of_kills_cost_nothing(warm, tmp_path, kind, kills):
     """P1-P4, P8, S5: a run, and a sweep, that are killed five times in a row, at random instants and inside
     saves, end with the bytes of undisturbed ones. scripts/torture.py does it hundreds of times."""
-    tally = torture(warm, kind, tmp_path, kills=10)
-    assert tally.kills == 10
+    tally = torture(warm, kind, tmp_path, kills=kills)
+    assert tally.kills == kills
     assert tally.equal == tally.chains
 
 
@@ -161,8 +165,9 @@ def test_a_second_signal_leaves_at_once(warm, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path):
-    """P10: ENOSPC at every third operation of the run that takes space: a message with the path, the
+@pytest.mark.parametrize("every", exhaustive_after(1, [13, 3]))
+def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path, every):
+    """P10: ENOSPC at every third or 13th operation of the run that takes space: a message with the path, the
     old checkpoint stays whole, and resuming gives the same bytes."""
 
     def full():
@@ -171,7 +176,7 @@ def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path):
     with at_operation(0, full, tmp_path) as made:
         train_in(tmp_path / "0")
     taking = [n for n, name in enumerate(made, start=1) if name not in ("unlink", "rmdir")]
-    for number in taking[::3]:
+    for number in taking[::every]:
         run = tmp_path / str(number)
         with at_operation(number, full, run), pytest.raises(UserError, match="No space left") as error:
             train_in(run)

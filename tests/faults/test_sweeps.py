@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of
+from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.sweeps import runner
 
@@ -184,12 +185,13 @@ def test_a_killed_search_loses_no_trial_and_counts_none_twice(tmp_path):
 
 
 @pytest.mark.slow
-def test_five_hundred_members_of_which_twenty_diverge(tmp_path):
-    """All are accounted for; the process has at most ten threads and few files open."""
+@pytest.mark.parametrize("seeds", exhaustive_after(1, [4, 20]))
+def test_hundreds_of_members_of_which_some_diverge(tmp_path, seeds):
+    """100 and 500 members: all are accounted for; the process has at most ten threads and few files open."""
     rates = ",".join(["1e30", *(f"{0.001 * n:g}" for n in range(1, 25))])
     tiny = [text for text in COMMON if not text.startswith("trainer.checkpoint")]
     process = begin(
-        *("-m", f"optimizer.lr={rates}", "seed=range(20)", "trainer.max_epochs=3", *tiny),
+        *("-m", f"optimizer.lr={rates}", f"seed=range({seeds})", "trainer.max_epochs=3", *tiny),
         *("trainer.checkpoint_seconds=30", f"hydra.sweep.dir={tmp_path / 'sweep'}"),
     )
     threads, tasks = 0, Path(f"/proc/{process.pid}/task")
@@ -199,7 +201,8 @@ def test_five_hundred_members_of_which_twenty_diverge(tmp_path):
         time.sleep(0.05)
     shown, _ = process.communicate()
     assert process.returncode == 3, shown
-    assert "500 members of 25 trials: 480 finished, 20 diverged" in shown
+    counts = f"{25 * seeds} members of 25 trials: {24 * seeds} finished, {seeds} diverged"
+    assert counts in shown
     assert threads <= 10
 
 
@@ -218,14 +221,15 @@ def _events(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_commands_that_begin_one_folder_at_once_share_it(tmp_path):
-    """Four begin, then four resume what has ended: every member is trained by one of them, the reports
+@pytest.mark.parametrize("number", exhaustive_after(1, [2, 4]))
+def test_commands_that_begin_one_folder_at_once_share_it(tmp_path, number):
+    """Several begin, then as many resume what has ended: every member is trained by one of them, the reports
     agree, every chart is there once, and resuming changes no byte."""
     folder = tmp_path / "sweep"
     charts = [text.replace("logger=none", "logger=tensorboard") for text in MEMBERS]
-    shown = _at_once(*charts, "trainer.max_epochs=4", f"hydra.sweep.dir={folder}", count=4)
+    shown = _at_once(*charts, "trainer.max_epochs=4", f"hydra.sweep.dir={folder}", count=number)
     assert all("10 members of 2 trials: 10 finished" in text for text in shown)
-    assert all(len(list(folder.glob(f"{number}/.worker*"))) == 1 for number in range(10))
+    assert all(len(list(folder.glob(f"{member}/.worker*"))) == 1 for member in range(10))
     assert _events(folder) == [1, 1, 1, 1]
 
     def content() -> dict[Path, bytes]:
@@ -234,7 +238,7 @@ def test_commands_that_begin_one_folder_at_once_share_it(tmp_path):
         return {path: path.read_bytes() for path in files if path not in own and path.suffix != ".lock"}
 
     before = content()
-    _at_once(f"resume={folder}", count=4)
+    _at_once(f"resume={folder}", count=number)
     assert content() == before
     assert _events(folder) == [1, 1, 1, 1]
 

@@ -86,7 +86,7 @@ SWEEPS = {
 
 
 QUICK = ("values", "conditions", "references", "a reach that is hidden by an equal value")
-ALL = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in SWEEPS]
+ALL = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.exhaustive]) for name in SWEEPS]
 
 
 @pytest.mark.parametrize("name", ALL)

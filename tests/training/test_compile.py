@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
 from slipstream.training.engine import compile_pays
 from slipstream.training.pack import Pack
@@ -26,7 +27,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # inductor's own, of many kinds
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", exhaustive_after(1, CASES))
 def test_a_compiled_run_equals_the_eager_one(case):
     """Alone and in packs of 3 and 2: the step can be traced whole, results are
     the eager ones within float32, and a member's bytes do not depend on its companions or place."""

@@ -1,0 +1,18 @@
+"""Which cases of a sweep stand for all of them in the README's line of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def exhaustive_after(count: int, cases: Iterable[Any]) -> list[Any]:
+    """Cases for `parametrize`, of which those after the first `count` are marked `exhaustive`.
+
+    A tuple is one case of several arguments.
+    """
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    rest = [pytest.param(*case, marks=pytest.mark.exhaustive) for case in cases[count:]]
+    return [*(pytest.param(*case) for case in cases[:count]), *rest]
