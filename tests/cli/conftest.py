@@ -79,7 +79,7 @@ def shell(tmp_path):
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
 
     return run

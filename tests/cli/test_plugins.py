@@ -11,6 +11,8 @@ from hydra.test_utils.launcher_common_tests import (
 )
 from hydra.version import _UNSPECIFIED_, VersionBase
 
+from sampling import exhaustive_after
+
 # Hydra's suites are written for the defaults of its older versions, of which it warns.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*Hydra:UserWarning", "ignore:\\nThe version_base:UserWarning"
@@ -52,7 +54,9 @@ class TestPackLauncherInBatches(BatchedSweeperTestSuite):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
-    [({}, ["-m", "hydra/launcher=packs"]), ({}, ["-m", "hydra/launcher=packs", "hydra/sweeper=space"])],
+    exhaustive_after(
+        1, [({}, ["-m", "hydra/launcher=packs", "hydra/sweeper=space"]), ({}, ["-m", "hydra/launcher=packs"])]
+    ),
 )
 class TestPackLauncherIntegration(IntegrationTestSuite):
     """Hydra's suite that runs applications in processes of their own."""

@@ -25,7 +25,7 @@ def run(*words, **environment):
     inherited = {key: value for key, value in os.environ.items() if key not in kernels.PORTABLE}
     inherited |= {"PYTHONPATH": os.pathsep.join(sys.path), **environment}
     done = subprocess.run(
-        [sys.executable, *map(str, words)], capture_output=True, text=True, env=inherited, timeout=120
+        [sys.executable, *map(str, words)], capture_output=True, text=True, env=inherited, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

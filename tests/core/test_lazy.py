@@ -31,7 +31,7 @@ def test_the_first_logarithm_of_a_process_is_as_exact_as_any():
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

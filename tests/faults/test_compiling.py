@@ -139,7 +139,7 @@ def test_a_signal_ends_a_compilation_and_its_compiler(tmp_path, number, code):
     with started(command(run), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         compiler = compiler_of(tmp_path, process)
         process.send_signal(number)
-        assert process.wait(120) == code
+        assert process.wait(300) == code
     assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
     assert newest(run).name == "step-00000000"
     assert ended(compiler)
@@ -156,7 +156,7 @@ def test_a_second_signal_in_a_compilation_leaves_at_once(tmp_path):
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.01)
-        assert process.wait(120) == 143
+        assert process.wait(300) == 143
         with suppress(ProcessLookupError):
             os.kill(compiler, signal.SIGKILL)
     assert not (run / "summary.json").exists()

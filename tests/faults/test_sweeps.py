@@ -39,7 +39,7 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
 def sweep(*arguments: str, code: int = 0) -> str:
     """What a process of train.py prints until its end, which has this exit code."""
     process = begin(*arguments)
-    shown, _ = process.communicate(timeout=300)
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode == code, shown
     return shown
 
@@ -93,7 +93,7 @@ def test_killed_again_and_again_a_sweep_ends_with_its_bytes(tmp_path, whole):
             lambda n=number, b=before: len(summaries(folder)) >= 2 * n or _saved(folder) > b + 9, process
         )
         process.send_signal(how)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
         assert process.returncode in (0, -signal.SIGKILL, 143, 130)
         for path, (changed, content) in kept.items():
             assert (path.stat().st_mtime_ns, path.read_bytes()) == (changed, content)
@@ -209,7 +209,7 @@ def test_hundreds_of_members_of_which_some_diverge(tmp_path, seeds):
 def _at_once(*arguments: str, count: int) -> list[str]:
     """What so many processes of one command print, that begin at once and end with exit code 0."""
     processes = [begin(*arguments) for _ in range(count)]
-    shown = [process.communicate(timeout=300)[0] for process in processes]
+    shown = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * count, shown
     assert not any("Traceback" in text for text in shown), shown
     return shown
