@@ -114,7 +114,7 @@ def test_the_workflow_tests_every_supported_version():
     ]
     assert matrix("linux")["python"] == [f"3.{minor}" for minor in range(first, beyond)]
     assert matrix("linux")["torch"] == [f"{oldest}.0", PINS["torch"]]
-    assert steps("linux")[-1] == "just test"
+    assert steps("linux")[-1] == "just everything"
 
 
 def test_the_workflow_tests_other_systems_and_the_lowest_versions():
