@@ -1,6 +1,7 @@
 """The house: imports run one way, without circles; one name is one thing."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -141,6 +142,37 @@ def test_the_check_sees_what_it_should():
     assert floor("nothing.known") is None
     assert inside("slipstream.core.registry.component") == "core.registry"
     assert inside("numpy.random") is None
+
+
+def unexplained(text):
+    """Lines that use Any with no comment beside them or above them."""
+    lines, used = text.splitlines(), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name) and node.id == "Any":
+            used.add(node.lineno)
+    return [
+        n for n in sorted(used) if "  # " not in lines[n - 1] and not lines[n - 2].strip().startswith("#")
+    ]
+
+
+@pytest.mark.parametrize("file", [file for _, file in modules()], ids=[name for name, _ in modules()])
+def test_any_has_a_reason(file):
+    """Any stands only where a comment says why; what comes out of YAML or JSON is core.types.Plain."""
+    assert unexplained(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", [file for _, file in modules()], ids=[name for name, _ in modules()])
+def test_ignored_types_have_a_code_and_a_reason(file):
+    """Every `type: ignore` names the error, and behind it why the error is none."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if "# type: ignore" in line:
+            assert re.search(r"# type: ignore\[[\w-]+\]  # (?!noqa)\w", line), line
+
+
+def test_an_any_without_a_reason_is_found():
+    """Each line is judged by itself, and a docstring with the word Any is none."""
+    text = '"""Any."""\nx: Any = 1\ny: Any = 2  # foreign\n# Foreign.\nz: list[Any] = []\nw: Any\n'
+    assert unexplained(text) == [2, 6]
 
 
 def test_no_array_is_ever_unpickled():

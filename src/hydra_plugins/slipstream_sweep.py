@@ -26,7 +26,7 @@ class PackLauncherConf:
 class SpaceSweeperConf:
     _target_: str = "hydra_plugins.slipstream_sweep.SpaceSweeper"
     max_batch_size: int | None = None
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None  # as Hydra passes them
 
 
 class PackLauncher(BasicLauncher):
@@ -48,7 +48,7 @@ class SpaceSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.task_function = task_function
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> Any:  # as Hydra declares it
         jobs = getattr(self.task_function, "jobs", None)
         if jobs is None:
             return super().sweep(arguments)

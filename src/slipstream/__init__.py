@@ -32,7 +32,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # what the name stands for
     # Imported on first use: the command line does not need torch until it trains.
     import importlib
 

@@ -32,17 +32,17 @@ from annotated_types import Ge
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import register
-from slipstream.core.types import Positive, Real
+from slipstream.core.types import Function, Plain, Positive, Real
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Function)
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, eq. 14
 
 
-def activation(**traits: Any) -> Callable[[F], F]:
+def activation(**traits: Any) -> Callable[[F], F]:  # as register() takes them
     """Register the decorated function with its traits, and with an integrated gain if none is given."""
 
     def decorate(function: F) -> F:
@@ -51,7 +51,7 @@ def activation(**traits: Any) -> Callable[[F], F]:
     return decorate
 
 
-def integrated_gain(function: Callable[..., Tensor], **settings: Any) -> float:
+def integrated_gain(function: Callable[..., Tensor], **settings: Plain) -> float:
     """Return the factor on the weights that compensates for the signal an elementwise function loses.
 
         gain = 1 / sqrt(E[f(z)^2]),  z ~ N(0, 1)

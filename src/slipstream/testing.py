@@ -7,11 +7,11 @@ check_optimizer(component("optimizer", "mine"), lr=0.01)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import Component
-from slipstream.core.types import Layout, Plain, UpdateContext
+from slipstream.core.types import Layout, Plain, Tree, UpdateContext
 from slipstream.optimizers.base import evaluated, initial_state
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def descend(
     return params, state
 
 
-def check_optimizer(rule: Component, **settings: Any) -> None:
+def check_optimizer(rule: Component, **settings: Plain) -> None:
     """Check an update rule's contract with these settings. Raises AssertionError with the check that failed.
 
     The rule decreases a quadratic within 200 updates; state and update keep their shapes; inputs are not
@@ -84,7 +84,7 @@ def _check_pack(rule: Component, settings: Mapping[str, Plain], start: Tensor) -
     stacked = {name: torch.tensor([m[name] for m in members], dtype=start.dtype) for name in members[0]}
     params = start.expand(3, -1).clone()
 
-    def update(params: Tensor, state: dict[str, Tensor], t: Tensor, own: dict[str, Tensor]) -> Any:
+    def update(params: Tensor, state: dict[str, Tensor], t: Tensor, own: dict[str, Tensor]) -> Tree:
         gradient = torch.func.grad(quadratic)(params)
         delta, state = rule(gradient, state, UpdateContext(t, params, LAYOUT), **structure, **own)
         return params + delta, state

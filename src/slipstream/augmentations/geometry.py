@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import pi
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from slipstream.core.lazy import torch
 from slipstream.core.random import normal
-from slipstream.core.registry import register
+from slipstream.core.registry import BoundComponent, register
 from slipstream.core.types import NonNegative, Numbers, Probability, Scalar
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ BelowHalf = Annotated[float, Ge(0), Lt(0.5)]
 
 def resample(
     x: Tensor,
-    geometries: Sequence[Any],
-    warps: Sequence[Any],
+    geometries: Sequence[BoundComponent],
+    warps: Sequence[BoundComponent],
     u: Mapping[str, Tensor],
     keys: Mapping[str, Key],
     numbers: Numbers,
@@ -66,7 +66,7 @@ def resample(
     return torch.nn.functional.grid_sample(x, where, mode="bilinear", padding_mode=fill, align_corners=False)
 
 
-def fill_of(choice: Any) -> str | None:
+def fill_of(choice: BoundComponent) -> str | None:
     """Return an augmentation's fill for samples outside the image; None if there are none."""
     result: str | None = choice.function.keywords.get("fill")
     return result
@@ -87,7 +87,7 @@ def project(matrix: Tensor, x: Tensor, y: Tensor, divide: bool) -> tuple[Tensor,
     return px * depth, py * depth
 
 
-def matrix_of(like: Tensor, *entries: Any) -> Tensor:
+def matrix_of(like: Tensor, *entries: Scalar) -> Tensor:
     """Build matrices [N, 3, 3] from nine entries, each a number or a tensor [N]."""
     columns = [e if isinstance(e, torch.Tensor) and e.dim() else torch.zeros_like(like) + e for e in entries]
     return torch.stack(columns, dim=-1).reshape(len(like), 3, 3)

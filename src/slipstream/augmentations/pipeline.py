@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.augmentations import geometry
 from slipstream.core.lazy import torch
 from slipstream.core.random import fold, uniform_rows
-from slipstream.core.registry import registered
+from slipstream.core.registry import BoundComponent, registered
 from slipstream.core.types import InputSpec, Numbers
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FIELDS = 2048  # sites of number fields follow those of the draws
 def augment(
     x: Tensor,
     y: Tensor,
-    chosen: Sequence[Any],
+    chosen: Sequence[BoundComponent],
     key: Key,
     numbers: Numbers,
     classes: int,

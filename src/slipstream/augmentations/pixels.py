@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import pi
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -184,7 +184,7 @@ def rectangle(like: Tensor, left: Tensor, top: Tensor, across: Tensor, down: Ten
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def patch(x: Tensor, key: Key, fill: Patch) -> Any:
+def patch(x: Tensor, key: Key, fill: Patch) -> Tensor | float:
     """Return the values that overwrite a part of an image."""
     if fill == "noise":
         return uniform(key, x.shape)

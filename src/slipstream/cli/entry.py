@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slipstream.cli import unexpected
 from slipstream.cli.multirun import Sweep
@@ -244,7 +244,7 @@ class Runner:
         """Return the overrides of each job of a grid sweep."""
         return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
 
-    def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[Any]:
+    def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[object]:
         """Train a whole sweep in its folder: Hydra's launcher calls this instead of running job after job.
 
         jobs: the jobs as Hydra parsed them; the plan has already read the command line.
@@ -340,7 +340,7 @@ def _is_new(folder: Path, there: Mapping[Path, set[str]]) -> bool:
     return folder.parent != folder and _is_new(folder.parent, there)
 
 
-def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:
     import hydra
 
     from slipstream.config import composition

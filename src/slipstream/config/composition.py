@@ -58,12 +58,13 @@ class UserFolder(SearchPathPlugin):
 _group_options = ConfigLoaderImpl.get_group_options
 
 
+# Any: whatever Hydra passes goes on.
 def _without_bases(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> list[str]:
     """Hide a group's _base.yaml: it is not an option, so neither completion nor --help may offer it."""
     return [name for name in _group_options(self, *arguments, **named) if not name.startswith("_")]
 
 
-ConfigLoaderImpl.get_group_options = _without_bases  # type: ignore[method-assign]
+ConfigLoaderImpl.get_group_options = _without_bases  # type: ignore[method-assign]  # replaced on purpose
 
 
 grammar.extend()
@@ -116,18 +117,18 @@ def to_plain(composed: DictConfig) -> dict[str, Plain]:
     return {str(key): _plain(composed, key) for key in composed if key not in ("hydra", "sweep")}
 
 
-def plain_section(composed: DictConfig, key: str) -> Any:
+def plain_section(composed: DictConfig, key: str) -> Plain:
     """Return one section of a composition, as in the result of `to_plain`."""
     return _plain(composed, key)
 
 
-def _plain(node: DictConfig | ListConfig, key: Any) -> Any:
+def _plain(node: DictConfig | ListConfig, key: Plain) -> Plain:
     try:
         if OmegaConf.is_missing(node, key):
             return Unusable()
         value = node[key]
     except OmegaConfBaseException as error:
-        text = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+        text = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]  # a container, as the node is
         return Unusable(f"found {text!r}, which refers to nothing: {str(error).splitlines()[0]}")
     if isinstance(value, DictConfig):
         return {inner: _plain(value, inner) for inner in value}
@@ -239,7 +240,7 @@ def parsed(text: str) -> Override | None:
         return None
 
 
-def value_of(text: str) -> Any:
+def value_of(text: str) -> Plain:
     """Parse a text as the value of an override."""
     override = parsed(f"key={text}")
     return text if override is None or override.is_sweep_override() else override.value()

@@ -11,14 +11,14 @@ import functools
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, Union, get_args, get_origin
+from typing import Union, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
 
 from slipstream.config.schema import GROUPS, options, settings
 from slipstream.core.registry import LISTS
-from slipstream.core.types import Annotation
+from slipstream.core.types import Annotation, Plain
 
 MARK = "slipstream_quoted_"
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -59,7 +59,7 @@ def _content(quoted: str) -> str:
     )
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Plain) -> Plain:
     """Decode what Hydra read: restore the keys as they were typed."""
     if isinstance(value, dict):
         return {_key(key): _shown(item) for key, item in value.items()}
@@ -70,7 +70,7 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def _key(key: Any) -> Any:
+def _key(key: Plain) -> Plain:
     if key is None:  # which OmegaConf does not count as a key
         return QuotedString("null", Quote.single)
     if not isinstance(key, str) or not key.startswith(MARK):
@@ -111,7 +111,7 @@ def _is_mapping(annotation: Annotation) -> bool:
 _parse_rule = OverridesParser.parse_rule
 
 
-def _parse(self: OverridesParser, s: str, rule_name: str) -> Any:
+def _parse(self: OverridesParser, s: str, rule_name: str) -> Plain:
     found = _parse_rule(self, hide(s), rule_name)
     if not isinstance(found, Override):
         return _shown(found)
@@ -125,4 +125,4 @@ def _parse(self: OverridesParser, s: str, rule_name: str) -> Any:
 
 def extend() -> None:
     """Extend Hydra's parser, wherever it is used, as described above."""
-    OverridesParser.parse_rule = _parse  # type: ignore[method-assign]
+    OverridesParser.parse_rule = _parse  # type: ignore[method-assign]  # replaced on purpose

@@ -153,7 +153,7 @@ def check(
         return valid, list(problems.values())
 
 
-def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Any]:
+def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Plain]:
     """Return the cached validator of some annotations. Building one takes longer than a hundred uses."""
     # By identity: an annotation may be unhashable, and some, such as Literal[1] and Literal[True], compare
     # equal.
@@ -163,8 +163,8 @@ def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Any]:
         from typing_extensions import TypedDict
 
         # Names come from a user's component: a TypedDict has no attributes to clash with.
-        schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # noqa: UP013
-        schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]
+        schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # made while running, of which mypy knows nothing  # noqa: UP013
+        schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]  # read by pydantic
             strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
         )
         # Keep the annotations alive, so that no other object can get their id.
@@ -172,7 +172,7 @@ def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Any]:
     return _adapters[key][0]
 
 
-_adapters: dict[tuple[tuple[str, int], ...], tuple[TypeAdapter[Any], tuple[Any, ...]]] = {}
+_adapters: dict[tuple[tuple[str, int], ...], tuple[TypeAdapter[Plain], tuple[Annotation, ...]]] = {}
 
 
 @dataclass(frozen=True)
@@ -272,13 +272,14 @@ def describe(annotation: Annotation) -> str:
         bool: "true or false",
         str: "text",
         type(None): "null",
-        Any: "anything",
+        Any: "anything",  # a setting annotated so
     }
     return plain.get(annotation, str(annotation))
 
 
 def takes_fractions(annotation: Annotation) -> bool:
     """Return True if a value of this type may be a non-integer number."""
+    # Any is an annotation here.
     return annotation in (float, Any) or any(map(takes_fractions, get_args(annotation)))
 
 

@@ -107,13 +107,13 @@ INTERNALS = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # whatever stands behind the name
     if name not in INTERNALS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return found(INTERNALS[name].home)
 
 
-def found(home: str) -> Any:
+def found(home: str) -> Any:  # whatever stands behind the name
     """Import `module:attribute`, or the module itself if no attribute is named.
 
     Raises ImportError and AttributeError where the library does not have it.

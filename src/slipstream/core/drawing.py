@@ -38,7 +38,7 @@ def write(
 ) -> None:
     """Draw a line of text. anchor: as in Pillow, such as `mm` for text centered on `place`."""
     readable, found = _readable(text, size)
-    draw.text(place, readable, fill=fill, font=found, anchor=anchor)  # type: ignore[arg-type]
+    draw.text(place, readable, fill=fill, font=found, anchor=anchor)  # type: ignore[arg-type]  # any color that Pillow takes
 
 
 def width(text: str, size: int) -> int:

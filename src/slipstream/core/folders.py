@@ -124,7 +124,7 @@ def make(path: Path, mode: int = 0o777) -> None:
         os.mkdir(name, mode, dir_fd=number)
 
 
-def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:
+def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:  # str or bytes, by the mode
     """Open a file for writing: `x...` creates it, `a...` and `r+...` open one without a second name.
 
     Raises OSError if it is a link, not a regular file, or has a second name (a hard link).

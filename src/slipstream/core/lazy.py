@@ -25,7 +25,7 @@ class LazyModule:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, attribute: str) -> Any:
+    def __getattr__(self, attribute: str) -> Any:  # whatever the module has
         module = importlib.import_module(self._name)
         module.log(module.ones(1, device="cpu"))  # in one thread
         # With its attributes in place, torch.compile reads them without tracing this method.

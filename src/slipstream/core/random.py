@@ -13,7 +13,7 @@ vectorized nor compiled, uses `HostKey`s: numpy draws the same numbers for sever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from math import pi, prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,7 +36,8 @@ INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 AHEAD = 1 << 16  # numbers that a host key draws in one call
 ORDERED = 1 << 13  # blocks of Philox per call when orders are drawn on a CPU
 
-Words = tuple[Any, Any, Any, Any]
+Word: TypeAlias = Any  # int, numpy or torch: philox uses the operators that all of them have
+Words = tuple[Word, Word, Word, Word]
 Key: TypeAlias = "Tensor | HostKey"
 
 
@@ -48,10 +49,10 @@ class HostKey:
     seed: tuple[int, int]
     site: int
     time: int
-    ahead: dict[Any, tuple[int, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    ahead: dict[Hashable, tuple[int, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, key: Tensor, ahead: dict[Any, tuple[int, Tensor]] | None = None) -> HostKey:
+    def of(cls, key: Tensor, ahead: dict[Hashable, tuple[int, Tensor]] | None = None) -> HostKey:
         """Copy a tensor key to the host, waiting for the device. ahead: numbers that an earlier copy drew."""
         low, high, site, time = key.tolist()
         return cls((low, high), site, time, {} if ahead is None else ahead)
@@ -78,7 +79,7 @@ class HostKey:
         return torch.from_numpy(rows.astype(np.float32) * np.float32(2.0**-24))
 
 
-def philox(counter: Words, key: tuple[Any, Any]) -> Words:
+def philox(counter: Words, key: tuple[Word, Word]) -> Words:
     """Apply Philox-4x32-10 to four counter words and two key words, elementwise with broadcasting.
 
     >>> from slipstream.core.lazy import torch
@@ -113,7 +114,7 @@ def fold(key: Key, number: int) -> Key:
     return torch.cat([key[:2], (key[2:3] + number) & MASK, key[3:]])
 
 
-def at(key: Key, time: Any) -> Key:
+def at(key: Key, time: float | Tensor) -> Key:
     """Return the same key at another time (an int or a scalar integer tensor)."""
     if isinstance(key, HostKey):
         return replace(key, time=int(time))
@@ -168,7 +169,7 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     """
     keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
     sizes = (count + 1) // 2, count
-    ranges: Any
+    ranges: list[Word]
     if keys.device.type != "cpu":
         ranges = [torch.arange(size, device=keys.device) for size in sizes]
         result: Tensor = _orders(keys, rows, ranges, torch).view(*times.shape, count)
@@ -184,7 +185,8 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     return torch.from_numpy(orders).view(*times.shape, count)
 
 
-def _orders(keys: Any, times: Any, ranges: Sequence[Any], library: Any) -> Any:
+# Any: the module numpy or torch.
+def _orders(keys: Word, times: Word, ranges: Sequence[Word], library: Any) -> Word:
     """Return permutations [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: of pairs and N."""
     index, places = ranges
     site, seed = keys[:, 2:3], (keys[:, :1], keys[:, 1:2])

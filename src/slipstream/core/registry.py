@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 from slipstream.core.errors import ConfigError, did_you_mean
-from slipstream.core.types import Annotation
+from slipstream.core.types import Annotation, Function, Plain
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Function)
 
 # The module (or package) whose import registers a group's own components.
 MODULES = {
@@ -43,7 +43,7 @@ LISTS = ("augmentation", "regularizer")  # groups from which a configuration may
 EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
 
 _components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
-_shared: dict[str, Callable[..., Any]] = {}
+_shared: dict[str, Function] = {}
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,26 @@ class Component:
 
     group: str
     name: str
-    function: Callable[..., Any]
-    traits: Mapping[str, Any] = field(default_factory=dict)
+    function: Function
+    traits: Mapping[str, Any] = field(default_factory=dict)  # what a trait holds is up to its group
 
+    # Any: what a component takes and returns is up to its group.
     def __call__(self, *args: Any, **settings: Any) -> Any:
         return self.function(*args, **settings)
 
     @property
-    def own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Annotation]:
         """The function's keyword-only arguments and its options: name -> annotation."""
         return keyword_only(self.function) | self.options
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Annotation]:
         """Settings that the engine reads and does not pass to the function: the keyword-only arguments of
         its trait `options`."""
         return keyword_only(self.traits["options"]) if "options" in self.traits else {}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Annotation]:
         """Its own settings and those that the whole group shares: name -> annotation."""
         shared = keyword_only(_shared[self.group]) if self.group in _shared else {}
         return self.own_settings | shared
@@ -80,13 +81,33 @@ class Component:
         """The names of the settings that are numbers: annotated as float, free to differ within a pack."""
         return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
 
-    def split(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def split(self, settings: Mapping[str, Plain]) -> tuple[dict[str, Plain], dict[str, Plain]]:
         """Return the settings that the function takes, as (numbers, structure)."""
         own = {name: settings[name] for name in keyword_only(self.function)}
         numbers = {name: value for name, value in own.items() if name in self.numbers}
         return numbers, {name: value for name, value in own.items() if name not in numbers}
 
 
+@dataclass(frozen=True)
+class BoundComponent:
+    """A chosen component with its structure settings bound, and the place where it acts."""
+
+    name: str
+    part: Component
+    function: functools.partial[Any]  # what it returns is up to its group
+    place: str = ""
+
+    @classmethod
+    def of(cls, group: str, name: str, settings: Mapping[str, Plain]) -> BoundComponent:
+        """Look up a component and bind its structure settings."""
+        part = component(group, name)
+        place, function = part.traits.get("place", ""), part.function
+        if settings.get("proximal"):
+            place, function = "proximal", part.traits["proximal"]
+        return cls(name, part, functools.partial(function, **part.split(settings)[1]), place)
+
+
+# Any: what a trait holds is up to its group.
 def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F], F]:
     """Register the decorated function as a component of a group.
 
@@ -151,7 +172,7 @@ def component(group: str, name: str) -> Component:
     return found
 
 
-def shared_function(group: str) -> Callable[..., Any] | None:
+def shared_function(group: str) -> Function | None:
     """Return the function that declares a group's shared settings, or None."""
     importlib.import_module(MODULES[group])
     return _shared.get(group)
@@ -179,7 +200,7 @@ def is_number(annotation: Annotation) -> bool:
 
 
 @functools.cache
-def keyword_only(function: Callable[..., Any]) -> dict[str, Any]:
+def keyword_only(function: Function) -> dict[str, Annotation]:
     """Return the keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if not names:

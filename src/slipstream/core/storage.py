@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock
 
 from slipstream.core import folders
 from slipstream.core.errors import UserError
+from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
 BEGUN = ("config.yaml", "sweep.json")  # marks a run's folder, a sweep's folder
@@ -53,12 +54,12 @@ def go_on(path: Path) -> str:
     return f"continue with python train.py {typed('resume', folder)}"
 
 
-def line(record: Mapping[str, Any]) -> str:
+def line(record: Mapping[str, Plain]) -> str:
     """Return a record as a line of JSON."""
     return json.dumps(record, allow_nan=False) + "\n"
 
 
-def append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def append(path: Path, records: Sequence[Mapping[str, Plain]]) -> None:
     """Append records as lines of JSON. Raises StorageError if they cannot be written."""
     if records:
         with writing(path), folders.opened(path, "a", "utf-8") as file:

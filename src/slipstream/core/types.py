@@ -10,7 +10,7 @@ other setting is *structure* (static): a plain Python value that shapes the comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
@@ -37,6 +37,10 @@ Annotation: TypeAlias = object
 # A table, column or array of another library. Any: it is recognized by its methods, since pandas, pyarrow
 # and jax are not imported for a type check.
 DataLike: TypeAlias = Any
+# Tensors in nested tuples, dicts and lists. Any: no type covers named tuples of them.
+Tree: TypeAlias = Any
+# A function that is lifted, compiled or called with what it is given. Any: components of all signatures.
+Function: TypeAlias = Callable[..., Any]
 # The ctx and info that torch passes to an autograd function. Any: a function stores attributes there.
 AutogradContext: TypeAlias = Any
 # A number inside the step: a float in a single run, a scalar tensor in a pack.

@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePath
-from typing import Any
+
+from slipstream.core.types import Plain
 
 # Strings that Hydra reads without quotes, in lists too, and always as strings.
 PLAIN = re.compile(
@@ -32,7 +33,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else many}"
 
 
-def spell(value: Any) -> str:
+def spell(value: Plain) -> str:
     """Format a plain value for an override, so that Hydra parses it back to the same value.
 
     >>> spell(["dropout", None, 1e-05]), spell("0.1"), spell("it's")
@@ -57,7 +58,7 @@ def _quoted(word: str) -> str:
     return f"'{escaped}'"
 
 
-def typed(key: str, value: Any) -> str:
+def typed(key: str, value: Plain) -> str:
     """Format an override for a shell, with double quotes if they suffice, since cmd knows them too.
 
     >>> typed("optimizer.lr", 0.1), typed("data.target", "my column"), typed("regularizer", ["l2"])
@@ -77,7 +78,7 @@ def shell(word: str) -> str:
     return shlex.quote(word) if LIVE.search(word) else f'"{word}"'
 
 
-def sizes(settings: Mapping[str, Any]) -> str:
+def sizes(settings: Mapping[str, Plain]) -> str:
     """Return the settings that make a model large, as overrides.
 
     >>> sizes({"depth": 1, "width": [16, 32], "stride": 2}), sizes({})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted
 from slipstream.data.identity import lookalikes
 from slipstream.data.image.pixel_moments import is_pixels, moments_of
@@ -177,7 +177,9 @@ def fit_number(
     return Column(name, kind, offset, factor, fill, len(present) < len(train), cycles=cycles, clip=robust)
 
 
-def scale_of(scaling: str, low: Any, high: Any, mean: Any, deviation: Any) -> tuple[float, float]:
+def scale_of(
+    scaling: str, low: DataLike, high: DataLike, mean: DataLike, deviation: DataLike
+) -> tuple[float, float]:
     """Return the offset and factor of one column. A constant column is scaled to 0 (factor 0)."""
     if scaling == "none":
         return 0.0, 1.0

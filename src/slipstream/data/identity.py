@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def spell(number: float) -> str:
     return str(int(number)) if float(number).is_integer() else repr(float(number))
 
 
-def exact(number: Any) -> str:
+def exact(number: object) -> str:
     """Spell a number that a float may not hold exactly.
 
     >>> exact(9007199254740993), exact(Decimal("1.50"))
@@ -135,7 +135,7 @@ class Words:
             return -1
         return self.place.setdefault(word, len(self.place))
 
-    def text(self, codes: Any, kind: str = "text") -> Text:
+    def text(self, codes: DataLike, kind: str = "text") -> Text:
         """Return the column with these codes."""
         return Text(np.asarray(codes, np.int32), list(self.place), kind)
 
@@ -193,7 +193,7 @@ def numbered(text: Text) -> np.ndarray:
     So the order of the rows and the type of file do not matter.
     """
     values = [value_of(word) for word in text.values]
-    keys: list[Any] = list(zip(values, text.values, strict=True)) if None not in values else text.values
+    keys: list[DataLike] = list(zip(values, text.values, strict=True)) if None not in values else text.values
     rank = np.full(len(keys) + 1, -1, np.int64)
     rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
     result: np.ndarray = rank[text.codes]
@@ -227,10 +227,13 @@ class Known:
         return self.values.get(value_of(word), -1) if kind == "number" else -1
 
 
-def _unique(words: Sequence[str], key: Callable[[str], Any]) -> dict[Any, int]:
+K = TypeVar("K")
+
+
+def _unique(words: Sequence[str], key: Callable[[str], K]) -> dict[K, int]:
     """Map a key that is not None to the index of its word, if no other word has it."""
     keys = [key(word) for word in words]
-    seen: dict[Any, int] = {}
+    seen: dict[K, int] = {}
     for found in keys:
         seen[found] = seen.get(found, 0) + 1
     return {found: i for i, found in enumerate(keys) if found is not None and seen[found] == 1}

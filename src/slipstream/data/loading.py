@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.lazy import torch
 from slipstream.core.registry import component
-from slipstream.core.types import Target
+from slipstream.core.types import Plain, Target
 from slipstream.data.classes import class_warnings, require_known
 from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
@@ -238,7 +237,7 @@ def scale_targets(
 
 
 def row_weights(
-    raw: RawData, rows: list[np.ndarray], setting: Any
+    raw: RawData, rows: list[np.ndarray], setting: Plain
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
     """Return the weights of the three splits, float32, and those in metrics, None if equal.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from slipstream.core.types import Target
+from slipstream.core.types import DataLike, Target
 from slipstream.core.wording import counted
 from slipstream.data.dataset import PARTS
 from slipstream.data.messages import brief, phrase
@@ -23,7 +21,7 @@ BLOCK = 1 << 20  # values hashed at a time
 
 
 def doubts(
-    inputs: list[Any], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
+    inputs: list[DataLike], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
 ) -> list[str]:
     """Return sentences about the splits.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import ConfigError, DataError, did_you_mean
-from slipstream.core.types import Target
+from slipstream.core.types import Plain, Target
 from slipstream.core.wording import typed
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import PADDED, WHOLE, Known, kind_of_labels, value_of, word_of
@@ -166,13 +165,13 @@ def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
 def in_order(labels: Sequence[str]) -> list[str]:
     """Sort labels: numbers by value, no before yes, words alphabetically."""
     for reader in (value_of, to_boolean):
-        values: list[Any] = [reader(label) for label in labels]
+        values: list[Plain] = [reader(label) for label in labels]
         if None not in values:
             return [label for _, label in sorted(zip(values, labels, strict=True))]
     return sorted(labels)
 
 
-def class_weights(raw: RawData, rows: np.ndarray, setting: Any) -> np.ndarray:
+def class_weights(raw: RawData, rows: np.ndarray, setting: Plain) -> np.ndarray:
     """Return the factor of each training row's own weight for its class, float64 [rows].
 
     `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each by

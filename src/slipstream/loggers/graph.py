@@ -30,14 +30,14 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
     with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)  # the same, from torch 2.15 on
-        # The example has one shape. torch documents the name but does not export it.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # public
         with torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
     nodes = _named(parse_graph(traced.inlined_graph, traced, example))
     return bytes(GraphDef(node=nodes, versions=VersionDef(producer=22)).SerializeToString())
 
 
+# Any: a node is of a generated protobuf class, which has no types.
 def _named(nodes: Iterable[Any]) -> list[Any]:
     """Give the nodes readable names, at both ends of every edge.
 
@@ -64,7 +64,7 @@ def _named(nodes: Iterable[Any]) -> list[Any]:
     return nodes
 
 
-def _path(node: Any) -> list[str]:
+def _path(node: Any) -> list[str]:  # as above
     """Split `Sequential/Sequential[hidden]/Sequential[0]/Linear[linear]/x.1` into names and the operation.
 
     The network itself is not a group, so its layers are visible at once.

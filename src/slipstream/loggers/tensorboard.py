@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
@@ -137,7 +137,7 @@ class TensorBoard:
         self._hparam_event("_hparams_/session_start_info", session_start_info=start)
 
     def columns(
-        self, values: Mapping[str, Sequence[Any]], metrics: Sequence[str], first: Collection[str] = ()
+        self, values: Mapping[str, Sequence[Plain]], metrics: Sequence[str], first: Collection[str] = ()
     ) -> None:
         """Write the columns that the HParams table and its parallel coordinates show for all runs below.
 
@@ -186,7 +186,7 @@ class TensorBoard:
         """Flush for the last time. No file is open."""
         self.flush()
 
-    def _hparam_event(self, tag: str, **content: Any) -> None:
+    def _hparam_event(self, tag: str, **content: object) -> None:
         data = plugin_data_pb2.HParamsPluginData(version=0, **content)
         metadata = _plugin("hparams", data.SerializeToString())
         empty = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto())
@@ -237,7 +237,7 @@ def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:
     return metadata
 
 
-def _hparam_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
+def _hparam_info(name: str, values: Sequence[Plain]) -> api_pb2.HParamInfo:
     """Return a column: an interval of numbers, or the values as strings."""
     info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
     if all(isinstance(value, bool) for value in values):

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from slipstream.core import random
-from slipstream.core.types import AutogradContext, InputSpec
+from slipstream.core.types import AutogradContext, InputSpec, Tree
 from slipstream.models.layers import LayerFactory, Make
 
 Size = tuple[int, int]  # vertical, horizontal
+Arguments = tuple[Tree, ...]
 FEW = 300  # pixels of a plane up to which a matrix product is faster for one channel
 
 
@@ -45,7 +45,7 @@ class TokenEmbedding(nn.Module):
     def __init__(self, vocabulary: int, features: int, key: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(random.normal(key, (vocabulary, features)))
-        self.weight.own_start = True  # type: ignore[attr-defined]
+        self.weight.own_start = True  # type: ignore[attr-defined]  # our mark on a parameter
 
     def forward(self, ids: Tensor) -> Tensor:
         ids = ids.long()
@@ -141,7 +141,7 @@ def inputs(
     if form.kind == "tokens":
         layers, shape = [TokenEmbedding(form.vocabulary, embedding, parts.key())], (*shape, embedding)
     planes = shape if form.kind == "image" else (shape[1], 1, shape[0])
-    return [*layers, Planes(form)], planes  # type: ignore[return-value]
+    return [*layers, Planes(form)], planes  # type: ignore[return-value]  # planes are three numbers
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class _Convolution(torch.autograd.Function):
         return functional.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: AutogradContext, inputs: Arguments, output: Tensor) -> None:
         x, weight, bias, ctx.stride, ctx.padding = inputs
         ctx.wanted = [ctx.needs_input_grad[0], True, bias is not None]
         ctx.save_for_backward(x, weight)
@@ -189,7 +189,7 @@ class _Convolution(torch.autograd.Function):
         return (*(next(kept) if wanted else None for wanted in ctx.wanted), None, None)
 
     @staticmethod
-    def vmap(info: AutogradContext, axes: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+    def vmap(info: AutogradContext, axes: tuple[int | None, ...], *inputs: Tree) -> tuple[Tensor, int]:
         return _stack([_Convolution.forward(*own) for own in _members(info.batch_size, axes, inputs)]), 0
 
 
@@ -206,19 +206,19 @@ class _Backward(torch.autograd.Function):
         return tuple(one for one, want in zip(made, wanted, strict=True) if want)
 
     @staticmethod
-    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: Arguments, output: tuple[Tensor, ...]) -> None:
         pass
 
     @staticmethod
     def vmap(
-        info: AutogradContext, axes: tuple[int | None, ...], *inputs: Any
+        info: AutogradContext, axes: tuple[int | None, ...], *inputs: Tree
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         made = zip(*(_Backward.forward(*own) for own in _members(info.batch_size, axes, inputs)), strict=True)
         stacked = tuple(_stack(parts) for parts in made)
         return stacked, (0,) * len(stacked)
 
 
-def _members(size: int, axes: tuple[int | None, ...], inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def _members(size: int, axes: tuple[int | None, ...], inputs: Arguments) -> Iterator[Arguments]:
     """Yield the arguments of each member."""
     parts = zip(axes, inputs, strict=True)
     return zip(*(x.unbind(axis) if isinstance(axis, int) else [x] * size for axis, x in parts), strict=True)

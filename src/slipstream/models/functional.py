@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from slipstream.core.types import Plain
 from slipstream.models.layers import Reparametrized
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Functional:
         self.parameters = [self._slot(name, "_parameters") for name, _ in module.named_parameters()]
         self.buffers = {name: self._slot(name, "_buffers") for name, _ in module.named_buffers()}
 
-    def _slot(self, name: str, kind: str) -> tuple[dict[str, Plain], str, Any]:
+    def _slot(self, name: str, kind: str) -> tuple[dict[str, Tensor], str, Tensor]:
         owner, _, own = name.rpartition(".")
         slots = getattr(self.module.get_submodule(owner), kind)
         return slots, own, slots[own]
@@ -83,7 +82,7 @@ def fit(module: nn.Module, examples: Tensor | Sliced) -> None:
         if i == inputs:
             x = x[:: -(-len(x) // FITTED)]
         if i in looking:
-            looking[i](x)  # type: ignore[operator]
+            looking[i](x)  # type: ignore[operator]  # the method `fit`
         x = layer(x)
     module.train()
 

@@ -10,8 +10,7 @@ call.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +68,7 @@ class Noise(Layer):
     ) -> None:
         super().__init__(part, settings)
         self.alone = alone
-        self.ahead: dict[Any, tuple[int, Tensor]] = {}
+        self.ahead: dict[Hashable, tuple[int, Tensor]] = {}
         self.key: Tensor
         self.calls: Tensor
         self.register_buffer("key", key)
@@ -142,7 +141,7 @@ class Reparametrized(Layer):
         self.layer = layer
         self.running = ["u"]
         self.u: Tensor
-        self.register_buffer("u", random.normal(key, (len(layer.weight),)))  # type: ignore[arg-type]
+        self.register_buffer("u", random.normal(key, (len(layer.weight),)))  # type: ignore[arg-type]  # nn.Module types weight as Tensor or Module
 
     def forward(self, x: Tensor) -> Tensor:
         slots = self.layer._parameters
@@ -305,7 +304,9 @@ class LayerFactory:
             layer = Reparametrized(part, settings, layer, self.key())
         return layer
 
-    def output(self, features: int, outputs: int, activation: Any, make: Make | None = None) -> nn.Sequential:
+    def output(
+        self, features: int, outputs: int, activation: Callable[[], nn.Module], make: Make | None = None
+    ) -> nn.Sequential:
         """Build the last layer: [N, features] -> [N, outputs].
 
         activation: builds what follows it. make: builds a layer other than a dense one.
@@ -313,7 +314,7 @@ class LayerFactory:
         layer = (make or self.linear(features))(outputs, True)
         return nn.Sequential(OrderedDict(linear=layer, **self._active(activation)))
 
-    def _active(self, activation: Any) -> dict[str, nn.Module]:
+    def _active(self, activation: Callable[[], nn.Module]) -> dict[str, nn.Module]:
         made = activation()
         return {} if made.name == "identity" else {"activation": made}
 

@@ -42,7 +42,7 @@ class Columns(nn.Module):
     def fit(self, x: Tensor) -> None:
         """Fit the embedding to the numeric inputs of all training rows."""
         if hasattr(self.embedding, "fit"):
-            self.embedding.fit(_pick(x, self.numbers))  # type: ignore[operator]
+            self.embedding.fit(_pick(x, self.numbers))  # type: ignore[operator]  # nn.Module types attributes as Tensor or Module
 
     def forward(self, x: Tensor) -> Tensor:
         embedded = self.embedding(_pick(x, self.numbers)).flatten(1)
@@ -96,9 +96,9 @@ def embed(
 def own(values: Tensor, *, penalized: bool = True, lr_factor: float = 1.0) -> nn.Parameter:
     """Make a parameter that the initializer skips."""
     parameter = nn.Parameter(values)
-    parameter.own_start = True  # type: ignore[attr-defined]
-    parameter.penalized = penalized  # type: ignore[attr-defined]
-    parameter.lr_factor = lr_factor  # type: ignore[attr-defined]
+    parameter.own_start = True  # type: ignore[attr-defined]  # our mark on a parameter
+    parameter.penalized = penalized  # type: ignore[attr-defined]  # our mark on a parameter
+    parameter.lr_factor = lr_factor  # type: ignore[attr-defined]  # our mark on a parameter
     return parameter
 
 

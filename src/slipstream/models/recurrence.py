@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from slipstream.core.types import AutogradContext
+from slipstream.core.types import AutogradContext, Tree
 from slipstream.models.cells import CELLS, Cell
 
 Folded = tuple[tuple[Tensor, ...], tuple[int, ...]]  # outputs, and the axis of the pack in each
@@ -78,7 +77,7 @@ class _Loop(torch.autograd.Function):
         return tuple(part.transpose(0, 1) for part in made)
 
     @staticmethod
-    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Tree, ...], output: tuple[Tensor, ...]) -> None:
         ctx.cell, x, weight, z = inputs
         ctx.kinds = x.dtype, None if z is None else z.dtype
         ctx.given = 0 if z is None else z.shape[-1]
@@ -115,7 +114,7 @@ class _LoopBackward(torch.autograd.Function):
         return made, *(part.transpose(0, 1) for part in rest)
 
     @staticmethod
-    def setup_context(ctx: AutogradContext, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: AutogradContext, inputs: tuple[Tree, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output)
 
     @staticmethod

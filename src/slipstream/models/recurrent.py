@@ -83,7 +83,7 @@ class RunEmbedding(nn.Module):
         super().__init__()
         self.features = features
         self.table = nn.Parameter(random.normal(parts.key(), (parts.form.vocabulary, features)))
-        self.table.own_start = True  # type: ignore[attr-defined]
+        self.table.own_start = True  # type: ignore[attr-defined]  # our mark on a parameter
         self.noises = nn.Sequential(*parts.noises("inputs").values())
 
     def forward(self, x: Tensor) -> Run:
@@ -131,7 +131,7 @@ class Direction(nn.Module):
         blocks = GATES[cell] - 1 + parts.width_factor
         biased = not parts.has_batch_norm("before")
         made = dense(features, blocks * width, bias=biased)
-        made.weight.blocks = blocks  # type: ignore[attr-defined]
+        made.weight.blocks = blocks  # type: ignore[attr-defined]  # our mark on a parameter
         self.linear = parts.weighted(made)
         self.norms = nn.Sequential(*parts.norms("before", blocks * width).values())
         self.recurrent = parts.weighted(Matrix(parts, width, blocks, first))

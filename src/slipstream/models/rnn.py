@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import register
@@ -80,19 +80,20 @@ def rnn(
     widths = list(width) if isinstance(width, list) else [width] * depth
     if form.kind == "tokens":
         size = embedding or min(widths[0], ceil(1.6 * form.vocabulary**0.56))
-        reader: Any = layers.RunEmbedding(parts, size)
+        reader: layers.RunEmbedding | layers.RunSteps = layers.RunEmbedding(parts, size)
     else:
         reader = layers.RunSteps(parts)
     bias = 1.0 if forget_bias is None else forget_bias
-    hidden: list[Any] = []
+    hidden: list[nn.Module] = []
     features = reader.features
     for number, wide in enumerate(widths, 1):
         directions = [
             layers.Direction(parts, cell, features, wide, first=recurrent_initializer, forget_bias=bias)
             for _ in range(1 + bidirectional)
         ]
-        hidden.append(layers.Recurrent(parts, directions, last=number == depth))
-        features = hidden[-1].features
+        layer = layers.Recurrent(parts, directions, last=number == depth)
+        hidden.append(layer)
+        features = layer.features
     hidden.append(layers.Pool(pooling))
     hidden += parts.noises("hidden").values()
     for wide in head:

@@ -121,7 +121,7 @@ class Separate(nn.Module):
         super().__init__()
         self.members = members
         self.weight = nn.Parameter(torch.empty(members * outputs, features))
-        self.weight.blocks = members  # type: ignore[attr-defined]
+        self.weight.blocks = members  # type: ignore[attr-defined]  # our mark on a parameter
         self.bias = nn.Parameter(torch.empty(members * outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from slipstream.augmentations import augment
 from slipstream.augmentations.picture import strip
 from slipstream.core import random
 from slipstream.core.console import number
+from slipstream.core.registry import BoundComponent
+from slipstream.core.types import Plain
 from slipstream.models.layers import unit
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def _picture(engine: Engine, text: str) -> Image:
     key, classes = random.make_key(0, random.BATCH), len(program.target.classes)
     numbers = {c.name: c.part.split(settings[c.name])[0] for c in program.augmentations}
 
-    def draw(chosen: list[Any], draws: int) -> torch.Tensor:
+    def draw(chosen: list[BoundComponent], draws: int) -> torch.Tensor:
         many = x.repeat(draws, 1, 1, 1), y.repeat(draws, *[1] * (y.dim() - 1))
         made, _ = augment(*many, chosen, key, numbers, classes, program.form)
         return made.reshape(draws, *x.shape)
@@ -64,7 +66,7 @@ def _picture(engine: Engine, text: str) -> Image:
     return strip({title: row.numpy() for title, row in rows.items()}, names)
 
 
-def _title(name: str, settings: Any) -> str:
+def _title(name: str, settings: Plain) -> str:
     """Name an augmentation with its settings.
 
     >>> _title("rotation", {"degrees": 15.0, "fill": "zeros"})

@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -212,7 +211,7 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def _verified(path: Path, name: str, entry: Any) -> bytes:
+def _verified(path: Path, name: str, entry: Plain) -> bytes:
     content = _read(path / name)
     try:
         size, digest = entry["bytes"], entry["sha256"]

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from slipstream.config.files import completed, defaults
 from slipstream.config.run_config import Config
 from slipstream.config.validation import for_target, validate
 from slipstream.core.errors import DataError, UserError
-from slipstream.core.types import Plain, Target
+from slipstream.core.types import DataLike, Plain, Target
 from slipstream.core.wording import typed
 from slipstream.data import Preprocessing
 from slipstream.data.identity import labels as labels_of
@@ -43,7 +42,7 @@ class Classification:
     [N, C].
     """
 
-    classes: tuple[Any, ...]
+    classes: tuple[str | float | bool, ...]
     scores: np.ndarray
     labels: np.ndarray
     loss: str
@@ -91,7 +90,7 @@ class Model:
         self.module: nn.Module = program.infer.module
         self.networks = networks or [self.module.state_dict()]
 
-    def predict(self, x: Any) -> Classification | np.ndarray:
+    def predict(self, x: DataLike) -> Classification | np.ndarray:
         """Predict N raw examples. Warns of values that are not in the training data.
 
         Args:
@@ -133,14 +132,14 @@ class Model:
         ]
         return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
-    def inputs(self, x: Any) -> Tensor:
+    def inputs(self, x: DataLike) -> Tensor:
         """Return raw examples as network inputs, float32 [N, ...] or ids: scaled, encoded, imputed."""
         array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
         return torch.from_numpy(array)
 
-    def _raw(self, x: Any) -> Any:
+    def _raw(self, x: DataLike) -> DataLike:
         """Return an array if training had arrays, columns by name for a table."""
         names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
         if self.preprocessing.tokenizer is not None:
@@ -207,7 +206,7 @@ def load(directory: str | Path) -> Model:
         raise UserError(f"{folder}: no run is here, expected a folder with config.yaml and checkpoints")
     try:
         saved = json.loads(_read(folder / "preprocessing.json"))
-        fields: Any = saved["target"].items()
+        fields: Plain = saved["target"].items()
         told: dict[str, Plain] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
         target = Target(**told)
         preprocessing = Preprocessing.from_json(saved["inputs"])

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -68,7 +68,7 @@ def data_key(config: Config) -> str:
     return json.dumps(config.raw["data"], sort_keys=True)
 
 
-def form(data: Data) -> Any:
+def form(data: Data) -> object:
     """Return what data must have in common for one pack: sizes, shapes, and the target with its scaling."""
     splits = (data.train, data.validation, data.test)
     return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
@@ -188,7 +188,7 @@ def prefer_deterministic_kernels() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first matrix product
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it by a property of the module
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from slipstream.core.wording import shell, typed
 from slipstream.runs import run_folder
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import charted, log_pictures
-from slipstream.training.engine import Engine
+from slipstream.training.engine import Best, Engine
 from slipstream.training.evaluate import final_names
 from slipstream.training.loop import Progress
 from slipstream.training.member import (
@@ -175,7 +175,7 @@ def _endings(
 
 
 def _all_metrics(
-    engine: Engine, evaluated: Any, places: Sequence[int], shown: str
+    engine: Engine, evaluated: Best, places: Sequence[int], shown: str
 ) -> dict[int, tuple[Values, Tensor]]:
     """Return the metrics of every split in evaluation mode, by slot, and the outputs of one split."""
     # A pack of one would round sums differently, and bytes would depend on which members end together.

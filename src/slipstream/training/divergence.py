@@ -9,11 +9,11 @@ every step had been checked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from slipstream.core.types import Scalar
 from slipstream.training.engine import Engine
 from slipstream.training.epoch_plan import EpochPlan
 from slipstream.training.evaluate import is_sound
@@ -38,7 +38,7 @@ def replay_epoch(
     state: State,
     plan: EpochPlan,
     steps: range,
-    arguments: Sequence[tuple[Any, Any]],
+    arguments: Sequence[tuple[Scalar, Scalar]],
 ) -> State:
     """Return `state` with every suspect that diverged rolled back to before the breaking update.
 

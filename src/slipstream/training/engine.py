@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from slipstream.core import random
 from slipstream.core.compat import pytree
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
-from slipstream.core.types import Scalar
+from slipstream.core.types import Function, Scalar
 from slipstream.training.backend import compilers
 from slipstream.training.backend.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.backend.compilation import Compiled
@@ -32,7 +32,7 @@ from slipstream.training.evaluate import (
     report_names,
 )
 from slipstream.training.model_spec import ModelSpec, State
-from slipstream.training.pack import Pack
+from slipstream.training.pack import Pack, T
 from slipstream.training.step import (
     Batch,
     Part,
@@ -171,7 +171,7 @@ class Engine:
         lifted = pack.vmap(step, 0, None, 0, 0, 0, 0)
         self._step = self._compile(in_place(lifted) if self._blocks else lifted)
 
-    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _compile(self, function: Function) -> Function:
         return Compiled(function) if self.compiled else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
@@ -202,18 +202,19 @@ class Engine:
             self._starts[same] = self.program.start(config, examples, self.batching.size, form)
         return self._starts[same]
 
-    def to_device(self, trees: Sequence[Any]) -> Any:
+    def to_device(self, trees: Sequence[T]) -> T:
         """Stack the members' trees on the device."""
-        return pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(trees))
+        moved: T = pytree.tree_map(lambda leaf: leaf.to(self.device), self.pack.stack(trees))
+        return moved
 
-    def rates(self, per_member: Sequence[Any]) -> list[Any]:
+    def rates(self, per_member: Sequence[Iterable[float]]) -> list[Scalar]:
         """Return the members' learning rates [S] as one value per step: [K], or a number for a single one."""
         if self.pack.single and not self.compiled:
             return [float(rate) for rate in per_member[0]]
         table = torch.tensor([list(rates) for rates in per_member], dtype=torch.float32, device=self.device)
         return list((table[0] if self.pack.single else table.t().contiguous()).unbind(0))
 
-    def counts(self, first: int | Sequence[int], steps: int) -> list[Any]:
+    def counts(self, first: int | Sequence[int], steps: int) -> list[Scalar]:
         """Return the numbers of the updates after each member's `first`: ints, or tensors [K] for a pack."""
         firsts = [first] * self.pack.size if isinstance(first, int) else first
         if self.pack.single and not self.compiled:
@@ -242,7 +243,7 @@ class Engine:
         return result
 
     def advance(
-        self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Any, Any]]
+        self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Scalar, Scalar]]
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
         """Make up to `stride` updates; return the new state, outputs, and the params before the last."""
         if self._blocks:

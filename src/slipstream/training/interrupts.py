@@ -58,7 +58,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Any] = {}  # what signal.signal() gave back: a function, a number or None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():

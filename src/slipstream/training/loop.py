@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from slipstream.core.errors import UserError
+from slipstream.core.types import Scalar
 from slipstream.training.divergence import replay_epoch, sound_members
 from slipstream.training.engine import Best, Engine
 from slipstream.training.epoch_plan import EpochPlan
@@ -40,8 +42,8 @@ class Epoch:
     """
 
     plan: EpochPlan
-    rates: Sequence[Any]
-    arguments: Sequence[tuple[Any, Any]]
+    rates: Sequence[np.ndarray]
+    arguments: Sequence[tuple[Scalar, Scalar]]
     steps: range
     base: State
     before: Tensor

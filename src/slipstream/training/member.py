@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -113,7 +113,7 @@ class Member:
         self.records.append(record)
         pairs = ((self.history.raw, self.metric), (self.history.train_loss, "train/loss"))
         for values, name in (*pairs, (self.history.validation_loss, "val/loss")):
-            values.append(_number(record.get(name)))  # type: ignore[attr-defined]
+            values.append(_number(record.get(name)))  # type: ignore[attr-defined]  # a sequence to all other readers
 
     def finish_epoch(self, record: Record) -> bool:
         """Add an epoch's record and decide whether to stop. Returns True if it is the best so far."""
@@ -170,7 +170,7 @@ class Member:
         self._written = len(self.records)
 
 
-def _number(value: Any) -> float:
+def _number(value: Plain) -> float:
     return math.nan if value is None else float(value)
 
 

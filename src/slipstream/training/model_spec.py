@@ -7,11 +7,9 @@ are in the `State` and the numbers passed to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from slipstream.core import random
 from slipstream.core.contracts import foreign
 from slipstream.core.errors import ConfigError
-from slipstream.core.registry import Component, component, components, misfit
+from slipstream.core.registry import BoundComponent, component, components, misfit
 from slipstream.core.types import InputSpec, Numbers, Plain, Target
 from slipstream.core.wording import sizes
 from slipstream.models.functional import Functional, fit
@@ -48,25 +46,6 @@ class State(NamedTuple):
     buffers: dict[str, Tensor]
     opt_state: dict[str, Tensor]
     regularizer_state: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class BoundComponent:
-    """A chosen component with its structure settings bound, and the place where it acts."""
-
-    name: str
-    part: Component
-    function: partial[Any]
-    place: str = ""
-
-    @classmethod
-    def of(cls, group: str, name: str, settings: Mapping[str, Plain]) -> BoundComponent:
-        """Look up a component and bind its structure settings."""
-        part = component(group, name)
-        place, function = part.traits.get("place", ""), part.function
-        if settings.get("proximal"):
-            place, function = "proximal", part.traits["proximal"]
-        return cls(name, part, partial(function, **part.split(settings)[1]), place)
 
 
 def require_memory(parameters: int, members: int, settings: Mapping[str, Plain]) -> None:

@@ -8,15 +8,15 @@ the plain function.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from slipstream.core.compat import pytree
 from slipstream.core.registry import LISTS, component
-from slipstream.core.types import Plain
+from slipstream.core.types import Function, Plain, Tree
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Groups that act per member on the host, between steps: they never shape the computation.
 HOST_GROUPS = ("scheduler", "early_stopping", "logger")
 OWN_KEYS = ("seed", "name", "resume", "experiment")
+
+T = TypeVar("T")  # a tree of tensors
 
 
 class Pack:
@@ -33,21 +35,23 @@ class Pack:
         self.size = size
         self.single = size == 1
 
-    def vmap(self, function: Callable[..., Any], *in_dims: int | None) -> Callable[..., Any]:
+    def vmap(self, function: Function, *in_dims: int | None) -> Function:
         """Vectorize `function` over members. in_dims: 0 for an argument with a pack axis, else None."""
         return function if self.single else torch.vmap(function, in_dims=in_dims)
 
-    def stack(self, trees: Sequence[Any]) -> Any:
+    def stack(self, trees: Sequence[T]) -> T:
         """Stack one tree per member to one tree with a pack axis."""
         if self.single:
             return trees[0]
-        return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+        stacked: T = pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+        return stacked
 
-    def member(self, tree: Any, k: int) -> Any:
+    def member(self, tree: T, k: int) -> T:
         """Return the tree of member k."""
-        return tree if self.single else pytree.tree_map(lambda leaf: leaf[k], tree)
+        own: T = tree if self.single else pytree.tree_map(lambda leaf: leaf[k], tree)
+        return own
 
-    def where(self, chosen: Sequence[bool], new: Any, old: Any) -> Any:
+    def where(self, chosen: Sequence[bool], new: T, old: T) -> T:
         """Combine trees member by member: `new` if chosen, else `old`."""
         if self.single:
             return new if chosen[0] else old
@@ -56,26 +60,30 @@ class Pack:
             mask = torch.tensor(chosen, device=a.device).view(-1, *[1] * (a.ndim - 1))
             return torch.where(mask, a, b)
 
-        return pytree.tree_map(pick, new, old)
+        picked: T = pytree.tree_map(pick, new, old)
+        return picked
 
-    def put(self, tree: Any, places: Sequence[int], trees: Sequence[Any]) -> Any:
+    def put(self, tree: T, places: Sequence[int], trees: Sequence[T]) -> T:
         """Return the tree with other members' trees at some places."""
         if self.single:
-            return pytree.tree_map(lambda leaf, new: new.to(leaf.device), tree, trees[-1])
+            changed: T = pytree.tree_map(lambda leaf, new: new.to(leaf.device), tree, trees[-1])
+            return changed
         at = torch.tensor(places)
 
         def put(leaf: Tensor, *new: Tensor) -> Tensor:
             return leaf.index_copy(0, at.to(leaf.device), torch.stack(new).to(leaf.device))
 
-        return pytree.tree_map(put, tree, *trees)
+        changed = pytree.tree_map(put, tree, *trees)
+        return changed
 
-    def select(self, tree: Any, places: Sequence[int]) -> Any:
+    def select(self, tree: T, places: Sequence[int]) -> T:
         """Return the tree of some members, as a separate pack."""
         if self.single:
             return tree
-        return pytree.tree_map(lambda leaf: leaf[torch.tensor(places, device=leaf.device)], tree)
+        chosen: T = pytree.tree_map(lambda leaf: leaf[torch.tensor(places, device=leaf.device)], tree)
+        return chosen
 
-    def numbers(self, members: Sequence[Any], device: torch.device, *, tensors: bool) -> Any:
+    def numbers(self, members: Sequence[Tree], device: torch.device, *, tensors: bool) -> Tree:
         """Stack trees of floats to float32 tensors [K]; for a single member keep floats unless `tensors`."""
         if self.single and not tensors:
             return members[0]
@@ -86,7 +94,7 @@ class Pack:
 
         return pytree.tree_map(stack, *members)
 
-    def rows(self, values: Tensor) -> list[Any]:
+    def rows(self, values: Tensor) -> list[Plain]:
         """Return a tensor with a pack axis as a list with one entry per member. Waits for the device."""
         return [values.tolist()] if self.single else values.tolist()
 

@@ -6,12 +6,12 @@ A loss that returns its mean, or an update that broadcasts, would otherwise trai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slipstream.config.run_config import Config
 from slipstream.core.contracts import foreign, own_fault, returned
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import Component, component
@@ -23,13 +23,13 @@ ROWS = 3
 LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)), (True, False))
 
 
-def require(part: Component, value: Any, shape: tuple[int, ...]) -> None:
+def require(part: Component, value: object, shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless the value is a tensor of the shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         raise ConfigError([returned(part, _said(value))])
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {list(value.shape)}"
     if isinstance(value, np.ndarray):
@@ -39,7 +39,7 @@ def _said(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def require_contracts(config: Any, target: Target) -> None:
+def require_contracts(config: Config, target: Target) -> None:
     """Raise ConfigError if a user's component returns something other than its group requires."""
     metrics = config.trainer.metrics
     chosen: list[tuple[str, str, Mapping[str, Plain], Callable[..., None]]] = [
@@ -59,7 +59,7 @@ def require_contracts(config: Any, target: Target) -> None:
                 probe(part, own, target)
 
 
-def require_network(part: Component, module: Any, form: InputSpec, outputs: int) -> None:
+def require_network(part: Component, module: object, form: InputSpec, outputs: int) -> None:
     """Raise ConfigError unless a model returned a network with outputs [N, outputs]."""
     if not isinstance(module, nn.Module):
         raise ConfigError([returned(part, _said(module))])

@@ -19,12 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from slipstream.core import folders
-from slipstream.core.types import DataLike
+from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted
 
 VERSION = 1
@@ -45,7 +44,7 @@ class Cached:
     """A cached array: uint8 images [N, ...], the remarks made when it was created, and its SHA-256."""
 
     images: np.ndarray
-    notes: Any
+    notes: Plain
     digest: str
 
 
@@ -85,7 +84,7 @@ def load(place: Path, about: str) -> Cached | None:
 
 
 def write(
-    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Plain]
 ) -> None:
     """Write the images of all blocks, each [n, *shape], and replace the old content with them.
 
@@ -99,7 +98,7 @@ def write(
 
 
 def _write(
-    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+    place: Path, about: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Plain]
 ) -> None:
     new = _aside(place)
     folders.make(new)
@@ -129,7 +128,7 @@ def _write(
 
 
 def in_memory(
-    count: int, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Any]
+    count: int, shape: tuple[int, ...], blocks: Iterable[np.ndarray], notes: Callable[[], Plain]
 ) -> Cached:
     """Return the same images without a file. count: maximum number of images."""
     images, end = np.empty((count, *shape), np.uint8), 0
@@ -196,6 +195,6 @@ def _hash_file(number: int, size: int) -> list[str]:
     return _hash(read, size)
 
 
-def _hash(block: Callable[[int], Any], size: int) -> list[str]:
+def _hash(block: Callable[[int], DataLike], size: int) -> list[str]:
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda start: hashlib.sha256(block(start)).hexdigest(), range(0, size, BLOCK)))

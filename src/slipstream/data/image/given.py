@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def as_images(given: DataLike, preprocessing: Preprocessing, settings: Mapping[s
     bytes.
     """
     channels, height, width = shape = preprocessing.shape
-    looks: tuple[Any, Any] = settings.get("fit", "crop"), settings.get("background", "black")
+    looks: tuple[Plain, Plain] = settings.get("fit", "crop"), settings.get("background", "black")
     form = ImageFormat((height, width), channels, *looks, bits_of(settings.get("bits", "auto")))
     if is_table(given):
         column = settings.get("image") or "file"

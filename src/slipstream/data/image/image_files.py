@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -215,7 +215,7 @@ def pixels_of(image: DataLike, form: ImageFormat) -> np.ndarray:
     return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def opened(path: str) -> Any:
+def opened(path: str) -> DataLike:
     """Open the file by its content, whatever its name, reading only its header. Raises BadImage."""
     from PIL import Image, UnidentifiedImageError
 
@@ -245,7 +245,7 @@ def opened(path: str) -> Any:
         return image
 
 
-def flat(image: DataLike, mode: str, background: str, bits: int = DEPTH) -> Any:
+def flat(image: DataLike, mode: str, background: str, bits: int = DEPTH) -> DataLike:
     """Convert an image to mode L or RGB: 16 bits rounded to 8, transparency laid over the background.
 
     bits: those of the 16 that hold the brightness. Raises BadImage for a value that needs more.
@@ -277,7 +277,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         # about a damaged EXIF block or a palette: the pixels are not affected
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        ahead: deque[Any] = deque()
+        ahead: deque[DataLike] = deque()
         try:
             for item in items:
                 ahead.append(pool.submit(function, item))

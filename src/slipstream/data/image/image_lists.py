@@ -190,7 +190,7 @@ def _check_classes(
         only = f"one class only, {labels[0]!r}" if labels else "no classes"
         raise DataError(f"{shown(path)}: has {only}; expected a folder for each class, two or more")
     for label in labels if classes is not None else ():
-        if label not in classes:  # type: ignore[operator]
+        if label not in classes:  # type: ignore[operator]  # None is excluded where labels are given
             raise DataError(
                 f"{shown(path)}: the folder {label!r} is none of data.classes, "
                 f"{did_you_mean(label, [str(name) for name in classes or ()])}"

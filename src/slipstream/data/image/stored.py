@@ -65,7 +65,7 @@ class Stored:
     @classmethod
     def of(cls, array: np.memmap) -> Stored | np.memmap:
         """Return all rows of a memory-mapped array of images; other arrays are returned unchanged."""
-        mapped = array._mmap  # type: ignore[attr-defined]
+        mapped = array._mmap  # type: ignore[attr-defined]  # numpy has it and does not declare it
         whole = mapped is not None and array.base is mapped and array.flags.c_contiguous
         if not whole or not is_pixels(array):
             return array

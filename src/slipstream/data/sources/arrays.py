@@ -6,13 +6,13 @@ import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
 from slipstream.core.registry import register
-from slipstream.core.types import Plain, Word
+from slipstream.core.types import DataLike, Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import words_of
 from slipstream.data.messages import below, naming, phrase
@@ -170,7 +170,7 @@ def _join(found: list[np.ndarray], path: str, name: str) -> np.ndarray:
 
 def _targets(
     path: str, name: str, y: np.ndarray, task: str, classes: list[str] | None
-) -> tuple[np.ndarray, Any]:
+) -> tuple[np.ndarray, DataLike]:
     if y.ndim > 2:
         raise DataError(f"{path}: {name} has shape {y.shape}, expected [N] or [N, D]")
     check_finite(f"{path}: {name}", y)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -216,7 +216,7 @@ def _load(
     return found if isinstance(found, Mapping) else {"train": found}
 
 
-def _split(found: Mapping[str, Plain], name: str, place: str) -> Any:
+def _split(found: Mapping[str, Plain], name: str, place: str) -> DataLike:
     if name not in found:
         raise DataError(f"{place}: has no split {name!r}, {did_you_mean(name, found)}")
     names = [name_of(column) for column in found[name].column_names]

@@ -174,7 +174,7 @@ def pick(values: Values, rows: np.ndarray) -> Values:
 def join(parts: list[Values]) -> Values:
     """Concatenate a column's values from several files; if any are words, all become words."""
     if all(isinstance(part, np.ndarray) for part in parts):
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]  # arrays, as checked above
     return merged([as_text(part) for part in parts])
 
 

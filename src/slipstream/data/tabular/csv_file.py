@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -103,7 +102,7 @@ class Parser:
     decimal: str
     missing: frozenset[str]
 
-    def parse(self, block: bytes, count: int, numeric: Collection[str]) -> Any:
+    def parse(self, block: bytes, count: int, numeric: Collection[str]) -> DataLike:
         """Parse a block of `count` records: float64 for the numeric columns, words for the others.
 
         Return None if polars cannot parse it, or finds a different number of records.
@@ -126,9 +125,9 @@ class Parser:
 
     def ahead(
         self, blocks: Iterable[tuple[bytes, int]], numeric: Collection[str]
-    ) -> Iterator[tuple[bytes, int, Any]]:
+    ) -> Iterator[tuple[bytes, int, DataLike]]:
         """Yield the blocks with their `parse` results, in order, parsing AHEAD of them in advance."""
-        waiting: deque[tuple[bytes, int, Future[Any]]] = deque()
+        waiting: deque[tuple[bytes, int, Future[DataLike]]] = deque()
         with ThreadPoolExecutor(AHEAD) as pool:
             for block, count in blocks:
                 waiting.append((block, count, pool.submit(self.parse, block, count, numeric)))
@@ -138,7 +137,7 @@ class Parser:
             for block, count, found in waiting:
                 yield block, count, found.result()
 
-    def words(self, block: bytes, count: int, start: int) -> Any:
+    def words(self, block: bytes, count: int, start: int) -> DataLike:
         """Parse a block with all columns as words. Raises DataError with the row that cannot be read."""
         frame = self.parse(block, count, ())
         if frame is not None:
@@ -156,7 +155,7 @@ class Parser:
             "a field that contains a quote has to stand in quotes, with its own quotes doubled"
         )
 
-    def numbers_from_words(self, block: bytes, count: int, start: int, numeric: Collection[str]) -> Any:
+    def numbers_from_words(self, block: bytes, count: int, start: int, numeric: Collection[str]) -> DataLike:
         """Parse a block by way of words: accept blanks around numbers, and locate a word among them."""
         frame = self.words(block, count, start)
         respelled = set()
@@ -180,7 +179,7 @@ class Parser:
             raise _Respelled(frozenset(respelled))
         return frame
 
-    def cast(self, words: DataLike) -> Any:
+    def cast(self, words: DataLike) -> DataLike:
         """Cast words to float64, null for a word that is not a number."""
         import polars as pl
 
@@ -217,7 +216,7 @@ class WordColumn:
         return self.words.text(self.codes, "untyped")
 
 
-def put_words(columns: dict[str, WordColumn], row: int, frame: Any) -> None:
+def put_words(columns: dict[str, WordColumn], row: int, frame: DataLike) -> None:
     """Store a block's words from `row` on, all columns in one call of each kind."""
     import polars as pl
 

@@ -210,4 +210,4 @@ def open_bytes(path: str) -> IO[bytes]:
     """Open the file for reading, decompressing it if it begins like gzip."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]  # a GzipFile reads as IO[bytes] does

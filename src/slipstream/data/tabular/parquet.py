@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -120,7 +119,7 @@ def _floats_hold(series: DataLike) -> bool:
     return bool(max(-series.min(), series.max()) * digits <= EXACT)
 
 
-def _coded(series: DataLike, missing: Collection[str], spelled: Callable[[Any], str], kind: str) -> Text:
+def _coded(series: DataLike, missing: Collection[str], spelled: Callable[[DataLike], str], kind: str) -> Text:
     """Return a column as words."""
     import polars as pl
 

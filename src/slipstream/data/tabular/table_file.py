@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
+from slipstream.core.types import DataLike
 from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import PARTS
 from slipstream.data.identity import missing_words
@@ -39,7 +39,7 @@ class ReadingRules:
     labels: columns that may turn out to hold labels.
     """
 
-    missing: frozenset[Any]
+    missing: frozenset[DataLike]
     separator: str | None
     decimal: str
     wanted: Callable[[str], bool]
@@ -244,7 +244,7 @@ class File:
             read = as_text(values) if kind == "category" else read_as(kind, name, values, format)
         return read if self.keep.all() else pick(read, self.keep)
 
-    def role(self, key: str, name: str) -> Any:
+    def role(self, key: str, name: str) -> DataLike:
         """Return the values of a group, time, split or weight column, none of them missing."""
         values = self._pop(name)
         with naming(f"{self.path}: data.{key}={name}"):

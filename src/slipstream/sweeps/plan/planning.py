@@ -299,7 +299,7 @@ def _conditions(
         allowed = []
         for combination, places in rows:
             if _has(templates.tree(combination), group, setting):
-                allowed.append(tuple(swept[axis].values[n] for axis, n in places.items()))  # type: ignore[union-attr]
+                allowed.append(tuple(swept[axis].values[n] for axis, n in places.items()))  # type: ignore[union-attr]  # a choosing axis lists its values
         if 0 < len(allowed) < len(rows):
             found[key] = Condition(tuple(deciding), tuple(allowed))
     return found

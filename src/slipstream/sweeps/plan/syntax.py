@@ -131,7 +131,7 @@ def _axis(override: Override) -> tuple[str, Axis]:
         raise ConfigError([f"{line}: tags are for intervals: {shell(key + LOGARITHMIC)}"])
     shuffled = bool(getattr(value, "shuffle", False))
     if shuffled:
-        value.shuffle = False  # type: ignore[union-attr]
+        value.shuffle = False  # type: ignore[union-attr]  # a sweep here
     values = []
     for item in override.sweep_iterator():  # ranges can occur among other values: range(3),7
         parts = item.range() if isinstance(item, RangeSweep) and not item.shuffle else [item]

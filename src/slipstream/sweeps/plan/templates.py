@@ -173,7 +173,7 @@ class Templates:
         for combination, text in saved["composed"]:
             tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
             assert isinstance(tree, dict)
-            made.composed[tuple(combination)] = completed(tree)  # type: ignore[arg-type]
+            made.composed[tuple(combination)] = completed(tree)  # type: ignore[arg-type]  # the root is a mapping
         return made
 
 
@@ -203,7 +203,7 @@ def _unresolved(composed: DictConfig) -> Tree:
                 value = value[step]
             if not isinstance(value, Unusable):
                 _at(tree, path[:-1])[path[-1]] = value
-    return tree  # type: ignore[return-value]
+    return tree  # type: ignore[return-value]  # the root is a mapping
 
 
 def _may_reach(override: str) -> bool:

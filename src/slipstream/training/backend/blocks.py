@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from slipstream.core.compat import pytree
-from slipstream.core.types import Numbers, Scalar
+from slipstream.core.types import Numbers, Scalar, Tree
 from slipstream.training.model_spec import State
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples, Step, StepOutput
@@ -63,7 +62,7 @@ class Blocks:
         state: State,
         data: Examples,
         batches: Sequence[Batch],
-        arguments: Sequence[tuple[Any, Any]],
+        arguments: Sequence[tuple[Scalar, Scalar]],
         numbers: Numbers,
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
         """Make one update of all members per batch.
@@ -91,7 +90,7 @@ class Blocks:
         more = self.size * self.count - self.members
         return torch.cat([x, x[-1:].expand(more, *x.shape[1:])])
 
-    def _cut(self, here: slice, tree: Any) -> Any:
+    def _cut(self, here: slice, tree: Tree) -> Tree:
         """Return a block's part of a tree."""
         if self.count == 1:
             return tree

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from slipstream.core import compat, folders, kernels
+from slipstream.core.types import Function, Tree
 from slipstream.training.backend import compilers
 
-Read = Callable[[Any, list[Tensor]], None]
+Read = Callable[[Tree, list[Tensor]], None]
 
 
 class Compiled:
@@ -33,11 +34,11 @@ class Compiled:
     every call, which costs a second at the start and 40 us per call.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Function) -> None:
         self.function = function
-        self._call: Callable[[list[Tensor]], Any] | None = None
+        self._call: Callable[[list[Tensor]], Tree] | None = None
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Tree) -> Tree:
         if self._call is None:
             self._compile(arguments)
         assert self._call is not None
@@ -45,7 +46,7 @@ class Compiled:
         self._read(arguments, leaves)
         return self._rebuild(iter(self._call(leaves)))
 
-    def _compile(self, arguments: tuple[Any, ...]) -> None:
+    def _compile(self, arguments: tuple[Tree, ...]) -> None:
         from torch.fx.experimental.proxy_tensor import make_fx
 
         prepare()
@@ -72,14 +73,14 @@ class Compiled:
                 self._call = compat.compile_fx_inner(graph, inputs)
 
 
-def reader(template: Any) -> Read:
+def reader(template: Tree) -> Read:
     """Return a function that appends a tree's leaves to a list, dict keys in the template's order."""
     if isinstance(template, Tensor):
         return lambda tree, leaves: leaves.append(tree)
     keys = list(template) if isinstance(template, Mapping) else range(len(template))
     parts = [(key, None if isinstance(template[key], Tensor) else reader(template[key])) for key in keys]
 
-    def read(tree: Any, leaves: list[Tensor]) -> None:
+    def read(tree: Tree, leaves: list[Tensor]) -> None:
         for key, part in parts:
             if part is None:
                 leaves.append(tree[key])
@@ -89,7 +90,7 @@ def reader(template: Any) -> Read:
     return read
 
 
-def rebuilder(template: Any) -> Callable[[Any], Any]:
+def rebuilder(template: Tree) -> Callable[[Tree], Tree]:
     """Return a function that builds a tree of this structure from an iterator over its leaves."""
     if isinstance(template, Tensor):
         return next
@@ -170,9 +171,9 @@ def prepare() -> None:
     # Part of the cache key: ATEN_CPU_CAPABILITY decides the vector registers that code uses, but is not in
     # inductor's own key, and code cached for other registers crashes.
     torch.compiler.config.cache_key_tag = f"slipstream-1 {kernels.capability()}"
-    original: Any = LoopNest.max_parallel_depth
+    original: Function = LoopNest.max_parallel_depth
 
-    def outermost(nest: Any) -> Any:
+    def outermost(nest: Any) -> Any:  # inductor's LoopNest, and its ParallelDepth
         depth = original(nest)
         if depth.start_depth == 0:
             return depth
@@ -180,4 +181,4 @@ def prepare() -> None:
         same = next((i for i, loop in enumerate(loops) if loop.is_reduction != kind), len(loops))
         return ParallelDepth(parallel_depth=same, start_depth=0)
 
-    LoopNest.max_parallel_depth = outermost  # type: ignore[assignment]
+    LoopNest.max_parallel_depth = outermost  # type: ignore[assignment]  # replaced on purpose

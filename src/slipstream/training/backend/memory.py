@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from slipstream.core.compat import TorchDispatchMode, pytree
-from slipstream.core.types import Plain
+from slipstream.core.types import Plain, Tree
 from slipstream.data.image.stored import Stored
 from slipstream.optimizers.base import initial_state
 from slipstream.training.backend.streaming import bytes_ahead
@@ -56,8 +56,9 @@ class Alive(TorchDispatchMode):
     def __init__(self, scatter: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation
         self.scatter, self.now, self.peak = scatter, 0.0, 0.0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._known: weakref.WeakSet[object] = weakref.WeakSet()
 
+    # Any: as TorchDispatchMode declares it.
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
         pytree.tree_map_only(Tensor, self._count, made)
@@ -166,7 +167,7 @@ class _Rehearsal:
         axis = () if self.pack.single else (members or self.pack.size,)
         return torch.empty((*axis, *shape), dtype=dtype, device=META)
 
-    def _like(self, tree: Any, members: int = 0) -> Any:
+    def _like(self, tree: Tree, members: int = 0) -> Tree:
         """Return the tree of one member, stacked for all or some members."""
         return pytree.tree_map(lambda leaf: self._blank(*leaf.shape, dtype=leaf.dtype, members=members), tree)
 
@@ -281,7 +282,7 @@ class _Rehearsal:
                 own = self._own(part, size)
                 measure(predict(*weights, own.inputs), own.targets, own.metric_targets, own.counts, numbers)
 
-    def _numbers(self, members: int = 0) -> Any:
+    def _numbers(self, members: int = 0) -> Tree:
         """Return the numbers that a step takes."""
         numbers: dict[str, Plain] = dict(self.program.numbers(self.config))
         if not self.pack.single:
