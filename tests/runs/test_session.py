@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import polars
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import slipstream
-from harness import small, tiny, tiny_data
+from harness import TINY, small, tiny, tiny_data
 from slipstream.config import for_target, validate
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.metrics import every
 from slipstream.runs.session import run
-from slipstream.runs.summary import unlike
+from slipstream.runs.summary import row_labels, unlike
 
 SUMMARY = {
     *(
@@ -228,6 +230,48 @@ def test_curves_are_pointed_to_where_there_are_any(tmp_path, capsys, logger):
     run(validate(small(f"logger={logger}", "trainer.progress=plain")), tmp_path / "runs" / "one")
     said = capsys.readouterr().out.replace("\n", "")
     assert (f"curves: tensorboard --logdir {tmp_path / 'runs'}" in said) == (logger == "tensorboard")
+
+
+def test_curves_of_ones_own_file_are_those_of_the_run_alone(tmp_path, capsys):
+    """All tables go to outputs/table: the command that is printed does not mix them."""
+    (tmp_path / "my.csv").write_text(
+        "a,b,y\n" + "".join(f"{i},{i % 7},{['no', 'yes'][i % 2]}\n" for i in range(60))
+    )
+    rest = [text for text in TINY if not text.startswith(("data=", "logger", "trainer.progress"))]
+    own = ("data=table", f"data.path={tmp_path / 'my.csv'}", "data.target=y", "trainer.progress=plain")
+    run(validate(slipstream.compose(*own, *rest)), tmp_path / "runs" / "one")
+    assert f"--logdir {tmp_path / 'runs' / 'one'}\n" in capsys.readouterr().out
+
+
+def test_accuracy_of_several_labels_is_called_so():
+    """It counts labels where scikit-learn's counts whole rows; of one label its name says enough."""
+    for task, label in (("multilabel", "accuracy (of labels)"), ("binary", None)):
+        assert row_labels(tiny(), tiny_data(task).target).get("accuracy") == label
+
+
+def test_arrays_and_frames_are_trained_on_through_a_file(tmp_path):
+    """README: savez and write_parquet, as they are; with a directory the run can be loaded."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((60, 3))
+    y = (x[:, 0] > 0).astype(int)
+    np.savez(tmp_path / "my.npz", inputs=x, targets=y)
+    polars.DataFrame({"a": x[:, 0], "b": x[:, 1], "churned": y}).write_parquet(tmp_path / "my.parquet")
+    rest = [text for text in TINY if not text.startswith("data=")]
+    for number, data in enumerate(
+        (
+            ("data=arrays", f"data.path={tmp_path / 'my.npz'}"),
+            ("data=table", f"data.path={tmp_path / 'my.parquet'}", "data.target=churned"),
+        )
+    ):
+        config = slipstream.compose(*data, *rest)
+        assert slipstream.train(config, directory=tmp_path / str(number)).exit_code == 0
+        assert slipstream.load(tmp_path / str(number))
+
+
+def test_the_default_patience_is_as_the_readme_says():
+    """Ten epochs without improvement."""
+    stopping = slipstream.compose()["early_stopping"]
+    assert (stopping["name"], stopping["patience"]) == ("patience", 10)
 
 
 def test_a_loss_far_above_log_loss_is_explained():

@@ -68,12 +68,14 @@ def print_table(screen: Console, table: Table) -> None:
         screen.out("".join(part.text for part in line).rstrip(), highlight=False)
 
 
-def metrics_table(values: Mapping[str, float | None], title: str, loss: str = "loss") -> Table:
-    """Return a table of train, validation and test values, one row per metric. loss: the name of its row."""
+def metrics_table(
+    values: Mapping[str, float | None], title: str, labels: Mapping[str, str] | None = None
+) -> Table:
+    """Return a table of train, validation and test values, one row per metric. labels: of rows, by metric."""
     present = {key.partition("/")[0] for key in values}
     splits = [split for split in ("train", "val", "test") if split in present]
     table = Table("metric", *splits, title=title, title_justify="left")
     for name in dict.fromkeys(key.partition("/")[2] for key in values):
         cells = [number(values[key]) if (key := f"{split}/{name}") in values else "" for split in splits]
-        table.add_row(loss if name == "loss" else name, *cells)
+        table.add_row((labels or {}).get(name, name), *cells)
     return table

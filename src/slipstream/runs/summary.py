@@ -272,6 +272,12 @@ def _of_the_best(member: Member, result: Result) -> Values:
     return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
 
 
+def row_labels(config: Config, target: Target) -> dict[str, str]:
+    """Label rows of the table whose metric's name says too little."""
+    labels = {"loss": loss_row(config, target)}
+    return labels | {"accuracy": "accuracy (of labels)"} if target.task == "multilabel" else labels
+
+
 def loss_row(config: Config, target: Target) -> str:
     """Label the loss in the table: its name, its target, and the number of networks."""
     name = config.loss.name
@@ -303,7 +309,7 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
     why = "the last" if member.best_value is None else f"the best by {member.metric}"
     which = f"epoch {result.best_epoch}, {why}"
     title = f"metrics of {which if result.best_epoch else 'the untrained network: no epoch was finished'}"
-    screen.console.print(metrics_table(result.best, title, loss_row(member.config, target)))
+    screen.console.print(metrics_table(result.best, title, row_labels(member.config, target)))
     if sentence := unlike(member.config, result.best):
         screen.say(sentence)
     advice = f"; {AGAINST_DIVERGENCE}" if result.status == DIVERGED else ""
@@ -316,4 +322,7 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
         if result.status == INTERRUPTED:
             screen.say(f"go on: python train.py {typed('resume', result.directory)}")
         if member.config.logger.name == "tensorboard":
-            screen.say(f"curves: tensorboard --logdir {shell(str(result.directory.parent))}")
+            # The folder above holds runs to compare with; of the user's files, runs of any of them.
+            own = member.config.data.settings.get("path") is not None
+            shown = result.directory if own else result.directory.parent
+            screen.say(f"curves: tensorboard --logdir {shell(str(shown))}")
