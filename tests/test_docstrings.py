@@ -4,6 +4,9 @@ import ast
 import doctest
 import importlib
 import inspect
+import io
+import re
+import tokenize
 
 import pytest
 
@@ -13,9 +16,13 @@ from test_architecture import NAMES, SOURCE
 # Rooms in which everything public has a docstring. A room is a module or a package below slipstream.
 ROOMS = {"core", "losses", "metrics", "optimizers", "regularizers", "augmentations", "models", "loggers"}
 ROOMS |= {"activations", "initializers", "schedulers", "early_stopping", "training", "runs", "cli"}
-ROOMS |= {"testing", "__main__"}
+ROOMS |= {"config", "data", "sweeps", "testing", "__main__"}
 
 QUESTIONS = {"What", "Whether", "How", "Which", "Who", "Where", "When", "Why"}
+# Words of ours for which the field has others, and phrases that sound translated.
+UNUSUAL = re.compile(
+    r"\b(mend\w*|crews?|drains?|so many that|from which on|dear|(is|are) told|preparing\.\w+)\b"
+)
 FILES = {"__init__": SOURCE / "__init__.py"} | NAMES
 PUBLIC = sorted(set(dir(slipstream)) - {"__version__"})
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -75,6 +82,23 @@ def h():
 '''
     begins = ["the module begins with Why:", "A.f begins with Whether."]
     assert problems(source) == [*begins, "A.g has no docstring", "h has no docstring"]
+
+
+def comments(source):
+    """Yield the comments of a file with their lines."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_docstrings_and_comments_use_the_fields_words(name):
+    """No docstring or comment has words that only we would use, and a summary ends on its line."""
+    source = FILES[name].read_text(encoding="utf-8")
+    texts = [(inside, ast.get_docstring(node) or "") for inside, node in definitions(ast.parse(source))]
+    assert [text for text in [*texts, *comments(source)] if UNUSUAL.search(text[1])] == []
+    summaries = [(inside, text.partition("\n")[0]) for inside, text in texts if text]
+    assert [text for text in summaries if not text[1].endswith((".", ":", ")", "?"))] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)

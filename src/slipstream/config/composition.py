@@ -51,6 +51,7 @@ class UserFolder(SearchPathPlugin):
     path: ClassVar[str | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put the user's folder first."""
         if self.path is not None:
             search_path.prepend("command-line", f"file://{self.path}")
 
@@ -234,6 +235,7 @@ def _known(
 
 
 def parsed(text: str) -> Override | None:
+    """Parse an override; None for invalid syntax."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException:
@@ -247,6 +249,7 @@ def value_of(text: str) -> Plain:
 
 
 def unreadable(text: str) -> str:
+    """Explain an override that cannot be parsed."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         hint = hints.bare(text)

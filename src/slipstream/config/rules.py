@@ -80,6 +80,7 @@ def _output_activation(config: Config) -> tuple[str, str]:
 
 @rule("name")
 def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the name can be the name of a folder."""
     name = config.name
     if not name or name.startswith(".") or any(letter in name for letter in "/\\\0\n"):
         yield f"name: found {name!r}, expected the name of a folder, without / and not starting with a dot"
@@ -87,16 +88,19 @@ def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("model", "data")
 def model_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the model takes examples of the data's form."""
     yield from _takes(config, "model", [config.model.name])
 
 
 @rule("augmentation", "data")
 def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the augmentations take examples of the data's form."""
     yield from _takes(config, "augmentation", config.augmentations)
 
 
 @rule("augmentation")
 def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[str]:
+    """Check that geometric augmentations, which share one resampling, have the same fill."""
     # Fills of patches, such as erasing's, do not concern what lies outside the image.
     fills = {
         name: settings["fill"]
@@ -118,6 +122,7 @@ def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
 
 @rule("model", "initializer")
 def first_values_have_one_source(config: Config, task: str | None) -> Iterator[str]:
+    """Check that no initializer is chosen for a model that initializes itself."""
     if component("model", config.model.name).traits.get("own_start") and config.initializer.name != "auto":
         yield (
             f"initializer={config.initializer.name}: model={config.model.name} brings first values of its "
@@ -127,6 +132,7 @@ def first_values_have_one_source(config: Config, task: str | None) -> Iterator[s
 
 @rule("model", "activation")
 def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]:
+    """Check the activations of the last and of the hidden layers."""
     key, name = _output_activation(config)
     known = components("activation")
     if name not in known:
@@ -145,6 +151,7 @@ def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]
 
 @rule("model", "activation", "loss", "data")
 def output_fits_the_loss(config: Config, task: str | None) -> Iterator[str]:
+    """Check that a loss on logits has no activation after the last layer."""
     key, name = _output_activation(config)
     loss = _loss(config, task)
     if not loss.traits.get("expects_logits") or name == "identity" or name not in components("activation"):
@@ -163,6 +170,7 @@ def output_fits_the_loss(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("model", "activation", "data")
 def output_reaches_the_targets(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the output activation has the range of scaled regression targets."""
     key, name = _output_activation(config)
     scaled = task == "regression" and config.data.settings.get("target_scaling") != "none"
     if scaled and name in components("activation") and name not in UNBOUNDED:
@@ -174,6 +182,7 @@ def output_reaches_the_targets(config: Config, task: str | None) -> Iterator[str
 
 @rule("loss", "data")
 def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the loss is for the data's task."""
     if task is None:
         return
     loss = _loss(config, task)
@@ -187,6 +196,7 @@ def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("optimizer", "data")
 def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]:
+    """Check that a full-batch optimizer has batch_size=full."""
     found = config.data.settings.get("batch_size")
     if component("optimizer", config.optimizer.name).traits.get("full_batch") and found != "full":
         yield (
@@ -197,6 +207,7 @@ def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]
 
 @rule("regularizer", "optimizer")
 def weights_decay_once(config: Config, task: str | None) -> Iterator[str]:
+    """Check that only one of regularizer and optimizer decays the weights."""
     if "weight_decay" in config.regularizers and config.optimizer.settings.get("weight_decay", 0) > 0:
         yield (
             f"regularizer.weight_decay: optimizer={config.optimizer.name} decays the weights already; set "
@@ -206,6 +217,7 @@ def weights_decay_once(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("regularizer", "data")
 def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[str]:
+    """Check that regularizers with batch statistics have batches of more than one."""
     if config.data.settings.get("batch_size") != 1:
         return
     for name in config.regularizers:
@@ -215,6 +227,7 @@ def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[
 
 @rule("regularizer", "optimizer")
 def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
+    """Check that at most one component chooses the weights to evaluate."""
     known = components("regularizer")
     own = [
         f"regularizer.{name}"
@@ -229,6 +242,7 @@ def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("regularizer", "trainer")
 def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
+    """Check that each regularizer has as many epochs as it needs."""
     for name, settings in config.regularizers.items():
         part = component("regularizer", name)
         if "fits_epochs" in part.traits:
@@ -237,6 +251,7 @@ def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("regularizer", "model")
 def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
+    """Check that regularizers of hidden layers have hidden layers."""
     if _has_hidden_layers(config):
         return
     for name in config.regularizers:
@@ -250,6 +265,7 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("regularizer", "model")
 def branches_exist(config: Config, task: str | None) -> Iterator[str]:
+    """Check that regularizers of residual branches have branches."""
     branching = component("model", config.model.name).traits.get("branches", False)
     if branching or config.model.settings.get("residual"):
         return
@@ -263,6 +279,7 @@ def branches_exist(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("augmentation", "loss", "data")
 def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the loss takes the soft targets of mixing augmentations."""
     loss = _loss(config, task)
     for name in config.augmentations:
         if component("augmentation", name).traits.get("kind") != "mix" or loss.traits.get("auto"):
@@ -277,6 +294,7 @@ def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str
 
 @rule("regularizer", "loss", "data")
 def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the loss takes the soft targets of regularizers."""
     loss = _loss(config, task)
     for name in config.regularizers:
         if component("regularizer", name).traits.get("place") != "targets" or loss.traits.get("auto"):
@@ -297,6 +315,7 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
 
 @rule("trainer")
 def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
+    """Check that the metrics and the monitored one exist and are for the task."""
     if isinstance(config.trainer.metrics, list):
         for name in config.trainer.metrics:
             yield from _metric_problems("trainer.metrics", name, task)
@@ -305,6 +324,7 @@ def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("trainer", "early_stopping")
 def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
+    """Check that early stopping's metric exists and is for the task."""
     metric = config.early_stopping.settings.get("metric")
     if metric is not None and metric != config.trainer.monitor:
         yield from _monitor_problems("early_stopping.metric", metric, task)
@@ -312,6 +332,7 @@ def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("trainer", "loss", "data")
 def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iterator[str]:
+    """Check that metrics of probabilities have a loss that gives them."""
     loss, known = _loss(config, task), components("metric")
     if loss.traits.get("auto") or loss.traits.get("probabilistic"):
         return
@@ -328,6 +349,7 @@ def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iter
 
 @rule("trainer", "early_stopping", "data")
 def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
+    """Check that there is a validation split if it is monitored."""
     if config.data.settings.get("validation") != 0:
         return
     # It decides the best epoch under every rule, `none` included.
@@ -343,6 +365,7 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("early_stopping", "trainer")
 def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
+    """Check that early stopping considers at least one epoch."""
     warm_up, epochs = config.early_stopping.settings.get("warm_up", 0), config.trainer.max_epochs
     if warm_up >= epochs:
         yield (
@@ -353,6 +376,7 @@ def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("trainer", "early_stopping")
 def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
+    """Check that trainer.portable has no settings that make bytes differ."""
     trainer = config.trainer
     if not trainer.portable:
         return

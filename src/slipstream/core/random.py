@@ -43,8 +43,11 @@ Key: TypeAlias = "Tensor | HostKey"
 
 @dataclass(frozen=True)
 class HostKey:
-    """A key as Python integers. Philox takes 160 operations, more than a small layer, so uniform numbers are
-    also drawn ahead for the following times, which are requested in order."""
+    """A key as Python integers.
+
+    Philox takes 160 operations, more than a small layer, so uniform numbers are also drawn ahead for the
+    following times, which are requested in order.
+    """
 
     seed: tuple[int, int]
     site: int

@@ -133,6 +133,7 @@ class Preprocessing:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the network's inputs."""
         names = [name for column in self.columns for name in column.outputs()]
         return (*names, PRESENT) if self.steps is not None and self.masked else tuple(names)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.25  # between two looks at a pack's members
 LOOK_ELSEWHERE = 5.0  # between two looks for members that other workers have finished
-REDRAWS = 2  # per second, by rich's thread: a clock that stands still looks like a hang
+REDRAWS = 2  # per second, by rich's thread: a stopped clock looks like a hang
 PLAIN_SECONDS, PLAIN_SHARE = 5.0, 0.05  # time, and share of the time, between plain lines
 ORDER = ("finished", "stopped_early", "pruned", "diverged", "failed")
 

@@ -61,6 +61,7 @@ class ImageFormat:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """The shape of an image: (channels, height, width)."""
         return (self.channels, *self.size)
 
 

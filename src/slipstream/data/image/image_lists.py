@@ -49,6 +49,7 @@ class Listing:
 
     @property
     def paths(self) -> list[str]:
+        """The full paths of the files."""
         return [os.path.join(self.root, name) for name in self.names]
 
     def pick(self, rows: np.ndarray) -> Listing:

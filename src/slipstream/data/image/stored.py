@@ -86,14 +86,17 @@ class Stored:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape, as of an array."""
         return (len(self.rows), *self._example)
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The number of bytes of the rows."""
         return prod(self.shape)
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:

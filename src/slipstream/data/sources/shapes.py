@@ -106,6 +106,7 @@ def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the distance of a square."""
     return _box(x, y, np.sqrt(AREA) / 2, np.sqrt(AREA) / 2)
 
 

@@ -164,10 +164,12 @@ def blank(numbers: np.ndarray, missing: Collection[str], reader: Reader = to_num
 
 
 def is_missing(values: Values) -> np.ndarray:
+    """Return a mask of missing values, bool [N]."""
     return values.codes < 0 if isinstance(values, Text) else np.isnan(values)
 
 
 def pick(values: Values, rows: np.ndarray) -> Values:
+    """Select rows of a column."""
     return replace(values, codes=values.codes[rows]) if isinstance(values, Text) else values[rows]
 
 

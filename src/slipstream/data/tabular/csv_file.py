@@ -213,6 +213,7 @@ class WordColumn:
         self.words = Words(missing)
 
     def text(self) -> Text:
+        """Return the finished column."""
         return self.words.text(self.codes, "untyped")
 
 

@@ -92,6 +92,7 @@ class File:
 
     @property
     def rows(self) -> int:
+        """The number of rows kept."""
         return int(self.keep.sum())
 
     @classmethod

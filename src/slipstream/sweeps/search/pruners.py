@@ -63,8 +63,8 @@ def reads(pruner: BasePruner, number: int, step: int) -> bool:
 def since(pruner: BasePruner, step: int) -> int:
     """Return the step from which a trial that is given up at this one counts as given up.
 
-    Epochs arrive in order, and a process that repeats some is not told before it is due; repeats and folds do
-    not.
+    Epochs arrive in order, and a process that repeats some hears of it only then. Repeats and folds have no
+    order, so they count from the first.
     """
     return 0 if isinstance(pruner, WilcoxonPruner) else step
 
@@ -92,6 +92,7 @@ class Halving(BasePruner):
         return next((b for b, bound in enumerate(self._bounds) if share < bound), len(self._bounds) - 1)
 
     def is_rung(self, number: int, step: int) -> bool:
+        """Return True if a step is a rung of the trial's bracket."""
         rung = self._first * self._reduction ** self.bracket(number)
         while rung < step:
             rung *= self._reduction
@@ -99,6 +100,7 @@ class Halving(BasePruner):
         return result
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return True if the trial is at a rung and not among the best (Optuna calls this)."""
         step = trial.last_step
         if step is None or not self.is_rung(trial.number, step):
             return False

@@ -165,16 +165,19 @@ class Sobol(BaseSampler):
         self._point: dict[str, float] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the axes to draw together (Optuna's interface)."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Plain]:
+        """Draw all axes of a trial (Optuna's interface)."""
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Plain:
+        """Refuse: no axis is drawn alone (Optuna's interface)."""
         if not self._point:
             from scipy.stats.qmc import Sobol as Sequence  # 0.8 s
 
@@ -212,11 +215,13 @@ class Evolution(BaseSampler):
         self._make = cmaes.CMA
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the axes to draw together (Optuna's interface)."""
         return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Plain]:
+        """Draw all axes of a trial (Optuna's interface)."""
         space, size = self._space, len(self._space)
         evolution = self._make(
             mean=np.full(size, 0.5),
@@ -243,6 +248,7 @@ class Evolution(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Plain:
+        """Refuse: no axis is drawn alone (Optuna's interface)."""
         raise NotImplementedError  # everything that varies is in the relative space
 
 

@@ -86,7 +86,7 @@ class Study:
     def together(self) -> Iterator[None]:
         """Make all calls inside one transaction: one wait for the disk, all of them or none.
 
-        Other processes wait meanwhile. Every call outside is a transaction of its own. Trials asked for
+        Other processes wait meanwhile. Every call outside is a separate transaction. Trials asked for
         inside exist only from its end: create no folder for them before.
         """
         if self._open:

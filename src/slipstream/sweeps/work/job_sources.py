@@ -23,7 +23,7 @@ End = tuple[Job, str, float | None]  # a job with status and best value
 
 
 class JobSource(Protocol):
-    """A source of members to train, which is told how they end."""
+    """A source of members to train, which learns how they end."""
 
     def waiting(self) -> list[Job]:
         """Return the members that this worker could train now, in order."""
