@@ -66,8 +66,7 @@ class Component:
 
     @property
     def options(self) -> dict[str, Annotation]:
-        """Settings that the engine reads and does not pass to the function: the keyword-only arguments of
-        its trait `options`."""
+        """The keyword-only arguments of the trait `options`: the engine reads them, the function does not."""
         return keyword_only(self.traits["options"]) if "options" in self.traits else {}
 
     @property
