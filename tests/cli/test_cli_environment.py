@@ -173,6 +173,7 @@ def test_streams_without_a_file_are_fine(slipstream, monkeypatch):
 # Components of the user's own
 
 
+@pytest.mark.slow
 def test_a_train_py_of_the_users_own(tmp_path, shell):
     """Three lines that import a module with a component make it an option, listed and validated."""
     (tmp_path / "mine.py").write_text(

@@ -182,6 +182,7 @@ def _as_foreign(function):
     return own
 
 
+@pytest.mark.slow
 def test_an_exception_in_own_code_is_its_authors(tmp_path):
     """It ends with 2, names file, line and exception, and does not speak of a bug of slipstream."""
     (tmp_path / "train.py").write_text(

@@ -34,6 +34,7 @@ def run(*words, **environment):
 pytestmark = pytest.mark.skipif(kernels.mode() is None, reason="this torch has no MKL")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "environment", "expected"),
     [
@@ -50,6 +51,7 @@ def test_the_mode_in_effect(program, environment, expected):
     assert run("-c", program, **environment) == expected
 
 
+@pytest.mark.slow
 def test_a_resumed_run_computes_in_the_mode_it_began_with(tmp_path):
     """Recorded with the run, and set again before torch is loaded, whatever the environment has then."""
     folder = tmp_path / "run"
@@ -155,6 +157,7 @@ def hashes(tmp_path, lines, count, environment):
     return run("-c", TRAIN, count, folder, *lines, **environment).split()
 
 
+@pytest.mark.slow
 def test_portable_bits_are_those_of_every_processor_thread_count_and_pack(tmp_path, vendors):
     """Weights, optimizer and metrics: one SHA-256 under AVX2, AVX-512 and neither, for 1, 2 and 4 threads,
     for MKL's kernels for Intel and for others, alone, and beside one or two others."""
@@ -165,6 +168,7 @@ def test_portable_bits_are_those_of_every_processor_thread_count_and_pack(tmp_pa
     assert found == found[:1] * len(found)
 
 
+@pytest.mark.slow
 def test_other_bits_are_not(tmp_path):
     """The same comparison can fail: without trainer.portable every configuration differs."""
     one, other = (hashes(tmp_path, LINES, 1, ENVIRONMENTS[name]) for name in ("default", "usual"))
@@ -195,6 +199,7 @@ def test_compiled_code_is_not_kept_for_other_instructions(tmp_path):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_member_of_a_portable_sweep_is_the_run_alone(tmp_path):
     """A sweep and a run by the command line, which is interrupted and resumed with other threads."""
     words = ["data=iris", "trainer.portable=true", "trainer.progress=none", "logger=none"]

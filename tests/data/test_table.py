@@ -291,10 +291,10 @@ path, configs = sys.argv[1:]
 base = OmegaConf.load(f"{configs}/_base.yaml")
 settings = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.load(f"{configs}/table.yaml")))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, start = peak(), time.perf_counter()
+before, start = peak(), time.process_time()
 found = data.load(settings | {"path": path, "target": "c49"})
 assert found.train.inputs.shape == (140_000, 49)
-print(peak() - before, time.perf_counter() - start)
+print(peak() - before, time.process_time() - start)
 """
 
 

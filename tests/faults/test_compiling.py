@@ -130,7 +130,8 @@ def ended(process: int) -> bool:
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGXCPU, 152)]
+    ("number", "code"),
+    exhaustive_after(1, [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGXCPU, 152)]),
 )
 def test_a_signal_ends_a_compilation_and_its_compiler(tmp_path, number, code):
     """P5, P6: a compiler that would take ten minutes is stopped, the run is saved and can go on."""

@@ -138,6 +138,7 @@ def test_e8_a_screen_that_breaks_becomes_silent(tmp_path, monkeypatch, broken):
     assert screen.console.quiet
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of addresses there")
 @pytest.mark.parametrize("hard", [True, False])
 @pytest.mark.parametrize("size", [100, 400, 580])

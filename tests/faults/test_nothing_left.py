@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [[], ["-m", "seed=0,1"], ["-m", "sweep=tpe", "sweep.trials=2", "optimizer.lr=interval(0.1,1)"]],

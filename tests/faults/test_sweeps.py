@@ -118,6 +118,7 @@ def test_two_workers_share_a_sweep_and_one_is_killed(tmp_path, whole):
     assert members_of(folder) == members_of(whole)
 
 
+@pytest.mark.slow
 def test_members_removed_come_back_and_foreign_folders_stay(tmp_path, whole):
     """S7: a removed member is trained again to its bytes; a folder that is no member's is left alone."""
     folder = tmp_path / "sweep"
@@ -130,6 +131,7 @@ def test_members_removed_come_back_and_foreign_folders_stay(tmp_path, whole):
     assert (folder / "17" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_diverging_members_are_counted_and_change_no_others(tmp_path, whole):
     """S1, S2: half of the members explode: exit code 3, the others have their bytes; all do: the same."""
     rates = [text.replace("0.1,0.01", "1e30,0.01") for text in MEMBERS]
@@ -140,6 +142,7 @@ def test_diverging_members_are_counted_and_change_no_others(tmp_path, whole):
     assert "10 diverged" in sweep(*all_of_them, f"hydra.sweep.dir={tmp_path / 'all'}", code=3)
 
 
+@pytest.mark.slow
 def test_a_bad_member_is_named_before_a_folder_is_made(tmp_path):
     """S4: one wrong value among good ones; nothing is written."""
     bad = [text.replace("0.1,0.01", "0.1,-1") for text in MEMBERS]
@@ -148,6 +151,7 @@ def test_a_bad_member_is_named_before_a_folder_is_made(tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_the_same_mistake_in_all_stops_with_one_message(tmp_path):
     """S8: data that are not there: exit code 2, the file once, no traceback."""
     arguments = ("-m", "data=table", "data.path=gone.csv", "data.target=y", "seed=0,1,2")
@@ -156,6 +160,7 @@ def test_the_same_mistake_in_all_stops_with_one_message(tmp_path):
     assert "Traceback" not in shown
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_folder_is_refused(whole):
     """The plan is frozen: exit code 2 with the difference, and nothing is touched."""
     before = (whole / "sweep.json").read_bytes()

@@ -505,6 +505,7 @@ def test_a_lock_dies_with_its_process(tmp_path):
     assert time.monotonic() - begun < 5  # the lease runs for 30
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_the_study_does_not_depend_on_the_process(tmp_path):
     """Another process with another order of hashes asks the same, conditions and all."""

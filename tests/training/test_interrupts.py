@@ -55,6 +55,7 @@ def test_a_second_one_of_these_is_no_second_signal(number):
         assert interrupts.received == number
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_processors_time_ends_a_run(tmp_path):
     """The kernel's own SIGXCPU: the run is saved and says so, exit code 152."""
     program = """
