@@ -80,7 +80,21 @@ def test_interrupt_while_composing(slipstream, monkeypatch):
 
     monkeypatch.setattr("slipstream.cli.entry.check", interrupt)
     result = slipstream()
-    assert (result.code, result.out, result.err) == (130, "", "")
+    assert (result.code, result.out) == (130, "")
+    assert result.err == "interrupted before anything was trained\n"
+
+
+def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
+    """Ctrl-C while torch is loaded or data are read leaves no folder, says so and ends with 130."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=interrupt))
+    result = slipstream("name=early")
+    assert (result.code, result.out) == (130, "")
+    assert result.err == "interrupted before anything was trained\n"
+    assert list(Path.cwd().iterdir()) == []
 
 
 # Mistakes

@@ -21,6 +21,8 @@ KEYS = {
     "optim=SGD": "optimizer=sgd",
     "optimizer.lrr=0.1": "optimizer.lr=0.1",
     "betas=[0.8,0.99]": "optimizer.beta1=0.8 optimizer.beta2=0.99",
+    "scheduler.step_size=3": "scheduler=step scheduler.every_epochs=3",
+    "optimizer.step_size=0.1": "optimizer.lr=0.1",
     "optimizer.betas=[0.8,0.99]": "optimizer.beta1=0.8 optimizer.beta2=0.99",
     "momentum=0.8": "optimizer=momentum optimizer.momentum=0.8",
     "optimizer.momentum=0.8": "optimizer=momentum optimizer.momentum=0.8",

@@ -1,5 +1,8 @@
 """A component of a user's own that breaks its contract is its author's mistake, said with the signature."""
 
+import contextlib
+import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from slipstream import compose, train
+from slipstream.cli import listing
 from slipstream.core import registry
 from slipstream.core.contracts import foreign, own_fault, problems
 from slipstream.core.errors import ConfigError
 from slipstream.core.lazy import torch
-from slipstream.core.registry import register
+from slipstream.core.registry import Component, register
 from slipstream.core.types import Positive
 
 CLASSES = {
@@ -98,6 +102,21 @@ def another_width(form, outputs, parts):
     return torch.nn.Linear(64, outputs)
 
 
+class Two(torch.nn.Module):
+    """Written as a network of plain PyTorch."""
+
+    def __init__(self, inputs, outputs, *, width: int = 8):
+        super().__init__()
+
+
+def untyped(outputs, targets, *, scale, power: "Nowhere"):  # noqa: F821
+    return outputs.sum(-1)
+
+
+def scaled(outputs, targets, *, scale: Positive):
+    return outputs.sum(-1) * scale
+
+
 BREACHES = [
     (
         "loss",
@@ -133,6 +152,15 @@ BREACHES = [
     ),
     ("model", narrow, {}, "returned a network that gives a tensor of shape [2, 4] for 2 examples"),
     ("model", another_width, {}, "returned a network that does not take inputs of shape [2, 4]"),
+    ("model", Two, {}, "own: is a class, expected a function, def own(form, outputs, parts, *, width): that"),
+    ("loss", untyped, CLASSES, "no type can be read for scale, power, expected as in scale: Positive"),
+    ("loss", scaled, CLASSES, "outputs=lambda(target), expected outputs=lambda target, **_: ..."),
+    (
+        "loss",
+        scaled,
+        CLASSES | {"outputs": lambda target, **_: 3},
+        "predict=lambda(outputs, target), expected predict=lambda outputs, target, **_: ...",
+    ),
     ("model", nothing, {}, "returned None, expected an nn.Module"),
     (
         "regularizer",
@@ -150,6 +178,34 @@ BREACHES = [
         "<lambda>(key, shape, gain) -> a tensor of the shape",
     ),
 ]
+
+
+def test_what_the_sentence_says_to_write_is_right():
+    """A loss with a setting, registered as the hint for a bare @register says, keeps the contract."""
+    (sentence,) = problems(Component("loss", "scaled", scaled, {}))
+    written = re.search(r"expected @register\((.*)\) \(", sentence)[1]
+    traits = eval(f"dict({written.partition(',')[2]})")  # the line that a user copies
+    assert list(problems(Component("loss", "scaled", scaled, traits))) == []
+
+
+def test_a_wrong_registration_breaks_no_other_option():
+    """A class in place of a function, or a setting without type, leaves hints and listings as they are."""
+    register("model", "own")(Two)
+    register("loss", "own", **CLASSES)(untyped)
+    try:
+        with pytest.raises(ConfigError, match=r"did you mean optimizer\.lr=0\.1\?"):
+            compose("optimizer.learning_rate=0.1")
+        with pytest.raises(ConfigError, match=r"has no such setting"):
+            compose("optimizer.widt=3")
+        config = compose("data=iris") | {"model": {"name": "Own", "width": 8}}
+        with pytest.raises(ConfigError, match=r"did you mean own\? \(model=own: is a class"):
+            train(config)
+        page = io.StringIO()
+        with contextlib.redirect_stdout(page):
+            listing.show(["list", "model"])
+        assert "model=own: is a class, expected a function" in " ".join(page.getvalue().split())
+    finally:
+        del registry._components["model"]["own"], registry._components["loss"]["own"]
 
 
 @pytest.mark.parametrize(("group", "function", "traits", "said"), BREACHES)

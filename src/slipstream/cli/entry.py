@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # once training has begun, training/interrupts.py hears it
+        print("interrupted before anything was trained", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         # The reader has gone (`| head -1`). Python would complain again when it closes stdout.
@@ -67,12 +68,13 @@ def _make_streams_safe() -> None:
 def _run(arguments: list[str]) -> int:
     if "-sc" in arguments and _completes_list():
         return 0
-    if arguments[:1] == ["list"]:
-        load_installed_components()
+    if "list" in arguments:
         from slipstream.cli import listing
 
-        listing.show(arguments[1:])
-        return 0
+        if listing.is_asked(arguments):
+            load_installed_components()
+            listing.show(arguments)
+            return 0
     if "--version" in arguments:
         from slipstream.core.version import __version__
 
@@ -274,6 +276,9 @@ class Runner:
             print(printable(f"{member}{error}"), file=sys.stderr)
             code = error.exit_code
             self._remove_made()
+        except KeyboardInterrupt:
+            self._remove_made()
+            raise
         except Exception as error:
             self._remove_made()
             self.bug = error

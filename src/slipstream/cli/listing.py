@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from slipstream.config.files import defaults, experiment, experiments
 from slipstream.config.schema import GROUPS, describe, options, section, settings
-from slipstream.core import registry
+from slipstream.core import contracts, registry
 from slipstream.core.errors import UserError, did_you_mean
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
@@ -23,8 +25,13 @@ USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, s
 def show(arguments: Sequence[str]) -> None:
     """Print all groups, one group (`optimizer`), or options (`optimizer adam`, `optimizer=adam`, `adam`).
 
-    Raises UserError for a name that does not exist.
+    `--config-dir DIR` shows the defaults of the user's own YAML. Raises UserError for a name or folder that
+    does not exist.
     """
+    arguments, own = _config_dir(arguments)
+    if own is not None and not own.is_dir():
+        raise UserError(f"--config-dir {own}: no such folder")
+    arguments = arguments[1:]
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
@@ -42,8 +49,24 @@ def show(arguments: Sequence[str]) -> None:
         else:
             for number, group in enumerate(_homes(*arguments)):
                 console.print("\n" if number else "", end="")
-                _option(console, group, arguments[-1])
+                _option(console, group, arguments[-1], own)
     sys.stdout.write(page.get())
+
+
+def is_asked(arguments: Sequence[str]) -> bool:
+    """Return True for `list ...`, with or without --config-dir in front."""
+    return _config_dir(arguments)[0][:1] == ["list"]
+
+
+def _config_dir(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Split --config-dir DIR from the other words."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    try:
+        flags, words = parser.parse_known_args(list(arguments))
+    except ArgumentError:
+        raise UserError("--config-dir: expected --config-dir DIR") from None
+    return words, flags.config_dir
 
 
 def completions(typed: Sequence[str]) -> list[str]:
@@ -88,17 +111,21 @@ def _group(console: Console, group: str) -> None:
     console.print(table)
 
 
-def _option(console: Console, group: str, name: str) -> None:
+def _option(console: Console, group: str, name: str, own: Path | None) -> None:
     # A docstring has its own line breaks: the terminal may wrap it, a pipe keeps it unchanged.
     console.print(f"{group}={name}\n\n{_docstring(group, name)}\n", soft_wrap=True)
-    known, values = _settings(group, name), defaults(group, name)
+    known, values = _settings(group, name), defaults(group, name, own)
     if not known:
         return None if group == "experiment" else console.print("It has no settings.")
     prefix = f"{group}.{name}." if group in LISTS else f"{group}."
     table = _table("setting", "type and range", "default")
     for key, annotation in known.items():
         table.add_row(prefix + key, describe(annotation), _value(values, key))
-    return console.print(table)
+    console.print(table)
+    if set(known) - set(values):
+        where = f"DIR/{group}/{name}.yaml: list {group} {name} --config-dir DIR shows them"
+        console.print(f"\nDefaults of your own options stand in {where}", soft_wrap=True)
+    return None
 
 
 def _table(*columns: str) -> Table:
@@ -116,8 +143,10 @@ def _docstring(group: str, name: str) -> str:
     if group == "experiment":
         return experiment(name)
     classes = section(group)
-    source = classes[name] if classes else registry.component(group, name).function
-    return inspect.getdoc(source) or ""
+    if classes:
+        return inspect.getdoc(classes[name]) or ""
+    part = registry.component(group, name)
+    return next(contracts.problems(part), None) or inspect.getdoc(part.function) or ""
 
 
 def _value(values: dict[str, Plain], key: str) -> str:

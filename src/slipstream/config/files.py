@@ -51,12 +51,13 @@ def paths(data: Mapping[str, Plain]) -> list[str]:
     return [key for key in names if isinstance(data.get(key), str) and data[key] != "auto"]
 
 
-def defaults(group: str, name: str) -> dict[str, Plain]:
+def defaults(group: str, name: str, own: Path | None = None) -> dict[str, Plain]:
     """Return the settings in an option's YAML, without its name; references such as ${seed} stay text.
 
-    An option that only a user's --config-dir describes has none here: {}.
+    own: a user's --config-dir, which comes before the shipped folder. An option that only such a folder
+    describes has no settings without it: {}.
     """
-    merged = deepcopy(_content(folder() / group, name))
+    merged = deepcopy((own and _content(own / group, name)) or _content(folder() / group, name))
     merged.pop("name", None)
     return merged
 
@@ -110,7 +111,7 @@ def _content(group: Path, name: str) -> dict[str, Plain]:
         "defaults", []
     ):  # files such as _base.yaml hold what the options of a group share
         if isinstance(base, str) and base != "_self_":
-            merged |= _content(group, base)
+            merged |= _content(group, base) or _content(folder() / group.name, base)
     # gradient_descent sets keys outside its own group, so it nests its settings.
     inner = content.get(group.name)
     return merged | {str(k): v for k, v in (inner if isinstance(inner, dict) else content).items()}

@@ -148,7 +148,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
 
 # Another name of a setting -> its possible names here, of which a section has one or several.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("learningrate", "stepsize", "eta", "learningrateinit", "baselr", "maxlr"), ("lr",)),
+    **dict.fromkeys(("learningrate", "eta", "learningrateinit", "baselr", "maxlr"), ("lr",)),
+    "stepsize": ("every_epochs", "lr"),  # torch's StepLR; elsewhere another word for the rate
     "betas": ("beta1", "beta2"),
     "b1": ("beta1",),
     "b2": ("beta2",),

@@ -14,7 +14,7 @@ from slipstream.config.files import defaults, paths
 from slipstream.config.run_config import Choice, Config
 from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
 from slipstream.core import contracts, registry
-from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.errors import ConfigError, did_you_mean, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
 
@@ -150,9 +150,10 @@ def _choice(group: str, values: Plain, hint: Hint) -> tuple[Choice, list[str]]:
     if isinstance(name, Unusable) or name in (None, "???"):
         return nothing, [f"{group}.name: has no value, {did_you_mean('', names)}"]
     if name not in names:
-        return nothing, [
-            f"{group}.name: found {name!r}, no such option, {meant.option(group, str(name), names)}"
-        ]
+        said = meant.option(group, str(name), names) + _why_not(group, str(name), names)
+        return nothing, [f"{group}.name: found {name!r}, no such option, {said}"]
+    if breaches := _breaches(group, name):
+        return Choice(name, {}), breaches
     own = {key: value for key, value in values.items() if key != "name"}
     valid, problems = check(settings(group, name), own, group, f"{group}={name}", hint)
     return Choice(name, valid), problems or _own_problems(group, name, valid)
@@ -166,8 +167,18 @@ def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
         from slipstream import data
 
         return data.problems({"name": name, **valid})
-    part = registry.component(group, name)
-    return list(contracts.problems(part)) or part.traits.get("problems", lambda _: [])(valid)
+    return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
+
+
+def _breaches(group: str, name: str) -> list[str]:
+    """Return the breaches of contract of an option that a user registered."""
+    return [] if group == "logger" else list(contracts.problems(registry.component(group, name)))
+
+
+def _why_not(group: str, name: str, names: Sequence[str]) -> str:
+    """Return the breaches of the option that was probably meant, in parentheses."""
+    near = nearest(name, names)
+    return "".join(f" ({sentence})" for sentence in (_breaches(group, near) if near else ()))
 
 
 def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Plain]], list[str]]:
@@ -180,8 +191,11 @@ def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Pl
         if name not in options(group):
             problems.append(f"{path}: no such option, {_meant(group, str(name), chosen)}")
             continue
+        if breaches := _breaches(group, name):
+            problems += breaches
+            continue
         valid[name], found = check(settings(group, name), values, path, path, hint)
-        problems += found or contracts.problems(registry.component(group, name))
+        problems += found
     return valid, problems
 
 

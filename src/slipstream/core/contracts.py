@@ -8,10 +8,11 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from slipstream.core.registry import Component
+from slipstream.core.registry import Component, annotation
 
 # The positional arguments that the engine passes, and the return value that it expects.
 CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -41,16 +42,32 @@ TRAITS: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("init",),
     "regularizer": ("place",),
 }
+# Traits that are functions: the positional arguments; each gets the settings too.
+TRAIT_CALLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "loss": {"outputs": ("target",), "predict": ("outputs", "target")},
+}
 
 
 def foreign(part: Component) -> bool:
     """Return True if the component is not slipstream's own."""
-    return not part.function.__module__.startswith("slipstream.")
+    return not (getattr(part.function, "__module__", None) or "").startswith("slipstream.")
 
 
 def problems(part: Component) -> Iterator[str]:
-    """Yield a message for a missing trait or for wrong arguments of a user's component."""
+    """Yield a message if a user's component is no function, has a setting without a type, lacks a trait, or
+    takes the wrong arguments."""
     if not foreign(part):
+        return
+    owner = inspect.unwrap(part.function)
+    if not inspect.isfunction(owner):
+        yield f"{part.group}={part.name}: is {_kind(owner)}, expected {_function(part)} ({place(part)})"
+        return
+    if untyped := [name for name in _keywords(owner) if annotation(owner, name) is None]:
+        wanted = ", ".join(f"{name}: Positive" for name in untyped)
+        yield (
+            f"{part.group}={part.name}: no type can be read for {', '.join(untyped)}, expected as in "
+            f"{wanted}, with a type of Python or of slipstream.core.types ({place(part)})"
+        )
         return
     for trait in TRAITS.get(part.group, ()):
         if trait not in part.traits and not part.traits.get("auto"):
@@ -60,6 +77,15 @@ def problems(part: Component) -> Iterator[str]:
     if call is not None and not _takes(part, call[0]):
         found, wanted = _signature(part), _expected(part)
         yield f"{part.group}={part.name}: takes {found}, expected {wanted} ({place(part)})"
+    for trait, names in TRAIT_CALLS.get(part.group, {}).items():
+        function = part.traits.get(trait)
+        if function is not None and not _binds(function, names, part.own_settings):
+            takes, wanted = _arguments(function), ", ".join([*names, "**_"])
+            yield (
+                f"{part.group}={part.name}: {trait}={takes}, expected {trait}=lambda {wanted}: ..., "
+                f"which takes the settings too ({place(part)})"
+            )
+            return
 
 
 def returned(part: Component, found: str) -> str:
@@ -71,8 +97,13 @@ def returned(part: Component, found: str) -> str:
 
 def place(part: Component) -> str:
     """Return the file and line where a component is defined."""
-    code = inspect.unwrap(part.function).__code__
-    return f"{_short(code.co_filename)}, line {code.co_firstlineno}"
+    owner = inspect.unwrap(part.function)
+    if inspect.isfunction(owner):
+        return f"{_short(owner.__code__.co_filename)}, line {owner.__code__.co_firstlineno}"
+    try:
+        return f"{_short(inspect.getfile(owner))}, line {inspect.getsourcelines(owner)[1]}"
+    except (TypeError, OSError):  # no class, and so without a place of its own
+        return f"registered as {part.name}"
 
 
 def own_fault(error: BaseException) -> str | None:
@@ -108,29 +139,58 @@ def _short(file: str) -> str:
 
 def _call(part: Component) -> tuple[tuple[str, ...], str] | None:
     if part.group == "regularizer":
-        keyed = part.traits["place"] == "gradient" and part.traits.get("keyed")
-        return None if keyed else PLACES.get(part.traits["place"])
+        keyed = part.traits.get("place") == "gradient" and part.traits.get("keyed")
+        return None if keyed else PLACES.get(part.traits.get("place", ""))
     if part.group == "activation" and "learned" in part.traits:
         return ("x", *part.traits["learned"]), CALLS["activation"][1]
     return CALLS.get(part.group)
 
 
 def _takes(part: Component, names: tuple[str, ...]) -> bool:
-    signature = inspect.signature(part.function)
-    parameters = signature.parameters.values()
+    parameters = inspect.signature(part.function).parameters.values()
     if any(p.name == "dim" and p.kind is not p.KEYWORD_ONLY for p in parameters):
         names = (*names, "dim")
-    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return _binds(part.function, names, _keywords(part.function))
+
+
+def _binds(function: Callable[..., Any], names: Iterable[str], settings: Iterable[str]) -> bool:
+    """Return True if a function can be called with these positional arguments and these settings."""
     try:
-        signature.bind(*names, **dict.fromkeys(named))
+        inspect.signature(function).bind(*names, **dict.fromkeys(settings))
     except TypeError:
         return False
     return True
 
 
+def _keywords(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
 def _signature(part: Component) -> str:
     parameters = inspect.signature(part.function).parameters.values()
     return f"({', '.join('*' * (p.kind is p.VAR_POSITIONAL) + p.name for p in parameters)})"
+
+
+def _arguments(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{'lambda' if name == '<lambda>' else name}{inspect.signature(function)}"
+
+
+def _kind(value: Any) -> str:
+    """Describe what was registered instead of a function."""
+    return "a class" if inspect.isclass(value) else f"a {type(value).__name__}"
+
+
+def _function(part: Component) -> str:
+    """Return the signature that should have been registered, with the settings of a class's __init__."""
+    owner, settings = part.function, []
+    if inspect.isclass(owner):
+        settings = _keywords(owner)
+    call = _call(part)
+    arguments = [*(call[0] if call else ()), *(["*", *settings] if settings else [])]
+    result = f" that returns {call[1]}" if call else ""
+    return f"a function, def {part.name.lower()}({', '.join(arguments)}):{result}"
 
 
 def _expected(part: Component) -> str:
@@ -142,7 +202,8 @@ def _expected(part: Component) -> str:
 
 def _registration(part: Component) -> str:
     examples = {
-        "loss": 'tasks=("regression",), outputs=lambda target: 1, predict=lambda outputs, target: outputs',
+        "loss": 'tasks=("regression",), outputs=lambda target, **_: len(target.names), '
+        "predict=lambda outputs, target, **_: outputs",
         "metric": 'tasks=("regression",), mode="min"',
         "optimizer": "init=()",
         "regularizer": 'place="penalty"',

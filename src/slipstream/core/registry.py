@@ -201,11 +201,22 @@ def is_number(annotation: Annotation) -> bool:
 @functools.cache
 def keyword_only(function: Function) -> dict[str, Annotation]:
     """Return the keyword-only arguments of a function: name -> evaluated annotation (with its bounds)."""
-    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    if not names:
-        return {}
-    # Evaluate only these annotations: the others may name torch, which must stay unimported.
     owner = inspect.unwrap(function)
-    wanted = {name: owner.__annotations__[name] for name in names}
-    probe = type("_", (), {"__annotations__": wanted, "__module__": owner.__module__})
-    return get_type_hints(probe, globalns=owner.__globals__, include_extras=True)
+    if not inspect.isfunction(owner):  # a user's mistake, which core/contracts.py reports
+        return {}
+    parameters = inspect.signature(function).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return {name: Any if (found := annotation(owner, name)) is None else found for name in names}
+
+
+def annotation(function: Callable[..., Any], name: str) -> Any:
+    """Return the evaluated annotation of one argument; None if it has none or cannot be evaluated."""
+    # Evaluate only this annotation: the others may name torch, which must stay unimported.
+    if name not in function.__annotations__:
+        return None
+    wanted = {name: function.__annotations__[name]}
+    probe = type("_", (), {"__annotations__": wanted, "__module__": function.__module__})
+    try:
+        return get_type_hints(probe, globalns=function.__globals__, include_extras=True)[name]
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        return None
