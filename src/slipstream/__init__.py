@@ -9,6 +9,9 @@ from slipstream.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from slipstream.config.validation import compose as compose
+    from slipstream.core.errors import ConfigError as ConfigError
+    from slipstream.core.errors import DataError as DataError
+    from slipstream.core.errors import UserError as UserError
     from slipstream.core.registry import register as register
     from slipstream.runs.prediction import load as load
     from slipstream.runs.session import train as train
@@ -22,6 +25,7 @@ kernels.choose()  # here, because any other import may load torch
 
 _HOMES = {
     "compose": "slipstream.config",
+    **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
     "load": "slipstream.runs.prediction",
     "register": "slipstream.core.registry",
     "Result": "slipstream.runs.summary",

@@ -1,10 +1,13 @@
 """Rows C1 to C12 of the catalogue of faults, and the user's own files: all mistakes are named at once."""
 
+import shlex
+
 import pytest
 
 from slipstream.config import compose, composition, validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError, UserError
+from slipstream.sweeps.plan import planning
 
 
 @pytest.mark.parametrize(
@@ -26,12 +29,42 @@ from slipstream.core.errors import ConfigError, UserError
         ("+experiment=xor", "write it without +"),
         ("data.decimal=,", "is written \"data.decimal=','\""),
         ("data.target=[a", "a bracket is not closed"),
+        ("early_stopping=true", "early_stopping=true: no such option"),
         ("hydra.foo=1", "hydra.foo: Hydra has no such key"),
     ],
 )
 def test_c01_misspelled_group(override, hint, only_problem):
     """A group or option that does not exist is answered with the nearest name."""
     assert hint in only_problem(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optimizer.lr=0.1", "optimizer.lr=0.01"], "optimizer.lr: is given 2 times, as 0.1 and 0.01"),
+        (["data=digits", "data=iris"], "data: is given 2 times, as digits and iris; give it once"),
+    ],
+)
+def test_a_key_typed_twice_is_refused(overrides, said):
+    """Two values of one key are refused, alone and in a sweep; the same value twice is accepted."""
+    for read in (compose, lambda *texts: planning.plan([*texts, "seed=0,1"])):
+        with pytest.raises(ConfigError) as error:
+            read(*overrides)
+        assert [said in problem for problem in error.value.problems] == [True]
+        read(overrides[0], overrides[0])
+
+
+def test_letters_outside_ascii_are_named_as_the_cause(tmp_path):
+    """An unquoted umlaut is the one problem, and what the message says to type is accepted."""
+    file = tmp_path / "t.csv"
+    file.write_text("x,größe\n1,2\n", encoding="utf-8")
+    table = ["data=table", f"data.path={file}"]
+    with pytest.raises(ConfigError) as error:
+        compose(*table, "data.target=größe")
+    (sentence,) = error.value.problems
+    assert "it has ö, a letter outside ASCII" in sentence
+    (word,) = shlex.split(sentence.partition("is written ")[2])
+    assert compose(*table, word)["data"]["target"] == "größe"
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])

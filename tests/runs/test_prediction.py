@@ -14,9 +14,11 @@ import slipstream
 from harness import tiny
 from slipstream.config import compose, validate
 from slipstream.config.files import completed
+from slipstream.core import errors
 from slipstream.core.errors import DataError, UserError
 from slipstream.core.registry import LISTS, component
 from slipstream.data.splits import split_rows
+from slipstream.runs import prediction
 from slipstream.runs.session import run
 
 FAST = {"trainer.max_epochs": 4, "data.batch_size": 16}
@@ -232,3 +234,43 @@ def test_what_is_no_run_or_is_damaged_is_an_error(tmp_path):
     (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="nothing is saved yet"):
         slipstream.load(tmp_path)
+
+
+def test_a_model_and_its_predictions_say_what_they_are(tmp_path):
+    """The repr has the kind of data, the columns and the classes; that of predictions the labels."""
+    trained(tmp_path, {"data": "iris", "trainer.max_epochs": 1})
+    model = slipstream.load(tmp_path)
+    assert "of vector data: columns sepal" in repr(model)
+    assert "-> classes setosa, versicolor, virginica>" in repr(model)
+    found = model.predict(np.zeros((8, 4)))
+    assert repr(found).startswith("8 predictions of setosa, versicolor, virginica: [")
+    assert repr(found).endswith(", ...]")
+
+
+def test_predictions_of_several_labels_are_shown_by_name():
+    """A row of a multilabel prediction is the list of its labels."""
+    labels = np.array([[True, False], [True, True]])
+    found = prediction.Classification(("red", "round"), labels * 1.0, labels, "auto", True)
+    assert repr(found) == "2 predictions of red, round: [['red'], ['red', 'round']]"
+
+
+def test_a_folder_of_runs_names_one_to_load(tmp_path):
+    """Of a folder above runs the message names one; of one without any it says what is expected."""
+    folder = tmp_path / "table" / "2026-01-01"
+    trained(folder, {"data": "iris", "trainer.max_epochs": 1})
+    with pytest.raises(UserError) as error:
+        slipstream.load(tmp_path)
+    assert f"it holds 1 run: choose one, such as slipstream.load({str(folder)!r})" in str(error.value)
+    with pytest.raises(UserError, match="expected a folder with config"):
+        slipstream.load(folder / "checkpoints")
+    with pytest.raises(UserError, match="no such folder"):
+        slipstream.load(tmp_path / "nowhere")
+
+
+def test_the_errors_are_importable_from_the_package():
+    """What a user catches has its name in `slipstream`."""
+    assert (slipstream.ConfigError, slipstream.DataError, slipstream.UserError) == (
+        errors.ConfigError,
+        errors.DataError,
+        errors.UserError,
+    )

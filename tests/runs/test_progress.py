@@ -57,6 +57,22 @@ def test_the_speed_is_that_of_the_epoch(monkeypatch):
     ]
 
 
+def test_the_time_left_does_not_count_starting_and_compiling(monkeypatch):
+    """It is told from the second epoch on, by the epochs after the first."""
+    written, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress, "console", lambda: Console(file=written, width=200))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    screen = Screen("plain", epochs=4, examples=100)
+    for epoch, seconds in ((1, 100.0), (2, 1.0), (3, 1.0)):
+        now[0] += seconds
+        member = SimpleNamespace(records=[RECORD | {"epoch": epoch}], metric="val/loss", running=True)
+        screen.epoch(member, epoch)
+    first, second, third = written.getvalue().splitlines()
+    assert "left" not in first
+    assert second.endswith("  2 s left")
+    assert third.endswith("  1 s left")
+
+
 def test_the_monitored_metric_is_on_the_line():
     """The losses, then the metric that decides; any other one only where the loss decides."""
     assert describe(RECORD, "val/mcc") == ["train/loss 0.002589", "val/loss 0.05479", "val/mcc 0.97"]

@@ -74,3 +74,13 @@ def test_test_scores_are_in_nobodys_sight_but_the_members_own(tmp_path):
         for member in found.best.members
     ]
     assert found.report.test["test/accuracy"][0] == pytest.approx(sum(accuracies) / 2)
+
+
+def test_a_sweep_is_shown_short_and_the_frame_begins_with_what_matters(tmp_path):
+    """The repr is a line without test scores; rank, value and swept keys are the frame's first columns."""
+    found = slipstream.sweep({"optimizer.lr": [1e-5, 0.05]}, *TINY, directory=tmp_path / "s")
+    assert "optimizer.lr=0.05" in repr(found)
+    assert len(repr(found)) < 200 + len(str(tmp_path))
+    assert "test" not in repr(found).replace(str(tmp_path), "")
+    assert found.frame().columns[:3] == ["rank", "value", "optimizer.lr"]
+    assert len(found.frame().columns) == len(set(found.frame().columns))

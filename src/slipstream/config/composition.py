@@ -37,7 +37,7 @@ from slipstream.core.compat import ConfigLoaderImpl
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import typed
+from slipstream.core.wording import counted, spell, typed
 
 ROOT = "train"
 QUOTES = "'\""
@@ -83,7 +83,22 @@ def screen(overrides: Sequence[str]) -> tuple[dict[str, Plain], list[str]]:
     """Compose what can be composed: return the plain configuration, and a sentence for each failure."""
     with loading():
         composed, problems = read(replay.replay(overrides))
-        return to_plain(composed), problems
+        return to_plain(composed), [*contradictions(overrides), *problems]
+
+
+def contradictions(overrides: Sequence[str]) -> list[str]:
+    """Return a message for each key that is typed twice with different values: the first would be ignored."""
+    given: dict[str, list[str]] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if equals and not key.startswith("~"):
+            given.setdefault(key.lstrip("+").strip(), []).append(value.strip())
+    return [
+        f"{key}: is given {counted(len(values), 'time')}, as {' and '.join(dict.fromkeys(values))}; "
+        "give it once"
+        for key, values in given.items()
+        if len(set(values)) > 1 and key != "resume"
+    ]
 
 
 def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig, list[str]]:
@@ -242,6 +257,11 @@ def parsed(text: str) -> Override | None:
         return None
 
 
+def is_readable(text: str) -> bool:
+    """Return True if Hydra's grammar takes the override."""
+    return parsed(text) is not None
+
+
 def value_of(text: str) -> Plain:
     """Parse a text as the value of an override."""
     override = parsed(f"key={text}")
@@ -258,6 +278,8 @@ def unreadable(text: str) -> str:
     if choice:
         return f"{text}: an option and its settings are typed one by one: {choice}"
     what = "a bracket is not closed" if value[:1] in ("[", "{") else "the value cannot be read"
+    if strange := next((letter for letter in value if letter.isalpha() and not letter.isascii()), None):
+        what = f"{what}: it has {strange}, a letter outside ASCII"
     return (
         f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written {typed(key, value.strip(QUOTES))}"
     )
@@ -288,7 +310,9 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
     if isinstance(value, dict):
         return [f"{line}: takes the name of an option; {hints.written_out(group, value)}"]
-    names = [str(name) for name in (value if isinstance(value, list) else [value])]
+    names = [
+        spell(n) if isinstance(n, bool) else str(n) for n in (value if isinstance(value, list) else [value])
+    ]
     offered = loader.get_group_options(group)
     twice = [
         f"{group}={name}: is in the list twice" for name in dict.fromkeys(names) if names.count(name) > 1

@@ -75,7 +75,12 @@ def composed(overrides: Sequence[str]) -> dict[str, Plain]:
     try:
         config = validate(plain)
     except ConfigError as error:
-        raise ConfigError([*problems, *provenance.traced(error.problems, overrides)]) from None
+        # A value that cannot be read was left out, which is no second problem.
+        unread = tuple(
+            f"{text.partition('=')[0]}:" for text in overrides if not composition.is_readable(text)
+        )
+        found = [problem for problem in error.problems if not problem.startswith(unread)]
+        raise ConfigError([*problems, *provenance.traced(found, overrides)]) from None
     if problems:
         raise ConfigError(problems)
     if config.resume is not None:
@@ -167,7 +172,8 @@ def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
         from slipstream import data
 
         return data.problems({"name": name, **valid})
-    return registry.component(group, name).traits.get("problems", lambda _: [])(valid)
+    found: list[str] = registry.component(group, name).traits.get("problems", lambda _: [])(valid)
+    return found
 
 
 def _breaches(group: str, name: str) -> list[str]:

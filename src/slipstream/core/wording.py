@@ -78,6 +78,15 @@ def shell(word: str) -> str:
     return shlex.quote(word) if LIVE.search(word) else f'"{word}"'
 
 
+def axes(shape: Sequence[int]) -> str:
+    """Write the shape of N examples of a shape.
+
+    >>> axes((1, 16, 16))
+    '[N, 1, 16, 16]'
+    """
+    return f"[{', '.join(['N', *map(str, shape)])}]"
+
+
 def sizes(settings: Mapping[str, Plain]) -> str:
     """Return the settings that make a model large, as overrides.
 

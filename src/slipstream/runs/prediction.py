@@ -18,7 +18,7 @@ from slipstream.config.run_config import Config
 from slipstream.config.validation import for_target, validate
 from slipstream.core.errors import DataError, UserError
 from slipstream.core.types import DataLike, Plain, Target
-from slipstream.core.wording import typed
+from slipstream.core.wording import axes, counted, typed
 from slipstream.data import Preprocessing
 from slipstream.data.identity import labels as labels_of
 from slipstream.data.identity import missing_words
@@ -31,6 +31,7 @@ from slipstream.training.evaluate import CHUNK, side_by_side
 from slipstream.training.model_spec import ModelSpec, State
 
 LARGEST = 100_000_000  # maximum bytes read of a run's configuration or preprocessing
+SHOWN = 6  # names and predictions in a repr
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ class Classification:
     labels: np.ndarray
     loss: str
     probabilistic: bool
+
+    def __repr__(self) -> str:
+        shown = self.labels[:SHOWN].tolist()
+        if self.labels.ndim == 2:  # the names of each example's labels
+            shown = [[name for name, has in zip(self.classes, row, strict=True) if has] for row in shown]
+        more = ", ..." if len(self.labels) > SHOWN else ""
+        listed = f"[{', '.join(map(repr, shown))}{more}]"
+        return f"{counted(len(self.labels), 'prediction')} of {_listed(self.classes)}: {listed}"
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -89,6 +98,17 @@ class Model:
         self.missing = missing_words(data.get("missing", ()))
         self.module: nn.Module = program.infer.module
         self.networks = networks or [self.module.state_dict()]
+
+    def __repr__(self) -> str:
+        known = self.preprocessing
+        names = [column.name for column in known.columns]
+        kind = (
+            "text" if known.tokenizer is not None else "sequence" if known.steps is not None else known.kind
+        )
+        read = f"columns {_listed(names)}" if names else f"inputs {axes(known.shape)}"
+        what = "classes" if self.target.classes else "numbers"
+        told = f"{what} {_listed(self.target.classes or self.target.names)}"
+        return f"<slipstream model of {kind} data: {read if kind != 'text' else 'texts'} -> {told}>"
 
     def predict(self, x: DataLike) -> Classification | np.ndarray:
         """Predict N raw examples. Warns of values that are not in the training data.
@@ -175,8 +195,24 @@ class Model:
     def _stacked(self, columns: Mapping[str, Values], shape: tuple[int, ...]) -> np.ndarray:
         """Stack columns into the array that training had."""
         if len(shape) > 1:
-            raise DataError(f"expected an array of shape {('N', *shape)}")
+            raise DataError(f"expected an array {axes(shape)}, found columns of a table")
         return np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
+
+
+def _listed(names: Sequence[Plain]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(str(name) for name in names[:SHOWN]) + more
+
+
+def _no_run(folder: Path) -> str:
+    """Describe a folder that is not a run's, and name a run below it if there is one."""
+    if not folder.is_dir():
+        return "no such folder, expected that of a run"
+    for depth in ("*", "*/*", "*/*/*"):
+        if found := sorted(file.parent for file in folder.glob(f"{depth}/config.yaml")):
+            many = f"it holds {counted(len(found), 'run')}"
+            return f"no run is here; {many}: choose one, such as slipstream.load({str(found[-1])!r})"
+    return "no run is here, expected a folder with config.yaml and checkpoints"
 
 
 def load(directory: str | Path) -> Model:
@@ -203,7 +239,7 @@ def load(directory: str | Path) -> Model:
     """
     folder = Path(directory)
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: no run is here, expected a folder with config.yaml and checkpoints")
+        raise UserError(f"{folder}: {_no_run(folder)}")
     try:
         saved = json.loads(_read(folder / "preprocessing.json"))
         fields: Plain = saved["target"].items()

@@ -28,7 +28,8 @@ class Screen:
             live = self.console.is_terminal and not self.console.is_dumb_terminal
             kind = "bar" if live else "plain"
         self.kind, self.epochs, self.examples = kind, epochs, examples
-        self._began = self._before = time.monotonic()
+        self._before = time.monotonic()
+        self._started: float | None = None  # the end of the first epoch: until then it compiles, too
         self._bar = self._start_bar(done) if kind == "bar" else None
 
     def _start_bar(self, done: int) -> Bar:
@@ -64,7 +65,8 @@ class Screen:
             return
         record = member.records[-1]
         now = time.monotonic()
-        of_epoch, seconds = max(now - self._before, 1e-9), now - self._began
+        of_epoch = max(now - self._before, 1e-9)
+        self._started = now if self._started is None else self._started
         self._before = now
         parts = [*describe(record, member.metric), f"{self.examples / of_epoch:,.0f} samples/s"]
         if self._bar is not None:
@@ -75,9 +77,10 @@ class Screen:
             text = "  ".join(parts)
             self._bar.update(self._bar.task_ids[0], completed=record["epoch"], text=text)
         elif self._is_due(record["epoch"]) or not member.running:
-            left = (self.epochs - record["epoch"]) * seconds / max(epochs_here, 1)
-            text = "  ".join(parts)
-            self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {text}  {left:.0f} s left")
+            if epochs_here > 1:
+                left = (self.epochs - record["epoch"]) * (now - self._started) / (epochs_here - 1)
+                parts.append(f"{left:.0f} s left")
+            self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {'  '.join(parts)}")
 
     def _is_due(self, epoch: int) -> bool:
         return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipstream.core.types import Plain
-from slipstream.core.wording import spell
+from slipstream.core.wording import counted, spell
 from slipstream.sweeps import report, runner
 from slipstream.sweeps.plan import planning, store
 from slipstream.sweeps.work import processes
@@ -42,6 +42,15 @@ class SweepResult:
     report: Report
     exit_code: int
 
+    def __repr__(self) -> str:
+        best, metric = self.best, self.report.metric
+        told = "no trial ended soundly"
+        if best is not None:
+            values = " ".join(f"{key}={spell(value)}" for key, value in best.values.items())
+            told = f"best {metric} {best.mean:.6g} with {values}"
+        trials, runs = counted(len(self.report.groups), "trial"), counted(len(self.runs), "member")
+        return f"<sweep of {trials}, {runs}: {told}; {self.directory}>"
+
     @property
     def best(self) -> Group | None:
         """The best trial: `values`, `mean`, `std`, `members`. None if no trial ended soundly."""
@@ -53,10 +62,13 @@ class SweepResult:
         return self.report.outcomes
 
     def frame(self) -> polars.DataFrame:
-        """The leaderboard, one row per member, the best trial's first: leaderboard.csv."""
+        """The leaderboard, one row per member, the best trial's first: leaderboard.csv, rank, value and what
+        was swept in front."""
         import polars
 
-        return polars.read_csv(self.directory / report.LEADERBOARD, infer_schema_length=None)
+        table = polars.read_csv(self.directory / report.LEADERBOARD, infer_schema_length=None)
+        first = ["rank", "value", *(key for key in self.report.keys if key in table.columns)]
+        return table.select(list(dict.fromkeys([*first, *table.columns])))
 
 
 def sweep(

@@ -11,6 +11,7 @@ import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.types import DataLike, Plain
+from slipstream.core.wording import axes
 from slipstream.data.image.image_files import BadImage, ImageFormat, bits_of, pixels_of, read_images
 from slipstream.data.tabular.frames import is_table
 
@@ -34,7 +35,7 @@ def as_images(given: DataLike, preprocessing: Preprocessing, settings: Mapping[s
         column = settings.get("image") or "file"
         raise DataError(
             f"found a table, expected images: a list of paths, such as table[{column!r}].to_list(), a list "
-            f"of pictures of Pillow's, or an array of shape {('N', *shape)}"
+            f"of pictures of Pillow's, or an array {axes(shape)}"
         )
     several = given if isinstance(given, list | tuple) else [given]
     if several and all(isinstance(one, str | os.PathLike) for one in several):
@@ -54,7 +55,7 @@ def as_images(given: DataLike, preprocessing: Preprocessing, settings: Mapping[s
 
 
 def _array(given: DataLike, shape: tuple[int, ...], span: tuple[float, ...]) -> np.ndarray:
-    expected = f"expected {('N', *shape)}"
+    expected = f"expected {axes(shape)}"
     try:
         array = np.asarray(given)
     except ValueError as error:  # rows of different lengths
