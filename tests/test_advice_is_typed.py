@@ -258,6 +258,12 @@ def test_what_is_advised_about_a_folder(case, tmp_path):
     assert len(read(*kept, word).train.inputs) > 10
 
 
+def instead(words, *advice):
+    """The words of a command with the advice in place of what it changes."""
+    keys = {word.partition("=")[0] for word in advice}
+    return [*(word for word in words if word.partition("=")[0] not in keys), *advice]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -281,8 +287,9 @@ def test_what_is_advised_when_memory_runs_out(words):
         if key == "model.depth" and "[" in " ".join(words):  # as many as the list has
             continue
         lower = [max(int(n) // 2, 1) for n in value.strip("[]").split(",")]
-        composed([*words, f"{key}={lower if '[' in value else lower[0]}".replace(" ", "")])
-    halved = validate(composed([*words, *advised(str(error.value), r"\((data.*) makes the same updates")]))
+        composed(instead(words, f"{key}={lower if '[' in value else lower[0]}".replace(" ", "")))
+    smaller = advised(str(error.value), r"\((data.*) makes the same updates")
+    halved = validate(composed(instead(words, *smaller)))
     assert (halved.data.settings["batch_size"], halved.trainer.accumulate) == (32, 2)
 
 
