@@ -165,6 +165,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("task", TARGETS)
 def test_every_metric_is_scikit_learns_on_what_is_predicted(frame, tmp_path, task, variant):
