@@ -101,6 +101,11 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def last(*overrides: str) -> tuple[str, ...]:
+    """One override for each key, the last: a command line that has two is refused."""
+    return tuple({text.partition("=")[0]: text for text in overrides}.values())
+
+
 SWEPT = (
     *("data=spirals", "data.rows=40", "data.batch_size=12", "model.width=5", "model.depth=1", "logger=none"),
     *("trainer.threads=1", "trainer.compile=false", "trainer.checkpoint_seconds=0", "trainer.device=cpu"),

@@ -97,6 +97,22 @@ def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", [[], ["-m", "seed=0,1"]])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["optimizer.lr=0.1", "optimizer.lr=0.01"], "optimizer.lr: is given 2 times, as 0.1 and 0.01"),
+        (["data=digits", "data=iris"], "data: is given 2 times, as digits and iris; give it once"),
+    ],
+)
+def test_a_key_typed_twice_is_refused(slipstream, engine, typed, said, flag):
+    """Two values of one key are refused, alone and in a sweep; the same value twice is accepted."""
+    result = slipstream(*flag, *typed)
+    assert result.code == 2
+    assert said in result.err
+    assert slipstream(*flag, typed[0], typed[0]).code == 0
+
+
 # Mistakes
 
 MISTAKES = {

@@ -7,7 +7,6 @@ import pytest
 from slipstream.config import compose, composition, validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError, UserError
-from slipstream.sweeps.plan import planning
 
 
 @pytest.mark.parametrize(
@@ -36,22 +35,6 @@ from slipstream.sweeps.plan import planning
 def test_c01_misspelled_group(override, hint, only_problem):
     """A group or option that does not exist is answered with the nearest name."""
     assert hint in only_problem(override)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["optimizer.lr=0.1", "optimizer.lr=0.01"], "optimizer.lr: is given 2 times, as 0.1 and 0.01"),
-        (["data=digits", "data=iris"], "data: is given 2 times, as digits and iris; give it once"),
-    ],
-)
-def test_a_key_typed_twice_is_refused(overrides, said):
-    """Two values of one key are refused, alone and in a sweep; the same value twice is accepted."""
-    for read in (compose, lambda *texts: planning.plan([*texts, "seed=0,1"])):
-        with pytest.raises(ConfigError) as error:
-            read(*overrides)
-        assert [said in problem for problem in error.value.problems] == [True]
-        read(overrides[0], overrides[0])
 
 
 def test_letters_outside_ascii_are_named_as_the_cause(tmp_path):

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ondisk import STEPS, bytes_of, newest, started, terminate, train_in
+from ondisk import STEPS, bytes_of, last, newest, started, terminate, train_in
 from sampling import exhaustive_after
 from slipstream.training.backend.compilers import write_whole
 from slipstream.training.engine import Engine
@@ -108,7 +108,7 @@ def fake(tmp_path: Path, does: str) -> dict[str, str]:
 
 
 def command(run: Path, *more: str) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *RUN, f"hydra.run.dir={run}", *more]
+    return [sys.executable, str(ROOT / "train.py"), *last(*RUN, f"hydra.run.dir={run}", *more)]
 
 
 def compiler_of(tmp_path: Path, process: subprocess.Popen) -> int:
@@ -244,11 +244,10 @@ def test_a_full_temporary_folder(tmp_path, kind, cache):
 
     disk, run = tmp_path / "disk", tmp_path / "run"
     disk.mkdir()
-    words = command(run, "data.rows=400")
+    more = ("trainer.compile=auto", "trainer.max_epochs=20000", "trainer.metrics=[]")
+    words = command(run, "data.rows=400", *(more if kind == "auto" else ()))
     if kind == "late":
         words[1:2] = ["-c", LATE]
-    if kind == "auto":
-        words += ["trainer.compile=auto", "trainer.max_epochs=20000", "trainer.metrics=[]"]
     where = disk / "cache" if cache == "here" else tmp_path / "cache"
     script = FULL.format(disk=disk, cache=where, command=shlex.join(words))
     done = subprocess.run(

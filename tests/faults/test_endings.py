@@ -24,6 +24,7 @@ from ondisk import (
     at_step,
     bytes_of,
     diverging_sweep_in,
+    last,
     newest,
     saved,
     small_sweep_in,
@@ -38,8 +39,8 @@ from slipstream.runs import checkpoints
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 TINY = (*SWEPT, "early_stopping=none")
-SHORT = (*SWEPT, "trainer.max_epochs=3")
-LONG = (*TINY, "trainer.max_epochs=100000")
+SHORT = last(*SWEPT, "trainer.max_epochs=3")
+LONG = last(*TINY, "trainer.max_epochs=100000")
 
 
 def words(*arguments: str) -> list[str]:
@@ -108,7 +109,7 @@ def test_a_closed_terminal_saves_and_ends_with_129(tmp_path, kind):
 def test_nohup_keeps_a_run_alive(tmp_path):
     """Where SIGHUP was ignored from the start it stays so: the run comes to its end, exit code 0."""
     folder = tmp_path / "run"
-    command = ["nohup", *words(*TINY, "trainer.max_epochs=60", f"hydra.run.dir={folder}")]
+    command = ["nohup", *words(*last(*TINY, "trainer.max_epochs=60"), f"hydra.run.dir={folder}")]
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (folder / "metrics.jsonl").exists():
             time.sleep(0.02)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ondisk import bytes_of, started, train_in
+from ondisk import bytes_of, last, started, train_in
 from sampling import exhaustive_after
 from slipstream.core.console import Output
 from slipstream.core.errors import ConfigError
@@ -29,7 +29,7 @@ TINY = (
 
 def command(folder, *overrides):
     """The real command line, with a run in `folder`."""
-    return [sys.executable, str(ROOT / "train.py"), *TINY, f"hydra.run.dir={folder}", *overrides]
+    return [sys.executable, str(ROOT / "train.py"), *last(*TINY, f"hydra.run.dir={folder}", *overrides)]
 
 
 @pytest.fixture(scope="module")

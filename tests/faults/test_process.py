@@ -15,7 +15,7 @@ import pytest
 import torch
 from chains import torture
 
-from ondisk import STEPS, at_operation, at_step, bytes_of, newest, started, terminate, train_in, tree
+from ondisk import STEPS, at_operation, at_step, bytes_of, last, newest, started, terminate, train_in, tree
 from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
@@ -237,7 +237,7 @@ def test_a_file_size_limit_ends_with_a_message(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, "model.width=4096"]
+    command = [sys.executable, str(ROOT / "train.py"), *last(*TINY, "model.width=4096")]
     command.append(f"hydra.run.dir={tmp_path / 'run'}")
     ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
     assert ended.returncode == 2, ended.stderr
@@ -280,9 +280,8 @@ def test_signals_end_the_command_line_with_their_codes(tmp_path):
     command = [
         sys.executable,
         str(ROOT / "train.py"),
-        *TINY,
+        *last(*TINY, "trainer.max_epochs=100000"),
         f"hydra.run.dir={run}",
-        "trainer.max_epochs=100000",
     ]
     command.append("early_stopping=none")
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harness import TINY, tiny, train
-from ondisk import SAVING, STEPS, at_step, bytes_of, newest, terminate, train_in, tree
+from ondisk import SAVING, STEPS, at_step, bytes_of, last, newest, terminate, train_in, tree
 from slipstream.cli import main
 from slipstream.config import validate
 from slipstream.core.errors import UserError
@@ -273,7 +273,7 @@ def test_a_changed_setting_is_refused_with_the_difference_and_nothing_is_touched
     typed = [f"{key}={value}" for key, value in SAVING.items()]
     before = tree(whole)
     with pytest.raises(SystemExit) as ended:
-        main([f"resume={whole}", *TINY, *typed, "seed=1", "trainer.max_epochs=2"])
+        main([f"resume={whole}", *last(*TINY, *typed, "seed=1", "trainer.max_epochs=2")])
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert f"seed: was 0 in {whole}, now 1" in message

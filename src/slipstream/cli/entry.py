@@ -131,6 +131,8 @@ def _hydra(arguments: list[str]) -> int:
 
     composition.use_folder(flags.config_dir)
     overrides: list[str] = flags.overrides
+    if twice := composition.contradictions(overrides):
+        raise ConfigError(twice)
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
     folder = replay.folder_of(overrides)
     if multirun and folder is not None:

@@ -83,7 +83,7 @@ def screen(overrides: Sequence[str]) -> tuple[dict[str, Plain], list[str]]:
     """Compose what can be composed: return the plain configuration, and a sentence for each failure."""
     with loading():
         composed, problems = read(replay.replay(overrides))
-        return to_plain(composed), [*contradictions(overrides), *problems]
+        return to_plain(composed), problems
 
 
 def contradictions(overrides: Sequence[str]) -> list[str]:

@@ -60,7 +60,6 @@ def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) 
     """Return the `plan`, and what Hydra needs in addition."""
     with composition.loading():
         typed = syntax.read(overrides)
-        typed.problems[:0] = composition.contradictions(overrides)
         try:
             section, hydra = _composed(typed)
         except ConfigError as error:
