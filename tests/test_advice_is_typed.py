@@ -378,3 +378,132 @@ def test_a_folder_of_any_name_is_continued_as_printed(name, tmp_path):
     (word,) = in_bash(typed("resume", folder))
     assert folder_of([word]) == folder
     assert spell(folder) == spell(str(folder))
+
+
+DAYS = [f"{date:%Y-%m-%d}" for date in (np.datetime64("2020-01-01") + np.arange(80)).tolist()]
+NUMBERS = [f"{i % 7 + i / 100:.2f}" for i in range(80)]
+MISREAD = {
+    "counts": (
+        "a,b,y\n" + "".join(f"{n},1.5,{i % 6}\n" for i, n in enumerate(NUMBERS)),
+        "has 6 whole numbers, 0 to 5, which are taken for classes",
+        r"set (data\.task=regression)",
+    ),
+    "classes": (
+        "a,b,y\n" + "".join(f"{n},1.5,{i % 6}\n" for i, n in enumerate(NUMBERS)),
+        "taken for classes",
+        r"else (data\.task=multiclass)",
+    ),
+    "a series": (
+        "d,a,y\n" + "".join(f"{d},{n},{n}\n" for d, n in zip(DAYS, NUMBERS, strict=True)),
+        "the rows are in the order of 'd'",
+        r"set (data\.split=time data\.time_column=d)",
+    ),
+    "nines": (
+        "a,b,y\n" + "".join(f"{-999 if i % 9 == 0 else n},1,{n}\n" for i, n in enumerate(NUMBERS)),
+        "-999 in column 'a' stands in several rows",
+        r'set ("data\.missing=.*\'-999\'\]")',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISREAD)
+def test_what_may_be_misread_is_said_until_settled(case, tmp_path, monkeypatch):
+    """Counts as classes, a series cut at random, -999 as a number: the printed setting ends the doubt."""
+    monkeypatch.chdir(tmp_path)
+    content, said, pattern = MISREAD[case]
+    Path("t.csv").write_text(content, encoding="utf-8")
+    command = ["data=table", "data.path=t.csv", "data.target=y"]
+    (doubt,) = [warning for warning in read(*command).warnings if said in warning]
+    assert not any(said in warning for warning in read(*command, *advised(doubt, pattern)).warnings)
+
+
+def test_dates_in_several_ways_and_a_target_far_away_are_said(tmp_path, monkeypatch):
+    """Both are kept as they are; the row of the target is named."""
+    monkeypatch.chdir(tmp_path)
+    mixed = [f"{d[8:]}.{d[5:7]}.{d[:4]}" if i % 2 else d for i, d in enumerate(DAYS)]
+    rows = [f"{d},{n},{n}\n" for d, n in zip(mixed, NUMBERS, strict=True)]
+    rows[7] = f"{mixed[7]},1,1e6\n"
+    Path("t.csv").write_text("d,a,y\n" + "".join(rows), encoding="utf-8")
+    parts = ["data.validation=0", "data.test=0", "trainer.monitor=train/loss"]
+    found = read("data=table", "data.path=t.csv", "data.target=y", *parts)
+    said = "\n".join(found.warnings)
+    assert (
+        "dates are written in several ways; write all as 2026-01-31: d ('2020-01-01', '02.01.2020')" in said
+    )
+    assert "target 'y': 1 of 80 training rows lies more than 300-fold the width" in said
+    assert "such as 1e+06 (t.csv: row 8)" in said
+
+
+def test_a_target_of_words_is_no_regression(tmp_path, monkeypatch):
+    """The advice is to leave the task out; kinds are for inputs alone."""
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("a,b,y\n" + "1,2.5,up\n2,1.5,down\n" * 20, encoding="utf-8")
+    command = ["data=table", "data.path=t.csv", "data.target=y"]
+    assert refused(*command, "data.task=regression").endswith(
+        "Leave data.task=regression out: words are classes"
+    )
+    Path("t.csv").write_text("a,b,y\n" + "1,2.5,3.25\n2,1.5,2.5\n" * 20 + "1,1,x\n", encoding="utf-8")
+    found = refused(*command)
+    assert "data.kinds" not in found
+    assert found.endswith("Mend it, or add it to data.missing if it means a missing value")
+
+
+def test_only_settings_that_the_source_has_are_advised(tmp_path, monkeypatch):
+    """A table of images has no data.missing."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        Image.new("L", (4, 4), i).save(f"{i}.png")
+    rows = "".join(f"{i}.png,{'x' if i == 11 else i + 0.5}\n" for i in range(12))
+    Path("t.csv").write_text("file,y\n" + rows, encoding="utf-8")
+    found = refused("data=images", "data.path=t.csv", "data.image=file", "data.target=y", "model=convnet")
+    assert found.endswith("Mend it")
+
+
+def test_a_header_in_another_encoding_is_named(tmp_path, monkeypatch):
+    """The first wrong byte stands in the header, and what the file probably is stands beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_bytes("größe,y\n1,2\nß,3\n".encode("latin-1"))
+    found = refused("data=table", "data.path=t.csv", "data.target=y")
+    assert found.startswith("t.csv: the header holds byte 0xf6, which is not UTF-8")
+    assert "probably Latin-1: 'größe'" in found
+    Path("t.csv").write_bytes("a,y\n1,2\nß,3\n".encode("latin-1"))
+    assert "row 2 (below the header) holds byte 0xdf" in refused(
+        "data=table", "data.path=t.csv", "data.target=y"
+    )
+
+
+def test_a_table_without_header_and_a_folder_say_so(tmp_path, monkeypatch):
+    """A name that is no word of the first row points to data.header; a folder is called one."""
+    monkeypatch.chdir(tmp_path)
+    Path("t.tsv").write_text("it is a good film\tpos\nit is a bad film\tneg\n" * 20, encoding="utf-8")
+    command = ["data=text", "data.path=t.tsv", "model=rnn"]
+    found = refused(*command, "data.text=review", "data.target=pos")
+    (header,) = advised(found, r"set (data\.header=false)")
+    assert len(read(*command, header, "data.text=column 1", "data.target=column 2").train.inputs) > 20
+    assert "is a folder, expected a file (.csv" in refused("data=table", "data.path=.", "data.target=y")
+
+
+def test_the_padding_channel_is_named(tmp_path, monkeypatch):
+    """Sequences of several lengths have one channel more than columns, which the card says."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{i},{t},{t * i},{i % 2}\n" for i in range(20) for t in range(2 + i % 3))
+    Path("t.csv").write_text("s,t,a,y\n" + rows, encoding="utf-8")
+    words = ["data=sequences", "data.path=t.csv", "data.id=s", "data.time=t", "data.target=y", "model=rnn"]
+    assert "sequences of 4 x 2 (the last marks padding)" in read(*words).card
+
+
+def test_an_experiment_for_other_data_asks_for_data():
+    """experiment=realmlp alone meets the digits, whose images its scaling does not fit."""
+    found = refused("experiment=realmlp")
+    (choice,) = advised(found, r"such as (data=wine)\)")
+    assert composed(["experiment=realmlp", choice])
+
+
+def test_a_combination_of_a_grid_can_be_left_out():
+    """Values that are sound one by one but not together are said to need commands of their own."""
+    words = ["model.depth=0,1", "regularizer=[],[dropout]", "optimizer=sgd,adam"]
+    with pytest.raises(UserError) as error:
+        planning.plan(words)
+    said = str(error.value)
+    assert said.endswith('sweep model.depth=0 in a command of its own, without "regularizer=[dropout]"')
+    planning.plan(["model.depth=0", "regularizer=[]", "optimizer=sgd,adam"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.config import composition
+from slipstream.config import composition, grammar
 from slipstream.core.wording import spell, typed
 from slipstream.data.messages import kind_setting
 
@@ -44,10 +44,10 @@ def test_the_kind_of_any_column_can_be_set(name):
 )
 def test_a_mapping_is_read_as_it_is_spelled(weights):
     """`spell` and the grammar are inverse, keys of any letters included."""
-    override = composition.parsed(f"data.class_weights={spell(weights)}")
+    override = grammar.parsed(f"data.class_weights={spell(weights)}")
     assert override is not None
     assert override.value() == weights
-    again = composition.parsed(f"key={override.get_value_element_as_str()}")
+    again = grammar.parsed(f"key={override.get_value_element_as_str()}")
     assert again.value() == weights
 
 
@@ -80,7 +80,7 @@ def test_keys_need_no_plus():
 def test_only_keys_are_taken_out_of_quotes():
     """Quotes elsewhere are Hydra's, in values and in lists in mappings too."""
     text = "data.class_weights={'a: {b': 'c, \"d\": e', f: ['g', \"h\"], \"i\": {'j': 'k'}}"
-    value = composition.parsed(text).value()
+    value = grammar.parsed(text).value()
     assert value == {"a: {b": 'c, "d": e', "f": ["g", "h"], "i": {"j": "k"}}
-    assert composition.parsed("data.path='{\"a\": 1}'").value() == '{"a": 1}'
+    assert grammar.parsed("data.path='{\"a\": 1}'").value() == '{"a": 1}'
     assert typed("data.class_weights", {"True": 3}) == "\"data.class_weights={'True':3}\""

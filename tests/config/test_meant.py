@@ -125,7 +125,8 @@ def test_the_tables_of_synonyms_lead_somewhere():
         option = {"trainer": "default", "data": "table"}[group]
         for other, ours in values.items():
             assert folded(other) == other
-            assert schema.fits(schema.settings(group, option)[name], ours), (key, other)
+            kind = schema.settings(group, option)[name]
+            assert schema.fits(kind, ours) or schema.fits(kind, {"a column": ours}), (key, other)
 
 
 def test_words_without_a_meaning_here_say_what_is_instead():
@@ -150,6 +151,78 @@ def test_words_without_a_meaning_here_say_what_is_instead():
 def test_other_ways_to_type(typed, hint):
     """Punctuation and bare words of other tools are answered with how it is typed here."""
     assert problem(typed).endswith(hint)
+
+
+TABLE = ["data=table", "data.path=iris.csv", "data.target=species"]
+TYPED = {
+    "a letter outside ASCII": (
+        ["data.target=größe"],
+        "data.target=größe: ö ß can stand in quotes only, did you mean \"data.target='größe'\"?",
+        [*TABLE[:2], "data.target='größe'"],
+    ),
+    "a name outside ASCII": (
+        ["data.kinds.größe=category"],
+        "größe can stand in quotes only, did you mean \"data.kinds={'größe':category}\"?",
+        [*TABLE, "data.kinds={'größe':category}"],
+    ),
+    "a bracket": (
+        ["model.width=[1,2"],
+        'a bracket is not closed, did you mean "model.width=[1,2]"?',
+        ["model.width=[1,2]"],
+    ),
+    "a blank before =": (
+        ["optimizer.lr", "=0.1"],
+        "optimizer.lr =0.1: no blank may stand beside =, did you mean optimizer.lr=0.1?",
+        ["optimizer.lr=0.1"],
+    ),
+    "a blank behind =": (["optimizer.lr=", "0.1"], "did you mean optimizer.lr=0.1?", ["optimizer.lr=0.1"]),
+    "blanks around =": (
+        ["seed", "=", "1"],
+        "seed = 1: no blank may stand beside =, did you mean seed=1?",
+        [],
+    ),
+    "blanks in one word": (["optimizer.lr = 0.1"], "did you mean optimizer.lr=0.1?", ["optimizer.lr=0.1"]),
+    "a file": (["iris.csv"], "did you mean data=table data.path=iris.csv?", TABLE),
+    "a command": (["train"], "leave train out: slipstream trains without a command", []),
+    "another command": (["predict"], "in Python: slipstream.load(FOLDER).predict(DATA)", []),
+    "a metric": (
+        ["trainer.monitor=val/acc"],
+        "found 'val/acc', no such metric, did you mean trainer.monitor=val/accuracy?",
+        ["trainer.monitor=val/accuracy"],
+    ),
+    "a setting below the list": (
+        ["regularizer=dropout", "regularizer.rate=0.5"],
+        "did you mean regularizer.dropout.rate=0.5?",
+        ["regularizer=dropout", "regularizer.dropout.rate=0.5"],
+    ),
+    "a kind": (
+        [*TABLE, "data.kinds.b=numeric"],
+        "'category', 'ignore', did you mean data.kinds.b=number?",
+        [*TABLE, "data.kinds.b=number"],
+    ),
+    "a kind of pandas": (
+        [*TABLE, "data.kinds={'a b': float64}"],
+        "did you mean \"data.kinds={'a b':number}\"?",
+        [*TABLE, "data.kinds={'a b':number}"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TYPED)
+def test_a_slip_of_typing_is_one_problem_with_its_cure(case, tmp_path, monkeypatch):
+    """What cannot be read is not also reported as missing, and the answer is accepted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "iris.csv").touch()
+    words, hint, right = TYPED[case]
+    if case == "a letter outside ASCII":
+        words = ["data=table", "data.path=iris.csv", *words]
+    assert problem(*words).endswith(hint)
+    composed(right)
+
+
+def test_a_word_of_one_letter_means_nothing():
+    """No setting is guessed from one letter."""
+    assert problem("x") == "x: expected key=value"
 
 
 @pytest.mark.parametrize(

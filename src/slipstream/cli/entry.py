@@ -184,9 +184,9 @@ def _check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
             alone = not given or (not equals and ("=" in given or given.startswith("--")))
             unknown.append((name, None if alone else given))
     if unknown:
-        from slipstream.config import composition, hints
+        from slipstream.config import grammar, hints
 
-        values = [value and composition.value_of(value) for _, value in unknown]
+        values = [value and grammar.value_of(value) for _, value in unknown]
         raise ConfigError(hints.flag(name, value) for (name, _), value in zip(unknown, values, strict=True))
 
 

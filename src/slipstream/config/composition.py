@@ -21,7 +21,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -37,10 +36,9 @@ from slipstream.core.compat import ConfigLoaderImpl
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import counted, spell, typed
+from slipstream.core.wording import counted, spell
 
 ROOT = "train"
-QUOTES = "'\""
 
 FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
@@ -230,11 +228,12 @@ def _known(
     top = {*groups, "name", "seed", "resume"}
     kept: list[Override] = []
     strange: list[Override] = []
-    problems, spoilt = [], set()
+    spoilt = set()
+    overrides, problems = hints.without_blanks(overrides)
     for text in overrides:
-        override = parsed(text)
+        override = grammar.parsed(text)
         if override is None:
-            problems.append(unreadable(text))
+            problems.append(hints.unreadable(text))
             continue
         if _head(override) not in top and not (override.is_hydra_override() or override.is_sweep_override()):
             strange.append(override)
@@ -247,42 +246,6 @@ def _known(
             kept.append(override)
     # The settings of an unknown option are unknown too.
     return [override for override in kept if _head(override) not in spoilt], problems, strange
-
-
-def parsed(text: str) -> Override | None:
-    """Parse an override; None for invalid syntax."""
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException:
-        return None
-
-
-def is_readable(text: str) -> bool:
-    """Return True if Hydra's grammar takes the override."""
-    return parsed(text) is not None
-
-
-def value_of(text: str) -> Plain:
-    """Parse a text as the value of an override."""
-    override = parsed(f"key={text}")
-    return text if override is None or override.is_sweep_override() else override.value()
-
-
-def unreadable(text: str) -> str:
-    """Explain an override that cannot be parsed."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        hint = hints.bare(text)
-        return f"{text}: expected key=value{hint and f', {hint}'}"
-    choice = hints.inline_settings(key, value)
-    if choice:
-        return f"{text}: an option and its settings are typed one by one: {choice}"
-    what = "a bracket is not closed" if value[:1] in ("[", "{") else "the value cannot be read"
-    if strange := next((letter for letter in value if letter.isalpha() and not letter.isascii()), None):
-        what = f"{what}: it has {strange}, a letter outside ASCII"
-    return (
-        f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written {typed(key, value.strip(QUOTES))}"
-    )
 
 
 def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, sweeps: bool) -> list[str]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import functools
 import re
-import types
-from collections.abc import Mapping
-from typing import Union, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
+from hydra.errors import HydraException
 
-from slipstream.config.schema import GROUPS, options, settings
+from slipstream.config.schema import GROUPS, is_mapping, options, settings
 from slipstream.core.registry import LISTS
-from slipstream.core.types import Annotation, Plain
+from slipstream.core.types import Plain
 
 MARK = "slipstream_quoted_"
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
@@ -97,15 +95,8 @@ def _mappings(group: str) -> frozenset[str]:
         name
         for option in options(group)
         for name, annotation in settings(group, option).items()
-        if _is_mapping(annotation)
+        if is_mapping(annotation)
     )
-
-
-def _is_mapping(annotation: Annotation) -> bool:
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return any(map(_is_mapping, get_args(annotation)))
-    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 _parse_rule = OverridesParser.parse_rule
@@ -126,3 +117,33 @@ def _parse(self: OverridesParser, s: str, rule_name: str) -> Plain:
 def extend() -> None:
     """Extend Hydra's parser, wherever it is used, as described above."""
     OverridesParser.parse_rule = _parse  # type: ignore[method-assign]  # replaced on purpose
+
+
+def parsed(text: str) -> Override | None:
+    """Parse an override as Hydra does; None if it cannot."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
+
+
+def value_of(text: str) -> Plain:
+    """Parse a text as the value of an override."""
+    override = parsed(f"key={text}")
+    return text if override is None or override.is_sweep_override() else override.value()
+
+
+def left_open(value: str) -> str:
+    """Return the brackets that a value lacks at its end, ignoring those in quotes.
+
+    >>> left_open("range(3"), left_open("[a,{b:1"), left_open("'('"), left_open("a)")
+    (')', '}]', '', '')
+    """
+    ends = dict(zip("([{", ")]}", strict=True))
+    missing: list[str] = []
+    for sign in QUOTED.sub("", value):
+        if sign in ends:
+            missing.insert(0, ends[sign])
+        elif missing and sign == missing[0]:
+            missing.pop(0)
+    return "".join(missing)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from slipstream.config import meant
+from slipstream.config import grammar, meant
 from slipstream.config.schema import GROUPS, options
+from slipstream.config.synonyms import COMMANDS
 from slipstream.core.errors import did_you_mean, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import shell, typed
+from slipstream.core.wording import entry, shell, typed
 
 # Words for "nothing" where that is not an option itself.
 NOTHING = {
@@ -22,6 +23,7 @@ NOTHING = {
 }
 
 
+QUOTES = "'\""
 ENDINGS = (".csv", ".tsv", ".gz", ".parquet", ".txt")  # file names that data=table reads
 
 
@@ -94,14 +96,70 @@ def _unchosen(group: str, rest: str, value: Plain, chosen: Sequence[str]) -> str
     return said + (hint.removeprefix("did you mean ").rstrip("?") if hint else typed(group, [*chosen, name]))
 
 
+def without_blanks(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without those split by a blank beside `=`, and a sentence for each of these.
+
+    >>> without_blanks(["seed=1", "optimizer.lr", "=", "0.1"])[0]
+    ['seed=1']
+    """
+    kept, problems, rest = [], [], [*words]
+    while rest:
+        pieces = [rest.pop(0)]
+        if "=" not in pieces[0] and rest and rest[0].startswith("="):
+            pieces.append(rest.pop(0))
+        if pieces[-1].endswith("=") and rest and "=" not in rest[0]:
+            pieces.append(rest.pop(0))
+        if len(pieces) == 1 or pieces[0][:1] in ("", "-", "="):
+            kept += pieces
+        else:
+            problems.append(_blank_beside(" ".join(pieces), "".join(pieces)))
+    return kept, problems
+
+
+def _blank_beside(text: str, right: str) -> str:
+    return f"{text}: no blank may stand beside =, did you mean {shell(right)}?"
+
+
+def unreadable(text: str) -> str:
+    """Return the sentence for an override that Hydra cannot read."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        hint = bare(text)
+        return f"{text}: expected key=value{hint and f', {hint}'}"
+    if key != key.strip() and grammar.parsed(right := f"{key.strip()}={value.strip()}"):
+        return _blank_beside(text, right)
+    if choice := inline_settings(key, value):
+        return f"{text}: an option and its settings are typed one by one: {choice}"
+    group, *rest = key.split(".", 2)
+    if len(rest) == 2 and group not in LISTS and grammar.takes_any_key(key) and grammar.parsed(f"k={value}"):
+        right = entry(f"{group}.{rest[0]}", rest[1], grammar.value_of(value))
+        return f"{text}: {rest[1]} can stand in quotes only, did you mean {right}?"
+    ends, quoted = grammar.left_open(value), typed(key, value.strip(QUOTES))
+    if ends and grammar.parsed(text + ends):
+        return f"{text}: a bracket is not closed, did you mean {shell(text + ends)}?"
+    if not ends and (wrong := _unreadable_signs(value)):
+        return f"{text}: {' '.join(wrong)} can stand in quotes only, did you mean {quoted}?"
+    what = "a bracket is not closed" if ends else "the value cannot be read"
+    return f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written {quoted}"
+
+
+def _unreadable_signs(value: str) -> list[str]:
+    """Return the signs that Hydra reads only in quotes, such as letters outside ASCII."""
+    return [sign for sign in dict.fromkeys(value) if grammar.parsed(f"key=a{sign}a") is None]
+
+
 def bare(word: str) -> str:
     """Return the hint for a word without `=`, or an empty text: adam, lr, lst."""
+    if word in COMMANDS:
+        return COMMANDS[word]
     if nearest(word, ["list"]):
         return "or did you mean slipstream list?"
+    if word.lower().endswith(ENDINGS):
+        return f"did you mean data=table {typed('data.path', word)}?"
     key, colon, value = word.partition(":")
     if colon and key and value:
         return f"did you mean {typed(key, value)}?"
-    if not key or key.startswith(("-", "=")):
+    if len(key) < 2 or key.startswith(("-", "=")):
         return ""
     if key in GROUPS:
         return f"such as {key}={next((o for o in meant.USUAL if o in options(key)), options(key)[0])}"

@@ -82,6 +82,11 @@ def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:
     return next((hint for hint in map(_said, tries) if hint), None)
 
 
+def setting_of(group: str, name: str, found: Plain, chosen: Chosen) -> str:
+    """Return the hint for a setting, typed below the list itself, of an option not in it."""
+    return _said(_anywhere(name, found, _unchosen(chosen, [group])))
+
+
 def _said(overrides: Sequence[str] | str) -> str:
     if not overrides or isinstance(overrides, str):
         return str(overrides or "")
@@ -201,7 +206,7 @@ def _choice(group: str, found: Plain) -> list[str]:
     """Find the group that has the option named by the value; without a value, the group alone."""
     names = found if isinstance(found, list) else [found]
     offered = schema.options(group) if group in GROUPS and group != "trainer" else []
-    known = [str(name) if name in offered else _option(group, spell(name), offered) for name in names]
+    known = [str(name) if name in offered else option_named(group, spell(name), offered) for name in names]
     if group == "experiment":
         return [typed(group, found)]
     if not offered or not all(known) or not (known or group in LISTS):
@@ -209,7 +214,8 @@ def _choice(group: str, found: Plain) -> list[str]:
     return [typed(group, known if group in LISTS and len(known) != 1 else known[0])]
 
 
-def _option(group: str, name: str, offered: Collection[str]) -> str | None:
+def option_named(group: str, name: str, offered: Collection[str]) -> str | None:
+    """Return the option meant by a name from another tool or a misspelled one."""
     other = OPTIONS.get(group, {}).get(folded(name))
     return other if other in offered else nearest(name, offered)
 
@@ -254,7 +260,7 @@ def _group_or_setting(word: str, found: Plain, chosen: Chosen) -> list[str]:
 def _metrics(found: Plain) -> list[str]:
     known = registry.components("metric")
     names = [str(name) for name in (found if isinstance(found, list) else [found])]
-    return [_option("metric", name, known) or name for name in names]
+    return [option_named("metric", name, known) or name for name in names]
 
 
 def _near(path: str, found: Plain, chosen: Chosen) -> list[str]:

@@ -30,6 +30,13 @@ def _traced(sentence: str, name: str, content: Mapping[str, Plain], typed: set[s
     others = [other for other in experiments() if other.startswith(f"{name}_")]
     meant = [other for other in others if other.removeprefix(f"{name}_") in sentence]
     cure = f": take experiment={meant[0]}" if meant else ""
+    if (
+        not meant
+        and key.startswith("data.")
+        and "data" not in typed
+        and "override /data" not in str(content.get("defaults"))
+    ):
+        cure = ", which is for other data: give data=..., such as data=wine"
     return f"{sentence} ({key} comes from experiment={name}{cure})"
 
 

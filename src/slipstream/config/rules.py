@@ -11,7 +11,7 @@ from slipstream.core import contracts
 from slipstream.core.errors import folded
 from slipstream.core.registry import EXAMPLES, Component, component, components, misfit
 from slipstream.core.types import Target
-from slipstream.core.wording import counted
+from slipstream.core.wording import counted, typed
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
@@ -395,15 +395,21 @@ def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]
         right = VALUES["trainer.monitor"].get(folded(monitor), "val/loss")
         yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as {right}"
     elif name != "loss":
-        yield from _metric_problems(key, name, task)
+        yield from _metric_problems(key, name, task, f"{split}/")
 
 
-def _metric_problems(key: str, name: str, task: str | None) -> Iterator[str]:
+def _metric_problems(key: str, name: str, task: str | None, split: str = "") -> Iterator[str]:
+    """split: what stands before the metric, `val/`, where the key names one."""
     known = components("metric")
     if name not in known:
-        yield f"{key}: found {name!r}, no such metric, {meant.option('metric', name, ['loss', *known])}"
+        right = meant.option_named("metric", name, known)
+        if right and split:
+            hint = f"did you mean {typed(key, split + right)}?"
+        else:
+            hint = meant.option("metric", name, ["loss", *known])
+        yield f"{key}: found {split + name!r}, no such metric, {hint}"
     elif broken := list(contracts.problems(known[name])):
         yield from broken
     elif task is not None and task not in known[name].traits["tasks"]:
         fitting = [metric for metric, part in known.items() if task in part.traits["tasks"]]
-        yield f"{key}: {name} is not for {task} data; one of: {', '.join(sorted(fitting))}"
+        yield f"{key}: {name} is not for {task} data; one of: {', '.join(split + m for m in sorted(fitting))}"

@@ -21,7 +21,7 @@ from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Annotation, Count, Natural, Plain
-from slipstream.core.wording import typed
+from slipstream.core.wording import entry, typed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -148,7 +148,7 @@ def check(
             elif fault["type"] == "missing":
                 problems[key] = missing(dotted + key, annotations[key])
             else:
-                problems[key] = mismatch(dotted + key, values[key], annotations[key])
+                problems[key] = _mismatch(dotted + key, values[key], annotations[key])
         valid = {key: value for key, value in values.items() if key not in problems}
         return valid, list(problems.values())
 
@@ -185,6 +185,34 @@ class Unusable:
 def missing(key: str, annotation: Annotation) -> str:
     """Return the sentence for a setting without a value."""
     return f"{key}: has no value, expected {describe(annotation)}; give it as {key}=..."
+
+
+def _mismatch(key: str, found: Plain, annotation: Annotation) -> str:
+    """Return the sentence of `mismatch`; for a mapping, about its first wrong entry."""
+    inner = next((get_args(kind)[1] for kind in _kinds(annotation) if _is_mapping(kind)), None)
+    if inner is None or not isinstance(found, Mapping):
+        return mismatch(key, found, annotation)
+    for name, value in found.items():
+        if not fits(inner, value):
+            right = mended(key, value, inner)
+            hint = "" if right is None else f", did you mean {entry(key, str(name), right)}?"
+            return f"{key}.{name}: found {show(value)}, expected {describe(inner)}{hint}"
+    return mismatch(key, found, annotation)
+
+
+def _kinds(annotation: Annotation) -> tuple[Annotation, ...]:
+    """Return the types of a union, or the only one."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def is_mapping(annotation: Annotation) -> bool:
+    """Return True if a setting of this type may be a mapping."""
+    return any(_is_mapping(kind) for kind in _kinds(annotation))
+
+
+def _is_mapping(kind: Annotation) -> bool:
+    origin = get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def mismatch(key: str, found: Plain, annotation: Annotation) -> str:

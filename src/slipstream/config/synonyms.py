@@ -235,6 +235,12 @@ VALUES: Mapping[str, Mapping[str, Plain]] = {
         "0": "none",
         "off": "none",
     },
+    "data.kinds": {
+        **dict.fromkeys(("float", "float32", "float64", "int", "int64", "integer", "continuous"), "number"),
+        **dict.fromkeys(("categorical", "str", "string", "text", "object", "factor"), "category"),
+        **dict.fromkeys(("datetime", "time", "timestamp"), "date"),
+        **dict.fromkeys(("skip", "drop", "none", "null"), "ignore"),
+    },
     "data.task": {"classification": "auto", "categorical": "multiclass", "continuous": "regression"},
     "data.scaling": {
         **dict.fromkeys(("standardscaler", "zscore", "true", "normalize", "standardize"), "standard"),
@@ -254,4 +260,19 @@ ANSWERS: Mapping[str, str] = {
     **dict.fromkeys(
         ("maxsteps", "steps", "trainsteps"), "training is counted in epochs; set trainer.max_epochs"
     ),
+}
+
+# Commands of other tools, typed as a bare word.
+COMMANDS: Mapping[str, str] = {
+    **{word: f"leave {word} out: slipstream trains without a command" for word in ("train", "fit", "run")},
+    **dict.fromkeys(
+        ("predict", "test", "evaluate", "eval", "infer"),
+        "a trained network predicts in Python: slipstream.load(FOLDER).predict(DATA)",
+    ),
+    **dict.fromkeys(
+        ("sweep", "multirun", "tune", "search"),
+        "-m sweeps a key with several values: -m optimizer.lr=0.1,0.01",
+    ),
+    "help": "did you mean --help?",
+    "version": "did you mean --version?",
 }

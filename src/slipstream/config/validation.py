@@ -17,6 +17,7 @@ from slipstream.core import contracts, registry
 from slipstream.core.errors import ConfigError, did_you_mean, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
+from slipstream.core.wording import typed
 
 if TYPE_CHECKING:
     from slipstream.core.types import Target
@@ -75,11 +76,9 @@ def composed(overrides: Sequence[str]) -> dict[str, Plain]:
     try:
         config = validate(plain)
     except ConfigError as error:
-        # A value that cannot be read was left out, which is no second problem.
-        unread = tuple(
-            f"{text.partition('=')[0]}:" for text in overrides if not composition.is_readable(text)
-        )
-        found = [problem for problem in error.problems if not problem.startswith(unread)]
+        # What could not be read is not missing as well.
+        told = {sentence.partition("=")[0].strip() for sentence in problems}
+        found = [sentence for sentence in error.problems if sentence.partition(":")[0] not in told]
         raise ConfigError([*problems, *provenance.traced(found, overrides)]) from None
     if problems:
         raise ConfigError(problems)
@@ -207,11 +206,11 @@ def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Pl
 
 def _meant(group: str, name: str, chosen: Mapping[Plain, Plain]) -> str:
     """Return the hint for an unknown option: it may be the name of a setting."""
-    for place in ([option for option in chosen if option in options(group)], options(group)):
-        owners = [f"{group}.{option}.{name}" for option in place if name in settings(group, option)]
-        if owners:
-            return f"did you mean {' or '.join(owners)}?"
-    return meant.option(group, name, options(group))
+    mine = [option for option in chosen if option in options(group) and name in settings(group, option)]
+    if mine:
+        return f"did you mean {' or '.join(typed(f'{group}.{o}.{name}', chosen[name]) for o in mine)}?"
+    hint = meant.setting_of(group, name, chosen[name], meant.chosen({group: chosen}))
+    return hint or meant.option(group, name, options(group))
 
 
 def for_target(config: Config, target: Target) -> Config:

@@ -20,6 +20,7 @@ BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
 # Characters that bash expands inside double quotes.
 LIVE = re.compile(r'["$`\\!]')
 SHRINKING = ("stride", "pool_size", "pool_every")  # model settings whose larger values make it smaller
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra accepts as part of a key
 CHECKOUT = Path(__file__).parents[3]
 
 
@@ -65,6 +66,15 @@ def typed(key: str, value: Plain) -> str:
     ('optimizer.lr=0.1', '"data.target=\\'my column\\'"', '"regularizer=[l2]"')
     """
     return shell(f"{key}={spell(value)}")
+
+
+def entry(key: str, name: str, value: Plain) -> str:
+    """Spell the override of one entry of a mapping, whatever characters its name has.
+
+    >>> print(entry("data.kinds", "rooms", "category"), entry("data.kinds", "a.b (c)", "ignore"))
+    data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
+    """
+    return typed(f"{key}.{name}", value) if KEY.fullmatch(name) else typed(key, {name: value})
 
 
 def shell(word: str) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
 from slipstream.core.wording import counted, typed
-from slipstream.data.dataset import PARTS, RawData
-from slipstream.data.identity import lookalikes
+from slipstream.data.dataset import PARTS, RawData, Settings
+from slipstream.data.identity import WHOLE, lookalikes
 from slipstream.data.messages import brief, phrase
 from slipstream.data.overview import UNITS
 
@@ -47,6 +47,21 @@ def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
                 effect = "its roc_auc, pr_auc and mcc are undefined"
             found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
     return found
+
+
+def amounts(raw: RawData, settings: Settings) -> list[str]:
+    """Warn of more than two whole numbers, perhaps counts, that were inferred to be classes."""
+    names = raw.target.classes
+    if raw.target.task != "multiclass" or settings.get("task") != "auto" or settings.get("classes"):
+        return []
+    if not settings.get("target") or not all(WHOLE.fullmatch(name) for name in names):
+        return []
+    many = counted(len(names), "whole number")
+    found = f"target {brief(raw.target.names[0])} has {many}, {names[0]} to {names[-1]}"
+    return [
+        f"{found}, which are taken for classes: if they are amounts (counts, stars), set "
+        "data.task=regression, else data.task=multiclass"
+    ]
 
 
 def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:

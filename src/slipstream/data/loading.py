@@ -12,20 +12,22 @@ from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.lazy import torch
 from slipstream.core.registry import component
 from slipstream.core.types import Plain, Target
-from slipstream.data.classes import class_warnings, require_known
+from slipstream.data.classes import amounts, class_warnings, require_known
 from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
 from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
+from slipstream.data.identity import names_of
 from slipstream.data.image.stored import Stored, materialize
-from slipstream.data.messages import naming
+from slipstream.data.messages import advising, naming
 from slipstream.data.overview import Facts
 from slipstream.data.preprocessing import Preprocessing
-from slipstream.data.quality import doubts, overlapping
+from slipstream.data.quality import doubts, overlapping, unlikely
 from slipstream.data.sequence.long_table import Sequences, side_by_side
 from slipstream.data.splits import split_rows
 from slipstream.data.tabular.values import Frame
 from slipstream.data.targets import class_weights
 from slipstream.data.text.vocabulary import Texts
 
+ROLES = ("group_column", "time_column", "split_column", "weight_column")
 PIECE = 2048  # rows of a table transposed at a time
 
 
@@ -68,6 +70,11 @@ def problems(settings: Settings) -> list[str]:
         found.append(
             "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax, robust or "
             "none"
+        )
+    if settings["scaling"] == "robust" and source.traits.get("form") == "image":
+        found.append(
+            f"data.scaling: robust is for tables and sequences, and data={source.name}, which has "
+            "images, takes standard, minmax, global or none"
         )
     if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
         found.append(
@@ -113,14 +120,16 @@ def load(settings: Settings, room: int | None = None) -> Data:
         raise ConfigError(found)
     source = component("data", settings["name"])
     numbers, structure = source.split(settings)
-    raw = source(**numbers, **structure)
+    with advising(settings, *_columns_used(settings)):
+        raw = source(**numbers, **structure)
     if isinstance(raw.inputs, np.memmap):
         raw.inputs = Stored.of(raw.inputs)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.get("labels") == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
-        warnings = raw.warnings + class_warnings(raw, rows)
+        warnings = raw.warnings + class_warnings(raw, rows) + amounts(raw, settings)
+        warnings += unlikely(raw, settings, how, rows[0])
         weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
         facts = Facts.of(settings, how, raw, rows)
@@ -152,6 +161,12 @@ def load(settings: Settings, room: int | None = None) -> Data:
         fingerprint=fingerprint(splits, rows, target, preprocessing, raw),
         sources=raw.sources,
     )
+
+
+def _columns_used(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return the target columns, and those that are neither targets nor inputs."""
+    roles = [settings.get(key) for key in ("id", "time", "text", "image", *ROLES)]
+    return names_of(settings.get("target")), [name for role in roles for name in names_of(role)]
 
 
 def transform(

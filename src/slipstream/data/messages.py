@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slipstream.core.errors import DataError
-from slipstream.core.types import DataLike
-from slipstream.core.wording import counted, typed
+from slipstream.core.types import DataLike, Plain
+from slipstream.core.wording import counted, entry
 
 if TYPE_CHECKING:
     pass
 
 
 Where = Callable[[int], str]  # returns a row's location
-
-
-KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra accepts as part of a key
 
 
 def brief(value: DataLike, most: int = 60) -> str:
@@ -39,9 +36,45 @@ def kind_setting(name: str, kind: str) -> str:
     >>> print(kind_setting("rooms", "category"), kind_setting("a.b (c)", "ignore"))
     data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
     """
-    if KEY.fullmatch(name):
-        return typed(f"data.kinds.{name}", kind)
-    return typed("data.kinds", {name: kind})
+    return entry("data.kinds", name, kind)
+
+
+_read_by: ContextVar[tuple[Mapping[str, Plain], frozenset[str]] | None] = ContextVar("read_by", default=None)
+
+
+@contextmanager
+def advising(settings: Mapping[str, Plain], targets: Iterable[str], roles: Iterable[str]) -> Iterator[None]:
+    """Let messages advise only settings that the data source has, and kinds for none of targets and roles."""
+    token = _read_by.set(({**settings, "target": frozenset(targets)}, frozenset(roles)))
+    try:
+        yield
+    finally:
+        _read_by.reset(token)
+
+
+def cures(name: str, many: bool, words: bool = False) -> str:
+    """Say what can be done about values that do not fit their column. words: whether none fits.
+
+    >>> cures("a", many=True)
+    'Mend them, add them to data.missing if they mean a missing value, or set data.kinds.a=category'
+    """
+    settings, roles = _read_by.get() or ({"missing": [], "kinds": {}}, frozenset())
+    target = name in settings.get("target", ())
+    if target and words and settings.get("task") == "regression":
+        return "Leave data.task=regression out: words are classes"
+    them, they = ("them", "they mean") if many else ("it", "it means")
+    ways = [f"Mend {them}"]
+    if "missing" in settings:
+        ways.append(f"add {them} to data.missing if {they} a missing value")
+    if "kinds" in settings and not target and name not in roles:
+        ways.append(f"set {kind_setting(name, 'category')}")
+    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
+
+
+def has_missing() -> bool:
+    """Return True if the data source has words that mean a missing value."""
+    read_by = _read_by.get()
+    return read_by is None or "missing" in read_by[0]
 
 
 def phrase(words: DataLike, most: int = 8) -> str:

@@ -127,6 +127,8 @@ class Facts:
             return f"texts of at most {counted(form.shape[0], 'token')}, vocabulary of {form.vocabulary:,}"
         if len(form.shape) > 1:
             found = f"{form.kind}s of {' x '.join(map(str, form.shape))}"
+            if form.masked:
+                found += " (the last marks padding)"
         else:
             found = counted(len(self.names), "column")
             if len(preprocessing.names) != len(self.names):

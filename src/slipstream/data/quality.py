@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from slipstream.core.types import DataLike, Target
-from slipstream.core.wording import counted
-from slipstream.data.dataset import PARTS
+from slipstream.core.wording import counted, typed
+from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.messages import brief, phrase
 from slipstream.data.preprocessing import Preprocessing
+from slipstream.data.tabular.values import Frame
 
 SAMPLE, FEW = 2000, 500  # training rows checked per column; of more than MANY columns
 MANY = 1000
@@ -17,6 +18,7 @@ LEAST = 50  # training rows from which a single column's success is evidence
 ALONE = 0.99  # share of rows whose class one column predicts
 RANKS = 0.9999  # rank correlation with a number
 OUTSIDE = 0.05  # share of rows outside the training range
+FAR = 300  # widths of the middle half, from the median
 BLOCK = 1 << 20  # values hashed at a time
 
 
@@ -34,6 +36,88 @@ def doubts(
     found += repeated(inputs, targets)
     if inputs[0].ndim == 2 and preprocessing.kind == "vector":
         found += telling(inputs[0], targets[0], target, preprocessing)
+    return found
+
+
+def unlikely(raw: RawData, settings: Settings, how: str, train: np.ndarray) -> list[str]:
+    """Warn of rows sorted by a date, of codes for missing values and of targets far from all others.
+
+    train: the rows of the training part."""
+    found = far_targets(raw, train) if raw.target.task == "regression" else []
+    frame = raw.inputs
+    if not isinstance(frame, Frame):
+        return found
+    columns = {n: v for n, v in frame.columns.items() if isinstance(v, np.ndarray)}
+    dates = [name for name, values in columns.items() if frame.kinds[name] == "date" and _in_order(values)]
+    free = settings["split"] == "auto" and settings["folds"] is None and "time_column" in settings
+    if dates and free and how in ("random", "stratified"):
+        found.append(
+            f"the rows are in the order of {brief(dates[0])}, and a {how} split trains on rows later than "
+            "those it tests: if the future is to be predicted, set data.split=time "
+            f"{typed('data.time_column', dates[0])}, else data.split={how}"
+        )
+    numbers = {name: v for name, v in columns.items() if frame.kinds[name] == "number"}
+    codes = {name: _missing_code(values[train]) for name, values in numbers.items()}
+    there = {name: f"{code:g}" for name, code in codes.items() if code is not None}
+    if there and "missing" in settings:
+        words = dict.fromkeys([*settings["missing"], *there.values()])
+        said = phrase([f"{word} in column {brief(name)}" for name, word in there.items()])
+        found.append(
+            f"{said} stands in several rows, far from all others: if it means a missing value, set "
+            + typed("data.missing", list(words))
+        )
+    return found
+
+
+def _in_order(dates: np.ndarray) -> bool:
+    """Return True if dates rise, or fall, from row to row, and nearly all differ."""
+    if len(dates) < LEAST or np.isnan(dates).any():
+        return False
+    steps = np.diff(dates)
+    return bool((steps >= 0).all() or (steps <= 0).all()) and len(np.unique(dates)) > 0.9 * len(dates)
+
+
+def _missing_code(values: np.ndarray) -> float | None:
+    """Return a value that looks like a code for missing values, or None.
+
+    It is the lowest or highest value, is written in nines (-999, 99), occurs several times and is farther
+    from the others than they are from each other."""
+    present = values[~np.isnan(values)]
+    if len(present) < LEAST:
+        return None
+    for code in (present.min(), present.max()):
+        others = present[present != code]
+        digits = f"{abs(code):.0f}"
+        if (
+            len(present) - len(others) < 2
+            or len(others) < LEAST / 2
+            or digits != len(digits) * "9"
+            or code % 1
+        ):
+            continue
+        gap = min(abs(others.min() - code), abs(others.max() - code))
+        if len(digits) > 1 and gap > others.max() - others.min():
+            return float(code)
+    return None
+
+
+def far_targets(raw: RawData, train: np.ndarray) -> list[str]:
+    """Warn of a few training targets so far away that they dominate every scale."""
+    found = []
+    for i, name in enumerate(raw.target.names):
+        values = raw.targets[train, i]
+        low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+        away = np.abs(values - middle)
+        far = np.flatnonzero(away > FAR * (high - low))
+        if high > low and 0 < len(far) <= max(1, 0.01 * len(values)) and len(values) >= FEWEST:
+            row = int(train[far[np.argmax(away[far])]])
+            where = raw.where(row) if raw.where else f"row {row + 1}"
+            lie = "lies" if len(far) == 1 else "lie"
+            found.append(
+                f"target {brief(name)}: {len(far)} of {counted(len(values), 'training row')} {lie} more than "
+                f"{FAR}-fold the width of the middle half away, such as {raw.targets[row, i]:g} ({where}): "
+                "mend what is wrong; if all is right, loss=mae minds it less"
+            )
     return found
 
 

@@ -223,7 +223,7 @@ def opened(path: str) -> DataLike:
     with _reasons():
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise BadImage("is no file")
+            raise BadImage("is a folder" if stat.S_ISDIR(found.st_mode) else "is no file")
         if found.st_size == 0:
             raise BadImage("is empty")
         if found.st_size > LARGEST_FILE:

@@ -18,7 +18,7 @@ from slipstream.core.types import Count, DataLike, Plain, Word
 from slipstream.core.wording import install
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, words_of
-from slipstream.data.image.image_files import BadImage, flat
+from slipstream.data.image.image_files import BadImage, bits_of, flat
 from slipstream.data.messages import naming, phrase
 from slipstream.data.sources.table import Kind, input_kinds
 from slipstream.data.sources.texts import Piece, labelled
@@ -94,6 +94,7 @@ def hub(
     max_words: Count | None,
     empty: Literal["error", "drop"],
     size: Annotated[int, Ge(1), Le(4096)] | None,
+    bits: Literal["auto"] | Annotated[int, Ge(8), Le(16)],
 ) -> RawData:
     """Data sets of Hugging Face's hub, or local files, by its package `datasets`.
 
@@ -108,6 +109,7 @@ def hub(
         classes, missing_target, and of tables kinds, impute, max_categories: as in data=table.
     level, lower, unicode, max_length, keep, min_count, max_words, empty: of texts, as in data=text.
     size: pixels of a side: images are scaled and cropped to a square; null if all already have one size.
+    bits: of grey images with 16 bits, how many hold the brightness, as in data=images.
     Raises DataError with the message of `datasets` in one sentence, including for a failed connection.
     """
     labels = words_of(classes)
@@ -130,7 +132,11 @@ def hub(
         for file in files:
             file.check_names({"target": targets, "inputs": names_of(inputs)})
             file.read_targets(targets, task, labels, missing_target == "drop")
-        pixels = [_images(chosen[f.part], names[0], size, f) for f in files] if what == "image" else []
+        pixels = (
+            [_images(chosen[f.part], names[0], size, f, bits_of(bits)) for f in files]
+            if what == "image"
+            else []
+        )
     if what == "text":
         tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
         pieces = [_piece(file, names[0], targets) for file in files]
@@ -279,7 +285,7 @@ def _piece(file: File, column: str, targets: list[str]) -> Piece:
     )
 
 
-def _images(split: DataLike, column: str, size: int | None, file: File) -> list[np.ndarray]:
+def _images(split: DataLike, column: str, size: int | None, file: File, bits: int) -> list[np.ndarray]:
     """Return the images of the rows with a target, uint8 [1 or 3, H, W] each."""
     import datasets
 
@@ -287,11 +293,11 @@ def _images(split: DataLike, column: str, size: int | None, file: File) -> list[
     found = []
     for row in np.flatnonzero(file.keep):
         with naming(f"{file.path}: row {row + 1}"):
-            found.append(_pixels(raw[int(row)][column], size))
+            found.append(_pixels(raw[int(row)][column], size, bits))
     return found
 
 
-def _pixels(stored: Mapping[str, Plain] | None, size: int | None) -> np.ndarray:
+def _pixels(stored: Mapping[str, Plain] | None, size: int | None, bits: int) -> np.ndarray:
     """Decode a stored image to bytes of pixels. Raises DataError."""
     from PIL import Image, ImageOps
 
@@ -306,7 +312,7 @@ def _pixels(stored: Mapping[str, Plain] | None, size: int | None) -> np.ndarray:
                 )
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith(("I", "F")):
-                image = flat(image, "L", "black")
+                image = flat(image, "L", "black", bits)
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
             if size is not None:
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

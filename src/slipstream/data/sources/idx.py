@@ -39,7 +39,8 @@ def idx_problems(settings: Mapping[str, Plain]) -> list[str]:
     for key in FILES:
         path = settings[key]
         if path is not None and not (Path(path).is_file() or (key == "path" and Path(path).is_dir())):
-            found.append(f"data.{key}: {path} {'is no file' if Path(path).exists() else 'does not exist'}")
+            what = "is a folder, expected a file" if Path(path).is_dir() else "does not exist"
+            found.append(f"data.{key}: {path} {what}")
     if Path(settings["path"]).is_dir():
         found += [
             f"data.{key}: goes with a file as data.path, but {settings['path']} is a folder"

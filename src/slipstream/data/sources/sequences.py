@@ -23,7 +23,7 @@ from slipstream.data.sequence.long_table import (
     refuse_missing,
     times_of,
 )
-from slipstream.data.sources.table import ENDINGS, Kind, header_problems, input_kinds
+from slipstream.data.sources.table import ENDINGS, Kind, header_problems, input_kinds, no_file
 from slipstream.data.tabular.columns import as_text, is_missing, join, pick
 from slipstream.data.tabular.spelling import DayFirst, described
 from slipstream.data.tabular.table_file import File, ReadingRules, labels_among, where_in
@@ -49,7 +49,7 @@ def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
     for key in PATHS:
         path = settings[key]
         if path is not None and not Path(path).is_file():
-            found.append(f"data.{key}: {path} is no file")
+            found.append(no_file(key, path))
         elif path is not None and not path.lower().endswith(ENDINGS):
             found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
     if settings["split"] == "group" and settings["group_column"] is None:

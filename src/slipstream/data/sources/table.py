@@ -36,7 +36,7 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
     for key in ("path", "validation_path", "test_path"):
         path = settings[key]
         if path is not None and not Path(path).is_file():
-            found.append(f"data.{key}: {path} is no file")
+            found.append(no_file(key, path))
         elif path is not None and not path.lower().endswith(ENDINGS):
             found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
     if settings["split"] == "group" and settings["group_column"] is None:
@@ -68,6 +68,13 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
     return found
+
+
+def no_file(key: str, path: str) -> str:
+    """Return the sentence for a path that is not a file."""
+    if Path(path).is_dir():
+        return f"data.{key}: {path} is a folder, expected a file ({', '.join(ENDINGS)})"
+    return f"data.{key}: {path} is no file"
 
 
 def header_problems(settings: Mapping[str, Plain], keys: tuple[str, ...]) -> list[str]:

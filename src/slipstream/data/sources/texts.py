@@ -19,7 +19,7 @@ from slipstream.data.messages import Where, below, brief, naming, phrase
 from slipstream.data.sources.table import ENDINGS as TABLES
 from slipstream.data.sources.table import header_problems
 from slipstream.data.tabular.columns import as_text, is_missing, join, pick
-from slipstream.data.tabular.csv_records import BOM, open_bytes
+from slipstream.data.tabular.csv_records import BOM, not_utf8, open_bytes
 from slipstream.data.tabular.spelling import described
 from slipstream.data.tabular.table_file import PART_WORDS, File, ReadingRules, labels_among
 from slipstream.data.tabular.values import Values
@@ -288,14 +288,10 @@ def _decoded(path: str, content: bytes) -> str:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
     content = content.removeprefix(BOM)
-    position, problem = content.find(b"\0"), "a zero byte"
-    try:
-        if position < 0:
-            return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        position, problem = error.start, f"byte 0x{content[error.start]:02x}, which is not UTF-8"
-    line = content.count(b"\n", 0, position) + 1
-    raise DataError(f"{path}: line {line} holds {problem}: save the file as UTF-8 text")
+    if found := not_utf8(content):
+        line = content.count(b"\n", 0, found[0]) + 1
+        raise DataError(f"{path}: line {line} holds {found[1]}")
+    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _where(pieces: Sequence[Piece]) -> Where:

@@ -11,7 +11,7 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.wording import counted, typed
 from slipstream.data.identity import merged, spell
-from slipstream.data.messages import brief, kind_setting, phrase
+from slipstream.data.messages import brief, cures, has_missing, phrase
 from slipstream.data.tabular.spelling import (
     CLOCK,
     NUMBER,
@@ -101,14 +101,13 @@ def _read(name: str, text: Text, reader: Reader, expected: str, format: str = ""
         row = int(np.argmax(rows))
         word = text.values[text.codes[row]]
         words = phrase([brief(text.values[i]) for i in wrong], 4)
-        verb, them, they = ("is", "it", "it means") if rows.sum() == 1 else ("are", "them", "they mean")
+        verb = "is" if rows.sum() == 1 else "are"
+        cure = cures(name, rows.sum() > 1, words=bool((text.codes[~rows] < 0).all()))
         wrongs = [text.values[i] for i in wrong]
         hint = _order_hint(wrongs, format) if format in ORDERS else _decimal_hint(wrongs, format)
         raise DataError(
             f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
-            f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). "
-            f"Mend {them}, add {them} to data.missing if {they} a missing value, or set "
-            f"{kind_setting(name, 'category')}"
+            f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). {cure}"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
     return np.asarray(table[text.codes])
@@ -151,7 +150,11 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
             place = f"{what}, row {row + 1}" if missing else f"{what}[{row}{rest}]"
             raise DataError(
                 f"{place}: found {block[index]:g}, expected a finite number within ±3.4e38 (float32): "
-                + ("mend it, or add it to data.missing" if missing else "mend it or leave the row out")
+                + (
+                    "mend it, or add it to data.missing"
+                    if missing and has_missing()
+                    else "mend it or leave the row out"
+                )
             )
 
 

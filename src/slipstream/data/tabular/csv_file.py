@@ -16,7 +16,7 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.types import DataLike
 from slipstream.data.identity import Words
-from slipstream.data.messages import brief, kind_setting
+from slipstream.data.messages import brief, cures
 from slipstream.data.tabular.columns import blank, own_memory
 from slipstream.data.tabular.csv_records import CsvHeader, cut, records, shape, survey
 from slipstream.data.tabular.spelling import number_of
@@ -171,8 +171,7 @@ class Parser:
                 row = int(np.argmax(wrong))
                 raise DataError(
                     f"{self.path}: column {name!r}, row {start + row + 1}: found {brief(plain[row])}, "
-                    "expected a number as in the rows before. Mend it, add it to data.missing if it means a "
-                    f"missing value, or set {kind_setting(name, 'category')}"
+                    f"expected a number as in the rows before. {cures(name, many=False)}"
                 )
             frame = frame.with_columns(numbers.alias(name))
         if respelled:

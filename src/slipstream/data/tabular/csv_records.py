@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -51,13 +52,19 @@ def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
         start = 0
         if not names:
             size = _header_size(path, block)
+            if header:
+                _check_bytes(path, block[:size], "the header")
             text = block[:size].decode("utf-8", errors="replace")
             separator = separator or max(SEPARATORS, key=_unquoted(text).count)
             names = _names(path, text, separator, header)
             start = size = size if header else 0
         body = block[start:]
         ends, fields, blank = shape(body, separator or ",")
-        _check_bytes(path, body, ends, rows, below)
+        _check_bytes(
+            path,
+            body,
+            lambda at: f"row {rows + int(np.searchsorted(ends, at)) + 1}{below}",  # noqa: B023
+        )
         wrong = (fields != len(names)) & ~blank
         if wrong.any():
             at = int(np.argmax(wrong))
@@ -120,17 +127,32 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
     return names
 
 
-def _check_bytes(path: str, body: bytes, ends: np.ndarray, rows: int, below: str) -> None:
-    position = body.find(b"\0")
-    problem = "a zero byte"
-    if position < 0:
-        try:
-            body.decode("utf-8")
-            return
-        except UnicodeDecodeError as error:
-            position, problem = error.start, f"byte 0x{body[error.start]:02x}, which is not UTF-8"
-    row = rows + int(np.searchsorted(ends, position)) + 1
-    raise DataError(f"{path}: row {row}{below} holds {problem}: save the file as UTF-8 text")
+def _check_bytes(path: str, body: bytes, where: str | Callable[[int], str]) -> None:
+    """Raise DataError for what is no text in UTF-8. where: of the bytes, or says it of a position."""
+    if found := not_utf8(body):
+        position, problem = found
+        raise DataError(f"{path}: {where if isinstance(where, str) else where(position)} holds {problem}")
+
+
+def not_utf8(content: bytes) -> tuple[int, str] | None:
+    """Return the place of the first byte that is not UTF-8 text, with what it is and what to do, or None.
+
+    >>> not_utf8("größe".encode("cp1252"))[1][:74]
+    "byte 0xf6, which is not UTF-8 (the file is probably Latin-1: 'größe'): save"
+    """
+    position = content.find(b"\0")
+    if position >= 0:
+        return position, "a zero byte: save the file as UTF-8 text"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        position = error.start
+    else:
+        return None
+    around = content[max(position - 20, 0) : position + 20].decode("cp1252", errors="replace")
+    word = next((w for w in re.findall(r"\w+", around) if not w.isascii()), around)
+    said = f"byte 0x{content[position]:02x}, which is not UTF-8 (the file is probably Latin-1: {word!r})"
+    return position, f"{said}: save it as UTF-8, as iconv -f WINDOWS-1252 -t UTF-8 does"
 
 
 def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

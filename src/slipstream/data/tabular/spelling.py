@@ -9,7 +9,7 @@ what comes first; "" for plain ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -291,6 +291,18 @@ def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[st
     dates = [(i, date) for i, date in found if date and date[4] is not None and len(date[1]) < 3]
     if not dates:
         return "", []
+    order, notes = _order_of(name, text, dates, day_first)
+    ways = {"" if len(date[1]) == 4 else date[2]: i for i, date in reversed(found) if date and date[4]}
+    if len(ways) > 1:
+        examples = phrase([brief(text.values[i]) for i in sorted(ways.values())])
+        notes.append(("dates are written in several ways; write all as 2026-01-31", f"{name} ({examples})"))
+    return order, notes
+
+
+def _order_of(
+    name: str, text: Text, dates: Sequence[tuple[int, re.Match[str]]], day_first: DayFirst
+) -> tuple[str, list[Note]]:
+    """Return what `date_format` does, for dates in figures whose order is open."""
     beyond: dict[str, int] = {}  # the first date that must begin with a day, with a month
     for i, date in dates:
         for key, part in (("d", date[1]), ("m", date[3])):

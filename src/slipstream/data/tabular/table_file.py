@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from slipstream.core.errors import DataError, did_you_mean
+from slipstream.core.errors import DataError, did_you_mean, nearest
 from slipstream.core.types import DataLike
 from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import PARTS
@@ -28,6 +28,7 @@ from slipstream.data.tabular.type_inference import (
 from slipstream.data.tabular.values import Text, Values
 from slipstream.data.targets import check_labels, may_be_labels
 
+HEADLESS = "set data.header=false, which calls them 'column 1', 'column 2' and so on"
 PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
 
@@ -112,8 +113,8 @@ class File:
         made = cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal, how=how)
         if separator is not None and how.header and names_look_like_data(columns):
             made.headless = (
-                f"the first row of {path} looks like data ({phrase(names, 4)}): if it names no columns, set "
-                "data.header=false, which calls them 'column 1', 'column 2' and so on"
+                f"the first row of {path} looks like data ({phrase(names, 4)}): if it names no columns, "
+                + HEADLESS
             )
             made.warnings.append(made.headless)
         return made
@@ -123,9 +124,14 @@ class File:
         for key, names in named.items():
             for name in names:
                 if name not in self.names:
+                    hint = self.headless
+                    sentences = any(other.count(" ") > 2 for other in self.names)  # of data=text
+                    reads_header = self.separator and self.how and self.how.header
+                    if not hint and reads_header and sentences and not nearest(name, self.names):
+                        hint = f"if the first row is no header, {HEADLESS}"
                     raise DataError(
                         f"{self.path}: data.{key} names {name!r}, which is no column, "
-                        f"{did_you_mean(name, self.names)}" + (self.headless and f"; {self.headless}")
+                        f"{did_you_mean(name, self.names)}" + (hint and f"; {hint}")
                     )
 
     def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool | None) -> None:

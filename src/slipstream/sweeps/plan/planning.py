@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig, OmegaConf
 
-from slipstream.config import composition
+from slipstream.config import composition, grammar
 from slipstream.config.replay import folder_of
 from slipstream.config.schema import CHOICES, check, options, settings, takes_fractions
 from slipstream.core.errors import ConfigError, did_you_mean
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import counted, shell, spell
+from slipstream.core.wording import counted, shell, spell, typed
 from slipstream.sweeps.plan import sweep_settings, syntax
 from slipstream.sweeps.plan.space import Axis, Choices, Condition, Interval, Space, without_repetition
 from slipstream.sweeps.plan.sweep_plan import REPEATING, Faults, SweepPlan, probes
@@ -128,11 +128,20 @@ def _settings(section: Mapping[str, Plain]) -> tuple[sweep_settings.GridSettings
     if name not in sweep_settings.SWEEPS:
         return None, [f"sweep={name}: no such option, {did_you_mean(str(name), options('sweep'))}"]
     values = {key: value for key, value in section.items() if key != "name"}
-    valid, problems = check(settings("sweep", name), values, "sweep", f"sweep={name}")
+    valid, problems = check(settings("sweep", name), values, "sweep", f"sweep={name}", _searchers_with)
     if problems:
         return None, problems
     chosen = sweep_settings.SWEEPS[name](**valid)
     return chosen, list(sweep_settings.problems(chosen))
+
+
+def _searchers_with(key: str, value: Plain) -> str | None:
+    """Return the hint for a setting that other sweeps have."""
+    setting = key.partition(".")[2]
+    having = [name for name in sweep_settings.SWEEPS if setting in settings("sweep", name)]
+    if not having:
+        return None
+    return f"sweep={', '.join(having)} have it: did you mean sweep={having[0]} {typed(key, value)}?"
 
 
 def _contradictions(
@@ -245,7 +254,7 @@ def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Pl
     late: dict[str, Plain] = {}
     for key, line in reading.lines.items():
         if line is not None and key.partition(".")[0] in PARTS and "." in key:
-            override = composition.parsed(line)
+            override = grammar.parsed(line)
             value = override.value() if override is not None else None
             if override is not None and _sets(key, [value], groups, reading.lines):
                 late[key] = value

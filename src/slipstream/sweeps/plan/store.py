@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 
-from slipstream.config import composition
+from slipstream.config import grammar, hints
 from slipstream.config.files import defaults
 from slipstream.config.replay import classify, diff
 from slipstream.config.schema import check, options, settings, show
@@ -112,9 +112,9 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> SweepPlan:
     saved = _join(folder)
     plan, problems = saved, []
     for text in overrides:
-        override = composition.parsed(text)
+        override = grammar.parsed(text)
         if override is None:
-            problems.append(composition.unreadable(text))
+            problems.append(hints.unreadable(text))
         elif override.key_or_group != "resume":
             try:
                 plan = _changed(plan, override, folder)

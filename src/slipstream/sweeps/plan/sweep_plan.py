@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -10,7 +10,7 @@ from functools import cached_property
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import Plain
-from slipstream.core.wording import counted, spell
+from slipstream.core.wording import counted, shell, spell
 from slipstream.sweeps.plan import sweep_settings
 from slipstream.sweeps.plan.job import Job
 from slipstream.sweeps.plan.space import Choices, Space, decoded, encoded, identity
@@ -187,15 +187,17 @@ class Faults:
     """Problems of jobs, each sentence once, with the jobs that have it."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, dict[str, None]] = {}
+        self._jobs: dict[str, dict[tuple[str, ...], None]] = {}
+        self._all: list[tuple[str, ...]] = []
 
     @contextmanager
     def of(self, plan: SweepPlan, values: Values) -> Iterator[None]:
         """Collect errors inside `with` as problems of the job with these values."""
+        own = tuple(plan.own(values))
+        self._all.append(own)
         try:
             yield
         except ConfigError as error:
-            own = " ".join(plan.own(values))
             for problem in error.problems:
                 self._jobs.setdefault(problem, {})[own] = None
 
@@ -205,10 +207,21 @@ class Faults:
             return
         sentences = []
         for problem, jobs in self._jobs.items():
-            first = next(iter(jobs))
+            first = " ".join(next(iter(jobs)))
             more = f", and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-            sentences.append(problem if len(jobs) == total or not first else f"{problem} (in {first}{more})")
+            told = f"{problem} (in {first}{more}){self._apart(jobs)}"
+            sentences.append(problem if len(jobs) == total or not first else told)
         raise ConfigError(sentences)
+
+    def _apart(self, jobs: Iterable[tuple[str, ...]]) -> str:
+        """Return how to leave out a combination of values that are valid one by one."""
+        wrong = set(jobs)
+        sound = {line for own in self._all if own not in wrong for line in own}
+        shared = [line for line in next(iter(wrong)) if all(line in own for own in wrong)]
+        if len(shared) != 2 or not sound.issuperset(shared):
+            return ""
+        one, other = map(shell, shared)
+        return f"; to leave this out, sweep {one} in a command of its own, without {other}"
 
 
 def probes(space: Space) -> Iterator[dict[str, Plain]]:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from slipstream.config import composition
+from slipstream.config import composition, hints
 from slipstream.config.schema import show
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import Plain
@@ -54,10 +54,11 @@ class CommandParts:
 
 def read(overrides: Sequence[str]) -> CommandParts:
     """Parse the overrides of a command line."""
-    reading = CommandParts()
+    words, problems = hints.without_blanks(overrides)
+    reading = CommandParts(problems=problems)
     with composition.loading() as loader:
         parser = OverridesParser.create(config_loader=loader)
-        for text in overrides:
+        for text in words:
             try:
                 (override,) = parser.parse_overrides([text])  # for glob(...), which parse_override refuses
                 head = override.key_or_group.partition(".")[0].partition("/")[0]
@@ -73,7 +74,7 @@ def read(overrides: Sequence[str]) -> CommandParts:
                 else:
                     reading.add(override.get_key_element(), text)
             except HydraException:
-                reading.problems.append(composition.unreadable(text))
+                reading.problems.append(hints.unreadable(text))
             except ConfigError as error:
                 reading.problems += error.problems
     return reading
