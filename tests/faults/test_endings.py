@@ -44,7 +44,7 @@ LONG = last(*TINY, "trainer.max_epochs=100000")
 
 
 def words(*arguments: str) -> list[str]:
-    return [sys.executable, str(TRAIN), *arguments]
+    return [sys.executable, str(TRAIN), *last(*arguments)]
 
 
 def ended(*arguments: str, code: int) -> str:
