@@ -445,7 +445,7 @@ def test_a_target_of_words_is_no_regression(tmp_path, monkeypatch):
     Path("t.csv").write_text("a,b,y\n" + "1,2.5,3.25\n2,1.5,2.5\n" * 20 + "1,1,x\n", encoding="utf-8")
     found = refused(*command)
     assert "data.kinds" not in found
-    assert found.endswith("Mend it, or add it to data.missing if it means a missing value")
+    assert found.endswith("Correct it, or add it to data.missing if it means a missing value")
 
 
 def test_only_settings_that_the_source_has_are_advised(tmp_path, monkeypatch):
@@ -456,7 +456,7 @@ def test_only_settings_that_the_source_has_are_advised(tmp_path, monkeypatch):
     rows = "".join(f"{i}.png,{'x' if i == 11 else i + 0.5}\n" for i in range(12))
     Path("t.csv").write_text("file,y\n" + rows, encoding="utf-8")
     found = refused("data=images", "data.path=t.csv", "data.image=file", "data.target=y", "model=convnet")
-    assert found.endswith("Mend it")
+    assert found.endswith("Correct it")
 
 
 def test_a_header_in_another_encoding_is_named(tmp_path, monkeypatch):

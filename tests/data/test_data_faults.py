@@ -70,7 +70,11 @@ def test_d01_missing_target(load_table):
     """A row without target is an error that names it; with missing_target=drop it is left out and told."""
     table = with_row(9, "1,r,")
     refused(
-        load_table, table, "target is missing in 1 of 60 rows", "row 9", "mend it, or leave this row out with"
+        load_table,
+        table,
+        "target is missing in 1 of 60 rows",
+        "row 9",
+        "correct it, or leave this row out with",
     )
     found = load_table(table, missing_target="drop", test=0.0, validation=0.0)
     assert len(found.train) == 59

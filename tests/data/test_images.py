@@ -307,7 +307,7 @@ def test_one_bad_file_is_spoken_of_as_one(tmp_path, read):
     """The advice to leave it out and the word that it is left out are in the singular."""
     plant(tmp_path / "f", "a", "b", "c")
     (tmp_path / "f/a/0000.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"Mend or remove it, or leave it out with data\.on_error=skip"):
+    with pytest.raises(DataError, match=r"Correct or remove it, or leave it out with data\.on_error=skip"):
         read()
     assert read(on_error="skip").warnings[0].endswith("\nIt is left out")
 

@@ -218,7 +218,7 @@ def test_new_tables_are_read_as_in_training(read):
         (["a,1,2,u", "a,2,3,v"], r"y changes within who=a: row 1 has 'u', row 2 has 'v'; expected one value"),
         (["a,,2,u"], r"column 't', row 1: the value is missing"),
         ([",1,2,u"], r"column 'who', row 1: the value is missing"),
-        (["a,1,2,"], r"the target is missing in 1 of 9 rows \(row 1\): mend it$"),
+        (["a,1,2,"], r"the target is missing in 1 of 9 rows \(row 1\): correct it$"),
         (["a,1,2,", "a,2,3,u", "a,3,3,v"], r"y changes within who=a: row 2 has 'u', row 3 has 'v'"),
         ([",1,2,", ",2,3,u", ",3,3,v"], r"the target is missing in 1 of 11 rows"),
         (["a,soon,2,u"], r"column 't', row 1: found 'soon', expected a number"),

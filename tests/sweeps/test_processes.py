@@ -323,7 +323,7 @@ def test_a_job_that_runs_out_of_time_comes_again():
     ],
 )
 def test_what_submitit_refuses(sweep, monkeypatch, cluster, parameters, message):
-    """An unknown parameter, one of a wrong type and a missing cluster are mistakes that can be mended."""
+    """An unknown parameter, one of a wrong type and a missing cluster are mistakes that can be fixed."""
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=message):

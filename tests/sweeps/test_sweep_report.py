@@ -361,7 +361,7 @@ def test_failures_are_listed_with_their_overrides_and_the_way_to_run_just_them_a
     broken = {1: ("failed", "ValueError: bang"), 3: ("failed", "out of memory"), 5: ("diverged", "inf")}
     text = shown(make(tmp_path, sweep(2, broken), AXES, "val/loss", True))
     assert "1  optimizer=adam optimizer.lr=0.001: ValueError: bang" in text
-    assert f"to train them again, when the cause is mended: python train.py resume={tmp_path}\n" in text
+    assert f"to train them again, when the cause is fixed: python train.py resume={tmp_path}\n" in text
     assert "\ndiverged:\n  5  optimizer=adam optimizer.lr=0.1: inf\nagainst divergence: lower" in text
     assert "1 of 2 diverged" in text
 

@@ -39,7 +39,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
-            f"mend that, then {go_on(path)}"
+            f"fix that, then {go_on(path)}"
         ) from error
 
 

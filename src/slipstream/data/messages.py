@@ -56,14 +56,14 @@ def cures(name: str, many: bool, words: bool = False) -> str:
     """Say what can be done about values that do not fit their column. words: whether none fits.
 
     >>> cures("a", many=True)
-    'Mend them, add them to data.missing if they mean a missing value, or set data.kinds.a=category'
+    'Correct them, add them to data.missing if they mean a missing value, or set data.kinds.a=category'
     """
     settings, roles = _read_by.get() or ({"missing": [], "kinds": {}}, frozenset())
     target = name in settings.get("target", ())
     if target and words and settings.get("task") == "regression":
         return "Leave data.task=regression out: words are classes"
     them, they = ("them", "they mean") if many else ("it", "it means")
-    ways = [f"Mend {them}"]
+    ways = [f"Correct {them}"]
     if "missing" in settings:
         ways.append(f"add {them} to data.missing if {they} a missing value")
     if "kinds" in settings and not target and name not in roles:

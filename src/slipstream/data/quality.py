@@ -116,7 +116,7 @@ def far_targets(raw: RawData, train: np.ndarray) -> list[str]:
             found.append(
                 f"target {brief(name)}: {len(far)} of {counted(len(values), 'training row')} {lie} more than "
                 f"{FAR}-fold the width of the middle half away, such as {raw.targets[row, i]:g} ({where}): "
-                "mend what is wrong; if all is right, loss=mae minds it less"
+                "correct it, or, if it is right, take loss=mae, which outliers move less"
             )
     return found
 

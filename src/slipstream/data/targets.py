@@ -158,7 +158,7 @@ def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
         raise DataError(
             f"target {name!r}, row {row + 1}: label {brief(label)} is none of data.classes "
             f"({phrase(classes)}), "
-            f"{did_you_mean(label, known)}; mend the label or add it to data.classes"
+            f"{did_you_mean(label, known)}; correct the label or add it to data.classes"
         )
 
 

@@ -58,7 +58,7 @@ def _made(folder: Path) -> Path:
         folders.mkdir(folder)
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: cannot be made ({error.strerror or error}): mend that, then {go_on(folder)}"
+            f"{folder}: cannot be made ({error.strerror or error}): fix that, then {go_on(folder)}"
         ) from error
     return folder
 
@@ -79,14 +79,14 @@ def _save(
             need = sum(len(content) for content in files.values())
             raise CheckpointError(
                 f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
-                f"Earlier checkpoints are untouched: mend that, then {go_on(target)}"
+                f"Earlier checkpoints are untouched: fix that, then {go_on(target)}"
             ) from error
     try:
         prune(target.parent, keep, target)
     except OSError as error:
         why = error.strerror or error
         raise CheckpointError(
-            f"{target} is saved, but an older checkpoint cannot be removed ({why}): mend that, "
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}): fix that, "
             f"then {go_on(target)}"
         ) from error
     return target

@@ -53,7 +53,7 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
         why = error.strerror or error
         if folders.root(directory) is not None:  # a sweep's, whose other members would fail too
             kind = StorageError if error.errno in FULL else UserError
-            said = f"{directory}: cannot be written ({why}): mend that, then {go_on(directory)}"
+            said = f"{directory}: cannot be written ({why}): fix that, then {go_on(directory)}"
             raise kind(said) from error
         raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
     try:

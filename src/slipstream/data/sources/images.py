@@ -220,7 +220,7 @@ def _read(
         if bad and (settings["on_error"] == "refuse" or len(bad) == len(listing.names)):
             said = describe([entry for _, entry in bad], len(listing.names))
             them = "it" if len(bad) == 1 else "them"
-            how = f"Mend or remove {them}, or leave {them} out with data.on_error=skip"
+            how = f"Correct or remove {them}, or leave {them} out with data.on_error=skip"
             how = "None is left" if settings["on_error"] == "skip" else how
             raise DataError(f"{shown(path)}: {said}\n{how}")
         return dict(zip(NOTES, (bad, reader.small, reader.deep), strict=True))

@@ -309,7 +309,7 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
     share = f"{len(numbers):,} of {counted(len(gone), 'text')}"
     if value == "error":
         raise DataError(
-            f"{phrase(places, 3)}: the text has {what} ({share}): mend it, or leave such texts out with "
+            f"{phrase(places, 3)}: the text has {what} ({share}): correct it, or leave such texts out with "
             f"data.{key}=drop"
         )
     if gone.all():

@@ -151,9 +151,9 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
             raise DataError(
                 f"{place}: found {block[index]:g}, expected a finite number within ±3.4e38 (float32): "
                 + (
-                    "mend it, or add it to data.missing"
+                    "correct it, or add it to data.missing"
                     if missing and has_missing()
-                    else "mend it or leave the row out"
+                    else "correct it or leave the row out"
                 )
             )
 

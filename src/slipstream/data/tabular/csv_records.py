@@ -72,7 +72,7 @@ def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
             more = " ..." if len(names) > 5 else ""
             raise DataError(
                 f"{path}: row {row}{below} has {counted(fields[at], 'field')}, but the {first} has "
-                f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: mend the row, "
+                f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: correct the row, "
                 "put a field that contains the separator in quotes, or set data.separator"
             )
         rows += int((~blank).sum())

@@ -166,10 +166,10 @@ class File:
         )
         hint = self._said_to_be_missing(names, gone)
         if drop is None:
-            raise DataError(f"{said}: mend {them}{hint}")
+            raise DataError(f"{said}: correct {them}{hint}")
         if not drop:
             drop_them = f"leave {these} out with data.missing_target=drop"
-            raise DataError(f"{said}: mend {them}, or {drop_them}{hint}")
+            raise DataError(f"{said}: correct {them}, or {drop_them}{hint}")
         if gone.all():
             raise DataError(f"{said}: nothing is left{hint}")
         self.warnings.append(f"{said}; {left} left out{hint}")

@@ -193,7 +193,7 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
     which = "it" if len(report.failures) == 1 else "them"
     again = typed("resume", report.directory)
-    yield f"to train {which} again, when the cause is mended: python train.py {again}"
+    yield f"to train {which} again, when the cause is fixed: python train.py {again}"
 
 
 def _numbers(found: Sequence[int]) -> str:

@@ -256,5 +256,5 @@ class Leases:
         except OSError as error:
             raise UserError(
                 f"{error.filename or self.directory}: a worker of the sweep must read and write there "
-                f"({error.strerror or error}). Mend that, then go on with {typed('resume', self.directory)}"
+                f"({error.strerror or error}). Fix that, then go on with {typed('resume', self.directory)}"
             ) from error
