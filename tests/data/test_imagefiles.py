@@ -260,7 +260,7 @@ def test_folders_missing_files_and_large_ones_are_named(tmp_path, monkeypatch):
         read_images([tmp_path / name for name in names], (4, 4), 3)
     assert str(caught.value).startswith("7 of 7 images cannot be used:")
     for words in (
-        "folder.png: is no file",
+        "folder.png: is a folder",
         "bytes, expected at most 50",
         "0.png: is not there",
         "and 2 more",

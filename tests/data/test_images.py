@@ -288,7 +288,7 @@ def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
     assert "6 of 38 images cannot be used:\n  " in said
     assert "a/0000.png: is empty" in said
     assert "b/x.gif: is a GIF file" in said
-    assert "and 1 more\nMend or remove them, or leave them out with data.on_error=skip" in said
+    assert "and 1 more\nCorrect or remove them, or leave them out with data.on_error=skip" in said
     assert not list((tmp_path / "cache").iterdir())
     for _ in range(2):
         found = read(on_error="skip", test=0.0, validation=0.0)

@@ -55,7 +55,7 @@ def test_files_pictures_and_arrays_are_the_same_images(trained):
     [
         (np.zeros((3, 6, 8)), r"one image .*image\[None\]"),
         (np.zeros((2, 6, 8, 3)), r"channels come first, array.transpose"),
-        (np.zeros((2, 3, 5, 8)), r"inputs of shape \(2, 3, 5, 8\), expected \('N', 3, 6, 8\)"),
+        (np.zeros((2, 3, 5, 8)), r"inputs of shape \(2, 3, 5, 8\), expected \[N, 3, 6, 8\]"),
         ([np.zeros((3, 6, 8)), np.zeros((3, 6, 9))], "images of different sizes"),
         ([], r"inputs of shape \(0,\)"),
         (["nowhere.png"], "nowhere.png"),

@@ -226,7 +226,7 @@ def test_a_file_size_limit_in_a_sweep_ends_with_a_sentence(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     folder = tmp_path / "sweep"
-    command = words("-m", "seed=0,1,2", *SHORT, "model.width=4096", f"hydra.sweep.dir={folder}")
+    command = words("-m", "seed=0,1,2", *last(*SHORT, "model.width=4096"), f"hydra.sweep.dir={folder}")
     process = subprocess.run(
         command, capture_output=True, text=True, preexec_fn=limit, env=ENVIRONMENT, check=False
     )

@@ -337,7 +337,7 @@ import numpy as np, torch
 from harness import tiny, train
 from slipstream.data import Data, Split
 from slipstream.data.image.stored import Stored
-from slipstream.core.types import Form, Scaling, Target
+from slipstream.core.types import InputSpec, Scaling, Target
 
 def status(name):
     with open("/proc/self/status") as lines:
@@ -346,7 +346,7 @@ def status(name):
 rows = 40_000
 np.lib.format.open_memmap(sys.argv[1], "w+", np.uint8, (rows, 3, 64, 64))[-1] = 255
 stored = Stored.of(np.load(sys.argv[1], mmap_mode="r"))
-form = Form("image", stored.shape[1:], scaling=Scaling(0.0, 255.0, (1.0,) * 3, (1.0,) * 3))
+form = InputSpec("image", stored.shape[1:], scaling=Scaling(0.0, 255.0, (1.0,) * 3, (1.0,) * 3))
 
 def epoch(count):
     parts = np.split(np.arange(count), [count * 3 // 4, count * 7 // 8])

@@ -54,8 +54,10 @@ def foreign(part: Component) -> bool:
 
 
 def problems(part: Component) -> Iterator[str]:
-    """Yield a message if a user's component is no function, has a setting without a type, lacks a trait, or
-    takes the wrong arguments."""
+    """Yield a message for a user's component that cannot be used.
+
+    It is no function, has a setting without a type, lacks a trait, or takes the wrong arguments.
+    """
     if not foreign(part):
         return
     owner = inspect.unwrap(part.function)
@@ -153,6 +155,7 @@ def _takes(part: Component, names: tuple[str, ...]) -> bool:
     return _binds(part.function, names, _keywords(part.function))
 
 
+# Any: what a user's function returns is open.
 def _binds(function: Callable[..., Any], names: Iterable[str], settings: Iterable[str]) -> bool:
     """Return True if a function can be called with these positional arguments and these settings."""
     try:
@@ -162,6 +165,7 @@ def _binds(function: Callable[..., Any], names: Iterable[str], settings: Iterabl
     return True
 
 
+# Any: what a user's function returns is open.
 def _keywords(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -172,12 +176,13 @@ def _signature(part: Component) -> str:
     return f"({', '.join('*' * (p.kind is p.VAR_POSITIONAL) + p.name for p in parameters)})"
 
 
+# Any: what a user's function returns is open.
 def _arguments(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     return f"{'lambda' if name == '<lambda>' else name}{inspect.signature(function)}"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """Describe what was registered instead of a function."""
     return "a class" if inspect.isclass(value) else f"a {type(value).__name__}"
 

@@ -16,13 +16,25 @@ class UserError(Exception):
     """An error outside slipstream: what was found, where, what was expected, and how to fix it.
 
     The text is the whole message. `exit_code` is the exit code of the command line.
+
+    Example:
+        >>> raise UserError("runs/7: no run is here")
+        Traceback (most recent call last):
+        ...
+        slipstream.core.errors.UserError: runs/7: no run is here
     """
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A configuration that cannot run. `problems` lists every problem found, one sentence each."""
+    """A configuration that cannot run. `problems` lists every problem found, one sentence each.
+
+    Example:
+        >>> print(ConfigError(["optimizer.lr: found -1, expected number > 0"]))
+        1 problem in the configuration:
+          optimizer.lr: found -1, expected number > 0
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -33,7 +45,12 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that cannot be used. The message names the file and, if known, the row and column."""
+    """Data that cannot be used. The message names the file and, if known, the row and column.
+
+    Example:
+        >>> str(DataError("a.csv: row 3 has 2 fields, expected 4"))
+        'a.csv: row 3 has 2 fields, expected 4'
+    """
 
 
 def printable(text: str) -> str:

@@ -206,9 +206,11 @@ def keyword_only(function: Function) -> dict[str, Annotation]:
         return {}
     parameters = inspect.signature(function).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    # Any: a setting without a type takes anything.
     return {name: Any if (found := annotation(owner, name)) is None else found for name in names}
 
 
+# Any: an annotation may be anything.
 def annotation(function: Callable[..., Any], name: str) -> Any:
     """Return the evaluated annotation of one argument; None if it has none or cannot be evaluated."""
     # Evaluate only this annotation: the others may name torch, which must stay unimported.

@@ -62,8 +62,10 @@ class SweepResult:
         return self.report.outcomes
 
     def frame(self) -> polars.DataFrame:
-        """The leaderboard, one row per member, the best trial's first: leaderboard.csv, rank, value and what
-        was swept in front."""
+        """The leaderboard, one row per member, the best trial's first.
+
+        The columns are those of leaderboard.csv, with rank, value and the swept keys in front.
+        """
         import polars
 
         table = polars.read_csv(self.directory / report.LEADERBOARD, infer_schema_length=None)

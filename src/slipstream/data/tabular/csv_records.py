@@ -137,7 +137,7 @@ def _check_bytes(path: str, body: bytes, where: str | Callable[[int], str]) -> N
 def not_utf8(content: bytes) -> tuple[int, str] | None:
     """Return the place of the first byte that is not UTF-8 text, with what it is and what to do, or None.
 
-    >>> not_utf8("größe".encode("cp1252"))[1][:74]
+    >>> not_utf8("größe".encode("cp1252"))[1][:75]
     "byte 0xf6, which is not UTF-8 (the file is probably Latin-1: 'größe'): save"
     """
     position = content.find(b"\0")
