@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ondisk import bytes_of
+from ondisk import bytes_of, last
 from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.sweeps import runner
@@ -232,7 +232,7 @@ def test_commands_that_begin_one_folder_at_once_share_it(tmp_path, number):
     agree, every chart is there once, and resuming changes no byte."""
     folder = tmp_path / "sweep"
     charts = [text.replace("logger=none", "logger=tensorboard") for text in MEMBERS]
-    shown = _at_once(*charts, "trainer.max_epochs=4", f"hydra.sweep.dir={folder}", count=number)
+    shown = _at_once(*last(*charts, "trainer.max_epochs=4"), f"hydra.sweep.dir={folder}", count=number)
     assert all("10 members of 2 trials: 10 finished" in text for text in shown)
     assert all(len(list(folder.glob(f"{member}/.worker*"))) == 1 for member in range(10))
     assert _events(folder) == [1, 1, 1, 1]
