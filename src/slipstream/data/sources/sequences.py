@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -23,14 +22,21 @@ from slipstream.data.sequence.long_table import (
     refuse_missing,
     times_of,
 )
-from slipstream.data.sources.table import ENDINGS, Kind, header_problems, input_kinds, no_file
+from slipstream.data.sources.table import (
+    ENDINGS,
+    PATHS,
+    Kind,
+    header_problems,
+    input_kinds,
+    path_problems,
+    use_problems,
+)
 from slipstream.data.tabular.columns import as_text, is_missing, join, pick
 from slipstream.data.tabular.spelling import DayFirst, described
 from slipstream.data.tabular.table_file import File, ReadingRules, labels_among, where_in
 from slipstream.data.tabular.values import Frame, Values
 from slipstream.data.targets import make_target
 
-PATHS = ("path", "validation_path", "test_path")
 ROLES = ("id", "time", "group_column", "split_column")
 
 
@@ -46,12 +52,7 @@ def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
     ):
         if not names_of(settings[key]):
             found.append(f"data.{key}: is not set, expected the name of the column {what}")
-    for key in PATHS:
-        path = settings[key]
-        if path is not None and not Path(path).is_file():
-            found.append(no_file(key, path))
-        elif path is not None and not path.lower().endswith(ENDINGS):
-            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    found += path_problems(settings, PATHS)
     if settings["split"] == "group" and settings["group_column"] is None:
         found.append("data.split: group needs data.group_column, the column that names each sequence's group")
     if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
@@ -60,17 +61,7 @@ def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
         )
     if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
         found.append("data.split_column: the parts come from files already; leave one of them out")
-    found += header_problems(settings, PATHS)
-    uses: dict[str, str] = {}
-    for key in ("target", *ROLES, "inputs"):
-        for name in names_of(settings[key]):
-            if name in uses:
-                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
-            uses.setdefault(name, key)
-    for name in map(name_of, settings["kinds"]):
-        if uses.get(name, "inputs") != "inputs":
-            found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
-    return found
+    return found + header_problems(settings, PATHS) + use_problems(settings, ROLES)
 
 
 @register("data", problems=sequences_problems, splits=("group", "time"), form="sequence")

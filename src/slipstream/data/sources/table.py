@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +23,7 @@ from slipstream.data.targets import make_target
 
 Kind = Literal["number", "boolean", "date", "category", "ignore"]
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
+PATHS = ("path", "validation_path", "test_path")
 ROLES = ("group_column", "time_column", "split_column", "weight_column")
 
 
@@ -33,12 +34,7 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
         found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
     if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
-    for key in ("path", "validation_path", "test_path"):
-        path = settings[key]
-        if path is not None and not Path(path).is_file():
-            found.append(no_file(key, path))
-        elif path is not None and not path.lower().endswith(ENDINGS):
-            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    found += path_problems(settings, PATHS)
     if settings["split"] == "group" and settings["group_column"] is None:
         found.append("data.split: group needs data.group_column, the column that names each row's group")
     cuts = {"group_column": "group", "time_column": "time"}
@@ -51,19 +47,36 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
         )
     if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
         found.append("data.split_column: the parts come from files already; leave one of them out")
-    uses: dict[str, str] = {}
-    for key in ("target", *ROLES, "inputs"):
-        for name in names_of(settings[key]):
-            if name in uses:
-                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
-            uses.setdefault(name, key)
-    found += header_problems(settings, ("path", "validation_path", "test_path"))
+    found += header_problems(settings, PATHS)
     if settings["separator"] is not None and (
         len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
     ):
         found.append(f"data.separator: found {settings['separator']!r}, expected one character, such as ';'")
     if settings["separator"] == settings["decimal"]:
         found.append(f"data.decimal: {settings['decimal']!r} is data.separator already")
+    return found + use_problems(settings, ROLES)
+
+
+def path_problems(settings: Mapping[str, Plain], keys: Iterable[str]) -> list[str]:
+    """Check that the settings which name a table's files name some."""
+    found = []
+    for key in keys:
+        path = settings[key]
+        if path is not None and not Path(path).is_file():
+            found.append(no_file(key, path))
+        elif path is not None and not path.lower().endswith(ENDINGS):
+            found.append(f"data.{key}: found {path}, expected a name that ends in {', '.join(ENDINGS)}")
+    return found
+
+
+def use_problems(settings: Mapping[str, Plain], roles: Iterable[str]) -> list[str]:
+    """Check that every column has one use: target, one of the roles, or input."""
+    found, uses = [], dict[str, str]()
+    for key in ("target", *roles, "inputs"):
+        for name in names_of(settings[key]):
+            if name in uses:
+                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+            uses.setdefault(name, key)
     for name in map(name_of, settings["kinds"]):
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
