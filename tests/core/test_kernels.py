@@ -114,7 +114,8 @@ for number, line in enumerate(lines):
     places = [Path(folder) / f"{number}-{seed}" for seed in range(int(count))]
     slipstream.train_pack(raws, places)
     found = hashlib.sha256()
-    for file in (*sorted(places[0].glob("checkpoints/*/*.safetensors")), places[0] / "metrics.jsonl"):
+    last = max(places[0].glob("checkpoints/*"))  # how many are kept before it depends on the clock
+    for file in (*sorted(last.glob("*.safetensors")), places[0] / "metrics.jsonl"):
         found.update(file.read_bytes())
     print(found.hexdigest())
 """
@@ -176,11 +177,6 @@ def test_other_bits_are_not(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=False,
-    reason="on an Intel processor two of seven comparisons differed, both on a busy machine; cause unknown",
-)
 def test_portable_bits_compiled(tmp_path, vendors):
     """Compiled code is made for AVX2, whatever vector registers this processor has."""
     if not shutil.which("g++"):

@@ -35,6 +35,43 @@ def test_a_compiled_sum_does_not_depend_on_the_size_of_the_pack():
     assert done.stdout.split() == ["1", "True"] * 2  # six digits: float32, and a sum of 100,000 squares
 
 
+COMMANDS = """
+import os, threading
+from slipstream.core import kernels
+assert kernels.make_portable() is None
+import torch
+from slipstream.core.compat import cpp_builder
+from slipstream.training.backend.compilation import Compiled
+
+run = cpp_builder.run_compile_cmd
+def told(cmd_line, cwd):
+    print(*(word for word in cmd_line.split() if word.startswith("-march")))
+    return run(cmd_line, cwd)
+cpp_builder.run_compile_cmd = told
+def compiled():
+    Compiled(lambda a, b: (a.softmax(0) @ b).cumsum(1).tanh().sum())(torch.ones(64, 64), torch.ones(64, 64))
+for work in (compiled, compiled):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    work()
+"""
+
+
+@pytest.mark.slow
+def test_portable_code_is_compiled_for_all_processors_in_every_thread(tmp_path):
+    """torch's options belong to a thread: inductor's workers and a second one would not see them."""
+    pytest.importorskip("torch", minversion="2.13")
+    path = os.pathsep.join(sys.path)
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    environment |= {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0"}
+    for name in ("MKL_CBWR", "ATEN_CPU_CAPABILITY"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", COMMANDS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert set(done.stdout.split()) == {"-march=x86-64-v3"}
+
+
 UNUSABLE = """
 import sys
 from pathlib import Path

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir, mkdtemp
@@ -49,7 +49,6 @@ class Compiled:
     def _compile(self, arguments: tuple[Tree, ...]) -> None:
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        prepare()
         self._read, rebuild = reader(arguments), rebuilder(arguments)
         leaves: list[Tensor] = []
         self._read(arguments, leaves)
@@ -62,7 +61,8 @@ class Compiled:
             return tuple(value.contiguous() for value in made)
 
         functional = torch.func.functionalize(flat, remove="mutations")
-        with compilers.explained(), compilers.stopped_with(), torch.no_grad(), compat.compiling():
+        prepare()
+        with compilers.explained(), compilers.stopped_with(), settings(), torch.no_grad(), compat.compiling():
             trace = make_fx(
                 functional, compat.select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
             )
@@ -146,31 +146,41 @@ def _foreign(folder: Path) -> bool:
     return os.name != "nt" and (state.st_uid != os.geteuid() or stat.S_ISLNK(state.st_mode) or bool(others))
 
 
-@cache
-def prepare() -> None:
-    """Configure inductor, once per process before the first compilation.
+@contextmanager
+def settings() -> Iterator[None]:
+    """Set inductor's options inside the block. torch keeps options by thread, so each compilation sets them.
 
-    Sums stay in one thread: inductor splits a long sum among threads if there are few other loops to run in
-    parallel, so its rounding would depend on the number of members in a pack (for a sum over more than
-    4,800 K elements). A single member keeps the split: nothing else could run in parallel.
-
-    With portable kernels, code is generated for all processors with AVX2.
+    With portable kernels, code is generated for all processors with AVX2, one function after another: the
+    threads that compile several at once would not see the target, and compile for this processor.
 
     The compiler is assumed to support the processor's vector instructions: testing them takes 7 s the
     first time.
     """
-    inductor = compat.inductor_config
+    inductor: Any = compat.inductor_config  # Any: torch adds `patch` to the modules when it loads them
+    options: Any = torch.compiler.config  # Any: as above
+    changes: dict[str, object] = {"cpp.vec_isa_ok": True}
+    if kernels.are_portable():
+        changes |= {"cpp.simdlen": 256, "compile_threads": 1}
+        if hasattr(inductor.cpp, "march"):  # before torch 2.13 it is always the processor's own
+            changes["cpp.march"] = "x86-64-v3"
+    # Part of the cache key: ATEN_CPU_CAPABILITY decides the vector registers that code uses, but is not in
+    # inductor's own key, and code cached for other registers crashes.
+    key = f"slipstream-2 {kernels.capability()}"
+    with inductor.patch(changes), options.patch(cache_key_tag=key):
+        yield
+
+
+@cache
+def prepare() -> None:
+    """Change how inductor splits loops and writes files, once per process before the first compilation.
+
+    Sums stay in one thread: inductor splits a long sum among threads if there are few other loops to run in
+    parallel, so its rounding would depend on the number of members in a pack (for a sum over more than
+    4,800 K elements). A single member keeps the split: nothing else could run in parallel.
+    """
     LoopNest, ParallelDepth = compat.LoopNest, compat.ParallelDepth
 
     compilers.write_whole()
-    inductor.cpp.vec_isa_ok = True
-    if kernels.are_portable():
-        inductor.cpp.simdlen = 256
-        if hasattr(inductor.cpp, "march"):  # before torch 2.13 it is always the processor's own
-            inductor.cpp.march = "x86-64-v3"
-    # Part of the cache key: ATEN_CPU_CAPABILITY decides the vector registers that code uses, but is not in
-    # inductor's own key, and code cached for other registers crashes.
-    torch.compiler.config.cache_key_tag = f"slipstream-1 {kernels.capability()}"
     original: Function = LoopNest.max_parallel_depth
 
     def outermost(nest: Any) -> Any:  # inductor's LoopNest, and its ParallelDepth
