@@ -181,7 +181,7 @@ def train(
     interrupts, keeper = Interrupts(), Keeper(engine, members)
     if interrupt_after is not None:
         _signal_during(engine, interrupts, interrupt_after)
-    train_pack(engine, members, progress, keeper, interrupts)
+    train_pack(engine, members, progress, [keeper], interrupts)
     return Trained(engine, members, progress, keeper.saved)
 
 

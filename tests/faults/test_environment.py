@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness import tiny
 from ondisk import bytes_of, last, started, train_in
 from sampling import exhaustive_after
 from slipstream.core.console import Output
 from slipstream.core.errors import ConfigError
 from slipstream.runs.progress import Screen
+from slipstream.training.member import Member
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -130,7 +132,7 @@ def test_e8_a_screen_that_breaks_becomes_silent(tmp_path, monkeypatch, broken):
         writing = os.open("/dev/full", os.O_WRONLY)
     with open(writing, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        screen = Screen("plain", 3, 28)
+        screen = Screen("plain", [Member(tiny(), None)], 28)
         assert isinstance(screen.console, Output)
         for _ in range(3):
             screen.say("a line")

@@ -25,14 +25,22 @@ RECORD = {
 }
 
 
+def trained(epoch, epochs):
+    """A member after some epochs, as far as the screen looks at it."""
+    config = SimpleNamespace(trainer=SimpleNamespace(max_epochs=epochs))
+    return SimpleNamespace(config=config, metric="val/loss", running=True, status="running", epoch=epoch)
+
+
 @pytest.mark.parametrize("width", [50, 60, 80, 120])
 def test_epoch_and_time_left_are_never_cut(width, monkeypatch):
     """At every width the live line has its epoch, its time left, and no ellipsis."""
     written = io.StringIO()
     terminal = Console(file=written, force_terminal=True, width=width, legacy_windows=False)
     monkeypatch.setattr(progress, "console", lambda: terminal)
-    screen = Screen("bar", epochs=200, examples=1257)
-    screen.epoch(SimpleNamespace(records=[RECORD], metric="val/loss", running=True), 36)
+    member = trained(0, epochs=200)
+    screen = Screen("bar", [member], examples=1257)
+    member.epoch, member.records = 36, [RECORD]
+    screen.epoch(None, [])
     screen.close()
     last = [line for line in written.getvalue().split("\r") if "36/200" in line][-1]
     assert "epoch 36/200" in last
@@ -46,11 +54,12 @@ def test_the_speed_is_that_of_the_epoch(monkeypatch):
     written, now = io.StringIO(), [0.0]
     monkeypatch.setattr(progress, "console", lambda: Console(file=written, width=200))
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    screen = Screen("plain", epochs=2, examples=100)
+    member = trained(0, epochs=2)
+    screen = Screen("plain", [member], examples=100)
     for epoch, seconds in ((1, 10.0), (2, 0.5)):
         now[0] += seconds
-        member = SimpleNamespace(records=[RECORD | {"epoch": epoch}], metric="val/loss", running=epoch < 2)
-        screen.epoch(member, epoch)
+        member.epoch, member.records = epoch, [RECORD | {"epoch": epoch}]
+        screen.epoch(None, [])
     assert [line.split(" samples/s")[0].split()[-1] for line in written.getvalue().splitlines()] == [
         "10",
         "200",
@@ -62,11 +71,12 @@ def test_the_time_left_does_not_count_starting_and_compiling(monkeypatch):
     written, now = io.StringIO(), [0.0]
     monkeypatch.setattr(progress, "console", lambda: Console(file=written, width=200))
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    screen = Screen("plain", epochs=4, examples=100)
+    member = trained(0, epochs=4)
+    screen = Screen("plain", [member], examples=100)
     for epoch, seconds in ((1, 100.0), (2, 1.0), (3, 1.0)):
         now[0] += seconds
-        member = SimpleNamespace(records=[RECORD | {"epoch": epoch}], metric="val/loss", running=True)
-        screen.epoch(member, epoch)
+        member.epoch, member.records = epoch, [RECORD | {"epoch": epoch}]
+        screen.epoch(None, [])
     first, second, third = written.getvalue().splitlines()
     assert "left" not in first
     assert second.endswith("  2 s left")

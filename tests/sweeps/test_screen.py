@@ -61,6 +61,13 @@ class FakePack:
             member.running = member.epoch < EPOCHS
 
 
+def epoch(screen, pack):
+    """Tell the screen of a pack's epoch, and before its first one that it begins."""
+    if screen._pack is not pack:
+        screen.begins(pack)
+    screen.epoch(None, [])
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test turns."""
@@ -102,7 +109,7 @@ def test_a_plain_line_comes_every_few_seconds_and_has_it_all(opened, clock):
     for _ in range(4):
         clock.seconds += 2
         pack.train()
-        screen.epoch(pack)
+        epoch(screen, pack)
     lines = written.getvalue().splitlines()[2:]
     # 2 epochs of 10 in 4 s after the first: 14 s for the rest. 3 epochs of 4 members with 20 updates each:
     # 40 a second.
@@ -119,13 +126,13 @@ def test_starting_and_compiling_is_no_speed(opened, clock):
     assert screen._left is None
     clock.seconds += 60
     pack.train()
-    screen.epoch(pack)
+    epoch(screen, pack)
     assert screen._left is None
     assert screen._parts()["left"] == ""
     for left in (8, 7, 6):
         clock.seconds += 1
         pack.train()
-        screen.epoch(pack)
+        epoch(screen, pack)
         assert screen._left == pytest.approx(left)
 
 
@@ -138,7 +145,7 @@ def test_members_that_have_stopped_are_made_before_they_are_brought_to_their_end
         pack.train()
         for member in pack.members[:2]:
             member.running = member.epoch < 2
-        screen.epoch(pack)
+        epoch(screen, pack)
     # 0.4 members' worth in the first second; since then the rest of two members, and 0.1 of two more.
     assert screen._left == pytest.approx(1.6 / 2.0)
     screen.ended(jobs(4)[0], "stopped_early", 1.0)
@@ -150,7 +157,7 @@ def test_ended_members_are_counted_by_how_they_ended(opened, clock):
     screen, written = opened(count=6)
     pack, six = FakePack(jobs(6)), jobs(6)
     pack.train()
-    screen.epoch(pack)
+    epoch(screen, pack)
     for job, status, value in zip(
         six, ("finished", "stopped_early", "pruned", "diverged"), (0.5, 0.4, 0.1, 0.0), strict=False
     ):
@@ -171,7 +178,7 @@ def test_when_all_have_ended_no_time_is_left(opened, clock):
     for _ in range(EPOCHS - 1):
         clock.seconds += 1
         pack.train()
-        screen.epoch(pack)
+        epoch(screen, pack)
     for job in jobs(4):
         screen.ended(job, "finished", 1.0)
     assert screen._left == 0
@@ -188,7 +195,7 @@ def test_the_largest_is_the_best_where_larger_is_better(opened):
 def test_nothing_is_shown_for_none_but_what_went_wrong(opened, capsys):
     """Warnings and failures go to standard error."""
     screen, written = opened(kind="none")
-    screen.epoch(FakePack(jobs(4)))
+    epoch(screen, FakePack(jobs(4)))
     screen.say("x")
     screen.warn("y")
     screen.failed(jobs(4)[2], "bang")
@@ -229,7 +236,7 @@ def test_members_of_other_workers_are_found_in_their_folders(opened, clock, tmp_
     for _ in range(3):
         clock.seconds += 6
         pack.train()
-        screen.epoch(pack)
+        epoch(screen, pack)
     assert screen._parts()["ended"] == "2/4 members"
     assert screen._parts()["best"].endswith("optimizer.lr=0.02")
     assert written.getvalue().count("member 3 failed") == 1
@@ -242,7 +249,7 @@ def test_the_live_display_fits_and_loses_nothing(opened, width):
     pack = FakePack(jobs(4), lambda job, epoch: 0.125)
     pack.train()
     screen._looked = 0.0
-    screen.epoch(pack)
+    epoch(screen, pack)
     screen.ended(jobs(4)[0], "diverged", None)
     screen._live.refresh()
     text = " ".join(written.getvalue().split())
@@ -278,10 +285,10 @@ def test_an_epoch_of_many_members_calls_no_more_functions_a_member_than_one_of_f
     def calls(count):
         screen, _ = opened(count=count)
         pack, made = FakePack(jobs(count)), [0]
-        screen.epoch(pack)
+        epoch(screen, pack)
         sys.setprofile(lambda frame, event, _: made.__setitem__(0, made[0] + (event == "call")))
         try:
-            screen.epoch(pack)
+            epoch(screen, pack)
         finally:
             sys.setprofile(None)
         return made[0]

@@ -18,9 +18,9 @@ from slipstream.runs import checkpoints, setup
 from slipstream.runs.session import run_pack
 from slipstream.sweeps import runner
 from slipstream.sweeps.plan.job import Job, ended
-from slipstream.sweeps.work import pack_trainer
 from slipstream.sweeps.work.job_sources import GridSource
 from slipstream.sweeps.work.worker import SameMistake, Worker
+from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
 
 SMALL = {"data.rows": 40, "trainer.max_epochs": 3, "trainer.threads": 1}
@@ -46,9 +46,16 @@ class Log:
         self.ends, self.failures, self.warnings, self.sizes, self.said = {}, {}, [], [], []
         self.at_epoch = at_epoch
 
-    def epoch(self, pack):
-        self.sizes.append((len(pack.members), sum(member.running for member in pack.members)))
-        self.at_epoch(pack)
+    def begins(self, pack):
+        self.pack = pack
+
+    def epoch(self, progress, finished):
+        members = self.pack.members
+        self.sizes.append((len(members), sum(member.running for member in members)))
+        self.at_epoch(self.pack)
+
+    def interrupted(self, progress, broken=()):
+        pass
 
     def ended(self, job, status, value):
         self.ends[job.number] = status
@@ -161,7 +168,7 @@ def test_members_one_after_another_are_runs_alone(tmp_path):
 def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> Log:
     """A sweep that hears a signal in the step after so many."""
     interrupts, steps = Interrupts(), iter(range(number))
-    plain = pack_trainer.Engine.step
+    plain = Engine.step
 
     def step(self, *arguments):
         if next(steps, None) is None:
@@ -169,7 +176,7 @@ def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> 
         return plain(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack_trainer.Engine, "step", step)
+        patch.setattr(Engine, "step", step)
         log = drain(directory, jobs, interrupts=interrupts, **named)
     assert interrupts.received
     return log
@@ -304,7 +311,7 @@ def test_how_many_failed_alike_is_said_in_the_right_number(count, said):
 def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch):
     """S3: memory runs out in the second epoch for more than three members together, and at once for
     number 5: that one fails with its reason, the others end with their bytes."""
-    jobs, plain = jobs_of(SEEDS), pack_trainer.Engine.advance
+    jobs, plain = jobs_of(SEEDS), Engine.advance
 
     def advance(self, state, batches, arguments):
         late = float(arguments[0][1].max()) > 3
@@ -313,7 +320,7 @@ def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, mo
         return plain(self, state, batches, arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack_trainer.Engine, "advance", advance)
+        patch.setattr(Engine, "advance", advance)
         log = drain(tmp_path / "sweep", jobs, size=7)
     assert set(log.failures) == {5}
     assert "memory" in log.failures[5]

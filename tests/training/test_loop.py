@@ -58,17 +58,9 @@ def test_an_epoch_reads_its_results_once(monkeypatch):
     state = engine.start()
     progress = Progress(state, engine.evaluated(state))
     with Transfers() as transfers:
-        train_pack(engine, members, progress, Silent(), Interrupts())
+        train_pack(engine, members, progress, [], Interrupts())
     assert len(calls) == 4
     assert transfers.count == 0  # none besides
-
-
-class Silent:
-    def epoch(self, progress, finished):
-        pass
-
-    def interrupted(self, progress, broken=()):
-        pass
 
 
 def test_the_best_weights_are_those_of_the_best_epoch():

@@ -43,7 +43,7 @@ with open("/proc/self/clear_refs", "w") as file:
 before = status("VmRSS")
 session.train_pack(configs)
 measured = status("VmHWM") - before
-resolved = setup.resolve(configs[0], loaded[0][0], None)
+resolved = setup.resolve(configs[0], loaded[0][0])
 compiled = resolved.trainer.compile is True
 print(json.dumps([measured, predict(resolved, loaded[0], members, compiled=compiled)]))
 """

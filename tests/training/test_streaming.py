@@ -163,7 +163,7 @@ def train_engine(engine):
     members = [Member(c, None) for c in engine.configs]
     state = engine.start()
     progress, keeper = Progress(state, engine.evaluated(state)), Keeper(engine, members)
-    train_pack(engine, members, progress, keeper, Interrupts())
+    train_pack(engine, members, progress, [keeper], Interrupts())
     return Trained(engine, members, progress, keeper.saved)
 
 

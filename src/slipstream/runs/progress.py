@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from slipstream.core.console import BAR, console, number
 from slipstream.core.errors import printable
 from slipstream.core.types import Plain
+from slipstream.training.member import BROKEN
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
 PLAIN_LINES = 20  # approximate number of progress lines of a run without a terminal
 
 
 class Screen:
-    """A live bar on a terminal, plain lines elsewhere, nothing for `none`."""
+    """A live bar on a terminal, plain lines elsewhere, nothing for `none`.
 
-    def __init__(self, kind: str, epochs: int, examples: int, done: int = 0) -> None:
+    It watches a pack and shows the first member that trains.
+    """
+
+    def __init__(self, kind: str, members: Sequence[Member], examples: int) -> None:
         self.console = console()
         if kind == "auto":
             live = self.console.is_terminal and not self.console.is_dumb_terminal
             kind = "bar" if live else "plain"
-        self.kind, self.epochs, self.examples = kind, epochs, examples
+        self.kind, self.members, self._began_at = kind, members, members[0].epoch
+        self.epochs, self.examples = members[0].config.trainer.max_epochs, examples
         self._before = time.monotonic()
         self._started: float | None = None  # the end of the first epoch: until then it compiles, too
-        self._bar = self._start_bar(done) if kind == "bar" else None
+        self._bar = self._start_bar() if kind == "bar" else None
 
-    def _start_bar(self, done: int) -> Bar:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def _start_bar(self) -> Bar:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
-        bar = Progress(
+        bar = Bar(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=BAR),
             TextColumn("{task.fields[text]}"),
@@ -44,7 +51,7 @@ class Screen:
             transient=True,
         )
         bar.start()
-        bar.add_task("epochs", total=self.epochs, completed=done, text="")
+        bar.add_task("epochs", total=self.epochs, completed=self._began_at, text="")
         return bar
 
     def say(self, text: str) -> None:
@@ -59,11 +66,14 @@ class Screen:
         else:
             self.say(f"warning: {text}")
 
-    def epoch(self, member: Member, epochs_here: int) -> None:
-        """Show a finished epoch and its speed; `epochs_here` is the number made by this process."""
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Show a finished epoch and its speed."""
         if self.kind == "none":
             return
-        record = member.records[-1]
+        member = next(m for k, m in enumerate(self.members) if m.running or k in finished)
+        if member.status in BROKEN:
+            return
+        record, epochs_here = member.records[-1], member.epoch - self._began_at
         now = time.monotonic()
         of_epoch = max(now - self._before, 1e-9)
         self._started = now if self._started is None else self._started
@@ -81,6 +91,9 @@ class Screen:
                 left = (self.epochs - record["epoch"]) * (now - self._started) / (epochs_here - 1)
                 parts.append(f"{left:.0f} s left")
             self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {'  '.join(parts)}")
+
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
+        """Do nothing: the end of the run says so."""
 
     def _is_due(self, epoch: int) -> bool:
         return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0

@@ -1,4 +1,4 @@
-"""Recording of a pack: TensorBoard events, the screen, checkpoints, the summary."""
+"""Recording of a pack: TensorBoard events, metrics.jsonl and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from slipstream.core.types import Plain
 from slipstream.metrics import confusion_matrix
 from slipstream.runs import checkpoints
 from slipstream.runs.diagnostics import confusion_picture, scatter_picture
-from slipstream.training.member import DIVERGED, FAILED, INTERRUPTED
+from slipstream.training.member import BROKEN, DIVERGED, INTERRUPTED
 from slipstream.training.snapshot import take
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
     from slipstream.loggers.tensorboard import TensorBoard
-    from slipstream.runs.progress import Screen
     from slipstream.training.engine import Engine
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
@@ -39,7 +38,6 @@ FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  
 NO_SCALARS = ("epoch", "step")
 SPLITS = ("train", "val")  # splits whose metrics a record has
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C version, if available: six times faster
-BROKEN = (DIVERGED, FAILED)
 
 
 class Recorder:
@@ -140,26 +138,6 @@ class Recorder:
             checkpoints.save(member.directory / "checkpoints", step, tensors, state, self._trainer.keep)
 
         side_by_side(save, which)
-
-
-class Shown:
-    """A recorder with a screen: passes everything on, and shows the first member that trains."""
-
-    def __init__(self, recorder: Recorder, screen: Screen) -> None:
-        self.recorder, self.screen = recorder, screen
-        self._began_at = recorder.members[0].epoch
-
-    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """Record the epoch and show it."""
-        self.recorder.epoch(progress, finished)
-        members = self.recorder.members
-        first = next(m for k, m in enumerate(members) if m.running or k in finished)
-        if first.status not in BROKEN:
-            self.screen.epoch(first, first.epoch - self._began_at)
-
-    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """Record that the run ends early."""
-        self.recorder.interrupted(progress, broken)
 
 
 def _undefined(record: Mapping[str, Plain]) -> list[str]:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slipstream.config.run_config import Config
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import Plain
 from slipstream.runs import resuming, run_folder, setup, summary
+from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.progress import Screen
-from slipstream.runs.recorder import Recorder, Shown, flat
+from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
-from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Interrupts
-from slipstream.training.loop import Progress
-from slipstream.training.loop import train_pack as train_members
-from slipstream.training.member import FINISHED, IDLE, Member
+from slipstream.training.member import FINISHED
 from slipstream.training.pack import signature
-
-if TYPE_CHECKING:
-    from slipstream.loggers.tensorboard import TensorBoard
 
 
 def train(config: Mapping[str, Plain] | Config, directory: str | Path | None = None) -> Result:
@@ -106,88 +100,76 @@ def run_pack(
         warnings: list[str] = []
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
         datas, folds = setup.load_all(configs)
-        data = datas[0]
-        if any(setup.form(other) != setup.form(data) for other in datas):
+        if any(setup.form(other) != setup.form(datas[0]) for other in datas):
             raise ConfigError(["data.fold: these folds differ in their sizes or in the target's scaling"])
-        configs = [
-            setup.resolve(config, datas[fold], entry)
-            for config, fold, entry in zip(configs, folds, saved, strict=True)
-        ]
-        for fold, entry in zip(folds, saved, strict=True):
-            resuming.require_same_data(configs[0], datas[fold], entry)
-        device = setup.set_up(configs[0])
+        slots = []
+        for k, (fold, entry) in enumerate(zip(folds, saved, strict=True)):
+            member = prepared(setup.as_saved(configs[k], entry), directories[k], datas[fold], entry)
+            slots.append(Slot(member, fold, overrides[k], saved=entry, resume=resume))
+        known, config = range(len(slots)), slots[0].member.config
+        device = setup.set_up(config)
         stack.enter_context(setup.flushing_denormals())
-        stack.enter_context(setup.explain_oom(configs[0]))
-        members = [Member(config, directory) for config, directory in zip(configs, directories, strict=True)]
-        known = range(len(members))
-        was_packed = saved[0] is not None and saved[0][1].get("packed")
-        if len(members) == 1 and (was_packed or configs[0].trainer.portable):
-            # As a member of a pack, whose rounding differs from that of a run alone.
-            members, saved, folds = [*members, Member(configs[0], None, status=IDLE)], [*saved, None], [0, 0]
-        engine = Engine([member.config for member in members], datas, device, folds)
-        stack.enter_context(setup.limit_threads(engine))
-        progress = resuming.begin(engine, members, saved)
-        if resume and not any(resuming.unfinished(members[k]) for k in known):
-            return _nothing_left(engine, members, known, progress, interrupts, quiet)
-        typed = [*overrides, ()]
-        loggers = [
-            setup.open_member(member, typed[k], engine, k, resume=resume, alone=len(known) == 1)
-            for k, member in enumerate(members)
-        ]
-        for logger in loggers:
-            stack.callback(_close, logger)
-        trainer = configs[0].trainer
-        done = members[0].epoch
-        kind = "none" if quiet else trainer.progress
-        screen = Screen(kind, trainer.max_epochs, engine.batching.examples, done)
-        screen.say(data.card)
-        for warning in (*warnings, *data.warnings, *setup.warnings(configs[0], engine)):
-            screen.warn(warning)
-        if sentence := setup.optimism(configs[0], data):
-            screen.warn(sentence)
-        if resume:
-            screen.say(f"going on at epoch {done + 1} of {trainer.max_epochs}")
-        recorder = Recorder(engine, members, loggers, screen.warn, summary.conditions)
+        stack.enter_context(setup.explain_oom(config))
+        if (saved[0] is not None and saved[0][1].get("packed")) or config.trainer.portable:
+            slots = with_idle(slots)  # as a member of a pack, whose rounding differs from that of a run alone
+        session = PackSession(slots, datas, device)
+        stack.callback(session.close)
+        stack.enter_context(setup.limit_threads(session.engine))
+        if resume and not any(resuming.unfinished(session.members[k]) for k in known):
+            return _nothing_left(session, known, interrupts.exit_code, quiet=quiet)
+        kind = "none" if quiet else config.trainer.progress
+        screen = Screen(kind, session.members, session.engine.batching.examples)
         try:
-            train_members(engine, members, progress, Shown(recorder, screen), interrupts)
+            session.open(screen.warn)
+            _introduce(screen, session, [*warnings, *datas[0].warnings], resume=resume)
+            session.advance([screen], interrupts)
         finally:
             screen.close()
-        for member in members[: len(known)]:
-            if member.best_epoch and member.best_value is None:
-                screen.warn(
-                    f"{member.metric} was never defined: nothing says which epoch was best, the last one's "
-                    "weights are kept"
-                )
-        results = summary.conclude(engine, members, known, progress, loggers, interrupts.exit_code)
-        for member, result in zip(members, results, strict=False):
-            summary.show(screen, member, result, data.target)
-        return results
+        return _conclude(session, known, screen, interrupts.exit_code)
+
+
+def _introduce(screen: Screen, session: PackSession[Slot], warnings: Sequence[str], *, resume: bool) -> None:
+    """Show the data, warnings, and from where the run goes on."""
+    data, first = session.datas[0], session.members[0]
+    screen.say(data.card)
+    for warning in (*warnings, *setup.warnings(first.config, session.engine)):
+        screen.warn(warning)
+    if sentence := setup.optimism(first.config, data):
+        screen.warn(sentence)
+    if resume:
+        screen.say(f"going on at epoch {first.epoch + 1} of {first.config.trainer.max_epochs}")
+
+
+def _conclude(
+    session: PackSession[Slot], known: Sequence[int], screen: Screen, exit_code: int
+) -> list[Result]:
+    """Write and show the results of a pack that has ended."""
+    for k in known:
+        member = session.members[k]
+        if member.best_epoch and member.best_value is None:
+            screen.warn(
+                f"{member.metric} was never defined: nothing says which epoch was best, the last one's "
+                "weights are kept"
+            )
+    results = session.conclude(known, exit_code)
+    for k, result in zip(known, results, strict=True):
+        summary.show(screen, session.members[k], result, session.datas[0].target)
+    return results
 
 
 def _nothing_left(
-    engine: Engine,
-    members: Sequence[Member],
-    places: Sequence[int],
-    progress: Progress,
-    interrupts: Interrupts,
-    quiet: bool,
+    session: PackSession[Slot], known: Sequence[int], exit_code: int, *, quiet: bool
 ) -> list[Result]:
     """Return the results of runs that ended before; their folders are not changed."""
-    results = summary.results(engine, members, places, progress, interrupts.exit_code)
-    screen = Screen("none" if quiet else members[0].config.trainer.progress, 0, 0)
+    results = summary.results(session.engine, session.members, known, session.progress, exit_code)
+    kind = "none" if quiet else session.members[0].config.trainer.progress
+    screen = Screen(kind, session.members, session.engine.batching.examples)
     for result in results:
         screen.say(f"nothing left to do: {result.status}, {result.reason}")
         if result.status == FINISHED:
             screen.say("to go on, raise trainer.max_epochs")
     screen.close()
     return results
-
-
-def _close(logger: TensorBoard | None) -> None:
-    """Close everything, without raising: a full disk has been reported by then."""
-    if logger is not None:
-        with suppress(OSError):
-            logger.close()
 
 
 def _difference(configs: Sequence[Config]) -> str:

@@ -74,8 +74,16 @@ def form(data: Data) -> object:
     return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
 
 
-def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
-    """Return the configuration with everything that only the data, or an earlier start, determines."""
+def as_saved(config: Config, saved: Taken | None) -> Config:
+    """Return the configuration with a checkpoint's threads and compile mode, for which bytes are promised."""
+    if saved is None:
+        return config
+    conditions = {name: saved[1][name] for name in ("compile", "threads")}
+    return replace(config, trainer=replace(config.trainer, **conditions))
+
+
+def resolve(config: Config, data: Data) -> Config:
+    """Return the configuration with everything that only the data determines."""
     config = for_target(config, data.target)
     if component("loss", config.loss.name).traits.get("unscaled"):
         _require_counts(config, data)
@@ -88,9 +96,7 @@ def resolve(config: Config, data: Data, saved: Taken | None) -> Config:
     watched = config.early_stopping.settings["metric"].partition("/")[2]
     if watched not in ("loss", *trainer.metrics):
         trainer = replace(trainer, metrics=[*trainer.metrics, watched])
-    if saved is not None:  # identical bytes are promised for the same threads and compile mode
-        trainer = replace(trainer, compile=saved[1]["compile"], threads=saved[1]["threads"])
-    elif trainer.portable and trainer.compile == "auto":  # otherwise the pack and a compiler would decide
+    if trainer.portable and trainer.compile == "auto":  # otherwise the pack and a compiler would decide
         trainer = replace(trainer, compile=False)
     metric = config.early_stopping.settings["metric"]
     if metric.startswith("val/") and not len(data.validation.inputs):

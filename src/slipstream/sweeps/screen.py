@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from slipstream.sweeps.plan.space import Axis
     from slipstream.sweeps.plan.sweep_plan import SweepPlan
     from slipstream.sweeps.work.pack_trainer import PackTrainer
+    from slipstream.training.loop import Progress
 
 LOOK_SECONDS = 0.25  # between two looks at a pack's members
 LOOK_ELSEWHERE = 5.0  # between two looks for members that other workers have finished
@@ -115,12 +116,18 @@ class SweepScreen:
         if status in SOUND:
             self._consider(value, job.values)
 
-    def epoch(self, pack: PackTrainer) -> None:
-        """Show an epoch that a pack has finished."""
-        if self.kind == "none":
+    def begins(self, pack: PackTrainer) -> None:
+        """Show the epochs of this pack from now on."""
+        self._pack, self._packs = pack, self._packs + 1
+
+    def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
+        """Do nothing: the end of the sweep says so."""
+
+    def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
+        """Show an epoch that the pack has finished."""
+        pack = self._pack
+        if self.kind == "none" or pack is None:
             return
-        if pack is not self._pack:
-            self._pack, self._packs = pack, self._packs + 1
         self._running = sum(member.running for member in pack.members)
         self._updates += self._running * pack.engine.batching.steps
         now = time.monotonic()

@@ -51,7 +51,7 @@ class Epoch:
 
 
 class Watcher(Protocol):
-    """An observer of a pack's progress: screens, loggers and checkpoints. It changes nothing."""
+    """An observer of a pack: screens, loggers and checkpoints. It changes nothing that is trained."""
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
         """Handle the end of an epoch; `finished` are the members that stopped with it."""
@@ -80,7 +80,7 @@ def train_pack(
     engine: Engine,
     members: Sequence[Member],
     progress: Progress,
-    watcher: Watcher,
+    watchers: Sequence[Watcher],
     interrupts: Interrupts,
     overseer: Overseer | None = None,
 ) -> None:
@@ -89,17 +89,16 @@ def train_pack(
     Members may be at different epochs. Results are in members and progress.
     """
     try:
-        _train_pack(engine, members, progress, watcher, interrupts, overseer)
+        _train_pack(engine, members, progress, watchers, interrupts, overseer)
     except Abandoned:  # during compilation, before anything has changed
-        _interrupt(members, interrupts)
-        watcher.interrupted(progress)
+        _interrupt(members, progress, watchers, interrupts)
 
 
 def _train_pack(
     engine: Engine,
     members: Sequence[Member],
     progress: Progress,
-    watcher: Watcher,
+    watchers: Sequence[Watcher],
     interrupts: Interrupts,
     overseer: Overseer | None,
 ) -> None:
@@ -118,15 +117,15 @@ def _train_pack(
             except Abandoned:  # the report was not compiled yet: repeat this epoch's updates
                 del progress.seen[made:]
                 raise
-            watcher.epoch(progress, finished)
+            for watcher in watchers:
+                watcher.epoch(progress, finished)
         else:
             running = [k for k, member in enumerate(members) if member.running]
             _commit_state(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
             broken = [k for k in running if not members[k].running]
         del epoch  # else its states stay in memory during the next one
         if interrupts.received is not None and (broken or any(member.running for member in members)):
-            _interrupt(members, interrupts)
-            watcher.interrupted(progress, broken)
+            _interrupt(members, progress, watchers, interrupts, broken)
             return
         if overseer is not None and overseer.pauses():
             return
@@ -216,7 +215,16 @@ def _commit_state(
     progress.state = state
 
 
-def _interrupt(members: Sequence[Member], interrupts: Interrupts) -> None:
+def _interrupt(
+    members: Sequence[Member],
+    progress: Progress,
+    watchers: Sequence[Watcher],
+    interrupts: Interrupts,
+    broken: Sequence[int] = (),
+) -> None:
+    """Stop what still runs. broken: the members that diverged in the unfinished epoch."""
     for member in members:
         if member.running:
             member.status, member.reason = INTERRUPTED, interrupts.name
+    for watcher in watchers:
+        watcher.interrupted(progress, broken)

@@ -27,6 +27,7 @@ TIMINGS = "timings.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
 INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
+BROKEN = (DIVERGED, FAILED)  # ended within an epoch, of which there is no record
 AGAINST_DIVERGENCE = "lower optimizer.lr, or add regularizer=gradient_clipping"
 IDLE = "idle"  # occupies a place in a pack without training
 

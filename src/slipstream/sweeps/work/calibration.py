@@ -247,7 +247,7 @@ class Chooser:
         waiting: int,
         how: resuming.How | None,
     ) -> PackChoice:
-        config = setup.resolve(first, datas[0], None)
+        config = setup.resolve(first, datas[0])
         if how is not None:
             config = replace(config, trainer=replace(config.trainer, compile=how.compile))
         free, workers = memory.free_bytes(device), self.settings.workers

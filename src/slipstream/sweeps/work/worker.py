@@ -25,6 +25,7 @@ from slipstream.sweeps.plan.job import Job
 from slipstream.sweeps.work.job_sources import End, JobSource
 from slipstream.sweeps.work.pack_trainer import PackTrainer, Setting
 from slipstream.training.interrupts import Interrupts
+from slipstream.training.loop import Watcher
 from slipstream.training.member import FAILED, Member
 from slipstream.training.pack import signature
 
@@ -56,11 +57,11 @@ class Broken(Exception):
         super().__init__(str(error))
 
 
-class Observer(Protocol):
+class Observer(Watcher, Protocol):
     """An observer of a worker's progress. It changes nothing."""
 
-    def epoch(self, pack: PackTrainer) -> None:
-        """Handle an epoch that a pack has finished."""
+    def begins(self, pack: PackTrainer) -> None:
+        """Handle the begin of a pack: the epochs to come are its own."""
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """Handle the end of a member."""
@@ -230,17 +231,13 @@ class Worker:
         self.interrupts.wait(POLL_SECONDS)
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
-        """Return the source's verdicts on the members that trained."""
-        return self.source.verdicts(trained)
-
-    def epoch(self, pack: PackTrainer) -> None:
-        """Handle an epoch that all running members have finished."""
+        """Return the source's verdicts on the members that trained. Raises Lost."""
         if self.source.lost:
             raise Lost(
                 f"{self.directory}: this process gave no sign of life for too long, and another one has "
                 f"taken over its members; nothing is lost. To help again: " + typed("resume", self.directory)
             )
-        self.observer.epoch(pack)
+        return self.source.verdicts(trained)
 
     def ended(self, ends: Sequence[End]) -> None:
         """Handle the ends of members."""
@@ -272,7 +269,8 @@ class Worker:
     def _train_pack(self, setting: Setting, jobs: Sequence[Job]) -> None:
         pack = None
         try:
-            pack = PackTrainer(setting, jobs, self, self.interrupts)
+            pack = PackTrainer(setting, jobs, self, self.observer, self.interrupts)
+            self.observer.begins(pack)
             pack.train()
         except StorageError:
             raise

@@ -1,0 +1,159 @@
+"""A pack's session: members in the slots of one engine, from their folders to their summaries.
+
+A run alone, a pack from Python and a pack of a sweep are sessions. A run is a pack of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from slipstream.core.storage import side_by_side
+from slipstream.runs import resuming, setup, summary
+from slipstream.runs.recorder import Recorder, graph_of
+from slipstream.training.engine import Engine
+from slipstream.training.loop import Overseer, Progress, Watcher, train_pack
+from slipstream.training.member import IDLE, Member
+from slipstream.training.snapshot import enter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from slipstream.config.run_config import Config
+    from slipstream.data import Data
+    from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.training.interrupts import Interrupts
+    from slipstream.training.snapshot import Taken
+
+SMALLEST = 2  # slots of a pack: a member alone is rounded differently
+
+
+@dataclass
+class Slot:
+    """A slot of a pack: a member, with the lock on its folder if the slot holds one.
+
+    fold: the index of its data. overrides: its command line. swept: keys that the HParams table must show.
+    saved: what an earlier process left, until the member begins.
+    """
+
+    member: Member
+    fold: int
+    overrides: Sequence[str] = ()
+    swept: Collection[str] = ()
+    saved: Taken | None = None
+    resume: bool = False
+    lock: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def idle(cls, other: Slot) -> Self:
+        """Return a slot without a run, of the same kind as another."""
+        return cls(Member(other.member.config, None, status=IDLE), other.fold)
+
+
+S = TypeVar("S", bound=Slot)
+
+
+def prepared(config: Config, directory: Path | None, data: Data, saved: Taken | None) -> Member:
+    """Return the member that trains this configuration on these data.
+
+    Raises ConfigError if the data do not fit, DataError if `saved` is of other data.
+    """
+    config = setup.resolve(config, data)
+    resuming.require_same_data(config, data, saved)
+    return Member(config, directory)
+
+
+def with_idle(slots: Sequence[S]) -> list[S]:
+    """Return the slots with as many idle ones as a vectorized pack needs at least."""
+    return [*slots, *(type(slots[0]).idle(slots[0]) for _ in range(SMALLEST - len(slots)))]
+
+
+class PackSession(Generic[S]):
+    """Members in the slots of one engine.
+
+    slots: one for a member alone, at least SMALLEST for a vectorized pack. datas: the folds.
+    """
+
+    in_sweep = False  # True if a member will be chosen: until then nobody sees test scores in TensorBoard
+
+    def __init__(self, slots: Sequence[S], datas: Sequence[Data], device: torch.device) -> None:
+        self.slots, self.datas, self.device = list(slots), list(datas), device
+        self.members = [slot.member for slot in slots]
+        self.loggers: list[TensorBoard | None] = []
+        self.engine = self._engine()
+        self.progress = resuming.begin(self.engine, self.members, [slot.saved for slot in slots])
+
+    def _engine(self) -> Engine:
+        configs, folds = [member.config for member in self.members], [slot.fold for slot in self.slots]
+        return Engine(configs, self.datas, self.device, folds)
+
+    def open(self, warn: Callable[[str], None]) -> None:
+        """Write what is known before training, and open loggers and recorder."""
+        logger = self.members[0].config.logger
+        if len(self.members) > 1 and logger.name == "tensorboard" and logger.settings["graph"]:
+            graph_of(self.engine)  # kept for all, and must not be made in threads
+        self.loggers = side_by_side(self._open, range(len(self.slots)))
+        self.recorder = Recorder(self.engine, self.members, self.loggers, warn, summary.conditions)
+
+    def _open(self, k: int) -> TensorBoard | None:
+        slot = self.slots[k]
+        slot.saved = None  # its tensors are in the state now
+        alone = not self.in_sweep and sum(member.status != IDLE for member in self.members) == 1
+        return setup.open_member(
+            slot.member, slot.overrides, self.engine, k, resume=slot.resume, swept=slot.swept, alone=alone
+        )
+
+    def advance(
+        self, watchers: Sequence[Watcher], interrupts: Interrupts, overseer: Overseer | None = None
+    ) -> None:
+        """Train until every member has stopped, a signal arrives or the overseer pauses."""
+        watchers = [self.recorder, *watchers]
+        train_pack(self.engine, self.members, self.progress, watchers, interrupts, overseer)
+
+    def conclude(self, which: Sequence[int], exit_code: int = 0) -> list[summary.Result]:
+        """Write and return the results of members that have ended. exit_code: of an interrupted run."""
+        return summary.conclude(
+            self.engine, self.members, which, self.progress, self.loggers, exit_code, chosen=not self.in_sweep
+        )
+
+    def put(self, places: Sequence[int], entered: Sequence[S]) -> None:
+        """Put members into free slots, each from its beginning or its saved progress."""
+        for k, slot in zip(places, entered, strict=True):
+            self.slots[k], self.members[k] = slot, slot.member
+        configs, folds = [slot.member.config for slot in entered], [slot.fold for slot in entered]
+        self.engine.place(places, configs, folds)
+        trees = [enter(self.engine, self.members[k], k, self.slots[k].saved) for k in places]
+        pack, progress = self.engine.pack, self.progress
+        progress.state = pack.put(progress.state, places, [state for state, _ in trees])
+        progress.best = pack.put(progress.best, places, [best for _, best in trees])
+        for k, logger in zip(places, side_by_side(self._open, places), strict=True):
+            self.loggers[k] = logger
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Move the members of some slots into an engine of that size."""
+        pack, progress = self.engine.pack, self.progress
+        self.progress = Progress(pack.select(progress.state, places), pack.select(progress.best, places))
+        self.slots = [self.slots[k] for k in places]
+        self.members = [slot.member for slot in self.slots]
+        self.loggers = [self.loggers[k] for k in places]
+        self.engine = self._engine()
+        self.recorder.move(self.engine, self.members, self.loggers)
+
+    def save(self) -> None:
+        """Save the progress of all running members at the end of their last epoch."""
+        self.progress.seen = []
+        self.recorder.save(self.progress)
+
+    def close(self) -> None:
+        """Release files and folders, whatever happened: a full disk has been reported by then."""
+        for logger in self.loggers:
+            if logger is not None:
+                with suppress(OSError):
+                    logger.close()
+        for slot in self.slots:
+            slot.lock.close()
