@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slipstream.core.errors import DataError, UserError
-from slipstream.data import Preprocessing
+from slipstream.data import from_json
 
 ROWS = [f"{i % 7},{'rgb'[i % 3]},{'ab'[i % 2]}" for i in range(60)]
 TABLE = "\n".join(["x,colour,y", *ROWS]) + "\n"
@@ -133,7 +133,7 @@ def test_d05_unseen_category(load_table):
     """A category that training has not seen is 0 in every known one, counted and told."""
     found = load_table(TABLE, test=0.0, validation=0.0, scaling="none")
     new = pl.DataFrame({"x": [1, 2, 3], "colour": ["r", "violet", "violet"]})
-    encoded, warnings = Preprocessing.from_json(found.preprocessing).transform(new)
+    encoded, warnings = from_json(found.preprocessing).transform(new)
     assert encoded.tolist() == [[1, 0, 0, 1], [2, 0, 0, 0], [3, 0, 0, 0]]
     assert len(warnings) == 1
     assert "'colour': 2 rows" in warnings[0]

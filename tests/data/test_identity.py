@@ -424,7 +424,7 @@ def test_a_file_and_its_frame_are_encoded_alike(load, tmp_path, cells, file):
     frame = frame.with_columns(y=pl.Series(["p", "n"] * len(frame)).head(len(frame)))
     path = write(frame, tmp_path / file)
     found = load("table", path=str(path), target="y", kinds={"c": "category"}, validation=0.0, test=0.0)
-    made = slipstream.data.Preprocessing.from_json(found.preprocessing)
+    made = slipstream.data.from_json(found.preprocessing)
     expected = found.train.inputs.numpy()
     for same in (frame, frame.to_dict(as_series=False), frame.to_dict()):
         np.testing.assert_array_equal(made.transform(same)[0], expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -48,6 +49,17 @@ def test_files_pictures_and_arrays_are_the_same_images(trained):
     arrays = np.stack([model.predict(path).scores[0] for path in paths])
     assert np.allclose(arrays, expected, rtol=1e-5)  # one at a time: other kernels
     assert np.ptp(expected) > 0
+
+
+def test_bytes_reach_the_network_as_in_training(trained):
+    """They are scaled there; whole numbers from 0 to 255 are bytes, fractions are scaled to 1."""
+    model, paths = trained
+    pixels = model.inputs(paths)
+    assert pixels.dtype == torch.uint8
+    assert model.inputs(pixels.double()).equal(pixels)
+    assert model.inputs(pixels.numpy().astype(np.int64)).equal(pixels)
+    halves = model.inputs(pixels.numpy() + np.where(pixels.numpy() < 255, 0.5, 0.0))
+    torch.testing.assert_close(halves, (pixels + 0.5 * (pixels < 255)) / 255)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -10,14 +11,26 @@ import torch
 from sklearn import preprocessing as reference
 
 from slipstream.core.errors import DataError
-from slipstream.data import Preprocessing
-from slipstream.data.fitting import fit_array
+from slipstream.core.types import InputSpec, Target
+from slipstream.data import from_json
+from slipstream.data.array_preprocessing import scale_channels
+from slipstream.data.dataset import RawData
+from slipstream.data.kinds import reader_of
+from slipstream.data.scaling import SCALINGS, ScalingName, ScalingRule
+from slipstream.data.tabular.table_preprocessing import fit_frame
+from slipstream.data.tabular.values import Frame
 
 ROWS = [
     f"{i * 0.5},{'rgb'[i % 3] if i % 11 else ''},{'yes' if i % 2 else 'no'},2026-{i % 12 + 1:02}-05,{i % 4}"
     for i in range(80)
 ]
 TABLE = "\n".join(["length,colour,ripe,day,y", *ROWS]) + "\n"
+
+
+def fit_array(x, names, rows, scaling):
+    """Fit the preprocessing of an array's kind."""
+    raw = RawData(x, names, np.zeros(len(x), np.int64), Target("binary", ("y",), ("a", "b")))
+    return reader_of(raw).fit(raw, rows, scaling)
 
 
 def numbers(rows=200, columns=3):
@@ -32,7 +45,7 @@ def test_scaling_equals_scikit_learn_fitted_on_the_same_rows(scaling, scaler):
     x, rows = numbers(), np.arange(0, 200, 3)
     fitted, _ = fit_array(x, ("a", "b", "c"), rows, scaling)
     expected = scaler.fit(x[rows]).transform(x)
-    assert np.allclose(fitted.scale(x), expected, rtol=1e-6, atol=1e-6)  # float32 against float64
+    assert np.allclose(fitted.transform(x)[0], expected, rtol=1e-6, atol=1e-6)  # float32 against float64
 
 
 def test_robust_scaling_is_scikit_learns_and_a_smooth_clip():
@@ -45,10 +58,10 @@ def test_robust_scaling_is_scikit_learns_and_a_smooth_clip():
     scaled = reference.RobustScaler().fit(x[rows]).transform(x)
     scaled[:, 2] = (x[:, 2] - 7) * 2 / np.ptp(x[rows, 2])
     expected = scaled / np.sqrt(1 + scaled**2 / 9)
-    assert np.allclose(fitted.scale(x), expected, rtol=1e-6, atol=1e-6)  # float32 against float64
-    assert np.abs(fitted.scale(x)).max() == 3.0
-    again = Preprocessing.from_json(json.loads(json.dumps(fitted.to_json())))
-    assert np.array_equal(again.transform(x)[0], fitted.scale(x))
+    assert np.allclose(fitted.transform(x)[0], expected, rtol=1e-6, atol=1e-6)  # float32 against float64
+    assert np.abs(fitted.transform(x)[0]).max() == 3.0
+    again = from_json(json.loads(json.dumps(fitted.to_json())))
+    assert np.array_equal(again.transform(x)[0], fitted.transform(x)[0])
 
 
 def test_robust_scaling_of_tables_is_that_of_arrays(load_table):
@@ -59,7 +72,7 @@ def test_robust_scaling_of_tables_is_that_of_arrays(load_table):
     )
     data = load_table(table.write_csv(), split_column="part", validation=0.0, scaling="robust")
     fitted, _ = fit_array(x, ("a", "b", "c"), np.arange(150), "robust")
-    assert np.array_equal(data.test.inputs.numpy(), fitted.scale(x[150:]))
+    assert np.array_equal(data.test.inputs.numpy(), fitted.transform(x[150:])[0])
 
 
 def test_robust_scaling_refuses_images():
@@ -92,7 +105,7 @@ def test_arrays_are_scaled_by_channel(shape, axis):
         [4 if i == axis else 1 for i in range(len(shape))]
     )
     fitted, _ = fit_array(x, tuple("abcd"), np.arange(50), "standard")
-    scaled = np.moveaxis(fitted.scale(x), axis, 0).reshape(4, -1).astype(np.float64)
+    scaled = np.moveaxis(scale_channels(fitted.columns, x), axis, 0).reshape(4, -1).astype(np.float64)
     assert np.allclose(scaled.mean(axis=1), 0, atol=1e-6)  # float32
     assert np.allclose(scaled.std(axis=1), 1, atol=1e-6)
 
@@ -102,7 +115,7 @@ def test_global_scaling_keeps_the_relations_between_channels():
     x = numbers()
     x[:, 1] = 4.0
     fitted, warnings = fit_array(x, ("a", "b", "c"), np.arange(200), "global")
-    assert np.allclose(fitted.scale(x), (x - x.mean()) / x.std(), rtol=1e-5, atol=1e-6)  # float32
+    assert np.allclose(fitted.transform(x)[0], (x - x.mean()) / x.std(), rtol=1e-5, atol=1e-6)  # float32
     assert warnings == []
 
 
@@ -110,7 +123,7 @@ def test_json_gives_the_same_preprocessing(load_table, tmp_path):
     """After a trip through a JSON file, new data become the bytes that loading made of the same rows."""
     found = load_table(TABLE, target="y", test=0.0, validation=0.0)
     (tmp_path / "p.json").write_text(json.dumps(found.preprocessing, allow_nan=False))
-    again = Preprocessing.from_json(json.loads((tmp_path / "p.json").read_text()))
+    again = from_json(json.loads((tmp_path / "p.json").read_text()))
     assert json.loads((tmp_path / "p.json").read_text()) == found.preprocessing
     assert again.to_json() == found.preprocessing
     assert again.names == found.input_names
@@ -126,7 +139,7 @@ def test_json_gives_the_same_preprocessing_of_arrays(load):
     found = load("iris", test=0.0, validation=0.0)
     from slipstream.core.registry import component
 
-    encoded, _ = Preprocessing.from_json(json.loads(json.dumps(found.preprocessing))).transform(
+    encoded, _ = from_json(json.loads(json.dumps(found.preprocessing))).transform(
         component("data", "iris")().inputs
     )
     assert np.array_equal(encoded, found.train.inputs.numpy())
@@ -142,9 +155,9 @@ def test_new_data_may_be_a_mapping_with_further_columns(load_table):
         "ripe": [True, False],
         "day": [datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 4, 5, tzinfo=UTC)],
     }
-    encoded, warnings = Preprocessing.from_json(found.preprocessing).transform(new)
+    encoded, warnings = from_json(found.preprocessing).transform(new)
     frame = pl.DataFrame(new)
-    assert np.array_equal(encoded, Preprocessing.from_json(found.preprocessing).transform(frame)[0])
+    assert np.array_equal(encoded, from_json(found.preprocessing).transform(frame)[0])
     assert len(warnings) == 1
     assert "'length': 1 missing" in warnings[0]
 
@@ -161,7 +174,7 @@ def test_new_data_may_be_a_mapping_with_further_columns(load_table):
 )
 def test_new_data_of_another_kind_are_refused(load_table, change, message):
     """A missing column, or a value that is not of the column's kind, is an error with its place."""
-    fitted = Preprocessing.from_json(load_table(TABLE, target="y").preprocessing)
+    fitted = from_json(load_table(TABLE, target="y").preprocessing)
     new = {"length": [1.0], "colour": ["r"], "ripe": ["yes"], "day": ["2026-01-05"]} | change
     with pytest.raises(DataError) as caught:
         fitted.transform({name: values for name, values in new.items() if values is not None})
@@ -172,9 +185,9 @@ def test_another_version_or_shape_is_refused(load):
     """Preprocessing of another version, and arrays of another shape, are errors that name both."""
     saved = load("iris").preprocessing
     with pytest.raises(DataError, match="version 7"):
-        Preprocessing.from_json(saved | {"version": 7})
+        from_json(saved | {"version": 7})
     with pytest.raises(DataError, match=r"shape \(3,\), but training had \(4,\)"):
-        Preprocessing.from_json(saved).transform(np.zeros((2, 3)))
+        from_json(saved).transform(np.zeros((2, 3)))
 
 
 def test_dates_are_days_and_cycles(load_table):
@@ -218,3 +231,37 @@ def test_regression_targets_are_scaled_and_undone(load):
     plain = load("diabetes", target_scaling="none", test=0.0, validation=0.0)
     assert plain.train.targets[:3, 0].tolist() == raw.tolist()
     assert (plain.target.offset, plain.target.scale) == ((0.0,), (1.0,))
+
+
+def test_a_new_scaling_is_a_function_and_a_row(monkeypatch):
+    """Arrays and tables take it from the table, and so does the setting's schema."""
+    monkeypatch.setitem(SCALINGS, "halved", ScalingRule(lambda x: (x.low, 0.5)))
+    x = numbers()
+    fitted, _ = fit_array(x, ("a", "b", "c"), np.arange(200), "halved")
+    assert np.allclose(fitted.transform(x)[0], (x - x.min(axis=0)) / 2, rtol=1e-6, atol=1e-6)  # float32
+    frame = Frame({"a": x[:, 0]}, {"a": "number"}, "median", 9)
+    columns, _ = fit_frame(frame, np.arange(200), "halved")
+    assert (columns[0].offset, columns[0].factor) == (x[:, 0].min(), 0.5)
+    monkeypatch.undo()
+    assert get_args(ScalingName) == tuple(SCALINGS) == ("standard", "minmax", "robust", "global", "none")
+
+
+def test_arrays_of_ids_stay_ids():
+    """What a source of one's own gives as tokens is neither scaled nor fitted, in training and later."""
+    ids, target = np.arange(12).reshape(4, 3) % 5, Target("binary", ("y",), ("a", "b"))
+    raw = RawData(ids, (), np.zeros(4, np.int64), target, kind="tokens", vocabulary=tuple("_?xyz"))
+    fitted, _ = reader_of(raw).fit(raw, np.arange(4), "none")
+    assert fitted.spec == InputSpec("tokens", (3,), vocabulary=5)
+    again = from_json(json.loads(json.dumps(fitted.to_json())))
+    assert again == fitted
+    for found in (*fitted.encode_splits(raw, [np.arange(4)], "random")[0], again.transform(ids)[0]):
+        np.testing.assert_array_equal(found, ids)
+    with pytest.raises(DataError, match=r"expected an array \[N, 3\], found columns"):
+        again.transform({"a": [1, 2]})
+
+
+def test_inputs_that_no_kind_reads_are_an_error():
+    """A source of one's own that gives a list is told what is expected."""
+    raw = RawData([[1.0], [2.0]], ("x",), np.zeros(2), Target("regression"))
+    with pytest.raises(DataError, match="inputs of type list, expected a numpy array"):
+        reader_of(raw)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import slipstream
 import slipstream.config.validation
 from slipstream.core.errors import ConfigError, DataError, UserError
-from slipstream.data import Preprocessing
+from slipstream.data import from_json
 from slipstream.runs.session import run
 
 ROLES = {"id": "who", "time": "t", "target": "y"}
@@ -193,7 +193,7 @@ def test_new_tables_are_read_as_in_training(read):
     """Saved and read again, the preprocessing gives training's inputs for its own table."""
     frame = table(gaps=0.2)
     data = read(frame, validation=0, test=0)
-    again = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    again = from_json(json.loads(json.dumps(data.preprocessing)))
     for same in (frame, frame.to_dict(as_series=False), frame.drop("y")):
         inputs, warnings = again.transform(same)
         assert np.array_equal(inputs, data.train.inputs)
@@ -208,7 +208,7 @@ def test_new_tables_are_read_as_in_training(read):
         again.transform(frame.drop("who", "t"))
     fixed = read(table(lengths=(5, 6)), "fixed.csv", validation=0, test=0)
     with pytest.raises(DataError, match="a sequence has 3 steps, in training all had 5"):
-        Preprocessing.from_json(fixed.preprocessing).transform(longer.head(3))
+        from_json(fixed.preprocessing).transform(longer.head(3))
 
 
 @pytest.mark.parametrize(

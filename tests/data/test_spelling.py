@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from slipstream.core.errors import DataError
-from slipstream.data import Preprocessing
+from slipstream.data import from_json
 from slipstream.data.tabular.spelling import days_of, hours_of, is_date, number_of
 
 GERMAN = "a;b;y\n" + "".join(
@@ -174,7 +174,7 @@ def test_money_and_percent_are_numbers_on_every_path(load_table, tmp_path, file)
         "thousands marks are left out: income ('$1,100.50' is 1100.5)",
         "dates are read with the day first: day ('13/01/2020' is 2020-01-13)",
     )
-    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    kept = from_json(json.loads(json.dumps(data.preprocessing)))
     later = {
         "income": ["$1,100.50", "2100.5"],
         "gain": ["0.5", "(1.50)"],
@@ -231,7 +231,7 @@ def test_times_of_day_are_hours_on_every_path(load_table, tmp_path, file):
     said = f"times of day are read in hours: t ('{shown}' is 0)"
     assert data.warnings == (said,)
     assert said in data.summary
-    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    kept = from_json(json.loads(json.dumps(data.preprocessing)))
     assert kept.names == ("t", "t sine of 24 hours", "t cosine of 24 hours")
     first = data.train.inputs.numpy()
     for later in (times, words, pl.Series(times), np.array(times, object), hours.tolist()):
@@ -349,7 +349,7 @@ def test_the_order_of_dates_can_be_set_on_every_path(load_table, tmp_path, file,
     right = [float((np.datetime64(f"2020-{m:02d}-{d:02d}") - start).astype(int)) for d, m in days]
     assert column(data, "a")["offset"] == pytest.approx(np.mean(right))
     assert not [warning for warning in data.warnings if "dates" in warning]
-    kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    kept = from_json(json.loads(json.dumps(data.preprocessing)))
     np.testing.assert_allclose(kept.transform(frame)[0], data.train.inputs, rtol=1e-6)
 
 
@@ -371,7 +371,7 @@ def test_the_order_of_a_time_column_and_of_steps_can_be_set(load_table, tmp_path
     for first, order in ((True, [2, 1]), (False, [1, 2])):
         data = load("sequences", **settings, day_first=first)
         assert data.train.inputs[0, :, 0].tolist() == order
-        kept = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+        kept = from_json(json.loads(json.dumps(data.preprocessing)))
         later = {"s": [7, 7], "t": ["01/02/2020", "02/01/2020"], "a": [1, 2]}
         assert kept.transform(later)[0][0, :, 0].tolist() == order
 

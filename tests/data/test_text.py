@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 import slipstream
 import slipstream.config.validation
 from slipstream.core.errors import ConfigError, DataError, UserError
-from slipstream.data import Preprocessing
+from slipstream.data import from_json
 from slipstream.data.text.vocabulary import Texts, Tokenizer
 from slipstream.runs.session import run
 
@@ -195,7 +195,7 @@ def test_a_large_vocabulary_has_wider_ids():
 def test_new_texts_are_encoded_as_in_training(read):
     """Saved and read again, the preprocessing gives the training part's ids for its texts."""
     data = read(validation=0, test=0, min_count=1)
-    again = Preprocessing.from_json(json.loads(json.dumps(data.preprocessing)))
+    again = from_json(json.loads(json.dumps(data.preprocessing)))
     texts = [text for _, text in rows()]
     for same in (texts, np.array(texts), {"text": texts}):
         ids, warnings = again.transform(same)

@@ -26,7 +26,7 @@ import slipstream
 from slipstream.config import replay, validate
 from slipstream.config.files import defaults
 from slipstream.core.errors import UserError
-from slipstream.data import Preprocessing, load
+from slipstream.data import from_json, load
 from slipstream.data.image.image_files import headers, read_images
 from slipstream.loggers.tensorboard import TensorBoard
 from slipstream.runs import checkpoints
@@ -275,7 +275,7 @@ def _metrics(content: bytes) -> None:
 def _preprocessing(source: Any) -> None:
     """As prediction.load guards it: what is not of the form is an error of one of these kinds."""
     try:
-        Preprocessing.from_json(source)
+        from_json(source)
     except (ValueError, KeyError, TypeError, AttributeError):
         return
 

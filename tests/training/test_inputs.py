@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data, train
-from slipstream.data.fitting import fit_array
-from slipstream.data.preprocessing import Preprocessing
+from slipstream.core.types import Target
+from slipstream.data import from_json
+from slipstream.data.array_preprocessing import scale_channels
+from slipstream.data.dataset import RawData
+from slipstream.data.image.image_preprocessing import ImagePreprocessing
 from slipstream.models.layers import Standardize
 from slipstream.training.inputs import form_of, ready
 
@@ -25,11 +28,12 @@ def images(dtype: type, size: int = 20) -> np.ndarray:
 def test_scaling_in_the_network_equals_scaling_before(dtype, scaling):
     """What the layer makes of raw images is what the preprocessing makes of them, and what it stores."""
     x = images(dtype)
-    fitted, _ = fit_array(x, ("a", "b"), np.arange(12), scaling)
-    form = fitted.form()
-    again = Preprocessing.from_json(fitted.to_json())
+    raw = RawData(x, ("a", "b"), np.zeros(20, np.int64), Target("binary", ("y",), ("a", "b")))
+    fitted, _ = ImagePreprocessing.fit(raw, np.arange(12), scaling)
+    form = fitted.spec
+    again = from_json(fitted.to_json())
     assert again == fitted
-    expected = torch.from_numpy(fitted.scale(x))
+    expected = torch.from_numpy(scale_channels(fitted.columns, x))
     before = ready(torch.from_numpy(x), form, replace(form, scaling=None))
     assert torch.equal(before, expected)
     raw = ready(torch.from_numpy(x), form, form)

@@ -11,7 +11,6 @@ from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.identity import WHOLE, lookalikes
 from slipstream.data.messages import brief, phrase
-from slipstream.data.overview import UNITS
 
 LONGEST = 1000  # maximum characters of a setting that a message prints
 MACRO = "metrics by class (f1_macro, roc_auc)"
@@ -29,7 +28,7 @@ def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
     names = raw.target.classes
     totals = np.bincount(raw.targets, minlength=len(names))
     lone = [name for name, count in zip(names, totals, strict=True) if count == 1]
-    one = f"1 {UNITS.get(raw.kind or '', 'row')}"
+    one = f"1 {raw.unit}"
     found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
     found += alike(names, totals)
     for part, part_rows in zip(PARTS, rows, strict=True):

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from slipstream.core.registry import shared
-from slipstream.core.types import Count, Fraction, InputSpec, Natural, Plain, Positive, Target, Word
+from slipstream.core.types import Count, DataLike, Fraction, InputSpec, Natural, Plain, Positive, Target, Word
 from slipstream.data.messages import Where
-from slipstream.data.tabular.values import Frame
+from slipstream.data.scaling import ScalingName
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from slipstream.data.image.stored import Stored
-    from slipstream.data.sequence.long_table import Sequences
-    from slipstream.data.text.vocabulary import Texts
 
 Settings = Mapping[str, Plain]
 PARTS = ("train", "validation", "test")
+UNITS = {"tokens": "text", "sequence": "sequence", "image": "image"}  # kind -> the noun for an example
 AUTO_SHARE = 0.15  # of the rows for validation and for test, if `auto` draws them
 
 
@@ -53,7 +52,7 @@ class Split:
 class Data:
     """The three splits, and what is needed to describe, repeat and undo their preprocessing.
 
-    validation and test may have no rows. preprocessing: as JSON, for `Preprocessing.from_json`. summary: a
+    validation and test may have no rows. preprocessing: as JSON, for `kinds.from_json`. summary: a
     full description in Markdown, with warnings. card: the same in at most 12 short lines of plain text,
     without warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`.
     """
@@ -91,7 +90,7 @@ class RawData:
     as in `InputSpec`. where: gives a row's location in the file of its split.
     """
 
-    inputs: np.ndarray | Frame | Sequences | Texts
+    inputs: DataLike
     input_names: tuple[str, ...]
     targets: np.ndarray
     target: Target
@@ -112,6 +111,11 @@ class RawData:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def unit(self) -> str:
+        """The noun for an example."""
+        return UNITS.get(self.kind or "", "row")
+
 
 @shared("data")
 def common(
@@ -123,7 +127,7 @@ def common(
     folds: Count | None,
     fold: Natural,
     split_seed: Natural,
-    scaling: Literal["standard", "minmax", "robust", "global", "none"],
+    scaling: ScalingName,
     target_scaling: Literal["auto", "standard", "none"],
     class_weights: Literal["none", "balanced"] | dict[Word, Positive],
 ) -> None:

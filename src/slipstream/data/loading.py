@@ -14,21 +14,18 @@ from slipstream.core.registry import component
 from slipstream.core.types import Plain, Target
 from slipstream.data.classes import amounts, class_warnings, require_known
 from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
-from slipstream.data.fitting import fit_array, fit_frame, fit_sequences, fit_texts
 from slipstream.data.identity import names_of
 from slipstream.data.image.stored import Stored, materialize
+from slipstream.data.kinds import reader_of
 from slipstream.data.messages import advising, naming
 from slipstream.data.overview import Facts
 from slipstream.data.preprocessing import Preprocessing
-from slipstream.data.quality import doubts, overlapping, unlikely
-from slipstream.data.sequence.long_table import Sequences, side_by_side
+from slipstream.data.quality import doubts, unlikely
+from slipstream.data.scaling import SCALINGS
 from slipstream.data.splits import split_rows
-from slipstream.data.tabular.values import Frame
 from slipstream.data.targets import class_weights
-from slipstream.data.text.vocabulary import Texts
 
 ROLES = ("group_column", "time_column", "split_column", "weight_column")
-PIECE = 2048  # rows of a table transposed at a time
 
 
 def problems(settings: Settings) -> list[str]:
@@ -66,15 +63,16 @@ def problems(settings: Settings) -> list[str]:
             )
         if settings["split"] == "time" or settings.get("time_column") is not None:
             found.append("data.folds: a split by time has no folds, since a fold would train on its future")
-    if settings["scaling"] == "global" and source.name in ("table", "sequences"):
+    scaling = SCALINGS[settings["scaling"]]
+    if scaling.pooled and source.name in ("table", "sequences"):
         found.append(
-            "data.scaling: global is for inputs of one unit (pixels), expected standard, minmax, robust or "
-            "none"
+            f"data.scaling: {settings['scaling']} is for inputs of one unit (pixels), expected standard, "
+            "minmax, robust or none"
         )
-    if settings["scaling"] == "robust" and source.traits.get("form") == "image":
+    if scaling.clip and source.traits.get("form") == "image":
         found.append(
-            f"data.scaling: robust is for tables and sequences, and data={source.name}, which has "
-            "images, takes standard, minmax, global or none"
+            f"data.scaling: {settings['scaling']} is for tables and sequences, and data={source.name}, which "
+            "has images, takes standard, minmax, global or none"
         )
     if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
         found.append(
@@ -122,24 +120,26 @@ def load(settings: Settings, room: int | None = None) -> Data:
     numbers, structure = source.split(settings)
     with advising(settings, *_columns_used(settings)):
         raw = source(**numbers, **structure)
-    if isinstance(raw.inputs, np.memmap):
-        raw.inputs = Stored.of(raw.inputs)
+    raw.inputs = Stored.of(raw.inputs)
+    kind = reader_of(raw)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.get("labels") == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
         warnings = raw.warnings + class_warnings(raw, rows) + amounts(raw, settings)
-        warnings += unlikely(raw, settings, how, rows[0])
+        warnings += unlikely(raw, kind.table_of(raw), settings, how, rows[0])
         weights, counts = row_weights(raw, rows, settings["class_weights"])
         targets, target = scale_targets(raw, rows[0], settings["target_scaling"], warnings)
-        facts = Facts.of(settings, how, raw, rows)
-        inputs, preprocessing = transform(raw, rows, settings["scaling"], warnings, how)
-        warnings += doubts(inputs, [raw.targets[part] for part in rows], target, preprocessing)
+        facts = Facts.of(settings, how, raw, rows, kind.table_of(raw))
+        preprocessing, found = kind.fit(raw, rows[0], settings["scaling"])
+        encoded, more = preprocessing.encode_splits(raw, rows, how)
+        warnings += found + more
+        warnings += doubts(encoded, [raw.targets[part] for part in rows], target, preprocessing)
         facts = replace(facts, notes=tuple(raw.notes))
-        inputs = materialize(inputs, settings, room)
+        inputs = materialize(encoded, settings, room)
     splits = [
         Split(
-            x if isinstance(x, Stored) else torch.from_numpy(x),
+            x,
             torch.from_numpy(targets[part]),
             torch.from_numpy(w),
             None if c is None else torch.from_numpy(c),
@@ -152,7 +152,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
         validation=splits[1],
         test=splits[2],
         target=target,
-        form=preprocessing.form(),
+        form=preprocessing.spec,
         input_names=preprocessing.names,
         preprocessing=preprocessing.to_json(),
         summary=facts.summary(preprocessing, warnings),
@@ -167,63 +167,6 @@ def _columns_used(settings: Settings) -> tuple[list[str], list[str]]:
     """Return the target columns, and those that are neither targets nor inputs."""
     roles = [settings.get(key) for key in ("id", "time", "text", "image", *ROLES)]
     return names_of(settings.get("target")), [name for role in roles for name in names_of(role)]
-
-
-def transform(
-    raw: RawData, rows: list[np.ndarray], scaling: str, warnings: list[str], how: str = "random"
-) -> tuple[list[np.ndarray | Stored], Preprocessing]:
-    """Return the inputs of the three splits, float32, and the preprocessing fitted on train.
-
-    Consumes `raw.inputs`, except images in a file, which stay there.
-    """
-    if isinstance(raw.inputs, Frame):
-        fitted, found = fit_frame(raw.inputs, rows[0], scaling)
-        encoded, unseen = fitted.encode(raw.inputs.columns)
-        warnings += found + unseen
-        return [rows_of(encoded, part) for part in rows], fitted
-    if isinstance(raw.inputs, Sequences):
-        fitted, found = fit_sequences(raw.inputs, rows[0], scaling)
-        encoded, unseen = fitted.encode(raw.inputs.frame.columns)
-        warnings += found + unseen
-        made = side_by_side(encoded, raw.inputs.lengths, fitted.shape[0], fitted.masked)
-        if not fitted.masked:
-            warnings += overlapping(made, how)
-        return [made[part] for part in rows], fitted
-    if isinstance(raw.inputs, Texts):
-        fitted = fit_texts(raw.inputs, rows[0])
-        raw.notes.append(raw.inputs.describe(fitted.vocabulary, dict(zip(PARTS, rows, strict=True))))
-        ids = raw.inputs.encode(fitted.vocabulary, fitted.shape[0])
-        return [ids[part] for part in rows], fitted
-    fitted, found = fit_array(raw.inputs, raw.input_names, rows[0], scaling, raw.kind)
-    fitted = replace(fitted, vocabulary=raw.vocabulary, masked=raw.masked)
-    warnings += found
-    if isinstance(raw.inputs, np.ndarray) and raw.inputs.ndim in (2, 3) and fitted.kind != "tokens":
-        warnings += overlapping(raw.inputs, how)
-    if fitted.kind == "image":
-        if isinstance(raw.inputs, Stored):
-            return [raw.inputs.part(part) for part in rows], fitted
-        kept = raw.inputs.dtype if raw.inputs.dtype == np.uint8 else np.float32
-        # Rows in C order, whatever the array's own order.
-        return [np.ascontiguousarray(raw.inputs[part], kept) for part in rows], fitted
-    if fitted.kind == "tokens":
-        return [raw.inputs[part] for part in rows], fitted
-    return [fitted.scale(raw.inputs[part]) for part in rows], fitted
-
-
-def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return some rows of a table stored by columns [C, N] as [rows, C], stored by rows.
-
-    Works column by column on pieces that fit into the cache: three times as fast as gathering whole
-    columns.
-    """
-    out = np.empty((len(rows), len(columns)), np.float32)
-    places = np.full(columns.shape[1], -1)
-    places[rows] = np.arange(len(rows))
-    for start in range(0, len(places), PIECE):
-        piece = places[start : start + PIECE]
-        wanted = piece >= 0
-        out[piece[wanted]] = columns[:, start : start + PIECE].T[wanted]
-    return out
 
 
 def scale_targets(
@@ -279,11 +222,11 @@ def fingerprint(
     digest = hashlib.sha256()
     # Formats show in the parsed values, and the type that labels had before they became words does not change
     # what is trained.
-    plain = [replace(column, format="") for column in preprocessing.columns]
-    steps = preprocessing.steps and replace(preprocessing.steps, format="")
-    preprocessing = replace(preprocessing, columns=tuple(plain), steps=steps)
     meaning = {name: value for name, value in vars(target).items() if name != "label_kind"}
-    described = {"target": meaning, "inputs": preprocessing.to_json()}
+    inputs = preprocessing.to_json()
+    for spelled in (*inputs["columns"], inputs["steps"] or {}):
+        spelled.pop("format", None)
+    described = {"target": meaning, "inputs": inputs}
     digest.update(json.dumps(described, sort_keys=True).encode())
     digest.update(raw.digest.encode())
     for split, part in zip(splits, rows, strict=True):

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted, entry
-
-if TYPE_CHECKING:
-    pass
-
 
 Where = Callable[[int], str]  # returns a row's location
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +13,9 @@ from slipstream.core.types import Plain, Target
 from slipstream.core.wording import counted
 from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.messages import phrase
-from slipstream.data.sequence.long_table import Sequences
+from slipstream.data.preprocessing import Preprocessing, Table
 from slipstream.data.tabular.columns import is_missing
-from slipstream.data.tabular.values import Frame
 
-if TYPE_CHECKING:
-    from slipstream.data.preprocessing import Preprocessing
-
-UNITS = {"tokens": "text", "sequence": "sequence", "image": "image"}  # kind -> the noun for an example
 MOST_COUNTS = 20  # classes or labels that are counted individually
 WIDTH = 99  # maximum characters of a card's line
 
@@ -51,12 +45,22 @@ class Facts:
     spread: str
 
     @classmethod
-    def of(cls, settings: Settings, how: str, raw: RawData, rows: Sequence[np.ndarray]) -> Facts:
-        """Collect the facts of a source whose rows are divided into the given three splits."""
+    def of(
+        cls,
+        settings: Settings,
+        how: str,
+        raw: RawData,
+        rows: list[np.ndarray],
+        table: Table,
+    ) -> Facts:
+        """Collect the facts of a source whose rows are divided into the given three splits.
+
+        table: that of the kind's `table_of`.
+        """
         kinds: dict[str, list[str]] = {}
         missing = {}
-        frame = raw.inputs.frame if isinstance(raw.inputs, Sequences) else raw.inputs
-        if isinstance(frame, Frame):
+        frame, lengths = table
+        if frame is not None:
             for name, kind in frame.kinds.items():
                 kinds.setdefault(kind, []).append(name)
                 missing[name] = int(is_missing(frame.columns[name]).sum())
@@ -71,10 +75,8 @@ class Facts:
             {name: count for name, count in missing.items() if count},
             raw.left_out,
             tuple(map(len, rows)),
-            UNITS.get(raw.kind or "", "row"),
-            tuple(int(raw.inputs.lengths[part].sum()) for part in rows)
-            if isinstance(raw.inputs, Sequences)
-            else (),
+            raw.unit,
+            () if lengths is None else tuple(int(lengths[part].sum()) for part in rows),
             tuple(_counts(raw.target, raw.targets[part]) for part in rows),
             _spread(raw.target, raw.targets[rows[0]]),
         )
@@ -85,7 +87,7 @@ class Facts:
         classes = target.classes if target.task in ("binary", "multiclass") else ()
         among = f" ({len(classes)} classes)" if classes else ""
         lines = [self._head(f"{target.task}, {self._target(4)}{among}")]
-        lines += [f"inputs: {self._inputs(preprocessing)}; split: {self._split()}"]
+        lines += [f"inputs: {preprocessing.describe(self.settings['scaling'])}; split: {self._split()}"]
         lines += [fit(f"  {kind}: ", names) for kind, names in self.kinds.items()]
         if self.missing:
             lines += [fit(f"missing values, {self._filled()}: ", _pairs(self.missing))]
@@ -100,7 +102,7 @@ class Facts:
         blocks = [f"**data={self.settings['name']}**: {self.target.task}, {self._target(8)}"]
         blocks += [f"Files: {', '.join(self.sources)}"] if self.sources else []
         blocks += self.notes
-        blocks += [f"Inputs: {self._inputs(preprocessing)}. Split: {self._split()}."]
+        blocks += [f"Inputs: {preprocessing.describe(self.settings['scaling'])}. Split: {self._split()}."]
         table = [["part", f"{self.unit}s", *self.counts[0]]]
         table.append(["---"] * len(table[0]))
         for part, rows, counts in zip(PARTS, self.rows, self.counts, strict=True):
@@ -120,20 +122,6 @@ class Facts:
     def _target(self, most: int) -> str:
         names = self.target.names
         return f"{'target' if len(names) == 1 else f'{len(names)} targets'} {phrase(names, most)}"
-
-    def _inputs(self, preprocessing: Preprocessing) -> str:
-        form = preprocessing.form()
-        if form.kind == "tokens":
-            return f"texts of at most {counted(form.shape[0], 'token')}, vocabulary of {form.vocabulary:,}"
-        if len(form.shape) > 1:
-            found = f"{form.kind}s of {' x '.join(map(str, form.shape))}"
-            if form.masked:
-                found += " (the last marks padding)"
-        else:
-            found = counted(len(self.names), "column")
-            if len(preprocessing.names) != len(self.names):
-                found += f", encoded as {len(preprocessing.names)}"
-        return f"{found}, scaling {self.settings['scaling']}"
 
     def _head(self, meaning: str) -> str:
         """Return what was read and what is predicted, with as many file names as fit."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from slipstream.core.types import DataLike, Target
 from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.messages import brief, phrase
-from slipstream.data.preprocessing import Preprocessing
-from slipstream.data.tabular.values import Frame
+from slipstream.data.preprocessing import Preprocessing, Table
+from slipstream.data.tabular.encoding import Column
 
 SAMPLE, FEW = 2000, 500  # training rows checked per column; of more than MANY columns
 MANY = 1000
@@ -23,7 +25,7 @@ BLOCK = 1 << 20  # values hashed at a time
 
 
 def doubts(
-    inputs: list[DataLike], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
+    inputs: Sequence[DataLike], targets: list[np.ndarray], target: Target, preprocessing: Preprocessing
 ) -> list[str]:
     """Return sentences about the splits.
 
@@ -34,18 +36,19 @@ def doubts(
     if not all(isinstance(part, np.ndarray) for part in inputs):
         return found
     found += repeated(inputs, targets)
-    if inputs[0].ndim == 2 and preprocessing.kind == "vector":
-        found += telling(inputs[0], targets[0], target, preprocessing)
+    if inputs[0].ndim == 2 and preprocessing.spec.kind == "vector":
+        found += telling(inputs[0], targets[0], target, preprocessing.columns)
     return found
 
 
-def unlikely(raw: RawData, settings: Settings, how: str, train: np.ndarray) -> list[str]:
+def unlikely(raw: RawData, table: Table, settings: Settings, how: str, train: np.ndarray) -> list[str]:
     """Warn of rows sorted by a date, of codes for missing values and of targets far from all others.
 
-    train: the rows of the training part."""
+    table: that of the kind's `table_of`. train: the rows of the training part.
+    """
     found = far_targets(raw, train) if raw.target.task == "regression" else []
-    frame = raw.inputs
-    if not isinstance(frame, Frame):
+    frame, lengths = table
+    if frame is None or lengths is not None:
         return found
     columns = {n: v for n, v in frame.columns.items() if isinstance(v, np.ndarray)}
     dates = [name for name, values in columns.items() if frame.kinds[name] == "date" and _in_order(values)]
@@ -121,7 +124,7 @@ def far_targets(raw: RawData, train: np.ndarray) -> list[str]:
     return found
 
 
-def repeated(inputs: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
+def repeated(inputs: Sequence[np.ndarray], targets: list[np.ndarray]) -> list[str]:
     """Report rows of validation and test that are also in train, with the same target.
 
     A table with only a few distinct, frequent rows is not reported.
@@ -175,11 +178,8 @@ def outside(targets: list[np.ndarray], target: Target) -> list[str]:
     return found
 
 
-def telling(
-    inputs: np.ndarray, targets: np.ndarray, target: Target, preprocessing: Preprocessing
-) -> list[str]:
+def telling(inputs: np.ndarray, targets: np.ndarray, target: Target, columns: Sequence[Column]) -> list[str]:
     """Report a single column of several that predicts the target alone."""
-    columns = preprocessing.columns
     if len(columns) < 2 or len(inputs) < LEAST or target.task == "multilabel":
         return []
     rows = np.linspace(0, len(inputs) - 1, min(len(inputs), FEW if len(columns) > MANY else SAMPLE)).astype(

@@ -16,18 +16,15 @@ from torch import Tensor, nn
 from slipstream.config.files import completed, defaults
 from slipstream.config.run_config import Config
 from slipstream.config.validation import for_target, validate
-from slipstream.core.errors import DataError, UserError
+from slipstream.core.errors import UserError
 from slipstream.core.types import DataLike, Plain, Target
-from slipstream.core.wording import axes, counted, typed
-from slipstream.data import Preprocessing
+from slipstream.core.wording import counted, typed
+from slipstream.data import Preprocessing, from_json
 from slipstream.data.identity import labels as labels_of
-from slipstream.data.identity import missing_words
-from slipstream.data.image.given import as_images
-from slipstream.data.tabular.columns import as_numbers
-from slipstream.data.tabular.frames import is_table
-from slipstream.data.tabular.values import Values
+from slipstream.data.messages import phrase
 from slipstream.runs import checkpoints
 from slipstream.training.evaluate import CHUNK, side_by_side
+from slipstream.training.inputs import ready
 from slipstream.training.model_spec import ModelSpec, State
 
 LARGEST = 100_000_000  # maximum bytes read of a run's configuration or preprocessing
@@ -55,7 +52,7 @@ class Classification:
             shown = [[name for name, has in zip(self.classes, row, strict=True) if has] for row in shown]
         more = ", ..." if len(self.labels) > SHOWN else ""
         listed = f"[{', '.join(map(repr, shown))}{more}]"
-        return f"{counted(len(self.labels), 'prediction')} of {_listed(self.classes)}: {listed}"
+        return f"{counted(len(self.labels), 'prediction')} of {phrase(self.classes, SHOWN)}: {listed}"
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -95,20 +92,13 @@ class Model:
     ) -> None:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
         self.numbers, self.data = program.numbers(config), data
-        self.missing = missing_words(data.get("missing", ()))
         self.module: nn.Module = program.infer.module
         self.networks = networks or [self.module.state_dict()]
 
     def __repr__(self) -> str:
-        known = self.preprocessing
-        names = [column.name for column in known.columns]
-        kind = (
-            "text" if known.tokenizer is not None else "sequence" if known.steps is not None else known.kind
-        )
-        read = f"columns {_listed(names)}" if names else f"inputs {axes(known.shape)}"
         what = "classes" if self.target.classes else "numbers"
-        told = f"{what} {_listed(self.target.classes or self.target.names)}"
-        return f"<slipstream model of {kind} data: {read if kind != 'text' else 'texts'} -> {told}>"
+        told = f"{what} {phrase(self.target.classes or self.target.names, SHOWN)}"
+        return f"<slipstream model of {self.preprocessing} -> {told}>"
 
     def predict(self, x: DataLike) -> Classification | np.ndarray:
         """Predict N raw examples. Warns of values that are not in the training data.
@@ -153,55 +143,14 @@ class Model:
         return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
     def inputs(self, x: DataLike) -> Tensor:
-        """Return raw examples as network inputs, float32 [N, ...] or ids: scaled, encoded, imputed."""
-        array, unseen = self.preprocessing.transform(self._raw(x), self.program.form, self.missing)
+        """Return raw examples as network inputs: scaled, encoded, imputed.
+
+        float32 [N, ...], or ids [N, T], or images [N, C, H, W] of bytes, which the network scales.
+        """
+        array, unseen = self.preprocessing.transform(x, self.data)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)
-        return torch.from_numpy(array)
-
-    def _raw(self, x: DataLike) -> DataLike:
-        """Return an array if training had arrays, columns by name for a table."""
-        names, shape = [column.name for column in self.preprocessing.columns], self.preprocessing.shape
-        if self.preprocessing.tokenizer is not None:
-            return x
-        if self.preprocessing.kind == "image":
-            return as_images(x, self.preprocessing, self.data)
-        if (steps := self.preprocessing.steps) is not None:
-            names, shape = [steps.id, steps.time, *names], ()
-        if is_table(x):
-            columns = self.preprocessing.raw_columns(x, self.missing) if len(shape) < 2 else {}
-            return self._stacked(columns, shape) if shape else columns
-        if steps is not None:
-            raise DataError(
-                f"found {type(x).__name__}, expected a polars or pandas DataFrame or a mapping of names to "
-                f"values, with a row for each step: {', '.join(names)}"
-            )
-        if not isinstance(x, np.ndarray | Tensor | list):
-            raise DataError(
-                f"found {type(x).__module__}.{type(x).__name__}, expected an array, a polars or pandas "
-                "DataFrame or a mapping of column names to values"
-            )
-        array = np.asarray(x)
-        if array.dtype.kind not in "fiub":
-            raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
-        if shape:
-            return array[:, None] if shape == (1,) and array.ndim == 1 else array
-        if array.ndim != 2 or array.shape[1] != len(names):
-            raise DataError(
-                f"found an array of shape {array.shape}, expected [N, {len(names)}]: {', '.join(names)}"
-            )
-        return dict(zip(names, array.T, strict=True))
-
-    def _stacked(self, columns: Mapping[str, Values], shape: tuple[int, ...]) -> np.ndarray:
-        """Stack columns into the array that training had."""
-        if len(shape) > 1:
-            raise DataError(f"expected an array {axes(shape)}, found columns of a table")
-        return np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
-
-
-def _listed(names: Sequence[Plain]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(str(name) for name in names[:SHOWN]) + more
+        return ready(torch.from_numpy(array), self.preprocessing.spec, self.program.form)
 
 
 def _no_run(folder: Path) -> str:
@@ -245,7 +194,8 @@ def load(directory: str | Path) -> Model:
         fields: Plain = saved["target"].items()
         told: dict[str, Plain] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
         target = Target(**told)
-        preprocessing = Preprocessing.from_json(saved["inputs"])
+        preprocessing = from_json(saved["inputs"])
+        form = preprocessing.spec
         raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
         config = for_target(validate(raw | {"data": _no_data(raw["data"], target, folder)}), target)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
@@ -260,7 +210,6 @@ def load(directory: str | Path) -> Model:
     tensors, state = checkpoints.load(path)
     if not state["best_epoch"]:
         raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
-    form = preprocessing.form()
     if "inputs.standardize.offset" not in tensors["weights"]:  # images were scaled before training
         form = replace(form, scaling=None)
     program = ModelSpec(config, target, form)

@@ -12,7 +12,7 @@ import numpy as np
 
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.lazy import torch
-from slipstream.core.types import Plain
+from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted
 from slipstream.data.image.pixel_moments import BLOCK, is_pixels
 
@@ -63,9 +63,9 @@ class Stored:
         self._file, self._offset, self._example, self.rows = file, offset, example, rows
 
     @classmethod
-    def of(cls, array: np.memmap) -> Stored | np.memmap:
-        """Return all rows of a memory-mapped array of images; other arrays are returned unchanged."""
-        mapped = array._mmap  # type: ignore[attr-defined]  # numpy has it and does not declare it
+    def of(cls, array: DataLike) -> DataLike:
+        """Return all rows of a memory-mapped array of images; other inputs are returned unchanged."""
+        mapped = getattr(array, "_mmap", None)  # numpy.memmap has it and does not declare it
         whole = mapped is not None and array.base is mapped and array.flags.c_contiguous
         if not whole or not is_pixels(array):
             return array
@@ -142,18 +142,19 @@ class Sliced:
 
 def materialize(
     inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Plain], room: int | None
-) -> list[np.ndarray | Stored]:
+) -> list[Tensor | Stored]:
     """Read the splits into memory, except images that are to stay in their file.
 
     settings: `streaming` is never, always, or auto, which is always if the bytes exceed the available memory,
     but never if a batch has all rows. Raises ConfigError if there is no file.
     """
-    streaming, in_file = settings.get("streaming", "never"), all(isinstance(part, Stored) for part in inputs)
+    streaming, stored = settings.get("streaming", "never"), [p for p in inputs if isinstance(p, Stored)]
+    in_file = len(stored) == len(inputs)
     if streaming == "auto":
         possible = in_file and room is not None and settings["batch_size"] != "full"
         streaming = "always" if possible and sum(part.nbytes for part in inputs) > (room or 0) else "never"
     if streaming == "never":
-        return [part[np.arange(len(part))] if isinstance(part, Stored) else part for part in inputs]
+        return [part.tensor() if isinstance(part, Stored) else torch.from_numpy(part) for part in inputs]
     if not in_file:
         raise ConfigError(
             [
@@ -161,4 +162,4 @@ def materialize(
                 "a folder that can be written"
             ]
         )
-    return list(inputs)
+    return [*stored]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.types import DataLike, InputSpec
+from slipstream.core.wording import counted
+from slipstream.data.dataset import RawData, Settings
 from slipstream.data.messages import cut_short
+from slipstream.data.preprocessing import NONE, Encoded, EncodedSplits, Preprocessing, Table
+from slipstream.data.quality import overlapping
 from slipstream.data.tabular.columns import as_dates, as_numbers, as_text, is_missing, pick
+from slipstream.data.tabular.encoding import Column, encode
+from slipstream.data.tabular.frames import columns_of, is_table
+from slipstream.data.tabular.table_preprocessing import fit_frame
 from slipstream.data.tabular.type_inference import kind_of_words
 from slipstream.data.tabular.values import Frame, Values
 
@@ -95,6 +104,80 @@ class Sequences:
         wanted = np.zeros(len(self), bool)
         wanted[rows] = True
         return np.flatnonzero(np.repeat(wanted, self.lengths))
+
+
+@dataclass(frozen=True)
+class SequencePreprocessing(Preprocessing):
+    """A table's columns for each step, and the columns by which steps become sequences.
+
+    shape: [T, C]. masked: the last channel is 1 in every step and 0 in the padding.
+    """
+
+    shape: tuple[int, ...]
+    masked: bool
+    steps: StepColumns
+
+    records: ClassVar[Mapping[str, type]] = {"columns": Column, "steps": StepColumns}
+
+    @classmethod
+    def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
+        """Fit the columns on the steps of the given sequences, without padding; fill gaps if configured."""
+        sequences: Sequences = raw.inputs
+        if sequences.steps.forward:
+            sequences.frame.columns = fill_forward(sequences.frame.columns, sequences.lengths)
+        columns, warnings = fit_frame(sequences.frame, sequences.rows_of(rows), scaling)
+        longest = int(sequences.lengths.max())
+        masked = bool(sequences.lengths.min() < longest)
+        channels = sum(len(column.outputs()) for column in columns) + masked
+        return cls(columns, (longest, channels), masked, replace(sequences.steps, length=longest)), warnings
+
+    def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
+        """Encode all steps and arrange them as sequences, float32 [N, T, C]."""
+        encoded, warnings = encode(self.columns, raw.inputs.frame.columns)
+        made = side_by_side(encoded, raw.inputs.lengths, self.shape[0], self.masked)
+        return [made[part] for part in rows], warnings + ([] if self.masked else overlapping(made, how))
+
+    def transform(self, data: DataLike, settings: Settings = NONE) -> Encoded:
+        """Transform a table with a row for each step; sequences come in the order of their first rows.
+
+        settings: `missing`, the words for a missing value.
+        """
+        steps = self.steps
+        words = {steps.id: True, steps.time: False}
+        words = {column.name: column.kind == "category" for column in self.columns} | words
+        if not is_table(data):
+            names = [steps.id, steps.time, *(column.name for column in self.columns)]
+            raise DataError(
+                f"found {type(data).__name__}, expected a polars or pandas DataFrame or a mapping of names "
+                f"to values, with a row for each step: {', '.join(names)}"
+            )
+        columns = columns_of(data, words, settings)
+        refuse_missing(steps.id, columns[steps.id])
+        order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
+        if not self.masked and order.lengths.min() < steps.length:
+            raise DataError(
+                f"a sequence has {counted(order.lengths.min(), 'step')}, in training all had {steps.length}"
+            )
+        taken = {column.name: pick(columns[column.name], order.rows) for column in self.columns}
+        taken = fill_forward(taken, order.lengths) if steps.forward else taken
+        encoded, warnings = encode(self.columns, taken)
+        made = side_by_side(encoded, order.lengths, steps.length, self.masked)
+        return made, [*order.warnings(steps), *warnings]
+
+    @property
+    def spec(self) -> InputSpec:
+        """The longest sequence's steps, and a mask if lengths differ."""
+        return InputSpec("sequence", self.shape, masked=self.masked)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the channels."""
+        return (*super().names, PRESENT) if self.masked else super().names
+
+    @classmethod
+    def table_of(cls, raw: RawData) -> Table:
+        """The table of steps."""
+        return raw.inputs.frame, raw.inputs.lengths
 
 
 def times_of(name: str, values: Values, format: str = "") -> np.ndarray:

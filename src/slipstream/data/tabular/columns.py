@@ -79,6 +79,13 @@ def as_dates(name: str, values: Values, format: str = "") -> np.ndarray:
     return values
 
 
+def read_as(kind: str, name: str, values: Values, format: str = "") -> np.ndarray:
+    """Parse values as the numbers of their kind, float64 [N], NaN for missing. Raises DataError."""
+    if kind == "boolean":
+        return as_booleans(name, values)
+    return {"number": as_numbers, "date": as_dates}[kind](name, values, format)
+
+
 def as_text(values: Values) -> Text:
     """Return words; numbers are spelled as briefly as possible (3, not 3.0)."""
     if isinstance(values, Text):

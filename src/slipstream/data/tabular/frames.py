@@ -10,9 +10,11 @@ from numbers import Number
 import numpy as np
 
 from slipstream.core.errors import DataError
+from slipstream.core.lazy import torch
 from slipstream.core.types import DataLike, Plain
 from slipstream.data.identity import BOOLEANS as BOOLEAN
-from slipstream.data.identity import encode_words, exact, name_of
+from slipstream.data.identity import encode_words, exact, missing_words, name_of
+from slipstream.data.messages import phrase
 from slipstream.data.tabular.columns import EXACT, blank
 from slipstream.data.tabular.values import Text, Values
 
@@ -36,6 +38,34 @@ def from_any(
         spelled[name] = found
     chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
     return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+
+
+def columns_of(data: DataLike, names: Mapping[str, bool], settings: Mapping[str, Plain]) -> dict[str, Values]:
+    """Return all named columns of a table (see `from_any`), of one length. Raises DataError.
+
+    settings: `missing`, the words that mean a missing value.
+    """
+    columns = from_any(data, names, missing_words(settings.get("missing", ())))
+    absent = [name for name in names if name not in columns]
+    if absent:
+        raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise DataError(f"columns of different lengths: {phrase(sorted(lengths))}")
+    return columns
+
+
+def array_of(data: DataLike) -> np.ndarray:
+    """Return new examples that are no table as an array of numbers. Raises DataError."""
+    if not isinstance(data, np.ndarray | list | torch.Tensor):
+        raise DataError(
+            f"found {type(data).__module__}.{type(data).__name__}, expected an array, a polars or pandas "
+            "DataFrame or a mapping of column names to values"
+        )
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
+    return array
 
 
 def is_table(data: DataLike) -> bool:

@@ -13,8 +13,7 @@ from slipstream.core.wording import counted, typed
 from slipstream.data.dataset import PARTS
 from slipstream.data.identity import missing_words
 from slipstream.data.messages import Where, below, brief, kind_setting, naming, phrase
-from slipstream.data.preprocessing import read_as
-from slipstream.data.tabular.columns import as_numbers, as_text, check_finite, is_missing, pick
+from slipstream.data.tabular.columns import as_numbers, as_text, check_finite, is_missing, pick, read_as
 from slipstream.data.tabular.csv_file import read_csv
 from slipstream.data.tabular.parquet import read_parquet
 from slipstream.data.tabular.spelling import DayFirst, Note, date_format, number_format

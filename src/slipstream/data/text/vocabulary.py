@@ -12,14 +12,17 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
 from slipstream.core.errors import DataError, did_you_mean
-from slipstream.core.types import DataLike
+from slipstream.core.types import DataLike, InputSpec
 from slipstream.core.wording import counted
+from slipstream.data.dataset import PARTS, RawData, Settings
 from slipstream.data.messages import cut_short
+from slipstream.data.preprocessing import NONE, Encoded, EncodedSplits, Preprocessing
+from slipstream.data.tabular.encoding import Column
 from slipstream.data.tabular.frames import is_table
 
 # No token is spelled like these: a word has no <, and a character has length one.
@@ -193,6 +196,47 @@ class Texts:
         return (
             f"Tokens: {', '.join(said)}; {1 - self.lengths.mean() / longest:.0%} of all places are padding."
         )
+
+
+@dataclass(frozen=True)
+class TextPreprocessing(Preprocessing):
+    """A tokenizer and a vocabulary; the one column is that of the texts.
+
+    shape: [T]. vocabulary: the tokens by id.
+    """
+
+    shape: tuple[int, ...]
+    vocabulary: tuple[str, ...]
+    tokenizer: Tokenizer
+
+    records: ClassVar[Mapping[str, type]] = {"columns": Column, "tokenizer": Tokenizer}
+
+    @classmethod
+    def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
+        """Fit the vocabulary on the given texts."""
+        texts: Texts = raw.inputs
+        longest = int(texts.lengths.max())
+        tokenizer = replace(texts.tokenizer, length=longest)
+        return cls((Column(texts.column, "text"),), (longest,), texts.vocabulary(rows), tokenizer), []
+
+    def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
+        """Number all tokens; the vocabulary is described in the notes."""
+        raw.notes.append(raw.inputs.describe(self.vocabulary, dict(zip(PARTS, rows, strict=True))))
+        ids = raw.inputs.encode(self.vocabulary, self.shape[0])
+        return [ids[part] for part in rows], []
+
+    def transform(self, data: DataLike, settings: Settings = NONE) -> Encoded:
+        """Transform a list of texts, or a table with their column."""
+        texts = Texts.of(texts_of(data, self.columns[0].name), self.tokenizer)
+        return texts.encode(self.vocabulary, self.shape[0]), texts.warnings(self.vocabulary)
+
+    @property
+    def spec(self) -> InputSpec:
+        """The ids of the longest text's tokens."""
+        return InputSpec("tokens", self.shape, vocabulary=len(self.vocabulary))
+
+    def __str__(self) -> str:
+        return "text data: texts"
 
 
 def texts_of(data: DataLike, column: str) -> list[str]:

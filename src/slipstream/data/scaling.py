@@ -1,0 +1,89 @@
+"""The scalings of `data.scaling`: a function for each, and a row in `SCALINGS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+CLIP = 3.0  # the bound of a smooth clip
+SAME = 1e-12  # of the largest value: the deviation of equal values is at most the mean's rounding error
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The training values of one column or channel, as scalings see them.
+
+    values: returns all of them, float64, for scalings that need more than the moments.
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    values: Callable[[], np.ndarray]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Statistics:
+        """Compute the statistics of values [N], of which there is at least one."""
+        return cls(values.min(), values.max(), values.mean(), values.std(), lambda: values)
+
+    def negligible(self, spread: float) -> bool:
+        """Return True if a deviation or range is only the rounding error of equal values."""
+        return bool(spread <= SAME * max(abs(self.low), abs(self.high)))
+
+
+@dataclass(frozen=True)
+class ScalingRule:
+    """A scaling: x -> (x - offset) * factor, then clipped smoothly if `clip`.
+
+    fit: returns offset and factor; a constant column is scaled to 0 (factor 0). pooled: one offset and one
+    factor for all channels, fitted to their joint statistics.
+    """
+
+    fit: Callable[[Statistics], tuple[float, float]]
+    clip: bool = False
+    pooled: bool = False
+
+
+def standard(x: Statistics) -> tuple[float, float]:
+    """Mean 0, deviation 1."""
+    return x.mean, 0.0 if x.negligible(x.deviation) else 1 / x.deviation
+
+
+def minmax(x: Statistics) -> tuple[float, float]:
+    """From 0 to 1."""
+    return (x.mean, 0.0) if x.negligible(x.deviation) else (x.low, 1 / (x.high - x.low))
+
+
+def robust(x: Statistics) -> tuple[float, float]:
+    """Median 0, interquartile range 1; if that range is 0, the whole range becomes 2."""
+    low, first, median, third, high = np.quantile(x.values().astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
+    if x.negligible(high - low):
+        return median, 0.0
+    return median, 1 / (third - first) if third > first else 2 / (high - low)
+
+
+def unscaled(_: Statistics) -> tuple[float, float]:
+    """As it is."""
+    return 0.0, 1.0
+
+
+SCALINGS = {
+    "standard": ScalingRule(standard),
+    "minmax": ScalingRule(minmax),
+    "robust": ScalingRule(robust, clip=True),
+    "global": ScalingRule(standard, pooled=True),
+    "none": ScalingRule(unscaled),
+}
+if TYPE_CHECKING:
+    ScalingName = str
+else:  # the schema reads the names from here
+    ScalingName = Literal[tuple(SCALINGS)]
+
+
+def smooth_clip(x: np.ndarray) -> np.ndarray:
+    """x / sqrt(1 + (x / 3)^2): close to x near 0, and never beyond 3 (RealMLP, arXiv 2407.04491)."""
+    return x / np.sqrt(1 + (x / CLIP) ** 2)
