@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import yaml
 from hydra import initialize_config_dir
@@ -29,10 +29,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from slipstream.config import grammar, hints, replay
+from slipstream.config import grammar, hints, replay, reuse
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, Unusable
-from slipstream.core.compat import ConfigLoaderImpl
+from slipstream.core.compat import show_hydra
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
@@ -54,19 +54,8 @@ class UserFolder(SearchPathPlugin):
             search_path.prepend("command-line", f"file://{self.path}")
 
 
-_group_options = ConfigLoaderImpl.get_group_options
-
-
-# Any: whatever Hydra passes goes on.
-def _without_bases(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> list[str]:
-    """Hide a group's _base.yaml: it is not an option, so neither completion nor --help may offer it."""
-    return [name for name in _group_options(self, *arguments, **named) if not name.startswith("_")]
-
-
-ConfigLoaderImpl.get_group_options = _without_bases  # type: ignore[method-assign]  # replaced on purpose
-
-
 grammar.extend()
+reuse.extend()
 
 
 def use_folder(path: str | None) -> None:
@@ -144,11 +133,22 @@ def _plain(node: DictConfig | ListConfig, key: Plain) -> Plain:
     except OmegaConfBaseException as error:
         text = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]  # a container, as the node is
         return Unusable(f"found {text!r}, which refers to nothing: {str(error).splitlines()[0]}")
-    if isinstance(value, DictConfig):
-        return {inner: _plain(value, inner) for inner in value}
-    if isinstance(value, ListConfig):
-        return [_plain(value, index) for index in range(len(value))]
+    if isinstance(value, DictConfig | ListConfig):
+        return _filled_in(value, OmegaConf.to_container(value, resolve=False))
     return value
+
+
+def _filled_in(node: DictConfig | ListConfig, content: Plain) -> Plain:
+    """Return the content of a node, in which OmegaConf, which is slow, is asked for references alone."""
+
+    def item(key: Plain, value: Plain) -> Plain:
+        if isinstance(value, dict | list):
+            return _filled_in(node[key], value)
+        return _plain(node, key) if isinstance(value, str) and ("${" in value or value == "???") else value
+
+    if isinstance(content, dict):
+        return {key: item(key, value) for key, value in content.items()}
+    return [item(index, value) for index, value in enumerate(content)]
 
 
 def explain(error: BaseException) -> list[str]:
@@ -201,7 +201,7 @@ def loading() -> Iterator[ConfigLoader]:
 def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:
     lines = [line for line in overrides if line is not None and not is_default(line)]
     composed = loader.load_configuration(ROOT, lines, RunMode.RUN)
-    HydraConfig.instance().set_config(composed)  # for ${hydra:...} in values
+    show_hydra(composed)  # for ${hydra:...} in values
     return composed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from copy import deepcopy
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
@@ -102,8 +103,16 @@ def _mappings(group: str) -> frozenset[str]:
 _parse_rule = OverridesParser.parse_rule
 
 
+@functools.lru_cache(2**12)  # a command line is read several times, and ANTLR takes 1 ms for each override
+def _parsed(s: str, rule_name: str) -> Plain:
+    return _parse_rule(_parser(), s, rule_name)
+
+
+_parser = functools.cache(OverridesParser.create)
+
+
 def _parse(self: OverridesParser, s: str, rule_name: str) -> Plain:
-    found = _parse_rule(self, hide(s), rule_name)
+    found = deepcopy(_parsed(hide(s), rule_name))
     if not isinstance(found, Override):
         return _shown(found)
     found.input_line = s
@@ -122,7 +131,7 @@ def extend() -> None:
 def parsed(text: str) -> Override | None:
     """Parse an override as Hydra does; None if it cannot."""
     try:
-        return OverridesParser.create().parse_override(text)
+        return _parser().parse_override(text)
     except HydraException:
         return None
 

@@ -1,0 +1,162 @@
+"""Composing on a copy of an earlier composition gives, node by node, what Hydra gives anew."""
+
+import os
+import random
+import shutil
+from copy import deepcopy
+
+import pytest
+from hydra.types import RunMode
+from omegaconf import Node
+
+import slipstream
+from sampling import exhaustive_after
+from slipstream.config import composition, files, reuse
+from slipstream.config.schema import GROUPS, options
+from slipstream.core.registry import LISTS
+
+
+def described(node):
+    """All that a node of OmegaConf's holds, the nodes below it included."""
+    content = node.__dict__.get("_content", node.__dict__.get("_val"))
+    if isinstance(content, dict | list):
+        items = list(content.items() if isinstance(content, dict) else enumerate(content))
+        assert all(value._get_parent() is node for _, value in items)
+        content = [(key, described(value)) for key, value in items]
+    elif isinstance(content, Node):
+        content = described(content)
+    metadata = {name: value for name, value in vars(node._metadata).items() if name != "resolver_cache"}
+    return type(node), content, metadata
+
+
+def result(load, *arguments):
+    """What a loader makes of a command line: its composition, or its complaint."""
+    with composition.loading() as loader:
+        try:
+            return described(load(loader, composition.ROOT, *arguments))
+        except Exception as error:
+            return type(error), str(error), str(error.__cause__)
+
+
+def agrees(lines, mode=RunMode.RUN):
+    """Composing twice with what is kept gives what Hydra gives, and the same again."""
+    expected = result(reuse.plain, list(lines), mode)
+    assert result(reuse.load_configuration, list(lines), mode) == expected
+    assert result(reuse.load_configuration, list(lines), mode) == expected
+
+
+CHOICES = [
+    (group, name)
+    for group in (*GROUPS, "sweep", "experiment")
+    for name in (files.experiments() if group == "experiment" else options(group))
+]
+VALUES = [
+    *(
+        "seed=3",
+        "name=x",
+        "name='${hydra:job.name}'",
+        "optimizer.lr=0.1",
+        "optimizer.lr=1,2",
+        "seed=range(3)",
+    ),
+    *("model.depth=null", "+new=1", "+new={a:[1,2]}", "++optimizer.lr=7", "++deep.er.key=1", "~optimizer.lr"),
+    *("~optimizer.lr=5", "~nothing", "optimizer={lr:0.5}", "regularizer={}", "nothing=1", "optimizer.no=1"),
+    *("~logger", "~logger=none", "+optimizer=sgd", "optimizer@a.b=sgd", "+optimizer@a.b=sgd", "a@b=1"),
+    *("hydra.run.dir=there", "hydra.job.env_copy=[PATH]", "hydra.sweep.dir=x", "hydra/launcher=basic"),
+    *("hydra.searchpath=[]", "hydra.no=1", "data/x=3", "optimizer=nothing", "optimizer=null", "data=[iris]"),
+    *(
+        'data.kinds={"a b":category}',
+        "data.kinds.rooms=number",
+        "trainer.metrics=[a,'b c']",
+        "experiment=null",
+    ),
+    *(
+        "hydra.job.config.override_dirname.exclude_keys=[seed]",
+        "resume=x",
+        "seed=${oc.env:HOME}",
+        "=",
+        "seed=[",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), exhaustive_after(4, random.Random(1).sample(CHOICES, len(CHOICES)))
+)
+def test_every_option_composes_as_hydra_composes_it(group, name):
+    """An option and a value, of it and of another group."""
+    agrees([f"{group}=[{name}]" if group in LISTS else f"{group}={name}", "seed=5", "trainer.max_epochs=3"])
+
+
+@pytest.mark.parametrize("line", exhaustive_after(10, random.Random(1).sample(VALUES, len(VALUES))))
+def test_every_kind_of_override_composes_as_hydra_composes_it(line):
+    """Whatever can be typed: values, additions, deletions, packages, Hydra's own, and mistakes."""
+    agrees([line, "trainer.max_epochs=3"])
+
+
+def random_line(draw):
+    """A command line of up to nine overrides, of which some may be mistakes."""
+    chosen = draw.sample(CHOICES, draw.randint(0, 5))
+    lines = [f"{group}=[{name}]" if group in LISTS else f"{group}={name}" for group, name in chosen]
+    lines += draw.sample(VALUES, draw.randint(0, 4))
+    draw.shuffle(lines)
+    return lines
+
+
+@pytest.mark.parametrize("seed", exhaustive_after(1, range(75)))
+def test_random_command_lines_compose_as_hydra_composes_them(seed):
+    """Four random command lines each, for a run and for a sweep."""
+    draw = random.Random(seed)
+    for _ in range(2):
+        agrees(random_line(draw), RunMode.RUN)
+        agrees(random_line(draw), RunMode.MULTIRUN)
+
+
+def test_a_composition_is_the_callers_own():
+    """What is done to one composition is not seen in the next one."""
+    with composition.loading() as loader:
+        first = reuse.load_configuration(loader, composition.ROOT, [], RunMode.RUN)
+        expected = deepcopy(described(first))
+        first.optimizer.lr = 7
+        first.hydra.job.env_copy.append("HOME")
+        first.trainer._set_flag("readonly", True)
+        assert described(reuse.load_configuration(loader, composition.ROOT, [], RunMode.RUN)) == expected
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A copy of the shipped folder, in which files may be changed."""
+    copy = tmp_path / "configs"
+    shutil.copytree(files.folder(), copy)
+    for module in (reuse, composition):
+        monkeypatch.setattr(module, "folder", lambda: copy)
+    return copy
+
+
+def test_a_changed_file_is_read_again(shipped):
+    """A value, an option and a default that change between two compositions are seen by the second one."""
+    read = lambda *lines: composition.screen(lines)[0]  # noqa: E731
+    before = read("optimizer=sgd")
+    assert read("optimizer=sgd") == before
+    file = shipped / "optimizer" / "sgd.yaml"
+    file.write_text(file.read_text() + "added: 1\n")
+    assert read("optimizer=sgd")["optimizer"] == before["optimizer"] | {"added": 1}
+    os.rename(file, shipped / "optimizer" / "renamed.yaml")
+    assert read("optimizer=renamed")["optimizer"]["added"] == 1
+    _, problems = composition.screen(["optimizer=sgd"])
+    assert problems[0].startswith("optimizer=sgd: is registered but has no YAML")
+
+
+def test_a_users_folder_keeps_nothing(mine):
+    """With --config-dir each composition reads the files."""
+    file = mine("optimizer/own.yaml", "name: own\nlr: 1\n")
+    assert composition.screen(["optimizer=own"])[0]["optimizer"] == {"name": "own", "lr": 1}
+    file.write_text("name: own\nlr: 2\n")
+    assert composition.screen(["optimizer=own"])[0]["optimizer"] == {"name": "own", "lr": 2}
+
+
+def test_composing_again_reads_no_file(monkeypatch):
+    """The second composition of the same choices takes their files from memory."""
+    slipstream.compose("optimizer=sgd", "seed=1")
+    monkeypatch.setattr("omegaconf.OmegaConf.load", None)
+    assert slipstream.compose("optimizer=sgd", "seed=2")["seed"] == 2
