@@ -48,7 +48,7 @@ def _base() -> dict[str, Any]:
 
 
 def tiny(changes: Mapping[str, Any] | None = None, **more: Any) -> Config:
-    """The validated configuration of `TINY`, changed without Hydra, which takes 0.2 s a time.
+    """The validated configuration of `TINY`, changed without Hydra, which takes 10 ms a time.
 
     changes: a group with an option's name (for regularizer a list of them), then dotted keys.
     """

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -77,11 +78,23 @@ def inside(imported):
 NAMES = dict(modules())
 
 
+@cache
+def tree(file):
+    """A module as it is parsed."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imported_by(name, types=False):
+    """All that a module imports."""
+    return frozenset(imports(tree(NAMES[name]), types))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_imports_run_one_way(name):
     """Every module stands in a room, and imports nothing of a higher floor, types included."""
     assert floor(name) is not None, f"{name} stands in no room of FLOORS"
-    for imported in imports(ast.parse(NAMES[name].read_text()), types=True):
+    for imported in imported_by(name, types=True):
         other = inside(imported)
         if other is not None:
             assert floor(other) <= floor(name), f"{name} imports {other}"
@@ -91,7 +104,7 @@ def test_no_files_import_each_other():
     """There is no circle of files, types included."""
     graph = {}
     for name, file in NAMES.items():
-        found = {inside(imported) for imported in imports(ast.parse(file.read_text()), types=True)}
+        found = {inside(imported) for imported in imported_by(name, types=True)}
         package = file.name == "__init__.py"  # hands on names of its own modules
         graph[name] = {o for o in found if o and o != name and not (package and o.startswith(f"{name}."))}
     list(TopologicalSorter(graph).static_order())  # raises CycleError with the circle
@@ -100,7 +113,7 @@ def test_no_files_import_each_other():
 @pytest.mark.parametrize("name", [name for name, file in NAMES.items() if file.name == "__init__.py"])
 def test_packages_only_hand_names_on(name):
     """An __init__.py has a docstring and imports."""
-    body = ast.parse(NAMES[name].read_text()).body
+    body = tree(NAMES[name]).body
     assert all(isinstance(node, ast.ImportFrom) for node in body[1:]), name
     assert ast.get_docstring(ast.Module(body, []))
 
@@ -109,7 +122,7 @@ def test_one_name_is_one_thing():
     """No two modules and no two classes of the package have one name, and none has a standard module's."""
     named, classes = Counter(name.split(".")[-1] for name in NAMES), Counter()
     for file in NAMES.values():
-        classes.update(node.name for node in ast.walk(ast.parse(file.read_text())) if _is_class(node))
+        classes.update(node.name for node in ast.walk(tree(file)) if _is_class(node))
     assert {name for name, count in named.items() if count > 1} == SHARED_NAMES
     assert [name for name, count in classes.items() if count > 1] == []
     assert set(named) & sys.stdlib_module_names == LIKE_THE_STANDARD_LIBRARY
@@ -122,7 +135,7 @@ def _is_class(node):
 @pytest.mark.parametrize("name", NAMES)
 def test_few_know_hydra_and_one_knows_tensorboard(name):
     """Components, models and engine see plain values and plain records."""
-    for imported in imports(ast.parse(NAMES[name].read_text())):
+    for imported in imported_by(name):
         for library, rooms in KNOWN_TO.items():
             if imported.partition(".")[0] == library:
                 assert any(f"{name}.".startswith(f"{room}.") for room in rooms), f"{name} imports {imported}"
@@ -180,7 +193,7 @@ def test_no_array_is_ever_unpickled():
     calls = [
         (name, node)
         for name, file in modules()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(tree(file))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load")
     ]
     assert calls

@@ -11,6 +11,7 @@ import pytest
 import slipstream
 from harness import tiny
 from references import REFERENCES
+from sampling import slow_after
 from slipstream.core.registry import component
 from slipstream.data.splits import split_rows
 from slipstream.metrics import every
@@ -175,24 +176,27 @@ def test_every_metric_is_scikit_learns_on_what_is_predicted(frame, tmp_path, tas
 
 @pytest.mark.parametrize(
     ("task", "changes"),
-    [
-        ("binary", {"data.class_weights": "balanced"}),
-        ("multiclass", {"data.class_weights": {"a": 1, "b": 2, "c": 3, "d": 10}} | WEIGHTED),
-        ("regression", {"data.target_scaling": "none"} | WEIGHTED),
-        ("regression", {"loss": "quantile", "loss.quantiles": [0.25, 0.5, 0.75]}),
-        ("multi-output", {"loss": "gaussian_nll"} | WEIGHTED),
-        ("multiclass", {"loss": "cross_entropy", "regularizer": ["label_smoothing", "l2"]}),
-        ("binary", {"loss": "focal", "augmentation": ["feature_noise"]}),
-        ("multilabel", {"augmentation": ["mixup"]} | WEIGHTED),
-        ("regression", {"optimizer": "schedule_free", "data.class_weights": "none"}),
-    ],
+    slow_after(
+        3,
+        [
+            ("binary", {"data.class_weights": "balanced"}),
+            ("multiclass", {"data.class_weights": {"a": 1, "b": 2, "c": 3, "d": 10}} | WEIGHTED),
+            ("regression", {"data.target_scaling": "none"} | WEIGHTED),
+            ("regression", {"loss": "quantile", "loss.quantiles": [0.25, 0.5, 0.75]}),
+            ("multi-output", {"loss": "gaussian_nll"} | WEIGHTED),
+            ("multiclass", {"loss": "cross_entropy", "regularizer": ["label_smoothing", "l2"]}),
+            ("binary", {"loss": "focal", "augmentation": ["feature_noise"]}),
+            ("multilabel", {"augmentation": ["mixup"]} | WEIGHTED),
+            ("regression", {"optimizer": "schedule_free", "data.class_weights": "none"}),
+        ],
+    ),
 )
 def test_what_changes_the_updates_changes_no_metric(frame, tmp_path, task, changes):
     """Weights of classes, other losses, penalties and noise: metrics are those of the rows as they are."""
     audit(frame, tmp_path, task, SPLIT | changes)
 
 
-@pytest.mark.parametrize("task", TARGETS)
+@pytest.mark.parametrize("task", slow_after(2, TARGETS))
 def test_members_of_a_pack_are_measured_as_they_are(frame, tmp_path, task):
     """Beside another member, every number is still that of its own network."""
     audit(frame, tmp_path, task, SPLIT | WEIGHTED, pack=True)

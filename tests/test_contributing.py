@@ -49,6 +49,7 @@ def test_a_loss_an_activation_and_a_model_train(written, line):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_the_listing_shows_the_defaults_of_the_own_yaml(written):
     """`list` takes --config-dir in front and behind; without it, it says where defaults stand."""
     (line,) = commands(" list ")

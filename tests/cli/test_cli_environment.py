@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 
 # Help and listing
 
@@ -86,7 +86,8 @@ def test_completion_offers_options(slipstream, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list", "activation", "softmax"], ["--help"], ["optimizer=adm"], ["-sc", "query=bash"]]
+    "arguments",
+    slow_after(1, [["optimizer=adm"], ["--help"], ["list", "activation", "softmax"], ["-sc", "query=bash"]]),
 )
 def test_what_answers_at_once_imports_no_torch(arguments, tmp_path, shell):
     """Help, listing, completion and mistakes do not pay for torch, polars or scikit-learn."""
@@ -141,7 +142,7 @@ def test_e03_a_user_without_a_passwd_entry(slipstream, monkeypatch):
     assert slipstream("optimizer=adm").code == 2
 
 
-@pytest.mark.parametrize("command", ["list optimizer", "--help", "--cfg job"])
+@pytest.mark.parametrize("command", slow_after(1, ["list optimizer", "--help", "--cfg job"]))
 def test_e08_a_reader_that_goes_away(command, shell):
     """`| head -1` gets its line; no traceback follows."""
     done = shell(f"set -o pipefail; $TRAIN {command} | head -1")

@@ -49,8 +49,14 @@ def test_the_search_sees_what_it_should():
     assert set(private(tree)) == {"torch._guards.tracing", "torch._inductor.config", "torch.cpu._is_avx2"}
 
 
+def as_slow_as_its_home(name):
+    """A case for `parametrize`: inductor takes two seconds to import."""
+    slow = [pytest.mark.slow] if "inductor" in compat.INTERNALS[name].home else []
+    return pytest.param(name, marks=slow)
+
+
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")  # by torch, at an import
-@pytest.mark.parametrize("name", compat.INTERNALS)
+@pytest.mark.parametrize("name", [as_slow_as_its_home(name) for name in compat.INTERNALS])
 def test_every_inside_is_there_with_its_reason(name):
     """The installed versions have it, and it says with which it was tried and why."""
     internal = compat.INTERNALS[name]

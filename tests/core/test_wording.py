@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 import slipstream
 from slipstream.core.wording import counted, install, shell, spell, typed
 from slipstream.runs import summary
+from test_architecture import tree
 
 VALUES = [
     *(
@@ -178,8 +179,12 @@ NEVER_ONE = {
 def test_numbers_in_messages_agree_with_their_nouns():
     """Before the plural of a noun that is counted anywhere stands no bare number that may be 1."""
     source = Path(slipstream.__file__).parent
-    trees = {str(p.relative_to(source)): ast.parse(p.read_text("utf-8")) for p in source.rglob("*.py")}
-    nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
+    nodes = [
+        (str(file.relative_to(source)), node)
+        for file in source.rglob("*.py")
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.Call | ast.JoinedStr)
+    ]
     nouns, found = {"classes", "cycles", "keys", "parameters", "sizes", "targets"}, set()
     for _, node in nodes:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "counted":

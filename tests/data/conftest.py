@@ -1,13 +1,9 @@
 """Settings as they stand in configs/data, changed where a test says so; tables written from text."""
 
-from pathlib import Path
-
 import pytest
-from omegaconf import OmegaConf
 
 import slipstream.data as data
-
-CONFIGS = Path(__file__).parents[2] / "configs" / "data"
+from slipstream.config.files import defaults
 
 
 @pytest.fixture
@@ -15,9 +11,7 @@ def settings():
     """settings("iris", test=0.2): the option's settings with changes."""
 
     def make(name, **changes):
-        base = OmegaConf.load(CONFIGS / "_base.yaml")
-        values = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.load(CONFIGS / f"{name}.yaml")))
-        del values["defaults"]
+        values = {"name": name, **defaults("data", name)}
         assert set(changes) <= set(values), set(changes) - set(values)
         return values | changes
 

@@ -1,5 +1,7 @@
 """Generated images and sequences: their geometry, their formulas, and that a seed gives them again."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -39,10 +41,16 @@ def test_all_shapes_have_one_area_and_fit_into_their_circle():
     assert np.abs(images[:, outside]).max() < 0.01
 
 
+@cache
+def large():
+    """One large image of each shape."""
+    return lit(draw(rows=8, size=128).inputs)
+
+
 @pytest.mark.parametrize(("name", "pieces", "holes"), [(n, 1, int(n == "ring")) for n in SHAPES])
 def test_a_shape_is_one_piece_and_only_the_ring_has_a_hole(name, pieces, holes):
     """Counted by scipy: connected pieces of the shape, and of the ground beyond the outer one."""
-    image = lit(draw(rows=10, size=128).inputs)[list(SHAPES).index(name)] > 0.5
+    image = large()[list(SHAPES).index(name)] > 0.5
     assert ndimage.label(image, np.ones((3, 3)))[1] == pieces
     assert ndimage.label(~image)[1] == 1 + holes
 

@@ -368,6 +368,7 @@ def test_a_header_is_for_files_that_may_have_none(settings, tmp_path):
     assert problem.startswith("data.header: ")
 
 
+@pytest.mark.slow
 def test_the_work_is_linear_in_the_columns(load_table):
     """Four times the columns take about four times the calls of functions, Python's and C's."""
     calls = {}

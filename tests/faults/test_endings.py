@@ -189,6 +189,7 @@ def test_a_full_disk_costs_no_finished_member(tmp_path, whole, places):
     assert all("No space left" in text for text in said)
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_advises_inside_a_sweep_is_typed(tmp_path, whole):
     """ENOSPC from some operation on, for ever, in a folder whose name needs quotes: the sentence has the
     command that goes on with the sweep, and typed as printed it ends with the undisturbed bytes."""
@@ -294,6 +295,7 @@ def test_a_kill_at_any_operation_of_a_member_that_diverges_costs_nothing(warm, t
     assert number > 100 // every
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_epoch_in_which_a_member_diverges_costs_nothing(tmp_path):
     """S1: SIGTERM in any step of the epoch in which the first of two members diverges: what it leaves, and
     what the other one comes to when the sweep goes on, is that of the undisturbed sweep."""

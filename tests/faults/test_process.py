@@ -36,6 +36,7 @@ def leftovers(directory):
     return [path.name for path in directory.rglob("*") if "tmp" in path.name]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_operation_of_a_save_leaves_a_complete_checkpoint(warm, tmp_path):
     """P2, P3, P4, G2: SIGKILL at operation 1, 2, 3 ... of three saves (the last of them prunes): the
     newest checkpoint is never older than the last finished save, and the next save cleans up."""
@@ -82,6 +83,7 @@ def test_a_save_writes_syncs_renames_and_syncs_the_folder_before_it_removes_anyt
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, STEPS, STEPS + 2, 3 * STEPS])
 def test_a_kill_during_a_step_costs_nothing(warm, whole, tmp_path, number):
     """P1, P8: SIGKILL during a step, then resume: the bytes of the uninterrupted run."""
@@ -153,6 +155,7 @@ def test_a_signal_in_the_last_step_of_all_changes_nothing(whole, tmp_path):
     assert bytes_of(tmp_path / "run") == bytes_of(whole)
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(warm, tmp_path):
     """P7, G2: two signals at any operation of a save end the process there and then; the newest
     checkpoint is complete."""
@@ -257,6 +260,7 @@ def test_an_output_that_cannot_be_written_fails_before_data_is_read(tmp_path, mo
         train_in(tmp_path / "file" / "run")
 
 
+@pytest.mark.slow
 def test_two_processes_never_share_a_directory(warm, whole, tmp_path):
     """P13: the second one exits with 2 and names the first, which is unharmed."""
     run = tmp_path / "run"

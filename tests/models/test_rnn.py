@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import slow_after
 from slipstream.config import for_target
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
@@ -282,7 +283,7 @@ def test_a_tokens_vector_is_learned_and_drawn_by_the_seed():
     assert not torch.equal(other.inputs.table, made.inputs.table[:, :5])
 
 
-@pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
+@pytest.mark.parametrize("cell", slow_after(1, ["gru", "simple", "lstm"]))
 @pytest.mark.parametrize("activation", ["relu", "prelu", "maxout"])
 def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
     """Also one with a learned slope and one that joins features: the same bytes in two packs."""
@@ -292,7 +293,7 @@ def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
     assert train([three[2], three[0]], data).bytes(0) == train(three, data).bytes(2)
 
 
-@pytest.mark.parametrize("regularizer", ["dropout", "layer_norm", "gaussian_noise"])
+@pytest.mark.parametrize("regularizer", slow_after(1, ["dropout", "layer_norm", "gaussian_noise"]))
 def test_regularizers_act_inside_a_recurrent_network_in_a_pack(regularizer):
     """On two layers in both directions with a dense head: the same bytes in two packs, and near one alone."""
     changes = RNN | {"model.depth": 2, "model.bidirectional": True, "model.head": [4]}
@@ -339,7 +340,7 @@ def test_bfloat16_trains_near_float32(cell):
             torch.testing.assert_close(half[name], tensor, rtol=0.05, atol=0.01)
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("members", slow_after(1, [3, 1]))
 def test_what_a_run_will_need_of_memory_is_known_before(members):
     """The rehearsal without numbers goes through the time loop; a longer sequence needs more."""
     config, data = tiny(RNN | {"model.width": 64}), tiny_data(form="sequence")

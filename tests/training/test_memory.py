@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.config import for_target
 from slipstream.training.backend import memory
 from slipstream.training.backend.memory import Alive, fits, is_small, predict
@@ -83,7 +83,7 @@ def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive():
     assert real == pytest.approx(shapes, rel=0.3)
 
 
-@pytest.mark.parametrize("regularizer", [[], ["dropout", "batch_norm", "ema"]])
+@pytest.mark.parametrize("regularizer", slow_after(1, [[], ["dropout", "batch_norm", "ema"]]))
 def test_members_add_up(regularizer):
     """From some members on the next ones cost the same each."""
     config, data = tiny({"regularizer": regularizer, "model.width": 256, "model.depth": 2}), tiny_data()
@@ -93,7 +93,7 @@ def test_members_add_up(regularizer):
     assert needs[1] > needs[0]
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("members", slow_after(1, [2, 1]))
 @pytest.mark.parametrize(
     ("form", "changes"),
     [

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from harness import Trained, tiny, train
+from sampling import slow_after
 from slipstream.config import for_target
 from slipstream.core.errors import DataError
 from slipstream.core.types import InputSpec, Scaling, Target
@@ -120,13 +121,13 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("changes", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("changes", slow_after(3, ALONE.values()), ids=ALONE)
 def test_one_run_has_the_same_bytes(images, changes):
     """Weights, optimizer, history and every metric do not depend on where the images are."""
     same(config(**changes), images)
 
 
-@pytest.mark.parametrize("seeds", [(0, 1, 2), (0, 0, 0), (1, 0, 1)])
+@pytest.mark.parametrize("seeds", slow_after(1, [((0, 1, 2),), ((0, 0, 0),), ((1, 0, 1),)]))
 def test_a_pack_has_the_same_bytes(images, seeds):
     """Members with orders of their own, with one order, and some with one."""
     changes = {"trainer__accumulate": 2, "regularizer": ["dropout"]}
@@ -167,7 +168,7 @@ def train_engine(engine):
     return Trained(engine, members, progress, keeper.saved)
 
 
-@pytest.mark.parametrize("number", [1, 3, 5, 7])
+@pytest.mark.parametrize("number", slow_after(1, [3, 1, 5, 7]))
 def test_a_resumed_run_has_the_same_bytes(images, number):
     """Interrupted while it streams and gone on with in memory, or the other way, it ends alike."""
     configs = [config(seed=0, regularizer=["dropout"]), config(seed=1, regularizer=["dropout"])]
@@ -318,6 +319,7 @@ def test_batches_out_of_turn_are_read_when_they_are_asked_for(images):
             torch.testing.assert_close(data.inputs, rows, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_images_in_a_file_are_not_counted_as_memory(images):
     """Of a part that stays in its file the prediction has what is read ahead, with folds and without."""
     held, streamed = images
