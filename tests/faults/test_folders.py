@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of, small_sweep_in, train_in, tree
+from sampling import slow_after
 from slipstream.cli import main
 from slipstream.core import folders, storage
 from slipstream.core.errors import UserError
@@ -259,7 +260,7 @@ def test_temporary_names_cannot_be_foreseen_and_what_a_crash_left_of_them_goes(t
     assert sorted(os.listdir(tmp_path)) == sorted(mine)
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+@pytest.mark.parametrize("number", slow_after(1, [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK]))
 def test_a_disk_without_hard_links_holds_runs_and_sweeps(sweep, tmp_path, monkeypatch, number):
     """vfat and some network disks: a sweep ends there with the bytes that it has elsewhere, one plan is
     written, and nothing temporary stays."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sampling import slow_after
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Choices, Interval
 from slipstream.sweeps.report.aggregates import Group, deviation, edges, groups, importance
@@ -146,7 +147,8 @@ def factorial(effects, noise, seed):
 
 
 @pytest.mark.parametrize(
-    "effects", [(2, 1.5, 0, 0), (2, 2, 0, 0), (2, 1, 0.7, 0), (1, 1, 1, 1), (0, 2, 0, 0)]
+    "effects",
+    slow_after(1, [((2, 1.5, 0, 0),), ((2, 2, 0, 0),), ((2, 1, 0.7, 0),), ((1, 1, 1, 1),), ((0, 2, 0, 0),)]),
 )
 def test_what_matters_in_a_factorial_is_told_from_chance(effects):
     """As the F test of an analysis of variance tells it, in 24 trials with noise of a tenth."""
@@ -183,6 +185,7 @@ def test_chance_tells_what_the_f_test_tells():
         assert found[:2].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["grid", "random", "conditional"])
 def test_chance_makes_a_key_clear_in_one_sweep_of_twenty(design):
     """Where nothing matters, some key is told from chance in 5 % of the sweeps at most."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sampling import slow_after
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.report.aggregates import groups
 from slipstream.sweeps.report.comparisons import compare, holm, signed_rank_test
@@ -197,7 +198,7 @@ def test_few_folds_stay_too_few_however_often_they_are_repeated():
     assert (found.verdict, found.p_holm) == ("too few to tell", None)
 
 
-@pytest.mark.parametrize("n", [3, 5, 8])
+@pytest.mark.parametrize("n", slow_after(1, [3, 5, 8]))
 def test_chance_makes_a_worse_trial_one_time_in_twenty_or_less(n):
     """Of 20 trials that differ from the best one in noise alone some is called worse in 5 % of sweeps."""
     draw, wrong = np.random.default_rng(0), 0

@@ -114,6 +114,7 @@ def test_every_pair_of_options_is_as_composed():
         assert job.config.raw == validate(composed(job.overrides)).raw
 
 
+@pytest.mark.slow
 def test_own_options_are_composed_by_hydra(mine):
     """Of a user's files nothing is assumed: an option may choose among other groups."""
     mine(

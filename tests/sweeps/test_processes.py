@@ -204,6 +204,7 @@ def test_an_error_stops_the_workers(sweep, stub):
     assert started[0]._processes[0][0].returncode == 143
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
 def test_workers_outlive_their_parent(sweep, stub):
     """When the parent is killed its workers finish the sweep."""
