@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from slipstream.core.errors import DataError
 from slipstream.data.image import image_files
-from slipstream.data.image.image_files import read_images
+from slipstream.data.image.image_files import ImageFormat, read_images
 
 DRAW = np.random.default_rng(0)
 RGB = DRAW.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -34,7 +34,7 @@ def read(tmp_path):
             path.write_bytes(content)
         else:
             content.save(path, **options)
-        return read_images([path], size, channels, fit, background)[0]
+        return read_images([path], ImageFormat(size, channels, fit, background))[0]
 
     return make
 
@@ -114,7 +114,7 @@ def test_pictures_are_turned_as_their_exif_data_say(tmp_path, orientation, endin
     Image.fromarray(SMOOTH).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
     (header,) = image_files.headers([str(path)])
     assert header == image_files.ImageHeader(expected.shape[:2], False)
-    found = read_images([path], header.size, 3)[0].transpose(1, 2, 0)
+    found = read_images([path], ImageFormat(header.size, 3))[0].transpose(1, 2, 0)
     assert np.abs(found.astype(float) - expected).mean() < (3 if ending == "jpg" else 1e-9)
 
 
@@ -158,7 +158,7 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
     """The highest value that the bits hold is white, in files and in pictures; a higher one is refused."""
     image = Image.fromarray(np.array([values], np.uint16))
     image.save(tmp_path / "a.png")
-    found = read_images([tmp_path / "a.png"], (1, 4), 1, bits=bits)
+    found = read_images([tmp_path / "a.png"], ImageFormat((1, 4), 1, bits=bits))
     assert found.ravel().tolist() == expected
     form = image_files.ImageFormat((1, 4), 3, "crop", "black", bits)
     assert image_files.pixels_of(image, form)[2, 0].tolist() == expected
@@ -166,7 +166,7 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
         Image.fromarray(np.array([[0, 2**bits]], np.uint16)).save(tmp_path / "a.png")
         said = f"has a value of {2**bits:,}, more than the {2**bits - 1:,} of data.bits={bits}"
         with pytest.raises(DataError, match=said):
-            read_images([tmp_path / "a.png"], (1, 2), 1, bits=bits)
+            read_images([tmp_path / "a.png"], ImageFormat((1, 2), 1, bits=bits))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -244,7 +244,7 @@ def test_bad_files_are_named_with_what_they_are(tmp_path, content, words):
     Image.fromarray(RGB).save(good)
     bad.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_images([good, bad], (4, 4), 3)
+        read_images([good, bad], ImageFormat((4, 4), 3))
     assert f"1 of 2 images cannot be used:\n  {bad}: " in str(caught.value)
     assert words in str(caught.value), str(caught.value)
     assert str(good) not in str(caught.value)
@@ -257,7 +257,7 @@ def test_folders_missing_files_and_large_ones_are_named(tmp_path, monkeypatch):
     Image.fromarray(RGB).save(tmp_path / "a.png")
     names = ["folder.png", "a.png", *(f"{i}.png" for i in range(5))]
     with pytest.raises(DataError) as caught:
-        read_images([tmp_path / name for name in names], (4, 4), 3)
+        read_images([tmp_path / name for name in names], ImageFormat((4, 4), 3))
     assert str(caught.value).startswith("7 of 7 images cannot be used:")
     for words in (
         "folder.png: is a folder",
@@ -279,7 +279,7 @@ def test_a_file_that_is_cut_off_is_refused_at_any_length(tmp_path, form):
         paths.append(tmp_path / f"{length}")
         paths[-1].write_bytes(whole[:length])
     with pytest.raises(DataError, match=f"{len(paths)} of {len(paths)} images"):
-        read_images(paths, (96, 120), 3)
+        read_images(paths, ImageFormat((96, 120), 3))
 
 
 @examples(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -292,7 +292,7 @@ def test_a_flipped_bit_is_refused_or_gives_an_image_and_nothing_else(tmp_path, f
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            found = read_images([tmp_path / "a"], (6, 9), 3)
+            found = read_images([tmp_path / "a"], ImageFormat((6, 9), 3))
         except DataError:
             return
     assert found.shape == (1, 3, 6, 9)
@@ -308,7 +308,7 @@ def test_large_photographs_are_decoded_small(tmp_path, monkeypatch):
     monkeypatch.setattr(
         image_files, "flat", lambda image, *rest: sizes.append(image.size) or flat(image, *rest)
     )
-    read_images([tmp_path / "a.jpg"], (60, 60), 3)
+    read_images([tmp_path / "a.jpg"], ImageFormat((60, 60), 3))
     assert sizes == [(150, 120)]
 
 
@@ -317,7 +317,7 @@ def test_the_order_is_that_of_the_paths(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(1200)]
     for i, path in enumerate(paths):
         Image.new("RGB", (2, 2), (i % 256, i // 256, 7)).save(path, compress_level=0)
-    found = read_images(paths[::-1], (2, 2), 3)[:, :, 0, 0].astype(int)
+    found = read_images(paths[::-1], ImageFormat((2, 2), 3))[:, :, 0, 0].astype(int)
     assert (found[:, 0] + 256 * found[:, 1]).tolist() == list(range(1200))[::-1]
 
 
@@ -331,4 +331,6 @@ def test_pictures_are_turned_as_their_xmp_data_say(tmp_path, turn):
     expected = np.rot90(pixels, {3: 2, 6: -1, 8: 1}[turn])
     path = str(tmp_path / "a.png")
     assert list(image_files.headers([path])) == [image_files.ImageHeader(expected.shape, True)]
-    np.testing.assert_array_equal(image_files.read_images([path], expected.shape, 1)[0, 0], expected)
+    np.testing.assert_array_equal(
+        image_files.read_images([path], ImageFormat(expected.shape, 1))[0, 0], expected
+    )

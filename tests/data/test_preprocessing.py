@@ -246,6 +246,13 @@ def test_a_new_scaling_is_a_function_and_a_row(monkeypatch):
     assert get_args(ScalingName) == tuple(SCALINGS) == ("standard", "minmax", "robust", "global", "none")
 
 
+def test_one_scale_for_all_is_not_for_the_columns_of_a_table():
+    """Whatever source the table has: its columns would be scaled one by one."""
+    frame = Frame({"a": numbers()[:, 0]}, {"a": "number"}, "median", 9)
+    with pytest.raises(DataError, match="global is for inputs of one unit"):
+        fit_frame(frame, np.arange(200), "global")
+
+
 def test_arrays_of_ids_stay_ids():
     """What a source of one's own gives as tokens is neither scaled nor fitted, in training and later."""
     ids, target = np.arange(12).reshape(4, 3) % 5, Target("binary", ("y",), ("a", "b"))

@@ -27,7 +27,7 @@ from slipstream.config import replay, validate
 from slipstream.config.files import defaults
 from slipstream.core.errors import UserError
 from slipstream.data import from_json, load
-from slipstream.data.image.image_files import headers, read_images
+from slipstream.data.image.image_files import ImageFormat, headers, read_images
 from slipstream.loggers.tensorboard import TensorBoard
 from slipstream.runs import checkpoints
 from slipstream.sweeps.plan import planning, store
@@ -196,7 +196,7 @@ def _image(content: bytes) -> None:
         path.write_bytes(content)
         for channels in (1, 3):
             with suppress(UserError):
-                read_images([path], (6, 6), channels)
+                read_images([path], ImageFormat((6, 6), channels))
         list(headers([str(path)]))
 
 

@@ -55,8 +55,8 @@ class ImageFormat:
 
     size: tuple[int, int]
     channels: int
-    fit: Fit
-    background: Ground
+    fit: Fit = "crop"
+    background: Ground = "black"
     bits: int = DEPTH
 
     @property
@@ -89,24 +89,13 @@ def describe(bad: Sequence[tuple[str, str]], total: int) -> str:
     return f"{len(bad):,} of {counted(total, 'image')} cannot be used:{lines}{more}"
 
 
-def read_images(
-    paths: Sequence[str | os.PathLike[str]],
-    size: tuple[int, int],
-    channels: int,
-    fit: Fit = "crop",
-    background: Ground = "black",
-    bits: int = DEPTH,
-) -> np.ndarray:
-    """Image files as the source `images` reads them, uint8 [N, channels, *size].
-
-    size: (height, width). fit, background, bits: as in data=images. Raises DataError naming every bad
-    file.
-    """
-    reader = Reader([os.fspath(path) for path in paths], ImageFormat(size, channels, fit, background, bits))
+def read_images(paths: Sequence[str | os.PathLike[str]], form: ImageFormat) -> np.ndarray:
+    """Image files as the source `images` reads them, uint8 [N, C, H, W]. Raises DataError for bad files."""
+    reader = Reader([os.fspath(path) for path in paths], form)
     blocks = list(reader)
     if reader.bad:
         raise DataError(describe([(reader.paths[i], why) for i, why in reader.bad.items()], len(paths)))
-    return np.concatenate(blocks) if blocks else np.empty((0, channels, *size), np.uint8)
+    return np.concatenate(blocks) if blocks else np.empty((0, *form.shape), np.uint8)
 
 
 class Reader:

@@ -70,7 +70,7 @@ class ImagePreprocessing(Preprocessing):
             )
         several = data if isinstance(data, list | tuple) else [data]
         if several and all(isinstance(one, str | os.PathLike) for one in several):
-            return read_images(several, form.size, form.channels, form.fit, form.background, form.bits), []
+            return read_images(several, form), []
         if several and all(hasattr(one, "getexif") for one in several):
             try:
                 return np.stack([pixels_of(one, form) for one in several]), []

@@ -20,9 +20,9 @@ from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, words_of
 from slipstream.data.image.image_files import BadImage, bits_of, flat
 from slipstream.data.messages import naming, phrase
-from slipstream.data.sources.table import Kind, input_kinds
-from slipstream.data.sources.texts import Piece, labelled
-from slipstream.data.tabular.columns import as_text, join
+from slipstream.data.sources.table import Kind, frame_of, input_kinds
+from slipstream.data.sources.texts import labelled, piece_of
+from slipstream.data.tabular.columns import join
 from slipstream.data.tabular.parquet import from_series
 from slipstream.data.tabular.spelling import described
 from slipstream.data.tabular.table_file import File, labels_among, where_in
@@ -139,7 +139,7 @@ def hub(
         )
     if what == "text":
         tokenizer = Tokenizer(level, lower, unicode, max_length, keep)
-        pieces = [_piece(file, names[0], targets) for file in files]
+        pieces = [piece_of(file, names[0], targets) for file in files]
         words = (words for piece in pieces for words in piece.texts)
         cut = Texts.of(words, tokenizer, names[0], min_count, max_words)
         parts = [file.part for file in files]
@@ -152,10 +152,7 @@ def hub(
     else:
         warnings: list[str] = []
         of = input_kinds(files[0], set(targets), asked, inputs is not None, warnings)
-        first = files[0]
-        formats = {name: first.format_of(k, name, first.columns[name]) for name, k in of.items()}
-        columns = {n: join([file.take(n, k, formats[n]) for file in files]) for n, k in of.items()}
-        frame = Frame(columns, of, impute, max_categories, formats)
+        frame = frame_of(files, of, impute, max_categories)
         raw = _raw(frame, tuple(of), files, targets, (task, labels), place)
         raw.warnings += warnings
     raw.warnings[:0] = [warning for file in files for warning in file.warnings]
@@ -271,17 +268,6 @@ def _file(split: DataLike, part: int, place: str, wanted: list[str], as_words: C
             kinds[name] = kind
     return File(
         place, part, list(split.column_names), columns, kinds, None, [], np.ones(len(split), bool), {}
-    )
-
-
-def _piece(file: File, column: str, targets: list[str]) -> Piece:
-    """Return a file's texts with their targets."""
-    found = as_text(file.take(column, "category"))
-    words = [*found.values, ""]  # the last is for a missing text
-    rows = np.flatnonzero(file.keep) + 1
-    texts = [words[code] for code in found.codes]
-    return Piece(
-        file.path, texts, [file.targets[n] for n in targets], lambda i: f"{file.path}: row {rows[i]}"
     )
 
 

@@ -33,7 +33,7 @@ from slipstream.data.image.image_files import (
 from slipstream.data.image.image_lists import Listing, list_folder, list_table
 from slipstream.data.messages import phrase
 from slipstream.data.sources.table import ENDINGS as TABLES
-from slipstream.data.sources.table import header_problems
+from slipstream.data.sources.table import header_problems, split_problems, use_problems
 
 Side = Annotated[int, Ge(1), Le(4096)]
 NOTES = ("left_out", "small", "deep")  # what a cache records in addition to the images
@@ -47,20 +47,8 @@ def where(*, streaming: Literal["auto", "always", "never"]) -> None:
 def images_problems(settings: Mapping[str, Plain]) -> list[str]:
     """Check the settings as far as possible without reading images."""
     found = _path_problems(settings)
-    if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
-        found.append(
-            f"data.group_column: is not used by data.split={settings['split']}; leave one of them out"
-        )
-    if settings["split"] == "group" and settings["group_column"] is None:
-        found.append("data.split: group needs data.group_column, the column that names each row's group")
-    uses: dict[str, str] = {}
-    target = settings["target"]
-    for key in COLUMNS[:4]:
-        names = target if key == "target" and isinstance(target, list) else [settings[key]]
-        for name in filter(None, names):
-            if name in uses:
-                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
-            uses.setdefault(name, key)
+    found += split_problems(settings, {"group_column": "group"})
+    found += use_problems(settings, ("image", "split_column", "group_column"))
     classes = settings["classes"]
     if classes is not None and len(set(classes)) < max(len(classes), 2):
         found.append(f"data.classes: found {classes}, expected two or more different names")

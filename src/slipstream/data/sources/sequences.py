@@ -26,15 +26,17 @@ from slipstream.data.sources.table import (
     ENDINGS,
     PATHS,
     Kind,
+    frame_of,
     header_problems,
     input_kinds,
     path_problems,
+    split_problems,
     use_problems,
 )
 from slipstream.data.tabular.columns import as_text, is_missing, join, pick
 from slipstream.data.tabular.spelling import DayFirst, described
 from slipstream.data.tabular.table_file import File, ReadingRules, labels_among, where_in
-from slipstream.data.tabular.values import Frame, Values
+from slipstream.data.tabular.values import Values
 from slipstream.data.targets import make_target
 
 ROLES = ("id", "time", "group_column", "split_column")
@@ -53,14 +55,7 @@ def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
         if not names_of(settings[key]):
             found.append(f"data.{key}: is not set, expected the name of the column {what}")
     found += path_problems(settings, PATHS)
-    if settings["split"] == "group" and settings["group_column"] is None:
-        found.append("data.split: group needs data.group_column, the column that names each sequence's group")
-    if settings["group_column"] is not None and settings["split"] not in ("auto", "group"):
-        found.append(
-            f"data.group_column: is not used by data.split={settings['split']}; leave one of them out"
-        )
-    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
-        found.append("data.split_column: the parts come from files already; leave one of them out")
+    found += split_problems(settings, {"group_column": "group"}, "sequence")
     return found + header_problems(settings, PATHS) + use_problems(settings, ROLES)
 
 
@@ -152,16 +147,13 @@ def sequences(
         joined = [pick(join([file.targets[name] for file in files]), order.first) for name in targets]
         y, meaning = make_target(targets, joined, task, labels)
     found = input_kinds(first, taken, asked, chosen is not None, warnings)
-    columns, formats = {}, {}
-    for name, kind in found.items():
-        formats[name] = first.format_of(kind, name, first.columns[name])
-        column = join([file.take(name, kind, formats[name]) for file in files])
+    frame = frame_of(files, found, "median" if steps.forward else impute, max_categories)
+    for name, column in frame.columns.items():
         if impute == "error":
             with naming(path):
                 refuse_missing(name, column)
-        columns[name] = pick(column, order.rows)
+        frame.columns[name] = pick(column, order.rows)
     used = {*found, *taken}
-    frame = Frame(columns, found, "median" if steps.forward else impute, max_categories, formats)
     return RawData(
         Sequences(frame, order.lengths, steps),
         tuple(found),

@@ -35,18 +35,11 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
     if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
     found += path_problems(settings, PATHS)
-    if settings["split"] == "group" and settings["group_column"] is None:
-        found.append("data.split: group needs data.group_column, the column that names each row's group")
-    cuts = {"group_column": "group", "time_column": "time"}
-    for key, how in cuts.items():
-        if settings[key] is not None and settings["split"] not in ("auto", how):
-            found.append(f"data.{key}: is not used by data.split={settings['split']}; leave one of them out")
+    found += split_problems(settings, {"group_column": "group", "time_column": "time"})
     if settings["group_column"] is not None and settings["time_column"] is not None:
         found.append(
             "data.time_column: rows are kept together by data.group_column already; leave one of them out"
         )
-    if settings["split_column"] is not None and (settings["validation_path"] or settings["test_path"]):
-        found.append("data.split_column: the parts come from files already; leave one of them out")
     found += header_problems(settings, PATHS)
     if settings["separator"] is not None and (
         len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
@@ -69,15 +62,30 @@ def path_problems(settings: Mapping[str, Plain], keys: Iterable[str]) -> list[st
     return found
 
 
+def split_problems(settings: Mapping[str, Plain], keys: Mapping[str, str], example: str = "row") -> list[str]:
+    """Check that the columns which divide the data fit the split. keys: setting -> the split that uses it."""
+    found = []
+    if settings["split"] == "group" and settings["group_column"] is None:
+        found.append(
+            f"data.split: group needs data.group_column, the column that names each {example}'s group"
+        )
+    for key, how in keys.items():
+        if settings[key] is not None and settings["split"] not in ("auto", how):
+            found.append(f"data.{key}: is not used by data.split={settings['split']}; leave one of them out")
+    if settings["split_column"] is not None and any(map(settings.get, PATHS[1:])):
+        found.append("data.split_column: the parts come from files already; leave one of them out")
+    return found
+
+
 def use_problems(settings: Mapping[str, Plain], roles: Iterable[str]) -> list[str]:
     """Check that every column has one use: target, one of the roles, or input."""
     found, uses = [], dict[str, str]()
     for key in ("target", *roles, "inputs"):
-        for name in names_of(settings[key]):
+        for name in names_of(settings.get(key)):
             if name in uses:
                 found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
             uses.setdefault(name, key)
-    for name in map(name_of, settings["kinds"]):
+    for name in map(name_of, settings.get("kinds", ())):
         if uses.get(name, "inputs") != "inputs":
             found.append(f"data.kinds.{name}: the column is data.{uses[name]}, not an input")
     return found
@@ -175,8 +183,7 @@ def table(
         file.read_targets(targets, task, labels, drop=missing_target == "drop")
     warnings = [warning for file in files for warning in file.warnings]
     found_kinds = input_kinds(first, {*targets, *roles.values()}, asked, chosen is not None, warnings)
-    formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in found_kinds.items()}
-    columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in found_kinds.items()}
+    frame = frame_of(files, found_kinds, impute, max_categories)
     with naming(path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, meaning = make_target(targets, joined, task, labels)
@@ -186,7 +193,7 @@ def table(
     parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
     used = {*found_kinds, *targets, *roles.values()}
     return RawData(
-        Frame(columns, found_kinds, impute, max_categories, formats),
+        frame,
         tuple(found_kinds),
         y,
         meaning,
@@ -200,6 +207,14 @@ def table(
         notes=[f"Separator {first.separator!r}."] if first.separator not in (None, ",") else [],
         where=where_in(files),
     )
+
+
+def frame_of(files: list[File], kinds: dict[str, str], impute: str, max_categories: int) -> Frame:
+    """Take the input columns out of all files; the first one tells their formats."""
+    first = files[0]
+    formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in kinds.items()}
+    columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in kinds.items()}
+    return Frame(columns, kinds, impute, max_categories, formats)
 
 
 def input_kinds(

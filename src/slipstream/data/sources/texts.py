@@ -209,11 +209,16 @@ def _table(
     file.check_names({"text": [column], "target": targets})
     file.read_targets(targets, task, classes, missing_target == "drop")
     warnings += [*file.warnings, *described(file.notes)]
+    return piece_of(file, column, targets)
+
+
+def piece_of(file: File, column: str, targets: list[str]) -> Piece:
+    """Return a file's texts with their targets."""
     found = as_text(file.take(column, "category"))
     words = [*found.values, ""]  # the last is for a missing text
-    rows = np.flatnonzero(file.keep) + 1
-    values = [file.targets[name] for name in targets]
-    return Piece(path, [words[code] for code in found.codes], values, lambda i: f"{path}: row {rows[i]}")
+    rows, values = np.flatnonzero(file.keep) + 1, [file.targets[name] for name in targets]
+    texts = [words[code] for code in found.codes]
+    return Piece(file.path, texts, values, lambda i: f"{file.path}: row {rows[i]}")
 
 
 def _lines(path: str) -> Piece:

@@ -13,7 +13,7 @@ from slipstream.data.dataset import RawData, Settings
 from slipstream.data.identity import lookalikes
 from slipstream.data.messages import brief, phrase
 from slipstream.data.preprocessing import NONE, Encoded, EncodedSplits, Preprocessing, Table
-from slipstream.data.scaling import Statistics
+from slipstream.data.scaling import SCALINGS, Statistics
 from slipstream.data.tabular.columns import as_text, read_as
 from slipstream.data.tabular.encoding import Column, constant_warnings, encode, numeric_of
 from slipstream.data.tabular.frames import array_of, columns_of, is_table
@@ -83,6 +83,11 @@ def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[tuple[Column, ...], list[str]]:
     """Fit the encoding of a table's columns on the given rows; return it with warnings."""
+    if SCALINGS[scaling].pooled:
+        raise DataError(
+            f"data.scaling: {scaling} is for inputs of one unit (pixels), and these are columns of a table; "
+            "expected standard, minmax, robust or none"
+        )
     columns, warnings = [], []
     for name, kind in frame.kinds.items():
         values = frame.columns[name]
