@@ -59,7 +59,7 @@ def value_and_slope(function, x):
 def call(name, x, settings):
     """The activation of x; a learned parameter takes its initial value."""
     part = component("activation", name)
-    learned = [torch.as_tensor(settings[s]) for s in part.traits.get("learned", {}).values()]
+    learned = [torch.as_tensor(settings[s]) for s in part.traits.learned.values()]
     return part(x, *learned, **settings)
 
 
@@ -160,7 +160,7 @@ def test_all_compile_in_a_pack_as_one_graph():
     def total(x):
         sizes = []
         for function, settings, traits in parts:
-            learned = [x.new_tensor(settings[s]) for s in traits.get("learned", {}).values()]
+            learned = [x.new_tensor(settings[s]) for s in traits.learned.values()]
             sizes.append(function(x, *learned, **settings).square().sum())
         return sum(sizes)
 
@@ -182,7 +182,7 @@ def test_features_can_lie_on_any_axis(name, settings):
 @pytest.mark.parametrize("name", ["maxout", "glu"])
 def test_the_width_factor_is_what_is_consumed(name):
     """width * factor features go in and width come out."""
-    settings, factor = yaml(name), component("activation", name).traits["width_factor"]
+    settings, factor = yaml(name), component("activation", name).traits.width_factor
     factor = factor(**settings) if callable(factor) else factor
     assert component("activation", name)(torch.ones(3, 5 * factor), **settings).shape == (3, 5)
 
@@ -191,7 +191,7 @@ def test_the_width_factor_is_what_is_consumed(name):
 
 
 def gain(name, **settings):
-    value = component("activation", name).traits["gain"]
+    value = component("activation", name).traits.gain
     return value(**settings) if callable(value) else value
 
 
@@ -234,7 +234,7 @@ def test_the_gain_keeps_the_signals_size(name):
         assert gain(name) in (1.0, 5 / 3)
         return
     part, settings = component("activation", name), yaml(name)
-    factor = part.traits.get("width_factor", 1)
+    factor = part.traits.width_factor
     factor = factor(**settings) if callable(factor) else factor
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(256, 512 * factor, generator=generator)
@@ -249,7 +249,7 @@ def test_saturation_bounds_are_the_limits_of_the_output():
     """Outputs stay within `saturates` and come close to each finite bound."""
     x = torch.linspace(-2000, 2000, 40001)
     for name, part in components("activation").items():
-        bounds = part.traits.get("saturates")
+        bounds = part.traits.saturates
         if bounds is None:
             continue
         y = call(name, x, yaml(name))

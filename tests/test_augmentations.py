@@ -22,7 +22,7 @@ from slipstream.data import load
 from slipstream.runs import augmentation_preview
 from slipstream.training.engine import Engine
 
-IMAGE = [name for name, part in components("augmentation").items() if "image" in part.traits["takes"]]
+IMAGE = [name for name, part in components("augmentation").items() if "image" in part.traits.takes]
 FILLS = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect"}  # torch's, scipy's
 
 # Settings that leave an image as it is.
@@ -142,7 +142,7 @@ def rule_of(name, u, size):
 def test_geometry_samples_where_its_formula_says(name, fill):
     """Every geometric augmentation equals scipy's bilinear sampling at its documented coordinates."""
     x, place = images(), list(components("augmentation")).index(name)
-    rows = component("augmentation", name).traits["draws"]
+    rows = component("augmentation", name).traits.draws
     u = random.uniform_rows(key(), [16 * place + row for row in range(rows)], len(x))
     ours, _ = changed(x, name, fill=fill)
     # float32 coordinates of about 10 pixels, and neighbouring pixels that differ by up to 1

@@ -41,7 +41,7 @@ def definitions(node, inside=""):
 def problems(source):
     """Return a sentence for every docstring that begins with a question, and every public name without one.
 
-    torch describes `forward`, and a property's getter its setter.
+    torch describes `forward`, a property's getter its setter, and a function its overloads.
     """
     found = []
     for name, node in definitions(ast.parse(source)):
@@ -49,15 +49,19 @@ def problems(source):
         if first and first[0].strip(",:.") in QUESTIONS:
             found.append(f"{name or 'the module'} begins with {first[0]}")
         public = not any(part.startswith("_") for part in name.split("."))
-        if not first and public and name.rpartition(".")[2] != "forward" and not _is_setter(node):
+        if (
+            not first
+            and public
+            and name.rpartition(".")[2] != "forward"
+            and not _is_described_elsewhere(node)
+        ):
             found.append(f"{name or 'the module'} has no docstring")
     return found
 
 
-def _is_setter(node):
-    return any(
-        ast.unparse(decorator).endswith(".setter") for decorator in getattr(node, "decorator_list", ())
-    )
+def _is_described_elsewhere(node):
+    decorators = map(ast.unparse, getattr(node, "decorator_list", ()))
+    return any(text == "overload" or text.endswith(".setter") for text in decorators)
 
 
 @pytest.mark.parametrize("name", FILES)

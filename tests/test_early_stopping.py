@@ -206,7 +206,7 @@ def test_direction() -> None:
     """auto knows losses and every registered metric; min and max are taken at their word."""
     assert direction("val/loss", "auto") == 1
     for name, metric in components("metric").items():
-        assert direction(f"val/{name}", "auto") == (-1 if metric.traits["mode"] == "max" else 1)
+        assert direction(f"val/{name}", "auto") == (-1 if metric.traits.mode == "max" else 1)
     assert direction("val/accuracy", "auto") == -1
     assert direction("val/accuracy", "min") == 1
     assert direction("val/loss", "max") == -1

@@ -58,8 +58,8 @@ def tasks() -> list[Any]:
             "loss", part.name, {"task": task}, id=f"loss={part.name},{task}", marks=pytest.mark.exhaustive
         )
         for part in losses
-        for task in part.traits["tasks"][:-1]
-        if not part.traits.get("auto")
+        for task in part.traits.tasks[:-1]
+        if not part.traits.auto
     ]
 
 
@@ -69,7 +69,7 @@ OF_FORM = {"image": "digits", "sequence": "adding_problem"}
 
 def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Data that the option is for, and the configuration that chooses it."""
-    traits = component(group, name).traits
+    traits = vars(component(group, name).traits)
     changes: dict[str, Any] = {group: [name] if group in LISTS else name}
     takes = traits.get("takes", ("vector",))
     form = "vector" if "vector" in takes else takes[0]
@@ -79,15 +79,15 @@ def fitting(group: str, name: str, choice: dict[str, Any]) -> tuple[Any, dict[st
     if group == "augmentation" and form != "vector":
         changes["model"] = "mlp" if form != "tokens" else "rnn"
         changes |= {"model.width": 5, "model.depth": 1}
-    if "fits_epochs" in traits:
+    if traits.get("fits_epochs"):
         changes["trainer.max_epochs"] = 5  # as many as the cycles, and three phases
-    if "check" in traits:
+    if traits.get("check"):
         changes |= {"model.width": 6, "regularizer.group_norm.groups": 2}
     if traits.get("on") == "branch":
         changes |= {"model.residual": True, "model.depth": 2}
     if group == "loss":
         task = choice.pop("task", traits["tasks"][-1])
-        data = tiny_data(task, counts="unscaled" in traits)
+        data = tiny_data(task, counts=traits["unscaled"])
     if traits.get("output_only"):
         changes = {"model.output_activation": name, "loss": "mse"}
     if traits.get("full_batch"):

@@ -75,8 +75,8 @@ def test_constants_are_exact():
     assert torch.equal(make("zeros"), torch.zeros(SHAPE))
     assert torch.equal(make("constant", value=-0.5), torch.full(SHAPE, -0.5))
     assert torch.equal(shared_function("initializer")((5,), bias=0.25), torch.full((5,), 0.25))
-    assert component("initializer", "zeros").traits["warns"]
-    assert component("initializer", "constant").traits["warns"]
+    assert component("initializer", "zeros").traits.warns
+    assert component("initializer", "constant").traits.warns
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (3, 2, 5, 5), (50, 2, 3, 3)])
@@ -107,7 +107,7 @@ def test_lsuv_starts_orthogonal_whatever_the_gain():
     """lsuv leaves the scale to the data: its start is orthogonal with gain 1."""
     start = make("lsuv", (9, 4), gain=3.0, tolerance=0.1, max_iterations=10)
     assert torch.equal(start, make("orthogonal", (9, 4), gain=1.0))
-    assert component("initializer", "lsuv").traits["data_dependent"]
+    assert component("initializer", "lsuv").traits.data_dependent
 
 
 def test_fans_are_torchs():
@@ -122,7 +122,7 @@ def test_auto_fits_the_activation():
     """auto is He's initialization for relu and LeCun's for selu."""
 
     def weights(name, activation, **settings):
-        return make(name, gain=component("activation", activation).traits["gain"], **settings)
+        return make(name, gain=component("activation", activation).traits.gain, **settings)
 
     assert torch.equal(weights("auto", "relu"), weights("kaiming_normal", "relu", mode="fan_in"))
     assert torch.equal(weights("auto", "selu"), weights("lecun_normal", "selu"))

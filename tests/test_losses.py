@@ -24,7 +24,7 @@ TARGETS = {
     "regression": Target("regression", names=("u", "v", "w")),
 }
 LOSSES = sorted(set(components("loss")) - {"auto"})
-CASES = [(name, task) for name in LOSSES for task in component("loss", name).traits["tasks"]]
+CASES = [(name, task) for name in LOSSES for task in component("loss", name).traits.tasks]
 
 
 def yaml(name):
@@ -47,7 +47,7 @@ def problem(name, task, seed=0):
     """Outputs [N, C] as the loss asks for them, and targets."""
     generator = torch.Generator().manual_seed(seed)
     targets = targets_of(task, generator)
-    count = component("loss", name).traits["outputs"](TARGETS[task], **yaml(name))
+    count = component("loss", name).traits.outputs(TARGETS[task], **yaml(name))
     if name == "poisson_nll":
         targets = targets.abs().round()
     return 2 * torch.randn(N, count, generator=generator), targets
@@ -155,7 +155,7 @@ def test_equals_its_reference_example_by_example(name, task):
     part = component("loss", name)
     generator = torch.Generator().manual_seed(1)
     _, targets = problem(name, task)
-    outputs = 2 * torch.randn(N, part.traits["outputs"](TARGETS[task], **settings), generator=generator)
+    outputs = 2 * torch.randn(N, part.traits.outputs(TARGETS[task], **settings), generator=generator)
     losses = part(outputs, targets, **settings)
     assert losses.shape == (N,)
     # Float32 against formulas that lose a digit where probabilities are near 0 or 1.
@@ -202,7 +202,7 @@ def test_focal_has_the_right_gradient_for_every_gamma(task, gamma):
 
 @pytest.mark.parametrize(
     ("name", "task"),
-    [c for c in CASES if component("loss", c[0]).traits.get("soft") and c[1] in ("binary", "multiclass")],
+    [c for c in CASES if component("loss", c[0]).traits.soft and c[1] in ("binary", "multiclass")],
 )
 def test_soft_targets_continue_hard_ones(name, task):
     """A one-hot distribution gives the loss of the class index, and mixtures interpolate cross-entropy."""
@@ -240,9 +240,9 @@ def test_scores_have_the_shape_that_metrics_take(name, task):
     """A score per class or label, a value per target column; probabilities sum to 1."""
     outputs, _ = problem(name, task)
     traits = component("loss", name).traits
-    scores = traits["predict"](outputs, TARGETS[task], **yaml(name))
+    scores = traits.predict(outputs, TARGETS[task], **yaml(name))
     assert scores.shape == (N, {"binary": 2, "multiclass": 4, "multilabel": 3, "regression": 3}[task])
-    if traits.get("probabilistic"):
+    if traits.probabilistic:
         assert (scores >= 0).all()
         assert (scores <= 1).all()
         if task != "multilabel":
@@ -257,7 +257,7 @@ def test_descending_the_loss_raises_the_right_score(name, task):
     for _ in range(200):
         gradient = torch.func.grad(lambda o: part(o, targets, **settings).sum())(outputs)
         outputs = outputs - 0.2 * gradient
-    assert torch.equal(part.traits["predict"](outputs, TARGETS[task], **settings).argmax(-1), targets)
+    assert torch.equal(part.traits.predict(outputs, TARGETS[task], **settings).argmax(-1), targets)
 
 
 def test_point_predictions():
@@ -265,7 +265,7 @@ def test_point_predictions():
     target, outputs = TARGETS["regression"], torch.randn(N, 6, generator=torch.Generator().manual_seed(0))
 
     def predict(name, outputs, **settings):
-        return component("loss", name).traits["predict"](outputs, target, **settings)
+        return component("loss", name).traits.predict(outputs, target, **settings)
 
     assert torch.equal(predict("poisson_nll", outputs[:, :3]), outputs[:, :3].exp())
     assert torch.equal(predict("gaussian_nll", outputs, eps=1e-6), outputs[:, :3])
@@ -274,7 +274,7 @@ def test_point_predictions():
 
 def test_small_probabilities_are_not_rounded_away():
     """A binary probability of 1e-9 is reported as such on either side."""
-    predict = component("loss", "binary_cross_entropy").traits["predict"]
+    predict = component("loss", "binary_cross_entropy").traits.predict
     scores = predict(torch.tensor([[-20.0], [20.0]]), TARGETS["binary"])
     torch.testing.assert_close(scores.amin(-1), torch.full((2,), 2.0611536e-09), rtol=1e-5, atol=0)
 
@@ -290,16 +290,16 @@ def test_auto_chooses_the_usual_loss():
         "multilabel": "binary_cross_entropy",
         "regression": "mse",
     }
-    assert component("loss", "auto").traits["auto"]
+    assert component("loss", "auto").traits.auto
     for task, name in usual.items():
         assert component("loss", "auto")(TARGETS[task]) == choose(TARGETS[task]) == name
-        assert task in component("loss", name).traits["tasks"]
+        assert task in component("loss", name).traits.tasks
 
 
 def test_cosine_similarity_refuses_a_single_column():
     """Directions need two columns: with one the message says which loss to take."""
     with pytest.raises(ConfigError, match=r"loss=cosine_similarity: .* found 1; loss=mse"):
-        component("loss", "cosine_similarity").traits["outputs"](Target("regression"))
+        component("loss", "cosine_similarity").traits.outputs(Target("regression"))
 
 
 # Packs
@@ -339,7 +339,7 @@ def test_a_members_bytes_depend_neither_on_the_pack_nor_on_its_place(name, task)
         def loss(o):
             return part(o, targets, **settings)
 
-        scores = part.traits["predict"](outputs, TARGETS[task], **settings)
+        scores = part.traits.predict(outputs, TARGETS[task], **settings)
         return loss(outputs), torch.func.grad(lambda o: loss(o).mean())(outputs), scores
 
     packed = torch.vmap(member)(outputs, targets)

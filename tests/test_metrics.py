@@ -13,7 +13,7 @@ from slipstream.metrics import confusion_matrix, defaults, every, final
 N = 301  # odd, so that vectorised kernels have left-over elements
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 METRICS = components("metric")
-CASES = [(name, task) for name, part in METRICS.items() for task in part.traits["tasks"]]
+CASES = [(name, task) for name, part in METRICS.items() for task in part.traits.tasks]
 ONES = torch.ones(N)
 
 
@@ -182,13 +182,13 @@ def test_perfect_and_opposite_predictions():
     _, targets, weights = problem("multiclass")
     truth = torch.nn.functional.one_hot(targets, 7).float()
     for name in every("multiclass", 7):
-        best = 1 if METRICS[name].traits["mode"] == "max" else 0
+        best = 1 if METRICS[name].traits.mode == "max" else 0
         assert float(component("metric", name)(truth, targets, weights)) == pytest.approx(best, abs=1e-12), (
             name
         )
     _, numbers, _ = problem("regression")
     for name in every("regression", 0):
-        best = 1 if METRICS[name].traits["mode"] == "max" else 0
+        best = 1 if METRICS[name].traits.mode == "max" else 0
         assert float(component("metric", name)(numbers, numbers, weights)) == pytest.approx(best), name
     assert float(component("metric", "spearman")(-numbers, numbers, weights)) == pytest.approx(-1)
 

@@ -11,6 +11,7 @@ import yaml
 
 from sampling import exhaustive_after
 from slipstream.core.registry import Component, component, components
+from slipstream.core.traits import OptimizerTraits
 from slipstream.core.types import Layout, UpdateContext
 from slipstream.optimizers import evaluated, initial_state, weights_only
 from slipstream.optimizers.base import maximum, minimum
@@ -46,7 +47,7 @@ def test_contract_finds_faults() -> None:
     }
     for message, rule in faults.items():
         with pytest.raises(AssertionError, match=message):
-            check_optimizer(Component("optimizer", "faulty", rule, {"init": ()}), lr=0.01)
+            check_optimizer(Component("optimizer", "faulty", rule, OptimizerTraits(init=())), lr=0.01)
 
 
 def test_contract_finds_a_rule_that_branches_on_a_number() -> None:
@@ -56,7 +57,7 @@ def test_contract_finds_a_rule_that_branches_on_a_number() -> None:
         return (-lr * g if lr > 0 else g), {}
 
     with pytest.raises(RuntimeError, match="control flow"):
-        check_optimizer(Component("optimizer", "branching", rule, {"init": ()}), lr=0.01)
+        check_optimizer(Component("optimizer", "branching", rule, OptimizerTraits(init=())), lr=0.01)
 
 
 DECAY = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-6}

@@ -7,18 +7,8 @@ last few elements of a tensor differently from the rest, so a member's bytes wou
 in the pack and on the pack's size. These functions use only kernels that do not: exp, expm1, tanh,
 logsigmoid.
 
-Traits
-  gain          factor for the initializer, a number or a function of the settings: see
-                `integrated_gain`. sigmoid and tanh have 1 and 5/3 instead, as in
-                `torch.nn.init.calculate_gain`; selu has 1, as its paper requires, not torch's 3/4.
-  width_factor  the number of input features per output feature, or a function of the settings;
-                1 by default.
-  saturates     (low, high), a pair or a function of the settings: the bounds of the output at which
-                the gradient vanishes; infinite for no bound.
-  learned       parameters that the engine trains and passes by position: name -> the setting with
-                its initial value.
-  output_only   useful only after the last layer.
-  self_normalizing  keeps mean 0 and variance 1 from layer to layer with `lecun_normal` weights.
+The trait `gain` is `integrated_gain`'s, with exceptions: sigmoid and tanh have 1 and 5/3, as in
+`torch.nn.init.calculate_gain`; selu has 1, as its paper requires, not torch's 3/4.
 """
 
 from __future__ import annotations
@@ -26,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, reduce
 from math import inf, pi
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from annotated_types import Ge
 
@@ -42,11 +32,13 @@ F = TypeVar("F", bound=Function)
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, eq. 14
 
 
-def activation(**traits: Any) -> Callable[[F], F]:  # as register() takes them
+def activation(**traits: object) -> Callable[[F], F]:
     """Register the decorated function with its traits, and with an integrated gain if none is given."""
 
     def decorate(function: F) -> F:
-        return register("activation", **({"gain": partial(integrated_gain, function)} | traits))(function)
+        return register("activation", None, **({"gain": partial(integrated_gain, function)} | traits))(
+            function
+        )
 
     return decorate
 
@@ -180,7 +172,7 @@ def celu(x: Tensor, *, alpha: Positive) -> Tensor:
     return torch.where(x > 0, x, alpha * torch.expm1(x.clamp(max=0) / alpha))
 
 
-@activation(gain=1.0, saturates=(-SELU_ALPHA * SELU_SCALE, inf), self_normalizing=True)
+@activation(gain=1.0, saturates=(-SELU_ALPHA * SELU_SCALE, inf))
 def selu(x: Tensor) -> Tensor:
     """f(x) = 1.0507 * elu(x, alpha=1.6733): keeps mean 0 and variance 1 (Klambauer et al. 2017).
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slipstream.core.errors import UserError
 from slipstream.core.registry import Component, components, register, shared
+from slipstream.core.traits import EarlyStoppingTraits
 from slipstream.core.types import Count, Natural, NonNegative, Plain, Positive, Real
 
 
@@ -58,7 +59,7 @@ def direction(metric: str, mode: str) -> int:
     if mode != "auto":
         return 1 if mode == "min" else -1
     known = components("metric").get(metric.rpartition("/")[2])
-    return -1 if known is not None and known.traits["mode"] == "max" else 1
+    return -1 if known is not None and known.traits.mode == "max" else 1
 
 
 def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) -> int | None:
@@ -73,7 +74,9 @@ def best_epoch(values: Sequence[float] | NDArray[np.float64], warm_up: int = 0) 
     return int(np.argmin(np.where(finite, values, np.inf))) if finite.any() else None
 
 
-def reason_to_stop(rule: Component, settings: Mapping[str, Plain], history: History) -> str | None:
+def reason_to_stop(
+    rule: Component[EarlyStoppingTraits], settings: Mapping[str, Plain], history: History
+) -> str | None:
     """Apply a rule with its settings to the history; return the reason to stop now, or None."""
     result: str | None = rule(history, **{name: settings[name] for name in rule.own_settings})
     return result

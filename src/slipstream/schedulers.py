@@ -21,6 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from slipstream.core.registry import Component, register, shared
+from slipstream.core.traits import Traits
 from slipstream.core.types import Count, Fraction, Natural, NonNegative, Plain, Positive, Probability
 
 Factors = NDArray[np.float64]
@@ -68,7 +69,7 @@ def warm_up(clock: Clock, *, warmup_steps: Natural) -> Factors:
     return np.minimum((clock.step + 1) / max(warmup_steps, 1), 1.0)
 
 
-def factors(schedule: Component, settings: Mapping[str, Plain], clock: Clock) -> Factors:
+def factors(schedule: Component[Traits], settings: Mapping[str, Plain], clock: Clock) -> Factors:
     """Return the factors on lr at the clock's steps: schedule times warm-up, float64 [S]."""
     own = {name: settings[name] for name in schedule.own_settings}
     result: Factors = schedule(clock, **own) * warm_up(clock, warmup_steps=settings["warmup_steps"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import Component
+from slipstream.core.traits import OptimizerTraits
 from slipstream.core.types import Layout, Plain, Tree, UpdateContext
 from slipstream.optimizers.base import evaluated, initial_state
 
@@ -27,7 +28,11 @@ def quadratic(params: Tensor) -> Tensor:
 
 
 def descend(
-    rule: Component, settings: Mapping[str, Plain], params: Tensor, layout: Layout = LAYOUT, steps: int = 50
+    rule: Component[OptimizerTraits],
+    settings: Mapping[str, Plain],
+    params: Tensor,
+    layout: Layout = LAYOUT,
+    steps: int = 50,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return parameters and state after `steps` updates of a rule on `quadratic`, in a plain loop."""
     state = initial_state(rule, params, layout, settings)
@@ -38,7 +43,7 @@ def descend(
     return params, state
 
 
-def check_optimizer(rule: Component, **settings: Plain) -> None:
+def check_optimizer(rule: Component[OptimizerTraits], **settings: Plain) -> None:
     """Check an update rule's contract with these settings. Raises AssertionError with the check that failed.
 
     The rule decreases a quadratic within 200 updates; state and update keep their shapes; inputs are not
@@ -57,7 +62,9 @@ def _start() -> Tensor:
     return torch.cos(torch.arange(LAYOUT.size, dtype=torch.float64))
 
 
-def _check_one_update(rule: Component, settings: Mapping[str, Plain], params: Tensor) -> None:
+def _check_one_update(
+    rule: Component[OptimizerTraits], settings: Mapping[str, Plain], params: Tensor
+) -> None:
     state = initial_state(rule, params, LAYOUT, settings)
     for name, gradient in {"a zero": torch.zeros_like(params), "a": torch.sin(7 * params)}.items():
         given = {"gradient": gradient, "params": params, **state}
@@ -72,7 +79,7 @@ def _check_one_update(rule: Component, settings: Mapping[str, Plain], params: Te
         assert finite, f"{rule.name}: {name} gradient gives NaN or infinity"
 
 
-def _check_pack(rule: Component, settings: Mapping[str, Plain], start: Tensor) -> None:
+def _check_pack(rule: Component[OptimizerTraits], settings: Mapping[str, Plain], start: Tensor) -> None:
     # Small changes respect every setting's bounds; the learning rate may differ more.
     members = [
         {name: settings[name] * (0.5**k if name == "lr" else 1 - 0.01 * k) for name in rule.numbers}

@@ -1,5 +1,8 @@
 """The registry: a group, a name, a function, and its keyword-only arguments as the schema."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -7,7 +10,7 @@ from annotated_types import Gt
 
 import slipstream
 from slipstream.core import registry
-from slipstream.core.errors import ConfigError
+from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import (
     Component,
     component,
@@ -17,6 +20,7 @@ from slipstream.core.registry import (
     register,
     shared,
 )
+from slipstream.core.traits import RECORDS, ActivationTraits, ModelTraits, RegularizerTraits, mistyped
 from slipstream.core.types import Count, Fraction, Positive, Real
 
 
@@ -38,7 +42,7 @@ def test_registering_returns_the_function_and_finds_it_by_name():
 
     found = component("activation", "double")
     assert double(3, factor=2) == found(3, factor=2) == 6
-    assert found.traits == {"gain": 2.0}
+    assert found.traits == ActivationTraits(gain=2.0)
     assert component("activation", "double").function is double
 
 
@@ -106,7 +110,7 @@ def test_numbers_are_told_from_structure():
     def f(x, *, a: Real, b: Fraction, c: Count, d: bool, e: list[float]):
         return x
 
-    part = Component("activation", "f", f)
+    part = Component("activation", "f", f, ActivationTraits())
     assert part.numbers == {"a", "b"}
     numbers, structure = {"a": 1.0, "b": 0.5}, {"c": 2, "d": True, "e": [1.0]}
     assert part.split(numbers | structure) == (numbers, structure)
@@ -140,14 +144,120 @@ def test_options_are_settings_that_the_function_does_not_get():
         """Nothing."""
         return x * strength
 
-    part = registry.Component("regularizer", "probe", function, {"options": option})
+    part = Component("regularizer", "probe", function, RegularizerTraits(place="penalty", options=option))
     assert set(part.settings) == {"strength", "position"}
     assert part.split({"strength": 2.0, "position": "after"}) == ({"strength": 2.0}, {})
 
 
 def test_a_misfit_names_the_options_that_fit():
     """A model that cannot take the data is refused with those that can."""
-    assert registry.misfit("model", "mlp", "image", "") is None
-    sentence = registry.misfit("model", "mlp", "tokens", "data=text has texts")
+    assert registry.misfit(components("model"), "mlp", "image", "") is None
+    sentence = registry.misfit(components("model"), "mlp", "tokens", "data=text has texts")
     expected = "model=mlp: takes rows of a table or sequences or images, and data=text has texts; one of:"
     assert expected in sentence
+
+
+LOSS = {"tasks": ("regression",), "outputs": lambda target: 1, "predict": lambda outputs, target: outputs}
+
+
+@pytest.mark.parametrize(
+    ("group", "traits", "said"),
+    [
+        (
+            "loss",
+            LOSS | {"probablistic": True},
+            "loss=own: probablistic is no trait of loss, did you mean probabilistic? The traits are auto, "
+            "expects_logits, options, outputs, predict, probabilistic, problems, soft, tasks, unscaled (",
+        ),
+        (
+            "loss",
+            {"task": ("regression",)},
+            "loss=own: task is no trait of loss, did you mean tasks? The traits",
+        ),
+        ("scheduler", {"gain": 2.0}, "gain is no trait of scheduler, one of: options, problems ("),
+        ("loss", {}, 'loss=own: has no tasks, expected @register("loss", tasks=("regression",), outputs='),
+        ("metric", {"tasks": ("regression",)}, 'has no mode, expected @register("metric", tasks='),
+        ("optimizer", {}, 'has no init, expected @register("optimizer", init=()) ('),
+        (
+            "regularizer",
+            {"keyed": True},
+            'has no place, expected @register("regularizer", place="penalty") (',
+        ),
+        (
+            "augmentation",
+            {},
+            'has no kind, expected @register("augmentation", kind="values", takes=("image",)',
+        ),
+        (
+            "metric",
+            {"tasks": "regression", "mode": "min"},
+            "metric=own: found tasks='regression', expected Sequence[Literal['binary', 'multiclass', ",
+        ),
+        (
+            "metric",
+            {"tasks": (), "mode": "maximum"},
+            "found mode='maximum', expected Literal['max', 'min'] (",
+        ),
+        (
+            "regularizer",
+            {"place": "penalti"},
+            "found place='penalti', expected Literal['activity', 'noise'",
+        ),
+        ("early_stopping", {"validates": "yes"}, "found validates='yes', expected bool ("),
+        ("activation", {"gain": "2"}, "found gain='2', expected float | Callable[..., float] ("),
+        (
+            "model",
+            {"takes": ("rows",)},
+            "found takes=('rows',), expected Sequence[Literal['vector', 'sequence'",
+        ),
+    ],
+)
+def test_a_wrong_trait_is_an_error_where_it_is_registered(group, traits, said):
+    """Unknown, missing and mistyped ones are named with what is right, and the function is not registered."""
+
+    def own(x):
+        return x
+
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        register(group, **traits)(own)
+    assert f"{Path(__file__).name}, line {own.__code__.co_firstlineno})" in str(error.value)
+    assert "own" not in components(group)
+
+
+def test_all_unknown_traits_are_named():
+    """Each has a line of the message."""
+    with pytest.raises(UserError) as error:
+        register("metric", name="own", mod="max", tasks=("regression",), probabilities=True)(lambda x: x)
+    assert [line.partition(" is no trait")[0] for line in str(error.value).splitlines()] == [
+        "metric=own: mod",
+        "metric=own: probabilities",
+    ]
+
+
+def test_traits_that_are_not_given_have_defaults():
+    """A user's model has hidden layers, takes every kind of example, and objects to nothing."""
+
+    @register("model", dense=True)
+    def own(form, outputs, parts):
+        return None
+
+    traits = component("model", "own").traits
+    assert traits == ModelTraits(dense=True)
+    assert (traits.hidden, traits.grows, traits.compiles, traits.options) == (True, False, True, None)
+    assert set(traits.takes) == set(registry.EXAMPLES)
+    assert traits.problems({}) == []
+
+
+@pytest.mark.parametrize("group", registry.MODULES)
+def test_our_own_traits_have_the_types_of_their_record(group):
+    """Types are checked for users' functions when they are registered, and here for ours."""
+    for name, part in components(group).items():
+        assert list(mistyped(part.traits)) == [], name
+
+
+@pytest.mark.parametrize("group", registry.MODULES)
+def test_every_trait_is_documented(group):
+    """Each field has a line in its record's docstring, which says what it tells the engine."""
+    record = RECORDS[group]
+    own = [field.name for field in fields(record) if field.name in record.__annotations__]
+    assert re.findall(r"^    (\w+):", record.__doc__, re.MULTILINE) == own

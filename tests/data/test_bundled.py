@@ -21,7 +21,7 @@ def test_equals_scikit_learn(name):
     assert list(ours.input_names) == (["brightness"] if name == "digits" else list(theirs.feature_names))
     if ours.target.classes:
         assert ours.target.classes == tuple(map(str, theirs.target_names))
-    assert ours.target.task == component("data", name).traits["task"]
+    assert ours.target.task == component("data", name).traits.task
 
 
 def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():

@@ -97,7 +97,7 @@ def test_a_seed_gives_the_same_data_and_another_seed_others(name, settings):
 @pytest.mark.parametrize("name", sorted(set(NOISY) | {"parity"}))
 def test_task_is_what_the_traits_promise(name, load):
     """The task that is known before reading is the one that the data have."""
-    promised = components("data")[name].traits.get("task")
+    promised = components("data")[name].traits.task
     assert promised is None or load(name).target.task == promised
 
 

@@ -15,6 +15,7 @@ from ondisk import SAVING, STEPS, at_step, bytes_of, newest, terminate, train_in
 from slipstream.config import validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError
+from slipstream.core.traits import ActivationTraits
 from slipstream.runs.checkpoints import load
 from slipstream.runs.session import run, train, train_pack
 
@@ -49,7 +50,7 @@ def rooted(monkeypatch):
         """Nothing but x: its second term is 0, with the derivative infinity times 0."""
         return x + (x * 0).abs().sqrt()
 
-    part = registry.Component("activation", "root", root)
+    part = registry.Component("activation", "root", root, ActivationTraits())
     monkeypatch.setitem(registry._components["activation"], "root", part)
     raw = deepcopy(tiny(SAVING).raw) | {"activation": {"name": "root"}}
     return validate(raw)
@@ -113,7 +114,7 @@ def test_n3_a_nan_gradient_under_a_finite_loss(tmp_path, rooted):
 @pytest.mark.parametrize("lr", [1e39, 1e20])
 def test_n4_an_exploding_learning_rate(tmp_path, rule, lr):
     """Whatever overflows first, it is named, and no weight that is not finite is kept."""
-    own = "evaluate" in registry.component("optimizer", rule).traits  # weights to evaluate with
+    own = registry.component("optimizer", rule).traits.evaluate  # weights to evaluate with
     changes = {"optimizer": rule, "optimizer.lr": lr, "regularizer": [] if own else ["ema"]}
     config = tiny(SAVING | SINE | changes)
     result = run(config, tmp_path / "run")

@@ -64,7 +64,7 @@ def test_snapshots_are_taken_at_the_ends_of_cycles():
     """A place holds the weights of its cycle's end, and before that those of now."""
     function, cycles, epochs = regularizer("snapshot_ensemble"), 3, 8
     first = sample(4)
-    kept = function.traits["start"](first, cycles=cycles)
+    kept = function.traits.start(first, cycles=cycles)
     assert torch.equal(kept, torch.cat([first] * 3))
     ends, seen = (2, 5, 8), {}
     for epoch in range(1, epochs + 1):
@@ -78,7 +78,7 @@ def test_the_rate_falls_in_every_cycle():
     formula."""
     steps = 4
     step = np.arange(8 * steps)
-    found = regularizer("snapshot_ensemble").traits["rate"](Clock(step, steps, 8 * steps), cycles=3)
+    found = regularizer("snapshot_ensemble").traits.rate(Clock(step, steps, 8 * steps), cycles=3)
     expected = [(np.cos(np.pi * i / n) + 1) / 2 for n in (8, 12, 12) for i in range(n)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
 

@@ -112,4 +112,4 @@ def test_every_regularizer_has_its_yaml_and_its_call():
         text = (CONFIGS / f"{name}.yaml").read_text()
         assert text.startswith(f"# @package regularizer.{name}\n")
         assert list(yaml.safe_load(text)) == list(component("regularizer", name).settings)
-        assert component("regularizer", name).traits["place"]
+        assert component("regularizer", name).traits.place

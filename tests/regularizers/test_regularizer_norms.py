@@ -14,7 +14,7 @@ from slipstream.regularizers.norms import batch_norm, group_norm, layer_norm
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3, 4), (2, 5)])
-@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits["kernel"]])
+@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits.kernel])
 def test_batch_norm_equals_torch(function, shape: tuple[int, ...]) -> None:
     """Outputs, gradients and running values are torch.nn.BatchNorm's in both modes, to 1e-12 in float64."""
     kind = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
@@ -42,7 +42,7 @@ def test_batch_norm_equals_torch(function, shape: tuple[int, ...]) -> None:
     assert same_var is var
 
 
-@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits["kernel"]])
+@pytest.mark.parametrize("function", [batch_norm, component("regularizer", "batch_norm").traits.kernel])
 def test_batch_norm_refuses_a_batch_of_one(function) -> None:
     """N10: one example has no variance: an error that names the setting; in evaluation it is fine."""
     one, zero = torch.ones(3), torch.zeros(3)

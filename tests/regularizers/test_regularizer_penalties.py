@@ -39,7 +39,7 @@ def test_proximal_updates_minimize_what_they_stand_for():
     one = torch.ones_like(z)
     cases = {"l1": {"strength": 0.6}, "elastic_net": {"strength": 0.6, "ratio": 0.7}}
     for name, settings in cases.items():
-        proximal = regularizer(name).traits["proximal"]
+        proximal = regularizer(name).traits.proximal
         found = proximal(z, one, lr, **settings)
         grid = torch.linspace(-1.5, 1.5, 300_001, dtype=torch.float64)[:, None]
         terms = settings["strength"] * (settings.get("ratio", 0) * grid**2 + grid.abs())
@@ -60,7 +60,7 @@ def test_proximal_descent_finds_scikit_learns_elastic_net():
     inputs, targets, w = torch.from_numpy(x), torch.from_numpy(y), torch.zeros(12, dtype=torch.float64)
     for _ in range(3000):
         w = w - 0.1 * inputs.T @ (inputs @ w - targets) / 80
-        w = regularizer("elastic_net").traits["proximal"](w, torch.ones_like(w), 0.1, **settings)
+        w = regularizer("elastic_net").traits.proximal(w, torch.ones_like(w), 0.1, **settings)
     torch.testing.assert_close(w, torch.from_numpy(theirs.coef_), rtol=0, atol=1e-8)
     assert torch.equal(w == 0, torch.from_numpy(theirs.coef_ == 0))
     assert (w == 0).any()

@@ -45,7 +45,7 @@ def test_equal_weights_are_pruned_to_the_number():
 def test_the_mask_by_epochs():
     """Of 10 epochs 4 are dense, 3 under the mask of the weights after the 4th, 3 dense again."""
     one, settings = torch.ones(LAYOUT.size), {"sparsity": 0.5, "sparse_from": 0.4, "dense_from": 0.7}
-    mask = regularizer("dense_sparse_dense").traits["start"](one)
+    mask = regularizer("dense_sparse_dense").traits.start(one)
     for epoch in range(1, 11):
         params = sample(LAYOUT.size, seed=epoch)
         now = torch.tensor(float(epoch))
@@ -56,7 +56,7 @@ def test_the_mask_by_epochs():
 
 def test_the_last_phase_has_its_own_rate():
     """lr_factor multiplies the schedule from the first step of the last phase."""
-    rate = regularizer("dense_sparse_dense").traits["rate"]
+    rate = regularizer("dense_sparse_dense").traits.rate
     settings = {"sparsity": 0.5, "sparse_from": 0.4, "dense_from": 0.7, "lr_factor": 0.1}
     found = [rate(Clock(np.arange(3) + 3 * e, 3, 30), **settings)[0] for e in range(10)]
     assert found == [1.0] * 7 + [0.1] * 3

@@ -100,7 +100,7 @@ def test_an_activation_rounds_a_number_the_same_wherever_it_stands(name):
     """A row's values and gradients are the same bytes in a tensor of 512 rows and in one of its own,
     whose 18 numbers leave elements behind the last whole vector register."""
     part = component("activation", name)
-    learned = [torch.tensor(0.25) for _ in part.traits.get("learned", {})]
+    learned = [torch.tensor(0.25) for _ in part.traits.learned]
     settings = {
         key: torch.tensor(value) if key in part.numbers else value
         for key, value in defaults("activation", name).items()

@@ -8,13 +8,6 @@ Kinds, in the order in which they act; inside a kind the order is that of regist
 
 u [draws, N]: uniform numbers on [0, 1), one row per draw (trait `draws`); all rows of a batch are drawn in
 one call. key [4]: for augmentations that need a whole field of numbers. size: (H, W).
-
-Traits
-  takes     the kinds of examples that it supports (InputSpec.kind).
-  draws     rows of u.
-  flip      the axis that is reversed if u < probability; exact unless other geometry resamples.
-  warped    the matrix is projective, not affine: coordinates are divided.
-  values    of a geometry: a change of the pixels with the same u, f(x, u, **settings).
 """
 
 from slipstream.augmentations import features as features

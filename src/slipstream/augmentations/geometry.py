@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from slipstream.core.lazy import torch
 from slipstream.core.random import normal
 from slipstream.core.registry import BoundComponent, register
+from slipstream.core.traits import AugmentationTraits
 from slipstream.core.types import NonNegative, Numbers, Probability, Scalar
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ BelowHalf = Annotated[float, Ge(0), Lt(0.5)]
 
 def resample(
     x: Tensor,
-    geometries: Sequence[BoundComponent],
-    warps: Sequence[BoundComponent],
+    geometries: Sequence[BoundComponent[AugmentationTraits]],
+    warps: Sequence[BoundComponent[AugmentationTraits]],
     u: Mapping[str, Tensor],
     keys: Mapping[str, Key],
     numbers: Numbers,
@@ -45,10 +46,11 @@ def resample(
 
     If there are only flips, pixels stay on the grid and the result is exact.
     """
-    if not warps and all("flip" in g.part.traits for g in geometries):
-        for g in geometries:
-            turned = u[g.name][0] < numbers[g.name]["probability"]
-            x = torch.where(turned[:, None, None, None], x.flip(g.part.traits["flip"]), x)
+    flips = [(g.name, g.part.traits.flip) for g in geometries if g.part.traits.flip is not None]
+    if not warps and len(flips) == len(geometries):
+        for name, axis in flips:
+            turned = u[name][0] < numbers[name]["probability"]
+            x = torch.where(turned[:, None, None, None], x.flip(axis), x)
         return x
     height, width = size = x.shape[-2], x.shape[-1]
     px = torch.arange(width, device=x.device).sub((width - 1) / 2).expand(len(x), height, width)
@@ -60,13 +62,13 @@ def resample(
         whole = matrices[0]
         for matrix in matrices[1:]:
             whole = multiply(whole, matrix)
-        px, py = project(whole, px, py, any("warped" in g.part.traits for g in geometries))
+        px, py = project(whole, px, py, any(g.part.traits.warped for g in geometries))
     fill = next((f for f in map(fill_of, [*geometries, *warps]) if f), "zeros")
     where = torch.stack([px * (2 / width), py * (2 / height)], dim=-1)
     return torch.nn.functional.grid_sample(x, where, mode="bilinear", padding_mode=fill, align_corners=False)
 
 
-def fill_of(choice: BoundComponent) -> str | None:
+def fill_of(choice: BoundComponent[AugmentationTraits]) -> str | None:
     """Return an augmentation's fill for samples outside the image; None if there are none."""
     result: str | None = choice.function.keywords.get("fill")
     return result

@@ -9,6 +9,7 @@ from slipstream.augmentations import geometry
 from slipstream.core.lazy import torch
 from slipstream.core.random import fold, uniform_rows
 from slipstream.core.registry import BoundComponent, registered
+from slipstream.core.traits import AugmentationTraits
 from slipstream.core.types import InputSpec, Numbers
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FIELDS = 2048  # sites of number fields follow those of the draws
 def augment(
     x: Tensor,
     y: Tensor,
-    chosen: Sequence[BoundComponent],
+    chosen: Sequence[BoundComponent[AugmentationTraits]],
     key: Key,
     numbers: Numbers,
     classes: int,
@@ -39,17 +40,16 @@ def augment(
     order = registered("augmentation")
     chosen = sorted(chosen, key=lambda choice: order.index(choice.name))
     places = {choice.name: order.index(choice.name) for choice in chosen}
-    rows = {choice.name: choice.part.traits["draws"] for choice in chosen}
+    rows = {choice.name: choice.part.traits.draws for choice in chosen}
     sites = [ROWS * places[name] + row for name, count in rows.items() for row in range(count)]
     parts = uniform_rows(key, sites, len(x)).split(list(rows.values()))
     u = dict(zip(rows, parts, strict=True))
     keys = {name: fold(key, FIELDS + place) for name, place in places.items()}
 
-    of = {kind: [c for c in chosen if c.part.traits["kind"] == kind] for kind in KINDS}
+    of = {kind: [c for c in chosen if c.part.traits.kind == kind] for kind in KINDS}
     x = geometry.resample(x, of["geometry"], of["warp"], u, keys, numbers)
     for choice in of["geometry"]:
-        if "values" in choice.part.traits:
-            also = choice.part.traits["values"]
+        if also := choice.part.traits.values:
             x = also(x, u[choice.name], **choice.function.keywords, **numbers[choice.name])
     for choice in of["values"]:
         x = choice.function(x, u[choice.name], keys[choice.name], form, **numbers[choice.name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from slipstream.config import meant
@@ -10,6 +10,7 @@ from slipstream.config.synonyms import VALUES
 from slipstream.core import contracts
 from slipstream.core.errors import folded
 from slipstream.core.registry import EXAMPLES, Component, component, components, misfit
+from slipstream.core.traits import AugmentationTraits, LossTraits, ModelTraits
 from slipstream.core.types import Target
 from slipstream.core.wording import counted, typed
 
@@ -46,34 +47,34 @@ def problems(config: Config, task: str | None, broken: frozenset[str] = frozense
 def known_task(config: Config) -> str | None:
     """Return the task of data for which it is known without reading, else None."""
     part = components("data").get(config.data.name)
-    task = part.traits.get("task", config.data.settings.get("task", "auto")) if part else "auto"
+    task = (part.traits.task or config.data.settings.get("task")) if part else None
     return None if task == "auto" else task
 
 
-def loss_of(config: Config, target: Target | None) -> Component:
+def loss_of(config: Config, target: Target | None) -> Component[LossTraits]:
     """Return the configured loss; for `auto`, the one chosen once the target is known."""
     part = component("loss", config.loss.name)
-    return component("loss", part(target)) if target and part.traits.get("auto") else part
+    return component("loss", part(target)) if target and part.traits.auto else part
 
 
 def known_kind(config: Config) -> str | None:
     """Return the form of examples (types.Form) that is known without reading the data, else None."""
     part = components("data").get(config.data.name)
-    return part.traits.get("form", "vector") if part else None
+    return part.traits.form if part else None
 
 
-def _loss(config: Config, task: str | None) -> Component:
+def _loss(config: Config, task: str | None) -> Component[LossTraits]:
     return loss_of(config, Target(task) if task else None)
 
 
 def _has_hidden_layers(config: Config) -> bool:
-    hidden = component("model", config.model.name).traits.get("hidden", True)
+    hidden = component("model", config.model.name).traits.hidden
     return hidden and config.model.settings.get("depth") != 0
 
 
 def _output_activation(config: Config) -> tuple[str, str]:
     """Return the key that chooses the activation after the last layer, and that activation's name."""
-    if component("model", config.model.name).traits.get("hidden", True):
+    if component("model", config.model.name).traits.hidden:
         return "model.output_activation", config.model.settings.get("output_activation", "identity")
     return "activation", config.activation.name
 
@@ -89,13 +90,13 @@ def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
 @rule("model", "data")
 def model_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
     """Check that the model takes examples of the data's form."""
-    yield from _takes(config, "model", [config.model.name])
+    yield from _takes(config, components("model"), [config.model.name])
 
 
 @rule("augmentation", "data")
 def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
     """Check that the augmentations take examples of the data's form."""
-    yield from _takes(config, "augmentation", config.augmentations)
+    yield from _takes(config, components("augmentation"), config.augmentations)
 
 
 @rule("augmentation")
@@ -105,25 +106,27 @@ def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[st
     fills = {
         name: settings["fill"]
         for name, settings in config.augmentations.items()
-        if "fill" in settings and component("augmentation", name).traits["kind"] in ("geometry", "warp")
+        if "fill" in settings and component("augmentation", name).traits.kind in ("geometry", "warp")
     }
     if len(set(fills.values())) > 1:
         found = ", ".join(f"augmentation.{name}.fill={fill}" for name, fill in fills.items())
         yield f"{found}: geometric augmentations share one resampling; give them the same fill"
 
 
-def _takes(config: Config, group: str, names: Iterable[str]) -> Iterator[str]:
+def _takes(
+    config: Config, known: Mapping[str, Component[AugmentationTraits | ModelTraits]], names: Iterable[str]
+) -> Iterator[str]:
     kind = known_kind(config)
     if kind is not None:
         found = f"data={config.data.name} has {EXAMPLES[kind]}"
-        sentences = (misfit(group, name, kind, found) for name in names)
+        sentences = (misfit(known, name, kind, found) for name in names)
         yield from filter(None, sentences)
 
 
 @rule("model", "initializer")
 def first_values_have_one_source(config: Config, task: str | None) -> Iterator[str]:
     """Check that no initializer is chosen for a model that initializes itself."""
-    if component("model", config.model.name).traits.get("own_start") and config.initializer.name != "auto":
+    if component("model", config.model.name).traits.own_start and config.initializer.name != "auto":
         yield (
             f"initializer={config.initializer.name}: model={config.model.name} brings first values of its "
             "own; leave initializer=auto or take another model"
@@ -137,12 +140,12 @@ def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]
     known = components("activation")
     if name not in known:
         yield f"{key}: found {name!r}, no such activation, {meant.option('activation', name, known)}"
-    elif known[name].traits.get("width_factor", 1) != 1:
+    elif known[name].traits.width_factor != 1:
         yield f"{key}={name}: makes one feature of several and cannot stand behind the last layer"
     elif key != "activation" and known[name].settings:
         yield f"{key}={name}: has settings of its own, only one without can stand behind the last layer"
     hidden = known[config.activation.name]
-    if key != "activation" and hidden.traits.get("output_only") and _has_hidden_layers(config):
+    if key != "activation" and hidden.traits.output_only and _has_hidden_layers(config):
         yield (
             f"activation={hidden.name}: belongs behind the last layer; in a hidden one it would squeeze "
             "all units into one distribution. Take relu; cross_entropy brings its own softmax for the output"
@@ -154,7 +157,7 @@ def output_fits_the_loss(config: Config, task: str | None) -> Iterator[str]:
     """Check that a loss on logits has no activation after the last layer."""
     key, name = _output_activation(config)
     loss = _loss(config, task)
-    if not loss.traits.get("expects_logits") or name == "identity" or name not in components("activation"):
+    if not loss.traits.expects_logits or name == "identity" or name not in components("activation"):
         return
     if name in NORMALIZING:
         yield (
@@ -186,10 +189,10 @@ def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
     if task is None:
         return
     loss = _loss(config, task)
-    if task not in loss.traits["tasks"]:
-        fitting = [name for name, part in components("loss").items() if task in part.traits["tasks"]]
+    if task not in loss.traits.tasks:
+        fitting = [name for name, part in components("loss").items() if task in part.traits.tasks]
         yield (
-            f"loss={loss.name}: is for {' and '.join(loss.traits['tasks'])}, but data={config.data.name} is "
+            f"loss={loss.name}: is for {' and '.join(loss.traits.tasks)}, but data={config.data.name} is "
             f"{task}; one of: {', '.join(sorted(fitting))}"
         )
 
@@ -198,7 +201,7 @@ def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
 def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]:
     """Check that a full-batch optimizer has batch_size=full."""
     found = config.data.settings.get("batch_size")
-    if component("optimizer", config.optimizer.name).traits.get("full_batch") and found != "full":
+    if component("optimizer", config.optimizer.name).traits.full_batch and found != "full":
         yield (
             f"data.batch_size: found {found}, but optimizer={config.optimizer.name} uses the whole training "
             "set for every update; leave data.batch_size=full or take optimizer=sgd"
@@ -221,7 +224,7 @@ def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[
     if config.data.settings.get("batch_size") != 1:
         return
     for name in config.regularizers:
-        if component("regularizer", name).traits.get("buffers"):
+        if component("regularizer", name).traits.buffers:
             yield f"regularizer.{name}: one example has no variance; raise data.batch_size or use layer_norm"
 
 
@@ -232,9 +235,9 @@ def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
     own = [
         f"regularizer.{name}"
         for name in config.regularizers
-        if known[name].traits["place"] in ("average", "epoch", "follow")
+        if known[name].traits.place in ("average", "epoch", "follow")
     ]
-    if component("optimizer", config.optimizer.name).traits.get("evaluate"):
+    if component("optimizer", config.optimizer.name).traits.evaluate:
         own.append(f"optimizer={config.optimizer.name}")
     if len(own) > 1:
         yield f"{own[0]}: gives the weights to evaluate with, and so does {' and '.join(own[1:])}; take one"
@@ -244,9 +247,9 @@ def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
 def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
     """Check that each regularizer has as many epochs as it needs."""
     for name, settings in config.regularizers.items():
-        part = component("regularizer", name)
-        if "fits_epochs" in part.traits:
-            yield from part.traits["fits_epochs"](config.trainer.max_epochs, **settings)
+        fits_epochs = component("regularizer", name).traits.fits_epochs
+        if fits_epochs:
+            yield from fits_epochs(config.trainer.max_epochs, **settings)
 
 
 @rule("regularizer", "model")
@@ -256,7 +259,7 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
         return
     for name in config.regularizers:
         traits = component("regularizer", name).traits
-        if traits.get("place") in ("norm", "weight", "activity") or traits.get("on") in ("hidden", "branch"):
+        if traits.place in ("norm", "weight", "activity") or traits.on in ("hidden", "branch"):
             yield (
                 f"regularizer.{name}: works in hidden layers and this model={config.model.name} has none; "
                 "leave it out or take model=mlp with model.depth of 1 or more"
@@ -266,11 +269,11 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
 @rule("regularizer", "model")
 def branches_exist(config: Config, task: str | None) -> Iterator[str]:
     """Check that regularizers of residual branches have branches."""
-    branching = component("model", config.model.name).traits.get("branches", False)
+    branching = component("model", config.model.name).traits.branches
     if branching or config.model.settings.get("residual"):
         return
     for name in config.regularizers:
-        if component("regularizer", name).traits.get("on") == "branch":
+        if component("regularizer", name).traits.on == "branch":
             yield (
                 f"regularizer.{name}: drops residual branches and model={config.model.name} has none; set "
                 "model.residual=true where the model has it, or take model=resnet"
@@ -282,10 +285,10 @@ def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str
     """Check that the loss takes the soft targets of mixing augmentations."""
     loss = _loss(config, task)
     for name in config.augmentations:
-        if component("augmentation", name).traits.get("kind") != "mix" or loss.traits.get("auto"):
+        if component("augmentation", name).traits.kind != "mix" or loss.traits.auto:
             continue
-        if task != "regression" and not loss.traits.get("soft"):
-            soft = [part.name for part in components("loss").values() if part.traits.get("soft")]
+        if task != "regression" and not loss.traits.soft:
+            soft = [part.name for part in components("loss").values() if part.traits.soft]
             yield (
                 f"augmentation.{name}: mixes the labels, which loss={loss.name} cannot take; "
                 f"one of: {', '.join(sorted(soft))}"
@@ -297,7 +300,7 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
     """Check that the loss takes the soft targets of regularizers."""
     loss = _loss(config, task)
     for name in config.regularizers:
-        if component("regularizer", name).traits.get("place") != "targets" or loss.traits.get("auto"):
+        if component("regularizer", name).traits.place != "targets" or loss.traits.auto:
             continue
         if task == "regression":
             others = ",".join(other for other in config.regularizers if other != name)
@@ -305,8 +308,8 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
                 f"regularizer.{name}: spreads class labels, and data={config.data.name} is regression; "
                 f"leave it out: regularizer=[{others}]"
             )
-        elif not loss.traits.get("soft"):
-            soft = [part.name for part in components("loss").values() if part.traits.get("soft")]
+        elif not loss.traits.soft:
+            soft = [part.name for part in components("loss").values() if part.traits.soft]
             yield (
                 f"regularizer.{name}: makes distributions of the labels, which loss={loss.name} cannot take; "
                 f"one of: {', '.join(sorted(soft))}"
@@ -334,13 +337,13 @@ def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
 def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iterator[str]:
     """Check that metrics of probabilities have a loss that gives them."""
     loss, known = _loss(config, task), components("metric")
-    if loss.traits.get("auto") or loss.traits.get("probabilistic"):
+    if loss.traits.auto or loss.traits.probabilistic:
         return
     metrics = config.trainer.metrics if isinstance(config.trainer.metrics, list) else []
     asked = dict.fromkeys(metrics, "trainer.metrics")
     asked[config.trainer.monitor.partition("/")[2]] = "trainer.monitor"
     for name, key in asked.items():
-        if name in known and known[name].traits.get("probabilistic"):
+        if name in known and known[name].traits.probabilistic:
             yield (
                 f"{key}: {name} needs probabilities, which loss={loss.name} does not give; take another "
                 "metric, or a loss such as cross_entropy"
@@ -358,7 +361,7 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     if metric.startswith("val/"):
         yield f"{key}: {metric} needs a validation part and data.validation is 0; take {key}=train/loss"
     rule = component("early_stopping", config.early_stopping.name)
-    if rule.traits.get("validates"):
+    if rule.traits.validates:
         cure = "take early_stopping=patience"
         yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; {cure}"
 
@@ -385,7 +388,7 @@ def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
     if trainer.device == "cuda":
         yield "trainer.portable: is for processors; take trainer.device=cpu"
     rule = component("early_stopping", config.early_stopping.name)
-    if rule.traits.get("by_clock"):
+    if rule.traits.by_clock:
         yield f"trainer.portable: early_stopping={rule.name} ends a run by the clock; take another"
 
 
@@ -410,6 +413,6 @@ def _metric_problems(key: str, name: str, task: str | None, split: str = "") -> 
         yield f"{key}: found {split + name!r}, no such metric, {hint}"
     elif broken := list(contracts.problems(known[name])):
         yield from broken
-    elif task is not None and task not in known[name].traits["tasks"]:
-        fitting = [metric for metric, part in known.items() if task in part.traits["tasks"]]
+    elif task is not None and task not in known[name].traits.tasks:
+        fitting = [metric for metric, part in known.items() if task in part.traits.tasks]
         yield f"{key}: {name} is not for {task} data; one of: {', '.join(split + m for m in sorted(fitting))}"

@@ -171,8 +171,7 @@ def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
         from slipstream import data
 
         return data.problems({"name": name, **valid})
-    found: list[str] = registry.component(group, name).traits.get("problems", lambda _: [])(valid)
-    return found
+    return registry.component(group, name).traits.problems(valid)
 
 
 def _breaches(group: str, name: str) -> list[str]:

@@ -13,6 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.core.registry import Component, annotation
+from slipstream.core.traits import (
+    ActivationTraits,
+    LossTraits,
+    RegularizerTraits,
+    Traits,
+    defined_at,
+    foreign,
+    short_path,
+)
+from slipstream.core.types import Function
 
 # The positional arguments that the engine passes, and the return value that it expects.
 CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -34,31 +44,14 @@ PLACES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "penalty": (("weights",), "a number, as a tensor without axes"),
     "targets": (("targets", "classes"), "distributions [N, classes]"),
 }
-# Traits that the engine needs to use a component.
-TRAITS: Mapping[str, tuple[str, ...]] = {
-    "augmentation": ("kind", "takes", "draws"),
-    "loss": ("tasks", "outputs", "predict"),
-    "metric": ("tasks", "mode"),
-    "optimizer": ("init",),
-    "regularizer": ("place",),
-}
-# Traits that are functions: the positional arguments; each gets the settings too.
-TRAIT_CALLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "loss": {"outputs": ("target",), "predict": ("outputs", "target")},
-}
 
 
-def foreign(part: Component) -> bool:
-    """Return True if the component is not slipstream's own."""
-    return not (getattr(part.function, "__module__", None) or "").startswith("slipstream.")
-
-
-def problems(part: Component) -> Iterator[str]:
+def problems(part: Component[Traits]) -> Iterator[str]:
     """Yield a message for a user's component that cannot be used.
 
-    It is no function, has a setting without a type, lacks a trait, or takes the wrong arguments.
+    It is no function, has a setting without a type, or takes the wrong arguments.
     """
-    if not foreign(part):
+    if not foreign(part.function):
         return
     owner = inspect.unwrap(part.function)
     if not inspect.isfunction(owner):
@@ -71,17 +64,12 @@ def problems(part: Component) -> Iterator[str]:
             f"{wanted}, with a type of Python or of slipstream.core.types ({place(part)})"
         )
         return
-    for trait in TRAITS.get(part.group, ()):
-        if trait not in part.traits and not part.traits.get("auto"):
-            yield f"{part.group}={part.name}: has no {trait}, expected {_registration(part)} ({place(part)})"
-            return
-    call = None if part.traits.get("auto") else _call(part)
+    call = _call(part)
     if call is not None and not _takes(part, call[0]):
         found, wanted = _signature(part), _expected(part)
         yield f"{part.group}={part.name}: takes {found}, expected {wanted} ({place(part)})"
-    for trait, names in TRAIT_CALLS.get(part.group, {}).items():
-        function = part.traits.get(trait)
-        if function is not None and not _binds(function, names, part.own_settings):
+    for trait, function, names in _calls_of_traits(part.traits):
+        if not _binds(function, names, part.own_settings):
             takes, wanted = _arguments(function), ", ".join([*names, "**_"])
             yield (
                 f"{part.group}={part.name}: {trait}={takes}, expected {trait}=lambda {wanted}: ..., "
@@ -90,22 +78,16 @@ def problems(part: Component) -> Iterator[str]:
             return
 
 
-def returned(part: Component, found: str) -> str:
+def returned(part: Component[Traits], found: str) -> str:
     """Return the message for a wrong return value. found: a description of the value returned."""
     call = _call(part)
     wanted = call[1] if call else "what its group returns"
     return f"{part.group}={part.name}: returned {found}, expected {wanted} ({place(part)})"
 
 
-def place(part: Component) -> str:
+def place(part: Component[Traits]) -> str:
     """Return the file and line where a component is defined."""
-    owner = inspect.unwrap(part.function)
-    if inspect.isfunction(owner):
-        return f"{_short(owner.__code__.co_filename)}, line {owner.__code__.co_firstlineno}"
-    try:
-        return f"{_short(inspect.getfile(owner))}, line {inspect.getsourcelines(owner)[1]}"
-    except (TypeError, OSError):  # no class, and so without a place of its own
-        return f"registered as {part.name}"
+    return defined_at(part.function, part.name)
 
 
 def own_fault(error: BaseException) -> str | None:
@@ -123,7 +105,7 @@ def own_fault(error: BaseException) -> str | None:
             return None
         if not _installed(frame.filename):
             said = " ".join(str(error).split())
-            where = f"{_short(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"
+            where = f"{short_path(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line}"
             return f"{where}\n  {type(error).__name__}{said and f': {said}'}"
     return None
 
@@ -134,21 +116,23 @@ def _installed(file: str) -> bool:
     return file.startswith("<") or "site-packages" in parts or library in Path(file).parents
 
 
-def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _call(part: Component[Traits]) -> tuple[tuple[str, ...], str] | None:
+    traits = part.traits
+    if isinstance(traits, RegularizerTraits):
+        return None if traits.keyed else PLACES.get(traits.place)
+    if isinstance(traits, ActivationTraits) and traits.learned:
+        return ("x", *traits.learned), CALLS["activation"][1]
+    return None if isinstance(traits, LossTraits) and traits.auto else CALLS.get(part.group)
 
 
-def _call(part: Component) -> tuple[tuple[str, ...], str] | None:
-    if part.group == "regularizer":
-        keyed = part.traits.get("place") == "gradient" and part.traits.get("keyed")
-        return None if keyed else PLACES.get(part.traits.get("place", ""))
-    if part.group == "activation" and "learned" in part.traits:
-        return ("x", *part.traits["learned"]), CALLS["activation"][1]
-    return CALLS.get(part.group)
+def _calls_of_traits(traits: Traits) -> Iterator[tuple[str, Function, tuple[str, ...]]]:
+    """Yield the traits that are called with the settings: the name, the function, and what precedes them."""
+    if isinstance(traits, LossTraits) and not traits.auto:
+        yield "outputs", traits.outputs, ("target",)
+        yield "predict", traits.predict, ("outputs", "target")
 
 
-def _takes(part: Component, names: tuple[str, ...]) -> bool:
+def _takes(part: Component[Traits], names: tuple[str, ...]) -> bool:
     parameters = inspect.signature(part.function).parameters.values()
     if any(p.name == "dim" and p.kind is not p.KEYWORD_ONLY for p in parameters):
         names = (*names, "dim")
@@ -171,7 +155,7 @@ def _keywords(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
-def _signature(part: Component) -> str:
+def _signature(part: Component[Traits]) -> str:
     parameters = inspect.signature(part.function).parameters.values()
     return f"({', '.join('*' * (p.kind is p.VAR_POSITIONAL) + p.name for p in parameters)})"
 
@@ -187,7 +171,7 @@ def _kind(value: object) -> str:
     return "a class" if inspect.isclass(value) else f"a {type(value).__name__}"
 
 
-def _function(part: Component) -> str:
+def _function(part: Component[Traits]) -> str:
     """Return the signature that should have been registered, with the settings of a class's __init__."""
     owner, settings = part.function, []
     if inspect.isclass(owner):
@@ -198,20 +182,8 @@ def _function(part: Component) -> str:
     return f"a function, def {part.name.lower()}({', '.join(arguments)}):{result}"
 
 
-def _expected(part: Component) -> str:
+def _expected(part: Component[Traits]) -> str:
     call = _call(part)
     assert call is not None
     settings = [f"*, {', '.join(part.own_settings)}"] if part.own_settings else []
     return f"{part.function.__name__}({', '.join([*call[0], *settings])}) -> {call[1]}"
-
-
-def _registration(part: Component) -> str:
-    examples = {
-        "loss": 'tasks=("regression",), outputs=lambda target, **_: len(target.names), '
-        "predict=lambda outputs, target, **_: outputs",
-        "metric": 'tasks=("regression",), mode="min"',
-        "optimizer": "init=()",
-        "regularizer": 'place="penalty"',
-        "augmentation": 'kind="values", takes=("image",), draws=1',
-    }
-    return f'@register("{part.group}", {examples[part.group]})'

@@ -2,7 +2,8 @@
 
 A component is a function. The engine passes its positional arguments; its keyword-only arguments
 are its settings. Their annotations are the schema, and `configs/<group>/<name>.yaml` alone holds
-their values. `traits` tell the engine what the function cannot, such as how many outputs a loss needs.
+their values. Traits tell the engine what the function cannot, such as how many outputs a loss needs: each
+group has its own record of them (core/traits.py).
 """
 
 from __future__ import annotations
@@ -11,13 +12,28 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, get_type_hints, overload
 
 from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.traits import (
+    ActivationTraits,
+    AugmentationTraits,
+    DataTraits,
+    EarlyStoppingTraits,
+    InitializerTraits,
+    LossTraits,
+    MetricTraits,
+    ModelTraits,
+    OptimizerTraits,
+    RegularizerTraits,
+    Traits,
+    recorded,
+)
 from slipstream.core.types import Annotation, Function, Plain
 
 F = TypeVar("F", bound=Function)
+T = TypeVar("T", bound=Traits, covariant=True)
 
 # The module (or package) whose import registers a group's own components.
 MODULES = {
@@ -42,18 +58,18 @@ LISTS = ("augmentation", "regularizer")  # groups from which a configuration may
 # Names in messages for the kinds of examples (InputSpec.kind).
 EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
 
-_components: dict[str, dict[str, Component]] = {group: {} for group in MODULES}
+_components: dict[str, dict[str, Component[Traits]]] = {group: {} for group in MODULES}
 _shared: dict[str, Function] = {}
 
 
 @dataclass(frozen=True)
-class Component:
+class Component(Generic[T]):
     """A registered function with its traits. Calling it calls the function."""
 
     group: str
     name: str
     function: Function
-    traits: Mapping[str, Any] = field(default_factory=dict)  # what a trait holds is up to its group
+    traits: T
 
     # Any: what a component takes and returns is up to its group.
     def __call__(self, *args: Any, **settings: Any) -> Any:
@@ -67,7 +83,7 @@ class Component:
     @property
     def options(self) -> dict[str, Annotation]:
         """The keyword-only arguments of the trait `options`: the engine reads them, the function does not."""
-        return keyword_only(self.traits["options"]) if "options" in self.traits else {}
+        return keyword_only(self.traits.options) if self.traits.options else {}
 
     @property
     def settings(self) -> dict[str, Annotation]:
@@ -88,38 +104,40 @@ class Component:
 
 
 @dataclass(frozen=True)
-class BoundComponent:
+class BoundComponent(Generic[T]):
     """A chosen component with its structure settings bound, and the place where it acts."""
 
     name: str
-    part: Component
+    part: Component[T]
     function: functools.partial[Any]  # what it returns is up to its group
     place: str = ""
 
     @classmethod
-    def of(cls, group: str, name: str, settings: Mapping[str, Plain]) -> BoundComponent:
-        """Look up a component and bind its structure settings."""
-        part = component(group, name)
-        place, function = part.traits.get("place", ""), part.function
-        if settings.get("proximal"):
-            place, function = "proximal", part.traits["proximal"]
-        return cls(name, part, functools.partial(function, **part.split(settings)[1]), place)
+    def of(cls, part: Component[T], settings: Mapping[str, Plain]) -> BoundComponent[T]:
+        """Bind a component's structure settings."""
+        place, function = "", part.function
+        if isinstance(part.traits, RegularizerTraits):
+            place = part.traits.place
+            if part.traits.proximal and settings.get("proximal"):
+                place, function = "proximal", part.traits.proximal
+        return cls(part.name, part, functools.partial(function, **part.split(settings)[1]), place)
 
 
-# Any: what a trait holds is up to its group.
-def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F], F]:
+def register(group: str, name: str | None = None, **traits: object) -> Callable[[F], F]:
     """Register the decorated function as a component of a group.
 
     Args:
         group: a config group such as "loss", "optimizer" or "model".
         name: the option's name in configurations; the function's name by default.
-        traits: facts about the function that the engine needs, such as `init` for an update rule.
+        traits: facts about the function that the engine needs, such as `init` for an update rule: the fields
+            of the group's record in core/traits.py.
 
     Returns:
         A decorator that returns the function unchanged.
 
     Raises:
         ValueError: another function is registered under this name.
+        UserError: a trait is unknown, missing or of a wrong type.
 
     Example:
         >>> from slipstream import register
@@ -136,7 +154,7 @@ def register(group: str, name: str | None = None, **traits: Any) -> Callable[[F]
         known = _components[group].get(key)
         if known is not None and known.function.__qualname__ != function.__qualname__:
             raise ValueError(f"{group}={key} is already registered by {known.function.__module__}")
-        _components[group][key] = Component(group, key, function, traits)
+        _components[group][key] = Component(group, key, function, recorded(group, key, function, traits))
         return function
 
     return decorate
@@ -152,7 +170,29 @@ def shared(group: str) -> Callable[[F], F]:
     return decorate
 
 
-def components(group: str) -> dict[str, Component]:
+@overload
+def components(group: Literal["activation"]) -> Mapping[str, Component[ActivationTraits]]: ...
+@overload
+def components(group: Literal["initializer"]) -> Mapping[str, Component[InitializerTraits]]: ...
+@overload
+def components(group: Literal["loss"]) -> Mapping[str, Component[LossTraits]]: ...
+@overload
+def components(group: Literal["metric"]) -> Mapping[str, Component[MetricTraits]]: ...
+@overload
+def components(group: Literal["optimizer"]) -> Mapping[str, Component[OptimizerTraits]]: ...
+@overload
+def components(group: Literal["regularizer"]) -> Mapping[str, Component[RegularizerTraits]]: ...
+@overload
+def components(group: Literal["augmentation"]) -> Mapping[str, Component[AugmentationTraits]]: ...
+@overload
+def components(group: Literal["early_stopping"]) -> Mapping[str, Component[EarlyStoppingTraits]]: ...
+@overload
+def components(group: Literal["model"]) -> Mapping[str, Component[ModelTraits]]: ...
+@overload
+def components(group: Literal["data"]) -> Mapping[str, Component[DataTraits]]: ...
+@overload
+def components(group: str) -> Mapping[str, Component[Traits]]: ...
+def components(group: str) -> Mapping[str, Component[Traits]]:
     """All components of a group, by name."""
     importlib.import_module(MODULES[group])
     return _components[group]
@@ -163,7 +203,29 @@ def registered(group: str) -> list[str]:
     return list(_components[group])
 
 
-def component(group: str, name: str) -> Component:
+@overload
+def component(group: Literal["activation"], name: str) -> Component[ActivationTraits]: ...
+@overload
+def component(group: Literal["initializer"], name: str) -> Component[InitializerTraits]: ...
+@overload
+def component(group: Literal["loss"], name: str) -> Component[LossTraits]: ...
+@overload
+def component(group: Literal["metric"], name: str) -> Component[MetricTraits]: ...
+@overload
+def component(group: Literal["optimizer"], name: str) -> Component[OptimizerTraits]: ...
+@overload
+def component(group: Literal["regularizer"], name: str) -> Component[RegularizerTraits]: ...
+@overload
+def component(group: Literal["augmentation"], name: str) -> Component[AugmentationTraits]: ...
+@overload
+def component(group: Literal["early_stopping"], name: str) -> Component[EarlyStoppingTraits]: ...
+@overload
+def component(group: Literal["model"], name: str) -> Component[ModelTraits]: ...
+@overload
+def component(group: Literal["data"], name: str) -> Component[DataTraits]: ...
+@overload
+def component(group: str, name: str) -> Component[Traits]: ...
+def component(group: str, name: str) -> Component[Traits]:
     """Return a component. Raises ConfigError with the nearest name if there is none of that name."""
     found = components(group).get(name)
     if found is None:
@@ -177,20 +239,19 @@ def shared_function(group: str) -> Function | None:
     return _shared.get(group)
 
 
-def misfit(group: str, name: str, kind: str, found: str) -> str | None:
+def misfit(
+    known: Mapping[str, Component[AugmentationTraits | ModelTraits]], name: str, kind: str, found: str
+) -> str | None:
     """Return the message for an option that cannot take examples of this kind (InputSpec.kind), or None.
 
-    found: a description of the data.
+    known: the options of its group. found: a description of the data.
     """
-
-    def fits(part: Component) -> bool:
-        return kind in part.traits.get("takes", (kind,))
-
-    if fits(component(group, name)):
+    part = known[name]
+    if kind in part.traits.takes:
         return None
-    takes = " or ".join(EXAMPLES[one] for one in component(group, name).traits["takes"])
-    fitting = sorted(part.name for part in components(group).values() if fits(part))
-    return f"{group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
+    takes = " or ".join(EXAMPLES[one] for one in part.traits.takes)
+    fitting = sorted(other.name for other in known.values() if kind in other.traits.takes)
+    return f"{part.group}={name}: takes {takes}, and {found}; one of: {', '.join(fitting) or 'none'}"
 
 
 def is_number(annotation: Annotation) -> bool:

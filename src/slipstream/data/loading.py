@@ -35,7 +35,7 @@ def problems(settings: Settings) -> list[str]:
     """
     source = component("data", settings["name"])
     found = []
-    if settings["split"] not in ("auto", "random", "stratified", *source.traits.get("splits", ())):
+    if settings["split"] not in ("auto", "random", "stratified", *source.traits.splits):
         found.append(
             f"data.split: {settings['split']} needs rows with a group or a time, which "
             f"data={source.name} has not; expected auto, random or stratified"
@@ -69,12 +69,12 @@ def problems(settings: Settings) -> list[str]:
             f"data.scaling: {settings['scaling']} is for inputs of one unit (pixels), expected standard, "
             "minmax, robust or none"
         )
-    if scaling.clip and source.traits.get("form") == "image":
+    if scaling.clip and source.traits.form == "image":
         found.append(
             f"data.scaling: {settings['scaling']} is for tables and sequences, and data={source.name}, which "
             "has images, takes standard, minmax, global or none"
         )
-    if source.traits.get("form") == "tokens" and settings["scaling"] != "none":
+    if source.traits.form == "tokens" and settings["scaling"] != "none":
         found.append(
             f"data.scaling: found {settings['scaling']}, but data={source.name} has ids; expected none"
         )
@@ -83,10 +83,9 @@ def problems(settings: Settings) -> list[str]:
             "data.streaming: always leaves images in their file, and data.batch_size=full wants all of them "
             "at once; expected a number of rows"
         )
-    task = source.traits.get("task", settings.get("task", "auto"))
+    task = source.traits.task or settings.get("task", "auto")
     found += _task_problems(task, settings)
-    result: list[str] = found + source.traits.get("problems", lambda _: [])(settings)
-    return result
+    return found + source.traits.problems(settings)
 
 
 def _task_problems(task: str, settings: Settings) -> list[str]:
@@ -123,7 +122,7 @@ def load(settings: Settings, room: int | None = None) -> Data:
     raw.inputs = Stored.of(raw.inputs)
     kind = reader_of(raw)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
-        require_known(raw, source.traits.get("labels") == "from 0")
+        require_known(raw, source.traits.labels == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         how, rows = split_rows(raw, settings)
         warnings = raw.warnings + class_warnings(raw, rows) + amounts(raw, settings)

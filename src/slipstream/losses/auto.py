@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from slipstream.core.registry import register
 from slipstream.core.types import Target
 from slipstream.losses.target_forms import ALL
 
 
-@register("loss", name="auto", auto=True, tasks=ALL)
+def undecided(*_: object, **settings: object) -> NoReturn:
+    """Refuse to act: a run replaces `auto` by the loss that it chooses."""
+    raise AssertionError("loss=auto was not replaced")
+
+
+@register("loss", name="auto", auto=True, tasks=ALL, outputs=undecided, predict=undecided)
 def choose(target: Target) -> str:
     """The default loss for the target.
 

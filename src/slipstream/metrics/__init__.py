@@ -7,13 +7,6 @@ weights [N], at least 0: an example of weight k counts as k examples; weight 0 i
 effect. Sums are taken in float64. An undefined metric, such as any without examples, is NaN. Values per
 class, label or column are averaged; "macro" means regardless of their sizes. Such a mean skips a class
 or label without examples.
-
-Traits
-  tasks          the tasks that the metric fits.
-  mode           max or min: the better direction.
-  probabilistic  needs scores that are probabilities.
-  min_classes    uninformative for fewer classes.
-  order_only     depends only on the order of an example's class scores, so logits serve as well.
 """
 
 from slipstream.metrics import classification as classification

@@ -37,7 +37,7 @@ def every(task: str, n_classes: int, probabilistic: bool = True) -> list[str]:
     return [
         name
         for name, metric in components("metric").items()
-        if task in metric.traits["tasks"]
-        and n_classes >= metric.traits.get("min_classes", 0)
-        and (probabilistic or not metric.traits.get("probabilistic", False))
+        if task in metric.traits.tasks
+        and n_classes >= metric.traits.min_classes
+        and (probabilistic or not metric.traits.probabilistic)
     ]

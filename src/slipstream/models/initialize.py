@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from slipstream.core import random
 from slipstream.core.registry import Component, component, shared_function
+from slipstream.core.traits import InitializerTraits
 from slipstream.core.types import Layout, Plain
 
 
@@ -31,14 +32,14 @@ def layout_of(module: nn.Module) -> Layout:
 def gain_of(activation: tuple[str, Mapping[str, Plain]]) -> float:
     """Return the activation's gain, which keeps the variance of a signal through W and it at about one."""
     name, settings = activation
-    gain = component("activation", name).traits.get("gain", 1.0)
+    gain = component("activation", name).traits.gain
     return float(gain(**settings) if callable(gain) else gain)
 
 
 @torch.no_grad()
 def initialize(
     module: nn.Module,
-    initializer: tuple[Component, Mapping[str, Plain]],
+    initializer: tuple[Component[InitializerTraits], Mapping[str, Plain]],
     gain: float,
     seed: int,
     examples: Tensor,
@@ -66,7 +67,7 @@ def initialize(
             parameter.copy_(torch.cat(made))
         elif _is_bias(module, name):
             parameter.copy_(bias_of(shape, **bias))
-    if part.traits.get("data_dependent"):
+    if part.traits.data_dependent:
         _unit_variance(module, examples, **own)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from slipstream.core import random
 from slipstream.core.registry import Component, component, components
+from slipstream.core.traits import ActivationTraits, RegularizerTraits, Traits
 from slipstream.core.types import InputSpec, Plain
 
 OWN_KEYS = 1 << 20  # modules' own keys start here; lower ones belong to parameters
@@ -25,7 +26,7 @@ OWN_KEYS = 1 << 20  # modules' own keys start here; lower ones belong to paramet
 class Layer(nn.Module):
     """A component as a layer: its numbers become buffers, its structure stays plain Python values."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
+    def __init__(self, part: Component[Traits], settings: Mapping[str, Plain]) -> None:
         super().__init__()
         self.name, self.function = part.name, part.function
         numbers, self.structure = part.split(settings)
@@ -43,8 +44,8 @@ class Layer(nn.Module):
 class Activation(Layer):
     """An activation; its learned values (the slope of prelu) are parameters."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
-        learned = part.traits.get("learned", {})
+    def __init__(self, part: Component[ActivationTraits], settings: Mapping[str, Plain]) -> None:
+        learned = part.traits.learned
         super().__init__(part, settings)
         self.learned = list(learned)
         for name, setting in learned.items():
@@ -64,7 +65,12 @@ class Noise(Layer):
     """
 
     def __init__(
-        self, part: Component, settings: Mapping[str, Plain], key: Tensor, *, alone: bool = False
+        self,
+        part: Component[RegularizerTraits],
+        settings: Mapping[str, Plain],
+        key: Tensor,
+        *,
+        alone: bool = False,
     ) -> None:
         super().__init__(part, settings)
         self.alone = alone
@@ -93,18 +99,23 @@ class Norm(Layer):
     """
 
     def __init__(
-        self, part: Component, settings: Mapping[str, Plain], features: int, *, alone: bool = False
+        self,
+        part: Component[RegularizerTraits],
+        settings: Mapping[str, Plain],
+        features: int,
+        *,
+        alone: bool = False,
     ) -> None:
         super().__init__(part, settings)
-        if alone and "kernel" in part.traits:
+        if alone and part.traits.kernel:
             numbers, structure = part.split(settings)
             self.numbers, self.structure = [], structure | numbers
-            self.function = part.traits["kernel"]
-        if "check" in part.traits:
-            part.traits["check"](features, **settings)
+            self.function = part.traits.kernel
+        if part.traits.check:
+            part.traits.check(features, **settings)
         self.scale = nn.Parameter(torch.ones(features))
         self.shift = nn.Parameter(torch.zeros(features))
-        self.running = list(part.traits.get("buffers", ()))
+        self.running = list(part.traits.buffers)
         for name in self.running:
             start = torch.ones(features) if name.endswith("var") else torch.zeros(features)
             self.register_buffer(name, start)
@@ -123,7 +134,7 @@ class Norm(Layer):
 class Activity(Layer):
     """The identity with a penalty on its input, which the step adds to the loss."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Plain]) -> None:
+    def __init__(self, part: Component[RegularizerTraits], settings: Mapping[str, Plain]) -> None:
         super().__init__(part, settings)
         self.register_buffer("penalty", torch.zeros(()))
 
@@ -136,7 +147,9 @@ class Activity(Layer):
 class Reparametrized(Layer):
     """A layer whose weight passes through a function at every call; a vector u is kept between calls."""
 
-    def __init__(self, part: Component, settings: Mapping[str, Plain], layer: nn.Module, key: Tensor) -> None:
+    def __init__(
+        self, part: Component[RegularizerTraits], settings: Mapping[str, Plain], layer: nn.Module, key: Tensor
+    ) -> None:
         super().__init__(part, settings)
         self.layer = layer
         self.running = ["u"]
@@ -189,6 +202,7 @@ class Residual(nn.Sequential):
 
 
 Make = Callable[[int, bool], nn.Module]  # (outputs, bias) -> a layer with a weight
+Regularizer = tuple[Component[RegularizerTraits], Mapping[str, Plain]]  # with its settings
 
 
 class LayerFactory:
@@ -232,9 +246,8 @@ class LayerFactory:
     def width_factor(self) -> int:
         """The number of input features per output feature of the activation."""
         name, settings = self._activation
-        factor = component("activation", name).traits.get("width_factor", 1)
-        result: int = factor(**settings) if callable(factor) else factor
-        return result
+        factor = component("activation", name).traits.width_factor
+        return factor(**settings) if callable(factor) else factor
 
     def plain_activation(self, name: str) -> Callable[[], Activation]:
         """Return a function that builds the named activation, which must not have settings."""
@@ -288,9 +301,9 @@ class LayerFactory:
 
     def has_batch_norm(self, position: str) -> bool:
         """Return True if a normalization at this position uses batch statistics."""
-        return any(part.traits["buffers"] for _, (part, _) in self._norms(position))
+        return any(part.traits.buffers for _, (part, _) in self._norms(position))
 
-    def _norms(self, position: str) -> list[tuple[str, tuple[Component, Mapping[str, Plain]]]]:
+    def _norms(self, position: str) -> list[tuple[str, Regularizer]]:
         chosen = self._placed("norm")
         return [(name, (p, s)) for name, (p, s) in chosen if s.get("position", "before") == position]
 
@@ -344,14 +357,14 @@ class LayerFactory:
         """
         made: dict[str, nn.Module] = {}
         for name, (part, settings) in self._placed("noise"):
-            if part.traits["on"] == on:
+            if part.traits.on == on:
                 key = random.make_key(self._seed, random.NOISE, self._noises)
                 made[name] = Noise(part, settings, key, alone=self.alone)
                 self._noises += 1
         return made
 
-    def _placed(self, place: str) -> list[tuple[str, tuple[Component, Mapping[str, Plain]]]]:
-        return [(n, c) for n, c in self._regularizers.items() if c[0].traits["place"] == place]
+    def _placed(self, place: str) -> list[tuple[str, Regularizer]]:
+        return [(n, c) for n, c in self._regularizers.items() if c[0].traits.place == place]
 
 
 class Linear(nn.Linear):

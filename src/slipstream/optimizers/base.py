@@ -5,12 +5,8 @@ An update rule is a pure function on the flat vector of P parameters,
     rule(gradient, state, at, *, lr, ...) -> (delta, new state)
 
 and the engine computes params + delta. `gradient` [P] and `state` (a dict of tensors) are never
-modified in place. `lr` is already scaled by the schedule. Two traits complete a rule:
-
-init      the names of state vectors that start as zeros [P], or a function
-          (params, layout, **settings) -> state
-evaluate  (params, state, **settings) -> the params to evaluate and keep, for rules that train at one
-          point and evaluate at another. Default: params.
+modified in place. `lr` is already scaled by the schedule. The traits `init` and `evaluate` complete a rule
+(OptimizerTraits in core/traits.py).
 """
 
 from __future__ import annotations
@@ -21,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from slipstream.core.lazy import torch
 from slipstream.core.registry import Component
+from slipstream.core.traits import OptimizerTraits
 from slipstream.core.types import Plain, Scalar
 
 if TYPE_CHECKING:
@@ -32,18 +29,21 @@ State = dict[str, "Tensor"]
 Update = tuple["Tensor", State]
 
 
-def initial_state(rule: Component, params: Tensor, layout: Layout, settings: Mapping[str, Plain]) -> State:
+def initial_state(
+    rule: Component[OptimizerTraits], params: Tensor, layout: Layout, settings: Mapping[str, Plain]
+) -> State:
     """Return the state of an update rule before its first update."""
-    init = rule.traits["init"]
+    init = rule.traits.init
     if callable(init):
-        result: State = init(params, layout, **settings)
-        return result
+        return init(params, layout, **settings)
     return {name: torch.zeros_like(params) for name in init}
 
 
-def evaluated(rule: Component, params: Tensor, state: State, settings: Mapping[str, Plain]) -> Tensor:
+def evaluated(
+    rule: Component[OptimizerTraits], params: Tensor, state: State, settings: Mapping[str, Plain]
+) -> Tensor:
     """Return the parameters [P] to evaluate and keep, given those that are trained."""
-    evaluate = rule.traits.get("evaluate")
+    evaluate = rule.traits.evaluate
     return evaluate(params, state, **settings) if evaluate else params
 
 

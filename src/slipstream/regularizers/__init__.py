@@ -19,17 +19,6 @@ mask         mask [P], parameters [P], epoch ...    the mask [P] of the next epo
 In `weights` [P] biases and the scales and shifts of normalization are zeros: penalties and decay skip
 them. For `average` and `epoch` the network's running statistics follow the parameters and are averaged in
 the same way. Regularizers at one place act in the order of their registration here.
-
-Further traits
-  on           of noise: inputs | hidden | branch.
-  keyed        of gradient: it also takes a key and t.
-  buffers      of norm: running statistics, by name.
-  check        of norm: (features, settings); raises UserError for an unsuitable layer.
-  start        (parameters, structure settings) -> the initial kept vector; by default the parameters.
-  rate         (clock, settings) -> factors on top of the schedule's (schedulers.py).
-  fits_epochs  (epochs, settings) -> a message for each reason why this number of epochs is unsuitable.
-  options      its keyword-only arguments are settings that only the engine reads.
-  proximal     of penalty: the function that replaces it under the option `proximal`.
 """
 
 from slipstream.regularizers import gradients as gradients

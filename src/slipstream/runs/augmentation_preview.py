@@ -14,6 +14,7 @@ from slipstream.augmentations.picture import strip
 from slipstream.core import random
 from slipstream.core.console import number
 from slipstream.core.registry import BoundComponent
+from slipstream.core.traits import AugmentationTraits
 from slipstream.core.types import Plain
 from slipstream.models.layers import unit
 
@@ -46,7 +47,7 @@ def _picture(engine: Engine, text: str) -> Image:
     key, classes = random.make_key(0, random.BATCH), len(program.target.classes)
     numbers = {c.name: c.part.split(settings[c.name])[0] for c in program.augmentations}
 
-    def draw(chosen: list[BoundComponent], draws: int) -> torch.Tensor:
+    def draw(chosen: list[BoundComponent[AugmentationTraits]], draws: int) -> torch.Tensor:
         many = x.repeat(draws, 1, 1, 1), y.repeat(draws, *[1] * (y.dim() - 1))
         made, _ = augment(*many, chosen, key, numbers, classes, program.form)
         return made.reshape(draws, *x.shape)

@@ -130,7 +130,7 @@ class Model:
             classes = labels_of(self.target.classes, self.target.label_kind)
             labels, names = classes[scores.argmax(axis=1)], tuple(classes.tolist())
         loss = self.program.loss
-        probabilistic = loss.part.traits.get("probabilistic", False)
+        probabilistic = loss.part.traits.probabilistic
         return Classification(names, scores, labels, loss.name, probabilistic)
 
     def _outputs(self, inputs: Tensor) -> Tensor:

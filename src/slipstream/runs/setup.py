@@ -85,13 +85,13 @@ def as_saved(config: Config, saved: Taken | None) -> Config:
 def resolve(config: Config, data: Data) -> Config:
     """Return the configuration with everything that only the data determines."""
     config = for_target(config, data.target)
-    if component("loss", config.loss.name).traits.get("unscaled"):
+    if component("loss", config.loss.name).traits.unscaled:
         _require_counts(config, data)
     trainer = config.trainer
     if trainer.metrics == "auto":
         trainer = replace(trainer, metrics=defaults(data.target.task))
     elif trainer.metrics == "all":
-        probabilistic = component("loss", config.loss.name).traits.get("probabilistic", False)
+        probabilistic = component("loss", config.loss.name).traits.probabilistic
         trainer = replace(trainer, metrics=every(data.target.task, len(data.target.classes), probabilistic))
     watched = config.early_stopping.settings["metric"].partition("/")[2]
     if watched not in ("loss", *trainer.metrics):
@@ -176,7 +176,7 @@ def limit_threads(engine: Engine) -> Iterator[None]:
     On 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
     """
     trainer, before = engine.configs[0].trainer, torch.get_num_threads()
-    dense = component("model", engine.configs[0].model.name).traits.get("dense", False)
+    dense = component("model", engine.configs[0].model.name).traits.dense
     work = engine.program.layout.size * engine.batching.size
     if trainer.threads is None and engine.pack.single and dense and work <= SMALL:
         torch.set_num_threads(1)
@@ -209,7 +209,7 @@ def flushing_denormals() -> Iterator[None]:
 
 def warnings(config: Config, engine: Engine) -> Iterator[str]:
     """Return warnings of legal choices that do not have the intended effect."""
-    chosen = component("initializer", config.initializer.name).traits.get("warns")
+    chosen = component("initializer", config.initializer.name).traits.warns
     if chosen:
         yield f"initializer={config.initializer.name}: {chosen}"
     asked, batching = config.data.settings["batch_size"], engine.batching
@@ -234,8 +234,8 @@ def warnings(config: Config, engine: Engine) -> Iterator[str]:
     layers = engine.program.module.modules()
     if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
         yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
-    norms = [n for n in config.regularizers if component("regularizer", n).traits["place"] == "norm"]
-    if component("model", config.model.name).traits.get("grows") and not norms:
+    norms = [n for n in config.regularizers if component("regularizer", n).traits.place == "norm"]
+    if component("model", config.model.name).traits.grows and not norms:
         yield (
             f"model={config.model.name}: without a normalization its values grow from block to block; "
             "add regularizer=batch_norm"

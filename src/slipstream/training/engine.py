@@ -57,7 +57,7 @@ LARGE = 2**18  # bytes of an update's inputs above which step outputs are kept i
 
 def can_compile(config: Config, pack: Pack) -> bool:
     """Return True if the model can be compiled, in a pack without changing a member's bytes."""
-    able = component("model", config.model.name).traits.get("compiles", True)
+    able = component("model", config.model.name).traits.compiles
     return pack.single if able == "alone" else able
 
 

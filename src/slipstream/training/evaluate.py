@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from slipstream.core.registry import Component, component
-from slipstream.core.types import InputSpec, Numbers, Plain
+from slipstream.core.traits import MetricTraits
+from slipstream.core.types import InputSpec, Numbers
 from slipstream.metrics import final
 from slipstream.metrics.sums import mean
 from slipstream.training.model_spec import ModelSpec
@@ -80,7 +81,7 @@ def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
 
 def final_names(program: ModelSpec, asked: Sequence[str]) -> list[str]:
     """Return the names of the metrics at the end of a run. asked: those of every epoch."""
-    target, probabilistic = program.target, program.loss.part.traits.get("probabilistic", False)
+    target, probabilistic = program.target, program.loss.part.traits.probabilistic
     return final(target.task, len(target.classes), probabilistic, asked)
 
 
@@ -91,9 +92,9 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
     padding. An undefined metric is NaN, as is one that needs probabilities if the loss gives none.
     """
     metrics = [component("metric", name) for name in names]
-    traits = program.loss.part.traits
+    probabilistic = program.loss.part.traits.probabilistic
     # If logits suffice, skip the softmax, which takes most of the time of accuracy.
-    as_they_are = program.target.task == "multiclass" and all(m.traits.get("order_only") for m in metrics)
+    as_they_are = program.target.task == "multiclass" and all(m.traits.order_only for m in metrics)
 
     def measure(
         outputs: Tensor, targets: Tensor, metric_targets: Tensor, counts: Tensor, numbers: Numbers
@@ -102,14 +103,16 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
         values = [mean(losses, counts)]
         if metrics:
             scores = outputs if as_they_are and outputs.dim() == 2 else program.scores(outputs, numbers)
-            values += [_measured(metric, traits, scores, metric_targets, counts) for metric in metrics]
+            values += [_measured(metric, probabilistic, scores, metric_targets, counts) for metric in metrics]
         return torch.stack([value.to(torch.float64) for value in values])
 
     return measure
 
 
-def _measured(metric: Component, traits: Mapping[str, Plain], scores: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    if metric.traits.get("probabilistic") and not traits.get("probabilistic"):
+def _measured(
+    metric: Component[MetricTraits], probabilistic: bool, scores: Tensor, y: Tensor, w: Tensor
+) -> Tensor:
+    if metric.traits.probabilistic and not probabilistic:
         return torch.full((), float("nan"), device=scores.device)
     result: Tensor = metric(scores, y, w)
     return result

@@ -90,7 +90,7 @@ class Member:
         scheduler = self.config.scheduler
         shape = factors(component("scheduler", scheduler.name), scheduler.settings, clock)
         for name, settings in self.config.regularizers.items():
-            rate = component("regularizer", name).traits.get("rate")
+            rate = component("regularizer", name).traits.rate
             if rate is not None:
                 shape = shape * rate(clock, **settings)
         result: np.ndarray = self.config.optimizer.settings["lr"] * shape

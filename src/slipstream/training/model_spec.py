@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from slipstream.core import random
-from slipstream.core.contracts import foreign
 from slipstream.core.errors import ConfigError
-from slipstream.core.registry import BoundComponent, component, components, misfit
+from slipstream.core.registry import BoundComponent, Component, component, components, misfit
+from slipstream.core.traits import Traits, foreign
 from slipstream.core.types import InputSpec, Numbers, Plain, Target
 from slipstream.core.wording import sizes
 from slipstream.models.functional import Functional, fit
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data.image.stored import Sliced
 
+T = TypeVar("T", bound=Traits)
 
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, with their successors
 
@@ -87,19 +88,20 @@ class ModelSpec:
         self._members, self._alone = members, members == 1 and not compiled
         require_form(config, form)
         require_contracts(config, target)
-        self.loss = BoundComponent.of("loss", config.loss.name, config.loss.settings)
-        self.optimizer = BoundComponent.of("optimizer", config.optimizer.name, config.optimizer.settings)
-        regularizers = _chosen("regularizer", config.regularizers)
+        self.loss = BoundComponent.of(component("loss", config.loss.name), config.loss.settings)
+        rule = component("optimizer", config.optimizer.name)
+        self.optimizer = BoundComponent.of(rule, config.optimizer.settings)
+        regularizers = _chosen(components("regularizer"), config.regularizers)
         self.hooks = {place: [c for c in regularizers if c.place == place] for place in PLACES}
-        self.augmentations = _chosen("augmentation", config.augmentations)
-        self.mixes = any(choice.part.traits["kind"] == "mix" for choice in self.augmentations)
+        self.augmentations = _chosen(components("augmentation"), config.augmentations)
+        self.mixes = any(choice.part.traits.kind == "mix" for choice in self.augmentations)
         self.keeping = [choice for place in KEEPING for choice in self.hooks[place]]
         self.epochs = config.trainer.max_epochs
         self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
         model = component("model", config.model.name)
-        if foreign(model):
+        if foreign(model.function):
             require_network(model, self._build(config), form, self.outputs(config))
         try:
             with torch.device("meta"):  # shapes only, to estimate memory
@@ -138,8 +140,7 @@ class ModelSpec:
     def outputs(self, config: Config) -> int:
         """Return the number of outputs per example, which the loss determines."""
         part = component("loss", config.loss.name)
-        result: int = part.traits["outputs"](self.target, **part.split(config.loss.settings)[1])
-        return result
+        return part.traits.outputs(self.target, **part.split(config.loss.settings)[1])
 
     def start(
         self, config: Config, examples: Tensor | Sliced, rows: int, form: InputSpec | None = None
@@ -173,7 +174,7 @@ class ModelSpec:
         for choice in self.keeping:
             averages = choice.place in ("average", "epoch")
             first = self.with_statistics(params, buffers) if averages else params
-            start = choice.part.traits.get("start")
+            start = choice.part.traits.start
             kept[choice.name] = start(first, **choice.function.keywords) if start else first.clone()
         return kept
 
@@ -186,13 +187,15 @@ class ModelSpec:
     def keys(self, config: Config) -> dict[str, Tensor]:
         """Return the keys [4] of all randomness in a step outside the network, by name."""
         named = {"batch": random.make_key(config.seed, random.BATCH)} if self.augmentations else {}
-        keyed = [c.name for c in self.hooks["gradient"] if c.part.traits.get("keyed")]
+        keyed = [c.name for c in self.hooks["gradient"] if c.part.traits.keyed]
         return named | {n: random.make_key(config.seed, random.GRADIENT, i) for i, n in enumerate(keyed)}
 
     def numbers(self, config: Config) -> dict[str, dict[str, float]]:
         """Return the numbers of the components that a step calls, by component, without lr."""
-        named = {"loss": (self.loss, config.loss.settings)}
-        named |= {"optimizer": (self.optimizer, config.optimizer.settings)}
+        named: dict[str, tuple[BoundComponent[Traits], Mapping[str, Plain]]] = {
+            "loss": (self.loss, config.loss.settings),
+            "optimizer": (self.optimizer, config.optimizer.settings),
+        }
         for choices in self.hooks.values():
             named |= {choice.name: (choice, config.regularizers[choice.name]) for choice in choices}
         named |= {choice.name: (choice, config.augmentations[choice.name]) for choice in self.augmentations}
@@ -293,7 +296,7 @@ class ModelSpec:
             n, e = outputs.shape[:2]
             result: Tensor = self.scores(outputs.flatten(0, 1), numbers).unflatten(0, (n, e)).mean(1)
             return result
-        predict = self.loss.part.traits["predict"]
+        predict = self.loss.part.traits.predict
         scores = predict(outputs, self.target, **self.loss.function.keywords, **numbers["loss"])
         return original_units(scores, self.target) if self.target.task == "regression" else scores
 
@@ -317,9 +320,11 @@ def original_units(values: Tensor, target: Target) -> Tensor:
     return values * scale + offset
 
 
-def _chosen(group: str, settings: Mapping[str, Mapping[str, Plain]]) -> list[BoundComponent]:
+def _chosen(
+    known: Mapping[str, Component[T]], settings: Mapping[str, Mapping[str, Plain]]
+) -> list[BoundComponent[T]]:
     """Return the chosen options of a group, in the order of their registration."""
-    return [BoundComponent.of(group, name, settings[name]) for name in components(group) if name in settings]
+    return [BoundComponent.of(part, settings[name]) for name, part in known.items() if name in settings]
 
 
 def _running(module: nn.Module) -> list[str]:
@@ -329,10 +334,10 @@ def _running(module: nn.Module) -> list[str]:
 
 def require_form(config: Config, form: InputSpec) -> None:
     """Raise ConfigError if the model or an augmentation does not support such examples."""
-    chosen = {"model": [config.model.name], "augmentation": config.augmentations}
     found = (
         f"an example of data={config.data.name} is of kind {form.kind}, {' x '.join(map(str, form.shape))}"
     )
-    sentences = [misfit(group, name, form.kind, found) for group, names in chosen.items() for name in names]
+    sentences = [misfit(components("model"), config.model.name, form.kind, found)]
+    sentences += [misfit(components("augmentation"), name, form.kind, found) for name in config.augmentations]
     if problems := [sentence for sentence in sentences if sentence]:
         raise ConfigError(problems)

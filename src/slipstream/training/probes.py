@@ -12,9 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from slipstream.config.run_config import Config
-from slipstream.core.contracts import foreign, own_fault, returned
+from slipstream.core.contracts import own_fault, returned
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import Component, component
+from slipstream.core.traits import (
+    ActivationTraits,
+    InitializerTraits,
+    LossTraits,
+    MetricTraits,
+    ModelTraits,
+    OptimizerTraits,
+    RegularizerTraits,
+    Traits,
+    foreign,
+)
 from slipstream.core.types import InputSpec, Layout, Plain, Target, UpdateContext
 from slipstream.optimizers.base import initial_state
 from slipstream.schedulers import Clock
@@ -23,7 +34,7 @@ ROWS = 3
 LAYOUT = Layout(("weight", "bias"), ((2, 3), (2,)), (True, False))
 
 
-def require(part: Component, value: object, shape: tuple[int, ...]) -> None:
+def require(part: Component[Traits], value: object, shape: tuple[int, ...]) -> None:
     """Raise ConfigError unless the value is a tensor of the shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         raise ConfigError([returned(part, _said(value))])
@@ -53,13 +64,13 @@ def require_contracts(config: Config, target: Target) -> None:
     ]
     for group, name, settings, probe in chosen:
         part = component(group, name)
-        if foreign(part):
+        if foreign(part.function):
             own = {key: value for key, value in settings.items() if key in part.own_settings}
             with torch.no_grad():
                 probe(part, own, target)
 
 
-def require_network(part: Component, module: object, form: InputSpec, outputs: int) -> None:
+def require_network(part: Component[ModelTraits], module: object, form: InputSpec, outputs: int) -> None:
     """Raise ConfigError unless a model returned a network with outputs [N, outputs]."""
     if not isinstance(module, nn.Module):
         raise ConfigError([returned(part, _said(module))])
@@ -83,12 +94,12 @@ def _targets(target: Target) -> Tensor:
     return torch.zeros(ROWS, len(target.names))
 
 
-def _loss(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
-    outputs = torch.zeros(ROWS, part.traits["outputs"](target, **part.split(settings)[1]))
+def _loss(part: Component[LossTraits], settings: Mapping[str, Plain], target: Target) -> None:
+    outputs = torch.zeros(ROWS, part.traits.outputs(target, **part.split(settings)[1]))
     require(part, part(outputs, _targets(target), **settings), (ROWS,))
 
 
-def _optimizer(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
+def _optimizer(part: Component[OptimizerTraits], settings: Mapping[str, Plain], target: Target) -> None:
     params = torch.ones(LAYOUT.size)
     state = initial_state(part, params, LAYOUT, settings)
     found = part(torch.ones(LAYOUT.size), state, UpdateContext(1, params, LAYOUT), **settings)
@@ -99,28 +110,28 @@ def _optimizer(part: Component, settings: Mapping[str, Plain], target: Target) -
         raise ConfigError([returned(part, f"a state of {sorted(found[1])}, which began as {sorted(state)}")])
 
 
-def _activation(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
-    if "learned" not in part.traits and part.traits.get("width_factor", 1) == 1:
+def _activation(part: Component[ActivationTraits], settings: Mapping[str, Plain], target: Target) -> None:
+    if not part.traits.learned and part.traits.width_factor == 1:
         require(part, part(torch.zeros(ROWS, 4), **settings), (ROWS, 4))
 
 
-def _initializer(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
+def _initializer(part: Component[InitializerTraits], settings: Mapping[str, Plain], target: Target) -> None:
     require(part, part(torch.zeros(4, dtype=torch.int64), (3, 4), 1.0, **settings), (3, 4))
 
 
-def _scheduler(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
+def _scheduler(part: Component[Traits], settings: Mapping[str, Plain], target: Target) -> None:
     steps = np.arange(ROWS)
     found = part(Clock(steps, steps_per_epoch=ROWS, total_steps=2 * ROWS), **settings)
     if np.shape(found) != (ROWS,):
         raise ConfigError([returned(part, _said(found))])
 
 
-def _penalty(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
-    if part.traits["place"] == "penalty":
+def _penalty(part: Component[RegularizerTraits], settings: Mapping[str, Plain], target: Target) -> None:
+    if part.traits.place == "penalty":
         require(part, part(torch.ones(LAYOUT.size), **settings), ())
 
 
-def _metric(part: Component, settings: Mapping[str, Plain], target: Target) -> None:
+def _metric(part: Component[MetricTraits], settings: Mapping[str, Plain], target: Target) -> None:
     targets = _targets(target)
     scores = torch.full((ROWS, len(target.classes or target.names)), 0.5)
     require(part, part(scores, targets, torch.ones(ROWS)), ())

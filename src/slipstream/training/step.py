@@ -157,7 +157,7 @@ def make_step(
         g, value, buffers, outputs = gradient(state, data, batch, t, numbers)
         norm = norm_of(g)
         for choice in program.hooks["gradient"]:
-            keyed = (at_update(numbers["keys"][choice.name], t), t) if choice.part.traits.get("keyed") else ()
+            keyed = (at_update(numbers["keys"][choice.name], t), t) if choice.part.traits.keyed else ()
             g = choice.function(g, *keyed, **numbers[choice.name])
 
         at = UpdateContext(t, state.params, program.layout)

@@ -282,7 +282,7 @@ class Chooser:
             updates,
             setting,
             lambda size: WARM if _mark(config, data, size).exists() else COLD,
-            component("model", config.model.name).traits.get("compiled_leaves", (LEFT_ALONE, LEFT_PACKED)),
+            component("model", config.model.name).traits.compiled_leaves or (LEFT_ALONE, LEFT_PACKED),
         )
 
 
