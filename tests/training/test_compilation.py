@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from slipstream.training.backend.compilation import cache_problem
+from slipstream.core import kernels
+from slipstream.training.backend.compilation import cache_problem, settings
 
 NORMS = """
 import torch
@@ -48,13 +50,12 @@ def told(cmd_line, cwd):
     print(*(word for word in cmd_line.split() if word.startswith("-march")))
     return run(cmd_line, cwd)
 cpp_builder.run_compile_cmd = told
-def compiled():
-    Compiled(lambda a, b: (a.softmax(0) @ b).cumsum(1).tanh().sum())(torch.ones(64, 64), torch.ones(64, 64))
-for work in (compiled, compiled):
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    work()
+def compiled(n):
+    Compiled(lambda a, b: (a.softmax(0) @ b).cumsum(1).tanh().sum())(torch.ones(n, n), torch.ones(n, n))
+thread = threading.Thread(target=compiled, args=(64,))
+thread.start()
+thread.join()
+compiled(32)
 """
 
 
@@ -83,7 +84,7 @@ print(result.status)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # what is found wrong and done instead is tested below
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
     """A file where inductor wants a folder: the run goes on in one of its own, which goes with it."""
     wrong = tmp_path / "file"
@@ -109,3 +110,29 @@ def test_what_is_wrong_with_the_cache_is_said(tmp_path, monkeypatch):
     cache_problem.cache_clear()
     assert cache_problem() is None
     cache_problem.cache_clear()
+
+
+def test_code_for_other_instructions_has_another_key(monkeypatch):
+    """Inductor's own key does not tell for which vector registers code is."""
+    keys = []
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(kernels, "capability", lambda capability=capability: capability)
+        with settings():
+            keys.append(torch.compiler.config.cache_key_tag)
+    assert keys[0] != keys[1]
+
+
+POOLING = """
+import torch
+from slipstream.training.backend.compilation import Compiled
+
+pool = lambda x: torch.nn.functional.max_pool2d(x, 2).sum()
+print(Compiled(pool)(torch.ones(1, 1, 4, 4)).item())
+"""
+
+
+@pytest.mark.slow
+def test_pooling_can_be_the_first_that_is_compiled():
+    """Its decomposition uses a module of inductor that it does not load."""
+    done = subprocess.run([sys.executable, "-c", POOLING], capture_output=True, text=True, check=False)
+    assert done.stdout == "4.0\n", done.stderr

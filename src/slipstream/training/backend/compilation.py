@@ -62,6 +62,7 @@ class Compiled:
 
         functional = torch.func.functionalize(flat, remove="mutations")
         prepare()
+        compile_graph = compat.compile_fx_inner  # its import loads what pooling's decompositions use
         with compilers.explained(), compilers.stopped_with(), settings(), torch.no_grad(), compat.compiling():
             trace = make_fx(
                 functional, compat.select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
@@ -70,7 +71,7 @@ class Compiled:
             inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
             mode = compat.guards.detect_fake_mode(inputs)
             with compat.guards.tracing(compat.guards.TracingContext(mode)):
-                self._call = compat.compile_fx_inner(graph, inputs)
+                self._call = compile_graph(graph, inputs)
 
 
 def reader(template: Tree) -> Read:
