@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy import ndimage, stats
 
 from harness import tiny
+from sampling import exhaustive_after
 from slipstream.augmentations import augment, geometry, mixing, pixels, policies
 from slipstream.augmentations.picture import FONT, GAP, strip
 from slipstream.config import for_target
@@ -528,7 +529,8 @@ def test_the_strip_shows_what_each_augmentation_does(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # from torch's own import of inductor
-def test_all_at_once_compile_into_one_graph():
+@pytest.mark.parametrize("backend", exhaustive_after(1, ["aot_eager", "inductor"]))
+def test_all_at_once_compile_into_one_graph(backend):
     """All augmentations of images together compile in a pack without a break, and are what they are."""
     names = [name for name in IMAGE if name not in ("trivial_augment", "rand_augment")]
     x, keys = images(), torch.stack([key(1), key(2)])
@@ -543,6 +545,7 @@ def test_all_at_once_compile_into_one_graph():
     def one(key, numbers):
         return augment(x, torch.arange(6) % 4, chosen, key, numbers, 4, InputSpec("image", (3, 9, 12)))
 
-    compiled = torch.compile(torch.vmap(one), fullgraph=True)(keys, numbers)
+    torch.compiler.reset()
+    compiled = torch.compile(torch.vmap(one), fullgraph=True, backend=backend)(keys, numbers)
     for ours, expected in zip(compiled, eager(keys), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)

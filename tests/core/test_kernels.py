@@ -12,7 +12,7 @@ import pytest
 
 import slipstream
 from harness import small, tiny, train
-from sampling import slow_after
+from sampling import exhaustive_after, slow_after
 from slipstream.core import kernels
 from slipstream.core.errors import ConfigError
 from slipstream.runs import resuming, setup
@@ -38,14 +38,17 @@ pytestmark = pytest.mark.skipif(kernels.mode() is None, reason="this torch has n
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "environment", "expected"),
-    [
-        (ASK, {}, "AUTO,STRICT"),
-        (ASK, {"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE"),
-        (ASK, {"MKL_CBWR": ""}, ""),
-        (f"import torch; {ASK}", {}, "AUTO,STRICT"),
-        (f"import torch; torch.ones(2, 2) @ torch.ones(2, 2); {ASK}", {}, ""),
-    ],
-    ids=["usual", "a user's own", "none", "torch first", "too late"],
+    exhaustive_after(
+        2,
+        [
+            (ASK, {"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE"),
+            (f"import torch; torch.ones(2, 2) @ torch.ones(2, 2); {ASK}", {}, ""),
+            (ASK, {}, "AUTO,STRICT"),
+            (ASK, {"MKL_CBWR": ""}, ""),
+            (f"import torch; {ASK}", {}, "AUTO,STRICT"),
+        ],
+    ),
+    ids=["a user's own", "too late", "usual", "none", "torch first"],
 )
 def test_the_mode_in_effect(program, environment, expected):
     """Slipstream's own unless the user has one; MKL is asked, so that one set too late is not believed."""
@@ -59,10 +62,9 @@ def test_a_resumed_run_computes_in_the_mode_it_began_with(tmp_path):
     words = ["data=iris", "trainer.max_epochs=1", "trainer.progress=none", "logger=none"]
     set_then = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
     run(ROOT / "train.py", *words, f"hydra.run.dir={folder}", **set_then)
-    for _ in range(2):
-        told = json.loads((folder / "summary.json").read_text())
-        assert (told["mkl_cbwr"], told["cpu_capability"]) == ("COMPATIBLE", "DEFAULT")
-        run(ROOT / "train.py", f"resume={folder}", "trainer.max_epochs=2")
+    run(ROOT / "train.py", f"resume={folder}", "trainer.max_epochs=2")
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["epochs"], told["mkl_cbwr"], told["cpu_capability"]) == (2, "COMPATIBLE", "DEFAULT")
 
 
 def test_a_mode_that_cannot_be_had_any_more_is_told(tmp_path):
@@ -160,11 +162,14 @@ def hashes(tmp_path, lines, count, environment):
 
 
 @pytest.mark.slow
-def test_portable_bits_are_those_of_every_processor_thread_count_and_pack(tmp_path, vendors):
+@pytest.mark.parametrize("which", exhaustive_after(1, ["extremes", "all"]))
+def test_portable_bits_are_those_of_every_processor_thread_count_and_pack(tmp_path, vendors, which):
     """Weights, optimizer and metrics: one SHA-256 under AVX2, AVX-512 and neither, for 1, 2 and 4 threads,
     for MKL's kernels for Intel and for others, alone, and beside one or two others."""
     lines = [f"{line} trainer.portable=true" for line in LINES]
     environments = [*ENVIRONMENTS.values(), *vendors]
+    if which == "extremes":  # the most different ones: the narrowest registers and the widest
+        environments = [ENVIRONMENTS["default"], ENVIRONMENTS["usual"]]
     found = [hashes(tmp_path, lines, 1 + n % 3, each) for n, each in enumerate(environments)]
     assert len(found[0]) == len(LINES)
     assert found == found[:1] * len(found)
@@ -177,31 +182,31 @@ def test_other_bits_are_not(tmp_path):
     assert all(a != b for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.slow
-def test_portable_bits_compiled(tmp_path, vendors):
+@pytest.mark.exhaustive  # that such code is for AVX2, training/test_compilation.py shows
+def test_portable_bits_compiled(tmp_path):
     """Compiled code is made for AVX2, whatever vector registers this processor has."""
     if not shutil.which("g++"):
         pytest.skip("nothing to compile with")
-    lines = [f"{LINES[1]} trainer.portable=true trainer.compile=true"]
-    environments = [ENVIRONMENTS["avx2"], ENVIRONMENTS["usual"], *vendors[-1:]]
+    lines = ["data=diabetes model.depth=1 activation=gelu trainer.portable=true trainer.compile=true"]
+    environments = [ENVIRONMENTS["avx2"], ENVIRONMENTS["usual"]]
     own = [each | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / str(n))} for n, each in enumerate(environments)]
     found = [hashes(tmp_path, lines, 1 + n % 2, each) for n, each in enumerate(own)]
     assert found == found[:1] * len(found)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # that the key has the instructions, training/test_compilation.py shows
 @pytest.mark.skipif(not shutil.which("g++"), reason="nothing to compile with")
 def test_compiled_code_is_not_kept_for_other_instructions(tmp_path):
     """Inductor's key does not tell for which vector registers code is: what AVX-512 left crashed AVX2."""
     kept = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kept"), "OMP_NUM_THREADS": "1"}
-    lines = ["data=iris trainer.compile=true"]
+    lines = ["data=iris model.depth=1 optimizer=sgd trainer.compile=true"]
     narrow = kept | {"ATEN_CPU_CAPABILITY": "avx2"}
     fresh = narrow | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "fresh")}
     _, found, expected = (hashes(tmp_path, lines, 1, each) for each in (kept, narrow, fresh))
     assert found == expected
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # of packs and threads the test of portable bits has the bytes
 def test_a_member_of_a_portable_sweep_is_the_run_alone(tmp_path):
     """A sweep and a run by the command line, which is interrupted and resumed with other threads."""
     words = ["data=iris", "trainer.portable=true", "trainer.progress=none", "logger=none"]

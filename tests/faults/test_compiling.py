@@ -164,7 +164,7 @@ def test_a_second_signal_in_a_compilation_leaves_at_once(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.exhaustive  # that nothing half-written gets its name is tested below
 def test_a_library_that_was_half_written_is_not_loaded(tmp_path):
     """P1: the process and its linker are killed in the middle; the next one compiles again and ends."""
     run = tmp_path / "run"
@@ -235,7 +235,7 @@ LATE = (
 @pytest.mark.skipif(not mounts(), reason="needs the right to mount")
 @pytest.mark.parametrize(
     ("kind", "cache"),
-    exhaustive_after(3, zip(["true", "late", "auto"] * 2, ["here", "there"] * 3, strict=True)),
+    exhaustive_after(1, zip(["true", "late", "auto"] * 2, ["here", "there"] * 3, strict=True)),
 )
 def test_a_full_temporary_folder(tmp_path, kind, cache):
     """P10: asked for, a sentence before training, and where it fills up later, a sentence as well; with

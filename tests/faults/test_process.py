@@ -278,16 +278,11 @@ def test_two_processes_never_share_a_directory(warm, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_signals_end_the_command_line_with_their_codes(tmp_path):
-    """P5, P6 for real: SIGTERM to `train.py` gives 143 and a checkpoint, resume=DIR goes on to 0."""
+def test_signals_end_the_command_line_with_their_codes(warm, tmp_path):
+    """P5, P6 for real: SIGTERM to `train.py` gives 143 and a checkpoint, resume=DIR goes on, Ctrl-C: 130."""
     run = tmp_path / "run"
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        *last(*TINY, "trainer.max_epochs=100000"),
-        f"hydra.run.dir={run}",
-    ]
-    command.append("early_stopping=none")
+    words = last(*TINY, "trainer.max_epochs=100000", f"hydra.run.dir={run}", "early_stopping=none")
+    command = [sys.executable, str(ROOT / "train.py"), *words]
     with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_bytes():
             time.sleep(0.05)
@@ -295,13 +290,12 @@ def test_signals_end_the_command_line_with_their_codes(tmp_path):
         assert process.wait() == 143
         assert process.stderr.read() == ""
     epochs = len((run / "metrics.jsonl").read_text().splitlines())
-    again = [sys.executable, str(ROOT / "train.py"), f"resume={run}", "trainer.max_epochs=100001"]
-    with started(again, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        while len((run / "metrics.jsonl").read_text().splitlines()) <= epochs:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert process.stderr.read() == ""
+    again = warm.command(f"resume={run}", "trainer.max_epochs=100001", "trainer.progress=none")
+    while again.poll() is None and len((run / "metrics.jsonl").read_text().splitlines()) <= epochs:
+        time.sleep(0.05)
+    again.send_signal(signal.SIGINT)
+    assert again.communicate()[0] == ""
+    assert again.returncode == 130
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,36 @@
 """A warm process that forks jobs to be killed: `import torch` is paid once.
 
 A job is a line of JSON on standard input; its process id is the answer. {"wait": pid} is answered
-by how that process ended, as subprocess has it: its exit code, or minus its signal.
+by how that process ended, as subprocess has it: its exit code, or minus its signal; {"poll": pid} as well,
+or by null if it is still running. The job {"does": "command"} is a command of train.py, in the folder "cwd",
+with the variables "environment", on the terminal "terminal" (a path; its process leads a session).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ondisk import at_operation, at_step, diverging_sweep_in, in_save, small_sweep_in, sweep_in, train_in
+from ondisk import (
+    SWEPT,
+    at_operation,
+    at_step,
+    diverging_sweep_in,
+    in_save,
+    last,
+    small_sweep_in,
+    sweep_in,
+    train_in,
+)
+from slipstream.cli import main
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
 from slipstream.training.epoch_plan import Planner  # noqa: F401 - all that a run needs is imported before
@@ -31,6 +45,7 @@ def terminate_twice() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 HAPPENS = {"kill": kill, "terminate_twice": terminate_twice}
 
 
@@ -41,6 +56,32 @@ def save_three(directory: Path, output: Any) -> int:
         checkpoints.save(directory / "checkpoints", step, tensors, {"epoch": step}, keep=2)
         os.write(output.fileno(), f"{step}\n".encode())
     return 0
+
+
+def surround(job: dict[str, Any]) -> None:
+    """Give this process the folder, variables and terminal of a command."""
+    sys.argv[0] = sys.modules["__main__"].__file__ = str(TRAIN)  # workers and messages take it from here
+    os.environ.update(job.get("environment", {}))
+    os.chdir(job.get("cwd", "."))
+    if "terminal" in job:
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests
+        terminal = os.open(job["terminal"], os.O_RDWR)  # a session's first terminal is its own
+        for stream in range(3):
+            os.dup2(terminal, stream)
+    # A stream knows from its opening what it leads to, which was before the fork.
+    sys.stdout = open(1, "w", 1 if "terminal" in job else -1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def command(arguments: list[str]) -> int:
+    """A command of train.py, as `python train.py` runs it but for the imports."""
+    try:
+        main(arguments)
+    except SystemExit as end:
+        sys.stdout.flush()
+        return int(end.code or 0)
+    raise AssertionError("a command ends with its exit code")
 
 
 def perform(job: dict[str, Any], output: Any) -> int:
@@ -55,6 +96,9 @@ def perform(job: dict[str, Any], output: Any) -> int:
         if "in_save" in job:
             call, number = job["in_save"]
             stack.enter_context(in_save(call, number, kill, directory))
+        if job["does"] == "command":
+            surround(job)
+            return command(job["arguments"])
         if job["does"] == "save":
             return save_three(directory, output)
         if job["does"] == "sweep":
@@ -70,6 +114,7 @@ def child(job: dict[str, Any]) -> None:
     with open(job["output"], "w", buffering=1) as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         try:
             code = perform(job, output)
         except UserError as error:
@@ -81,16 +126,19 @@ def child(job: dict[str, Any]) -> None:
     os._exit(code)
 
 
-def main() -> None:
+def serve() -> None:
     torch.set_num_threads(1)  # a pool of threads would not survive a fork
-    train_in(Path(sys.argv[1]) / "warm-up", {"logger": "tensorboard"})
-    sweep_in(Path(sys.argv[1]) / "warm-sweep")
+    folder = Path(sys.argv[1])
+    train_in(folder / "warm-up", {"logger": "tensorboard"})
+    sweep_in(folder / "warm-sweep")
+    with redirect_stdout(io.StringIO()):
+        command([*last(*SWEPT, "trainer.max_epochs=1"), f"hydra.run.dir={folder / 'warm-command'}"])
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        if "wait" in job:
-            _, status = os.waitpid(job["wait"], 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
+        if "wait" in job or "poll" in job:
+            pid, status = os.waitpid(job.get("wait") or job["poll"], 0 if "wait" in job else os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if pid else "null", flush=True)
             continue
         pid = os.fork()
         if pid == 0:
@@ -99,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

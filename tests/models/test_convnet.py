@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness import engine_of, tiny, tiny_data, train
-from sampling import exhaustive_after, slow_after
+from sampling import slow_after
 from slipstream.core.errors import ConfigError
 from slipstream.models.convolution import Convolution, Pooling, TokenEmbedding, one_by_one
 from slipstream.runs.setup import warnings
@@ -290,16 +290,18 @@ def test_a_members_bytes_do_not_depend_on_the_packs_size(changes):
     same_in_packs(changed(IMAGE, changes))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # as training/test_compile.py, for other layers
 @pytest.mark.filterwarnings("ignore")  # inductor's own, of many kinds
-@pytest.mark.parametrize("changes", exhaustive_after(1, [VARIANTS[2], VARIANTS[1], VARIANTS[3]]))
+@pytest.mark.parametrize("changes", VARIANTS[1:])
 def test_compiled_convnets_equal_eager_ones(changes):
     """Alone and in a pack within float32; and the compiled bytes do not depend on the pack's size."""
     torch.compiler.reset()
     base, data = changed(IMAGE, changes), tiny_data(form="image")
+    if "regularizer" in base:  # without the noise of dropout, which is half of what is compiled
+        base["regularizer"] = ["batch_norm"]
     made = [train(tiny(base | {"trainer.compile": True}, seed=0), data)]
     if base["model"] == "convnet":
-        made.append(same_in_packs(base | {"trainer.compile": True}))
+        made.append(same_in_packs(base | {"trainer.compile": True}, sizes=(2, 3)))
     for key, tensor in train(tiny(base, seed=0), data).tensors().items():
         for other in made:
             # Fused operations round less often, and in another order.
@@ -314,10 +316,10 @@ def test_a_pack_of_resnets_is_not_compiled():
         compile_pays(True, 1, Pack(2), able=False)
 
 
-def same_in_packs(base):
-    configs = [tiny(base, seed=seed) for seed in range(16)]
+def same_in_packs(base, sizes=(2, 3, 16)):
+    configs = [tiny(base, seed=seed) for seed in range(max(sizes))]
     data = tiny_data(form="image")
-    packs = [train(configs[:size], data) for size in (2, 3, 16)]
+    packs = [train(configs[:size], data) for size in sizes]
     for k in range(3):
         found = [pack.bytes(k) for pack in packs if k < len(pack.members)]
         assert all(other == found[0] for other in found)

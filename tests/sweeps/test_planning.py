@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sampling import exhaustive_after
 from slipstream.config import composed, composition, validate
 from slipstream.core.errors import ConfigError
 from slipstream.sweeps.plan import planning
@@ -101,7 +102,8 @@ def test_a_job_is_what_composing_its_command_line_gives(name):
 
 
 @pytest.mark.slow
-def test_every_pair_of_options_is_as_composed():
+@pytest.mark.parametrize("count", exhaustive_after(1, [6, 30]))
+def test_every_pair_of_options_is_as_composed(count):
     """Options of different groups, put together from what each says, are what Hydra makes of both."""
     groups = {
         "optimizer": ["gradient_descent", "sgd", "adam"], "data": ["digits", "diabetes", "linear"],
@@ -110,7 +112,7 @@ def test_every_pair_of_options_is_as_composed():
         "logger": ["none", "tensorboard"],
     }  # fmt: skip
     jobs = plan(*(f"{group}={','.join(names)}" for group, names in groups.items())).jobs
-    for job in random.Random(1).sample(jobs, 30):
+    for job in random.Random(1).sample(jobs, count):
         assert job.config.raw == validate(composed(job.overrides)).raw
 
 

@@ -160,7 +160,8 @@ def test_numbers_are_floats_alone_and_tensors_in_a_pack():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("width", "batch", "regularizers"), [(128, 64, ["batch_norm"]), (17, 33, ["dropout"])]
+    ("width", "batch", "regularizers"),
+    exhaustive_after(1, [(128, 64, ["batch_norm"]), (17, 33, ["dropout"])]),
 )
 def test_bytes_do_not_depend_on_the_pack_in_wide_networks(width, batch, regularizers):
     """The same on the digits in wide layers, whose batched products take other kernels: packs of 2, 9
