@@ -23,6 +23,7 @@ FLOORS = [
     {"training"},
     {"runs"},
     {"sweeps"},
+    {"inference"},
     {"cli"},
     {"__main__"},
 ]

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipstream.cli import unexpected
+from slipstream.cli import commands, unexpected
 from slipstream.cli.multirun import Sweep
 from slipstream.core.errors import ConfigError, UserError, printable
 
@@ -75,6 +75,11 @@ def _run(arguments: list[str]) -> int:
             load_installed_components()
             listing.show(arguments)
             return 0
+    if arguments and arguments[0] in commands.COMMANDS:
+        load_installed_components()
+        return commands.run(arguments)
+    if arguments[:1] == ["train"]:
+        arguments = arguments[1:]
     if "--version" in arguments:
         from slipstream.core.version import __version__
 

@@ -23,7 +23,7 @@ from slipstream.data.preprocessing import Preprocessing
 from slipstream.data.quality import doubts, unlikely
 from slipstream.data.scaling import SCALINGS
 from slipstream.data.splits import split_rows
-from slipstream.data.targets import class_weights
+from slipstream.data.targets import class_weights, require_variety
 
 ROLES = ("group_column", "time_column", "split_column", "weight_column")
 
@@ -115,15 +115,12 @@ def load(settings: Settings, room: int | None = None) -> Data:
     found = problems(settings)
     if found:
         raise ConfigError(found)
-    source = component("data", settings["name"])
-    numbers, structure = source.split(settings)
-    with advising(settings, *_columns_used(settings)):
-        raw = source(**numbers, **structure)
-    raw.inputs = Stored.of(raw.inputs)
+    source, raw = component("data", settings["name"]), read(settings)
     kind = reader_of(raw)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.labels == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
+        require_variety(raw)
         how, rows = split_rows(raw, settings)
         warnings = raw.warnings + class_warnings(raw, rows) + amounts(raw, settings)
         warnings += unlikely(raw, kind.table_of(raw), settings, how, rows[0])
@@ -160,6 +157,16 @@ def load(settings: Settings, room: int | None = None) -> Data:
         fingerprint=fingerprint(splits, rows, target, preprocessing, raw),
         sources=raw.sources,
     )
+
+
+def read(settings: Settings) -> RawData:
+    """Return what the settings' source reads, neither split nor encoded. Raises DataError."""
+    source = component("data", settings["name"])
+    numbers, structure = source.split(settings)
+    with advising(settings, *_columns_used(settings)):
+        raw: RawData = source(**numbers, **structure)
+    raw.inputs = Stored.of(raw.inputs)
+    return raw
 
 
 def _columns_used(settings: Settings) -> tuple[list[str], list[str]]:

@@ -59,10 +59,6 @@ def make_target(
         flags = [as_booleans(name, column) for name, column in zip(names, columns, strict=True)]
         return np.stack(flags, axis=1).astype(np.int64), Target(task, tuple(names), tuple(names))
     numbers = [as_numbers(name, column) for name, column in zip(names, columns, strict=True)]
-    for name, column in zip(names, numbers, strict=True):
-        if (column == column[0]).all():
-            where = f"target {name!r} is {column[0]:g} in {_all_rows(len(column))}"
-            raise DataError(f"{where}: nothing to learn; is it the right column?")
     return np.stack(numbers, axis=1), Target("regression", tuple(names))
 
 
@@ -131,17 +127,27 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
     present = [word for word, count in zip(text.values, text.counts(), strict=True) if count]
     found = tuple(word_of(label) for label in classes or in_order(present))
     check_labels(name, text, found)
-    if len(present) < 2:
-        raise DataError(
-            f"target {name!r} has one class only, {phrase(present)!r} in {_all_rows(len(text))}: "
-            "nothing to learn; is it the right column?"
-        )
-    if len(text) >= SOME and len(present) > 0.9 * len(text):
-        raise DataError(
-            f"target {name!r} looks like an identifier: {len(present)} classes in {len(text)} rows, nothing "
-            "to learn from so few rows of each; is it the right column?"
-        )
     return np.array([*Known(found).find(text), -1], np.int64)[text.codes], found
+
+
+def require_variety(raw: RawData) -> None:
+    """Raise DataError for a target from which nothing can be learned: constant, or an identifier."""
+    target, count = raw.target, len(raw)
+    wrong = "nothing to learn; is it the right column?"
+    if target.task == "regression":
+        for name, column in zip(target.names, raw.targets.T, strict=True):
+            if (column == column[0]).all():
+                raise DataError(f"target {name!r} is {column[0]:g} in {_all_rows(count)}: {wrong}")
+    elif target.task != "multilabel":
+        present, (name, *_) = np.unique(raw.targets), target.names or ("",)
+        if len(present) < 2:
+            label = phrase([target.classes[i] for i in present])
+            raise DataError(f"target {name!r} has one class only, {label!r} in {_all_rows(count)}: {wrong}")
+        if count >= SOME and len(present) > 0.9 * count:
+            raise DataError(
+                f"target {name!r} looks like an identifier: {len(present)} classes in {count} rows, nothing "
+                "to learn from so few rows of each; is it the right column?"
+            )
 
 
 def _all_rows(count: int) -> str:

@@ -23,7 +23,7 @@ from slipstream.data import Preprocessing, from_json
 from slipstream.data.identity import labels as labels_of
 from slipstream.data.messages import phrase
 from slipstream.runs import checkpoints
-from slipstream.training.evaluate import CHUNK, side_by_side
+from slipstream.training.evaluate import chunk_of, side_by_side
 from slipstream.training.inputs import ready
 from slipstream.training.model_spec import ModelSpec, State
 
@@ -118,10 +118,20 @@ class Model:
         Raises:
             DataError: the inputs do not match those of training.
         """
-        inputs = self.inputs(x)
+        return self.prediction(self.scores(self.inputs(x)))
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Return the network's outputs: logits or scaled values [N, C]; of an ensemble [N, E, C]."""
         with torch.no_grad():
-            parts = [self._outputs(part) for part in inputs.split(CHUNK)]
-            scores = self.program.scores(torch.cat(parts), self.numbers).numpy()
+            return torch.cat([self._outputs(part) for part in inputs.split(chunk_of(self.program.form))])
+
+    def scores(self, inputs: Tensor) -> np.ndarray:
+        """Return class scores float32 [N, C], or values in original units float64 [N, D], of inputs."""
+        result: np.ndarray = self.program.scores(self.outputs(inputs), self.numbers).numpy()
+        return result
+
+    def prediction(self, scores: np.ndarray) -> Classification | np.ndarray:
+        """Return what scores [N, C] mean: classes, or values in original units."""
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
         if self.target.task == "multilabel":
@@ -129,9 +139,12 @@ class Model:
         else:
             classes = labels_of(self.target.classes, self.target.label_kind)
             labels, names = classes[scores.argmax(axis=1)], tuple(classes.tolist())
-        loss = self.program.loss
-        probabilistic = loss.part.traits.probabilistic
-        return Classification(names, scores, labels, loss.name, probabilistic)
+        return Classification(names, scores, labels, self.program.loss.name, self.probabilistic)
+
+    @property
+    def probabilistic(self) -> bool:
+        """True if class scores are probabilities."""
+        return self.program.loss.part.traits.probabilistic
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         """Return [N, C], or [N, E, C] for an ensemble."""
@@ -196,7 +209,7 @@ def load(directory: str | Path) -> Model:
         target = Target(**told)
         preprocessing = from_json(saved["inputs"])
         form = preprocessing.spec
-        raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
+        raw = saved_config(folder)
         config = for_target(validate(raw | {"data": _no_data(raw["data"], target, folder)}), target)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
@@ -220,6 +233,11 @@ def load(directory: str | Path) -> Model:
         raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
     ensemble = networks if len(networks) > 1 else ()
     return Model(config, program, preprocessing, raw["data"], ensemble)
+
+
+def saved_config(folder: Path) -> dict[str, Plain]:
+    """Return the configuration in a run's folder, with defaults for settings that are newer than the run."""
+    return completed(yaml.safe_load(_read(folder / "config.yaml")))
 
 
 def _weights(

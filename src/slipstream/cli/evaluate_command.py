@@ -1,0 +1,67 @@
+"""`slipstream evaluate RUN data.path=FILE`: metrics with intervals, and every row."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipstream.cli.commands import CommandParser
+from slipstream.core.errors import UserError
+
+WHAT = """Evaluate a trained run on new examples with known targets, or again on its own data.
+
+RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
+together. Without data.path, the metrics of summary.json are computed again."""
+EXAMPLES = (
+    "slipstream evaluate outputs/mine data.path=new.csv",
+    "slipstream evaluate outputs/mine data.path=new.csv --by country -o evaluation",
+    "slipstream evaluate outputs/mine",
+)
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser("evaluate", WHAT, EXAMPLES)
+    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
+    made.add_argument(
+        "overrides", metavar="data.KEY=VALUE", nargs="*", help="settings of the data that change"
+    )
+    made.add_argument("--by", metavar="COLUMN", help="measure the groups of this column one by one")
+    made.add_argument("-o", "--output", metavar="DIR", help="write evaluation.json, rows.csv and pictures")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Evaluate and show; return the exit code."""
+    if not arguments:
+        parser().error("names no run")
+    given = parser().parse_intermixed_args(list(arguments))
+    from slipstream.core.console import console, metrics_table
+    from slipstream.inference import own_data
+    from slipstream.inference.ensemble import open_run
+    from slipstream.inference.evaluation import evaluate, evaluated
+    from slipstream.inference.evaluation_files import show, write
+
+    screen = console()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if given.overrides:
+            found = evaluate(given.run, *given.overrides, by=given.by)
+        else:
+            ensemble = open_run(given.run)
+            if len(ensemble.models) > 1 or given.by is not None:
+                raise UserError(f"{given.run}: name the data, such as data.path=new.csv")
+            values, data = own_data.repeated(ensemble.folders[0])
+            screen.print(metrics_table(values, f"{ensemble}, again"))
+            split = data.test if len(data.test) else data.validation if len(data.validation) else data.train
+            found = evaluated(ensemble, own_data.examples(ensemble.first, data, split))
+    for told in dict.fromkeys(str(warning.message) for warning in caught):
+        screen.print(f"warning: {told}", soft_wrap=True)
+    show(screen, found)
+    if given.output is None:
+        screen.print("to keep this with every row and pictures: -o DIR")
+    else:
+        files = write(found, Path(given.output))
+        screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
+    return 0

@@ -1,0 +1,220 @@
+"""Evaluation of trained networks on examples with known targets: metrics with intervals, and every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
+from slipstream.core.types import Plain, Target
+from slipstream.inference import new_data
+from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference.new_data import NewData
+from slipstream.metrics import confusion_matrix, every
+
+LEVEL = 0.95  # of an interval
+RESAMPLES, LEAST_RESAMPLES, VALUES = (
+    1000,
+    200,
+    2**25,
+)  # VALUES: resamples times rows beyond which they are fewer
+AT_ONCE = 2**21  # resamples times rows computed together
+SEED = 0  # of the resamples: an evaluation repeats to the digit
+FEW = 20  # rows below which a group has no interval
+# A resample is less calibrated than the rows that it draws from: its errors are larger, and so the interval
+# would lie above the value.
+NO_INTERVAL = ("ece",)
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of some rows: values by name, None if undefined, and intervals, None if there is none."""
+
+    rows: int
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Interval | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a run, or of several networks together, on N examples.
+
+    Attributes:
+        name: what was evaluated. target: the task, the target columns and the classes.
+        scores: class scores float32 [N, C], or values in original units float64 [N, D].
+        targets: class indices [N], 0 and 1 [N, L], or values [N, D].
+        losses: the loss of each example, float64 [N]; of several networks the mean of their losses.
+        weights: of the examples [N]. data: the examples.
+        whole: metrics of all rows with bootstrap intervals of 95 %.
+        groups: the same by group, if a column was named.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=1")
+        >>> run = slipstream.train(config, "runs/iris").directory
+        >>> sorted(slipstream.evaluate(run, "data.path=new.csv").whole.values)  # doctest: +SKIP
+        ['accuracy', 'balanced_accuracy', ...]
+    """
+
+    name: str
+    target: Target
+    scores: np.ndarray
+    targets: np.ndarray
+    losses: np.ndarray
+    weights: np.ndarray
+    data: NewData
+    probabilistic: bool
+    whole: Measured
+    groups: Mapping[str, Measured]
+
+    @cached_property
+    def confusion(self) -> np.ndarray | None:
+        """Weights of the examples by true and predicted class [C, C]; None if the task has no classes."""
+        if self.target.task not in ("binary", "multiclass"):
+            return None
+        scores, targets, weights = (torch.from_numpy(v) for v in (self.scores, self.targets, self.weights))
+        found: np.ndarray = confusion_matrix(scores, targets, weights).numpy()
+        return found
+
+    @cached_property
+    def per_class(self) -> list[dict[str, Plain]]:
+        """Precision, recall, F1 and the number of examples of each class; empty if there are none."""
+        if self.target.task == "multilabel":
+            right = (self.scores > 0.5) & (self.targets > 0.5)
+            tp = self.weights @ right
+            predicted, true = self.weights @ (self.scores > 0.5), self.weights @ (self.targets > 0.5)
+        elif (counts := self.confusion) is not None:
+            tp, predicted, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+        else:
+            return []
+        return [
+            {
+                "class": name,
+                "precision": _ratio(tp[i], predicted[i]),
+                "recall": _ratio(tp[i], true[i]),
+                "f1": _ratio(2 * tp[i], predicted[i] + true[i]),
+                "examples": float(true[i]),
+            }
+            for i, name in enumerate(self.target.classes)
+        ]
+
+    def worst(self, count: int) -> list[int]:
+        """Return the rows of the largest losses, the largest first."""
+        return [int(row) for row in np.argsort(-self.losses, kind="stable")[:count]]
+
+
+def evaluate(run: str | Path, *overrides: str, by: str | None = None) -> Evaluation:
+    """Evaluate a run, a sweep's member or a sweep's best trial on new examples with known targets.
+
+    Args:
+        run: the folder of a run or a sweep.
+        overrides: settings of the run's data that change, such as "data.path=new.csv". All rows of the file
+            are evaluated.
+        by: a column of a table: its values are groups that are measured one by one.
+
+    Returns:
+        Metrics with intervals, scores and losses of every row.
+
+    Raises:
+        UserError: the folder is no run. ConfigError, DataError: the new data do not fit it.
+
+    Example:
+        >>> import slipstream
+        >>> slipstream.evaluate("outputs/table/mine", "data.path=new.csv")  # doctest: +SKIP
+    """
+    ensemble = open_run(run)
+    if not any(text.startswith("data.") for text in overrides):
+        raise ConfigError(["evaluate: names no data; add data.path=FILE, in the form of the run's own data"])
+    return evaluated(ensemble, new_data.read(ensemble.models, ensemble.folders, overrides, by))
+
+
+def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
+    """Evaluate networks on examples that are read."""
+    target, models = ensemble.target, ensemble.models
+    scores, losses = [], []
+    for model, inputs in zip(models, data.inputs, strict=True):
+        outputs = model.outputs(inputs)
+        scores.append(model.program.scores(outputs, model.numbers))
+        losses.append(model.program.losses(outputs, _for_loss(data.raw.targets, target), model.numbers))
+    mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+    y, w = torch.from_numpy(np.asarray(data.raw.targets)), data.weights
+    probabilistic = all(model.probabilistic for model in models)
+    names = every(target.task, len(target.classes), probabilistic)
+    loss = torch.stack(losses).double().mean(0)
+    groups = {}
+    if data.groups is not None:
+        for code, label in [*enumerate(data.groups.values), (-1, "(missing)")]:
+            rows = torch.from_numpy(data.groups.codes == code)
+            if rows.any():
+                groups[label] = measure(names, mean[rows], y[rows], w[rows], loss[rows])
+    return Evaluation(
+        str(ensemble),
+        target,
+        mean.numpy(),
+        y.numpy(),
+        loss.numpy(),
+        w.numpy(),
+        data,
+        probabilistic,
+        measure(names, mean, y, w, loss),
+        groups,
+    )
+
+
+def _for_loss(targets: np.ndarray, target: Target) -> Tensor:
+    """Return targets as losses take them: regression in scaled values."""
+    if target.task == "regression":
+        scaled = (targets - np.array(target.offset)) / np.array(target.scale)
+        return torch.from_numpy(scaled.astype(np.float32))
+    return torch.from_numpy(targets.astype(np.float32) if target.task == "multilabel" else targets)
+
+
+def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: Tensor) -> Measured:
+    """Return metrics of rows with percentile bootstrap intervals (Efron 1979).
+
+    A resample draws N rows with replacement: row n counts as often as it was drawn, times its weight.
+    """
+    metrics = {name: component("metric", name) for name in names}
+    weights = w.double()
+    values = {"loss": float((losses * weights).sum() / weights.sum())}
+    values |= {name: float(metric(scores, y, w)) for name, metric in metrics.items()}
+    known = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    count = len(scores)
+    if count < FEW:
+        return Measured(count, known, dict.fromkeys(values))
+    intervals = {name: metric for name, metric in metrics.items() if name not in NO_INTERVAL}
+    draws = int(np.clip(VALUES // count, LEAST_RESAMPLES, RESAMPLES))
+    generator = np.random.default_rng(SEED)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("loss", *intervals)}
+    step = max(AT_ONCE // count, 1)
+    for first in range(0, draws, step):
+        many = min(step, draws - first)
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=many)
+        resampled = torch.from_numpy(drawn) * w
+        found["loss"].append((resampled.double() @ losses / resampled.double().sum(1)).numpy())
+        for name, metric in intervals.items():
+            of_each = torch.vmap(metric.function, in_dims=(None, None, 0))(scores, y, resampled)
+            found[name].append(of_each.numpy())
+    made = {name: _interval(np.concatenate(many)) for name, many in found.items()}
+    return Measured(count, known, dict.fromkeys(values) | made)
+
+
+def _interval(values: np.ndarray) -> Interval | None:
+    finite = values[np.isfinite(values)]
+    if len(finite) < len(values) / 2:
+        return None
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None

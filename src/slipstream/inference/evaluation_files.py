@@ -1,0 +1,173 @@
+"""The display and the files of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from slipstream.core import folders
+from slipstream.core.console import number, print_table
+from slipstream.core.storage import replace, writing
+from slipstream.core.types import Plain
+from slipstream.core.wording import counted
+from slipstream.inference.evaluation import Evaluation, Measured
+from slipstream.metrics import final
+from slipstream.runs.diagnostics import confusion_picture, scatter_picture
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WORST = 10  # rows shown
+CLASSES = 30  # classes and groups shown
+NUMBERS, ROWS = "evaluation.json", "rows.csv"
+
+
+def show(screen: Console, found: Evaluation) -> None:
+    """Show the metrics with their intervals, classes, groups and the worst rows."""
+    title = f"{found.name}, {counted(len(found.data), found.data.raw.unit)}"
+    print_table(screen, _metrics(found.whole, title))
+    if found.per_class:
+        print_table(screen, _classes(found))
+    if found.groups:
+        print_table(screen, _groups(found))
+        if len(found.groups) > CLASSES:
+            screen.print(f"and {counted(len(found.groups) - CLASSES, 'more group')}, see {NUMBERS}")
+    print_table(screen, _worst(found))
+
+
+def _metrics(measured: Measured, title: str) -> Table:
+    table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
+    for name, value in measured.values.items():
+        table.add_row(name, number(value), _interval(measured, name))
+    return table
+
+
+def _interval(measured: Measured, name: str) -> str:
+    interval = measured.intervals[name]
+    return "" if interval is None else " to ".join(map(number, interval))
+
+
+def _groups(found: Evaluation) -> Table:
+    target = found.target
+    names = final(target.task, len(target.classes), found.probabilistic, ())
+    table = Table(
+        "group", "rows", "loss", *names, f"interval of {names[0]}", title="by group", title_justify="left"
+    )
+    for label, each in list(found.groups.items())[:CLASSES]:
+        values = [number(each.values[name]) for name in ("loss", *names)]
+        table.add_row(label, str(each.rows), *values, _interval(each, names[0]))
+    return table
+
+
+def _classes(found: Evaluation) -> Table:
+    table = Table("class", "precision", "recall", "f1", "examples", title="by class", title_justify="left")
+    for row in found.per_class[:CLASSES]:
+        table.add_row(
+            str(row["class"]), *(number(row[key]) for key in ("precision", "recall", "f1", "examples"))
+        )
+    return table
+
+
+def _worst(found: Evaluation) -> Table:
+    table = Table("where", "true", "predicted", "loss", title="largest losses", title_justify="left")
+    truth, predicted = columns(found)
+    for row in found.worst(WORST):
+        table.add_row(
+            found.data.where(row), _cell(truth, row), _cell(predicted, row), number(float(found.losses[row]))
+        )
+    return table
+
+
+def _cell(columns: Mapping[str, np.ndarray], row: int) -> str:
+    values = [column[row] for column in columns.values()]
+    told = [number(float(v)) if isinstance(v, np.floating) else str(v) for v in values]
+    return ", ".join(told)
+
+
+def columns(found: Evaluation) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the true and the predicted values by column name."""
+    target = found.target
+    if target.task == "regression":
+        named = list(enumerate(target.names))
+        return (
+            {f"true {n}": found.targets[:, i] for i, n in named},
+            {f"predicted {n}": found.scores[:, i] for i, n in named},
+        )
+    if target.task == "multilabel":
+        labels = list(enumerate(target.classes))
+        return (
+            {f"true {n}": found.targets[:, i].astype(bool) for i, n in labels},
+            {f"predicted {n}": found.scores[:, i] > 0.5 for i, n in labels},
+        )
+    classes = np.array(target.classes, object)
+    return {"true": classes[found.targets]}, {"predicted": classes[found.scores.argmax(axis=1)]}
+
+
+def write(found: Evaluation, folder: Path) -> list[Path]:
+    """Write evaluation.json, rows.csv and pictures into a folder; return the files.
+
+    Raises StorageError if that fails.
+    """
+    with writing(folder):
+        folders.mkdir(folder)
+    replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
+    replace(folder / ROWS, _rows(found))
+    made = [folder / NUMBERS, folder / ROWS]
+    for name, picture in _pictures(found):
+        path = folder / f"{name}.png"
+        with writing(path):
+            picture.save(path)
+        made.append(path)
+    return made
+
+
+def as_json(found: Evaluation) -> dict[str, Plain]:
+    """Return the content of evaluation.json."""
+    confusion = found.confusion
+    return {
+        "run": found.name,
+        "rows": len(found.data),
+        "metrics": _measured(found.whole),
+        "classes": found.per_class,
+        "confusion": None if confusion is None else confusion.tolist(),
+        "groups": {label: {"rows": m.rows, "metrics": _measured(m)} for label, m in found.groups.items()},
+    }
+
+
+def _measured(found: Measured) -> dict[str, Plain]:
+    return {
+        name: {"value": value, "interval": None if (i := found.intervals[name]) is None else list(i)}
+        for name, value in found.values.items()
+    }
+
+
+def _rows(found: Evaluation) -> str:
+    """Return a line for each row, with its number from 1, truth, prediction, scores and loss."""
+    truth, predicted = columns(found)
+    shown = {**truth, **predicted}
+    if found.target.classes:
+        kind = "probability" if found.probabilistic else "score"
+        shown |= {f"{kind} {n}": found.scores[:, i] for i, n in enumerate(found.target.classes)}
+    shown["loss"] = found.losses
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(["row", *shown])
+    for row, values in enumerate(zip(*(column.tolist() for column in shown.values()), strict=True), start=1):
+        table.writerow([row, *values])
+    return written.getvalue()
+
+
+def _pictures(found: Evaluation) -> Iterator[tuple[str, Plain]]:
+    if found.confusion is not None:
+        yield "confusion_matrix", confusion_picture(found.confusion, found.target.classes)
+    if found.target.task == "regression":
+        for i, name in enumerate(found.target.names):
+            picture = scatter_picture(found.targets[:, i], found.scores[:, i], name)
+            yield f"predicted_against_true_{i + 1}", picture

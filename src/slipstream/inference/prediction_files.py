@@ -1,0 +1,311 @@
+"""Predictions of whole files, block by block: tables, folders of images, lines of text, sequences.
+
+The memory in use does not depend on the number of rows, except for sequences, whose rows may stand anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from slipstream.core import folders
+from slipstream.core.errors import DataError, UserError, did_you_mean
+from slipstream.core.storage import writing
+from slipstream.core.types import DataLike, Plain
+from slipstream.data.identity import missing_words, name_of
+from slipstream.data.tabular.csv_file import Parser
+from slipstream.data.tabular.csv_records import records, survey
+from slipstream.inference.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    import polars
+
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+WRITTEN = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+ROWS, IMAGES, LINES = 65_536, 256, 4_096  # examples predicted at a time
+ALL, NO_COLUMNS = "all", "none"
+
+Block = tuple["polars.DataFrame", DataLike]  # columns to keep, and the examples
+
+
+def predict_file(
+    ensemble: Ensemble, source: str, output: str, keep: str = ALL, told: Callable[[int], None] | None = None
+) -> int:
+    """Write a prediction for every example of a file or folder; return their number.
+
+    Args:
+        ensemble: the trained networks.
+        source: a table, a folder of images, a text file with a text in each line, or `-` for a table in CSV
+            or lines on standard input.
+        output: a file in .csv, .tsv, .jsonl or .parquet, or `-` for CSV on standard output.
+        keep: the columns of a table that are written beside the prediction: `all`, `none`, or names with
+            commas between them.
+        told: called after every block with the number of examples so far.
+
+    Raises:
+        DataError: the file does not fit the run. UserError: it cannot be read, or the output written.
+    """
+    kind = ensemble.first.preprocessing.spec.kind
+    with ExitStack() as stack:
+        path = stack.enter_context(_spooled()) if source == "-" else Path(source)
+        if not path.exists():
+            raise UserError(f"{source}: no such file or folder")
+        if output != "-" and Path(output).resolve() == path.resolve():
+            raise UserError(f"{output}: is the file that is read; choose another for the predictions")
+        blocks = _blocks(ensemble, path, kind, keep)
+        write = stack.enter_context(_writer(output))
+        done = 0
+        for kept, examples in blocks:
+            frame = prediction_columns(ensemble, examples)
+            write(kept.hstack(_without_clash(frame, kept.columns)) if kept.columns else frame)
+            done += len(frame)
+            if told is not None:
+                told(done)
+    return done
+
+
+def _blocks(ensemble: Ensemble, path: Path, kind: str, keep: str) -> Iterator[Block]:
+    """Return the examples of a file in blocks, each with the columns to keep."""
+    if kind == "image":
+        return _images(path)
+    if kind == "tokens":
+        return _texts(ensemble, path, keep)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; this run takes a table: {', '.join(TABLES[:3])} or .parquet")
+    if kind == "sequence" and ensemble.first.preprocessing.columns:
+        return _sequences(ensemble, path)
+    if not ensemble.first.preprocessing.columns:
+        raise UserError(f"{path}: this run was trained on arrays; use slipstream.load(...).predict in Python")
+    return _table(ensemble, path, keep)
+
+
+def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
+    import polars as pl
+
+    columns = ensemble.first.preprocessing.columns
+    wanted = [column.name for column in columns]
+    if path.suffix in (".parquet", ".pq"):
+        scanned = pl.scan_parquet(path)
+        _require(path, scanned.collect_schema().names(), wanted)
+        for start in range(0, scanned.select(pl.len()).collect().item(), ROWS):
+            frame = scanned.slice(start, ROWS).collect()
+            yield _kept(path, frame, keep), frame
+        return
+    settings = ensemble.first.data
+    header = survey(str(path), settings.get("separator"), settings.get("header", True))
+    _require(path, header.names, wanted)
+    plain = [c.name for c in columns if c.kind == "number" and c.format in ("", ".")]
+    decimal = settings.get("decimal", ".")
+    parser = Parser(str(path), header, decimal, frozenset(missing_words(settings.get("missing", ()))))
+    row = 0
+    for block, count in records(str(path), header):
+        words = Parser(str(path), header, decimal, frozenset()).words(block, count, row)
+        numbers = {name: parser.cast(_present(words[name], parser.missing)) for name in plain}
+        fit = {
+            n: v
+            for n, v in numbers.items()
+            if v.null_count() == _present(words[n], parser.missing).null_count()
+        }
+        yield _kept(path, words, keep), words.with_columns(**fit).select(wanted)
+        row += count
+
+
+def _present(words: polars.Series, missing: frozenset[str]) -> polars.Series:
+    """Return words with null for those that mean a missing value."""
+    plain = words.str.strip_chars()
+    return plain.set(plain.is_in(sorted(missing)).fill_null(False), None)
+
+
+def _require(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
+    names = {name_of(name) for name in found}
+    absent = [name for name in wanted if name_of(name) not in names]
+    if absent:
+        hint = did_you_mean(absent[0], list(found))
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise DataError(f"{path}: lacks the column {absent[0]!r}{more} of training, {hint}")
+
+
+def _kept(path: Path, frame: polars.DataFrame, keep: str) -> polars.DataFrame:
+    if keep == ALL:
+        return frame
+    names = [] if keep == NO_COLUMNS else keep.split(",")
+    for name in names:
+        if name not in frame.columns:
+            raise UserError(f"--keep {name}: {path} has no such column, {did_you_mean(name, frame.columns)}")
+    return frame.select(names)
+
+
+def _sequences(ensemble: Ensemble, path: Path) -> Iterator[Block]:
+    """Return all sequences at once: rows of one may stand anywhere in the file."""
+    import polars as pl
+
+    steps = ensemble.first.preprocessing.to_json()["steps"]
+    frame = (
+        pl.read_parquet(path)
+        if path.suffix in (".parquet", ".pq")
+        else pl.read_csv(path, separator=ensemble.first.data.get("separator") or ",", infer_schema=False)
+    )
+    _require(path, frame.columns, [steps["id"], steps["time"]])
+    yield frame.select(pl.col(steps["id"]).unique(maintain_order=True)), frame
+
+
+def _images(path: Path) -> Iterator[Block]:
+    import polars as pl
+
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+        if not files:
+            raise DataError(f"{path}: no images; expected files such as {', '.join(PICTURES[:3])}")
+    for start in range(0, len(files), IMAGES):
+        some = files[start : start + IMAGES]
+        names = [str(p.relative_to(path)) if path.is_dir() else p.name for p in some]
+        yield pl.DataFrame({"file": names}), [str(p) for p in some]
+
+
+def _texts(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
+    """Return the texts of a table's column, or the lines of a file."""
+    import polars as pl
+
+    column = ensemble.first.data.get("text")
+    if column is not None and path.suffix in (".csv", ".tsv", ".parquet", ".pq"):
+        frame = (
+            pl.read_parquet(path)
+            if path.suffix in (".parquet", ".pq")
+            else pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
+        )
+        _require(path, frame.columns, [column])
+        for part in frame.iter_slices(LINES):
+            yield _kept(path, part, keep), part[column].fill_null("").to_list()
+        return
+    with open(path, encoding="utf-8", errors="strict") as file:
+        lines: list[str] = []
+        for line in file:
+            lines.append(line.rstrip("\r\n"))
+            if len(lines) == LINES:
+                yield pl.DataFrame({"text": lines}), lines
+                lines = []
+        if lines:
+            yield pl.DataFrame({"text": lines}), lines
+
+
+def prediction_columns(ensemble: Ensemble, examples: DataLike) -> polars.DataFrame:
+    """Return the predictions of some examples as columns.
+
+    Classes: `prediction` and the probability (or score) of each class. Several labels: whether each is
+    predicted, and its probability. Regression: `prediction`, or `predicted NAME` for several targets.
+    """
+    import polars as pl
+
+    scores, target = ensemble.scores(examples), ensemble.target
+    if target.task == "regression":
+        if scores.shape[1] == 1:
+            return pl.DataFrame({"prediction": scores[:, 0]})
+        return pl.DataFrame({f"predicted {name}": scores[:, i] for i, name in enumerate(target.names)})
+    kind = "probability" if all(model.probabilistic for model in ensemble.models) else "score"
+    made: dict[str, Plain] = {}
+    if target.task == "multilabel":
+        made |= {f"predicted {name}": scores[:, i] > 0.5 for i, name in enumerate(target.classes)}
+    else:
+        made["prediction"] = np.array(target.classes, object)[scores.argmax(axis=1)].astype(str)
+    made |= {f"{kind} {name}": scores[:, i] for i, name in enumerate(target.classes)}
+    return pl.DataFrame(made)
+
+
+def _without_clash(frame: polars.DataFrame, taken: Sequence[str]) -> polars.DataFrame:
+    """Rename predictions whose names the file has already."""
+    names: dict[str, str] = {}
+    for name in frame.columns:
+        new = name
+        while new in taken:
+            new += "_"
+        names[name] = new
+    return frame.rename(names)
+
+
+@contextmanager
+def _spooled() -> Iterator[Path]:
+    """Write standard input to a temporary file: columns are checked in a first pass."""
+    with NamedTemporaryFile(suffix=".csv", delete=False) as file:
+        path = Path(file.name)
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        except OSError as error:
+            raise UserError(f"standard input: cannot be read ({error.strerror or error})") from error
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+@contextmanager
+def _writer(output: str) -> Iterator[Callable[[polars.DataFrame], None]]:
+    """Write frames to a file, which appears complete or not at all, or to standard output."""
+    if output == "-":
+        begun = [False]
+
+        def put(frame: polars.DataFrame) -> None:
+            sys.stdout.write(frame.write_csv(include_header=not begun[0]))
+            begun[0] = True
+
+        yield put
+        return
+    path = Path(output)
+    if path.suffix not in WRITTEN:
+        raise UserError(f"-o {output}: expected a file in {', '.join(WRITTEN)}")
+    if path.exists():
+        raise UserError(f"{output}: exists already; choose another file")
+    with writing(path):
+        folders.mkdir(path.parent)
+    made = folders.temporary(path)
+    try:
+        with writing(path):
+            if path.suffix == ".parquet":
+                yield from _parquet(made)
+            else:
+                with open(made, "wb") as file:
+                    yield _text_writer(file, path.suffix)
+            folders.rename(made, path)
+    finally:
+        folders.remove(made)
+
+
+def _text_writer(file: IO[bytes], suffix: str) -> Callable[[polars.DataFrame], None]:
+    begun = [False]
+
+    def put(frame: polars.DataFrame) -> None:
+        if suffix in (".jsonl", ".ndjson"):
+            frame.write_ndjson(file)
+        else:
+            frame.write_csv(file, include_header=not begun[0], separator="\t" if suffix == ".tsv" else ",")
+        begun[0] = True
+
+    return put
+
+
+def _parquet(made: Path) -> Iterator[Callable[[polars.DataFrame], None]]:
+    """Write blocks as files beside, and join them in one pass that holds a block at a time."""
+    import polars as pl
+
+    parts: list[Path] = []
+
+    def put(frame: polars.DataFrame) -> None:
+        parts.append(made.with_name(f"{made.name}.{len(parts)}"))
+        frame.write_parquet(parts[-1])
+
+    try:
+        yield put
+        if parts:
+            pl.scan_parquet(parts).sink_parquet(made)
+    finally:
+        for part in parts:
+            os.unlink(part)

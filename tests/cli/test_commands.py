@@ -1,0 +1,92 @@
+"""The commands besides training: their help, their messages, what they print."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import slipstream
+from slipstream.cli import main
+from slipstream.cli.commands import COMMANDS
+
+
+def typed(capsys, *words):
+    """The exit code, and what is printed."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, words)))
+    told = capsys.readouterr()
+    return ended.value.code, told.out, told.err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on a table, and the table."""
+    folder = tmp_path_factory.mktemp("run")
+    rows = [f"{i % 7},{'ab'[i % 2]},{'xy'[i % 7 > 3]}" for i in range(90)]
+    (folder / "t.csv").write_text("n,c,y\n" + "\n".join(rows) + "\n")
+    words = [f"data.path={folder / 't.csv'}", "data.target=y", "trainer.progress=none", "logger=none"]
+    slipstream.train(slipstream.compose("data=table", *words, "trainer.max_epochs=2"), folder / "run")
+    return folder / "run", folder / "t.csv"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_examples_and_needs_no_torch(command):
+    """Each example is one that the command's own parser takes."""
+    code = f"import sys; from slipstream.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'hydra', 'polars'} & set(sys.modules), 'imports'"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "examples:" in told
+    module = importlib.import_module(COMMANDS[command])
+    for example in module.EXAMPLES:
+        assert example in told
+        words = example.split(f"slipstream {command} ")[1].split()
+        module.parser().parse_intermixed_args(words)
+
+
+def test_evaluate_prints_tables_and_writes_files(run, tmp_path, capsys):
+    folder, table = run
+    code, out, _ = typed(capsys, "evaluate", folder, f"data.path={table}", "--by", "c", "-o", tmp_path / "e")
+    assert code == 0
+    for heading in ("95 % interval", "by class", "by group", "largest losses", "t.csv: row"):
+        assert heading in out
+    assert len(list(csv.reader((tmp_path / "e" / "rows.csv").open()))) == 91
+    code, out, _ = typed(capsys, "evaluate", folder)
+    assert code == 0
+    assert "again" in out
+    assert "-o DIR" in out
+
+
+def test_predict_writes_a_line_for_each_row(run, tmp_path, capsys):
+    folder, table = run
+    code, _, err = typed(capsys, "predict", folder, table, "-o", tmp_path / "p.csv")
+    assert (code, "90 predicted" in err) == (0, True)
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 91
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate"], "slipstream evaluate: names no run; see slipstream evaluate --help"),
+        (["evaluate", "nowhere"], "nowhere: no such folder, expected that of a run"),
+        (
+            ["predict", "nowhere"],
+            "slipstream predict: the following arguments are required: FILE, -o/--output",
+        ),
+        (["predict", "nowhere", "f", "-o", "x.csv"], "nowhere: no such folder"),
+        (["predict", "nowhere", "f", "--out", "x.csv"], "slipstream predict: "),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(capsys, words, said):
+    code, _, err = typed(capsys, *words)
+    assert code == 2
+    assert err.startswith(said)
+    assert len(err.splitlines()) == 1
+
+
+def test_train_may_be_said(capsys):
+    """`slipstream train optimizer=...` is `slipstream optimizer=...`."""
+    assert typed(capsys, "train", "optimizer=adm")[::2] == typed(capsys, "optimizer=adm")[::2]
