@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from slipstream.core.errors import DataError as DataError
     from slipstream.core.errors import UserError as UserError
     from slipstream.core.registry import register as register
+    from slipstream.inference.evaluation import Evaluation as Evaluation
+    from slipstream.inference.evaluation import evaluate as evaluate
     from slipstream.runs.prediction import load as load
     from slipstream.runs.session import train as train
     from slipstream.runs.session import train_pack as train_pack
@@ -26,6 +28,8 @@ kernels.choose()  # here, because any other import may load torch
 _HOMES = {
     "compose": "slipstream.config",
     **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
+    "Evaluation": "slipstream.inference.evaluation",
+    "evaluate": "slipstream.inference.evaluation",
     "load": "slipstream.runs.prediction",
     "register": "slipstream.core.registry",
     "Result": "slipstream.runs.summary",

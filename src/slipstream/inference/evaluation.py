@@ -58,11 +58,14 @@ class Evaluation:
         groups: the same by group, if a column was named.
 
     Example:
-        >>> import slipstream
-        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=1")
-        >>> run = slipstream.train(config, "runs/iris").directory
-        >>> sorted(slipstream.evaluate(run, "data.path=new.csv").whole.values)  # doctest: +SKIP
-        ['accuracy', 'balanced_accuracy', ...]
+        >>> import polars, slipstream
+        >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
+        >>> table.write_csv("xy.csv")
+        >>> words = ["data=table", "data.path=xy.csv", "data.target=y", "trainer.max_epochs=1"]
+        >>> run = slipstream.train(slipstream.compose(words), "runs/xy").directory
+        >>> found = slipstream.evaluate(run, "data.path=xy.csv")
+        >>> found.whole.rows, 0 <= found.whole.values["accuracy"] <= 1
+        (80, True)
     """
 
     name: str
@@ -128,8 +131,14 @@ def evaluate(run: str | Path, *overrides: str, by: str | None = None) -> Evaluat
         UserError: the folder is no run. ConfigError, DataError: the new data do not fit it.
 
     Example:
-        >>> import slipstream
-        >>> slipstream.evaluate("outputs/table/mine", "data.path=new.csv")  # doctest: +SKIP
+        >>> import polars, slipstream
+        >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
+        >>> table.write_csv("xy.csv")
+        >>> words = ["data=table", "data.path=xy.csv", "data.target=y", "trainer.max_epochs=1"]
+        >>> run = slipstream.train(slipstream.compose(words), "runs/xy").directory
+        >>> found = slipstream.evaluate(run, "data.path=xy.csv")
+        >>> len(found.losses), len(found.per_class)
+        (80, 2)
     """
     ensemble = open_run(run)
     if not any(text.startswith("data.") for text in overrides):

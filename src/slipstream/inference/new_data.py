@@ -16,7 +16,7 @@ from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError, DataError, did_you_mean
 from slipstream.core.types import Plain
 from slipstream.data.dataset import RawData, Settings
-from slipstream.data.image.stored import materialize
+from slipstream.data.image.stored import Stored
 from slipstream.data.loading import read as read_source
 from slipstream.data.tabular.columns import as_text
 from slipstream.data.tabular.values import Frame, Text
@@ -76,7 +76,7 @@ def read(
         (encoded,), unseen = model.preprocessing.encode_splits(raw, [rows], "all rows")
         for text in unseen:
             warnings.warn(text, stacklevel=3)
-        (tensor,) = materialize([encoded], {"streaming": "never"}, None)
+        tensor = encoded.tensor() if isinstance(encoded, Stored) else torch.from_numpy(encoded)
         inputs.append(ready(tensor, model.preprocessing.spec, model.program.form))
     assert raw is not None
     return NewData(tuple(inputs), raw, groups)
