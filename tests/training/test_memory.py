@@ -150,10 +150,10 @@ def test_free_memory_is_known_on_linux():
 @pytest.mark.parametrize(
     ("overrides", "members", "folds"),
     exhaustive_after(
-        2,
+        1,
         [
-            (["model.width=128", "model.depth=4", "regularizer=[dropout,batch_norm,ema]"], 32, None),
             (["data=spirals", "data.rows=4000", "data.batch_size=400", "model.width=64"], 32, 4),
+            (["model.width=128", "model.depth=4", "regularizer=[dropout,batch_norm,ema]"], 32, None),
             (["model.width=16"], 1, None),
             (["model.width=16"], 2, None),
             (["model.width=16"], 256, None),
