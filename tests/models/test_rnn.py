@@ -342,7 +342,7 @@ def test_bfloat16_trains_near_float32(cell):
 
 @pytest.mark.parametrize("members", slow_after(1, [3, 1]))
 def test_what_a_run_will_need_of_memory_is_known_before(members):
-    """The rehearsal without numbers goes through the time loop; a longer sequence needs more."""
+    """The count of memory goes through the time loop; a longer sequence needs more."""
     config, data = tiny(RNN | {"model.width": 64}), tiny_data(form="sequence")
     config = for_target(config, data.target)
     few = predict(config, [data], members)

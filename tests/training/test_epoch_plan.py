@@ -13,7 +13,7 @@ from slipstream.training.pack import Pack
 
 def planner(batching: Batching, seeds=(0,), weights=None, last=None) -> Planner:
     pack = Pack(len(seeds))
-    keys = pack.stack([random.make_key(seed, random.SHUFFLE) for seed in seeds])
+    keys = [random.key_words(seed, random.SHUFFLE) for seed in seeds]
     weights = torch.ones(batching.examples) if weights is None else weights
     return Planner(batching, keys, (weights, weights), pack, last=last)
 

@@ -107,7 +107,12 @@ def make_key(seed: int, purpose: int, number: int = 0, time: int = 0) -> Tensor:
     seed: 0 <= seed < 2^64. number: the index of the tensor or layer, 0 <= number < 2^24.
     time: a step or an epoch, 0 <= time < 2^32.
     """
-    return torch.tensor([seed & MASK, seed >> 32, (purpose << 24) | number, time])
+    return torch.tensor(key_words(seed, purpose, number, time))
+
+
+def key_words(seed: int, purpose: int, number: int = 0, time: int = 0) -> tuple[int, int, int, int]:
+    """Return the words of `make_key` as integers."""
+    return seed & MASK, seed >> 32, (purpose << 24) | number, time
 
 
 def fold(key: Key, number: int) -> Key:

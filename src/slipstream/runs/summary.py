@@ -22,7 +22,7 @@ from slipstream.core.wording import shell, typed
 from slipstream.runs import run_folder
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import charted, log_pictures
-from slipstream.training.engine import Best, Engine
+from slipstream.training.engine import TOGETHER, Best, Engine
 from slipstream.training.evaluate import final_names
 from slipstream.training.loop import Progress
 from slipstream.training.member import (
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
 FAR = 1.5  # times log_loss: a larger loss is explained
-TOGETHER = 32  # members whose metrics are computed at once: sorting rows needs memory
 Values = dict[str, float | None]
 
 
@@ -183,14 +182,11 @@ def _all_metrics(
     names = final_names(engine.program, engine.configs[0].trainer.metrics)
     values: list[Values] = [{} for _ in places]
     outputs = torch.empty(0)
-    for split, rows in engine.splits.rows.items():
-        if rows:
-            found = engine.predict(evaluated, split, places)
-            table = engine.measure(split, found, names, places)
-            outputs = found if split == shown else outputs
-            keys = [f"{split}/{name}" for name in ("loss", *names)]
-            for mapping, row in zip(values, engine.pack.rows(table), strict=False):
-                mapping |= as_values(keys, row)
+    for split, found, table in engine.measure_all(evaluated, names, places):
+        outputs = found if split == shown else outputs
+        keys = [f"{split}/{name}" for name in ("loss", *names)]
+        for mapping, row in zip(values, engine.pack.rows(table), strict=False):
+            mapping |= as_values(keys, row)
     pack = engine.pack
     return {k: (values[i], pack.member(outputs, i)) for i, k in enumerate(places)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
+TOGETHER = 32  # members whose metrics are computed at once at their end: sorting rows needs memory
 LARGE = 2**18  # bytes of an update's inputs above which step outputs are kept in a table
 
 
@@ -92,7 +93,8 @@ class Engine:
     """Trains and evaluates K members on one device. All methods take and return stacked trees.
 
     data: shared by all members, or several folds of it with splits of equal size; folds [K]: the fold of
-    each member. Members may be replaced by others of the same structure (`place`).
+    each member. Members may be replaced by others of the same structure (`place`). counted: on the device
+    `meta`, which has shapes only, the device whose memory is counted (backend/memory.py).
     """
 
     def __init__(
@@ -101,8 +103,9 @@ class Engine:
         data: Data | Sequence[Data],
         device: torch.device,
         folds: Sequence[int] | None = None,
+        counted: torch.device | None = None,
     ) -> None:
-        first = configs[0]
+        first, self._counted = configs[0], counted
         self.device, self.configs, self.pack = device, list(configs), Pack(len(configs))
         self.folds = [0] * len(configs) if folds is None else list(folds)
         self.splits = Splits(data if isinstance(data, Sequence) else [data], first, device)
@@ -149,12 +152,12 @@ class Engine:
             self.numbers["keys"] = {name: random.HostKey.of(key) for name, key in keys[0].items()}
         else:
             self.numbers["keys"] = self.to_device(keys)
-        seeds = torch.stack([random.make_key(config.seed, random.SHUFFLE) for config in self.configs])
+        seeds = [random.key_words(config.seed, random.SHUFFLE) for config in self.configs]
         train = self.splits.joined("train")
         offsets = [self.batching.examples * fold for fold in self.folds]
         of_rows = train.weights, train.counts
         last = max(config.trainer.max_epochs for config in self.configs)
-        self.plan = Planner(self.batching, seeds.to(self.device), of_rows, self.pack, offsets, last)
+        self.plan = Planner(self.batching, seeds, of_rows, self.pack, offsets, last)
         self.parts = {"train": train, "val": self._part("val", range(self.pack.size))}
         self.source: BatchSource = Resident(train.examples)
         if "train" in self.splits.files:
@@ -172,7 +175,7 @@ class Engine:
         self._step = self._compile(in_place(lifted) if self._blocks else lifted)
 
     def _compile(self, function: Function) -> Function:
-        return Compiled(function) if self.compiled else function
+        return Compiled(function) if self.compiled and self._counted is None else function
 
     def _make_report(self, metrics: Sequence[str]) -> Callable[..., Tensor]:
         rows = self.splits.rows["val"]
@@ -231,7 +234,8 @@ class Engine:
         return COMPILED_BEFORE if same else COMPILATION
 
     def _block_size(self, members: int) -> int:
-        return block_size(members, self.program.layout.size, self.device, compiled=self.compiled)
+        device = self._counted or self.device
+        return block_size(members, self.program.layout.size, device, compiled=self.compiled)
 
     def step(self, state: State, batch: Batch, lr: Scalar, t: Scalar) -> tuple[State, StepOutput]:
         """Make one update of every member."""
@@ -261,14 +265,20 @@ class Engine:
         inputs = 4 * self.program.form.size * self.batching.size * self.pack.size
         if self.device.type != "cpu" or inputs < LARGE:
             return seen
-        if not self._table:
-            columns = [torch.empty(self.batching.steps, *part.shape, dtype=part.dtype) for part in seen[0]]
-            self._table = [StepOutput(*row) for row in zip(*columns, strict=True)]
+        self._table = self._table or self.table(seen[0])
         kept = self._table[number : number + len(seen)]
         for row, parts in zip(kept, seen, strict=True):
             for to, part in zip(row, parts, strict=True):
                 to.copy_(part)
         return kept
+
+    def table(self, like: StepOutput) -> list[StepOutput]:
+        """Return room for the outputs of an epoch's updates."""
+        columns = [
+            torch.empty(self.batching.steps, *part.shape, dtype=part.dtype, device=part.device)
+            for part in like
+        ]
+        return [StepOutput(*row) for row in zip(*columns, strict=True)]
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
         """Return the state after the members' epochs. epochs: the number of finished ones per member."""
@@ -306,6 +316,15 @@ class Engine:
         measure = self.pack.vmap(make_measure(self.program, names), 0, own, own, own, 0)
         result: Tensor = measure(outputs, part.targets, part.metric_targets, part.counts, numbers)
         return result
+
+    def measure_all(
+        self, evaluated: Best, names: Sequence[str], places: Sequence[int]
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield each split that has rows, its outputs (`predict`) and their values (`measure`)."""
+        for split, rows in self.splits.rows.items():
+            if rows:
+                outputs = self.predict(evaluated, split, places)
+                yield split, outputs, self.measure(split, outputs, names, places)
 
     def _part(self, split: str, places: Sequence[int]) -> Part:
         """Return a split, with a pack axis if members have different folds."""

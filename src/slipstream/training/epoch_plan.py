@@ -61,17 +61,17 @@ class EpochPlan:
 class Planner:
     """Plans epochs, many at a time if they are small.
 
-    keys: [(K,) 4]. of_rows: the examples' weights in updates and in metrics, [N] each. offsets: the start
-    of each member's examples among all, for members that train on different folds. A call of Philox takes
-    about a hundred operations regardless of its size, so the orders of a block of epochs are drawn
-    together, and once for members that share a seed; an order is the same in any block. last: the largest
-    number of epochs of any member, beyond which none are drawn.
+    keys: the words of each member's key. of_rows: the examples' weights in updates and in metrics, [N]
+    each. offsets: the start of each member's examples among all, for members that train on different
+    folds. A call of Philox takes about a hundred operations regardless of its size, so the orders of a
+    block of epochs are drawn together, and once for members that share a seed; an order is the same in any
+    block. last: the largest number of epochs of any member, beyond which none are drawn.
     """
 
     def __init__(
         self,
         batching: Batching,
-        keys: Tensor,
+        keys: Sequence[tuple[int, ...]],
         of_rows: tuple[Tensor, Tensor],
         pack: Pack,
         offsets: Sequence[int] | None = None,
@@ -79,9 +79,8 @@ class Planner:
     ) -> None:
         self.batching, self.pack, self.last = batching, pack, last
         self.weights, self.counts = of_rows
-        self.keys = keys.view(pack.size, 4)
         offsets = [0] * pack.size if offsets is None else offsets
-        self._whose = list(zip(map(tuple, self.keys.tolist()), offsets, strict=True))
+        self._whose = list(zip(keys, offsets, strict=True))
         self._first, self._block, self._drawn = list[int](), 0, tuple[Tensor, ...]()
         self._place = torch.zeros(0)
 
@@ -105,7 +104,7 @@ class Planner:
         """Draw a block of epochs that starts with each member's first."""
         wanted = list(zip(self._whose, first, strict=True))
         distinct = {each: place for place, each in enumerate(dict.fromkeys(wanted))}
-        device = self.keys.device
+        device = self.weights.device
         self._first = first
         self._block = max(BLOCK // (self.batching.examples * len(distinct)), 1)
         if self.last is not None:

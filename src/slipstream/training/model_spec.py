@@ -156,6 +156,10 @@ class ModelSpec:
         chosen = (component("initializer", config.initializer.name), config.initializer.settings)
         gain = gain_of((config.activation.name, config.activation.settings))
         initialize(module, chosen, gain, config.seed, examples[:rows])
+        return self.state_of(module, config)
+
+    def state_of(self, module: nn.Module, config: Config) -> State:
+        """Return the state before the first step of a member whose network has the module's values."""
         params = torch.cat([p.detach().flatten() for p in module.parameters()])
         return State(
             params=params,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,9 +104,10 @@ def choose(
     timed = time_pack or _Timer(config, folds, device)
     most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
     fits = memory.is_small(config, folds, most, free)
-    room = most if fits else memory.fits(lambda size: memory.predict(config, folds, size), most, free)
+    needs = partial(memory.predict, config, folds, device=device)
+    room = most if fits else memory.fits(needs, most, free)
     if not room:
-        need = memory.predict(config, folds, 1) / 2**30
+        need = needs(1) / 2**30
         raise ConfigError(
             [
                 f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free; "

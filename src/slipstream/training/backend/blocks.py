@@ -72,14 +72,17 @@ class Blocks:
         """
         work = pytree.tree_map(self._filled, state)
         before = torch.empty_like(work.params)
-        seen = []
+        seen: list[StepOutput] = []
         for here in (slice(i * self.size, (i + 1) * self.size) for i in range(self.count)):
             of_block = [self._cut(here, each) for each in zip(batches, arguments, strict=True)]
             mine, own = self._cut(here, work), self._cut(here, numbers)
             for number, (batch, (lr, t)) in enumerate(of_block, start=1):
                 if number == len(of_block):
                     before[here] = mine.params
-                seen.append(update(mine, data, batch, lr, t, own))
+                # On the meta device memory is counted, and every block needs as much as the first one.
+                again = before.is_meta and seen
+                made = pytree.tree_map(torch.empty_like, seen[0]) if again else None
+                seen.append(made or update(mine, data, batch, lr, t, own))
         joined = [self._joined(seen[i :: len(batches)]) for i in range(len(batches))]
         return pytree.tree_map(self._members, work), tuple(joined), self._members(before)
 
