@@ -303,6 +303,11 @@ ALLOWED = {
     "data.image.cache": {"np.memmap"},  # mode r
     "loggers.tensorboard": {"file.truncate"},  # of files that folders opened
     "sweeps.search.journal": {"file.truncate"},
+    "inference.evaluation_files": {"picture.save"},  # into a file that folders opened
+    # Columns are renamed; standard input in the system's own place; Parquet's parts have unpredictable names.
+    "inference.prediction_files": {
+        *("frame.rename", "NamedTemporaryFile", "frame.write_parquet", "frame.write_csv"),
+    },
     # Inductor's cache: a folder of the system's, or of the user's own.
     "training.backend.compilation": {"mkdtemp", "TemporaryFile", "shutil.rmtree"},
     "training.backend.compilers": {"TemporaryFile"},

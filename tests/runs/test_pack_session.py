@@ -36,7 +36,7 @@ def slot_of(seed, directory=None, **changes):
 
 def session_of(*slots):
     session = PackSession(slots, [tiny_data()], torch.device("cpu"))
-    session.open(pytest.fail)
+    session.begin(pytest.fail)
     return session
 
 

@@ -123,7 +123,9 @@ def write(found: Evaluation, folder: Path) -> list[Path]:
     for name, picture in _pictures(found):
         path = folder / f"{name}.png"
         with writing(path):
-            picture.save(path)
+            folders.remove(path)
+            with folders.opened(path, "xb") as file:
+                picture.save(file, "PNG")
         made.append(path)
     return made
 

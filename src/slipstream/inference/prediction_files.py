@@ -5,7 +5,6 @@ The memory in use does not depend on the number of rows, except for sequences, w
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -105,24 +104,29 @@ def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
     _require(path, header.names, wanted)
     plain = [c.name for c in columns if c.kind == "number" and c.format in ("", ".")]
     decimal = settings.get("decimal", ".")
-    parser = Parser(str(path), header, decimal, frozenset(missing_words(settings.get("missing", ()))))
-    row = 0
+    absent = sorted(missing_words(settings.get("missing", ())))
+    parser, row = Parser(str(path), header, decimal, frozenset()), 0
     for block, count in records(str(path), header):
-        words = Parser(str(path), header, decimal, frozenset()).words(block, count, row)
-        numbers = {name: parser.cast(_present(words[name], parser.missing)) for name in plain}
-        fit = {
-            n: v
-            for n, v in numbers.items()
-            if v.null_count() == _present(words[n], parser.missing).null_count()
-        }
-        yield _kept(path, words, keep), words.with_columns(**fit).select(wanted)
+        words = parser.words(block, count, row)
+        yield (
+            _kept(path, words, keep),
+            words.select(wanted).with_columns(_numbers(words, plain, absent, decimal)),
+        )
         row += count
 
 
-def _present(words: polars.Series, missing: frozenset[str]) -> polars.Series:
-    """Return words with null for those that mean a missing value."""
-    plain = words.str.strip_chars()
-    return plain.set(plain.is_in(sorted(missing)).fill_null(False), None)
+def _numbers(
+    words: polars.DataFrame, names: Sequence[str], absent: Sequence[str], decimal: str
+) -> list[polars.Series]:
+    """Return the columns whose words are all plain numbers, as numbers; others are read word by word."""
+    import polars as pl
+
+    if decimal != ".":
+        return []
+    clean = pl.col(names).str.strip_chars()
+    given = words.select(pl.when(clean.is_in(absent)).then(None).otherwise(clean).name.keep())
+    numbers = given.select(pl.all().cast(pl.Float64, strict=False))
+    return [column for column in numbers if column.null_count() == given[column.name].null_count()]
 
 
 def _require(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
@@ -244,7 +248,7 @@ def _spooled() -> Iterator[Path]:
     try:
         yield path
     finally:
-        path.unlink()
+        folders.remove(path)
 
 
 @contextmanager
@@ -272,7 +276,7 @@ def _writer(output: str) -> Iterator[Callable[[polars.DataFrame], None]]:
             if path.suffix == ".parquet":
                 yield from _parquet(made)
             else:
-                with open(made, "wb") as file:
+                with folders.opened(made, "xb") as file:
                     yield _text_writer(file, path.suffix)
             folders.rename(made, path)
     finally:
@@ -308,4 +312,4 @@ def _parquet(made: Path) -> Iterator[Callable[[polars.DataFrame], None]]:
             pl.scan_parquet(parts).sink_parquet(made)
     finally:
         for part in parts:
-            os.unlink(part)
+            folders.remove(part)

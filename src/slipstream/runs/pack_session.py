@@ -92,7 +92,7 @@ class PackSession(Generic[S]):
         configs, folds = [member.config for member in self.members], [slot.fold for slot in self.slots]
         return Engine(configs, self.datas, self.device, folds)
 
-    def open(self, warn: Callable[[str], None]) -> None:
+    def begin(self, warn: Callable[[str], None]) -> None:
         """Write what is known before training, and open loggers and recorder."""
         logger = self.members[0].config.logger
         if len(self.members) > 1 and logger.name == "tensorboard" and logger.settings["graph"]:

@@ -120,7 +120,7 @@ def run_pack(
         kind = "none" if quiet else config.trainer.progress
         screen = Screen(kind, session.members, session.engine.batching.examples)
         try:
-            session.open(screen.warn)
+            session.begin(screen.warn)
             _introduce(screen, session, [*warnings, *datas[0].warnings], resume=resume)
             session.advance([screen], interrupts)
         finally:

@@ -100,7 +100,7 @@ class PackTrainer(PackSession[JobSlot]):
                 super().__init__(slots, list(setting.folds.values()), setting.device)
                 for text in setup.warnings(self.members[0].config, self.engine):
                     listener.warn(text)
-                self.open(listener.warn)
+                self.begin(listener.warn)
         except BaseException:
             self.close()
             raise
