@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -106,13 +106,27 @@ def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
     decimal = settings.get("decimal", ".")
     absent = sorted(missing_words(settings.get("missing", ())))
     parser, row = Parser(str(path), header, decimal, frozenset()), 0
-    for block, count in records(str(path), header):
+    for block, count in _larger(records(str(path), header)):
         words = parser.words(block, count, row)
         yield (
             _kept(path, words, keep),
             words.select(wanted).with_columns(_numbers(words, plain, absent, decimal)),
         )
         row += count
+
+
+def _larger(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Join blocks to at least ROWS rows: every block costs some hundred calls."""
+    joined: list[bytes] = []
+    rows = 0
+    for block, count in blocks:
+        joined.append(block)
+        rows += count
+        if rows >= ROWS:
+            yield b"".join(joined), rows
+            joined, rows = [], 0
+    if joined:
+        yield b"".join(joined), rows
 
 
 def _numbers(
