@@ -6,13 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from slipstream.config import meant
-from slipstream.config.synonyms import VALUES
-from slipstream.core import contracts
-from slipstream.core.errors import folded
 from slipstream.core.registry import EXAMPLES, Component, component, components, misfit
 from slipstream.core.traits import AugmentationTraits, LossTraits, ModelTraits
 from slipstream.core.types import Target
-from slipstream.core.wording import counted, typed
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
@@ -316,67 +312,6 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
             )
 
 
-@rule("trainer")
-def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the metrics and the monitored one exist and are for the task."""
-    if isinstance(config.trainer.metrics, list):
-        for name in config.trainer.metrics:
-            yield from _metric_problems("trainer.metrics", name, task)
-    yield from _monitor_problems("trainer.monitor", config.trainer.monitor, task)
-
-
-@rule("trainer", "early_stopping")
-def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
-    """Check that early stopping's metric exists and is for the task."""
-    metric = config.early_stopping.settings.get("metric")
-    if metric is not None and metric != config.trainer.monitor:
-        yield from _monitor_problems("early_stopping.metric", metric, task)
-
-
-@rule("trainer", "loss", "data")
-def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iterator[str]:
-    """Check that metrics of probabilities have a loss that gives them."""
-    loss, known = _loss(config, task), components("metric")
-    if loss.traits.auto or loss.traits.probabilistic:
-        return
-    metrics = config.trainer.metrics if isinstance(config.trainer.metrics, list) else []
-    asked = dict.fromkeys(metrics, "trainer.metrics")
-    asked[config.trainer.monitor.partition("/")[2]] = "trainer.monitor"
-    for name, key in asked.items():
-        if name in known and known[name].traits.probabilistic:
-            yield (
-                f"{key}: {name} needs probabilities, which loss={loss.name} does not give; take another "
-                "metric, or a loss such as cross_entropy"
-            )
-
-
-@rule("trainer", "early_stopping", "data")
-def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
-    """Check that there is a validation split if it is monitored."""
-    if config.data.settings.get("validation") != 0:
-        return
-    # It decides the best epoch under every rule, `none` included.
-    metric = config.early_stopping.settings.get("metric", "")
-    key = "trainer.monitor" if metric == config.trainer.monitor else "early_stopping.metric"
-    if metric.startswith("val/"):
-        yield f"{key}: {metric} needs a validation part and data.validation is 0; take {key}=train/loss"
-    rule = component("early_stopping", config.early_stopping.name)
-    if rule.traits.validates:
-        cure = "take early_stopping=patience"
-        yield f"early_stopping={rule.name}: looks at val/loss and data.validation is 0; {cure}"
-
-
-@rule("early_stopping", "trainer")
-def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
-    """Check that early stopping considers at least one epoch."""
-    warm_up, epochs = config.early_stopping.settings.get("warm_up", 0), config.trainer.max_epochs
-    if warm_up >= epochs:
-        yield (
-            f"early_stopping.warm_up: {counted(warm_up, 'epoch is', 'epochs are')} not looked at, and "
-            f"trainer.max_epochs is {epochs}; lower the one or raise the other"
-        )
-
-
 @rule("trainer", "early_stopping")
 def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
     """Check that trainer.portable has no settings that make bytes differ."""
@@ -390,29 +325,3 @@ def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
     rule = component("early_stopping", config.early_stopping.name)
     if rule.traits.by_clock:
         yield f"trainer.portable: early_stopping={rule.name} ends a run by the clock; take another"
-
-
-def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]:
-    split, slash, name = monitor.partition("/")
-    if not slash or split not in ("train", "val"):
-        right = VALUES["trainer.monitor"].get(folded(monitor), "val/loss")
-        yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as {right}"
-    elif name != "loss":
-        yield from _metric_problems(key, name, task, f"{split}/")
-
-
-def _metric_problems(key: str, name: str, task: str | None, split: str = "") -> Iterator[str]:
-    """split: what stands before the metric, `val/`, where the key names one."""
-    known = components("metric")
-    if name not in known:
-        right = meant.option_named("metric", name, known)
-        if right and split:
-            hint = f"did you mean {typed(key, split + right)}?"
-        else:
-            hint = meant.option("metric", name, ["loss", *known])
-        yield f"{key}: found {split + name!r}, no such metric, {hint}"
-    elif broken := list(contracts.problems(known[name])):
-        yield from broken
-    elif task is not None and task not in known[name].traits.tasks:
-        fitting = [metric for metric, part in known.items() if task in part.traits.tasks]
-        yield f"{key}: {name} is not for {task} data; one of: {', '.join(split + m for m in sorted(fitting))}"

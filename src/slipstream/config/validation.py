@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipstream.config import meant, rules
+from slipstream.config import metric_rules as metric_rules  # registers its rules
 from slipstream.config.files import defaults, paths
 from slipstream.config.run_config import Choice, Config
 from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
