@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slipstream.cli.commands import CommandParser
@@ -54,8 +55,8 @@ def run(arguments: Sequence[str]) -> int:
                 raise UserError(f"{given.run}: name the data, such as data.path=new.csv")
             values, data = own_data.repeated(ensemble.folders[0])
             screen.print(metrics_table(values, f"{ensemble}, again"))
-            split = data.test if len(data.test) else data.validation if len(data.validation) else data.train
-            found = evaluated(ensemble, own_data.examples(ensemble.first, data, split))
+            name, examples = own_data.shown(ensemble.first, data)
+            found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} part")
     for told in dict.fromkeys(str(warning.message) for warning in caught):
         screen.print(f"warning: {told}", soft_wrap=True)
     show(screen, found)

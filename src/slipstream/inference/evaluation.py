@@ -53,7 +53,7 @@ class Evaluation:
         scores: class scores float32 [N, C], or values in original units float64 [N, D].
         targets: class indices [N], 0 and 1 [N, L], or values [N, D].
         losses: the loss of each example, float64 [N]; of several networks the mean of their losses.
-        weights: of the examples [N]. data: the examples.
+        weights: of the examples [N]. data: the examples. networks: the number that predict together.
         whole: metrics of all rows with bootstrap intervals of 95 %.
         groups: the same by group, if a column was named.
 
@@ -78,6 +78,7 @@ class Evaluation:
     probabilistic: bool
     whole: Measured
     groups: Mapping[str, Measured]
+    networks: int = 1
 
     @cached_property
     def confusion(self) -> np.ndarray | None:
@@ -176,6 +177,7 @@ def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
         probabilistic,
         measure(names, mean, y, w, loss),
         groups,
+        len(models),
     )
 
 

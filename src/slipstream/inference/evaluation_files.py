@@ -32,7 +32,8 @@ NUMBERS, ROWS = "evaluation.json", "rows.csv"
 def show(screen: Console, found: Evaluation) -> None:
     """Show the metrics with their intervals, classes, groups and the worst rows."""
     title = f"{found.name}, {counted(len(found.data), found.data.raw.unit)}"
-    print_table(screen, _metrics(found.whole, title))
+    loss = "loss" if found.networks == 1 else "loss, per network"
+    print_table(screen, _metrics(found.whole, title, loss))
     if found.per_class:
         print_table(screen, _classes(found))
     if found.groups:
@@ -42,10 +43,10 @@ def show(screen: Console, found: Evaluation) -> None:
     print_table(screen, _worst(found))
 
 
-def _metrics(measured: Measured, title: str) -> Table:
+def _metrics(measured: Measured, title: str, loss: str) -> Table:
     table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
     for name, value in measured.values.items():
-        table.add_row(name, number(value), _interval(measured, name))
+        table.add_row(loss if name == "loss" else name, number(value), _interval(measured, name))
     return table
 
 

@@ -41,6 +41,13 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
     return result.best, data
 
 
+def shown(model: Model, data: Data) -> tuple[str, NewData]:
+    """Return the name and the examples of the split that chose nothing: test, or the next that has rows."""
+    splits = {"test": data.test, "validation": data.validation, "train": data.train}
+    name = next(name for name, split in splits.items() if len(split))
+    return name, examples(model, data, splits[name])
+
+
 def examples(model: Model, data: Data, split: Split) -> NewData:
     """Return the examples of a split, for an evaluation of every row."""
     inputs = split.inputs.tensor() if isinstance(split.inputs, Stored) else split.inputs
