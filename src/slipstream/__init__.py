@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from slipstream.core.registry import register as register
     from slipstream.inference.evaluation import Evaluation as Evaluation
     from slipstream.inference.evaluation import evaluate as evaluate
+    from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
     from slipstream.runs.session import train as train
     from slipstream.runs.session import train_pack as train_pack
@@ -30,6 +31,7 @@ _HOMES = {
     **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
     "Evaluation": "slipstream.inference.evaluation",
     "evaluate": "slipstream.inference.evaluation",
+    "importance": "slipstream.inference.permutation_importance",
     "load": "slipstream.runs.prediction",
     "register": "slipstream.core.registry",
     "Result": "slipstream.runs.summary",

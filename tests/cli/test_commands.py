@@ -67,9 +67,28 @@ def test_predict_writes_a_line_for_each_row(run, tmp_path, capsys):
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 91
 
 
+def test_importance_prints_a_table_and_writes_files(run, tmp_path, capsys):
+    folder, table = run
+    code, out, _ = typed(capsys, "importance", folder, f"data.path={table}", "-o", tmp_path / "i")
+    assert code == 0
+    for said in ("lower is better) on 90 examples", "5 permutations", "worse by", "mean prediction"):
+        assert said in out
+    assert len((tmp_path / "i" / "importance.csv").read_text().splitlines()) == 3
+    code, out, _ = typed(capsys, "importance", folder, "--metric", "accuracy", "--repeats", "2")
+    assert code == 0
+    assert "accuracy" in out
+    assert "the test rows of the run" in out
+    assert "-o DIR" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["importance"], "slipstream importance: names no run; see slipstream importance --help"),
+        (
+            ["importance", "nowhere", "--grid", "0"],
+            "slipstream importance: argument --grid: found '0', expected a whole number from 1; see",
+        ),
         (["evaluate"], "slipstream evaluate: names no run; see slipstream evaluate --help"),
         (["evaluate", "nowhere"], "nowhere: no such folder, expected that of a run"),
         (

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import NoReturn
 
 from slipstream.core.errors import UserError
 
 # Their modules, imported when they are typed.
-COMMANDS = {"evaluate": "slipstream.cli.evaluate_command", "predict": "slipstream.cli.predict_command"}
+COMMANDS = {
+    "evaluate": "slipstream.cli.evaluate_command",
+    "importance": "slipstream.cli.importance_command",
+    "predict": "slipstream.cli.predict_command",
+}
 
 
 class CommandParser(ArgumentParser):
@@ -26,9 +30,19 @@ class CommandParser(ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_count(self, flag: str, usual: int, what: str) -> None:
+        """Add an option whose value is a whole number from 1."""
+        self.add_argument(flag, metavar="N", type=_count, default=usual, help=what)
+
     def error(self, message: str) -> NoReturn:
         """Raise UserError, with where to read more."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+    return int(text)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -54,7 +54,8 @@ class Data:
 
     validation and test may have no rows. preprocessing: as JSON, for `kinds.from_json`. summary: a
     full description in Markdown, with warnings. card: the same in at most 12 short lines of plain text,
-    without warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`.
+    without warnings. fingerprint: SHA-256 over the tensors and the files read, `sources`. rows_keys: SHA-256
+    of each split's row numbers and targets, whatever is made of its inputs.
     """
 
     train: Split
@@ -69,6 +70,7 @@ class Data:
     warnings: tuple[str, ...]
     fingerprint: str
     sources: tuple[str, ...]
+    rows_keys: tuple[str, ...] = ()
 
     @cached_property
     def fitted(self) -> str:

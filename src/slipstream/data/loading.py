@@ -156,7 +156,16 @@ def load(settings: Settings, room: int | None = None) -> Data:
         warnings=tuple(warnings),
         fingerprint=fingerprint(splits, rows, target, preprocessing, raw),
         sources=raw.sources,
+        rows_keys=tuple(rows_key(part, raw) for part in rows),
     )
+
+
+def rows_key(part: np.ndarray, raw: RawData) -> str:
+    """Return the SHA-256 of a split's row numbers, their targets and what the targets mean."""
+    digest = hashlib.sha256(repr((raw.target.task, raw.target.names, raw.target.classes)).encode())
+    for array in (part, raw.targets[part]):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def read(settings: Settings) -> RawData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,16 +150,10 @@ def evaluate(run: str | Path, *overrides: str, by: str | None = None) -> Evaluat
 def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
     """Evaluate networks on examples that are read."""
     target, models = ensemble.target, ensemble.models
-    scores, losses = [], []
-    for model, inputs in zip(models, data.inputs, strict=True):
-        outputs = model.outputs(inputs)
-        scores.append(model.program.scores(outputs, model.numbers))
-        losses.append(model.program.losses(outputs, _for_loss(data.raw.targets, target), model.numbers))
-    mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+    mean, loss = scored(ensemble, data.inputs, data.raw.targets)
     y, w = torch.from_numpy(np.asarray(data.raw.targets)), data.weights
     probabilistic = all(model.probabilistic for model in models)
     names = every(target.task, len(target.classes), probabilistic)
-    loss = torch.stack(losses).double().mean(0)
     groups = {}
     if data.groups is not None:
         for code, label in [*enumerate(data.groups.values), (-1, "(missing)")]:
@@ -181,6 +175,20 @@ def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
     )
 
 
+def scored(ensemble: Ensemble, inputs: Sequence[Tensor], targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the scores [N, C] and the loss of each example, float64 [N]: means over the networks.
+
+    inputs: one tensor for each network. targets: class indices, 0 and 1, or values in original units.
+    """
+    scores, losses = [], []
+    for model, own in zip(ensemble.models, inputs, strict=True):
+        outputs = model.outputs(own)
+        scores.append(model.program.scores(outputs, model.numbers))
+        losses.append(model.program.losses(outputs, _for_loss(targets, model.target), model.numbers))
+    mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
+    return mean, torch.stack(losses).double().mean(0)
+
+
 def _for_loss(targets: np.ndarray, target: Target) -> Tensor:
     """Return targets as losses take them: regression in scaled values."""
     if target.task == "regression":
@@ -190,36 +198,53 @@ def _for_loss(targets: np.ndarray, target: Target) -> Tensor:
 
 
 def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: Tensor) -> Measured:
-    """Return metrics of rows with percentile bootstrap intervals (Efron 1979).
+    """Return metrics of rows with percentile bootstrap intervals (Efron 1979)."""
+    values = {name: metric_value(name, scores, y, losses, w) for name in ("loss", *names)}
+    known = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    if len(scores) < FEW:
+        return Measured(len(scores), known, dict.fromkeys(values))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in values if name not in NO_INTERVAL}
+    for weights in resamples(w):
+        for name, many in found.items():
+            many.append(metric_values(name, scores, y, losses, weights))
+    made = {name: interval_of(np.concatenate(many)) for name, many in found.items()}
+    return Measured(len(scores), known, dict.fromkeys(values) | made)
+
+
+def resamples(w: Tensor, most: int = RESAMPLES) -> Iterator[Tensor]:
+    """Yield the weights [B, N] of rows in resamples, a block at a time: always the same for a number of rows.
 
     A resample draws N rows with replacement: row n counts as often as it was drawn, times its weight.
     """
-    metrics = {name: component("metric", name) for name in names}
-    weights = w.double()
-    values = {"loss": float((losses * weights).sum() / weights.sum())}
-    values |= {name: float(metric(scores, y, w)) for name, metric in metrics.items()}
-    known = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    count = len(scores)
-    if count < FEW:
-        return Measured(count, known, dict.fromkeys(values))
-    intervals = {name: metric for name, metric in metrics.items() if name not in NO_INTERVAL}
-    draws = int(np.clip(VALUES // count, LEAST_RESAMPLES, RESAMPLES))
+    count = len(w)
+    draws = int(np.clip(VALUES // count, LEAST_RESAMPLES, most))
     generator = np.random.default_rng(SEED)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("loss", *intervals)}
     step = max(AT_ONCE // count, 1)
     for first in range(0, draws, step):
         many = min(step, draws - first)
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=many)
-        resampled = torch.from_numpy(drawn) * w
-        found["loss"].append((resampled.double() @ losses / resampled.double().sum(1)).numpy())
-        for name, metric in intervals.items():
-            of_each = torch.vmap(metric.function, in_dims=(None, None, 0))(scores, y, resampled)
-            found[name].append(of_each.numpy())
-    made = {name: _interval(np.concatenate(many)) for name, many in found.items()}
-    return Measured(count, known, dict.fromkeys(values) | made)
+        yield torch.from_numpy(generator.multinomial(count, np.full(count, 1 / count), size=many)) * w
 
 
-def _interval(values: np.ndarray) -> Interval | None:
+def metric_value(name: str, scores: Tensor, y: Tensor, losses: Tensor, w: Tensor) -> float:
+    """Return a metric, or the mean `loss`, of examples with weights [N]; NaN if it is undefined."""
+    if name == "loss":
+        return float((losses * w.double()).sum() / w.double().sum())
+    return float(component("metric", name)(scores, y, w))
+
+
+def metric_values(name: str, scores: Tensor, y: Tensor, losses: Tensor, weights: Tensor) -> np.ndarray:
+    """Return a metric, or the mean `loss`, under each row of weights [B, N]: float64 [B]."""
+    if name == "loss":
+        found = weights.double() @ losses / weights.double().sum(1)
+    else:
+        metric = component("metric", name)
+        found = torch.vmap(metric.function, in_dims=(None, None, 0))(scores, y, weights)
+    result: np.ndarray = found.numpy()
+    return result
+
+
+def interval_of(values: np.ndarray) -> Interval | None:
+    """Return the percentile interval of a value; None if it is undefined in half of its resamples."""
     finite = values[np.isfinite(values)]
     if len(finite) < len(values) / 2:
         return None

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from slipstream.config.run_config import Config
 from slipstream.config.validation import validate
 from slipstream.core.errors import UserError
 from slipstream.data import Data, Split
-from slipstream.data.dataset import RawData
+from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.image.stored import Stored
+from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.new_data import NewData
 from slipstream.runs import checkpoints, setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.prediction import Model, saved_config
+from slipstream.runs.resuming import require_same_data
 from slipstream.training.inputs import ready
+from slipstream.training.snapshot import Taken
 
 
 def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
@@ -26,12 +31,7 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
     They are computed again from the weights, in the engine of training: on the same machine with the same
     versions they are equal to the last digit. Raises DataError if the data are not those of training.
     """
-    config = validate(saved_config(folder))
-    path, _ = checkpoints.latest(folder / "checkpoints")
-    if path is None:
-        raise UserError(f"{folder}: nothing is saved yet")
-    saved = checkpoints.load(path)
-    (data,), _ = setup.load_all([config])
+    config, data, saved = _loaded(folder)
     member = prepared(setup.as_saved(config, saved), None, data, saved)
     slots = [Slot(member, 0, saved=saved)]
     device = setup.set_up(member.config)
@@ -46,6 +46,48 @@ def shown(model: Model, data: Data) -> tuple[str, NewData]:
     splits = {"test": data.test, "validation": data.validation, "train": data.train}
     name = next(name for name, split in splits.items() if len(split))
     return name, examples(model, data, splits[name])
+
+
+def _loaded(folder: Path) -> tuple[Config, Data, Taken]:
+    """Return a run's configuration, its data, read again, and its newest checkpoint."""
+    config = validate(saved_config(folder))
+    path, _ = checkpoints.latest(folder / "checkpoints")
+    if path is None:
+        raise UserError(f"{folder}: nothing is saved yet")
+    (data,), _ = setup.load_all([config])
+    return config, data, checkpoints.load(path)
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """The rows of a run that show best what it can: of test, else of validation, else of train.
+
+    key: equal for rows of equal numbers and targets, in whatever run.
+    """
+
+    data: NewData
+    split: str
+    key: str
+
+
+def unseen_rows(ensemble: Ensemble) -> OwnRows:
+    """Return the test rows of networks, else those of validation, else of train.
+
+    Raises DataError if the data are not those of training, UserError if the networks have other rows.
+    """
+    found = [_unseen(model, folder) for model, folder in zip(ensemble.models, ensemble.folders, strict=True)]
+    first = found[0]
+    if len({own.key for own in found}) > 1:
+        raise UserError(f"{ensemble.path}: its members have other {first.split} rows; add data.path=FILE")
+    inputs = tuple(tensor for own in found for tensor in own.data.inputs)
+    return replace(first, data=replace(first.data, inputs=inputs))
+
+
+def _unseen(model: Model, folder: Path) -> OwnRows:
+    config, data, saved = _loaded(folder)
+    require_same_data(config, data, saved)
+    name, found = shown(model, data)
+    return OwnRows(found, name, dict(zip(PARTS, data.rows_keys, strict=True))[name])
 
 
 def examples(model: Model, data: Data, split: Split) -> NewData:

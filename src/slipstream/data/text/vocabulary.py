@@ -221,7 +221,7 @@ class TextPreprocessing(Preprocessing):
 
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
         """Number all tokens; the vocabulary is described in the notes."""
-        raw.notes.append(raw.inputs.describe(self.vocabulary, dict(zip(PARTS, rows, strict=True))))
+        raw.notes.append(raw.inputs.describe(self.vocabulary, dict(zip(PARTS, rows, strict=False))))
         ids = raw.inputs.encode(self.vocabulary, self.shape[0])
         return [ids[part] for part in rows], []
 

@@ -1,0 +1,77 @@
+"""`slipstream importance RUN`: which columns, regions, channels or words a network uses."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipstream.cli.commands import CommandParser
+
+WHAT = """Measure how much worse a trained network predicts when one column's values are exchanged between
+examples (a table, sequences, the channels of images), when one region of the images is filled with the mean
+color, or when one word is removed.
+
+RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
+together. Measured is the metric that decided on the best epoch, on the run's test rows, if nothing else is
+said."""
+EXAMPLES = (
+    "slipstream importance outputs/mine",
+    "slipstream importance outputs/mine data.path=new.csv --metric roc_auc -o importance",
+    "slipstream importance outputs/photos --grid 8",
+)
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser("importance", WHAT, EXAMPLES)
+    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
+    made.add_argument(
+        "overrides", metavar="data.KEY=VALUE", nargs="*", help="settings of the data that change"
+    )
+    made.add_argument("--metric", metavar="NAME", help="a metric of the task, or loss")
+    made.add_count("--repeats", 5, "permutations of each column (5)")
+    made.add_count("--grid", 4, "regions along each side of an image (4)")
+    made.add_count("--words", 200, "words to try, those in most texts (200)")
+    made.add_argument(
+        "-o", "--output", metavar="DIR", help="write importance.json, importance.csv and pictures"
+    )
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Measure and show; return the exit code."""
+    if not arguments:
+        parser().error("names no run")
+    given = parser().parse_intermixed_args(list(arguments))
+    from slipstream.core.console import console
+    from slipstream.inference.importance_files import show, write
+    from slipstream.inference.permutation_importance import importance
+
+    screen = console()
+
+    def told(done: int, of: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {of}" if done < of else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = importance(
+            given.run,
+            *given.overrides,
+            metric=given.metric,
+            repeats=given.repeats,
+            grid=given.grid,
+            words=given.words,
+            told=told,
+        )
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        screen.print(f"warning: {text}", soft_wrap=True)
+    show(screen, found)
+    if given.output is None:
+        screen.print("to keep all of this, with pictures: -o DIR")
+    else:
+        files = write(found, Path(given.output))
+        screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
+    return 0

@@ -1,0 +1,104 @@
+"""Partial dependence: the mean prediction when all examples have one value of a column (Friedman 2001)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from torch import Tensor
+
+from slipstream.data.scaling import CLIP
+from slipstream.data.tabular.encoding import Column
+from slipstream.inference.ensemble import Ensemble
+from slipstream.inference.perturbations import slices
+
+LEVELS = 20  # values of a column
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """The mean prediction at some values of a column that the examples have.
+
+    column, kind: as in the run's data. values: [V], numbers in the file's units, else words.
+    outputs: [D], the classes (of two, the second) or the targets. means: [V, D], mean probabilities (or
+    scores), or values in original units.
+    """
+
+    column: str
+    kind: str
+    values: tuple[float | str, ...]
+    outputs: tuple[str, ...]
+    means: tuple[tuple[float, ...], ...]
+
+
+def dependence_of(
+    ensemble: Ensemble, inputs: Sequence[Tensor], w: Tensor, names: Sequence[str]
+) -> list[Dependence]:
+    """Return the partial dependence of columns of a table; of other data none.
+
+    inputs: [N, D] for each network. w: the weights of the examples [N].
+    """
+    first, found = ensemble.first, []
+    if first.preprocessing.spec.kind != "vector":
+        return []
+    columns = {column.name: column for column in first.preprocessing.columns}
+    places = [slices(model.preprocessing) for model in ensemble.models]
+    task, classes = first.target.task, first.target.classes
+    keep = slice(1, 2) if task == "binary" else slice(None)
+    for name in names:
+        column = columns[name]
+        levels = _levels(column, inputs[0][:, places[0][name]].numpy())
+        means = []
+        for row, _ in levels:
+            scores = []
+            for model, x, place in zip(ensemble.models, inputs, places, strict=True):
+                fixed = x.clone()
+                fixed[:, place[name]] = x[row, place[name]]
+                scores.append(model.scores(fixed))
+            mean = np.average(np.mean(scores, axis=0)[:, keep], axis=0, weights=w.numpy())
+            means.append(tuple(mean.tolist()))
+        told = tuple(value for _, value in levels)
+        outputs = (classes or first.target.names)[keep]
+        found.append(Dependence(name, column.kind, told, outputs, tuple(means)))
+    return found
+
+
+def _levels(column: Column, encoded: np.ndarray) -> list[tuple[int, float | str]]:
+    """Return examples [row, value] whose values of a column are taken, in order.
+
+    encoded: the column's inputs [N, outputs]. Of a number, dates included, up to LEVELS quantiles.
+    """
+    missing = encoded[:, -1] == 1 if column.flag else np.zeros(len(encoded), bool)
+    if column.kind == "category":
+        kept, rows = np.unique(encoded, axis=0, return_index=True)
+        named = [*column.categories, *(["(other)"] if column.rare else [])]
+        told: list[tuple[int, float | str]] = []
+        for pattern, row in zip(kept, rows.tolist(), strict=True):
+            place = int(pattern.argmax()) if pattern.any() else -1
+            name = "(unknown)" if place < 0 else named[place] if place < len(named) else "(missing)"
+            told.append((row, name))
+        return sorted(told, key=lambda each: str(each[1]))[: 2 * LEVELS]
+    there = np.flatnonzero(~missing)
+    if not len(there):
+        return []
+    order = there[np.argsort(encoded[there, 0], kind="stable")]
+    distinct = order[np.concatenate([[True], np.diff(encoded[order, 0]) > 0])]
+    if len(distinct) > LEVELS:
+        at = np.linspace(0, len(order) - 1, LEVELS).round().astype(int)
+        _, first = np.unique(encoded[order[at], 0], return_index=True)
+        distinct = order[at][first]
+    return [(int(row), _raw(column, float(encoded[row, 0]))) for row in distinct]
+
+
+def _raw(column: Column, value: float) -> float | str:
+    """Return the value in the file of one that is scaled, as float32 still tells it."""
+    if column.clip:
+        value = value / float(np.sqrt(max(1 - (value / CLIP) ** 2, 1e-12)))
+    raw = column.offset + (value / column.factor if column.factor else 0.0)
+    if column.kind == "boolean":
+        return "true" if raw > 0.5 else "false"
+    if column.kind == "date" and "year" in column.cycles:
+        return (date(1970, 1, 1) + timedelta(days=round(raw))).isoformat()
+    return float(f"{raw:.6g}")

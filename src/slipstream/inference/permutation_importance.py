@@ -1,0 +1,257 @@
+"""Permutation importance: how much worse a metric gets when one column, region or word is spoiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slipstream.core.errors import ConfigError, did_you_mean
+from slipstream.core.registry import component
+from slipstream.inference import new_data, own_data
+from slipstream.inference.dependence import Dependence, dependence_of
+from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference.evaluation import (
+    FEW,
+    NO_INTERVAL,
+    Interval,
+    interval_of,
+    metric_value,
+    metric_values,
+    resamples,
+    scored,
+)
+from slipstream.inference.new_data import NewData
+from slipstream.inference.perturbations import Kind, Perturbation, perturbations
+from slipstream.metrics import every
+from slipstream.runs.prediction import saved_config
+
+REPEATS, GRID, WORDS, DEPENDENCE = 5, 4, 200, 3
+MOST_ROWS = 20_000  # beyond which rows are drawn
+RESAMPLES = 400  # of the rows, for the intervals
+SEED = 0  # of the permutations: importance repeats to the digit
+
+
+@dataclass(frozen=True)
+class FeatureImportance:
+    """The importance of one column, channel, region or word.
+
+    worse: how much worse the metric gets, the mean over the permutations; above 0 if the network uses it;
+    None if the metric is undefined. interval: of 95 %, by resampling the rows, None if there is none.
+    deviation: over the permutations, None where nothing is permuted. rows: how many examples change.
+    """
+
+    name: str
+    kind: Kind
+    worse: float | None
+    interval: Interval | None
+    deviation: float | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class ImportanceResult:
+    """The importance of everything that a run's network reads, the most important first.
+
+    Attributes:
+        name: the run. rows: the number of examples, and where they come from in `source`.
+        metric: the metric, or `loss`, the run's loss. mode: its better direction. baseline: its value before
+            anything is permuted.
+        repeats: the permutations of each column. features: sorted by `worse`.
+        dependence: the mean prediction at values of the first columns.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=20")
+        >>> run = slipstream.train(config, "runs/iris").directory
+        >>> found = slipstream.importance(run)
+        >>> found.metric, found.source, len(found.features)
+        ('loss', 'the test rows of the run', 4)
+    """
+
+    name: str
+    source: str
+    rows: int
+    metric: str
+    mode: str
+    baseline: float
+    repeats: int
+    features: tuple[FeatureImportance, ...]
+    dependence: tuple[Dependence, ...]
+
+
+def importance(
+    run: str | Path,
+    *overrides: str,
+    metric: str | None = None,
+    repeats: int = REPEATS,
+    grid: int = GRID,
+    words: int = WORDS,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> ImportanceResult:
+    """Measure what a run's network, a sweep's member or a sweep's best trial uses to predict.
+
+    A value is how much worse the metric gets on the same examples when one column's values are exchanged
+    between them, a region of an image is filled with the mean color, or a word is removed. Permutations are
+    those that scikit-learn's `permutation_importance` draws with random_state=0.
+
+    Args:
+        run: the folder of a run or a sweep.
+        overrides: settings of the run's data that change, such as "data.path=new.csv". Without them, the test
+            rows of the run's own data, else its validation rows, else its training rows.
+        metric: a metric of the task, or "loss"; by default the one that decided on the run's best epoch.
+        repeats: permutations of each column.
+        grid: regions along each side of an image.
+        words: the number of words to try, those in most texts.
+        told: called with the number of columns done and of all.
+
+    Returns:
+        Importances with intervals, and partial dependence of the first columns of a table.
+
+    Raises:
+        UserError: the folder is no run. ConfigError, DataError: data or metric do not fit it.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=20")
+        >>> run = slipstream.train(config, "runs/iris").directory
+        >>> slipstream.importance(run, metric="accuracy").mode
+        'max'
+    """
+    ensemble = open_run(run)
+    metric = _metric(ensemble, metric)
+    if overrides:
+        data, source = new_data.read(ensemble.models, ensemble.folders, overrides), " ".join(overrides)
+    else:
+        own = own_data.unseen_rows(ensemble)
+        data, source = own.data, f"the {own.split} rows of the run"
+    examples = _Examples.of(ensemble, data, metric)
+    if len(examples.y) < len(data):
+        source += f", {len(examples.y):,} drawn of {len(data):,}"
+    baseline = metric_value(metric, *examples.scored(), examples.w)
+    if not np.isfinite(baseline):
+        raise ConfigError([f"{metric}: is undefined on {source}; take --metric loss"])
+    mode = "min" if metric == "loss" else component("metric", metric).traits.mode
+    what = perturbations([m.preprocessing for m in ensemble.models], examples.inputs, grid, words)
+    found = []
+    for number, one in enumerate(what):
+        told(number, len(what))
+        found.append(examples.importance(one, -1.0 if mode == "max" else 1.0, repeats))
+    told(len(what), len(what))
+    found.sort(key=lambda each: -np.inf if each.worse is None else each.worse, reverse=True)
+    first = [each.name for each in found if each.kind == "column"][:DEPENDENCE]
+    return ImportanceResult(
+        str(ensemble),
+        source,
+        len(examples.y),
+        metric,
+        mode,
+        baseline,
+        repeats,
+        tuple(found),
+        tuple(dependence_of(ensemble, examples.inputs, examples.w, first)),
+    )
+
+
+def _metric(ensemble: Ensemble, asked: str | None) -> str:
+    """Return the metric that was asked for, or the one that the first run monitored."""
+    first = ensemble.first
+    if asked is None:
+        monitored = saved_config(ensemble.folders[0])["early_stopping"]["metric"]
+        return str(monitored).partition("/")[2]
+    known = ["loss", *every(first.target.task, len(first.target.classes), first.probabilistic)]
+    if asked not in known:
+        raise ConfigError([f"--metric {asked}: is no metric of this run, {did_you_mean(asked, known)}"])
+    return asked
+
+
+def orders(count: int, repeats: int) -> Iterator[Tensor]:
+    """Yield permutations [N], as scikit-learn's permutation_importance draws them with random_state=0.
+
+    It shuffles one list of positions again and again, and applies it to what is already permuted.
+    """
+    draw = np.random.RandomState(np.random.RandomState(SEED).randint(np.iinfo(np.int32).max + 1))
+    shuffled, made = np.arange(count), np.arange(count)
+    for _ in range(repeats):
+        draw.shuffle(shuffled)
+        made = made[shuffled]
+        yield torch.from_numpy(made)
+
+
+@dataclass
+class _Examples:
+    """Examples, a network and a metric, with what all columns share."""
+
+    ensemble: Ensemble
+    inputs: tuple[Tensor, ...]
+    targets: np.ndarray
+    w: Tensor
+    metric: str
+    weights: Tensor | None  # [B, N], of the resamples; None if there are too few rows
+    scores: Tensor
+    losses: Tensor
+
+    @classmethod
+    def of(cls, ensemble: Ensemble, data: NewData, metric: str) -> _Examples:
+        """Draw rows if there are too many, and predict them."""
+        inputs, targets, w = data.inputs, np.asarray(data.raw.targets), data.weights
+        if len(data) > MOST_ROWS:
+            rows = np.sort(np.random.default_rng(SEED).choice(len(data), MOST_ROWS, replace=False))
+            inputs = tuple(x[torch.from_numpy(rows)] for x in inputs)
+            targets, w = targets[rows], w[torch.from_numpy(rows)]
+        told = len(targets) >= FEW and metric not in NO_INTERVAL
+        weights = torch.cat(list(resamples(w, RESAMPLES))) if told else None
+        return cls(ensemble, inputs, targets, w, metric, weights, *scored(ensemble, inputs, targets))
+
+    @property
+    def y(self) -> Tensor:
+        """The targets."""
+        return torch.from_numpy(self.targets)
+
+    @cached_property
+    def before(self) -> np.ndarray:
+        """The metric of each resample before anything is permuted, [B]."""
+        assert self.weights is not None
+        return metric_values(self.metric, *self.scored(), self.weights)
+
+    def scored(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores, targets and losses."""
+        return self.scores, self.y, self.losses
+
+    def importance(self, one: Perturbation, sign: float, repeats: int) -> FeatureImportance:
+        """Measure how much worse the metric gets. sign: -1 for a metric that should be large."""
+        values, resampled = [], []
+        for order in orders(len(self.y), repeats if one.shuffles else 1):
+            seen = self._spoiled(one, order)
+            values.append(metric_value(self.metric, *seen, self.w))
+            if self.weights is not None:
+                resampled.append(metric_values(self.metric, *seen, self.weights))
+        worse = sign * (np.array(values) - metric_value(self.metric, *self.scored(), self.w))
+        interval = None
+        if self.weights is not None:
+            interval = interval_of(sign * (np.mean(resampled, axis=0) - self.before))
+        return FeatureImportance(
+            one.name,
+            one.kind,
+            float(worse.mean()) if np.isfinite(worse).all() else None,
+            interval,
+            float(worse.std()) if one.shuffles else None,
+            len(self.y) if one.touched is None else int(one.touched.sum()),
+        )
+
+    def _spoiled(self, one: Perturbation, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores, targets and losses after the change; only changed examples are predicted again."""
+        if one.touched is None:
+            changed = [one.change(i, x, order) for i, x in enumerate(self.inputs)]
+            scores, losses = scored(self.ensemble, changed, self.targets)
+            return scores, self.y, losses
+        rows = torch.nonzero(one.touched).flatten()
+        changed = [one.change(i, x[rows], rows) for i, x in enumerate(self.inputs)]
+        scores, losses = self.scores.clone(), self.losses.clone()
+        scores[rows], losses[rows] = scored(self.ensemble, changed, self.targets[rows.numpy()])
+        return scores, self.y, losses
