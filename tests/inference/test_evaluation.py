@@ -204,7 +204,9 @@ def test_one_class_is_enough(runs, tmp_path):
 def test_the_files(runs, tmp_path):
     run, new = runs["multiclass"]
     files = write(evaluate(run, f"data.path={new}", by="place"), tmp_path / "out")
-    assert [Path(file).name for file in files] == ["evaluation.json", "rows.csv", "confusion_matrix.png"]
+    assert [Path(file).name for file in files] == [
+        *("evaluation.json", "rows.csv", "confusion_matrix.png", "calibration.png"),
+    ]
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert told["rows"] == 200
     assert set(told["groups"]) == {"a", "b"}

@@ -18,6 +18,7 @@ from slipstream.core.storage import replace, writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.inference.evaluation import Evaluation, Measured
+from slipstream.inference.reliability_diagram import calibration, calibration_picture
 from slipstream.metrics import final
 from slipstream.runs.diagnostics import confusion_picture, scatter_picture
 
@@ -170,6 +171,11 @@ def _rows(found: Evaluation) -> str:
 def _pictures(found: Evaluation) -> Iterator[tuple[str, Plain]]:
     if found.confusion is not None:
         yield "confusion_matrix", confusion_picture(found.confusion, found.target.classes)
+        if found.probabilistic:
+            two = len(found.target.classes) == 2
+            what = f"of {found.target.classes[1]}" if two else "of the predicted class"
+            compared = calibration(found.scores, found.targets, found.weights)
+            yield "calibration", calibration_picture(compared, what)
     if found.target.task == "regression":
         for i, name in enumerate(found.target.names):
             picture = scatter_picture(found.targets[:, i], found.scores[:, i], name)

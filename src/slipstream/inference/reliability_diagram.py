@@ -1,0 +1,71 @@
+"""Calibration: how often predictions of a probability are right, and its picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from slipstream.core.drawing import INK, LINE, write
+from slipstream.runs.diagnostics import BOTTOM, DIAGONAL, FONT, GAP, GRID, LEFT, POINT, SIDE, TOP
+
+BINS = 10  # of equal width
+TICK_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class Calibration(NamedTuple):
+    """Bins of predicted probabilities that have examples.
+
+    predicted: the mean probability of each. right: the share that came true. share: of all examples.
+    """
+
+    predicted: np.ndarray
+    right: np.ndarray
+    share: np.ndarray
+
+
+def calibration(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Calibration:
+    """Compare probabilities with frequencies (DeGroot and Fienberg 1983).
+
+    scores: probabilities [N, C]. Of two classes that of the last is compared; of more classes the largest one
+    of each example, with whether that class was right (Guo et al. 2017).
+    """
+    if scores.shape[1] == 2:
+        probability, came = scores[:, 1].astype(np.float64), targets == 1
+    else:
+        probability, came = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == targets
+    place = np.minimum((probability * BINS).astype(int), BINS - 1)
+    total, sums, right = (
+        np.bincount(place, w, minlength=BINS) for w in (weights, weights * probability, weights * came)
+    )
+    there = total > 0
+    return Calibration(sums[there] / total[there], right[there] / total[there], total[there] / total.sum())
+
+
+def calibration_picture(found: Calibration, what: str) -> Image.Image:
+    """Draw the share that came true over the predicted probability, equal on the diagonal.
+
+    A disc's area is its bin's share of the examples. what: whose probability it is.
+    """
+    made = Image.new("RGB", (LEFT + SIDE + 2 * GAP, TOP + SIDE + BOTTOM), "white")
+    draw = ImageDraw.Draw(made)
+    for value in TICK_SHARES:
+        x, y = LEFT + SIDE * value, TOP + SIDE * (1 - value)
+        draw.line((x, TOP, x, TOP + SIDE), fill=GRID, width=2)
+        draw.line((LEFT, y, LEFT + SIDE, y), fill=GRID, width=2)
+        write(draw, (x, TOP + SIDE + GAP), f"{value:g}", FONT - 2, anchor="mt")
+        write(draw, (LEFT - GAP, y), f"{value:.0%}", FONT - 2, anchor="rm")
+    draw.rectangle((LEFT, TOP, LEFT + SIDE, TOP + SIDE), outline=LINE)
+    draw.line((LEFT, TOP + SIDE, LEFT + SIDE, TOP), fill=DIAGONAL, width=2)
+    pairs = zip(found.predicted, found.right, strict=True)
+    points = [(LEFT + SIDE * p, TOP + SIDE * (1 - r)) for p, r in pairs]
+    draw.line(points, fill=POINT, width=3)
+    for (x, y), share in zip(points, found.share, strict=True):
+        reach = 4 + 24 * share**0.5
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=POINT)
+    write(draw, (LEFT, GAP), "came true", FONT, anchor="lt", fill=INK)
+    write(
+        draw, (LEFT + SIDE / 2, TOP + SIDE + BOTTOM - GAP), f"predicted probability {what}", FONT, anchor="mb"
+    )
+    return made
