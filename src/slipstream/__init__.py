@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from slipstream.core.registry import register as register
     from slipstream.inference.evaluation import Evaluation as Evaluation
     from slipstream.inference.evaluation import evaluate as evaluate
+    from slipstream.inference.fitting import FittedRun as FittedRun
+    from slipstream.inference.fitting import fit as fit
     from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
     from slipstream.runs.session import train as train
@@ -32,6 +34,7 @@ _HOMES = {
     "Evaluation": "slipstream.inference.evaluation",
     "evaluate": "slipstream.inference.evaluation",
     "importance": "slipstream.inference.permutation_importance",
+    **dict.fromkeys(("FittedRun", "fit"), "slipstream.inference.fitting"),
     "load": "slipstream.runs.prediction",
     "register": "slipstream.core.registry",
     "Result": "slipstream.runs.summary",

@@ -15,6 +15,7 @@ from typing import Any
 from slipstream.core.registry import Component, annotation
 from slipstream.core.traits import (
     ActivationTraits,
+    DataTraits,
     LossTraits,
     RegularizerTraits,
     Traits,
@@ -122,6 +123,8 @@ def _call(part: Component[Traits]) -> tuple[tuple[str, ...], str] | None:
         return None if traits.keyed else PLACES.get(traits.place)
     if isinstance(traits, ActivationTraits) and traits.learned:
         return ("x", *traits.learned), CALLS["activation"][1]
+    if isinstance(traits, DataTraits) and traits.in_memory:
+        return ("given",), CALLS["data"][1]
     return None if isinstance(traits, LossTraits) and traits.auto else CALLS.get(part.group)
 
 

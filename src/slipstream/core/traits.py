@@ -233,12 +233,14 @@ class DataTraits(Traits):
     form: the kind of its examples; None if only reading tells.
     splits: how rows can be split besides at random.
     labels: "from 0": its class labels are numbers that count from 0.
+    in_memory: its first argument are rows that a caller gives, None if there are none.
     """
 
     task: Task | None = None
     form: Kind | None = "vector"
     splits: Sequence[Literal["group", "time"]] = ()
     labels: Literal["from 0"] | None = None
+    in_memory: bool = False
 
 
 RECORDS: Mapping[str, type[Traits]] = {

@@ -16,6 +16,7 @@ from slipstream.data.classes import amounts, class_warnings, require_known
 from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
 from slipstream.data.identity import names_of
 from slipstream.data.image.stored import Stored, materialize
+from slipstream.data.in_memory import InMemory
 from slipstream.data.kinds import reader_of
 from slipstream.data.messages import advising, naming
 from slipstream.data.overview import Facts
@@ -103,19 +104,20 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
     return found
 
 
-def load(settings: Settings, room: int | None = None) -> Data:
+def load(settings: Settings, room: int | None = None, given: InMemory | None = None) -> Data:
     """Read, split and transform the data that the settings name.
 
     room: bytes of memory for images: with `streaming` auto, larger ones stay in their file. None for no
     limit.
     settings: the validated configuration of the group `data`, plain Python: `name`, the option's own
     settings, and those that all data share (see `common`).
+    given: the rows of data=memory.
     Raises ConfigError if settings do not fit each other or the data, DataError if data cannot be used.
     """
     found = problems(settings)
     if found:
         raise ConfigError(found)
-    source, raw = component("data", settings["name"]), read(settings)
+    source, raw = component("data", settings["name"]), read(settings, given)
     kind = reader_of(raw)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.labels == "from 0")
@@ -168,12 +170,12 @@ def rows_key(part: np.ndarray, raw: RawData) -> str:
     return digest.hexdigest()
 
 
-def read(settings: Settings) -> RawData:
-    """Return what the settings' source reads, neither split nor encoded. Raises DataError."""
+def read(settings: Settings, given: InMemory | None = None) -> RawData:
+    """Return what the settings' source reads, neither split nor encoded. given: as in `load`."""
     source = component("data", settings["name"])
     numbers, structure = source.split(settings)
     with advising(settings, *_columns_used(settings)):
-        raw: RawData = source(**numbers, **structure)
+        raw: RawData = source(*([given] if source.traits.in_memory else []), **numbers, **structure)
     raw.inputs = Stored.of(raw.inputs)
     return raw
 

@@ -17,8 +17,10 @@ from slipstream.core.errors import ConfigError, DataError, did_you_mean
 from slipstream.core.types import Plain
 from slipstream.data.dataset import RawData, Settings
 from slipstream.data.image.stored import Stored
+from slipstream.data.in_memory import InMemory
 from slipstream.data.loading import read as read_source
 from slipstream.data.tabular.columns import as_text
+from slipstream.data.tabular.table_preprocessing import TablePreprocessing
 from slipstream.data.tabular.values import Frame, Text
 from slipstream.runs.prediction import Model, saved_config
 from slipstream.training.inputs import ready
@@ -62,15 +64,25 @@ def read(
     All rows are read, whatever split they would have had. by: a column of a table whose values are groups.
     Raises ConfigError or DataError for settings that the data do not have, or a file that does not fit.
     """
+    return read_as(models, [saved_config(folder) for folder in folders], overrides, by)
+
+
+def read_as(
+    models: Sequence[Model],
+    configs: Sequence[Mapping[str, Plain]],
+    overrides: Sequence[str],
+    by: str | None = None,
+    given: InMemory | None = None,
+) -> NewData:
+    """Read new data by the configurations of runs (see `read`). given: the rows of data=memory."""
     changes, inputs, raw, groups = _parsed(overrides), [], None, None
-    for model, folder in zip(models, folders, strict=True):
-        saved = saved_config(folder)
+    for model, saved in zip(models, configs, strict=True):
         settings = _settings(model, saved["data"], changes)
         own = by is None or by in settings.get("inputs", ())
         if by is not None and not own:
             settings |= _with_column(settings, by)
-        config = validate(saved | {"data": settings})
-        raw = _read({"name": config.data.name, **config.data.settings}, None if own else by)
+        config = validate({**saved, "data": settings})
+        raw = _read({"name": config.data.name, **config.data.settings}, None if own else by, given)
         groups = None if by is None else _groups(raw, by, taken=not own)
         rows = np.arange(len(raw))
         (encoded,), unseen = model.preprocessing.encode_splits(raw, [rows], "all rows")
@@ -82,9 +94,9 @@ def read(
     return NewData(tuple(inputs), raw, groups)
 
 
-def _read(settings: Settings, by: str | None) -> RawData:
+def _read(settings: Settings, by: str | None, given: InMemory | None) -> RawData:
     try:
-        return read_source(settings)
+        return read_source(settings, given)
     except DataError as error:
         if by is None or "data.inputs" not in str(error):
             raise
@@ -119,7 +131,7 @@ def _settings(model: Model, saved: Mapping[str, Plain], changes: Mapping[str, Pl
         settings["task"] = target.task
     if "classes" in saved and target.task in ("binary", "multiclass"):
         settings["classes"] = list(target.classes)
-    if "kinds" in saved and "inputs" in saved:
+    if "kinds" in saved and "inputs" in saved and isinstance(model.preprocessing, TablePreprocessing):
         settings["inputs"] = [column.name for column in columns]
         settings["kinds"] = {column.name: column.kind for column in columns}
     if "max_length" in saved:

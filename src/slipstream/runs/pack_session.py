@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from slipstream.core.storage import side_by_side
 from slipstream.runs import resuming, setup, summary
 from slipstream.runs.recorder import Recorder, graph_of
+from slipstream.runs.trained import Trained
 from slipstream.training.engine import Engine
 from slipstream.training.loop import Overseer, Progress, Watcher, train_pack
-from slipstream.training.member import IDLE, Member
-from slipstream.training.snapshot import enter
+from slipstream.training.member import DIVERGED, IDLE, Member
+from slipstream.training.snapshot import enter, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,20 @@ class PackSession(Generic[S]):
         """Write and return the results of members that have ended. exit_code: of an interrupted run."""
         return summary.conclude(
             self.engine, self.members, which, self.progress, self.loggers, exit_code, chosen=not self.in_sweep
+        )
+
+    def trained(self, k: int, result: summary.Result) -> Trained:
+        """Return all of a member that has ended, as a run's folder holds it."""
+        member, engine = self.members[k], self.engine
+        tensors, described = take(engine, self.progress, member, k)
+        steps = (member.epoch + (member.status == DIVERGED)) * engine.batching.steps
+        return Trained(
+            raw=member.config.raw,
+            fitted=self.datas[self.slots[k].fold].fitted,
+            step=steps + len(self.progress.seen),
+            tensors=tensors,
+            state=described | summary.conditions(engine, k),
+            summary=summary.text(engine, member, k, result),
         )
 
     def put(self, places: Sequence[int], entered: Sequence[S]) -> None:

@@ -203,14 +203,8 @@ def load(directory: str | Path) -> Model:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: {_no_run(folder)}")
     try:
-        saved = json.loads(_read(folder / "preprocessing.json"))
-        fields: Plain = saved["target"].items()
-        told: dict[str, Plain] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields}
-        target = Target(**told)
-        preprocessing = from_json(saved["inputs"])
-        form = preprocessing.spec
-        raw = saved_config(folder)
-        config = for_target(validate(raw | {"data": _no_data(raw["data"], target, folder)}), target)
+        raw, fitted = saved_config(folder), json.loads(_read(folder / "preprocessing.json"))
+        described = _described(raw, fitted)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
     path, damaged = checkpoints.latest(folder / "checkpoints")
@@ -223,16 +217,47 @@ def load(directory: str | Path) -> Model:
     tensors, state = checkpoints.load(path)
     if not state["best_epoch"]:
         raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
+    try:
+        return _model(raw, *described, tensors)
+    except (RuntimeError, KeyError) as error:
+        raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
+
+
+def model_of(raw: Mapping[str, Plain], fitted: str, tensors: Mapping[str, dict[str, Tensor]]) -> Model:
+    """Return the network of a run that has no folder.
+
+    raw: its configuration. fitted: what preprocessing.json would hold. tensors: those of its last checkpoint.
+    """
+    copies = {
+        file: {k: v.detach().cpu().clone() for k, v in named.items()} for file, named in tensors.items()
+    }
+    return _model(raw, *_described(raw, json.loads(fitted)), copies)
+
+
+def _described(raw: Mapping[str, Plain], fitted: Mapping[str, Plain]) -> tuple[Config, Target, Preprocessing]:
+    """Return the configuration, the target and the preprocessing of what a run's folder holds."""
+    told: dict[str, Plain] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fitted["target"].items()
+    }
+    target = Target(**told)
+    config = for_target(validate({**raw, "data": _no_data(raw["data"], target)}), target)
+    return config, target, from_json(fitted["inputs"])
+
+
+def _model(
+    raw: Mapping[str, Plain],
+    config: Config,
+    target: Target,
+    preprocessing: Preprocessing,
+    tensors: Mapping[str, dict[str, Tensor]],
+) -> Model:
+    form = preprocessing.spec
     if "inputs.standardize.offset" not in tensors["weights"]:  # images were scaled before training
         form = replace(form, scaling=None)
     program = ModelSpec(config, target, form)
-    try:
-        networks = _networks(program, _weights(config, program, tensors))
-        program.infer.module.load_state_dict(networks[-1])
-    except (RuntimeError, KeyError) as error:
-        raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
-    ensemble = networks if len(networks) > 1 else ()
-    return Model(config, program, preprocessing, raw["data"], ensemble)
+    networks = _networks(program, _weights(config, program, tensors))
+    program.infer.module.load_state_dict(networks[-1])
+    return Model(config, program, preprocessing, raw["data"], networks if len(networks) > 1 else ())
 
 
 def saved_config(folder: Path) -> dict[str, Plain]:
@@ -265,11 +290,11 @@ def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Te
     return [named | {name: named[name][e] for name in shapes} for e in range(len(named[first]))]
 
 
-def _no_data(saved: Mapping[str, Plain], target: Target, folder: Path) -> dict[str, Plain]:
+def _no_data(saved: Mapping[str, Plain], target: Target) -> dict[str, Plain]:
     """Return stand-ins for the run's data settings, whose files may be gone: only those that rules read."""
     plain = defaults("data", "arrays")
     kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}
-    return plain | kept | {"name": "arrays", "path": str(folder), "task": target.task}
+    return plain | kept | {"name": "arrays", "path": ".", "task": target.task}
 
 
 def _read(path: Path) -> str:

@@ -10,11 +10,13 @@ from slipstream.config.run_config import Config
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import Plain
+from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, run_folder, setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
+from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FINISHED
 from slipstream.training.pack import signature
@@ -89,8 +91,13 @@ def run_pack(
     *,
     resume: bool = False,
     quiet: bool = False,
+    given: InMemory | None = None,
+    keep: list[Trained] | None = None,
 ) -> list[Result]:
-    """Claim the folders, read the data, train, and write the summaries."""
+    """Claim the folders, read the data, train, and write the summaries.
+
+    given: the rows of data=memory. keep: takes all of every run that ended, for use without a folder.
+    """
     with ExitStack() as stack:
         for directory in directories:
             if directory is not None:
@@ -99,7 +106,7 @@ def run_pack(
         stack.enter_context(setup.portable_kernels(configs[0]))
         warnings: list[str] = []
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
-        datas, folds = setup.load_all(configs)
+        datas, folds = setup.load_all(configs, given)
         if any(setup.form(other) != setup.form(datas[0]) for other in datas):
             raise ConfigError(["data.fold: these folds differ in their sizes or in the target's scaling"])
         slots = []
@@ -116,7 +123,9 @@ def run_pack(
         stack.callback(session.close)
         stack.enter_context(setup.limit_threads(session.engine))
         if resume and not any(resuming.unfinished(session.members[k]) for k in known):
-            return _nothing_left(session, known, interrupts.exit_code, quiet=quiet)
+            results = _nothing_left(session, known, interrupts.exit_code, quiet=quiet)
+            _keep(session, known, results, keep)
+            return results
         kind = "none" if quiet else config.trainer.progress
         screen = Screen(kind, session.members, session.engine.batching.examples)
         try:
@@ -125,7 +134,16 @@ def run_pack(
             session.advance([screen], interrupts)
         finally:
             screen.close()
-        return _conclude(session, known, screen, interrupts.exit_code)
+        results = _conclude(session, known, screen, interrupts.exit_code)
+        _keep(session, known, results, keep)
+        return results
+
+
+def _keep(
+    session: PackSession[Slot], known: Sequence[int], results: Sequence[Result], keep: list[Trained] | None
+) -> None:
+    if keep is not None:
+        keep += [session.trained(k, result) for k, result in zip(known, results, strict=True)]
 
 
 def _introduce(screen: Screen, session: PackSession[Slot], warnings: Sequence[str], *, resume: bool) -> None:

@@ -19,6 +19,7 @@ from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import component
 from slipstream.core.wording import counted, sizes
 from slipstream.data import Data, load
+from slipstream.data.in_memory import InMemory
 from slipstream.metrics import defaults, every
 from slipstream.models.layers import Residual
 from slipstream.runs import run_folder
@@ -41,8 +42,11 @@ IMAGES_SHARE = 0.5  # of the free memory: the rest is for networks
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
 
 
-def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
-    """Return the data of all configurations, loaded once per fold, and an index for each configuration."""
+def load_all(configs: Sequence[Config], given: InMemory | None = None) -> tuple[list[Data], list[int]]:
+    """Return the data of all configurations, loaded once per fold, and an index for each configuration.
+
+    given: the rows of data=memory.
+    """
     read: dict[str, Data] = {}
     room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
     folds = len(set(map(data_key, configs)))
@@ -50,7 +54,7 @@ def load_all(configs: Sequence[Config]) -> tuple[list[Data], list[int]]:
         room //= 2 * folds
     for config in configs:
         if (key := data_key(config)) not in read:
-            read[key] = load({"name": config.data.name, **config.data.settings}, room)
+            read[key] = load({"name": config.data.name, **config.data.settings}, room, given)
     places = {key: place for place, key in enumerate(read)}
     return list(read.values()), [places[data_key(config)] for config in configs]
 

@@ -216,8 +216,12 @@ def log_end(
 
 def write(engine: Engine, member: Member, k: int, result: Result) -> None:
     """Write summary.json, the last file of a run: its presence means that the run reached its end."""
-    if member.directory is None:
-        return
+    if member.directory is not None:
+        replace(member.directory / run_folder.SUMMARY, text(engine, member, k, result))
+
+
+def text(engine: Engine, member: Member, k: int, result: Result) -> str:
+    """Return the content of summary.json."""
     content = {
         "status": result.status,
         "reason": result.reason,
@@ -235,7 +239,7 @@ def write(engine: Engine, member: Member, k: int, result: Result) -> None:
         "loss": member.config.loss.name,
         **conditions(engine, k),
     }
-    replace(member.directory / run_folder.SUMMARY, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def write_failure(member: Member, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -84,6 +85,24 @@ def arrays(
         _check_lengths({f"{names[role]}{end}": found[-1] for role, found in parts.items()}, path)
     sizes = [len(part) for part in parts["inputs"]]
     whole = {role: _join(found, path, str(names[role])) for role, found in parts.items()}
+    parts_of = np.repeat([("", "_validation", "_test").index(e) for e in present], sizes).astype(np.int8)
+    return replace(
+        raw_of_arrays(path, names, whole, parts_of, task, labels),
+        sources=tuple(_files(path, store)),
+        where=below(sizes, [partial("{}: {}[{}]".format, path, targets + end) for end in present]),
+    )
+
+
+def raw_of_arrays(
+    path: str,
+    names: Mapping[str, str | None],
+    whole: Mapping[str, np.ndarray],
+    parts: np.ndarray,
+    task: str,
+    labels: list[str] | None,
+) -> RawData:
+    """Return arrays as data. whole: the arrays by role, with their names. labels: the setting classes."""
+    inputs, targets = str(names["inputs"]), str(names["targets"])
     x = whole["inputs"][:, None] if whole["inputs"].ndim == 1 else whole["inputs"]
     if channels_are_last(x.shape):
         raise DataError(
@@ -97,12 +116,10 @@ def arrays(
         _channel_names(x),
         y,
         target,
-        weights=_weights(path, weights, whole.get("weights")),
-        parts=np.repeat([("", "_validation", "_test").index(e) for e in present], sizes).astype(np.int8),
-        groups=_groups(path, groups, whole.get("groups")),
-        order=None,
-        sources=tuple(_files(path, store)),
-        where=below(sizes, [partial("{}: {}[{}]".format, path, targets + end) for end in present]),
+        weights=_weights(path, names["weights"], whole.get("weights")),
+        parts=parts,
+        groups=_groups(path, names.get("groups"), whole.get("groups")),
+        where=lambda i: f"{path}: {targets}[{i}]",
     )
 
 

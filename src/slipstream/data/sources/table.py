@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -155,51 +156,104 @@ def table(
     validation_path, test_path: files with the same columns for these splits.
     Raises DataError with file, row (counted from 1 below the header) and column.
     """
-    labels = words_of(classes)
     assert path is not None
     assert target is not None
-    targets = names_of(target)
-    named = zip(ROLES, (group_column, time_column, split_column, weight_column), strict=True)
-    roles = {key: name_of(name) for key, name in named if name is not None}
-    asked = {name_of(name): kind for name, kind in kinds.items()}
-    chosen = None if inputs is None else names_of(inputs)
-
-    def wanted(name: str) -> bool:
-        used = name in targets or name in roles.values()
-        return used or ((chosen is None or name in chosen) and asked.get(name) != "ignore")
-
-    as_words = {name for name, kind in asked.items() if kind == "category"}
-    as_words |= {name for key, name in roles.items() if key in ("group_column", "split_column")}
-    words = labels_among(targets, task)
+    uses = ColumnUses.of(
+        *(target, task, classes, inputs, kinds, missing_target, impute, max_categories),
+        (group_column, time_column, split_column, weight_column),
+    )
     reading = ReadingRules(
-        frozenset(missing), separator, decimal, wanted, frozenset(as_words), words, header, day_first
+        *(frozenset(missing), separator, decimal, uses.wanted, uses.as_words),
+        *(labels_among(uses.targets, task), header, day_first),
     )
     paths = enumerate((path, validation_path, test_path))
-    files = [File.read(file, part, reading) for part, file in paths if file is not None]
-    first = files[0]
-    first.check_names({"target": targets, "inputs": chosen or [], "kinds": list(asked)})
+    return raw_of([File.read(file, part, reading) for part, file in paths if file is not None], uses)
+
+
+@dataclass(frozen=True)
+class ColumnUses:
+    """The uses of a table's columns, from its settings.
+
+    roles: setting -> column. kinds: those that were set. inputs: None for all columns without another use.
+    """
+
+    targets: list[str]
+    task: str
+    classes: list[str] | None
+    inputs: list[str] | None
+    kinds: dict[str, str]
+    drop: bool
+    impute: str
+    max_categories: int
+    roles: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        target: Word | list[Word],
+        task: str,
+        classes: list[Word] | None,
+        inputs: list[Word] | None,
+        kinds: Mapping[Word, str],
+        missing_target: str,
+        impute: str,
+        max_categories: int,
+        roles: Sequence[Word | None],
+    ) -> ColumnUses:
+        """Return the settings with columns by their names. roles: in the order of ROLES."""
+        return cls(
+            names_of(target),
+            task,
+            words_of(classes),
+            None if inputs is None else names_of(inputs),
+            {name_of(name): kind for name, kind in kinds.items()},
+            missing_target == "drop",
+            impute,
+            max_categories,
+            {key: name_of(name) for key, name in zip(ROLES, roles, strict=True) if name is not None},
+        )
+
+    def wanted(self, name: str) -> bool:
+        """Return True for a column that is used."""
+        used = name in self.targets or name in self.roles.values()
+        listed = self.inputs is None or name in self.inputs
+        return used or (listed and self.kinds.get(name) != "ignore")
+
+    @property
+    def as_words(self) -> frozenset[str]:
+        """The columns whose values are always words."""
+        words = {name for name, kind in self.kinds.items() if kind == "category"}
+        words |= {name for key, name in self.roles.items() if key in ("group_column", "split_column")}
+        return frozenset(words)
+
+
+def raw_of(files: list[File], uses: ColumnUses) -> RawData:
+    """Return what the files of a table hold: its inputs, targets and the columns of other roles."""
+    first, targets, roles, labels = files[0], uses.targets, uses.roles, uses.classes
+    first.check_names({"target": targets, "inputs": uses.inputs or [], "kinds": list(uses.kinds)})
     first.check_names({key: [name] for key, name in roles.items()})
     for file in files:
-        file.read_targets(targets, task, labels, drop=missing_target == "drop")
+        file.read_targets(targets, uses.task, labels, drop=uses.drop)
     warnings = [warning for file in files for warning in file.warnings]
-    found_kinds = input_kinds(first, {*targets, *roles.values()}, asked, chosen is not None, warnings)
-    frame = frame_of(files, found_kinds, impute, max_categories)
-    with naming(path):
+    taken, listed = {*targets, *roles.values()}, uses.inputs is not None
+    kinds = input_kinds(first, taken, uses.kinds, listed, warnings)
+    frame = frame_of(files, kinds, uses.impute, uses.max_categories)
+    with naming(first.path):
         joined = [join([file.targets[name] for file in files]) for name in targets]
-        y, meaning = make_target(targets, joined, task, labels)
+        y, meaning = make_target(targets, joined, uses.task, labels)
     role: dict[str, Plain] = {
         key: join([file.role(key, name) for file in files]) for key, name in roles.items()
     }
     parts = role.get("split_column", np.repeat([f.part for f in files], [f.rows for f in files]))
-    used = {*found_kinds, *targets, *roles.values()}
+    used = {*kinds, *taken}
     return RawData(
         frame,
-        tuple(found_kinds),
+        tuple(kinds),
         y,
         meaning,
         weights=role.get("weight_column"),
         parts=parts.astype(np.int8),
-        groups=numbered(as_text(role["group_column"])) if group_column is not None else None,
+        groups=numbered(as_text(role["group_column"])) if "group_column" in role else None,
         order=role.get("time_column"),
         sources=tuple(file.path for file in files),
         left_out=tuple(name for name in first.names if name not in used),

@@ -18,6 +18,7 @@ from slipstream.data.messages import phrase
 from slipstream.data.tabular.columns import EXACT, blank
 from slipstream.data.tabular.values import Text, Values
 
+OF_FRAMES = ("iter_columns", "iterrows", "itercolumns")  # methods of polars', pandas' and pyarrow's tables
 NUMBERS = (int, float, np.number, np.bool_, Decimal)
 
 
@@ -31,13 +32,20 @@ def from_any(
     """
     wanted = {name_of(name) for name in names}
     spelled: dict[str, Plain] = {}
-    for found in data if isinstance(data, Mapping) else data.columns:
+    for found in names_of_columns(data):
         name = name_of(str(found))
         if name in wanted and name in spelled:
             raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
         spelled[name] = found
     chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
     return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+
+
+def names_of_columns(data: DataLike) -> Sequence[DataLike]:
+    """Return the names of a table's columns, as they are written there."""
+    if isinstance(data, Mapping):
+        return list(data)
+    return list(data.column_names if hasattr(data, "itercolumns") else data.columns)
 
 
 def columns_of(data: DataLike, names: Mapping[str, bool], settings: Mapping[str, Plain]) -> dict[str, Values]:
@@ -69,8 +77,8 @@ def array_of(data: DataLike) -> np.ndarray:
 
 
 def is_table(data: DataLike) -> bool:
-    """Return True for a polars or pandas DataFrame, or a mapping of names to lists or arrays."""
-    return isinstance(data, Mapping) or hasattr(data, "iter_columns") or hasattr(data, "iterrows")
+    """Return True for a table of polars, pandas or pyarrow, or a mapping of names to lists or arrays."""
+    return isinstance(data, Mapping) or any(hasattr(data, name) for name in OF_FRAMES)
 
 
 def in_rows(columns: Mapping[str, Plain]) -> Mapping[str, Plain]:

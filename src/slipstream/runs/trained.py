@@ -1,0 +1,39 @@
+"""A run that has ended without a folder, and its way into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipstream.core import storage
+from slipstream.core.types import Plain
+from slipstream.runs import checkpoints, run_folder
+from slipstream.runs.recorder import yaml_text
+from slipstream.training.member import METRICS
+from slipstream.training.snapshot import Tensors
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that has ended, as its folder would hold it.
+
+    raw: the configuration. fitted: preprocessing.json. step, tensors, state: the last checkpoint. summary:
+    summary.json.
+    """
+
+    raw: Mapping[str, Plain]
+    fitted: str
+    step: int
+    tensors: Tensors
+    state: Mapping[str, Plain]
+    summary: str
+
+    def save(self, directory: Path) -> None:
+        """Write the run's folder. Raises UserError if it holds a run already."""
+        with run_folder.claim(directory, resume=False):
+            run_folder.write_start(directory, (), yaml_text(self.raw))
+            storage.replace(directory / "preprocessing.json", self.fitted)
+            storage.replace(directory / METRICS, "".join(map(storage.line, self.state["records"])))
+            checkpoints.save(directory / "checkpoints", self.step, self.tensors, self.state, keep=1)
+            storage.replace(directory / run_folder.SUMMARY, self.summary)
