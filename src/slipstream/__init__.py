@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from slipstream.inference.evaluation import evaluate as evaluate
     from slipstream.inference.fitting import FittedRun as FittedRun
     from slipstream.inference.fitting import fit as fit
+    from slipstream.inference.paired_comparison import compare as compare
     from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
     from slipstream.runs.session import train as train
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 kernels.choose()  # here, because any other import may load torch
 
 _HOMES = {
+    "compare": "slipstream.inference.paired_comparison",
     "compose": "slipstream.config",
     **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
     "Evaluation": "slipstream.inference.evaluation",

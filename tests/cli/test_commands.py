@@ -81,9 +81,27 @@ def test_importance_prints_a_table_and_writes_files(run, tmp_path, capsys):
     assert "-o DIR" in out
 
 
+def test_compare_prints_tables_and_a_sentence(run, tmp_path, capsys):
+    folder, table = run
+    words = [f"data.path={table}", "data.target=y", "trainer.progress=none", "logger=none", "seed=5"]
+    slipstream.train(slipstream.compose("data=table", *words, "trainer.max_epochs=2"), tmp_path / "more")
+    code, out, _ = typed(capsys, "compare", folder, tmp_path / "more", f"data.path={table}", "-o", tmp_path)
+    assert code == 0
+    for said in ("configuration", "seed", "90 examples", "difference", "McNemar's exact p", "than run"):
+        assert said in out.replace("or run is better", "than run")
+    assert (tmp_path / "curves_loss.png").is_file()
+    words = [folder, tmp_path / "more", folder, f"data.path={table}", "--metric", "mcc"]
+    code, out, _ = typed(capsys, "compare", *words)
+    assert code == 0
+    assert "Holm's correction" in out
+    assert "-o DIR" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["compare"], "slipstream compare: names no runs; see slipstream compare --help"),
+        (["compare", "a", "data.path=b"], "slipstream compare: expected two runs or more; see"),
         (["importance"], "slipstream importance: names no run; see slipstream importance --help"),
         (
             ["importance", "nowhere", "--grid", "0"],

@@ -7,7 +7,7 @@ import pytest
 import slipstream
 from harness import tiny
 from slipstream.config import validate
-from slipstream.config.changes import changes, chosen
+from slipstream.config.changes import changes, chosen, differing
 from slipstream.config.schema import CHOICES, options
 
 
@@ -40,3 +40,16 @@ def test_settings_lists_and_files_are_named(tmp_path):
             *("regularizer=[dropout,l2]", "regularizer.l2.strength=0.5"),
         ]
     )
+
+
+def test_what_differs_is_spelled_for_each():
+    """A choice, its settings, a list and what one of them does not have; the seed; and nothing else."""
+    one = slipstream.compose("optimizer=sgd", "optimizer.lr=0.3", "regularizer=[l2]", "model.width=[8,8]")
+    other = slipstream.compose("optimizer=adam", "seed=7", "trainer.progress=none", "model.width=[8,8]")
+    assert differing([one, other]) == {
+        "seed": ["0", "7"],
+        "optimizer": ["sgd", "adam"],
+        "optimizer.lr": ["0.3", "0.001"],
+        "regularizer": ["[l2]", "[]"],
+    }
+    assert differing([one, one]) == {}

@@ -11,6 +11,7 @@ from slipstream.core.errors import UserError
 
 # Their modules, imported when they are typed.
 COMMANDS = {
+    "compare": "slipstream.cli.compare_command",
     "evaluate": "slipstream.cli.evaluate_command",
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",

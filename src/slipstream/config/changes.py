@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -57,3 +57,25 @@ def chosen() -> dict[str, str]:
     assert isinstance(listed, dict)
     pairs = [entry for entry in listed["defaults"] if isinstance(entry, dict)]
     return {group: name for entry in pairs for group, name in entry.items() if isinstance(name, str)}
+
+
+def differing(raws: Sequence[Mapping[str, Plain]]) -> dict[str, list[str | None]]:
+    """Return the choices and settings in which configurations differ, spelled, None where one has none of it.
+
+    Only what one of them changes from the defaults is looked at, and the seed.
+    """
+    keys = ["seed", *(text.partition("=")[0] for raw in raws for text in changes(raw))]
+    found = {key: [_at(raw, key) for raw in raws] for key in dict.fromkeys(keys)}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def _at(raw: Mapping[str, Plain], key: str) -> str | None:
+    """Return the spelled value of `optimizer`, `optimizer.lr`, `regularizer` or `regularizer.l2.strength`."""
+    value: Plain = raw
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return None
+        value = value[name]
+    if isinstance(value, Mapping) and key in CHOICES:
+        value = value["name"]
+    return f"[{','.join(value)}]" if key in LISTS else spell(value)

@@ -211,13 +211,13 @@ def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: 
     return Measured(len(scores), known, dict.fromkeys(values) | made)
 
 
-def resamples(w: Tensor, most: int = RESAMPLES) -> Iterator[Tensor]:
+def resamples(w: Tensor, most: int = RESAMPLES, least: int = LEAST_RESAMPLES) -> Iterator[Tensor]:
     """Yield the weights [B, N] of rows in resamples, a block at a time: always the same for a number of rows.
 
     A resample draws N rows with replacement: row n counts as often as it was drawn, times its weight.
     """
     count = len(w)
-    draws = int(np.clip(VALUES // count, LEAST_RESAMPLES, most))
+    draws = int(np.clip(VALUES // count, least, max(least, most)))
     generator = np.random.default_rng(SEED)
     step = max(AT_ONCE // count, 1)
     for first in range(0, draws, step):

@@ -1,0 +1,138 @@
+"""The display and the files of a comparison of runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from rich.table import Table
+
+from slipstream.core import folders
+from slipstream.core.console import number, print_table
+from slipstream.core.storage import replace, writing
+from slipstream.core.types import Plain
+from slipstream.core.wording import counted
+from slipstream.inference.paired_comparison import ComparisonResult
+from slipstream.inference.paired_tests import MetricDifference
+from slipstream.runs.plots import curves_picture
+from slipstream.training.member import METRICS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NUMBERS, TABLE = "comparison.json", "comparison.csv"
+
+
+def show(screen: Console, found: ComparisonResult) -> None:
+    """Show what differs, the metrics side by side, the differences, and who is better."""
+    if found.settings:
+        table = Table("setting", *found.names, title="configuration", title_justify="left")
+        for key, spelled in found.settings.items():
+            table.add_row(key, *("" if value is None else value for value in spelled))
+        print_table(screen, table)
+    else:
+        screen.print("The configurations do not differ.")
+    two = len(found.names) == 2
+    more = ("difference", "95 % interval", "p") if two else ()
+    title = f"{counted(found.rows, 'example')}, {found.source}"
+    table = Table("metric", *found.names, *more, title=title, title_justify="left")
+    for name, values in found.values.items():
+        told = _cells(found.others[0].differences[name]) if two else ()
+        table.add_row(name, *map(number, values), *told)
+    print_table(screen, table)
+    for other in () if two else found.others:
+        title = f"{other.name} less {found.names[0]}"
+        table = Table("metric", "difference", "95 % interval", "p", title=title, title_justify="left")
+        for metric, difference in other.differences.items():
+            table.add_row(metric, *_cells(difference))
+        print_table(screen, table)
+    for other in found.others:
+        if (test := other.mcnemar) is not None:
+            screen.print(
+                f"{test.first_only:,} only right by {found.names[0]}, {test.other_only:,} only by "
+                f"{other.name}: McNemar's exact p {number(test.p, 2)}",
+                soft_wrap=True,
+            )
+    for other in found.others:
+        screen.print(other.sentence, soft_wrap=True)
+
+
+def _cells(of: MetricDifference) -> tuple[str, str, str]:
+    interval = "" if of.interval is None else " to ".join(map(number, of.interval))
+    return number(of.difference), interval, "" if of.p is None else number(of.p, 2)
+
+
+def write(found: ComparisonResult, folder: Path) -> list[Path]:
+    """Write comparison.json, comparison.csv and the curves into a folder; return the files.
+
+    Raises StorageError if that fails.
+    """
+    with writing(folder):
+        folders.mkdir(folder)
+    replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
+    replace(folder / TABLE, _csv(found))
+    made = [folder / NUMBERS, folder / TABLE]
+    for name, picture in curves(found):
+        path = folder / f"{name}.png"
+        with writing(path):
+            picture.save(path)
+        made.append(path)
+    return made
+
+
+def as_json(found: ComparisonResult) -> dict[str, Plain]:
+    """Return the content of comparison.json."""
+    own = asdict(found)
+    own["folders"] = [[str(folder) for folder in folders] for folders in found.folders]
+    return own
+
+
+def _csv(found: ComparisonResult) -> str:
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(["metric", "run", "value", "difference", "low", "high", "p"])
+    for metric, values in found.values.items():
+        table.writerow([metric, found.names[0], values[0], "", "", "", ""])
+        for value, other in zip(values[1:], found.others, strict=True):
+            each = other.differences[metric]
+            table.writerow([metric, other.name, value, each.difference, *(each.interval or ("", "")), each.p])
+    return written.getvalue()
+
+
+def curves(found: ComparisonResult) -> Iterator[tuple[str, Image.Image]]:
+    """Yield pictures of the losses and of the deciding metric by epoch, every run and member in one frame."""
+    histories = {
+        name if len(members) == 1 else f"{name}, {folder.name}": _history(folder)
+        for name, members in zip(found.names, found.folders, strict=True)
+        for folder in members
+    }
+    for metric in dict.fromkeys(["loss", found.metric]):
+        drawn = {}
+        for split in ("train", "val"):
+            key = f"{split}/{metric}"
+            for name, lines in histories.items():
+                points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
+                if points:
+                    xs, ys = zip(*points, strict=True)
+                    drawn[f"{name}, {key}"] = xs, ys
+        if drawn:
+            yield f"curves_{metric}", curves_picture(drawn, f"{metric} by epoch", "epoch")
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    """Return the numbers of every epoch; those that a killed run left unfinished are left out."""
+    lines = []
+    try:
+        for line in (folder / METRICS).read_text("utf-8").splitlines():
+            read = json.loads(line)
+            lines.append({k: math.nan if isinstance(v, str) else v for k, v in read.items()})
+    except (OSError, ValueError):
+        pass
+    return lines

@@ -1,0 +1,213 @@
+"""Comparison of trained networks on the same examples: paired tests against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from slipstream.config.changes import differing
+from slipstream.core.console import number
+from slipstream.core.errors import ConfigError, DataError, UserError, did_you_mean
+from slipstream.core.registry import component
+from slipstream.core.types import Plain
+from slipstream.core.wording import counted
+from slipstream.inference import new_data, own_data
+from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference.new_data import NewData
+from slipstream.inference.paired_tests import McNemar, MetricDifference, PairedScores, known
+from slipstream.metrics import defaults, every
+from slipstream.runs.prediction import saved_config
+from slipstream.sweeps.report.comparisons import LEVEL, holm
+
+Verdict = Literal["better", "worse", "cannot be told"]
+
+
+@dataclass(frozen=True)
+class AgainstFirst:
+    """A run beside the first one. p: of the deciding test, after Holm's correction if runs are several."""
+
+    name: str
+    differences: Mapping[str, MetricDifference]
+    mcnemar: McNemar | None
+    test: str
+    p: float | None
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """Runs side by side on the same rows.
+
+    Attributes:
+        names: of the runs. rows: the number of examples, which come from `source`.
+        settings: what differs in the configurations: a value for each run, None where it has none.
+        metric: the one that decides, the first run's own, and its better direction, `mode`.
+        values: metrics, one value for each run, None if undefined. others: the runs after the first.
+        folders: of each run, or of its members.
+    """
+
+    names: tuple[str, ...]
+    source: str
+    rows: int
+    settings: Mapping[str, Sequence[str | None]]
+    metric: str
+    mode: str
+    values: Mapping[str, Sequence[float | None]]
+    others: tuple[AgainstFirst, ...]
+    folders: tuple[tuple[Path, ...], ...]
+
+
+def compare(runs: Sequence[str | Path], *overrides: str, metric: str | None = None) -> ComparisonResult:
+    """Compare trained networks on the same examples with paired tests against the first.
+
+    The bootstrap resamples the same rows for all runs; of classes McNemar's exact test counts the rows that
+    only one run has right. If several runs are compared with the first, Holm's correction applies.
+
+    Args:
+        runs: folders of runs or sweeps, at least two.
+        overrides: settings of the runs' data that change, such as "data.path=new.csv". Without them, the
+            runs' own test rows, if they have the same ones.
+        metric: decides which is better; by default the one that decided on the first run's best epoch.
+
+    Returns:
+        What differs in the configurations, metrics, differences with intervals, and verdicts.
+
+    Raises:
+        UserError: a folder is no run, or the runs have no rows in common. ConfigError, DataError: data or
+            metric do not fit.
+
+    Example:
+        >>> import slipstream
+        >>> configs = [slipstream.compose("data=iris", f"trainer.max_epochs={n}") for n in (1, 30)]
+        >>> runs = [slipstream.train(config, f"runs/{i}").directory for i, config in enumerate(configs)]
+        >>> found = slipstream.compare(runs)
+        >>> dict(found.settings), found.rows, found.others[0].verdict
+        ({'trainer.max_epochs': ['1', '30']}, 22, 'better')
+    """
+    if len(runs) < 2:
+        raise ConfigError(["compare: names one run, expected two or more"])
+    ensembles = [open_run(run) for run in runs]
+    _require_one_task(ensembles)
+    raws = [saved_config(ensemble.folders[0]) for ensemble in ensembles]
+    datas, source = _rows(ensembles, overrides)
+    names = _metrics(ensembles, raws)
+    decides = _decides(ensembles[0], raws[0], names, metric)
+    paired = PairedScores.of(ensembles, datas)
+    labels = _labels(runs)
+    values = {name: [known(value) for value in paired.values(name)] for name in names}
+    mode = _mode(decides)
+    differences = paired.differences(names)
+    exact = [paired.mcnemar(i) for i in range(1, len(runs))]
+    found = []
+    for label, difference, test in zip(labels[1:], differences, exact, strict=True):
+        counts = decides == "accuracy" and test is not None and paired.unweighted
+        p = test.p if counts and test is not None else difference[decides].p
+        by = "McNemar's exact test" if counts else "the paired bootstrap"
+        found.append(AgainstFirst(label, difference, test, by, p, "cannot be told", ""))
+    corrected = holm([one.p for one in found])
+    others = [
+        _judged(replace(one, p=p), labels[0], decides, mode, len(found) > 1)
+        for one, p in zip(found, corrected, strict=True)
+    ]
+    return ComparisonResult(
+        tuple(labels),
+        source,
+        len(datas[0]),
+        differing(raws),
+        decides,
+        mode,
+        values,
+        tuple(others),
+        tuple(ensemble.folders for ensemble in ensembles),
+    )
+
+
+def _require_one_task(ensembles: Sequence[Ensemble]) -> None:
+    first = ensembles[0].target
+    for ensemble in ensembles[1:]:
+        target = ensemble.target
+        if (target.task, target.classes, target.names) != (first.task, first.classes, first.names):
+            raise UserError(
+                f"compare: {ensemble.path} predicts {_meaning(ensemble)}, and {ensembles[0].path} "
+                f"{_meaning(ensembles[0])}; only runs of one target can be compared"
+            )
+
+
+def _meaning(ensemble: Ensemble) -> str:
+    target = ensemble.target
+    what = counted(len(target.classes), "class") if target.classes else "numbers"
+    return f"{target.task} {', '.join(target.names)} ({what})"
+
+
+def _rows(ensembles: Sequence[Ensemble], overrides: Sequence[str]) -> tuple[list[NewData], str]:
+    """Return the same examples as each run's networks take them, and where they come from."""
+    first = ensembles[0]
+    if overrides:
+        datas = [new_data.read(one.models, one.folders, overrides) for one in ensembles]
+        for one, data in zip(ensembles[1:], datas[1:], strict=True):
+            if not np.array_equal(data.raw.targets, datas[0].raw.targets):
+                raise DataError(f"{' '.join(overrides)}: {one.path} reads other rows of it than {first.path}")
+        return datas, " ".join(overrides)
+    own = [own_data.unseen_rows(one) for one in ensembles]
+    for one, rows in zip(ensembles[1:], own[1:], strict=True):
+        if (rows.split, rows.key) != (own[0].split, own[0].key):
+            raise UserError(
+                f"compare: the {rows.split} rows of {one.path} are others than the {own[0].split} rows of "
+                f"{first.path}; add data.path=FILE, whose rows all of them predict"
+            )
+    return [rows.data for rows in own], f"the {own[0].split} rows of the runs"
+
+
+def _metrics(ensembles: Sequence[Ensemble], raws: Sequence[Mapping[str, Plain]]) -> list[str]:
+    """Return the names of the metrics that all have; the loss if it is one for all, in one unit."""
+    target = ensembles[0].target
+    probabilistic = all(model.probabilistic for one in ensembles for model in one.models)
+    names = every(target.task, len(target.classes), probabilistic)
+    scales = {(model.target.offset, model.target.scale) for one in ensembles for model in one.models}
+    same = all(raw["loss"] == raws[0]["loss"] for raw in raws) and len(scales) == 1
+    return ["loss", *names] if same else names
+
+
+def _decides(first: Ensemble, raw: Mapping[str, Plain], names: Sequence[str], asked: str | None) -> str:
+    if asked is not None and asked not in names:
+        raise ConfigError([f"--metric {asked}: is no metric of all runs, {did_you_mean(asked, names)}"])
+    monitored = str(raw["early_stopping"]["metric"]).partition("/")[2]
+    usual = monitored if monitored in names else defaults(first.target.task)[0]
+    return asked or usual
+
+
+def _mode(metric: str) -> str:
+    return "min" if metric == "loss" else str(component("metric", metric).traits.mode)
+
+
+def _labels(runs: Sequence[str | Path]) -> list[str]:
+    """Return the folders' last names, or the whole paths where these are equal."""
+    short = [Path(run).name for run in runs]
+    return short if len(set(short)) == len(short) and all(short) else [str(run) for run in runs]
+
+
+def _judged(one: AgainstFirst, first: str, metric: str, mode: str, several: bool) -> AgainstFirst:
+    """Decide, and say in a sentence."""
+    found, label = one.differences[metric], one.name
+    verdict: Verdict = "cannot be told"
+    if found.difference and one.p is not None and one.p < LEVEL:
+        verdict = "better" if (found.difference > 0) == (mode == "max") else "worse"
+    if verdict == "cannot be told":
+        said = f"It cannot be told whether {label} or {first} is better"
+    else:
+        said = f"{label} is {verdict} than {first}"
+    if found.difference is None:
+        return replace(one, verdict=verdict, sentence=f"{said}: {metric} is undefined.")
+    side = "more" if found.difference > 0 else "less"
+    said += f": {metric} {number(abs(found.difference))} {side}" if found.difference else f": equal {metric}"
+    if found.interval is not None:
+        said += f" (difference {' to '.join(map(number, found.interval))})"
+    if one.p is None:
+        return replace(one, verdict=verdict, sentence=f"{said}; too few rows for a test.")
+    corrected = ", after Holm's correction" if several else ""
+    return replace(one, verdict=verdict, sentence=f"{said}, p {number(one.p, 2)} by {one.test}{corrected}.")
