@@ -159,8 +159,12 @@ NEVER_ONE = {
     ("data/targets.py", "count"),
     ("data/targets.py", "len(found)"),
     ("data/targets.py", "len(present)"),  # an identifier
-    ("data/targets.py", "len(text)"),
+    ("data/loading.py", "source.name"),  # "has ids"
     ("early_stopping.py", "waited"),
+    ("inference/own_data.py", "first.split"),  # "test rows"
+    ("inference/paired_comparison.py", "own[0].split"),
+    ("inference/paired_comparison.py", "rows.split"),
+    ("inference/permutation_importance.py", "own.split"),
     ("models/convnet.py", "found"),  # "blocks of model=resnet keep their channels"
     ("runs/monitoring.py", "len(truth)"),
     ("regularizers/weight_averaging.py", "cycles"),  # more than there are epochs

@@ -10,6 +10,7 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.lazy import torch
 from slipstream.core.types import DataLike
+from slipstream.core.wording import counted
 from slipstream.data.identity import name_of
 from slipstream.data.messages import brief, naming
 from slipstream.data.tabular.frames import from_sequence, is_table
@@ -138,7 +139,9 @@ def raw_columns(
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         (short, fewest), (long, most) = (f(lengths.items(), key=lambda item: item[1]) for f in (min, max))
-        raise DataError(f"{TABLE}: column {short!r} has {fewest:,} rows and column {long!r} has {most:,}")
+        raise DataError(
+            f"{TABLE}: column {short!r} has {counted(fewest, 'row')} and column {long!r} has {most:,}"
+        )
     if not columns or next(iter(lengths.values())) == 0:
         raise DataError(f"{TABLE}: no rows; expected at least 3")
     return columns, kinds
