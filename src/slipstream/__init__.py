@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from slipstream.core.errors import DataError as DataError
     from slipstream.core.errors import UserError as UserError
     from slipstream.core.registry import register as register
+    from slipstream.inference.estimators import SlipstreamClassifier as SlipstreamClassifier
+    from slipstream.inference.estimators import SlipstreamRegressor as SlipstreamRegressor
     from slipstream.inference.evaluation import Evaluation as Evaluation
     from slipstream.inference.evaluation import evaluate as evaluate
     from slipstream.inference.fitting import FittedRun as FittedRun
@@ -41,6 +43,7 @@ _HOMES = {
     "register": "slipstream.core.registry",
     "Result": "slipstream.runs.summary",
     "SweepResult": "slipstream.sweeps.api",
+    **dict.fromkeys(("SlipstreamClassifier", "SlipstreamRegressor"), "slipstream.inference.estimators"),
     "sweep": "slipstream.sweeps.api",
     "train": "slipstream.runs.session",
     "train_pack": "slipstream.runs.session",

@@ -170,11 +170,23 @@ def fit(
             )
         config = compose("data=memory", "data.target=target", texts)
         config["data"]["target"] = names
+    return FittedRun(*trained_on(config, given, directory, texts, resume=resume))
+
+
+def trained_on(
+    config: Mapping[str, Plain],
+    given: InMemory,
+    directory: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+) -> tuple[Result, Trained]:
+    """Train the run of a configuration with data=memory on rows that are given."""
     folder, keep = None if directory is None else Path(directory), list[Trained]()
     (result,) = run_pack(
-        [validate(config)], [folder], [texts], resume=resume, quiet=True, given=given, keep=keep
+        [validate(config)], [folder], [overrides], resume=resume, quiet=True, given=given, keep=keep
     )
-    return FittedRun(result, keep[0])
+    return result, keep[0]
 
 
 def _resumed(directory: str | Path | None, overrides: Sequence[object]) -> Mapping[str, Plain]:

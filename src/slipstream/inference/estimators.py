@@ -1,0 +1,351 @@
+"""Estimators by scikit-learn's rules: `SlipstreamClassifier` and `SlipstreamRegressor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from slipstream.config.validation import compose
+from slipstream.core.errors import UserError
+from slipstream.core.storage import replace as write_file
+from slipstream.core.types import DataLike, Plain
+from slipstream.data.identity import word_of
+from slipstream.data.in_memory import InMemory
+from slipstream.inference.fitting import trained_on
+from slipstream.runs import checkpoints
+from slipstream.runs.prediction import Model, model_of, saved_config
+from slipstream.runs.trained import Trained
+
+LABEL_KINDS = {"b": "boolean", "i": "number", "u": "number", "f": "number"}  # by numpy's kind of type
+BATCH = 200  # rows of an update, as in scikit-learn's MLPClassifier
+MERGED = 10 * BATCH  # rows up to which repeated ones are looked for
+ESTIMATOR = "estimator.json"  # beside the run's files in a saved folder
+QUIET = (
+    "data=memory",
+    "data.target=target",
+    "data.test=0",
+    "data.scaling=none",
+    "logger=none",
+    "trainer.compile=false",
+)
+
+
+class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The parameters and the training that both estimators share.
+
+    Inputs are scaled to mean 0 and deviation 1, regression targets too, by the weighted rows: a weight of 2
+    is two rows.
+    """
+
+    def __init__(
+        self,
+        width: int | Sequence[int] = 64,
+        depth: int | None = 2,
+        *,
+        model: str = "mlp",
+        activation: str = "relu",
+        optimizer: str = "adam",
+        lr: float | None = 0.01,
+        batch_size: int | str = "auto",
+        max_epochs: int = 100,
+        validation: float = 0.0,
+        regularizer: Sequence[str] = (),
+        settings: Sequence[str] = (),
+        random_state: Any = None,  # a seed, a RandomState or None, as in scikit-learn
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.model = model
+        self.activation = activation
+        self.optimizer = optimizer
+        self.lr = lr
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.validation = validation
+        self.regularizer = regularizer
+        self.settings = settings
+        self.random_state = random_state
+
+    def _overrides(self, rows: int, seed: int) -> list[str]:
+        """Return the parameters as overrides of a run."""
+        chosen = {"model.width": self.width, "model.depth": self.depth, "optimizer.lr": self.lr}
+        spelled = {key: str(v).replace(" ", "") for key, v in chosen.items() if v is not None}
+        size = self.batch_size
+        spelled["data.batch_size"] = str((BATCH if rows > BATCH else "full") if size == "auto" else size)
+        spelled |= {"seed": str(seed), "data.split_seed": str(seed), "data.validation": str(self.validation)}
+        stop = "patience" if self.validation else "none"
+        spelled |= {"early_stopping": stop, "trainer.max_epochs": str(self.max_epochs)}
+        if not self.validation:
+            spelled |= {"trainer.monitor": "train/loss", "early_stopping.restore_best": "false"}
+        groups = {"model": self.model, "activation": self.activation, "optimizer": self.optimizer}
+        groups["regularizer"] = f"[{','.join(self.regularizer)}]"
+        return [*QUIET, *(f"{key}={value}" for key, value in (groups | spelled).items()), *self.settings]
+
+    def _train(
+        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, target: dict[str, Plain]
+    ) -> None:
+        """Train on inputs x [N, C] and targets [N] or [N, D], scaled, and keep a network of original units.
+
+        target: what the target means, for preprocessing.json.
+        """
+        if len(x) < 2:
+            raise ValueError(f"found n_samples = {len(x)}, expected at least 2 rows to train on")
+        if weights is not None:
+            x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
+        if not self.validation and self.batch_size == "auto" and len(x) <= MERGED:
+            x, y, weights = merged(x, y, weights)
+        offset, scale = moments(x, weights)
+        scaled = ((x - offset) / scale).astype(np.float32)
+        if target["task"] == "regression":
+            middle, spread = moments(y.reshape(len(y), -1), weights)
+            y = (y - middle) / spread
+            target |= {"offset": middle.tolist(), "scale": spread.tolist()}
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            config = compose(self._overrides(len(x), seed))
+            config["data"]["task"] = target["task"]
+            if target["classes"]:
+                config["data"]["classes"] = [str(i) for i in range(len(target["classes"]))]
+            result, trained = trained_on(config, InMemory(inputs=scaled, targets=y, weights=weights))
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if not result.best_epoch:
+            raise ValueError(f"no epoch ended with finite weights ({result.reason}); lower lr")
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(x.shape[1])])
+        fitted = json.loads(trained.fitted)
+        columns = zip(fitted["inputs"]["columns"], names, offset, scale, strict=True)
+        for column, name, mean, deviation in columns:
+            column |= {"name": str(name), "offset": float(mean), "factor": float(1 / deviation)}
+        fitted["target"] |= dict(target)
+        self.n_iter_ = len(result.records)
+        self.loss_curve_ = [record["train/loss"] for record in result.records]
+        self._keep(replace(trained, fitted=json.dumps(fitted, indent=1) + "\n"))
+
+    def _keep(self, trained: Trained) -> None:
+        self._trained = trained
+        self._network: Model = model_of(trained.raw, trained.fitted, trained.tensors)
+        # In float64 the prediction of a row does not show with which others it was computed.
+        self._network.networks = [in_float64(named) for named in self._network.networks]
+
+    def _scores(self, x: DataLike) -> np.ndarray:
+        """Return class scores [N, C], or values [N, D], of inputs [N, C]."""
+        check_is_fitted(self)
+        checked = validate_data(self, x, reset=False, dtype=np.float64)
+        return self._network.scores(self._network.inputs(checked).double())
+
+    def __getstate__(self) -> dict[str, Any]:  # what pickle and copy take
+        """Return the parameters, with the network as safetensors and JSON."""
+        state = dict(super().__getstate__())
+        state.pop("_network", None)
+        trained: Trained | None = state.pop("_trained", None)
+        if trained is not None:
+            own = {f: {n: t.cpu().clone() for n, t in named.items()} for f, named in trained.tensors.items()}
+            state["_tensors"] = {file: save_tensors(named) for file, named in own.items()}
+            described = {name: value for name, value in vars(trained).items() if name != "tensors"}
+            state["_described"] = json.dumps(described)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # what pickle and copy give
+        """Restore the parameters and the network."""
+        tensors, described = state.pop("_tensors", None), state.pop("_described", None)
+        super().__setstate__(state)
+        if tensors is not None:
+            named = {file: load_tensors(content) for file, content in tensors.items()}
+            self._keep(Trained(tensors=named, **json.loads(described)))
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the fitted estimator as a run's folder, for `load` and `slipstream.load`.
+
+        Raises UserError if the folder holds a run already.
+        """
+        check_is_fitted(self)
+        folder = Path(directory)
+        self._trained.save(folder)
+        shown = {name: value for name, value in self.get_params().items() if name != "random_state"}
+        told = {"parameters": shown, "features": list(getattr(self, "feature_names_in_", []))}
+        told |= {"inputs": self.n_features_in_, "class": type(self).__name__}
+        write_file(
+            folder / ESTIMATOR, json.dumps(told, indent=1, default=lambda number: number.item()) + "\n"
+        )
+        return folder
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Return the estimator of a folder that `save` wrote. Nothing is unpickled. Raises UserError."""
+        folder = Path(directory)
+        try:
+            told = json.loads((folder / ESTIMATOR).read_text("utf-8"))
+            if told["class"] != cls.__name__:
+                raise UserError(f"{folder}: holds a {told['class']}; use slipstream.{told['class']}.load")
+            made = cls(**told["parameters"])
+            fitted = (folder / "preprocessing.json").read_text("utf-8")
+            summary = (folder / "summary.json").read_text("utf-8")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder}: no estimator is here: {error}; save writes one") from error
+        path, _ = checkpoints.latest(folder / "checkpoints")
+        if path is None:
+            raise UserError(f"{folder}: has no checkpoint; save the estimator again")
+        tensors, state = checkpoints.load(path)
+        step = int(state["step"])
+        made._keep(Trained(saved_config(folder), fitted, step, tensors, state, summary))
+        made.n_features_in_ = told["inputs"]
+        if told["features"]:
+            made.feature_names_in_ = np.array(told["features"], dtype=object)
+        made.n_iter_, made.loss_curve_ = len(state["records"]), [r["train/loss"] for r in state["records"]]
+        made._restore(made._network)
+        return made
+
+    def _restore(self, network: Model) -> None:
+        """Set what the fitted network tells."""
+
+
+class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A network for classes, by scikit-learn's rules.
+
+    Args:
+        width, depth: units of a hidden layer, and how many there are; None for models without.
+        model, activation, optimizer, regularizer: options as on the command line; regularizer is a list.
+        lr: the learning rate; None for the optimizer's own.
+        batch_size: rows of an update, "full", or "auto": 200, or all if they are fewer.
+        max_epochs: passes over the rows.
+        validation: the share of rows kept apart, whose loss says when to stop and which epoch was best; 0
+            trains on all rows to the last epoch.
+        settings: further settings as on the command line, such as ["scheduler=cosine"].
+        random_state: a seed, or None for another one in each fit.
+
+    Example:
+        >>> import slipstream
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.model_selection import cross_val_score
+        >>> X, y = load_iris(return_X_y=True)
+        >>> scores = cross_val_score(slipstream.SlipstreamClassifier(random_state=0), X, y, cv=3)
+        >>> bool(scores.mean() > 0.9)
+        True
+    """
+
+    def fit(self, X: DataLike, y: DataLike, sample_weight: DataLike = None) -> Self:
+        """Train on inputs [N, C] and labels [N]. sample_weight: [N], not negative."""
+        x, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        weights = checked_weights(sample_weight, x)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        there = codes if weights is None else codes[weights > 0]
+        if len(np.unique(there)) < 2:
+            said = "1 class" if weights is None else "1 class with a positive sample_weight"
+            raise ValueError(f"{type(self).__name__}: found {said}, expected at least 2 classes")
+        kind = {"b": "boolean", "i": "number", "u": "number", "f": "number"}.get(
+            self.classes_.dtype.kind, "text"
+        )
+        classes = [word_of(label) for label in self.classes_.tolist()]
+        task = "binary" if len(classes) == 2 else "multiclass"
+        self._train(x, codes, weights, {"task": task, "classes": classes, "label_kind": kind})
+        return self
+
+    def predict_proba(self, X: DataLike) -> np.ndarray:
+        """Return the probabilities of the classes [N, C]."""
+        scores = self._scores(X)
+        if not self._network.probabilistic:
+            raise ValueError(f"loss={self._network.program.loss.name} gives no probabilities; use predict")
+        return scores
+
+    def predict(self, X: DataLike) -> np.ndarray:
+        """Return the likeliest labels [N]."""
+        scores = self._scores(X)
+        found: np.ndarray = self.classes_[scores.argmax(axis=1)]
+        return found
+
+    def _restore(self, network: Model) -> None:
+        from slipstream.data.identity import labels
+
+        self.classes_ = labels(network.target.classes, network.target.label_kind)
+
+
+class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A network for numbers, one or several, by scikit-learn's rules. Arguments: see `SlipstreamClassifier`.
+
+    Example:
+        >>> import slipstream
+        >>> X, y = [[k / 10] for k in range(100)], [3 * k for k in range(100)]
+        >>> network = slipstream.SlipstreamRegressor(width=16, random_state=0).fit(X, y)
+        >>> network.score(X, y) > 0.9
+        True
+    """
+
+    def fit(self, X: DataLike, y: DataLike, sample_weight: DataLike = None) -> Self:
+        """Train on inputs [N, C] and values [N] or [N, D]. sample_weight: [N], not negative."""
+        x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        weights = checked_weights(sample_weight, x)
+        self._single = np.ndim(y) == 1
+        self._train(x, np.asarray(y, np.float64), weights, {"task": "regression", "classes": []})
+        return self
+
+    def predict(self, X: DataLike) -> np.ndarray:
+        """Return the values [N], or [N, D] for several targets."""
+        values = self._scores(X)
+        return values[:, 0] if self._single else values
+
+    def _restore(self, network: Model) -> None:
+        self._single = len(network.target.names) == 1
+
+    def __sklearn_tags__(self) -> Any:  # scikit-learn's record of tags
+        """Return scikit-learn's tags: several targets are allowed."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def checked_weights(weights: DataLike, x: np.ndarray) -> np.ndarray | None:
+    """Return rows' weights [N], not negative and not all 0; None for none."""
+    if weights is None:
+        return None
+    if np.ndim(weights) == 0:
+        weights = np.full(len(x), weights, np.float64)
+    found: np.ndarray = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    if found.shape != (len(x),):
+        raise ValueError(f"sample_weight.shape == {found.shape}, expected ({len(x)},), a weight for each row")
+    if (found < 0).any():
+        raise ValueError("sample_weight: found a negative weight; expected 0 or more")
+    if not found.any():
+        raise ValueError("Sample weights must contain at least one non-zero number; all are 0")
+    return found
+
+
+def in_float64(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with their numbers as float64."""
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in named.items()}
+
+
+def merged(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return equal rows as one with the sum of their weights, if then one update takes all rows.
+
+    There a row of weight 2 is two rows, to the last bit: the update sees the weighted mean alone.
+    """
+    own = np.ones(len(x)) if weights is None else weights
+    pairs = np.column_stack([x, y])
+    rows, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    if len(rows) > BATCH:
+        return x, y, weights
+    sums = np.bincount(place.ravel(), own)
+    return x[first], y[first], None if (sums == sums[0]).all() else sums
+
+
+def moments(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of columns [N, C] over weighted rows; 1 for a column that is constant."""
+    mean = np.average(values, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+    flat = deviation <= 1e-12 * np.abs(values).max(axis=0, initial=0)
+    return mean, np.where(flat, 1.0, deviation)
