@@ -159,7 +159,7 @@ def test_a_run_in_a_folder_and_its_groups(tmp_path):
     ("data", "target", "words", "said"),
     [
         ({"a": [1, 2, 3]}, "b", (), "data.target names 'b', which is no column"),
-        ({"a": [1, 2, 3], "b": [1]}, "b", (), "column 'b' has 1 rows and column 'a' has 3"),
+        ({"a": [1, 2, 3], "b": [1]}, "b", (), "column 'b' has 1 row and column 'a' has 3"),
         ({"a": [], "b": []}, "b", (), "no rows"),
         ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.', expected a number"),
         (np.ones((5, 2)), "b", (), "the inputs are an array, which has no names"),
