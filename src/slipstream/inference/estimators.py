@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Number
 from pathlib import Path
 from typing import Any, Self
 
@@ -310,7 +311,7 @@ def checked_weights(weights: DataLike, x: np.ndarray) -> np.ndarray | None:
     """Return rows' weights [N], not negative and not all 0; None for none."""
     if weights is None:
         return None
-    if np.ndim(weights) == 0:
+    if isinstance(weights, Number):
         weights = np.full(len(x), weights, np.float64)
     found: np.ndarray = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if found.shape != (len(x),):
