@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slipstream.inference.evaluation import evaluate as evaluate
     from slipstream.inference.fitting import FittedRun as FittedRun
     from slipstream.inference.fitting import fit as fit
+    from slipstream.inference.html_report import report as report
     from slipstream.inference.paired_comparison import compare as compare
     from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
@@ -41,6 +42,7 @@ _HOMES = {
     **dict.fromkeys(("FittedRun", "fit"), "slipstream.inference.fitting"),
     "load": "slipstream.runs.prediction",
     "register": "slipstream.core.registry",
+    "report": "slipstream.inference.html_report",
     "Result": "slipstream.runs.summary",
     "SweepResult": "slipstream.sweeps.api",
     **dict.fromkeys(("SlipstreamClassifier", "SlipstreamRegressor"), "slipstream.inference.estimators"),

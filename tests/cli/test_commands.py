@@ -97,9 +97,19 @@ def test_compare_prints_tables_and_a_sentence(run, tmp_path, capsys):
     assert "-o DIR" in out
 
 
+def test_report_writes_a_page(run, tmp_path, capsys):
+    folder, _ = run
+    code, out, _ = typed(capsys, "report", folder, "-o", tmp_path / "r.html")
+    assert (code, "written: " in out) == (0, True)
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    code, _, err = typed(capsys, "report", folder, "-o", tmp_path / "r.html")
+    assert (code, "exists already" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["report", "a"], "slipstream report: the following arguments are required: -o/--output"),
         (["compare"], "slipstream compare: names no runs; see slipstream compare --help"),
         (["compare", "a", "data.path=b"], "slipstream compare: expected two runs or more; see"),
         (["importance"], "slipstream importance: names no run; see slipstream importance --help"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 import slipstream
 from harness import tiny
 from slipstream.config import validate
-from slipstream.config.changes import changes, chosen, differing
+from slipstream.config.changes import changes, chosen, differing, repeating
 from slipstream.config.schema import CHOICES, options
 
 
@@ -53,3 +55,17 @@ def test_what_differs_is_spelled_for_each():
         "regularizer": ["[l2]", "[]"],
     }
     assert differing([one, one]) == {}
+
+
+def test_the_repeating_command_composes_the_run_again(tmp_path):
+    """Words with blanks and quotes, lists, mappings and paths included."""
+    file = tmp_path / "a b" / "$x.csv"
+    file.parent.mkdir()
+    file.write_text("a,b\n1,2\n")
+    words = ["data=table", f"data.path='{file}'", "data.target='my column'", "model.width=[8,9]"]
+    words += ["data.kinds={'a.b (c)':ignore}"]
+    words += ["regularizer=[l2,dropout]", "regularizer.dropout.rate=0.25", "optimizer=sgd", "seed=9"]
+    saved = validate(slipstream.compose(*words)).raw
+    typed = shlex.split(repeating(saved))
+    assert typed[:2] == ["python", "train.py"]
+    assert validate(slipstream.compose(*typed[2:])).raw == saved

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "slipstream.cli.evaluate_command",
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",
+    "report": "slipstream.cli.report_command",
 }
 
 

@@ -10,7 +10,7 @@ from slipstream.config.files import defaults, folder, paths
 from slipstream.config.schema import CHOICES
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import spell
+from slipstream.core.wording import shell, spell
 
 # No measured result depends on these.
 SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")
@@ -67,6 +67,12 @@ def differing(raws: Sequence[Mapping[str, Plain]]) -> dict[str, list[str | None]
     keys = ["seed", *(text.partition("=")[0] for raw in raws for text in changes(raw))]
     found = {key: [_at(raw, key) for raw in raws] for key in dict.fromkeys(keys)}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+def repeating(raw: Mapping[str, Plain]) -> str:
+    """Return the command that trains a run again."""
+    keys = dict.fromkeys([*(text.partition("=")[0] for text in changes(raw)), "seed"])
+    return " ".join(["python train.py", *(shell(f"{key}={_at(raw, key)}") for key in keys)])
 
 
 def _at(raw: Mapping[str, Plain], key: str) -> str | None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,22 +108,28 @@ def _csv(found: ComparisonResult) -> str:
 
 def curves(found: ComparisonResult) -> Iterator[tuple[str, Image.Image]]:
     """Yield pictures of the losses and of the deciding metric by epoch, every run and member in one frame."""
-    histories = {
-        name if len(members) == 1 else f"{name}, {folder.name}": _history(folder)
+    runs = {
+        name if len(members) == 1 else f"{name}, {folder.name}": folder
         for name, members in zip(found.names, found.folders, strict=True)
         for folder in members
     }
-    for metric in dict.fromkeys(["loss", found.metric]):
+    yield from history_pictures(runs, found.metric)
+
+
+def history_pictures(runs: Mapping[str, Path], metric: str) -> Iterator[tuple[str, Image.Image]]:
+    """Yield pictures of the loss and of a metric by epoch, by name of the run folders."""
+    read = {name: _history(folder) for name, folder in runs.items()}
+    for each in dict.fromkeys(["loss", metric]):
         drawn = {}
         for split in ("train", "val"):
-            key = f"{split}/{metric}"
-            for name, lines in histories.items():
+            key = f"{split}/{each}"
+            for name, lines in read.items():
                 points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
                 if points:
                     xs, ys = zip(*points, strict=True)
                     drawn[f"{name}, {key}"] = xs, ys
         if drawn:
-            yield f"curves_{metric}", curves_picture(drawn, f"{metric} by epoch", "epoch")
+            yield f"curves_{each}", curves_picture(drawn, f"{each} by epoch", "epoch")
 
 
 def _history(folder: Path) -> list[dict[str, float]]:

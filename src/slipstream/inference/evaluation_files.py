@@ -32,16 +32,21 @@ NUMBERS, ROWS = "evaluation.json", "rows.csv"
 
 def show(screen: Console, found: Evaluation) -> None:
     """Show the metrics with their intervals, classes, groups and the worst rows."""
+    for table in tables(found):
+        print_table(screen, table)
+    if len(found.groups) > CLASSES:
+        screen.print(f"and {counted(len(found.groups) - CLASSES, 'more group')}, see {NUMBERS}")
+
+
+def tables(found: Evaluation) -> Iterator[Table]:
+    """Yield the tables of an evaluation."""
     title = f"{found.name}, {counted(len(found.data), found.data.raw.unit)}"
-    loss = "loss" if found.networks == 1 else "loss, per network"
-    print_table(screen, _metrics(found.whole, title, loss))
+    yield _metrics(found.whole, title, "loss" if found.networks == 1 else "loss, per network")
     if found.per_class:
-        print_table(screen, _classes(found))
+        yield _classes(found)
     if found.groups:
-        print_table(screen, _groups(found))
-        if len(found.groups) > CLASSES:
-            screen.print(f"and {counted(len(found.groups) - CLASSES, 'more group')}, see {NUMBERS}")
-    print_table(screen, _worst(found))
+        yield _groups(found)
+    yield _worst(found)
 
 
 def _metrics(measured: Measured, title: str, loss: str) -> Table:
@@ -122,7 +127,7 @@ def write(found: Evaluation, folder: Path) -> list[Path]:
     replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
     replace(folder / ROWS, _rows(found))
     made = [folder / NUMBERS, folder / ROWS]
-    for name, picture in _pictures(found):
+    for name, picture in pictures(found):
         path = folder / f"{name}.png"
         with writing(path):
             folders.remove(path)
@@ -168,7 +173,8 @@ def _rows(found: Evaluation) -> str:
     return written.getvalue()
 
 
-def _pictures(found: Evaluation) -> Iterator[tuple[str, Plain]]:
+def pictures(found: Evaluation) -> Iterator[tuple[str, Plain]]:
+    """Yield pictures by name: confusion and calibration of classes, predicted against true values."""
     if found.confusion is not None:
         yield "confusion_matrix", confusion_picture(found.confusion, found.target.classes)
         if found.probabilistic:

@@ -34,6 +34,14 @@ NUMBERS, TABLE = "importance.json", "importance.csv"
 def show(screen: Console, found: ImportanceResult) -> None:
     """Show the importances with their intervals, and the partial dependence of the first columns."""
     screen.print(told(found), soft_wrap=True)
+    for table in tables(found):
+        print_table(screen, table)
+    if len(found.features) > SHOWN:
+        screen.print(f"and {len(found.features) - SHOWN:,} more; -o DIR writes all")
+
+
+def tables(found: ImportanceResult) -> Iterator[Table]:
+    """Yield the tables of importances and of partial dependence."""
     table = Table("of", "worse by", "95 % interval", "+-", title="importance", title_justify="left")
     several = len({each.kind for each in found.features}) > 1
     for each in found.features[:SHOWN]:
@@ -41,11 +49,8 @@ def show(screen: Console, found: ImportanceResult) -> None:
         name = f"{each.kind} {each.name}" if several or each.kind == "region" else each.name
         deviation = "" if each.deviation is None else number(each.deviation)
         table.add_row(name, number(each.worse), interval, deviation)
-    print_table(screen, table)
-    if len(found.features) > SHOWN:
-        screen.print(f"and {len(found.features) - SHOWN:,} more; -o DIR writes all")
-    for one in found.dependence:
-        print_table(screen, _dependence(one))
+    yield table
+    yield from map(_dependence, found.dependence)
 
 
 def told(found: ImportanceResult) -> str:

@@ -62,12 +62,15 @@ def _loaded(folder: Path) -> tuple[Config, Data, Taken]:
 class OwnRows:
     """The rows of a run that show best what it can: of test, else of validation, else of train.
 
-    key: equal for rows of equal numbers and targets, in whatever run.
+    key: equal for rows of equal numbers and targets, in whatever run. card, warnings: what the first run says
+    about its data.
     """
 
     data: NewData
     split: str
     key: str
+    card: str
+    warnings: tuple[str, ...]
 
 
 def unseen_rows(ensemble: Ensemble) -> OwnRows:
@@ -87,7 +90,8 @@ def _unseen(model: Model, folder: Path) -> OwnRows:
     config, data, saved = _loaded(folder)
     require_same_data(config, data, saved)
     name, found = shown(model, data)
-    return OwnRows(found, name, dict(zip(PARTS, data.rows_keys, strict=True))[name])
+    key = dict(zip(PARTS, data.rows_keys, strict=True))[name]
+    return OwnRows(found, name, key, data.card, data.warnings)
 
 
 def examples(model: Model, data: Data, split: Split) -> NewData:

@@ -124,12 +124,27 @@ def importance(
         'max'
     """
     ensemble = open_run(run)
-    metric = _metric(ensemble, metric)
+    _metric(ensemble, metric)  # before data are read
     if overrides:
         data, source = new_data.read(ensemble.models, ensemble.folders, overrides), " ".join(overrides)
     else:
         own = own_data.unseen_rows(ensemble)
         data, source = own.data, f"the {own.split} rows of the run"
+    return importance_of(ensemble, data, source, metric, repeats, grid, words, told)
+
+
+def importance_of(
+    ensemble: Ensemble,
+    data: NewData,
+    source: str,
+    metric: str | None = None,
+    repeats: int = REPEATS,
+    grid: int = GRID,
+    words: int = WORDS,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> ImportanceResult:
+    """Measure what networks use on examples that are read; source: their description."""
+    metric = _metric(ensemble, metric)
     examples = _Examples.of(ensemble, data, metric)
     if len(examples.y) < len(data):
         source += f", {len(examples.y):,} drawn of {len(data):,}"
