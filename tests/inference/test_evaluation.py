@@ -211,3 +211,30 @@ def test_the_files(runs, tmp_path):
     assert told["rows"] == 200
     assert set(told["groups"]) == {"a", "b"}
     assert told["metrics"]["accuracy"]["interval"][0] < told["metrics"]["accuracy"]["value"]
+
+
+@pytest.mark.parametrize("kind", ["sequences", "text"])
+def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind):
+    """Gaps between steps are filled from the step before; words are those of training."""
+    draw = np.random.default_rng(1)
+    if kind == "text":
+        texts = [" ".join(draw.choice(["good", "bad", "so", "no"], draw.integers(1, 6))) for _ in range(60)]
+        frame, words = pl.DataFrame({"t": texts, "y": ["p", "q"] * 30}), ["data.text=t"]
+    else:
+        values = [None if draw.random() < 0.4 else float(draw.normal()) for _ in range(160)]
+        steps = {"i": [i // 4 for i in range(160)], "t": [i % 4 for i in range(160)], "a": values}
+        frame = pl.DataFrame(steps | {"y": [["p", "q"][i // 4 % 2] for i in range(160)]})
+        words = ["data.id=i", "data.time=t"]
+    frame.write_csv(tmp_path / "f.csv")
+    words += [
+        f"data.path={tmp_path / 'f.csv'}",
+        "data.target=y",
+        "model=rnn",
+        "model.width=4",
+        "data.batch_size=8",
+    ]
+    slipstream.train(slipstream.compose(f"data={kind}", *words, *QUIET), tmp_path / "run")
+    found = evaluate(tmp_path / "run", f"data.path={tmp_path / 'f.csv'}")
+    examples = frame["t"].to_list() if kind == "text" else frame
+    expected = slipstream.load(tmp_path / "run").predict(examples).scores
+    np.testing.assert_allclose(found.scores, expected, atol=1e-6)

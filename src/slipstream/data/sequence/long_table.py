@@ -123,17 +123,20 @@ class SequencePreprocessing(Preprocessing):
     def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
         """Fit the columns on the steps of the given sequences, without padding; fill gaps if configured."""
         sequences: Sequences = raw.inputs
+        frame = sequences.frame
         if sequences.steps.forward:
-            sequences.frame.columns = fill_forward(sequences.frame.columns, sequences.lengths)
-        columns, warnings = fit_frame(sequences.frame, sequences.rows_of(rows), scaling)
+            frame = replace(frame, columns=fill_forward(frame.columns, sequences.lengths))
+        columns, warnings = fit_frame(frame, sequences.rows_of(rows), scaling)
         longest = int(sequences.lengths.max())
         masked = bool(sequences.lengths.min() < longest)
         channels = sum(len(column.outputs()) for column in columns) + masked
         return cls(columns, (longest, channels), masked, replace(sequences.steps, length=longest)), warnings
 
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
-        """Encode all steps and arrange them as sequences, float32 [N, T, C]."""
-        encoded, warnings = encode(self.columns, raw.inputs.frame.columns)
+        """Encode all steps and arrange them as sequences, float32 [N, T, C]; fill gaps if configured."""
+        columns = raw.inputs.frame.columns
+        columns = fill_forward(columns, raw.inputs.lengths) if self.steps.forward else columns
+        encoded, warnings = encode(self.columns, columns)
         made = side_by_side(encoded, raw.inputs.lengths, self.shape[0], self.masked)
         return [made[part] for part in rows], warnings + ([] if self.masked else overlapping(made, how))
 
