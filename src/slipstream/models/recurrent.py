@@ -152,18 +152,31 @@ class Direction(nn.Module):
             weight, bias = self.linear.weight, self.linear.bias
             assert isinstance(weight, Tensor)
             assert isinstance(bias, Tensor)
-            if self.loop == "lstm" and self.alone and _is_for_kernel(steps, weight):
+            if self.takes_kernel(steps):
                 zero = steps.new_zeros(1, steps.shape[1], self.width)
                 given = (weight, recurrent, bias, self.forget_bias)
                 return torch.lstm(steps, (zero, zero), given, True, 1, 0.0, True, False, False)[0]
             bias = bias + self.forget_bias if self.cell == "lstm" else bias
             return recur(self.loop, steps, weight, bias, recurrent, inner)
-        z = self.norms(self.linear(steps.flatten(0, 1))).unflatten(0, steps.shape[:2])
-        z = z + self.forget_bias if self.cell == "lstm" else z
+        z = self.gates(steps)
         if self.loop:
             return recur_over(self.loop, z, recurrent, inner)
-        outer: Bend = torch.tanh if self.joins else self.activation
-        return _unrolled(self.cell, z, recurrent, inner, self.activation, outer)
+        return _unrolled(self.cell, z, recurrent, inner, self.activation, self.outer)
+
+    def takes_kernel(self, steps: Tensor) -> bool:
+        """Return True if torch's LSTM computes these steps."""
+        kernel = self.loop == "lstm" and self.plain and self.alone
+        return kernel and _is_for_kernel(steps, self.linear.weight)  # type: ignore[arg-type]  # nn.Module types weight as Tensor or Module
+
+    def gates(self, steps: Tensor) -> Tensor:
+        """Return the inputs' part of the gates, with biases: [T, N, C] -> [T, N, G]."""
+        z: Tensor = self.norms(self.linear(steps.flatten(0, 1))).unflatten(0, steps.shape[:2])
+        return z + self.forget_bias if self.cell == "lstm" else z
+
+    @property
+    def outer(self) -> Bend:
+        """The function of an lstm's cell: tanh if the activation joins features."""
+        return torch.tanh if self.joins else self.activation
 
 
 def _is_for_kernel(steps: Tensor, weight: Tensor) -> bool:
@@ -175,24 +188,37 @@ def _unrolled(
     cell: str, z: Tensor, recurrent: Tensor, inner: Tensor | None, bend: Bend, bend_cell: Bend
 ) -> Tensor:
     """Return hidden states [T, N, H] for any activation. z [T, N, G]: the inputs' part of the gates."""
-    width = recurrent.shape[1]
-    h = c = z.new_zeros(z.shape[1], width)
+    h = c = z.new_zeros(z.shape[1], recurrent.shape[1])
     made = []
     for step in z.unbind(0):
-        if cell == "gru":
-            assert inner is not None
-            reset, update = sigmoid(step[:, : 2 * width] + h @ recurrent[: 2 * width].t()).chunk(2, -1)
-            new = bend(step[:, 2 * width :] + _reset(reset, h @ recurrent[2 * width :].t() + inner))
-            h = new + update * (h - new)
-        elif cell == "lstm":
-            gates = step + h @ recurrent.t()
-            i, f = sigmoid(gates[:, : 2 * width]).chunk(2, -1)
-            c = f * c + i * bend(gates[:, 2 * width : -width])
-            h = sigmoid(gates[:, -width:]) * bend_cell(c)
-        else:
-            h = bend(step + h @ recurrent.t())
+        h, c = advance(cell, step, h, c, recurrent, inner, bend, bend_cell)
         made.append(h)
     return torch.stack(made)
+
+
+def advance(
+    cell: str,
+    step: Tensor,
+    h: Tensor,
+    c: Tensor,
+    recurrent: Tensor,
+    inner: Tensor | None,
+    bend: Bend,
+    bend_cell: Bend,
+) -> tuple[Tensor, Tensor]:
+    """Return a cell's state h and c [N, H] after a step. step [N, G]: the input's part of the gates."""
+    width = recurrent.shape[1]
+    if cell == "gru":
+        assert inner is not None
+        reset, update = sigmoid(step[:, : 2 * width] + h @ recurrent[: 2 * width].t()).chunk(2, -1)
+        new = bend(step[:, 2 * width :] + _reset(reset, h @ recurrent[2 * width :].t() + inner))
+        return new + update * (h - new), c
+    if cell == "lstm":
+        gates = step + h @ recurrent.t()
+        i, f = sigmoid(gates[:, : 2 * width]).chunk(2, -1)
+        c = f * c + i * bend(gates[:, 2 * width : -width])
+        return sigmoid(gates[:, -width:]) * bend_cell(c), c
+    return bend(step + h @ recurrent.t()), c
 
 
 def _reset(reset: Tensor, product: Tensor) -> Tensor:
