@@ -13,6 +13,7 @@ from slipstream.core.errors import UserError
 COMMANDS = {
     "compare": "slipstream.cli.compare_command",
     "evaluate": "slipstream.cli.evaluate_command",
+    "export": "slipstream.cli.export_command",
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",
     "report": "slipstream.cli.report_command",

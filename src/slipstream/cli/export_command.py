@@ -1,0 +1,50 @@
+"""`slipstream export RUN --to onnx`: a folder that predicts without slipstream."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipstream.cli.commands import CommandParser
+
+WHAT = """Write a folder that predicts without slipstream, and check it against the run's own scores.
+
+It holds the network with its preprocessing (model.onnx, or model.pt2 of torch.export), vocabulary.json, a
+loader predict.py that needs numpy and onnxruntime (or torch) alone, and a model card. RUN is the folder of a
+run, of a sweep's member, or of a sweep: then its best trial's seeds or folds are exported together. onnx
+needs the packages onnx, onnxscript and onnxruntime."""
+EXAMPLES = (
+    "slipstream export outputs/mine",
+    "slipstream export outputs/mine --to onnx -o exported/mine",
+    "slipstream export outputs/mine --to torch",
+)
+FORMATS = ("onnx", "torch")
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser("export", WHAT, EXAMPLES)
+    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
+    made.add_argument(
+        "--to", choices=FORMATS, default="onnx", help="onnx (default), or torch for a .pt2 file"
+    )
+    made.add_argument("-o", "--output", metavar="DIR", help="a new folder; exported/NAME-onnx by default")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Export and check; return the exit code."""
+    given = parser().parse_args(list(arguments))
+    from slipstream.inference.ensemble import open_run
+    from slipstream.inference.export.exporting import export
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder = Path(given.output or Path("exported") / f"{Path(given.run).resolve().name}-{given.to}")
+        made = export(open_run(given.run), given.to, folder)
+    for told in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"warning: {told}")
+    print(f"{made.checked}.")
+    print(f"written: {', '.join(map(str, made.files))}")
+    return 0
