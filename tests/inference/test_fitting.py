@@ -112,6 +112,8 @@ def test_arrays_and_tensors_train():
     run = slipstream.fit(torch.from_numpy(x), torch.from_numpy((x[:, 0] > 0).astype(np.int64)), *FEW)
     assert run.predict(x).dtype == np.int64
     assert run.predict_proba(x.tolist()).shape == (90, 2)
+    numbered = pd.DataFrame({1: range(90), 2: x[:, 0] > 0})
+    assert slipstream.fit(numbered, 2, *FEW).predict(numbered).dtype == bool
     assert slipstream.fit(x, np.where(x[:, 0] > 0, "a", "b"), *FEW).classes.tolist() == ["a", "b"]
     numbers = slipstream.fit(x, 100 + 5 * x[:, :2], *FEW)
     assert numbers.predict(x).shape == (90, 2)
@@ -141,6 +143,8 @@ def test_a_run_is_saved_loaded_and_goes_on(tmp_path):
         slipstream.evaluate(folder, "data.missing_target=drop")
     with pytest.raises(DataError, match="the data changed"):
         slipstream.fit(table.head(150), "y", directory=folder, resume=True)
+    words = (folder / "overrides.yaml").read_text()
+    assert words.splitlines() == [f"- '{word}'" for word in ("data=memory", "data.target=y", *FEW)]
     with pytest.raises(ConfigError, match="leave the overrides out"):
         slipstream.fit(table, "y", *FEW, directory=folder, resume=True)
 
@@ -161,11 +165,15 @@ def test_a_run_in_a_folder_and_its_groups(tmp_path):
         ({"a": [1, 2, 3]}, "b", (), "data.target names 'b', which is no column"),
         ({"a": [1, 2, 3], "b": [1]}, "b", (), "column 'b' has 1 row and column 'a' has 3"),
         ({"a": [], "b": []}, "b", (), "no rows"),
-        ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.', expected a number"),
+        ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.', expected one value"),
         (np.ones((5, 2)), "b", (), "the inputs are an array, which has no names"),
         (np.ones((5, 2)), np.arange(5), ("data.kinds={x0: category}",), "data.kinds: the rows are an array"),
         (np.array([[1.0], [np.nan], [2.0]]), np.arange(3), (), "expected a finite number"),
         ([[1, 2], [3]], [0, 1], (), "lists of different lengths"),
+        (pl.LazyFrame({"a": [1, 2]}), "a", (), "found a lazy frame"),
+        (pd.DataFrame([[1, 2]] * 9, columns=["a", "a"]), "a", (), "two columns of one name"),
+        (pl.DataFrame({"a": [[1]] * 9, "b": [0] * 9}), "b", (), "^the table: column 'a' holds List"),
+        (pd.DataFrame({"a": pd.to_timedelta([1] * 9, "s"), "b": 0}), "b", (), "column 'a' holds Duration"),
         (7, [0, 1], (), "inputs: found int, expected an array"),
         ({"a": [1, 2, 3], "b": [0, 1, 0]}, "b", ("data=iris",), "are given as arguments"),
     ],

@@ -42,6 +42,8 @@ class InMemory:
         target: the name of a column, a list of names, or the values: [N] or [N, D]. called: the name of
         values beside a table; None for their own name, or `target`. Raises DataError.
         """
+        if hasattr(data, "collect"):
+            raise DataError("inputs: found a lazy frame, expected its rows; its collect() reads them")
         if not is_table(data):
             if isinstance(target, str):
                 raise DataError(
@@ -50,8 +52,8 @@ class InMemory:
                 )
             return cls(inputs=as_array("inputs", data), targets=as_array("targets", target)), ["target"]
         names = names_in(data)
-        if isinstance(target, str):
-            return cls(table=data), [target]
+        if isinstance(target, str | int):
+            return cls(table=data), [str(target)]
         if isinstance(target, list | tuple) and target and all(isinstance(name, str) for name in target):
             known = {name_of(name) for name in names}
             if len(target) != len(columns_in(data)[names[0]]) or known >= set(map(name_of, target)):
@@ -71,8 +73,11 @@ def columns_in(table: DataLike) -> Mapping[DataLike, DataLike]:
         return table
     import narwhals.stable.v2 as nw
 
-    frame = nw.from_native(table, eager_only=True)
-    return {name: frame[name].to_native() for name in frame.columns}
+    try:
+        frame = nw.from_native(table, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise DataError(f"{TABLE} has two columns of one name: {' '.join(str(error).split())}") from error
+    return {series.name: series.to_native() for series in frame.iter_columns()}
 
 
 def with_targets(
@@ -132,7 +137,7 @@ def raw_columns(
             raise DataError(f"{TABLE} has two columns {name!r}, in two ways to write it; leave one out")
         if wanted is not None and name not in wanted:
             continue
-        with naming(f"{TABLE}: column {name!r}"):
+        with naming(TABLE):
             columns[name], kind = column_of(name, column, missing, name in as_words)
         if kind is not None:
             kinds[name] = kind
@@ -159,9 +164,9 @@ def column_of(
         values, kind = from_series(column, missing, words or told == "category")
         kind = told or kind
     else:
-        plain = _plain(column, series)
+        plain = _plain(name, column, series)
         kind = told or ("boolean" if _are_booleans(plain) else None)
-        values = _foreign(plain, missing, words or told == "category")
+        values = _foreign(name, plain, missing, words or told == "category")
     if kind is None and isinstance(values, Text) and values.kind == "text":
         spelled = kind_of_words(values) == "number"  # words by their type: codes, such as 01
         if spelled and not looks_like_identifier(name, values, "category"):
@@ -179,7 +184,7 @@ def _told(kind: DataLike) -> str | None:
     return "date" if kind in (nw.Date, nw.Datetime) else None
 
 
-def _plain(column: DataLike, series: DataLike) -> DataLike:
+def _plain(name: str, column: DataLike, series: DataLike) -> DataLike:
     """Return a column that is not of polars as an array or a list."""
     import narwhals.stable.v2 as nw
 
@@ -189,7 +194,7 @@ def _plain(column: DataLike, series: DataLike) -> DataLike:
         return column if isinstance(column, np.ndarray) else list(column)
     kind = series.dtype
     if kind.is_temporal() and kind not in (nw.Date, nw.Datetime, nw.Time):
-        raise DataError(f"holds {kind}, expected numbers, booleans, dates or words")
+        raise DataError(f"column {name!r} holds {kind}, expected numbers, booleans, dates or words")
     return series.to_numpy() if kind.is_numeric() and series.null_count() == 0 else series.to_list()
 
 
@@ -200,11 +205,11 @@ def _are_booleans(column: DataLike) -> bool:
     return bool(there) and all(isinstance(value, bool | np.bool_) for value in there)
 
 
-def _foreign(column: DataLike, missing: Collection[str], words: bool) -> Values:
+def _foreign(name: str, column: DataLike, missing: Collection[str], words: bool) -> Values:
     """Return the values of an array or a list."""
     if np.ndim(column) != 1 and not isinstance(column, list):
-        raise DataError(f"has shape {np.shape(column)}, expected one value in each row")
+        raise DataError(f"column {name!r} has shape {np.shape(column)}, expected one value in each row")
     nested = next((v for v in column if isinstance(v, NESTED)), None)
     if nested is not None:
-        raise DataError(f"holds {brief(nested)}, expected a number, a boolean, a date or words in each row")
+        raise DataError(f"column {name!r} holds {brief(nested)}, expected one value in each row")
     return from_sequence(column, missing, words)

@@ -115,11 +115,13 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
             target |= {"offset": middle.tolist(), "scale": spread.tolist()}
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:
-            config = compose(self._overrides(len(x), seed))
+            words = self._overrides(len(x), seed)
+            config = compose(words)
             config["data"]["task"] = target["task"]
             if target["classes"]:
                 config["data"]["classes"] = [str(i) for i in range(len(target["classes"]))]
-            result, trained = trained_on(config, InMemory(inputs=scaled, targets=y, weights=weights))
+            given = InMemory(inputs=scaled, targets=y, weights=weights)
+            result, trained = trained_on(config, given, overrides=words)
         except UserError as error:
             raise ValueError(str(error)) from error
         if not result.best_epoch:

@@ -11,7 +11,8 @@ import numpy as np
 from slipstream.config.validation import compose, validate
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.types import DataLike, Plain
-from slipstream.core.wording import counted
+from slipstream.core.wording import counted, spell
+from slipstream.data.identity import labels, names_of
 from slipstream.data.in_memory import InMemory
 from slipstream.inference import new_data
 from slipstream.inference.ensemble import Ensemble
@@ -95,8 +96,6 @@ class FittedRun:
     @property
     def classes(self) -> np.ndarray:
         """The labels in the order of the columns of `predict_proba`; empty for numbers."""
-        from slipstream.data.identity import labels
-
         target = self.model.target
         return labels(target.classes, target.label_kind)
 
@@ -112,7 +111,7 @@ class FittedRun:
             ConfigError, DataError: the data do not fit those of training.
         """
         raw: Plain = self._trained.raw
-        names = raw["data"]["target"]
+        names = names_of(raw["data"]["target"])
         given, _ = InMemory.of(data, names if target is None else target, called=names[0])
         ensemble = Ensemble(Path("run"), (self.model,), (Path("run"),))
         return evaluated(ensemble, new_data.read_as(ensemble.models, [raw], (), by, given))
@@ -168,8 +167,8 @@ def fit(
             raise ConfigError(
                 ["fit: data and target are given as arguments; leave data=... and data.target=... out"]
             )
-        config = compose("data=memory", "data.target=target", texts)
-        config["data"]["target"] = names
+        texts = ["data=memory", f"data.target={spell(names[0] if len(names) == 1 else names)}", *texts]
+        config = compose(texts)
     return FittedRun(*trained_on(config, given, directory, texts, resume=resume))
 
 

@@ -134,6 +134,7 @@ class PackSession(Generic[S]):
             tensors=tensors,
             state=described | summary.conditions(engine, k),
             summary=summary.text(engine, member, k, result),
+            overrides=list(self.slots[k].overrides),
         )
 
     def put(self, places: Sequence[int], entered: Sequence[S]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Trained:
     """A run that has ended, as its folder would hold it.
 
     raw: the configuration. fitted: preprocessing.json. step, tensors, state: the last checkpoint. summary:
-    summary.json.
+    summary.json. overrides: overrides.yaml.
     """
 
     raw: Mapping[str, Plain]
@@ -28,11 +28,12 @@ class Trained:
     tensors: Tensors
     state: Mapping[str, Plain]
     summary: str
+    overrides: Sequence[str] = ()
 
     def save(self, directory: Path) -> None:
         """Write the run's folder. Raises UserError if it holds a run already."""
         with run_folder.claim(directory, resume=False):
-            run_folder.write_start(directory, (), yaml_text(self.raw))
+            run_folder.write_start(directory, self.overrides, yaml_text(self.raw))
             storage.replace(directory / "preprocessing.json", self.fitted)
             storage.replace(directory / METRICS, "".join(map(storage.line, self.state["records"])))
             checkpoints.save(directory / "checkpoints", self.step, self.tensors, self.state, keep=1)
