@@ -109,7 +109,9 @@ FURTHER = {
     "characters": (*TEXTS, "data.level=character"),
     "ids": ("data=adding_problem", "model=rnn", "model.cell=gru", "model.width=8"),
 }
-CASES = [*RUNS, *(pytest.param(name, marks=MORE) for name in FURTHER)]
+SLOW = pytest.mark.slow
+CASES = ["table", *(pytest.param(name, marks=SLOW) for name in RUNS if name != "table")]
+CASES += [pytest.param(name, marks=MORE) for name in FURTHER]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,12 @@ def predicted_by(folder, file):
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("table", "t.csv"), ("regression", "t.csv"), ("gru both ways", "s.csv"), ("texts", "x.csv")],
+    [
+        ("table", "t.csv"),
+        pytest.param("regression", "t.csv", marks=SLOW),
+        pytest.param("gru both ways", "s.csv", marks=SLOW),
+        pytest.param("texts", "x.csv", marks=SLOW),
+    ],
 )
 def test_the_loader_reads_a_file_as_the_run_does(trained, tmp_path, name, file):
     """Decimal signs, dates, gaps, unseen categories, steps in any order, words that are too many."""
@@ -205,6 +212,7 @@ def test_the_loader_takes_columns_single_rows_and_frames(trained, tmp_path):
         found.predict(one | {"size": "big"})
 
 
+@SLOW
 def test_one_sweep_is_the_mean_of_its_best_trials_folds(tmp_path, monkeypatch):
     """Folds have other scales and other categories; each is inside the graph."""
     monkeypatch.chdir(tmp_path)
@@ -287,17 +295,24 @@ def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, tmp_pa
     assert np.abs(found - expected).max() <= ROUNDING
 
 
+def test_a_table_without_header_is_read_by_the_places_of_its_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("1,a\n2,b\n")
+    about = {"kind": "table", "columns_named": True, "separator": None, "header": False}
+    assert loader.read(str(tmp_path / "t.csv"), about) == {"column 1": ["1", "2"], "column 2": ["a", "b"]}
+
+
 @pytest.mark.exhaustive
 def test_openvino_reads_the_onnx_file(trained, tmp_path):
-    """Its CPU plugin computes doubles in float32, so dates are rounded to minutes."""
+    """Its CPU plugin computes doubles in float32, so dates are rounded; its default may be bfloat16."""
     openvino = pytest.importorskip("openvino")
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
     with _silent():
         run = open_run(trained("table"))
         made = export(run, "onnx", tmp_path / "out")
         expected = run.scores(table(50, 2))
         found = self_check._loaded(made.folder / "predict.py").Predictor(made.folder)
         feed = found.inputs(table(50, 2))
-        compiled = openvino.compile_model(made.folder / "model.onnx", "CPU")
+        compiled = openvino.compile_model(made.folder / "model.onnx", "CPU", precise)
         scores = next(iter(compiled(feed).values()))
     assert np.abs(scores - expected).max() <= 1e-3
 

@@ -89,6 +89,7 @@ def described(ensemble: Ensemble, file: str) -> Described:
         or (kind == "array" and len(saved["shape"]) == 1),
         "missing": sorted(missing_words(settings.get("missing", ()))),
         "separator": settings.get("separator"),
+        "header": settings.get("header", True),
         "tokenizer": saved["tokenizer"],
         "steps": saved["steps"],
         "vocabulary": list(words[0]) if kind == "text" else list(saved["vocabulary"]),

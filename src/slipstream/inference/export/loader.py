@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -315,9 +316,10 @@ def read(path: str, about: Mapping[str, Value]) -> Value:
         file.seek(0)
         separator = about["separator"] or max("\t;,|", key=head.count)
         rows = csv.reader(file, delimiter=separator)
-        names = next(rows)
+        first = next(rows, [])
+        names = first if about["header"] else [f"column {i}" for i in range(1, len(first) + 1)]
         columns: dict[str, list[str]] = {name: [] for name in names}
-        for number, row in enumerate(rows, 2):
+        for number, row in enumerate(rows if about["header"] else chain([first], rows), 1):
             if not row:
                 continue
             if len(row) != len(names):
