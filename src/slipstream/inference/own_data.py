@@ -45,7 +45,7 @@ def shown(model: Model, data: Data) -> tuple[str, NewData]:
     """Return the name and the examples of the split that chose nothing: test, or the next that has rows."""
     splits = {"test": data.test, "validation": data.validation, "train": data.train}
     name = next(name for name, split in splits.items() if len(split))
-    return name, examples(model, data, splits[name])
+    return name, examples(model, data, name, splits[name])
 
 
 def _loaded(folder: Path) -> tuple[Config, Data, Taken]:
@@ -94,8 +94,8 @@ def _unseen(model: Model, folder: Path) -> OwnRows:
     return OwnRows(found, name, key, data.card, data.warnings)
 
 
-def examples(model: Model, data: Data, split: Split) -> NewData:
-    """Return the examples of a split, for an evaluation of every row."""
+def examples(model: Model, data: Data, name: str, split: Split) -> NewData:
+    """Return the examples of a split, for an evaluation of every row; rows are counted within the split."""
     inputs = split.inputs.tensor() if isinstance(split.inputs, Stored) else split.inputs
     targets = split.targets if split.metric_targets is None else split.metric_targets
     raw = RawData(
@@ -106,6 +106,7 @@ def examples(model: Model, data: Data, split: Split) -> NewData:
         weights=_numpy(split.weights if split.counts is None else split.counts),
         kind=data.form.kind,
     )
+    raw.where = lambda row: f"{raw.unit} {row + 1} of {name}"
     return NewData((ready(inputs, data.form, model.program.form),), raw)
 
 
