@@ -303,7 +303,16 @@ ALLOWED = {
     "data.image.cache": {"np.memmap"},  # mode r
     "loggers.tensorboard": {"file.truncate"},  # of files that folders opened
     "sweeps.search.journal": {"file.truncate"},
-    "inference.evaluation_files": {"picture.save"},  # into a file that folders opened
+    "inference.result_files": {"picture.save"},  # into a file that folders opened
+    "inference.html_report": {"picture.save"},  # into memory
+    # Methods of that name, which write by folders.
+    "inference.estimators": {"self._trained.save"},
+    "inference.fitting": {"self._trained.save"},
+    "inference.export.exporting": {
+        "made.save",
+        "torch.export.save",
+    },  # into a new folder of an unpredictable name
+    "inference.export.loader": {"open"},  # runs without slipstream
     # Columns are renamed; standard input in the system's own place; Parquet's parts have unpredictable names.
     "inference.prediction_files": {
         *("frame.rename", "NamedTemporaryFile", "frame.write_parquet", "frame.write_csv"),

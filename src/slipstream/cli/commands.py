@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from slipstream.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Their modules, imported when they are typed.
 COMMANDS = {
@@ -37,6 +43,18 @@ class CommandParser(ArgumentParser):
         """Add an option whose value is a whole number from 1."""
         self.add_argument(flag, metavar="N", type=_count, default=usual, help=what)
 
+    def add_run(self) -> None:
+        """Add RUN and the settings of its data that change."""
+        self.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
+        what = "settings of the data that change"
+        self.add_argument("overrides", metavar="data.KEY=VALUE", nargs="*", help=what)
+
+    def given(self, arguments: Sequence[str], missing: str = "names no run") -> Namespace:
+        """Parse the arguments, options among the others. missing: what is wrong if there are none."""
+        if not arguments:
+            self.error(missing)
+        return self.parse_intermixed_args(list(arguments))
+
     def error(self, message: str) -> NoReturn:
         """Raise UserError, with where to read more."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -46,6 +64,24 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
     return int(text)
+
+
+@contextmanager
+def warnings_shown(screen: Console) -> Iterator[None]:
+    """Show the warnings of the block at its end, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        screen.print(f"warning: {text}", soft_wrap=True)
+
+
+def keep(screen: Console, output: str | None, write: Callable[[Path], list[Path]], what: str) -> None:
+    """Write into the folder that is asked for, and name the files; say how to ask for one."""
+    if output is None:
+        screen.print(f"to keep {what}: -o DIR")
+    else:
+        screen.print(f"written: {', '.join(map(str, write(Path(output))))}", soft_wrap=True)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
-from slipstream.cli.commands import CommandParser
+from slipstream.cli.commands import CommandParser, keep, warnings_shown
 
 WHAT = """Compare trained runs with the first of them on the same rows: what differs in the configuration,
 every metric, paired tests (a bootstrap of the same rows for all; of classes McNemar's exact test), and a
@@ -36,9 +35,7 @@ def parser() -> CommandParser:
 
 def run(arguments: Sequence[str]) -> int:
     """Compare and show; return the exit code."""
-    if not arguments:
-        parser().error("names no runs")
-    given = parser().parse_intermixed_args(list(arguments))
+    given = parser().given(arguments, "names no runs")
     overrides = [word for word in given.words if word.startswith("data.") and "=" in word]
     runs = [word for word in given.words if word not in overrides]
     if len(runs) < 2:
@@ -48,15 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     from slipstream.inference.paired_comparison import compare
 
     screen = console()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_shown(screen):
         found = compare(runs, *overrides, metric=given.metric)
-    for text in dict.fromkeys(str(warning.message) for warning in caught):
-        screen.print(f"warning: {text}", soft_wrap=True)
     show(screen, found)
-    if given.output is None:
-        screen.print("to keep all of this, with the curves: -o DIR")
-    else:
-        files = write(found, Path(given.output))
-        screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
+    keep(screen, given.output, partial(write, found), "all of this, with the curves")
     return 0

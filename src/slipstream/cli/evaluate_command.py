@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
-from slipstream.cli.commands import CommandParser
+from slipstream.cli.commands import CommandParser, keep, warnings_shown
 from slipstream.core.errors import UserError
 
 WHAT = """Evaluate a trained run on new examples with known targets, or again on its own data.
@@ -24,10 +23,7 @@ EXAMPLES = (
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("evaluate", WHAT, EXAMPLES)
-    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
-    made.add_argument(
-        "overrides", metavar="data.KEY=VALUE", nargs="*", help="settings of the data that change"
-    )
+    made.add_run()
     made.add_argument("--by", metavar="COLUMN", help="measure the groups of this column one by one")
     made.add_argument("-o", "--output", metavar="DIR", help="write evaluation.json, rows.csv and pictures")
     return made
@@ -35,9 +31,7 @@ def parser() -> CommandParser:
 
 def run(arguments: Sequence[str]) -> int:
     """Evaluate and show; return the exit code."""
-    if not arguments:
-        parser().error("names no run")
-    given = parser().parse_intermixed_args(list(arguments))
+    given = parser().given(arguments)
     from slipstream.core.console import console, metrics_table
     from slipstream.inference import own_data
     from slipstream.inference.ensemble import open_run
@@ -45,8 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     from slipstream.inference.evaluation_files import show, write
 
     screen = console()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_shown(screen):
         if given.overrides:
             found = evaluate(given.run, *given.overrides, by=given.by)
         else:
@@ -57,12 +50,6 @@ def run(arguments: Sequence[str]) -> int:
             screen.print(metrics_table(values, f"{ensemble}, again"))
             name, examples = own_data.shown(ensemble.first, data)
             found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} part")
-    for told in dict.fromkeys(str(warning.message) for warning in caught):
-        screen.print(f"warning: {told}", soft_wrap=True)
     show(screen, found)
-    if given.output is None:
-        screen.print("to keep this with every row and pictures: -o DIR")
-    else:
-        files = write(found, Path(given.output))
-        screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
+    keep(screen, given.output, partial(write, found), "this with every row and pictures")
     return 0

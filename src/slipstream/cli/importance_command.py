@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
-from slipstream.cli.commands import CommandParser
+from slipstream.cli.commands import CommandParser, keep, warnings_shown
 
 WHAT = """Measure how much worse a trained network predicts when one column's values are exchanged between
 examples (a table, sequences, the channels of images), when one region of the images is filled with the mean
@@ -26,10 +25,7 @@ EXAMPLES = (
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("importance", WHAT, EXAMPLES)
-    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
-    made.add_argument(
-        "overrides", metavar="data.KEY=VALUE", nargs="*", help="settings of the data that change"
-    )
+    made.add_run()
     made.add_argument("--metric", metavar="NAME", help="a metric of the task, or loss")
     made.add_count("--repeats", 5, "permutations of each column (5)")
     made.add_count("--grid", 4, "regions along each side of an image (4)")
@@ -42,9 +38,7 @@ def parser() -> CommandParser:
 
 def run(arguments: Sequence[str]) -> int:
     """Measure and show; return the exit code."""
-    if not arguments:
-        parser().error("names no run")
-    given = parser().parse_intermixed_args(list(arguments))
+    given = parser().given(arguments)
     from slipstream.core.console import console
     from slipstream.inference.importance_files import show, write
     from slipstream.inference.permutation_importance import importance
@@ -55,8 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stderr.isatty():
             print(f"\r{done} of {of}" if done < of else "\r\033[K", end="", file=sys.stderr, flush=True)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_shown(screen):
         found = importance(
             given.run,
             *given.overrides,
@@ -66,12 +59,6 @@ def run(arguments: Sequence[str]) -> int:
             words=given.words,
             told=told,
         )
-    for text in dict.fromkeys(str(warning.message) for warning in caught):
-        screen.print(f"warning: {text}", soft_wrap=True)
     show(screen, found)
-    if given.output is None:
-        screen.print("to keep all of this, with pictures: -o DIR")
-    else:
-        files = write(found, Path(given.output))
-        screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True)
+    keep(screen, given.output, partial(write, found), "all of this, with pictures")
     return 0

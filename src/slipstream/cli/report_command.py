@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from slipstream.cli.commands import CommandParser
+from slipstream.cli.commands import CommandParser, warnings_shown
 
 WHAT = """Write a report of a trained run as one HTML file: data, curves, metrics with intervals, the largest
 losses, importance, configuration, and how to repeat it. The file loads nothing and needs no JavaScript.
@@ -22,28 +21,22 @@ EXAMPLES = (
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("report", WHAT, EXAMPLES)
-    made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
-    made.add_argument(
-        "overrides", metavar="data.KEY=VALUE", nargs="*", help="settings of the data that change"
-    )
+    made.add_run()
     made.add_argument("-o", "--output", metavar="FILE", required=True, help="the .html file to write")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
     """Write the report; return the exit code."""
-    given = parser().parse_intermixed_args(list(arguments))
+    given = parser().given(arguments)
     from slipstream.core.console import console
     from slipstream.inference.html_report import report, require_new, write
 
     output = Path(given.output)
     require_new(output)  # before minutes of work
     screen = console()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_shown(screen):
         page = report(given.run, *given.overrides)
-    for text in dict.fromkeys(str(warning.message) for warning in caught):
-        screen.print(f"warning: {text}", soft_wrap=True)
     write(page, output)
     screen.print(f"written: {output}", soft_wrap=True)
     return 0

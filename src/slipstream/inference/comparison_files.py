@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from rich.table import Table
 
-from slipstream.core import folders
 from slipstream.core.console import number, print_table
-from slipstream.core.storage import replace, writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.inference.paired_comparison import ComparisonResult
 from slipstream.inference.paired_tests import MetricDifference
+from slipstream.inference.result_files import write_result
 from slipstream.runs.plots import curves_picture
 from slipstream.training.member import METRICS
 
@@ -74,17 +73,7 @@ def write(found: ComparisonResult, folder: Path) -> list[Path]:
 
     Raises StorageError if that fails.
     """
-    with writing(folder):
-        folders.mkdir(folder)
-    replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
-    replace(folder / TABLE, _csv(found))
-    made = [folder / NUMBERS, folder / TABLE]
-    for name, picture in curves(found):
-        path = folder / f"{name}.png"
-        with writing(path):
-            picture.save(path)
-        made.append(path)
-    return made
+    return write_result(folder, as_json(found), _csv(found), curves(found), (NUMBERS, TABLE))
 
 
 def as_json(found: ComparisonResult) -> dict[str, Plain]:

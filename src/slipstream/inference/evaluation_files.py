@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from slipstream.core import folders
 from slipstream.core.console import number, print_table
-from slipstream.core.storage import replace, writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.inference.evaluation import Evaluation, Measured
 from slipstream.inference.reliability_diagram import calibration, calibration_picture
+from slipstream.inference.result_files import write_result
 from slipstream.metrics import final
 from slipstream.runs.diagnostics import confusion_picture, scatter_picture
 
@@ -122,19 +120,7 @@ def write(found: Evaluation, folder: Path) -> list[Path]:
 
     Raises StorageError if that fails.
     """
-    with writing(folder):
-        folders.mkdir(folder)
-    replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
-    replace(folder / ROWS, _rows(found))
-    made = [folder / NUMBERS, folder / ROWS]
-    for name, picture in pictures(found):
-        path = folder / f"{name}.png"
-        with writing(path):
-            folders.remove(path)
-            with folders.opened(path, "xb") as file:
-                picture.save(file, "PNG")
-        made.append(path)
-    return made
+    return write_result(folder, as_json(found), _rows(found), pictures(found), (NUMBERS, ROWS))
 
 
 def as_json(found: Evaluation) -> dict[str, Plain]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from slipstream.core import folders
 from slipstream.core.console import number, print_table
-from slipstream.core.storage import replace, writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
 from slipstream.inference.dependence import Dependence
 from slipstream.inference.permutation_importance import FeatureImportance, ImportanceResult
+from slipstream.inference.result_files import write_result
 from slipstream.runs.plots import bars_picture, curves_picture, grid_picture
 
 if TYPE_CHECKING:
@@ -86,17 +84,7 @@ def write(found: ImportanceResult, folder: Path) -> list[Path]:
 
     Raises StorageError if that fails.
     """
-    with writing(folder):
-        folders.mkdir(folder)
-    replace(folder / NUMBERS, json.dumps(as_json(found), indent=1, allow_nan=False) + "\n")
-    replace(folder / TABLE, _csv(found))
-    made = [folder / NUMBERS, folder / TABLE]
-    for name, picture in pictures(found):
-        path = folder / f"{name}.png"
-        with writing(path):
-            picture.save(path)
-        made.append(path)
-    return made
+    return write_result(folder, as_json(found), _csv(found), pictures(found), (NUMBERS, TABLE))
 
 
 def as_json(found: ImportanceResult) -> dict[str, Plain]:
