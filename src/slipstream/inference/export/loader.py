@@ -227,7 +227,7 @@ class Predictor:
         groups = [group[-length:] if last else group[:length] for group in groups]
         lengths = np.array([len(group) for group in groups], np.int64)
         if not self.about["masked"] and lengths.min() < length:
-            raise ValueError(f"a sequence of length {lengths.min()}: in training all had {length} steps")
+            raise ValueError(f"a sequence's length is {lengths.min()}, in training it was always {length}")
         feed, absent = {}, [len(column["words"]) for column in self.columns if column["kind"] == "category"]
         for name, flat in self._encoded(table).items():
             gone = absent if name == "categories" else np.nan
@@ -323,7 +323,8 @@ def read(path: str, about: Mapping[str, Value]) -> Value:
             if not row:
                 continue
             if len(row) != len(names):
-                raise ValueError(f"{path}, row {number}: found {len(row)} of {len(names)} values")
+                found = f"the number of values is {len(row)}, expected {len(names)}"
+                raise ValueError(f"{path}, row {number}: {found}")
             for name, value in zip(names, row, strict=True):
                 columns[name].append(value)
     return columns
