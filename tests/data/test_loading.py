@@ -19,7 +19,11 @@ from slipstream.training.inputs import ready
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SOURCES = sorted(components("data"))
-READY = [name for name in SOURCES if "path" not in component("data", name).own_settings]
+READY = [
+    name
+    for name in SOURCES
+    if "path" not in component("data", name).own_settings and not component("data", name).traits.in_memory
+]
 
 
 @pytest.mark.parametrize("name", SOURCES)

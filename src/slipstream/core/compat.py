@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper as BasicSweeper
     from hydra._internal.utils import get_args_parser as get_args_parser
     from omegaconf import Container, DictConfig
+    from torch._higher_order_ops.scan import scan as scan
     from torch._inductor.async_compile import AsyncCompile as AsyncCompile
     from torch._inductor.codegen.cpp import LoopNest as LoopNest
     from torch._inductor.codegen.cpp import ParallelDepth as ParallelDepth
@@ -93,6 +94,11 @@ INTERNALS = {
         TORCH,
         "states are trees of tensors, also NamedTuples",
         "torch.utils:pytree_map",
+    ),
+    "scan": Internal(
+        "torch._higher_order_ops.scan:scan",
+        "torch 2.13",
+        "recurrent layers are exported as a loop over steps; a public loop would be unrolled",
     ),
     "TorchDispatchMode": Internal(
         "torch.utils._python_dispatch:TorchDispatchMode",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
 
+from slipstream.core.compat import scan
 from slipstream.models.recurrent import Direction, advance
 
 
