@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from slipstream.cli.commands import CommandParser
+from slipstream.cli.commands import CommandParser, warnings_shown
 
 WHAT = """Write a folder that predicts without slipstream, and check it against the run's own scores.
 
@@ -36,15 +35,14 @@ def parser() -> CommandParser:
 def run(arguments: Sequence[str]) -> int:
     """Export and check; return the exit code."""
     given = parser().parse_args(list(arguments))
+    from slipstream.core.console import console
     from slipstream.inference.ensemble import open_run
     from slipstream.inference.export.exporting import export
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    screen = console()
+    with warnings_shown(screen):
         folder = Path(given.output or Path("exported") / f"{Path(given.run).resolve().name}-{given.to}")
         made = export(open_run(given.run), given.to, folder)
-    for told in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"warning: {told}")
-    print(f"{made.checked}.")
-    print(f"written: {', '.join(map(str, made.files))}")
+    screen.print(f"{made.checked}.", soft_wrap=True)
+    screen.print(f"written: {', '.join(map(str, made.files))}", soft_wrap=True)
     return 0

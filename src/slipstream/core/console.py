@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.segment import Segment
@@ -44,6 +47,20 @@ def console() -> Console:
 
     Brackets are printed as they are: a list of options is not Rich markup."""
     return Output(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
+
+
+@contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Silence a library's log below errors, and all warnings, inside the block."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def number(value: float | None, digits: int = 4) -> str:

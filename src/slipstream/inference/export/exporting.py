@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +12,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from slipstream.core import folders
+from slipstream.core.console import quiet
 from slipstream.core.errors import UserError
 from slipstream.core.storage import write_new, writing
 from slipstream.core.wording import install
@@ -86,7 +83,7 @@ def _traced(network: Portable, about: Described) -> ExportedProgram:
     examples = tuple(torch.zeros((TRACED, *one.shape), dtype=one.dtype) + one.least for one in about.inputs)
     batch = Dim("batch", min=1)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet("torch.onnx"):
             # Its inputs are one argument of any number of tensors.
             program = torch.export.export(
                 network, examples, dynamic_shapes=(tuple({0: batch} for _ in examples),)
@@ -102,7 +99,7 @@ def _traced(network: Portable, about: Described) -> ExportedProgram:
 
 
 def _save(program: ExportedProgram, about: Described, path: Path, to: Format) -> None:
-    with _quiet(), torch.no_grad():
+    with quiet("torch.onnx"), torch.no_grad():
         if to == "torch":
             program.example_inputs = None
             torch.export.save(program, path)
@@ -122,17 +119,3 @@ def _save(program: ExportedProgram, about: Described, path: Path, to: Format) ->
             ) from error
         assert made is not None
         made.save(path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep warnings about the exporters' own insides from the screen."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

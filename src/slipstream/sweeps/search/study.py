@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slipstream.core.console import quiet
 from slipstream.core.errors import UserError
 from slipstream.core.lazy import torch
 from slipstream.core.wording import install
@@ -71,7 +70,7 @@ class Study:
         self._settings = settings
         self._direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
         self._distributions = {axis.key: samplers.distribution(axis) for axis in space.axes}
-        with _quiet():
+        with quiet("optuna"):
             self._pruner = pruners.make(settings, epochs)
         self._asked: set[int] = set()  # by this object
         self._spent = False  # True when all trials have been asked
@@ -144,7 +143,7 @@ class Study:
         asked: list[Trial] = []
         if self._spent:
             return asked
-        with self.together(), _quiet(), self._threads():
+        with self.together(), quiet("optuna"), self._threads():
             left = self.left()
             self._spent = left <= count
             asked += [self._draw() for _ in range(min(count, left))]
@@ -169,7 +168,7 @@ class Study:
         ]
         if not wanted:
             return set()
-        with self.together(), _quiet():
+        with self.together(), quiet("optuna"):
             for reports in _rounds(wanted):
                 self._judge(pruner, reports)
             trials = self._trials()
@@ -200,7 +199,7 @@ class Study:
         not lie in the configuration.
         """
         state, objective = self._verdict(value, status)
-        with self.together(), _quiet():
+        with self.together(), quiet("optuna"):
             trials = self._trials()
             if trials[number].state is not TrialState.RUNNING:
                 return
@@ -224,7 +223,7 @@ class Study:
 
     def _load(self) -> optuna.Study:
         self._storage: BaseStorage
-        with _quiet(), self._as_written():
+        with quiet("optuna"), self._as_written():
             self._storage = InMemoryStorage() if self._journal is None else JournalStorage(self._journal)
             if optuna.get_all_study_names(self._storage):
                 return optuna.load_study(study_name=NAME, storage=self._storage, sampler=self._sampler(0))
@@ -357,17 +356,3 @@ def _rounds(reports: Iterable[Report]) -> list[list[Report]]:
         rounds[count[report[0]]].append(report)
         count[report[0]] += 1
     return rounds
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna's log and warnings: we report what a user has to know ourselves."""
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
