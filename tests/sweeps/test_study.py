@@ -11,12 +11,14 @@ import time
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import JournalStorage
 
 from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.sweeps.plan import sweep_settings
 from slipstream.sweeps.plan.space import Choices, Condition, Interval, Space
 from slipstream.sweeps.search import pruners, samplers
+from slipstream.sweeps.search import study as study_module
 from slipstream.sweeps.search.journal import Journal
 from slipstream.sweeps.search.study import Study, Trial
 
@@ -372,6 +374,49 @@ def test_optuna_reads_the_journal_and_may_write_to_it(tmp_path):
     assert len(again.ask(1)) == 1
     assert [trial.value for trial in states(path)] == [0.0, 1.0, 2.0, None]
     assert study(path, MIXED)._study.user_attrs == {"note": "mine"}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_optuna_reads_values_names_and_the_best_trial(tmp_path, name):
+    """A study holds what was tried, not its index: lists as JSON text, and an axis with 1 and true too."""
+    path = tmp_path / "j"
+    made = Study(path, MIXED, settings(name=name), False, 9, "val/accuracy")
+    asked = made.ask(4)
+    for trial in asked:
+        made.tell(trial.number, float(trial.number == 2), "finished")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    read = optuna.load_study(study_name="sweep", storage=storage)
+    assert (read.metric_names, read.direction.name) == (["val/accuracy"], "MAXIMIZE")
+    assert (read.best_trial.number, read.best_value) == (2, 1.0)
+    for trial, found in zip(asked, read.trials, strict=True):
+        values = {key: found.params[key] for key in trial.values}
+        texts = {key: json.dumps(trial.values[key]) for key in ("regularizer", "flag")}
+        assert values == dict(trial.values) | texts
+        assert {key: type(value) for key, value in values.items() if key == "width"} == {"width": int}
+    assert read.trials[0].distributions["width"].choices == (16, 32, 64)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_study_of_indices_goes_on(tmp_path, monkeypatch, name):
+    """A study that holds indices, as earlier versions wrote them, is read and asks what it would have."""
+
+    def run(path, old):
+        asked = []
+        for part in (6, 3, 3):
+            with monkeypatch.context() as patch:
+                if old and not asked:
+                    patch.setattr(study_module, "ValueStorage", lambda journal, *_: JournalStorage(journal))
+                made = study(path, MIXED, name=name, trials=20)
+                assert made.asked() == asked
+                asked += made.ask(part)
+                if len(asked) == 6:
+                    for trial in asked:
+                        made.tell(trial.number, bowl(trial.values), "finished")
+        return asked
+
+    assert run(tmp_path / "old", True) == run(tmp_path / "new", False)
+    assert all(type(trial.params["optimizer"]) is int for trial in states(tmp_path / "old"))
+    assert all(type(trial.params["optimizer"]) is str for trial in states(tmp_path / "new"))
 
 
 def test_a_call_is_one_write(tmp_path, monkeypatch):

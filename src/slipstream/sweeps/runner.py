@@ -195,8 +195,10 @@ def _source(
 
     settings = plan.settings
     assert isinstance(settings, SearchSettings)
-    epochs = plan.example.config.trainer.max_epochs
-    study = Study(directory / JOURNAL, plan.space, {"name": plan.name, **vars(settings)}, minimize, epochs)
+    config = plan.example.config
+    watched, epochs = config.early_stopping.settings["metric"], config.trainer.max_epochs
+    asked_for = {"name": plan.name, **vars(settings)}
+    study = Study(directory / JOURNAL, plan.space, asked_for, minimize, epochs, watched)
     paired = settings.pruner == "wilcoxon"
     asked = (settings.at_once, paired, settings.workers)
     return SearchSource(study, plan.job, plan.members, *asked, directory, leases, screen.warn), study

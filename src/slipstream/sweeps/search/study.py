@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,13 +25,15 @@ except ModuleNotFoundError as error:
         f"searching needs the package optuna, which is not installed: {install('search')}"
     ) from error
 
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from slipstream.core.types import Plain
 from slipstream.sweeps.search import pruners, samplers
 from slipstream.sweeps.search.journal import Journal
+from slipstream.sweeps.search.stored_values import ValueStorage
 
 NAME = "sweep"
 OWN_ATTEMPTS = 8  # attempts of a searcher to propose something new
@@ -55,7 +58,7 @@ class Study:
 
     journal: its file, None to keep everything in memory. space: the axes. settings: those of the sweep: name,
     trials, at_once, seed, pruner, min_epochs, reduction, patience. minimize: True if small values are good.
-    epochs: the maximum length of a trial.
+    epochs: the maximum length of a trial. metric: what the values are, for other tools that read the study.
 
     Proposals depend on the seed and the study alone: a reopened study continues as if it had never been
     closed. Processes that share one influence each other's trials, since each learns from all results so
@@ -63,8 +66,15 @@ class Study:
     """
 
     def __init__(
-        self, journal: Path | None, space: Space, settings: Mapping[str, Plain], minimize: bool, epochs: int
+        self,
+        journal: Path | None,
+        space: Space,
+        settings: Mapping[str, Plain],
+        minimize: bool,
+        epochs: int,
+        metric: str | None = None,
     ) -> None:
+        self._metric = metric
         self._path = journal
         self._space = space
         self._settings = settings
@@ -224,13 +234,19 @@ class Study:
     def _load(self) -> optuna.Study:
         self._storage: BaseStorage
         with quiet("optuna"), self._as_written():
-            self._storage = InMemoryStorage() if self._journal is None else JournalStorage(self._journal)
+            self._storage = InMemoryStorage()
+            if self._journal is not None:
+                self._storage = ValueStorage(self._journal, self._space.axes, self._distributions)
             if optuna.get_all_study_names(self._storage):
                 return optuna.load_study(study_name=NAME, storage=self._storage, sampler=self._sampler(0))
             # Not `load_if_exists`: that writes a line each time.
-            return optuna.create_study(
+            made = optuna.create_study(
                 storage=self._storage, study_name=NAME, direction=self._direction, sampler=self._sampler(0)
             )
+            if self._metric is not None:
+                with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                    made.set_metric_names([self._metric])
+            return made
 
     def _check(self) -> None:
         """Raise UserError if a trial in the journal does not belong to this sweep."""
