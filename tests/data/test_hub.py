@@ -124,7 +124,7 @@ def test_a_missing_target_is_an_error_or_left_out(hub, tmp_path, load):
     """It is named with its row; without it, labels of whole numbers are numbers."""
     labels = pl.Series([None, *(i % 2 for i in range(39))])
     path = save(FRAME.select("size", "town").with_columns(label=labels), tmp_path / "t.csv")
-    with pytest.raises(DataError, match=r"the target is missing in 1 of 40 rows \(row 1\): correct them, or"):
+    with pytest.raises(DataError, match=r"the target is missing in 1 of 40 rows \(row 1\): correct it, or"):
         load("hub", path=path, target="label")
     found = load("hub", path=path, target="label", missing_target="drop")
     assert (found.target.classes, found.target.label_kind) == (("0", "1"), "number")

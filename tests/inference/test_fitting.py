@@ -165,7 +165,7 @@ def test_a_run_in_a_folder_and_its_groups(tmp_path):
         ({"a": [1, 2, 3]}, "b", (), "data.target names 'b', which is no column"),
         ({"a": [1, 2, 3], "b": [1]}, "b", (), "column 'b' has 1 row and column 'a' has 3"),
         ({"a": [], "b": []}, "b", (), "no rows"),
-        ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.', expected one value"),
+        ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.' \\(row 1, list\\), expected numbers"),
         (np.ones((5, 2)), "b", (), "the inputs are an array, which has no names"),
         (np.ones((5, 2)), np.arange(5), ("data.kinds={x0: category}",), "data.kinds: the rows are an array"),
         (np.array([[1.0], [np.nan], [2.0]]), np.arange(3), (), "expected a finite number"),

@@ -11,29 +11,27 @@ from slipstream.core.errors import DataError
 from slipstream.core.lazy import torch
 from slipstream.core.types import DataLike
 from slipstream.core.wording import counted
+from slipstream.data.dataset_rows import is_dataset, splits_of
 from slipstream.data.identity import name_of
-from slipstream.data.messages import brief, naming
-from slipstream.data.tabular.frames import from_sequence, is_table
-from slipstream.data.tabular.parquet import from_series
-from slipstream.data.tabular.type_inference import kind_of_words, looks_like_identifier
-from slipstream.data.tabular.values import Text, Values
-
-NESTED = (list, tuple, set, dict, np.ndarray)
-TABLE = "the table"  # its name in messages
+from slipstream.data.messages import brief, naming, phrase
+from slipstream.data.tabular.any_column import column_of, tensor_values
+from slipstream.data.tabular.frames import TABLE, columns_in, in_rows, is_table
+from slipstream.data.tabular.values import Values
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """Rows that a caller gives: a table whose columns have names, or arrays of inputs and targets.
+    """Rows that a caller gives: a table whose columns have names, arrays of inputs and targets, or a dataset.
 
-    table: a data frame or a mapping of names to columns; None for arrays. inputs: [N, ...]. targets: [N] or
-    [N, D]. weights: [N], of the rows of arrays.
+    table: a data frame or a mapping of names to columns; None for others. inputs: [N, ...]. targets: [N] or
+    [N, D]. weights: [N], of the rows of arrays. splits: of a dataset of Hugging Face's `datasets`, by name.
     """
 
     table: DataLike = None
     inputs: np.ndarray | None = None
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
+    splits: Mapping[str, DataLike] | None = None
 
     @classmethod
     def of(cls, data: DataLike, target: DataLike, called: str | None = None) -> tuple[InMemory, list[str]]:
@@ -44,22 +42,64 @@ class InMemory:
         """
         if hasattr(data, "collect"):
             raise DataError("inputs: found a lazy frame, expected its rows; its collect() reads them")
+        if is_dataset(data):
+            return cls(splits=splits_of(data)), _names_given(target)
         if not is_table(data):
-            if isinstance(target, str):
-                raise DataError(
-                    f"target: found {target!r}, but the inputs are an array, which has no names; give the "
-                    "targets as a second array, or the inputs as a data frame"
-                )
-            return cls(inputs=as_array("inputs", data), targets=as_array("targets", target)), ["target"]
+            return cls._of_arrays(data, target), ["target"]
         names = names_in(data)
         if isinstance(target, str | int):
+            _refuse_index(data, names, target)
             return cls(table=data), [str(target)]
         if isinstance(target, list | tuple) and target and all(isinstance(name, str) for name in target):
             known = {name_of(name) for name in names}
             if len(target) != len(columns_in(data)[names[0]]) or known >= set(map(name_of, target)):
                 return cls(table=data), list(target)
+        if target is None:
+            raise DataError(
+                f"target: is None, expected the name of a column ({phrase(names)}) or the values of all rows"
+            )
         joined, added = with_targets(data, names, target, called)
         return cls(table=joined), added
+
+    @classmethod
+    def _of_arrays(cls, data: DataLike, target: DataLike) -> InMemory:
+        if isinstance(target, str):
+            raise DataError(
+                f"target: found {target!r}, but the inputs are an array, which has no names; give the "
+                "targets as a second array, or the inputs as a data frame"
+            )
+        if isinstance(data, torch.utils.data.Dataset):
+            raise DataError(
+                f"inputs: found {type(data).__name__}, a dataset of torch's, expected an array, a tensor, a "
+                "data frame, a mapping of names to columns, or a Dataset of Hugging Face's"
+            )
+        return cls(inputs=as_array("inputs", data), targets=as_array("targets", target))
+
+
+def given_again(what: str) -> str:
+    """Return the sentence for a run on data in memory that are not given. what: `the rows`, in the plural."""
+    return (
+        f"{what} of this run were given in Python and are in no file; give them again: "
+        "slipstream.fit(data, target, directory=RUN, resume=True), or slipstream.evaluate(RUN, data)"
+    )
+
+
+def _names_given(target: DataLike) -> list[str]:
+    """Return the names of a dataset's target columns. Raises DataError for values."""
+    names = [target] if isinstance(target, str) else target
+    if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+        return list(names)
+    raise DataError(f"target: found {brief(target)}, expected the name of a column of the dataset, or a list")
+
+
+def _refuse_index(data: DataLike, names: Collection[str], target: DataLike) -> None:
+    """Raise DataError for a target that is the index of a frame of pandas."""
+    index = getattr(data, "index", None)
+    if str(target) not in names and target in list(getattr(index, "names", ())):
+        raise DataError(
+            f"target: {target!r} is the index of the frame, expected a column; frame.reset_index() makes it "
+            "one"
+        )
 
 
 def names_in(table: DataLike) -> list[str]:
@@ -67,24 +107,12 @@ def names_in(table: DataLike) -> list[str]:
     return [str(name) for name in columns_in(table)]
 
 
-def columns_in(table: DataLike) -> Mapping[DataLike, DataLike]:
-    """Return a table's columns by name. Raises DataError for two of one name."""
-    if isinstance(table, Mapping):
-        return table
-    import narwhals.stable.v2 as nw
-
-    try:
-        frame = nw.from_native(table, eager_only=True)
-    except nw.exceptions.DuplicateError as error:
-        raise DataError(f"{TABLE} has two columns of one name: {' '.join(str(error).split())}") from error
-    return {series.name: series.to_native() for series in frame.iter_columns()}
-
-
 def with_targets(
     table: DataLike, names: list[str], target: DataLike, called: str | None
 ) -> tuple[dict[str, DataLike], list[str]]:
     """Return a table's columns with targets that were given beside it, and the targets' names."""
     columns = {str(name): column for name, column in columns_in(table).items()}
+    _require_one_order(table, target)
     if is_table(target):
         added = {str(name): column for name, column in columns_in(target).items()}
     else:
@@ -103,10 +131,23 @@ def with_targets(
     return columns | added, list(added)
 
 
+def _require_one_order(table: DataLike, target: DataLike) -> None:
+    """Raise DataError if two indices of pandas have the same labels in another order: rows go by position."""
+    own: DataLike = getattr(table, "index", None)
+    other: DataLike = getattr(target, "index", None)
+    if not hasattr(own, "equals") or not hasattr(other, "equals") or own.equals(other):
+        return
+    if len(own) == len(other) and own.sort_values().equals(other.sort_values()):
+        raise DataError(
+            "target: its index has the labels of the table's in another order, and rows go by their "
+            "position; expected one order: target.loc[table.index]"
+        )
+
+
 def as_array(what: str, values: DataLike) -> np.ndarray:
     """Return numbers, words or booleans [N, ...] as an array. Raises DataError for ragged lists."""
     if isinstance(values, torch.Tensor):
-        return np.asarray(values.detach().cpu().numpy())
+        return tensor_values(what, values)
     if hasattr(values, "toarray"):
         raise DataError(f"{what}: found a sparse matrix, expected a dense array; its toarray() makes one")
     try:
@@ -131,7 +172,9 @@ def raw_columns(
     """
     columns: dict[str, Values] = {}
     kinds: dict[str, str] = {}
-    for spelled, column in columns_in(table).items():
+    with naming(TABLE):
+        there = in_rows(columns_in(table)) if isinstance(table, Mapping) else columns_in(table)
+    for spelled, column in there.items():
         name = name_of(str(spelled))
         if name in columns:
             raise DataError(f"{TABLE} has two columns {name!r}, in two ways to write it; leave one out")
@@ -150,66 +193,3 @@ def raw_columns(
     if not columns or next(iter(lengths.values())) == 0:
         raise DataError(f"{TABLE}: no rows; expected at least 3")
     return columns, kinds
-
-
-def column_of(
-    name: str, column: DataLike, missing: Collection[str], words: bool
-) -> tuple[Values, str | None]:
-    """Return a column's values, and its kind if its type tells it; None leaves it to the values."""
-    import narwhals.stable.v2 as nw
-
-    series = nw.from_native(column, series_only=True, pass_through=True)
-    told = _told(series.dtype) if isinstance(series, nw.Series) else None
-    if isinstance(series, nw.Series) and series.implementation.is_polars():
-        values, kind = from_series(column, missing, words or told == "category")
-        kind = told or kind
-    else:
-        plain = _plain(name, column, series)
-        kind = told or ("boolean" if _are_booleans(plain) else None)
-        values = _foreign(name, plain, missing, words or told == "category")
-    if kind is None and isinstance(values, Text) and values.kind == "text":
-        spelled = kind_of_words(values) == "number"  # words by their type: codes, such as 01
-        if spelled and not looks_like_identifier(name, values, "category"):
-            kind = "category"
-    return values, kind
-
-
-def _told(kind: DataLike) -> str | None:
-    import narwhals.stable.v2 as nw
-
-    if kind in (nw.Categorical, nw.Enum):
-        return "category"
-    if kind == nw.Boolean:
-        return "boolean"
-    return "date" if kind in (nw.Date, nw.Datetime) else None
-
-
-def _plain(name: str, column: DataLike, series: DataLike) -> DataLike:
-    """Return a column that is not of polars as an array or a list."""
-    import narwhals.stable.v2 as nw
-
-    if isinstance(column, torch.Tensor):
-        return column.detach().cpu().numpy()
-    if not isinstance(series, nw.Series):
-        return column if isinstance(column, np.ndarray) else list(column)
-    kind = series.dtype
-    if kind.is_temporal() and kind not in (nw.Date, nw.Datetime, nw.Time):
-        raise DataError(f"column {name!r} holds {kind}, expected numbers, booleans, dates or words")
-    return series.to_numpy() if kind.is_numeric() and series.null_count() == 0 else series.to_list()
-
-
-def _are_booleans(column: DataLike) -> bool:
-    if isinstance(column, np.ndarray) and column.dtype != object:
-        return bool(column.dtype.kind == "b")
-    there = [value for value in column if value is not None]
-    return bool(there) and all(isinstance(value, bool | np.bool_) for value in there)
-
-
-def _foreign(name: str, column: DataLike, missing: Collection[str], words: bool) -> Values:
-    """Return the values of an array or a list."""
-    if np.ndim(column) != 1 and not isinstance(column, list):
-        raise DataError(f"column {name!r} has shape {np.shape(column)}, expected one value in each row")
-    nested = next((v for v in column if isinstance(v, NESTED)), None)
-    if nested is not None:
-        raise DataError(f"column {name!r} holds {brief(nested)}, expected one value in each row")
-    return from_sequence(column, missing, words)

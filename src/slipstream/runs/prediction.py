@@ -20,6 +20,7 @@ from slipstream.core.errors import UserError
 from slipstream.core.types import DataLike, Plain, Target
 from slipstream.core.wording import counted, typed
 from slipstream.data import Preprocessing, from_json
+from slipstream.data.dataset_rows import examples_of
 from slipstream.data.identity import labels as labels_of
 from slipstream.data.messages import phrase
 from slipstream.runs import checkpoints
@@ -160,6 +161,7 @@ class Model:
 
         float32 [N, ...], or ids [N, T], or images [N, C, H, W] of bytes, which the network scales.
         """
+        x = examples_of(x, self.preprocessing.spec.kind)
         array, unseen = self.preprocessing.transform(x, self.data)
         for warning in unseen:
             warnings.warn(warning, stacklevel=3)

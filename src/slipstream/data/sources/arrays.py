@@ -17,8 +17,8 @@ from slipstream.core.types import DataLike, Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import words_of
 from slipstream.data.messages import below, naming, phrase
+from slipstream.data.tabular.any_column import from_plain
 from slipstream.data.tabular.columns import check_finite
-from slipstream.data.tabular.frames import from_sequence
 from slipstream.data.targets import make_target
 
 
@@ -201,7 +201,10 @@ def _targets(
                 f"data.classes names {len(classes)}"
             )
     names = [name] if len(columns) == 1 else [f"{name}_{i}" for i in range(len(columns))]
-    values = [from_sequence(np.ascontiguousarray(column), words=True) for column in columns]
+    values = [
+        from_plain(name, np.ascontiguousarray(column), words=True)
+        for name, column in zip(names, columns, strict=True)
+    ]
     indices = None if classes is None else [str(i) for i in range(len(classes))]
     with naming(path):
         encoded, target = make_target(names, values, task, indices, labels=y.dtype.kind in "iub")

@@ -14,9 +14,10 @@ from slipstream.core.registry import register
 from slipstream.core.types import Plain, Word
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, words_of
-from slipstream.data.in_memory import TABLE, InMemory, names_in, raw_columns
+from slipstream.data.in_memory import InMemory, given_again, names_in, raw_columns
 from slipstream.data.sources.arrays import raw_of_arrays
 from slipstream.data.sources.table import ROLES, ColumnUses, Kind, raw_of, split_problems, use_problems
+from slipstream.data.tabular.frames import TABLE
 from slipstream.data.tabular.table_file import File, labels_among
 
 OF_TABLES = ("inputs", "kinds", *ROLES)  # settings that an array has no use for
@@ -61,10 +62,7 @@ def memory(
     """
     assert target is not None
     if given is None:
-        raise DataError(
-            "data=memory: the rows of this run were given in Python and are in no file; give them again: "
-            "slipstream.fit(frame, target, directory=RUN, resume=True)"
-        )
+        raise DataError(given_again("data=memory: the rows"))
     if given.table is None:
         used = {"inputs": inputs, "kinds": kinds, "group_column": group_column, "time_column": time_column}
         used |= {"split_column": split_column, "weight_column": weight_column}

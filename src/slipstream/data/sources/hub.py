@@ -19,6 +19,7 @@ from slipstream.core.wording import install
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, words_of
 from slipstream.data.image.image_files import BadImage, bits_of, flat
+from slipstream.data.in_memory import InMemory, given_again
 from slipstream.data.messages import naming, phrase
 from slipstream.data.sources.table import Kind, frame_of, input_kinds
 from slipstream.data.sources.texts import labelled, piece_of
@@ -31,6 +32,7 @@ from slipstream.data.targets import make_target
 from slipstream.data.text.vocabulary import Texts, Tokenizer
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+MEMORY = "memory"  # the name of a dataset that is given in Python
 LARGEST = 100_000_000  # maximum pixels of an image to decode
 
 
@@ -47,12 +49,13 @@ def hub_problems(settings: Mapping[str, Plain]) -> list[str]:
         found.append("data.path: the data come from data.dataset already; leave one of them out")
     if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
-    if path is not None:
+    if name == MEMORY or path is not None:
         found += [
-            f"data.{key}: is for data sets of the hub and says nothing of data.path; leave it out"
+            f"data.{key}: is for data sets of the hub and says nothing of others; leave it out"
             for key in ("subset", "revision")
             if settings[key] is not None
         ]
+    if path is not None:
         if not Path(path).exists():
             found.append(f"data.path: {path} does not exist")
         elif Path(path).is_file() and Path(path).suffix.lower() not in FORMATS:
@@ -66,8 +69,9 @@ def hub_problems(settings: Mapping[str, Plain]) -> list[str]:
     return found
 
 
-@register("data", problems=hub_problems, form=None)
+@register("data", problems=hub_problems, form=None, in_memory=True)
 def hub(
+    given: InMemory | None,
     *,
     dataset: str | None,
     subset: str | None,
@@ -98,8 +102,9 @@ def hub(
 ) -> RawData:
     """Data sets of Hugging Face's hub, or local files, by its package `datasets`.
 
-    dataset: the name on the hub. subset: its configuration, if it has several. revision: a branch, tag or
-        commit; null is the newest, so only a commit makes runs repeatable. Code of a data set is never run.
+    dataset: the name on the hub, or `memory` for one that is given in Python, by slipstream.fit. subset: its
+        configuration, if it has several. revision: a branch, tag or commit; null is the newest, so only a
+        commit makes runs repeatable. Code of a data set is never run.
     path: a local alternative: a CSV, TSV, JSON or Parquet file, a folder of images (a folder for each class),
         or the output of `save_to_disk`.
     train_split, validation_split, test_split: the names of its splits; null draws that split from train.
@@ -114,13 +119,13 @@ def hub(
     """
     labels = words_of(classes)
     assert target is not None
-    place = str(dataset or path)
+    place = "the dataset" if dataset == MEMORY else str(dataset or path)
     targets = names_of(target)
     asked = {name_of(name): kind for name, kind in kinds.items()}
     as_words = labels_among(targets, task) | {name for name, kind in asked.items() if kind == "category"}
     splits = {0: train_split, 1: validation_split, 2: test_split}
     with ExitStack() as stack:
-        found = _load(stack, dataset, subset, revision, path)
+        found = _given(given) if dataset == MEMORY else _load(stack, dataset, subset, revision, path)
         chosen = {part: _split(found, name, place) for part, name in splits.items() if name is not None}
         rest = [n for n in chosen[0].column_names if n not in targets and asked.get(n) != "ignore"]
         names = rest if inputs is None else names_of(inputs)
@@ -158,7 +163,7 @@ def hub(
     raw.warnings[:0] = [warning for file in files for warning in file.warnings]
     raw.warnings += described(note for file in files for note in file.notes)
     raw.sources = (path,) if path is not None and Path(path).is_file() else ()
-    at = "" if dataset is None else f" (revision {revision or 'newest'})"
+    at = "" if dataset in (None, MEMORY) else f" (revision {revision or 'newest'})"
     raw.notes.append(f"Hugging Face: {place}{at}, {phrase([s for s in splits.values() if s])}.")
     return raw
 
@@ -177,6 +182,12 @@ def _raw(
         y, target = make_target(targets, joined, *meaning)
     parts = np.repeat([file.part for file in files], [file.rows for file in files]).astype(np.int8)
     return RawData(inputs, names, y, target, parts=parts, where=where_in(files))
+
+
+def _given(given: InMemory | None) -> Mapping[str, Plain]:
+    if given is None or given.splits is None:
+        raise DataError(given_again("data=hub: the rows"))
+    return given.splits
 
 
 def _load(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import date, time
-from decimal import Decimal
 from numbers import Number
 
 import numpy as np
@@ -12,14 +11,13 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.lazy import torch
 from slipstream.core.types import DataLike, Plain
-from slipstream.data.identity import BOOLEANS as BOOLEAN
-from slipstream.data.identity import encode_words, exact, missing_words, name_of
-from slipstream.data.messages import phrase
-from slipstream.data.tabular.columns import EXACT, blank
-from slipstream.data.tabular.values import Text, Values
+from slipstream.data.identity import missing_words, name_of
+from slipstream.data.messages import brief, naming, phrase
+from slipstream.data.tabular.any_column import tensor_values, values_of
+from slipstream.data.tabular.values import Values
 
 OF_FRAMES = ("iter_columns", "iterrows", "itercolumns")  # methods of polars', pandas' and pyarrow's tables
-NUMBERS = (int, float, np.number, np.bool_, Decimal)
+TABLE = "the table"  # its name in messages
 
 
 def from_any(
@@ -30,22 +28,48 @@ def from_any(
     names: True for a column whose values are words, such as categories, for which 9007199254740993 is not
     9007199254740992. Other columns are ignored; a named one that does not exist is left out.
     """
-    wanted = {name_of(name) for name in names}
-    spelled: dict[str, Plain] = {}
-    for found in names_of_columns(data):
-        name = name_of(str(found))
-        if name in wanted and name in spelled:
-            raise DataError(f"the table has two columns {name!r}, in two ways to write it; leave one out")
-        spelled[name] = found
-    chosen = {name: data[spelled[name_of(name)]] for name in names if name_of(name) in spelled}
-    return {name: from_sequence(values, missing, names[name]) for name, values in in_rows(chosen).items()}
+    wanted, found = {name_of(name): name for name in names}, dict[str, DataLike]()
+    for spelled, column in columns_in(data).items():
+        name = name_of(str(spelled))
+        if name in wanted and wanted[name] in found:
+            raise DataError(f"{TABLE} has two columns {name!r}, in two ways to write it; leave one out")
+        if name in wanted:
+            found[wanted[name]] = column
+    made = in_rows({name: found[name] for name in names if name in found})
+    with naming(TABLE):
+        return {name: values_of(name, column, missing, names[name])[0] for name, column in made.items()}
 
 
-def names_of_columns(data: DataLike) -> Sequence[DataLike]:
-    """Return the names of a table's columns, as they are written there."""
-    if isinstance(data, Mapping):
-        return list(data)
-    return list(data.column_names if hasattr(data, "itercolumns") else data.columns)
+def columns_in(table: DataLike) -> Mapping[DataLike, DataLike]:
+    """Return a table's columns by name. Raises DataError for two of one name, or names of several levels."""
+    if not isinstance(table, Mapping):
+        import narwhals.stable.v2 as nw
+
+        _require_names(table)
+        try:
+            frame = nw.from_native(table, eager_only=True)
+        except nw.exceptions.DuplicateError as error:
+            raise DataError(
+                f"{TABLE} has two columns of one name: {' '.join(str(error).split())}; give every column its "
+                "own name"
+            ) from error
+        return {series.name: series.to_native() for series in frame.iter_columns()}
+    for name in table:
+        if not isinstance(name, str | Number):
+            raise DataError(f"{TABLE}: found {brief(name)} as the name of a column, expected words")
+    return table
+
+
+def _require_names(table: DataLike) -> None:
+    """Raise DataError for a frame of pandas whose columns have no names, or names of several levels."""
+    for name in table.columns if hasattr(table, "itertuples") else ():
+        if isinstance(name, tuple):
+            raise DataError(
+                f"{TABLE}: the names of its columns have several levels, such as {name}; join them to one: "
+                "frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
+            )
+        if name != name or not isinstance(name, str | Number | date):  # NaN stands for none
+            raise DataError(f"{TABLE}: a column has no name (found {name!r}); give every column its own name")
 
 
 def columns_of(data: DataLike, names: Mapping[str, bool], settings: Mapping[str, Plain]) -> dict[str, Values]:
@@ -65,12 +89,17 @@ def columns_of(data: DataLike, names: Mapping[str, bool], settings: Mapping[str,
 
 def array_of(data: DataLike) -> np.ndarray:
     """Return new examples that are no table as an array of numbers. Raises DataError."""
-    if not isinstance(data, np.ndarray | list | torch.Tensor):
+    if isinstance(data, torch.Tensor):
+        data = tensor_values("inputs", data)
+    if not isinstance(data, np.ndarray | list):
         raise DataError(
-            f"found {type(data).__module__}.{type(data).__name__}, expected an array, a polars or pandas "
-            "DataFrame or a mapping of column names to values"
+            f"found {type(data).__module__}.{type(data).__name__}, expected an array, a data frame of "
+            "polars, pandas or pyarrow, or a mapping of column names to values"
         )
-    array = np.asarray(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise DataError("found lists of different lengths, expected one length in all rows") from error
     if array.dtype.kind not in "fiub":
         raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
     return array
@@ -102,49 +131,3 @@ def is_single(value: DataLike) -> bool:
         or isinstance(value, str | bytes | Number | date | time)
         or getattr(value, "ndim", None) == 0
     )
-
-
-def from_sequence(values: DataLike, missing: Collection[str] = frozenset(), words: bool = False) -> Values:
-    """Return a list, array, polars or pandas column as a raw column; words: see `from_any`.
-
-    Its values are numbers, booleans, dates or words, None for missing.
-    """
-    if isinstance(values, Text):
-        return values
-    if hasattr(values, "to_physical"):
-        from slipstream.data.tabular.parquet import from_series
-
-        return from_series(values, missing, words)[0]
-    if hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
-        values = values.tolist()  # an array would turn whole numbers with a missing one into floats
-    if not isinstance(values, np.ndarray) and hasattr(values, "__array__"):
-        values = np.asarray(values)
-    if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
-        values = values.astype("M8[us]")  # numpy would list nanoseconds as integers
-    if isinstance(values, np.ndarray) and values.dtype.kind in ("fiu" if words else "fiub"):
-        numbers = values.astype(np.float64)
-        if not words or values.dtype.kind == "f" or np.abs(numbers).max(initial=0) <= EXACT:
-            return blank(numbers, missing)
-    return _from_list(list(values.tolist() if isinstance(values, np.ndarray) else values), missing, words)
-
-
-def _from_list(values: Sequence[DataLike], missing: Collection[str], words: bool) -> Values:
-    """Return a list of numbers, booleans, dates or words as a raw column."""
-    values = [None if _is_absent(value) else value for value in values]
-    there = [value for value in values if value is not None]
-    if words and there and all(isinstance(value, bool | np.bool_) for value in there):
-        return encode_words([None if v is None else BOOLEAN[bool(v)] for v in values], "boolean", missing)
-    if all(isinstance(value, NUMBERS) for value in there):
-        if words and any(not isinstance(v, float) and abs(v) > EXACT for v in there):
-            spelled = [None if v is None else exact(v) for v in values]
-            return encode_words(spelled, "number", missing)
-        return blank(np.array([np.nan if v is None else v for v in values], np.float64), missing)
-    texts = [v.isoformat() if isinstance(v, date | time) else v for v in values]
-    return encode_words(texts, "text", missing)
-
-
-def _is_absent(value: DataLike) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas' NA has no truth value
-        return True
