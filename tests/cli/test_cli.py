@@ -148,7 +148,6 @@ MISTAKES = {
     "--cfg": (["--cfg", "job", "optimizer=adm"], "did you mean adam?"),
     "--cfg key": (["--cfg", "job", "optimizer.lrr=1"], "did you mean optimizer.lr=1?"),
     "--package": (["--cfg", "job", "-p", "nothing"], "not found in config"),
-    "--help": (["--help", "optimizer=adm"], "did you mean adam?"),
     "completion": (["-sc", "install=tcsh"], "expected install=SHELL"),
     "list group": (["list", "optimiser"], "did you mean optimizer?"),
     "list option": (["list", "optimizer", "adm"], "did you mean adam?"),

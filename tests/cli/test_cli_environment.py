@@ -58,6 +58,19 @@ def test_list_finds_options_without_their_group(slipstream):
     assert slipstream("list", "--help").out.startswith("slipstream list")
 
 
+def test_list_shows_experiments_of_ones_own(tmp_path, slipstream):
+    """--config-dir adds experiments, and its own come first."""
+    (tmp_path / "experiment").mkdir()
+    for name in ("mine", "xor"):
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n# My {name}.\nseed: 5\n")
+    own = ("--config-dir", str(tmp_path))
+    assert "mine  " in slipstream(*own, "list", "experiment").out
+    assert "mine" in slipstream("list", *own).out
+    assert slipstream("list", "experiment", "mine", *own).out.startswith("experiment=mine\n\nMy mine.")
+    assert "My xor." in slipstream("list", "experiment", "xor", *own).out
+    assert slipstream("list", "experiment", "mine").code == 2
+
+
 @pytest.mark.parametrize(
     ("line", "offered"),
     [

@@ -1,4 +1,4 @@
-"""The commands besides training: `slipstream COMMAND RUN ...`. Each is a module with `parser` and `run`."""
+"""The commands besides training: `slipstream COMMAND ...`. Each is a module with `parser` and `run`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Their modules, imported when they are typed.
 COMMANDS = {
     "compare": "slipstream.cli.compare_command",
+    "completion": "slipstream.cli.completion_command",
     "evaluate": "slipstream.cli.evaluate_command",
     "export": "slipstream.cli.export_command",
     "importance": "slipstream.cli.importance_command",
@@ -82,6 +83,12 @@ def keep(screen: Console, output: str | None, write: Callable[[Path], list[Path]
         screen.print(f"to keep {what}: -o DIR")
     else:
         screen.print(f"written: {', '.join(map(str, write(Path(output))))}", soft_wrap=True)
+
+
+def parser(command: str) -> CommandParser:
+    """Return the parser of a command."""
+    made: CommandParser = importlib.import_module(COMMANDS[command]).parser()
+    return made
 
 
 def run(arguments: Sequence[str]) -> int:

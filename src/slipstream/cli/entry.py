@@ -63,8 +63,12 @@ def _make_streams_safe() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    if "-sc" in arguments and _completes_list():
-        return 0
+    if "_ARGCOMPLETE" in os.environ:
+        from slipstream.cli import completion
+
+        completion.answer()
+    if "-sc" in arguments and any(text.startswith("query=") for text in arguments):
+        return _complete_for_hydra()
     if "list" in arguments:
         from slipstream.cli import listing
 
@@ -77,6 +81,11 @@ def _run(arguments: list[str]) -> int:
         return commands.run(arguments)
     if arguments[:1] == ["train"]:
         arguments = arguments[1:]
+    if {"-h", "--help"} & set(arguments):
+        from slipstream.cli.help_page import page
+
+        print(page(arguments))
+        return 0
     if "--version" in arguments:
         from slipstream.core.version import __version__
 
@@ -85,17 +94,16 @@ def _run(arguments: list[str]) -> int:
     return _hydra(arguments)
 
 
-def _completes_list() -> bool:
-    """Answer the shell's completion of `slipstream list ...`, which Hydra does not know."""
+def _complete_for_hydra() -> int:
+    """Answer the script of `-sc install=SHELL`, in Hydra's place: it knows neither commands nor runs."""
+    from slipstream.cli import completion
+
     line = os.environ.get("COMP_LINE", "")
     words = [*line.split(), *([""] if line.endswith(" ") else [])]
     typed = words[2 if words and words[0].startswith("python") else 1 :]
-    if typed[:1] != ["list"] or len(typed) < 2:
-        return False
-    from slipstream.cli import listing
-
-    print(" ".join(listing.completions(typed[1:])))
-    return True
+    with suppress(Exception):  # an error message would garble the prompt
+        print(" ".join(completion.offers(typed[:-1], typed[-1])))
+    return 0
 
 
 def load_installed_components() -> None:
@@ -123,7 +131,7 @@ def _hydra(arguments: list[str]) -> int:
     flags = parser.parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
         raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
-    trains = not (flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    trains = not (flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     if trains:
         unexpected.require_addresses()
     if not flags.shell_completion:
@@ -157,8 +165,6 @@ def _hydra(arguments: list[str]) -> int:
             raise runner.bug from None
         return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for a misspelled `--package`
     except Exception as error:
-        if flags.shell_completion and any(text.startswith("query=") for text in overrides):
-            return 0  # nothing to complete, and an error message would garble the prompt
         if flags.shell_completion:
             raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
         if isinstance(error, composition.FAULTS):

@@ -43,11 +43,11 @@ def show(arguments: Sequence[str]) -> None:
     # Captured, because rich exits the program itself when the reader has closed the pipe.
     with console.capture() as page:
         if not arguments:
-            _groups(console)
+            _groups(console, own)
         elif len(arguments) == 1 and arguments[0] in ALL:
-            _group(console, arguments[0])
+            _group(console, arguments[0], own)
         else:
-            for number, group in enumerate(_homes(*arguments)):
+            for number, group in enumerate(_homes(own, *arguments)):
                 console.print("\n" if number else "", end="")
                 _option(console, group, arguments[-1], own)
     sys.stdout.write(page.get())
@@ -69,51 +69,46 @@ def _config_dir(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     return words, flags.config_dir
 
 
-def completions(typed: Sequence[str]) -> list[str]:
-    """Return the completions of the last word after `list`, which is still being typed."""
-    first, last = typed[0], typed[-1]
-    names: Sequence[str] = ALL if len(typed) == 1 else _options(first) if first in ALL else ()
-    return [name for name in names if len(typed) <= 2 and name.startswith(last)]
-
-
-def _homes(word: str, option: str | None = None) -> list[str]:
+def _homes(own: Path | None, word: str, option: str | None = None) -> list[str]:
     """Return the named group, or every group that has an option of that name."""
     if option is None:
-        homes = [group for group in ALL if word in _options(group)]
+        homes = [group for group in ALL if word in _options(group, own)]
         if not homes:
-            hint = did_you_mean(word, [*ALL, *(name for group in ALL for name in _options(group))])
+            hint = did_you_mean(word, [*ALL, *(name for group in ALL for name in _options(group, own))])
             hint = hint if hint.startswith("did") else did_you_mean(word, ALL)
             raise UserError(f"list {word}: no such group or option, {hint}")
         return homes
     if word not in ALL:
         raise UserError(f"list {word}: no such group, {did_you_mean(word, ALL)}")
-    if option not in _options(word):
-        raise UserError(f"list {word} {option}: no such option, {did_you_mean(option, _options(word))}")
+    if option not in (offered := _options(word, own)):
+        raise UserError(f"list {word} {option}: no such option, {did_you_mean(option, offered)}")
     return [word]
 
 
-def _options(group: str) -> list[str]:
-    return experiments() if group == "experiment" else options(group)
+def _options(group: str, own: Path | None) -> list[str]:
+    return experiments(own) if group == "experiment" else options(group)
 
 
-def _groups(console: Console) -> None:
+def _groups(console: Console, own: Path | None) -> None:
     table = _table("group", "options")
     for group in ALL:
-        table.add_row(group, ", ".join(_options(group)))
+        table.add_row(group, ", ".join(_options(group, own)))
     console.print(table)
     console.print(f"\n{USAGE}", soft_wrap=True)
 
 
-def _group(console: Console, group: str) -> None:
+def _group(console: Console, group: str, own: Path | None) -> None:
     table = _table(group, "what it is", "settings")
-    for name in _options(group):
-        table.add_row(name, _docstring(group, name).partition("\n")[0], ", ".join(_settings(group, name)))
+    for name in _options(group, own):
+        table.add_row(
+            name, _docstring(group, name, own).partition("\n")[0], ", ".join(_settings(group, name))
+        )
     console.print(table)
 
 
 def _option(console: Console, group: str, name: str, own: Path | None) -> None:
     # A docstring has its own line breaks: the terminal may wrap it, a pipe keeps it unchanged.
-    console.print(f"{group}={name}\n\n{_docstring(group, name)}\n", soft_wrap=True)
+    console.print(f"{group}={name}\n\n{_docstring(group, name, own)}\n", soft_wrap=True)
     known, values = _settings(group, name), defaults(group, name, own)
     if not known:
         return None if group == "experiment" else console.print("It has no settings.")
@@ -139,9 +134,9 @@ def _settings(group: str, name: str) -> dict[str, Plain]:
     return {} if group == "experiment" else settings(group, name)
 
 
-def _docstring(group: str, name: str) -> str:
+def _docstring(group: str, name: str, own: Path | None) -> str:
     if group == "experiment":
-        return experiment(name)
+        return experiment(name, own)
     classes = section(group)
     if classes:
         return inspect.getdoc(classes[name]) or ""

@@ -25,14 +25,16 @@ REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
 OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}
 
 
-def experiments() -> list[str]:
-    """Return the names of the shipped experiments."""
-    return sorted(file.stem for file in (folder() / "experiment").glob("*.yaml"))
+def experiments(own: Path | None = None) -> list[str]:
+    """Return the names of the experiments: the shipped ones, and those of a user's --config-dir."""
+    places = [folder(), *([own] if own else [])]
+    return sorted({file.stem for place in places for file in (place / "experiment").glob("*.yaml")})
 
 
-def experiment(name: str) -> str:
+def experiment(name: str, own: Path | None = None) -> str:
     """Return an experiment's description, its first comment, and what it sets."""
-    text = (folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    files = [place / "experiment" / f"{name}.yaml" for place in (own, folder()) if place]
+    text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
     return text.removeprefix("# @package _global_\n").removeprefix("# ")
 
 
