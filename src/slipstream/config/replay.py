@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from slipstream.config.files import completed, paths
-from slipstream.config.schema import show
+from slipstream.config.schema import CHOICES, show
 from slipstream.core import folders
 from slipstream.core.errors import ConfigError
+from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
@@ -53,6 +54,14 @@ def replay(overrides: Sequence[str]) -> list[str]:
     elsewhere = [text for text in overrides if _key(text) in ("hydra.run.dir", "hydra.sweep.dir")]
     if elsewhere:
         raise ConfigError([f"{text}: a resumed run stays in its folder; leave it out" for text in elsewhere])
+    return [*inherited(folder, overrides), *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+
+
+def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
+    """Return the command line of the run in a folder, without what the new overrides replace.
+
+    Another option of a group comes with its own settings. Raises ConfigError if the folder is not a run.
+    """
     folders.require_own(folder)
     saved = _read(folder, "overrides.yaml")
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
@@ -62,15 +71,29 @@ def replay(overrides: Sequence[str]) -> list[str]:
     if foreign:
         raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
     new = {_key(text) for text in overrides}
+    config = _config(folder)
+    gone = tuple(f"{section}." for section in _rechosen(config, overrides))
     kept = [text for text in saved if _key(text) not in new and _key(text) != "resume"]
-    data = _config(folder).get("data")
+    kept = [text for text in kept if not _key(text).startswith(gone)]
+    data = config.get("data")
     if not isinstance(data, Mapping) or "data" in new:
         data = {}
     # A typed path was relative to the directory where the run began.
     began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
     kept = [text for text in kept if _key(text) not in began]
-    kept += [f"{key}={_quoted(value)}" for key, value in began.items()]
-    return [*kept, *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
+    return [*kept, *(f"{key}={_quoted(value)}" for key, value in began.items())]
+
+
+def _rechosen(config: Mapping[str, Plain], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield the sections of a configuration that new choices replace or remove."""
+    for text in overrides:
+        key, value = _key(text), text.partition("=")[2].strip("'\" ")
+        section = config.get(key)
+        if key in LISTS and isinstance(section, Mapping):
+            names = value.strip("[]").split(",")
+            yield from (f"{key}.{name}" for name in section if name not in map(str.strip, names))
+        elif key in CHOICES and isinstance(section, Mapping) and section.get("name") != value:
+            yield key
 
 
 def _quoted(text: str) -> str:

@@ -131,8 +131,8 @@ def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
     verified: one that has just been read back.
     """
     clean(directory)
-    good = [path for path in _steps(directory) if path == verified or _is_complete(path)]
-    for path in _steps(directory):
+    good = [path for path in steps(directory) if path == verified or _is_complete(path)]
+    for path in steps(directory):
         if path not in good[:keep]:
             # Renamed first: a half-removed folder must not look like a checkpoint.
             folders.rename(path, _aside(path))
@@ -156,7 +156,7 @@ def latest(directory: Path) -> tuple[Path | None, list[str]]:
     starting over would discard the training so far.
     """
     damaged: list[str] = []
-    for path in _steps(directory):
+    for path in steps(directory):
         try:
             verify(path)
         except CheckpointError as error:
@@ -237,7 +237,7 @@ def _read(file: Path) -> bytes:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def _steps(directory: Path) -> list[Path]:
+def steps(directory: Path) -> list[Path]:
     """Return checkpoint folders, the highest step first."""
     found = [(int(match[1]), p) for p in directory.glob("step-*") if (match := NAME.fullmatch(p.name))]
     return [path for _, path in sorted(found, reverse=True)]

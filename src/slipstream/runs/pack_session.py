@@ -96,7 +96,8 @@ class PackSession(Generic[S]):
     def begin(self, warn: Callable[[str], None]) -> None:
         """Write what is known before training, and open loggers and recorder."""
         logger = self.members[0].config.logger
-        if len(self.members) > 1 and logger.name == "tensorboard" and logger.settings["graph"]:
+        writes = any(member.directory is not None for member in self.members)
+        if writes and len(self.members) > 1 and logger.name == "tensorboard" and logger.settings["graph"]:
             graph_of(self.engine)  # kept for all, and must not be made in threads
         self.loggers = side_by_side(self._open, range(len(self.slots)))
         self.recorder = Recorder(self.engine, self.members, self.loggers, warn, summary.conditions)

@@ -61,7 +61,7 @@ def load_all(configs: Sequence[Config], given: InMemory | None = None) -> tuple[
 
 def _room(config: Config) -> int | None:
     """Return the bytes that images may take on the device, and in this machine's memory on the way there."""
-    device = _device(config)
+    device = device_of(config)
     places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
     free = [room for place in places if (room := free_bytes(place)) is not None]
     return int(min(free) * IMAGES_SHARE) if free else None
@@ -132,7 +132,7 @@ def _require_counts(config: Config, data: Data) -> None:
 
 def set_up(config: Config) -> torch.device:
     """Return the device to train on, with the number of threads set. Raises ConfigError if there is none."""
-    device = _device(config)
+    device = device_of(config)
     if device.type == "cuda" and not torch.cuda.is_available():
         found = "trainer.device: found cuda, this machine has no usable CUDA device"
         raise ConfigError([f"{found}; use trainer.device=auto or cpu"])
@@ -147,7 +147,7 @@ def set_up(config: Config) -> torch.device:
     return device
 
 
-def _device(config: Config) -> torch.device:
+def device_of(config: Config) -> torch.device:
     return choose_device("cpu" if config.trainer.portable else config.trainer.device)
 
 

@@ -11,7 +11,7 @@ from slipstream.core.types import Plain
 from slipstream.runs import checkpoints, run_folder
 from slipstream.runs.recorder import yaml_text
 from slipstream.training.member import METRICS
-from slipstream.training.snapshot import Tensors
+from slipstream.training.snapshot import Taken, Tensors
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Trained:
     state: Mapping[str, Plain]
     summary: str
     overrides: Sequence[str] = ()
+
+    @property
+    def snapshot(self) -> Taken:
+        """The last checkpoint, for runs that begin from it."""
+        return self.tensors, self.state
 
     def save(self, directory: Path) -> None:
         """Write the run's folder. Raises UserError if it holds a run already."""

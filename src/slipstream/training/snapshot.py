@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from slipstream.core.registry import component
 from slipstream.core.storage import CheckpointError
 from slipstream.core.types import Layout, Plain
 from slipstream.core.wording import counted
+from slipstream.optimizers.base import initial_state
 from slipstream.training.engine import Best, Engine
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
@@ -18,6 +20,7 @@ from slipstream.training.step import StepOutput
 
 Tensors = dict[str, dict[str, Tensor]]
 Taken = tuple[Tensors, Mapping[str, Plain]]  # tensors by file and name, and the state as JSON
+BRANCH = "branch"  # in a state: the snapshot is of another configuration
 
 
 def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Plain]]:
@@ -70,9 +73,22 @@ def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[
     if entry is None:
         return fresh, best
     tensors, described = entry
-    _same_architecture(engine, member, tensors, fresh, best)
+    _same_architecture(engine, member, entry, fresh, best)
     member.restore(described)
+    if described.get(BRANCH):
+        return _branch(engine, member, tensors, fresh)
     return _state(engine, tensors, fresh), _network(engine, tensors["best"], best[1])
+
+
+def branched(entry: Taken, *, same_optimizer: bool) -> Taken:
+    """Return a snapshot from which a run with another configuration can begin.
+
+    The network's parameters and running statistics are the snapshot's, and so is what the optimizer and the
+    regularizers keep, as far as the configuration still has it. The rest begins at these parameters.
+    """
+    tensors, state = entry
+    kept = {n: x for n, x in tensors["optimizer"].items() if same_optimizer or not n.startswith("rule.")}
+    return tensors | {"optimizer": kept}, {**state, BRANCH: True}
 
 
 def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[StepOutput]:
@@ -99,6 +115,33 @@ def _state(engine: Engine, tensors: Tensors, fresh: State) -> State:
     )
 
 
+def _branch(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> tuple[State, Best]:
+    """Return the state and best network of a branch (`branched`)."""
+    program, saved = engine.program, tensors["optimizer"]
+    params = flattened(program.layout, tensors["weights"])
+    # Other buffers hold the configuration's numbers and random keys, which may be what the branch changes.
+    buffers = fresh.buffers | {name: tensors["weights"][name] for name in program.running}
+    rule = component("optimizer", member.config.optimizer.name)
+    begun = initial_state(rule, params, program.layout, member.config.optimizer.settings)
+    state = State(
+        params=params,
+        buffers=buffers,
+        opt_state=_kept("rule.", begun, saved),
+        regularizer_state=_kept("kept.", program.first_kept(params, buffers), saved),
+    )
+    best, own = program.evaluated(state, program.numbers(member.config))
+    named = tensors["best"]
+    if _shapes(program.layout.unflatten(best)).items() <= _shapes(named).items():
+        best, own = flattened(program.layout, named), own | {name: named[name] for name in program.running}
+    return state, (best, own)
+
+
+def _kept(prefix: str, begun: dict[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what begins anew, replaced by what is saved in the same shape."""
+    both = {name: saved.get(f"{prefix}{name}", value) for name, value in begun.items()}
+    return {name: x if x.shape == begun[name].shape else begun[name] for name, x in both.items()}
+
+
 def _network(engine: Engine, named: Mapping[str, Tensor], buffers: Iterable[str]) -> Best:
     return flattened(engine.program.layout, named), {name: named[name] for name in buffers}
 
@@ -109,12 +152,16 @@ def flattened(layout: Layout, named: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([named[name].reshape(-1, size) for name, size in parts], dim=1).flatten()
 
 
-def _same_architecture(engine: Engine, member: Member, tensors: Tensors, fresh: State, best: Best) -> None:
+def _same_architecture(engine: Engine, member: Member, taken: Taken, fresh: State, best: Best) -> None:
+    tensors, described = taken
     names = engine.program.layout.unflatten
     network = _shapes(names(fresh.params) | fresh.buffers)
     evaluated = _shapes(names(best[0]) | best[1])
     optimizer = _shapes(fresh.opt_state, "rule.") | _shapes(fresh.regularizer_state, "kept.")
-    for file, expected in (("weights", network), ("best", evaluated), ("optimizer", optimizer)):
+    files = {"weights": network, "best": evaluated, "optimizer": optimizer}
+    if described.get(BRANCH):  # of which only the network must be the same
+        files = {"weights": network}
+    for file, expected in files.items():
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
         differing = [name for name in expected | found if expected.get(name) != found.get(name)]
         if differing:

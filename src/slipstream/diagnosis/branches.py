@@ -1,0 +1,164 @@
+"""Branches of a run: the same run with a change, from its start or from one of its epochs.
+
+A branch has the run's weights, order of examples and noise; it differs in nothing but the change. Branches of
+equal structure train as one pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from slipstream.config.replay import diff, inherited
+from slipstream.config.run_config import Config
+from slipstream.config.validation import composed, validate
+from slipstream.core.errors import ConfigError, UserError
+from slipstream.core.storage import CheckpointError
+from slipstream.core.types import Plain
+from slipstream.runs import checkpoints, setup
+from slipstream.runs.grouped import Ended, train_grouped
+from slipstream.runs.prediction import saved_config
+from slipstream.runs.summary import Result
+from slipstream.training.snapshot import Taken, branched
+
+SEEDS = 2**64
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a branch changes. overrides: as typed on the command line; none is the run itself.
+
+    >>> str(Change(("optimizer.lr=0.1", "optimizer=sgd")))
+    'optimizer.lr=0.1 optimizer=sgd'
+    """
+
+    overrides: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(self.overrides) or "unchanged"
+
+
+NOTHING = Change()
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A trained branch. seed: of its weights, order and noise, equal for the branches of a pair."""
+
+    change: Change
+    seed: int
+    result: Result
+
+
+class Origin:
+    """A run that branches begin from.
+
+    folder: of the run. Raises UserError if it holds none, or if this version composes its command line to
+    another configuration.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.raw: Mapping[str, Plain] = saved_config(self.folder)
+        if self.raw["data"]["name"] == "memory":
+            raise UserError(f"{self.folder}: was trained on rows in memory, which are not there any more")
+
+    @cached_property
+    def saved(self) -> dict[int, Path]:
+        """The checkpoints at the ends of epochs that verify, by epoch."""
+        found = {}
+        for path in checkpoints.steps(self.folder / "checkpoints"):
+            try:
+                _, state = checkpoints.load(path)
+            except CheckpointError:
+                continue
+            if not state["steps_into_epoch"]:
+                found[int(state["epoch"])] = path
+        return dict(sorted(found.items()))
+
+    def config(self, change: Change = NOTHING, seed: int | None = None) -> Config:
+        """Return the configuration of a branch. Raises ConfigError if the change does not fit."""
+        seeds = () if seed is None else (f"seed={seed}",)
+        plain = composed([*inherited(self.folder, [*change.overrides, *seeds]), *change.overrides, *seeds])
+        return validate({key: value for key, value in plain.items() if key != "resume"})
+
+    def require_reproducible(self) -> None:
+        """Raise UserError if the run's command line does not compose to its configuration any more."""
+        found = diff(self.raw, self.config().raw)
+        if found:
+            key, was, now = found[0]
+            raise UserError(
+                f"{self.folder}: its command line now gives {key}={now} instead of {was}; this version has "
+                "other defaults, or options of your own changed: train the run again"
+            )
+
+    def at(self, epoch: int) -> Taken | None:
+        """Return the run's snapshot after an epoch, None for its start.
+
+        An epoch that is not saved is trained again from the nearest one before, to the same bytes.
+        Raises UserError if the run has no such epoch.
+        """
+        if epoch == 0:
+            return None
+        last = max(self.saved, default=0)
+        if not 0 < epoch <= last:
+            raise UserError(f"{self.folder}: has no epoch {epoch}, it was saved up to epoch {last}")
+        before = max((e for e in self.saved if e <= epoch), default=0)
+        taken = checkpoints.load(self.saved[before]) if before else None
+        if before == epoch:
+            return taken
+        how = taken or checkpoints.load(self.saved[last])
+        return self.again(taken, how[1], until=epoch).trained.snapshot
+
+    def again(self, taken: Taken | None, how: Mapping[str, Plain], until: int | None = None) -> Ended:
+        """Train the run itself from a snapshot, computing as `how`, the state of a checkpoint, says."""
+        config = setup.as_saved(self.config(), ({}, how))
+        return train_grouped([config], [taken], until=until, packed=bool(how["packed"]))[0]
+
+
+def branches(
+    origin: Origin,
+    changes: Iterable[Change],
+    *,
+    at: int = 0,
+    seeds: int = 1,
+    until: int | None = None,
+) -> list[Branch]:
+    """Train branches of a run that differ in their changes, and in nothing else.
+
+    Args:
+        origin: the run.
+        changes: one for each branch; `NOTHING` trains the run itself again, the control.
+        at: the epoch after which they begin; 0 is the run's start.
+        seeds: how many of each change are trained. The first has the run's own seed, the others the numbers
+            after it: each seed is a pair with the other changes' branches of this seed. After an epoch all
+            begin with the same weights, and seeds change the order of examples and the noise that follow.
+        until: the epoch at which all are left; None trains to the end.
+
+    Returns:
+        The branches, change by change, each with its seeds.
+
+    Raises:
+        ConfigError: a change does not fit. UserError: the run has no such epoch.
+    """
+    first, snapshot = int(origin.raw["seed"]), origin.at(at)
+    asked = [(change, (first + k) % SEEDS) for change in changes for k in range(seeds)]
+    configs = [origin.config(change, seed) for change, seed in asked]
+    same = origin.raw["optimizer"]["name"]
+    entries = [
+        snapshot and branched(snapshot, same_optimizer=config.optimizer.name == same) for config in configs
+    ]
+    try:
+        ended = train_grouped(configs, entries, until=until)
+    except CheckpointError as error:
+        raise ConfigError(
+            [f"a change makes another network, which cannot go on from epoch {at}: {error}"]
+        ) from error
+    return [Branch(*pair, one.result) for pair, one in zip(asked, ended, strict=True)]
+
+
+def of(change: Change, found: Sequence[Branch]) -> list[Branch]:
+    """Return the branches of a change, seed by seed."""
+    return [branch for branch in found if branch.change == change]

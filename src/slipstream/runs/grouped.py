@@ -1,0 +1,149 @@
+"""Runs of any structure, trained together: those of equal structure as one pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from slipstream.config.run_config import Config
+from slipstream.core.errors import UserError
+from slipstream.data import Data
+from slipstream.data.in_memory import InMemory
+from slipstream.runs import setup
+from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
+from slipstream.runs.summary import Result
+from slipstream.runs.trained import Trained
+from slipstream.training.backend import memory
+from slipstream.training.interrupts import Interrupts
+from slipstream.training.member import STOPPED, Member
+from slipstream.training.pack import signature
+from slipstream.training.snapshot import Taken
+
+LARGEST = 64  # members of a pack: more gain little (docs/performance.md)
+LEFT = "left at the epoch asked for"
+
+
+class Interrupted(UserError):
+    """Raised if a signal ended the training before its results were complete."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        super().__init__(f"interrupted by {interrupts.name}: nothing was concluded")
+        self.exit_code = interrupts.exit_code
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended: its result, and all of it as its folder would hold it."""
+
+    result: Result
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Until:
+    """An overseer that leaves every member at an epoch. Schedules keep the length of the whole run."""
+
+    epoch: int
+    members: Sequence[Member]
+
+    def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
+        """Stop the members that have trained this many epochs."""
+        return {k: (STOPPED, LEFT) for k in trained if self.members[k].epoch >= self.epoch}
+
+    def failed(self, member: Member, error: UserError) -> None:
+        """Raise the error: these runs belong together."""
+        raise error
+
+    def pauses(self) -> bool:
+        """Never leave the loop with members still running."""
+        return False
+
+
+def train_grouped(
+    configs: Sequence[Config],
+    saved: Sequence[Taken | None] | None = None,
+    *,
+    until: int | None = None,
+    given: InMemory | None = None,
+    packed: bool = True,
+) -> list[Ended]:
+    """Train runs without folders; those of equal structure as packs, each as if it were alone.
+
+    Args:
+        configs: validated configurations of any structure. Runs of one data folder share it.
+        saved: a snapshot for each to begin from, or None; of another configuration: `snapshot.branched`.
+        until: the epoch at which runs are left; their schedules still extend to `trainer.max_epochs`.
+        given: the rows of data=memory.
+        packed: True computes a run that is alone in its structure as a member of a pack.
+
+    Returns:
+        The ended runs, in the order of `configs`.
+
+    Raises:
+        ConfigError, DataError: a configuration cannot run. Interrupted: a signal arrived.
+    """
+    if not configs:
+        return []
+    entries = [None] * len(configs) if saved is None else list(saved)
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(setup.portable_kernels(configs[0]))
+        datas, folds = setup.load_all(configs, given)
+        slots = [
+            Slot(prepared(setup.as_saved(config, entry), None, datas[fold], entry), fold, saved=entry)
+            for config, fold, entry in zip(configs, folds, entries, strict=True)
+        ]
+        ended: dict[int, Ended] = {}
+        for which in _grouped(slots, datas):
+            found = _train([slots[k] for k in which], datas, interrupts, until, packed)
+            ended |= zip(which, found, strict=True)
+            if interrupts.received is not None:
+                raise Interrupted(interrupts)
+    return [ended[k] for k in range(len(configs))]
+
+
+def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[list[int]]:
+    """Return the places of the slots that can train as one pack, in packs that fit into memory."""
+    kinds: dict[object, list[int]] = {}
+    for k, slot in enumerate(slots):
+        into = 0 if slot.saved is None else slot.saved[1]["steps_into_epoch"]
+        kind = signature(slot.member.config), repr(setup.form(datas[slot.fold])), into
+        kinds.setdefault(kind, []).append(k)
+    packs = []
+    for places in kinds.values():
+        first = slots[places[0]].member.config
+        device = setup.device_of(first)
+        used = [datas[fold] for fold in sorted({slots[k].fold for k in places})]
+        most, free = min(len(places), LARGEST), memory.free_bytes(device)
+        if not memory.is_small(first, used, most, free):
+            most = max(memory.fits(partial(memory.predict, first, used, device=device), most, free), 1)
+        packs += [places[i : i + most] for i in range(0, len(places), most)]
+    return packs
+
+
+def _train(
+    slots: list[Slot], datas: Sequence[Data], interrupts: Interrupts, until: int | None, packed: bool
+) -> list[Ended]:
+    """Train the slots of one pack to their ends."""
+    known, config = range(len(slots)), slots[0].member.config
+    used = sorted({slot.fold for slot in slots})
+    for slot in slots:
+        slot.fold = used.index(slot.fold)
+    with ExitStack() as stack:
+        device = setup.set_up(config)
+        stack.enter_context(setup.flushing_denormals())
+        stack.enter_context(setup.explain_oom(config))
+        session = PackSession(with_idle(slots) if packed else slots, [datas[fold] for fold in used], device)
+        stack.callback(session.close)
+        stack.enter_context(setup.limit_threads(session.engine))
+        session.begin(lambda text: None)
+        overseer = None if until is None else Until(until, session.members)
+        if overseer is not None:  # a snapshot may be of that epoch already
+            for k, (status, reason) in overseer.verdicts(range(len(session.members))).items():
+                if session.members[k].running:
+                    session.members[k].status, session.members[k].reason = status, reason
+        session.advance([], interrupts, overseer)
+        results = session.conclude(known, interrupts.exit_code)
+        return [Ended(result, session.trained(k, result)) for k, result in zip(known, results, strict=True)]
