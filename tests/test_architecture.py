@@ -24,6 +24,7 @@ FLOORS = [
     {"runs"},
     {"sweeps"},
     {"inference"},
+    {"diagnosis"},
     {"cli"},
     {"__main__"},
 ]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from slipstream.core.errors import DataError as DataError
     from slipstream.core.errors import UserError as UserError
     from slipstream.core.registry import register as register
+    from slipstream.diagnosis.ablation import ablate as ablate
+    from slipstream.diagnosis.forking import fork as fork
+    from slipstream.diagnosis.verification import verify as verify
     from slipstream.inference.estimators import SlipstreamClassifier as SlipstreamClassifier
     from slipstream.inference.estimators import SlipstreamRegressor as SlipstreamRegressor
     from slipstream.inference.evaluation import Evaluation as Evaluation
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 kernels.choose()  # here, because any other import may load torch
 
 _HOMES = {
+    "ablate": "slipstream.diagnosis.ablation",
     "compare": "slipstream.inference.paired_comparison",
     "compose": "slipstream.config",
     **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
     "Evaluation": "slipstream.inference.evaluation",
     "evaluate": "slipstream.inference.evaluation",
+    "fork": "slipstream.diagnosis.forking",
     "importance": "slipstream.inference.permutation_importance",
     **dict.fromkeys(("FittedRun", "fit"), "slipstream.inference.fitting"),
     "load": "slipstream.runs.prediction",
@@ -49,6 +54,7 @@ _HOMES = {
     "sweep": "slipstream.sweeps.api",
     "train": "slipstream.runs.session",
     "train_pack": "slipstream.runs.session",
+    "verify": "slipstream.diagnosis.verification",
 }
 
 

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 # Their modules, imported when they are typed.
 COMMANDS = {
+    "ablate": "slipstream.cli.ablate_command",
     "compare": "slipstream.cli.compare_command",
     "completion": "slipstream.cli.completion_command",
     "evaluate": "slipstream.cli.evaluate_command",
     "export": "slipstream.cli.export_command",
+    "fork": "slipstream.cli.fork_command",
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",
     "report": "slipstream.cli.report_command",
+    "verify": "slipstream.cli.verify_command",
 }
 
 

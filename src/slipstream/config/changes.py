@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -38,6 +40,34 @@ def changes(raw: Mapping[str, Plain]) -> list[str]:
             found += _settings(f"{group}.{name}", own, defaults(group, name))
     found += _settings("trainer", raw["trainer"], defaults("trainer", "default"))
     return found
+
+
+def written(raw: Mapping[str, Plain]) -> list[str]:
+    """Return a command line that composes to a configuration, however it was made.
+
+    raw: as `Config.raw`, with the paths of files as they are.
+    """
+    found = [f"{key}={spell(raw[key])}" for key in ("name", "seed")]
+    for group in CHOICES:
+        own = dict(raw[group])
+        name = own.pop("name")
+        found += [f"{group}={name}", *_differing(raw, group, own, defaults(group, name))]
+    for group in LISTS:
+        found += [f"{group}=[{','.join(raw[group])}]"]
+        for name, own in raw[group].items():
+            found += _differing(raw, f"{group}.{name}", own, defaults(group, name))
+    return found + list(_differing(raw, "trainer", raw["trainer"], defaults("trainer", "default")))
+
+
+def _differing(
+    raw: Mapping[str, Plain], section: str, own: Mapping[str, Plain], usual: Mapping[str, Plain]
+) -> Iterator[str]:
+    for key, value in own.items():
+        default = usual.get(key)
+        if isinstance(default, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", default)):
+            default = functools.reduce(lambda at, part: at.get(part, {}), reference[1].split("."), raw)
+        if key not in usual or value != default:
+            yield f"{section}.{key}={spell(value)}"
 
 
 def _settings(section: str, own: Mapping[str, Plain], usual: Mapping[str, Plain]) -> Iterator[str]:

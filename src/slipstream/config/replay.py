@@ -70,11 +70,9 @@ def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
     foreign = [text for text in saved if _key(text).partition(".")[0].partition("/")[0] == "hydra"]
     if foreign:
         raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
-    new = {_key(text) for text in overrides}
     config = _config(folder)
-    gone = tuple(f"{section}." for section in _rechosen(config, overrides))
-    kept = [text for text in saved if _key(text) not in new and _key(text) != "resume"]
-    kept = [text for text in kept if not _key(text).startswith(gone)]
+    kept = remaining(saved, config, overrides)
+    new = {_key(text) for text in overrides}
     data = config.get("data")
     if not isinstance(data, Mapping) or "data" in new:
         data = {}
@@ -82,6 +80,13 @@ def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
     began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
     kept = [text for text in kept if _key(text) not in began]
     return [*kept, *(f"{key}={_quoted(value)}" for key, value in began.items())]
+
+
+def remaining(typed: Sequence[str], config: Mapping[str, Plain], overrides: Sequence[str]) -> list[str]:
+    """Return the words of a command line that new overrides leave in force. config: what it composes to."""
+    new = {_key(text) for text in overrides} | {"resume"}
+    gone = tuple(f"{section}." for section in _rechosen(config, overrides))
+    return [text for text in typed if _key(text) not in new and not _key(text).startswith(gone)]
 
 
 def _rechosen(config: Mapping[str, Plain], overrides: Sequence[str]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from slipstream.config.replay import diff, inherited
+from slipstream.config.changes import written
+from slipstream.config.replay import diff, inherited, remaining
 from slipstream.config.run_config import Config
 from slipstream.config.validation import composed, validate
+from slipstream.core import kernels
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.storage import CheckpointError
 from slipstream.core.types import Plain
@@ -28,7 +30,7 @@ SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Change:
-    """What a branch changes. overrides: as typed on the command line; none is the run itself.
+    """A change of a run. overrides: as typed on the command line; none leaves the run as it is.
 
     >>> str(Change(("optimizer.lr=0.1", "optimizer=sgd")))
     'optimizer.lr=0.1 optimizer=sgd'
@@ -55,8 +57,7 @@ class Branch:
 class Origin:
     """A run that branches begin from.
 
-    folder: of the run. Raises UserError if it holds none, or if this version composes its command line to
-    another configuration.
+    folder: of the run. Raises UserError if it holds none, or rows in memory trained it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -80,19 +81,23 @@ class Origin:
 
     def config(self, change: Change = NOTHING, seed: int | None = None) -> Config:
         """Return the configuration of a branch. Raises ConfigError if the change does not fit."""
-        seeds = () if seed is None else (f"seed={seed}",)
-        plain = composed([*inherited(self.folder, [*change.overrides, *seeds]), *change.overrides, *seeds])
+        plain = composed(self.typed(change, seed))
         return validate({key: value for key, value in plain.items() if key != "resume"})
 
-    def require_reproducible(self) -> None:
-        """Raise UserError if the run's command line does not compose to its configuration any more."""
-        found = diff(self.raw, self.config().raw)
-        if found:
-            key, was, now = found[0]
-            raise UserError(
-                f"{self.folder}: its command line now gives {key}={now} instead of {was}; this version has "
-                "other defaults, or options of your own changed: train the run again"
-            )
+    def typed(self, change: Change = NOTHING, seed: int | None = None) -> list[str]:
+        """Return the command line of a branch."""
+        new = [*change.overrides, *([] if seed is None else [f"seed={seed}"])]
+        return [*remaining(self._typed, self.raw, new), *new]
+
+    @cached_property
+    def _typed(self) -> list[str]:
+        """A command line that composes to the run's configuration: its own, or one written out.
+
+        A run that Python trained has none of its own, and an older one may compose to other defaults now.
+        """
+        own = inherited(self.folder, ())
+        plain = {key: value for key, value in composed(own).items() if key != "resume"}
+        return written(self.raw) if diff(self.raw, validate(plain).raw) else own
 
     def at(self, epoch: int) -> Taken | None:
         """Return the run's snapshot after an epoch, None for its start.
@@ -114,6 +119,8 @@ class Origin:
 
     def again(self, taken: Taken | None, how: Mapping[str, Plain], until: int | None = None) -> Ended:
         """Train the run itself from a snapshot, computing as `how`, the state of a checkpoint, says."""
+        kernels.use(how.get("mkl_cbwr", kernels.NONE))
+        kernels.use_capability(how.get("cpu_capability"))
         config = setup.as_saved(self.config(), ({}, how))
         return train_grouped([config], [taken], until=until, packed=bool(how["packed"]))[0]
 
@@ -125,6 +132,7 @@ def branches(
     at: int = 0,
     seeds: int = 1,
     until: int | None = None,
+    into: Path | None = None,
 ) -> list[Branch]:
     """Train branches of a run that differ in their changes, and in nothing else.
 
@@ -136,6 +144,7 @@ def branches(
             after it: each seed is a pair with the other changes' branches of this seed. After an epoch all
             begin with the same weights, and seeds change the order of examples and the noise that follow.
         until: the epoch at which all are left; None trains to the end.
+        into: a folder for the branches' run folders, named by number; None writes nothing.
 
     Returns:
         The branches, change by change, each with its seeds.
@@ -146,12 +155,14 @@ def branches(
     first, snapshot = int(origin.raw["seed"]), origin.at(at)
     asked = [(change, (first + k) % SEEDS) for change in changes for k in range(seeds)]
     configs = [origin.config(change, seed) for change, seed in asked]
+    folders = None if into is None else [into / str(k) for k in range(len(asked))]
+    typed = [origin.typed(change, seed) for change, seed in asked]
     same = origin.raw["optimizer"]["name"]
     entries = [
         snapshot and branched(snapshot, same_optimizer=config.optimizer.name == same) for config in configs
     ]
     try:
-        ended = train_grouped(configs, entries, until=until)
+        ended = train_grouped(configs, entries, folders, typed, until=until)
     except CheckpointError as error:
         raise ConfigError(
             [f"a change makes another network, which cannot go on from epoch {at}: {error}"]

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from slipstream.config.run_config import Config
 from slipstream.core.errors import UserError
 from slipstream.data import Data
 from slipstream.data.in_memory import InMemory
-from slipstream.runs import setup
+from slipstream.runs import run_folder, setup
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
@@ -64,16 +65,20 @@ class Until:
 def train_grouped(
     configs: Sequence[Config],
     saved: Sequence[Taken | None] | None = None,
+    directories: Sequence[Path] | None = None,
+    overrides: Sequence[Sequence[str]] | None = None,
     *,
     until: int | None = None,
     given: InMemory | None = None,
     packed: bool = True,
 ) -> list[Ended]:
-    """Train runs without folders; those of equal structure as packs, each as if it were alone.
+    """Train runs; those of equal structure as packs, each as if it were alone.
 
     Args:
         configs: validated configurations of any structure. Runs of one data folder share it.
         saved: a snapshot for each to begin from, or None; of another configuration: `snapshot.branched`.
+        directories: a new folder for each run; None writes nothing to disk.
+        overrides: the command line of each, for its folder.
         until: the epoch at which runs are left; their schedules still extend to `trainer.max_epochs`.
         given: the rows of data=memory.
         packed: True computes a run that is alone in its structure as a member of a pack.
@@ -87,14 +92,19 @@ def train_grouped(
     if not configs:
         return []
     entries = [None] * len(configs) if saved is None else list(saved)
+    folders = [None] * len(configs) if directories is None else list(directories)
+    typed = [()] * len(configs) if overrides is None else list(overrides)
     with ExitStack() as stack:
+        for folder in folders:
+            if folder is not None:
+                stack.enter_context(run_folder.claim(folder, resume=False))
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(setup.portable_kernels(configs[0]))
         datas, folds = setup.load_all(configs, given)
-        slots = [
-            Slot(prepared(setup.as_saved(config, entry), None, datas[fold], entry), fold, saved=entry)
-            for config, fold, entry in zip(configs, folds, entries, strict=True)
-        ]
+        slots = []
+        for k, (config, fold, entry) in enumerate(zip(configs, folds, entries, strict=True)):
+            member = prepared(setup.as_saved(config, entry), folders[k], datas[fold], entry)
+            slots.append(Slot(member, fold, typed[k], saved=entry))
         ended: dict[int, Ended] = {}
         for which in _grouped(slots, datas):
             found = _train([slots[k] for k in which], datas, interrupts, until, packed)

@@ -148,6 +148,7 @@ def set_up(config: Config) -> torch.device:
 
 
 def device_of(config: Config) -> torch.device:
+    """Return the device of a configuration, which may not be there."""
     return choose_device("cpu" if config.trainer.portable else config.trainer.device)
 
 

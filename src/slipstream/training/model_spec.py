@@ -121,6 +121,10 @@ class ModelSpec:
         buffers = dict(self.module.named_buffers())
         running = [f"{m}.{n}" for m, module in self.module.named_modules() for n in _running(module)]
         self.running = {name: tuple(buffers[name].shape) for name in running}
+        self.carried = [
+            *running,
+            *(name for name in buffers if name.endswith(".calls")),
+        ]  # changed by updates
 
     def _build(self, config: Config, form: InputSpec | None = None) -> nn.Module:
         activation = (config.activation.name, config.activation.settings)

@@ -120,7 +120,8 @@ def _branch(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> t
     program, saved = engine.program, tensors["optimizer"]
     params = flattened(program.layout, tensors["weights"])
     # Other buffers hold the configuration's numbers and random keys, which may be what the branch changes.
-    buffers = fresh.buffers | {name: tensors["weights"][name] for name in program.running}
+    there = [name for name in program.carried if name in tensors["weights"]]
+    buffers = fresh.buffers | {name: tensors["weights"][name] for name in there}
     rule = component("optimizer", member.config.optimizer.name)
     begun = initial_state(rule, params, program.layout, member.config.optimizer.settings)
     state = State(
@@ -130,9 +131,9 @@ def _branch(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> t
         regularizer_state=_kept("kept.", program.first_kept(params, buffers), saved),
     )
     best, own = program.evaluated(state, program.numbers(member.config))
-    named = tensors["best"]
-    if _shapes(program.layout.unflatten(best)).items() <= _shapes(named).items():
-        best, own = flattened(program.layout, named), own | {name: named[name] for name in program.running}
+    named, averaged = tensors["best"], {name: own[name] for name in program.running}
+    if _shapes(program.layout.unflatten(best) | averaged).items() <= _shapes(named).items():
+        best, own = flattened(program.layout, named), own | {name: named[name] for name in averaged}
     return state, (best, own)
 
 
@@ -159,16 +160,17 @@ def _same_architecture(engine: Engine, member: Member, taken: Taken, fresh: Stat
     evaluated = _shapes(names(best[0]) | best[1])
     optimizer = _shapes(fresh.opt_state, "rule.") | _shapes(fresh.regularizer_state, "kept.")
     files = {"weights": network, "best": evaluated, "optimizer": optimizer}
-    if described.get(BRANCH):  # of which only the network must be the same
-        files = {"weights": network}
+    if described.get(BRANCH):  # of which only the parameters must be the same
+        files = {"weights": _shapes(names(fresh.params))}
     for file, expected in files.items():
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}
-        differing = [name for name in expected | found if expected.get(name) != found.get(name)]
+        compared = expected if described.get(BRANCH) else expected | found
+        differing = [name for name in compared if expected.get(name) != found.get(name)]
         if differing:
             name = differing[0]
             raise CheckpointError(
-                f"{member.directory}: the checkpoint is of another network or optimizer: {name} is "
-                f"{found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
+                f"{member.directory or 'this run'}: the checkpoint is of another network or optimizer: "
+                f"{name} is {found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
                 f"configuration ({counted(len(differing), 'tensor differs', 'tensors differ')}); resume with "
                 "the configuration it was made with"
             )

@@ -1,0 +1,39 @@
+"""`slipstream ablate RUN`: what each ingredient of a run contributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slipstream.cli.commands import CommandParser
+
+WHAT = """Take out every ingredient of a run in turn - what differs from the defaults, each regularizer and
+augmentation - and train it again with several seeds. Differences are paired by seed; p is corrected for the
+number of ingredients (Holm)."""
+EXAMPLES = (
+    "slipstream ablate outputs/mine",
+    "slipstream ablate outputs/mine --only regularizer=dropout --seeds 8",
+    "slipstream ablate outputs/mine --metric val/accuracy",
+)
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser("ablate", WHAT, EXAMPLES)
+    made.add_argument("run", metavar="RUN", help="folder of a run")
+    made.add_argument("--only", metavar="INGREDIENT", action="append", default=[], help="take out only this")
+    made.add_count("--seeds", 5, "runs of each (5)")
+    made.add_argument(
+        "--metric", metavar="SPLIT/NAME", help="what is compared (what decided on the best epoch)"
+    )
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train without each ingredient and show the effects; return the exit code."""
+    given = parser().given(arguments)
+    from slipstream.core.console import console
+    from slipstream.diagnosis.ablation import ablate
+    from slipstream.diagnosis.branch_tables import show_ablation
+
+    show_ablation(console(), ablate(given.run, given.only, seeds=given.seeds, metric=given.metric))
+    return 0

@@ -1,0 +1,45 @@
+"""`slipstream fork RUN@EPOCH key=a,b`: the same instant, other futures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slipstream.cli.commands import CommandParser
+
+WHAT = """Train other futures of a run from one of its epochs, beside the unchanged one: with the same
+weights, order of examples and noise, but for the change. Several values of a setting are several futures.
+
+Without @EPOCH they begin after the last saved epoch; @0 is the start of the run. An epoch that is not saved
+is trained again, to the same bytes."""
+EXAMPLES = (
+    "slipstream fork outputs/mine@10 optimizer.lr=0.1,0.01",
+    "slipstream fork outputs/mine@0 regularizer=[],[dropout] --seeds 5",
+    "slipstream fork outputs/mine@10 optimizer=sgd optimizer.lr=0.1 -o futures",
+)
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser("fork", WHAT, EXAMPLES)
+    made.add_argument("run", metavar="RUN[@EPOCH]", help="folder of a run, and an epoch")
+    made.add_argument("overrides", metavar="KEY=VALUE[,VALUE...]", nargs="+", help="what changes")
+    made.add_count("--seeds", 1, "futures of each, with other orders and noise (1)")
+    made.add_argument("-o", "--output", metavar="DIR", help="keep each future as a run folder in DIR")
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train the futures and show them; return the exit code."""
+    given = parser().given(arguments)
+    from slipstream.core.console import console
+    from slipstream.diagnosis.branch_tables import show_fork
+    from slipstream.diagnosis.forking import fork
+
+    screen = console()
+    found = fork(given.run, *given.overrides, seeds=given.seeds, into=given.output)
+    show_fork(screen, found)
+    if given.output is None:
+        screen.print("to keep the futures as run folders: -o DIR")
+    else:
+        screen.print(f"curves: tensorboard --logdir {given.output}", soft_wrap=True)
+    return 0

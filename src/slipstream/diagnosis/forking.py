@@ -1,0 +1,102 @@
+"""Forks of a run: the same instant, other futures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipstream.config.grammar import parsed
+from slipstream.core.errors import ConfigError, UserError
+from slipstream.diagnosis.branches import NOTHING, Branch, Change, Origin, branches
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Branches of a run from one of its epochs.
+
+    Attributes:
+        folder: the run. epoch: after which they begin; 0 is its start.
+        metric: what decides on the best epoch of each.
+        branches: the unchanged run first, then each combination of changes.
+    """
+
+    folder: Path
+    epoch: int
+    metric: str
+    branches: tuple[Branch, ...]
+
+
+def fork(
+    run: str | Path, *overrides: str, epoch: int | None = None, seeds: int = 1, into: str | Path | None = None
+) -> Fork:
+    """Train other futures of a run from one of its epochs, as packs, beside the unchanged one.
+
+    Args:
+        run: the folder of a run, or FOLDER@EPOCH.
+        overrides: what changes, such as "optimizer.lr=0.1,0.01": several values are several futures, of
+            several settings all combinations.
+        epoch: after which they begin; 0 is the run's start. An epoch that is not saved is trained again.
+            By default, or as "@last", the last saved one.
+        seeds: futures of each, with other orders and noise after the epoch.
+        into: a folder for their run folders; None writes nothing.
+
+    Returns:
+        The branches with their results, the unchanged one first.
+
+    Raises:
+        ConfigError: a change does not fit. UserError: the run has no such epoch.
+
+    Example:
+        >>> import slipstream
+        >>> config = slipstream.compose("data=iris", "trainer.max_epochs=4")
+        >>> result = slipstream.train(config, "runs/forked")
+        >>> found = slipstream.fork("runs/forked@2", "optimizer.lr=0.1,0.01")
+        >>> [str(branch.change) for branch in found.branches]
+        ['unchanged', 'optimizer.lr=0.1', 'optimizer.lr=0.01']
+        >>> found.branches[0].result.records[:2] == result.records[:2]
+        True
+    """
+    folder, at = _split(str(run))
+    origin = Origin(folder)
+    chosen = epoch if epoch is not None else at
+    if chosen is None:
+        chosen = max(origin.saved, default=0)
+    found = branches(
+        origin,
+        [NOTHING, *futures(overrides)],
+        at=chosen,
+        seeds=seeds,
+        into=None if into is None else Path(into),
+    )
+    return Fork(origin.folder, chosen, str(origin.raw["early_stopping"]["metric"]), tuple(found))
+
+
+def futures(overrides: Sequence[str]) -> list[Change]:
+    """Return a change for every combination of the overrides' values.
+
+    >>> [str(change) for change in futures(["optimizer.lr=0.1,0.01", "seed=1"])]
+    ['optimizer.lr=0.1 seed=1', 'optimizer.lr=0.01 seed=1']
+    """
+    axes = []
+    for text in overrides:
+        override = parsed(text)
+        if override is None:
+            raise ConfigError([f"{text}: expected key=value, such as optimizer.lr=0.1,0.01"])
+        key = text.partition("=")[0]
+        values = override.sweep_string_iterator() if override.is_sweep_override() else None
+        axes.append([text] if values is None else [f"{key}={value}" for value in values])
+    return [Change(tuple(combination)) for combination in itertools.product(*axes)] if axes else []
+
+
+def _split(run: str) -> tuple[str, int | None]:
+    """Split FOLDER@EPOCH; the epoch is None for a folder alone and for @last."""
+    folder, mark, epoch = run.rpartition("@")
+    if not mark or Path(run).exists():
+        return run, None
+    if epoch == "last":
+        return folder, None
+    if not epoch.isdecimal():
+        raise UserError(f"{run}: expected an epoch after @, such as {folder}@10 or {folder}@last")
+    return folder, int(epoch)

@@ -1,0 +1,127 @@
+"""Effects of changes: the branches of each against the unchanged ones of the same seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from slipstream.diagnosis.branches import NOTHING, Branch, Change, of
+from slipstream.sweeps.report.comparisons import LEVEL, holm
+
+Verdict = Literal["better", "worse", "tie", "cannot be told"]
+DOUBT = 0.1  # an uncorrected p above which a small difference is called a tie
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of a change on a metric, paired by seed.
+
+    Attributes:
+        change: what was changed.
+        metric: `split/name`, at the best epoch.
+        values: the metric of each seed's branch with the change, None for one that diverged.
+        control: the same without the change.
+        difference: the mean of values less control; None if a branch diverged.
+        interval: of the difference at 95 %, from Student's t over the pairs; None for a single pair.
+        p: two-sided, of the paired t-test, or of the sign test if a branch diverged; Holm's correction over
+            all changes is applied. None if it cannot be computed.
+        better: the number of pairs in which the change is better.
+        verdict: better, worse, tie or cannot be told.
+    """
+
+    change: Change
+    metric: str
+    values: tuple[float | None, ...]
+    control: tuple[float | None, ...]
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    better: int
+    verdict: Verdict = "cannot be told"
+
+
+def effects(found: Sequence[Branch], metric: str, *, minimize: bool) -> list[Effect]:
+    """Return the effect of every change but `NOTHING`, the control, which must be among the branches.
+
+    metric: `split/name`. minimize: True if smaller is better.
+    """
+    control = of(NOTHING, found)
+    changes = dict.fromkeys(branch.change for branch in found if branch.change != NOTHING)
+    measured = [_measured(change, of(change, found), control, metric, minimize) for change in changes]
+    corrected = holm([effect.p for effect in measured])
+    return [
+        _judged(effect, p, minimize, uncorrected=effect.p)
+        for effect, p in zip(measured, corrected, strict=True)
+    ]
+
+
+def _measured(
+    change: Change, branches: Sequence[Branch], control: Sequence[Branch], metric: str, minimize: bool
+) -> Effect:
+    values, usual = [_value(b, metric) for b in branches], [_value(b, metric) for b in control]
+    worst = math.inf if minimize else -math.inf
+    a = np.array([worst if v is None else v for v in usual])
+    b = np.array([worst if v is None else v for v in values])
+    gain = np.where(a == b, 0.0, a - b if minimize else b - a)
+    better = int((gain > 0).sum())
+    if not np.isfinite(gain).all():
+        return Effect(change, metric, tuple(values), tuple(usual), None, None, _sign_test(gain), better)
+    difference, interval, p = _student(b - a)
+    return Effect(change, metric, tuple(values), tuple(usual), difference, interval, p, better)
+
+
+def _value(branch: Branch, metric: str) -> float | None:
+    """Return the metric at the branch's best epoch, None if it diverged or the metric is undefined."""
+    return None if branch.result.status == "diverged" else branch.result.best.get(metric)
+
+
+def _student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, float | None]:
+    """Return mean, interval and two-sided p of paired differences by Student's t."""
+    from scipy.special import stdtr, stdtrit
+
+    n, mean = len(difference), float(difference.mean())
+    if n < 2:
+        return mean, None, None
+    error = float(difference.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
+    if error == 0:
+        return mean, (mean, mean), 1.0 if mean == 0 else None
+    return mean, (mean - half, mean + half), float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def _sign_test(gain: np.ndarray) -> float | None:
+    """Return the two-sided p of the sign test; pairs that are equal are left out.
+
+    >>> _sign_test(np.array([1.0, 2.0, np.inf, 1.0, 3.0, np.inf]))
+    0.03125
+    """
+    from scipy.special import bdtr
+
+    better, worse = int((gain > 0).sum()), int((gain < 0).sum())
+    n = better + worse
+    return min(1.0, 2 * float(bdtr(min(better, worse), n, 0.5))) if n else None
+
+
+def _judged(effect: Effect, p: float | None, minimize: bool, *, uncorrected: float | None) -> Effect:
+    n = len(effect.values)
+    improves = effect.better > n / 2
+    if effect.difference is not None:
+        improves = effect.difference < 0 if minimize else effect.difference > 0
+    equal = effect.difference == 0 and uncorrected == 1.0
+    if p is not None and p < LEVEL:
+        verdict: Verdict = "better" if improves else "worse"
+    elif equal or (uncorrected is not None and uncorrected >= DOUBT and effect.difference is not None):
+        verdict = "tie"
+    else:
+        verdict = "cannot be told"
+    return replace(effect, p=p, verdict=verdict)
+
+
+def as_mapping(effect: Effect) -> Mapping[str, object]:
+    """Return an effect for JSON."""
+    return {**vars(effect), "change": list(effect.change.overrides)}

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+import slipstream
+from slipstream.core.errors import UserError
+from slipstream.diagnosis.ablation import removals
+from slipstream.diagnosis.branches import NOTHING, Branch, Change
+from slipstream.diagnosis.paired_effects import effects
+from slipstream.runs.summary import Result
+
+
+def test_every_ingredient_has_its_removal():
+    raw = slipstream.compose(
+        *("data=iris", "optimizer=sgd", "optimizer.lr=0.5", "regularizer=[dropout,l2]"),
+        *("regularizer.l2.strength=0.2", "augmentation=[]", "trainer.max_epochs=3", "data.batch_size=16"),
+    )
+    assert {name: str(change) for name, change in removals(raw).items()} == {
+        "data.batch_size=16": "data.batch_size=64",
+        "optimizer=sgd": "optimizer=adam",
+        "optimizer.lr=0.5": "optimizer.lr=0.1",
+        "regularizer=dropout": "regularizer=[l2]",
+        "regularizer=l2": "regularizer=[dropout]",
+        "regularizer.l2.strength=0.2": "regularizer.l2.strength=0.0001",
+        "trainer.max_epochs=3": "trainer.max_epochs=50",
+    }
+
+
+def test_ablate_measures_what_the_runs_give(small_run, capsys, code):
+    found = slipstream.ablate(small_run, ["regularizer=dropout"], seeds=3)
+    (effect,) = found.effects
+    assert found.metric == "val/loss"
+    assert len(effect.values) == len(found.control) == 3
+    apart = np.subtract(effect.values, effect.control)
+    assert effect.difference == pytest.approx(apart.mean())
+    low, high = stats.t.interval(0.95, 2, apart.mean(), stats.sem(apart))
+    assert effect.interval == pytest.approx((low, high))
+    assert effect.p == pytest.approx(stats.ttest_rel(effect.values, effect.control).pvalue)
+    assert code(["ablate", str(small_run), "--only", "regularizer=dropout", "--seeds", "2"]) == 0
+    assert "regularizer=[]" in capsys.readouterr().out
+
+
+def test_an_unknown_ingredient_is_named(small_run):
+    with pytest.raises(UserError, match="did you mean regularizer=dropout"):
+        slipstream.ablate(small_run, ["regularizer=dropot"])
+
+
+def branch(change, seed, value, status="finished"):
+    result = Result(status, "", 1, {"val/loss": value}, {}, [], {})
+    return Branch(change, seed, result)
+
+
+def test_effects_are_corrected_judged_and_know_divergence():
+    a, b, c = (Change((f"seed={k}",)) for k in range(3))
+    control = [1.0, 1.1, 0.9, 1.05, 0.95, 1.02]
+    noise = [0.01, -0.02, 0.015, 0.0, -0.01, 0.02]
+    rows = [branch(NOTHING, k, v) for k, v in enumerate(control)]
+    rows += [branch(a, k, v - 0.5 + noise[k]) for k, v in enumerate(control)]
+    rows += [branch(b, k, v + noise[k]) for k, v in enumerate(control)]
+    rows += [branch(c, k, v, "diverged") for k, v in enumerate(control)]
+    lower, same, broken = effects(rows, "val/loss", minimize=True)
+    assert (lower.verdict, same.verdict, broken.verdict) == (
+        "better",
+        "tie",
+        "worse" if broken.p < 0.05 else "cannot be told",
+    )
+    assert broken.difference is None
+    assert broken.better == 0
+    plain = stats.ttest_rel([v - 0.5 + n for v, n in zip(control, noise, strict=True)], control).pvalue
+    assert lower.p == pytest.approx(3 * plain)
+    higher, *_ = effects(rows, "val/loss", minimize=False)
+    assert higher.verdict == "worse"
