@@ -167,10 +167,10 @@ def _same_architecture(engine: Engine, member: Member, taken: Taken, fresh: Stat
         compared = expected if described.get(BRANCH) else expected | found
         differing = [name for name in compared if expected.get(name) != found.get(name)]
         if differing:
-            name = differing[0]
+            name, where = differing[0], member.directory or "this run"
             raise CheckpointError(
-                f"{member.directory or 'this run'}: the checkpoint is of another network or optimizer: "
-                f"{name} is {found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
+                f"{where}: the checkpoint is of another network or optimizer: {name} is "
+                f"{found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
                 f"configuration ({counted(len(differing), 'tensor differs', 'tensors differ')}); resume with "
                 "the configuration it was made with"
             )
