@@ -1,5 +1,6 @@
 """What is shipped: the wheel works from anywhere, and the pinned versions are those of the project."""
 
+import ast
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tomllib
 import zipfile
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,39 @@ def test_every_dependency_is_pinned_exactly():
         assert re.fullmatch(r"[\d.]+", pinned[name]), name
         if "==" in requirement:
             assert requirement == f"{name}=={pinned[name]}"
+
+
+def test_everything_imported_is_declared():
+    """Each library that the package imports stands in pyproject.toml: none comes by another's grace."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = chain(project["dependencies"], *project["optional-dependencies"].values())
+    declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_").lower() for requirement in told}
+    other_names = {"PIL": "pillow", "hydra": "hydra_core", "sklearn": "scikit_learn", "yaml": "pyyaml"}
+    missing = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for top in {name.partition(".")[0] for name in names} - {"slipstream", *sys.stdlib_module_names}:
+                if other_names.get(top, top).lower() not in declared:
+                    missing.add(f"{file.relative_to(ROOT)}: {top}")
+    assert not missing
+
+
+def test_the_pythons_of_the_classifiers_are_those_that_are_required():
+    """Classifiers name each minor version from the oldest to the newest, which the tests run on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    first, beyond = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups())
+    named = [int(minor) for minor in re.findall(r"Python :: 3\.(\d+)", " ".join(project["classifiers"]))]
+    assert named == list(range(first, beyond))
+
+
+def test_readme_says_every_extra():
+    """Whoever reads the README knows what can be installed besides."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    table = (ROOT / "README.md").read_text("utf-8").partition("| extra | brings |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.M)))
+    assert set(named) == set(project["optional-dependencies"])
 
 
 def test_the_pinned_torch_is_a_released_one():
