@@ -1,11 +1,13 @@
 """The command line: exit codes, one message and no traceback, nothing on disk before all is valid."""
 
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from slipstream.cli import early_signals
 from slipstream.core.errors import ConfigError, DataError
 
 # Running
@@ -95,6 +97,22 @@ def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
     assert (result.code, result.out) == (130, "")
     assert result.err == "interrupted before anything was trained\n"
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("number", early_signals.ENDING)
+def test_a_signal_while_a_run_starts(number, slipstream, monkeypatch):
+    """SIGTERM, SIGHUP and SIGXCPU before training leave no folder, and end with their codes."""
+    before = signal.getsignal(number)
+    monkeypatch.setitem(
+        sys.modules,
+        "slipstream.runs.session",
+        SimpleNamespace(run=lambda *_, **__: signal.raise_signal(number)),
+    )
+    result = slipstream("name=early")
+    assert (result.code, result.out) == (128 + number, "")
+    assert result.err == "interrupted before anything was trained\n"
+    assert list(Path.cwd().iterdir()) == []
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize("flag", [[], ["-m", "seed=0,1"]])

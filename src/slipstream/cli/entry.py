@@ -7,6 +7,7 @@ members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipstream.cli import commands, unexpected
+from slipstream.cli import commands, early_signals, unexpected
 from slipstream.cli.hydra_task import Runner
 from slipstream.core.errors import ConfigError, UserError, printable
 
@@ -35,15 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     modules that register your own components before calling this.
     """
     _make_streams_safe()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        with early_signals.raised():
+            code = _run(words)
         sys.stdout.flush()
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:  # once training has begun, training/interrupts.py hears it
-        print("interrupted before anything was trained", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as error:  # once training has begun, training/interrupts.py hears it
+        trains = not words or words[0] not in commands.COMMANDS
+        print("interrupted" + " before anything was trained" * trains, file=sys.stderr)
+        code = 128 + (error.number if isinstance(error, early_signals.Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # The reader has gone (`| head -1`). Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
