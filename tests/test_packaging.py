@@ -87,7 +87,13 @@ def test_everything_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     told = chain(project["dependencies"], *project["optional-dependencies"].values())
     declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_").lower() for requirement in told}
-    other_names = {"PIL": "pillow", "hydra": "hydra_core", "sklearn": "scikit_learn", "yaml": "pyyaml"}
+    other_names = {
+        "huggingface_hub": "datasets",
+        "PIL": "pillow",
+        "hydra": "hydra_core",
+        "sklearn": "scikit_learn",
+        "yaml": "pyyaml",
+    }
     missing = set()
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
