@@ -18,7 +18,7 @@ BEGIN, END = "<!-- options: written by `just docs` -->\n", "<!-- options end -->
 # In the order in which a user meets them. Metrics are no config group.
 GROUPS = (
     *("model", "activation", "initializer", "loss", "optimizer", "scheduler", "regularizer"),
-    *("augmentation", "early_stopping", "data"),
+    *("augmentation", "early_stopping", "data", "logger"),
 )
 
 

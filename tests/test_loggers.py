@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("logs") / "run"
     config = small(
         *("logger=tensorboard", "trainer.metrics=[accuracy,f1_macro]", "trainer.max_epochs=4"),
-        *("data.class_weights=balanced", "logger.histograms=2", "regularizer=[batch_norm]"),
+        *("data.class_weights=balanced", "logger.tensorboard.histograms=2", "regularizer=[batch_norm]"),
     )
     return slipstream.train(config, directory), read(directory), directory
 
@@ -171,7 +171,9 @@ def test_seeds_share_a_row_and_other_changes_do_not(tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     def group(name, *overrides):
-        slipstream.train(small("logger=tensorboard", "logger.graph=false", *overrides), tmp_path / name)
+        slipstream.train(
+            small("logger=tensorboard", "logger.tensorboard.graph=false", *overrides), tmp_path / name
+        )
         content = read(tmp_path / name).PluginTagToContent("hparams")["_hparams_/session_start_info"]
         return plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.group_name
 

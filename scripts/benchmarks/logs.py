@@ -18,8 +18,8 @@ NOWHERE = "none of it, no directory"
 VARIANTS = {
     EVERYTHING: [],
     "no TensorBoard": ["logger=none"],
-    "no histograms": ["logger.histograms=0"],
-    "no picture of the network": ["logger.graph=false"],
+    "no histograms": ["logger.tensorboard.histograms=0"],
+    "no picture of the network": ["logger.tensorboard.graph=false"],
     "no metrics but the loss": ["trainer.metrics=[]"],
     "no checkpoint before the end": ["trainer.checkpoint_seconds=1e9"],
     "a checkpoint every second": ["trainer.checkpoint_seconds=1"],

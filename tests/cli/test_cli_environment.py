@@ -76,7 +76,7 @@ def test_list_shows_experiments_of_ones_own(tmp_path, slipstream):
     [
         ("slipstream list opt", "optimizer"),
         ("python train.py list experiment xo", "xor"),
-        ("slipstream list logger ", "none tensorboard"),
+        ("slipstream list logger ", "csv mlflow none tensorboard wandb"),
         ("python train.py data=_", ""),
         ("python train.py [", ""),
     ],

@@ -108,7 +108,7 @@ def test_diff_and_classification():
         ("gone", {"x": 1}, None),
         ("came", None, 3),
     ]
-    assert classify("logger.histograms", 1, 2) == "free"
+    assert classify("logger.tensorboard.histograms", 1, 2) == "free"
     assert classify("logger", None, {}) == "free"
     assert classify("trainer.max_epochs", 5, 6) == "extendable"
     assert classify("trainer.max_epochs", 6, 5) == "frozen"

@@ -59,7 +59,7 @@ def test_a_lock_that_goes_away_while_one_looks_is_no_mistake(tmp_path, monkeypat
 def run(tmp_path_factory):
     """A run that ended, to be copied."""
     folder = tmp_path_factory.mktemp("made") / "run"
-    train_in(folder, {"logger": "tensorboard", "trainer.max_epochs": 1})
+    train_in(folder, {"logger": ["tensorboard"], "trainer.max_epochs": 1})
     return folder
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_is_reached_through_the_users_own_link_works(run, tmp_path
     (tmp_path / "disk" / "run" / "newest").symlink_to("checkpoints")
     (tmp_path / "outputs").symlink_to(tmp_path / "disk")
     (tmp_path / "last").symlink_to(tmp_path / "outputs" / "run")
-    changes = {"logger": "tensorboard", "trainer.max_epochs": 2}
+    changes = {"logger": ["tensorboard"], "trainer.max_epochs": 2}
     assert train_in(tmp_path / "outputs" / "run", changes, resume=True).status == "finished"
     assert train_in(tmp_path / "last", changes | {"trainer.max_epochs": 3}, resume=True).status == "finished"
 
@@ -302,6 +302,7 @@ ALLOWED = {
     "data.sources.hub": {"tempfile.TemporaryDirectory"},  # the system's own, with a name nobody knows
     "data.image.cache": {"np.memmap"},  # mode r
     "loggers.tensorboard": {"file.truncate"},  # of files that folders opened
+    "loggers.metrics_csv": {"file.truncate"},
     "sweeps.search.journal": {"file.truncate"},
     "inference.result_files": {"picture.save"},  # into a file that folders opened
     "inference.html_report": {"picture.save"},  # into memory

@@ -63,7 +63,7 @@ def test_test_scores_are_in_nobodys_sight_but_the_members_own(tmp_path):
     stand in the report."""
     found = slipstream.sweep(
         {"optimizer.lr": [0.1, 0.01], "seed": [0, 1]},
-        *("data=iris", "trainer.max_epochs=2", "logger.graph=false"),
+        *("data=iris", "trainer.max_epochs=2", "logger.tensorboard.graph=false"),
         directory=tmp_path / "sweep",
     )
     assert not any(b"test/" in path.read_bytes() for path in found.directory.glob("*/events*"))

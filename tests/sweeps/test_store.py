@@ -121,7 +121,7 @@ def test_what_a_resumed_sweep_may_change(folder):
     )
     config = plan.example.config
     assert (plan.settings.trials, plan.settings.workers) == (9, 2)
-    assert (config.logger.name, config.trainer.device, config.trainer.keep) == ("none", "cpu", 4)
+    assert (list(config.loggers), config.trainer.device, config.trainer.keep) == (["none"], "cpu", 4)
     assert "logger=none" in plan.example.overrides
     again = store.resume(folder)
     assert (again.settings.trials, again.settings.workers) == (9, 1)

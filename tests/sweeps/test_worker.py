@@ -142,7 +142,7 @@ def test_what_a_member_costs_beside_its_training(tmp_path, monkeypatch, size):
     monkeypatch.setattr("os.fsync", lambda number, fsync=os.fsync: (synced.append(number), fsync(number))[1])
     data_key = setup.data_key
     monkeypatch.setattr(setup, "data_key", lambda config: (asked.append(config), data_key(config))[1])
-    jobs = jobs_of([{"seed": seed, "logger": "tensorboard"} for seed in range(12)])
+    jobs = jobs_of([{"seed": seed, "logger": ["tensorboard"]} for seed in range(12)])
     drain(tmp_path, jobs, size=size, packed=size > 1)
     for job in jobs:
         found = [path for path in (tmp_path / str(job.number)).rglob("*") if path.is_file()]

@@ -37,7 +37,7 @@ NUMBERS = [
     {"scheduler": "cosine"},
     {"early_stopping": "none"},
     {"early_stopping.patience": 3},
-    {"logger": "tensorboard"},
+    {"logger": ["tensorboard"]},
 ]
 
 

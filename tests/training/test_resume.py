@@ -121,7 +121,7 @@ def test_metrics_repeat_to_the_byte_and_seconds_stand_elsewhere(whole, tmp_path)
 
 def test_resuming_a_finished_run_says_so_and_touches_nothing(tmp_path, capsys):
     """Nothing left to do: exit code 0, the same result, every byte of the directory as it was."""
-    changes = {"trainer.progress": "plain", "logger": "tensorboard"}
+    changes = {"trainer.progress": "plain", "logger": ["tensorboard"]}
     first = train_in(tmp_path / "run", changes)
     before = tree(tmp_path / "run")
     capsys.readouterr()
@@ -174,7 +174,11 @@ def test_without_a_checkpoint_a_resumed_run_begins_at_its_start(whole, tmp_path)
 @pytest.mark.parametrize("number", [1, STEPS, STEPS + 2])
 def test_tensorboard_has_every_step_once_after_a_resume(tmp_path, number):
     """Scalars of the interrupted and resumed run: those of the whole one, no step twice."""
-    changes = {"logger": "tensorboard", "logger.graph": False, "logger.histograms": 3}
+    changes = {
+        "logger": ["tensorboard"],
+        "logger.tensorboard.graph": False,
+        "logger.tensorboard.histograms": 3,
+    }
     train_in(tmp_path / "whole", changes)
     with at_step(number, terminate):
         train_in(tmp_path / "run", changes)
@@ -185,7 +189,11 @@ def test_tensorboard_has_every_step_once_after_a_resume(tmp_path, number):
 
 def test_a_torn_event_file_is_read_up_to_its_tear(tmp_path):
     """A kill in the middle of writing an event leaves a part of one, which resuming drops."""
-    changes = {"logger": "tensorboard", "logger.graph": False, "logger.histograms": 0}
+    changes = {
+        "logger": ["tensorboard"],
+        "logger.tensorboard.graph": False,
+        "logger.tensorboard.histograms": 0,
+    }
     train_in(tmp_path / "whole", changes)
     with at_step(STEPS + 1, terminate):
         train_in(tmp_path / "run", changes)

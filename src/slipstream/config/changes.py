@@ -31,10 +31,9 @@ def changes(raw: Mapping[str, Plain]) -> list[str]:
         name = own.pop("name")
         if group == "data":
             own |= {key: Path(own[key]).name for key in paths({"name": name, **own})}
-        if group != "logger":
-            found += [f"{group}={name}"] if name != chosen()[group] else []
-            found += _settings(group, own, defaults(group, name))
-    for group in LISTS:
+        found += [f"{group}={name}"] if name != chosen()[group] else []
+        found += _settings(group, own, defaults(group, name))
+    for group in (group for group in LISTS if group != "logger"):
         found += [f"{group}=[{','.join(raw[group])}]"] if raw[group] else []
         for name, own in raw[group].items():
             found += _settings(f"{group}.{name}", own, defaults(group, name))

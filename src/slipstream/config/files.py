@@ -70,6 +70,7 @@ def completed(saved: Mapping[str, Plain]) -> dict[str, Plain]:
     A default that refers to another setting, such as ${trainer.monitor}, takes that setting's value.
     Anything that is not a section of a configuration is left as it is.
     """
+    saved = {group: listed(own) if group in LISTS else own for group, own in saved.items()}
     full = dict(saved)
     for group, section in saved.items():
         if not isinstance(section, Mapping):
@@ -84,6 +85,30 @@ def completed(saved: Mapping[str, Plain]) -> dict[str, Plain]:
             own = saved[group]
             full[group] = {k: v if k in own else _referred(full, v) for k, v in section.items()}
     return full
+
+
+def listed(section: Plain) -> Plain:
+    """Return a section of a list; of one that was a choice, as `logger` was, in today's form.
+
+    >>> listed({"name": "tensorboard", "graph": True})
+    {'tensorboard': {'graph': True}}
+    """
+    if not isinstance(section, Mapping) or not isinstance(section.get("name"), str):
+        return section
+    return {section["name"]: {key: value for key, value in section.items() if key != "name"}}
+
+
+# The settings of `logger` when it was a choice.
+ONCE_OF_TENSORBOARD = ("logger.histograms", "logger.graph")
+
+
+def renamed(key: str) -> str:
+    """Return today's name of a key that an earlier version wrote.
+
+    >>> renamed("logger.graph"), renamed("optimizer.lr")
+    ('logger.tensorboard.graph', 'optimizer.lr')
+    """
+    return key.replace("logger.", "logger.tensorboard.") if key in ONCE_OF_TENSORBOARD else key
 
 
 def _referred(full: Mapping[str, Plain], value: Plain) -> Plain:

@@ -18,6 +18,7 @@ from slipstream.core.wording import entry, shell, typed
 NOTHING = {
     "regularizer": "write regularizer=[]",
     "augmentation": "write augmentation=[]",
+    "logger": "write logger=[]",
     "scheduler": "did you mean constant?",
     "activation": "did you mean identity?",
 }

@@ -57,7 +57,8 @@ def shipped() -> Chosen:
 
     content = yaml.safe_load((folder() / "train.yaml").read_text(encoding="utf-8"))
     pairs = [pair for entry in content["defaults"] if isinstance(entry, dict) for pair in entry.items()]
-    return {group: [name] for group, name in pairs if group in CHOICES and isinstance(name, str)}
+    found = {group: [name] if isinstance(name, str) else name for group, name in pairs}
+    return {group: names for group, names in found.items() if group in (*CHOICES, *LISTS)}
 
 
 def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from slipstream.config.files import completed, paths
+from slipstream.config.files import completed, paths, renamed
 from slipstream.config.schema import CHOICES, show
 from slipstream.core import folders
 from slipstream.core.errors import ConfigError
@@ -70,6 +70,7 @@ def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
     foreign = [text for text in saved if _key(text).partition(".")[0].partition("/")[0] == "hydra"]
     if foreign:
         raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
+    saved = [_today(text) for text in saved]
     config = _config(folder)
     kept = remaining(saved, config, overrides)
     new = {_key(text) for text in overrides}
@@ -99,6 +100,12 @@ def _rechosen(config: Mapping[str, Plain], overrides: Sequence[str]) -> Iterator
             yield from (f"{key}.{name}" for name in section if name not in map(str.strip, names))
         elif key in CHOICES and isinstance(section, Mapping) and section.get("name") != value:
             yield key
+
+
+def _today(override: str) -> str:
+    """Return an override of an earlier version as it is typed today."""
+    key, equals, value = override.partition("=")
+    return f"{renamed(key)}{equals}{value}"
 
 
 def _quoted(text: str) -> str:

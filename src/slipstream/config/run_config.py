@@ -20,8 +20,8 @@ class Choice:
 class Config:
     """The whole configuration of a run, made by `validate`. No part of it is a Hydra or OmegaConf object.
 
-    augmentations, regularizers: name -> settings, in the configuration's order. resume: the folder of
-    the run that is continued. raw: the same as a plain nested dict, without `resume` and with absolute
+    augmentations, regularizers, loggers: name -> settings, in the configuration's order. resume: the folder
+    of the run that is continued. raw: the same as a plain nested dict, without `resume` and with absolute
     paths, as in config.yaml.
     """
 
@@ -38,6 +38,6 @@ class Config:
     augmentations: dict[str, dict[str, Plain]]
     regularizers: dict[str, dict[str, Plain]]
     trainer: Trainer
-    logger: Choice
+    loggers: dict[str, dict[str, Plain]]
     resume: str | None = None
     raw: dict[str, Plain] = field(default_factory=dict, repr=False, compare=False)

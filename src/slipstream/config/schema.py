@@ -1,7 +1,7 @@
 """The valid settings of each section of a configuration, and the check of values against them.
 
-The settings of a component are the keyword-only arguments of its function. The trainer and the
-loggers are not components: their settings are the fields of the classes below.
+The settings of a component are the keyword-only arguments of its function. The trainer is not a
+component: its settings are the fields of the class below.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slipstream.config.synonyms import SETTINGS, VALUES
 from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
-from slipstream.core.types import Annotation, Count, Natural, Plain
+from slipstream.core.types import Annotation, Count, Plain
 from slipstream.core.wording import entry, typed
 
 if TYPE_CHECKING:
@@ -60,33 +60,15 @@ class Trainer:
     progress: Literal["auto", "bar", "plain", "none"]
 
 
-@dataclass(frozen=True)
-class TensorBoardSettings:
-    """Write curves, hyperparameters, weight histograms and the network's graph as TensorBoard events.
-
-    histograms: how many times a run writes histograms of its weights, evenly spaced over the
-    epochs; 0 for never. graph: write the network's graph.
-    """
-
-    histograms: Natural
-    graph: bool
-
-
-@dataclass(frozen=True)
-class NoLoggerSettings:
-    """Write no event files; metrics.jsonl and summary.json are written all the same."""
-
-
 # Groups with options that are not components of the registry.
 SECTIONS: dict[str, Mapping[str, type]] = {
     "trainer": {"default": Trainer},
-    "logger": {"tensorboard": TensorBoardSettings, "none": NoLoggerSettings},
 }
 
 # Groups with one option, chosen by its `name`. Of LISTS any number is chosen, and `trainer` is always chosen.
 CHOICES = (
     *("data", "model", "activation", "initializer", "loss", "optimizer", "scheduler"),
-    *("early_stopping", "logger"),
+    "early_stopping",
 )
 GROUPS = (*CHOICES, *LISTS, "trainer")
 

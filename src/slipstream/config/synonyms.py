@@ -118,7 +118,10 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "logger": {
         **dict.fromkeys(("true", "tb", "tensorboardlogger"), "tensorboard"),
-        **dict.fromkeys(("false", "no", "csv", "csvlogger"), "none"),
+        **dict.fromkeys(("false", "no"), "none"),
+        **dict.fromkeys(("csvlogger",), "csv"),
+        **dict.fromkeys(("mlflowlogger", "mlflowtracker"), "mlflow"),
+        **dict.fromkeys(("wandblogger", "weightsandbiases"), "wandb"),
     },
     "metric": {
         **dict.fromkeys(("acc", "categoricalaccuracy", "binaryaccuracy"), "accuracy"),

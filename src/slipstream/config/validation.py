@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slipstream.config import meant, rules
 from slipstream.config import metric_rules as metric_rules  # registers its rules
-from slipstream.config.files import defaults, paths
+from slipstream.config.files import defaults, listed, paths
 from slipstream.config.run_config import Choice, Config
 from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
 from slipstream.core import contracts, registry
@@ -121,7 +121,7 @@ def validate(mapping: Mapping[str, Plain]) -> Config:
     trainer = section(
         "trainer", check(of_trainer, mapping.get("trainer"), "trainer", "the trainer", meant=hint)
     )
-    lists = {group: section(group, _list(group, mapping.get(group, {}), hint)) for group in LISTS}
+    lists = {group: section(group, _list(group, listed(mapping.get(group, {})), hint)) for group in LISTS}
     raw = {
         **{key: plain.get(key) for key in ("name", "seed")},
         **{group: {"name": choice.name, **choice.settings} for group, choice in parts.items()},
@@ -136,6 +136,7 @@ def validate(mapping: Mapping[str, Plain]) -> Config:
         resume=plain.get("resume"),
         augmentations=lists["augmentation"],
         regularizers=lists["regularizer"],
+        loggers=lists["logger"],
         trainer=Trainer(**trainer) if "trainer" not in broken else trainer,
         raw=raw,
         **parts,
@@ -166,8 +167,6 @@ def _choice(group: str, values: Plain, hint: Hint) -> tuple[Choice, list[str]]:
 
 def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
     """Return what a component, or the data package for all its sources, objects to in valid settings."""
-    if group == "logger":
-        return []
     if group == "data":
         from slipstream import data
 
@@ -177,7 +176,7 @@ def _own_problems(group: str, name: str, valid: dict[str, Plain]) -> list[str]:
 
 def _breaches(group: str, name: str) -> list[str]:
     """Return the breaches of contract of an option that a user registered."""
-    return [] if group == "logger" else list(contracts.problems(registry.component(group, name)))
+    return list(contracts.problems(registry.component(group, name)))
 
 
 def _why_not(group: str, name: str, names: Sequence[str]) -> str:
@@ -200,7 +199,9 @@ def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Pl
             problems += breaches
             continue
         valid[name], found = check(settings(group, name), values, path, path, hint)
-        problems += found
+        problems += found or registry.component(group, name).traits.problems(valid[name])
+    if group == "logger" and "none" in valid and len(valid) > 1:
+        problems.append(f"logger: found {', '.join(valid)}, and none stands alone; leave it out")
     return valid, problems
 
 

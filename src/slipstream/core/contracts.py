@@ -31,6 +31,7 @@ CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "data": ((), "what the data are: slipstream.data.dataset.RawData"),
     "early_stopping": (("history",), "a reason to stop, or None"),
     "initializer": (("key", "shape", "gain"), "a tensor of the shape"),
+    "logger": (("run",), "log(values, epoch), a slipstream.loggers.Tracker, or None"),
     "loss": (("outputs", "targets"), "the losses [N], one for each example"),
     "metric": (("scores", "targets", "weights"), "a tensor without axes"),
     "model": (("form", "outputs", "parts"), "an nn.Module that gives [N, outputs]"),

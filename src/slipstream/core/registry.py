@@ -22,6 +22,7 @@ from slipstream.core.traits import (
     DataTraits,
     EarlyStoppingTraits,
     InitializerTraits,
+    LoggerTraits,
     LossTraits,
     MetricTraits,
     ModelTraits,
@@ -48,12 +49,17 @@ MODULES = {
     "early_stopping": "slipstream.early_stopping",
     "model": "slipstream.models",
     "data": "slipstream.data",
+    "logger": "slipstream.loggers",
 }
 # The module whose import declares the settings of a section that is not a component: `config` does not
 # know about sweeps.
 SECTIONS = {"sweep": "slipstream.sweeps.plan.sweep_settings"}
 
-LISTS = ("augmentation", "regularizer")  # groups from which a configuration may take several options
+LISTS = (
+    "augmentation",
+    "regularizer",
+    "logger",
+)  # groups of which a configuration may take several options
 
 # Names in messages for the kinds of examples (InputSpec.kind).
 EXAMPLES = {"vector": "rows of a table", "sequence": "sequences", "tokens": "texts", "image": "images"}
@@ -191,6 +197,8 @@ def components(group: Literal["model"]) -> Mapping[str, Component[ModelTraits]]:
 @overload
 def components(group: Literal["data"]) -> Mapping[str, Component[DataTraits]]: ...
 @overload
+def components(group: Literal["logger"]) -> Mapping[str, Component[LoggerTraits]]: ...
+@overload
 def components(group: str) -> Mapping[str, Component[Traits]]: ...
 def components(group: str) -> Mapping[str, Component[Traits]]:
     """All components of a group, by name."""
@@ -223,6 +231,8 @@ def component(group: Literal["early_stopping"], name: str) -> Component[EarlySto
 def component(group: Literal["model"], name: str) -> Component[ModelTraits]: ...
 @overload
 def component(group: Literal["data"], name: str) -> Component[DataTraits]: ...
+@overload
+def component(group: Literal["logger"], name: str) -> Component[LoggerTraits]: ...
 @overload
 def component(group: str, name: str) -> Component[Traits]: ...
 def component(group: str, name: str) -> Component[Traits]:

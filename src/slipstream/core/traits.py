@@ -243,6 +243,20 @@ class DataTraits(Traits):
     in_memory: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoggerTraits(Traits):
+    """The traits of a logger.
+
+    needs: the module that it imports, of the package that the extra of its name installs; empty for none.
+    sweep: called once when a sweep that this logger wrote has been reported, if it is given:
+        (folder, status, values, files), all of the sweep: its folder, `finished` or what else became of it,
+        the best trial's metrics, and what can be kept beside them.
+    """
+
+    needs: str = ""
+    sweep: Callable[[Path, str, Mapping[str, Plain], Sequence[Path]], None] | None = None
+
+
 RECORDS: Mapping[str, type[Traits]] = {
     "activation": ActivationTraits,
     "initializer": InitializerTraits,
@@ -255,6 +269,7 @@ RECORDS: Mapping[str, type[Traits]] = {
     "early_stopping": EarlyStoppingTraits,
     "model": ModelTraits,
     "data": DataTraits,
+    "logger": LoggerTraits,
 }
 # The traits that a group requires, as a message shows them.
 REQUIRED: Mapping[str, str] = {

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from slipstream.core.storage import side_by_side
 from slipstream.runs import resuming, setup, summary
 from slipstream.runs.recorder import Recorder, graph_of
+from slipstream.runs.tracking import RunLog, Tracking
 from slipstream.runs.trained import Trained
 from slipstream.training.engine import Engine
 from slipstream.training.loop import Overseer, Progress, Watcher, train_pack
-from slipstream.training.member import DIVERGED, IDLE, Member
+from slipstream.training.member import DIVERGED, IDLE, INTERRUPTED, Member
 from slipstream.training.snapshot import enter, take
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from slipstream.config.run_config import Config
     from slipstream.data import Data
-    from slipstream.loggers.tensorboard import TensorBoard
     from slipstream.training.interrupts import Interrupts
     from slipstream.training.snapshot import Taken
 
@@ -77,15 +77,23 @@ def with_idle(slots: Sequence[S]) -> list[S]:
 class PackSession(Generic[S]):
     """Members in the slots of one engine.
 
-    slots: one for a member alone, at least SMALLEST for a vectorized pack. datas: the folds.
+    slots: one for a member alone, at least SMALLEST for a vectorized pack. datas: the folds. tracking: of the
+    process; who makes it closes it.
     """
 
     in_sweep = False  # True if a member will be chosen: until then nobody sees test scores in TensorBoard
 
-    def __init__(self, slots: Sequence[S], datas: Sequence[Data], device: torch.device) -> None:
+    def __init__(
+        self,
+        slots: Sequence[S],
+        datas: Sequence[Data],
+        device: torch.device,
+        tracking: Tracking | None = None,
+    ) -> None:
+        self.tracking = tracking or Tracking()
         self.slots, self.datas, self.device = list(slots), list(datas), device
         self.members = [slot.member for slot in slots]
-        self.loggers: list[TensorBoard | None] = []
+        self.loggers: list[RunLog | None] = []
         self.engine = self._engine()
         self.progress = resuming.begin(self.engine, self.members, [slot.saved for slot in slots])
 
@@ -95,19 +103,30 @@ class PackSession(Generic[S]):
 
     def begin(self, warn: Callable[[str], None]) -> None:
         """Write what is known before training, and open loggers and recorder."""
-        logger = self.members[0].config.logger
+        board = self.members[0].config.loggers.get("tensorboard")
         writes = any(member.directory is not None for member in self.members)
-        if writes and len(self.members) > 1 and logger.name == "tensorboard" and logger.settings["graph"]:
+        if writes and len(self.members) > 1 and board is not None and board["graph"]:
             graph_of(self.engine)  # kept for all, and must not be made in threads
         self.loggers = side_by_side(self._open, range(len(self.slots)))
-        self.recorder = Recorder(self.engine, self.members, self.loggers, warn, summary.conditions)
+        self.recorder = Recorder(
+            self.engine, self.members, self.loggers, warn, summary.conditions, self.tracking.news
+        )
 
-    def _open(self, k: int) -> TensorBoard | None:
+    def _open(self, k: int) -> RunLog | None:
         slot = self.slots[k]
         slot.saved = None  # its tensors are in the state now
         alone = not self.in_sweep and sum(member.status != IDLE for member in self.members) == 1
+        sweep = slot.member.directory.parent if self.in_sweep and slot.member.directory else None
         return setup.open_member(
-            slot.member, slot.overrides, self.engine, k, resume=slot.resume, swept=slot.swept, alone=alone
+            slot.member,
+            slot.overrides,
+            self.engine,
+            k,
+            resume=slot.resume,
+            swept=slot.swept,
+            alone=alone,
+            tracking=self.tracking,
+            sweep=sweep,
         )
 
     def advance(
@@ -170,7 +189,9 @@ class PackSession(Generic[S]):
         """Release files and folders, whatever happened: a full disk has been reported by then."""
         for logger in self.loggers:
             if logger is not None:
-                with suppress(OSError):
-                    logger.close()
+                logger.end(INTERRUPTED, {}, 0)  # unless it has been told of its end
+                if logger.tensorboard is not None:
+                    with suppress(OSError):
+                        logger.tensorboard.close()
         for slot in self.slots:
             slot.lock.close()

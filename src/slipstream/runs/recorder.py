@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
     from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.runs.tracking import RunLog
     from slipstream.training.engine import Engine
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
@@ -43,18 +44,21 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C version, if avai
 class Recorder:
     """The recorder of a pack: event files, metrics.jsonl and checkpoints.
 
-    loggers: one TensorBoard per member, or None if it logs nothing. members and loggers may be replaced in
-    their lists while the pack trains. warn: called with the metrics that are undefined.
+    loggers: those of each member, or None if it logs nothing. members and loggers may be replaced in
+    their lists while the pack trains. warn: called with the metrics that are undefined, and for loggers that
+    fail. news: returns what there is to warn of loggers.
     """
 
     def __init__(
         self,
         engine: Engine,
         members: Sequence[Member],
-        loggers: Sequence[TensorBoard | None],
+        loggers: Sequence[RunLog | None],
         warn: Callable[[str], None],
         saved_with: Callable[[Engine, int], Mapping[str, Plain]],
+        news: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        self._news = news
         self.engine, self.members, self.loggers, self.warn = engine, members, loggers, warn
         self.saved_with = saved_with
         self._trainer = members[0].config.trainer
@@ -69,6 +73,8 @@ class Recorder:
             if self.members[k].status not in BROKEN:  # otherwise its last epoch has no record
                 self._log(progress, k)
                 self._warn(self.members[k])
+        for text in self._news():
+            self.warn(text)
         now = time.monotonic()
         save = now - self._last_save >= self._trainer.checkpoint_seconds
         flush = save or now - self._last_flush >= FLUSH_SECONDS
@@ -92,16 +98,16 @@ class Recorder:
         """Save everything that runs, at the end of an epoch."""
         self._save(progress, [k for k, member in enumerate(self.members) if member.running])
 
-    def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[TensorBoard | None]) -> None:
+    def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[RunLog | None]) -> None:
         """Continue with some of the members in an engine of another size."""
         self.engine, self.members, self.loggers = engine, members, loggers
 
     def _flush(self, k: int) -> None:
         self.members[k].flush()
-        logger = self.loggers[k]
-        if logger is not None:
-            with writing(logger.path):
-                logger.flush()
+        log = self.loggers[k]
+        if log is not None and log.tensorboard is not None:
+            with writing(log.tensorboard.path):
+                log.tensorboard.flush()
 
     def _warn(self, member: Member) -> None:
         """Report which metrics became undefined."""
@@ -112,14 +118,18 @@ class Recorder:
             self.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
 
     def _log(self, progress: Progress, k: int) -> None:
-        logger, member = self.loggers[k], self.members[k]
-        if logger is None:
+        log, member = self.loggers[k], self.members[k]
+        if log is None:
             return
         record = member.records[-1]
+        log.epoch(record)
+        logger = log.tensorboard
+        if logger is None:
+            return
         logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
         for split in logger.curves:
             log_curve(logger, split, member, record)
-        times = member.config.logger.settings["histograms"]
+        times = member.config.loggers["tensorboard"]["histograms"]
         if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
             params = self.engine.pack.member(progress.state.params, k)
             named = self.engine.program.layout.unflatten(params.detach().cpu())
@@ -159,7 +169,7 @@ def open_logger(
     The logger shows training and validation on one chart, which needs a folder for each, and selects the
     columns of the HParams table.
     """
-    if member.config.logger.name != "tensorboard" or member.directory is None:
+    if "tensorboard" not in member.config.loggers or member.directory is None:
         return None
     from slipstream.loggers.tensorboard import CURVES, TensorBoard
 
@@ -185,7 +195,7 @@ def open_logger(
     logger.hparams(shown, group=hash_of(config.raw))
     logger.text("configuration", f"```yaml\n{text}```")
     logger.text("data", data.summary)
-    if config.logger.settings["graph"]:
+    if config.loggers["tensorboard"]["graph"]:
         logger.graph(graph_of(engine))
     if engine.program.augmentations and engine.program.form.kind == "image":
         from slipstream.runs.augmentation_preview import augmented
@@ -261,7 +271,9 @@ def hyperparameters(raw: Mapping[str, Plain], swept: Collection[str] = ()) -> di
     every = flat(raw)
     shown = {key: value for key, value in flat(kept).items() if value is not None}
     shown |= {key: "null" if every[key] is None else every[key] for key in swept if key in every}
-    return shown | {group: ", ".join(raw.get(group, ())) or "none" for group in LISTS}
+    return shown | {
+        group: ", ".join(raw.get(group, ())) or "none" for group in LISTS if group not in NOT_COMPARED
+    }
 
 
 def hash_of(raw: Mapping[str, Plain]) -> str:

@@ -16,6 +16,7 @@ from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
+from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FINISHED
@@ -98,6 +99,8 @@ def run_pack(
 
     given: the rows of data=memory. keep: takes all of every run that ended, for use without a folder.
     """
+    if any(directory is not None for directory in directories):
+        require_installed(configs[0])
     with ExitStack() as stack:
         for directory in directories:
             if directory is not None:
@@ -119,7 +122,9 @@ def run_pack(
         stack.enter_context(setup.explain_oom(config))
         if (saved[0] is not None and saved[0][1].get("packed")) or config.trainer.portable:
             slots = with_idle(slots)  # as a member of a pack, whose rounding differs from that of a run alone
-        session = PackSession(slots, datas, device)
+        tracking = Tracking()
+        stack.callback(tracking.close)
+        session = PackSession(slots, datas, device, tracking)
         stack.callback(session.close)
         stack.enter_context(setup.limit_threads(session.engine))
         if resume and not any(resuming.unfinished(session.members[k]) for k in known):
@@ -135,6 +140,8 @@ def run_pack(
         finally:
             screen.close()
         results = _conclude(session, known, screen, interrupts.exit_code)
+        for text in tracking.close():
+            screen.warn(text)
         _keep(session, known, results, keep)
         return results
 

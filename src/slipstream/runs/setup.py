@@ -25,7 +25,8 @@ from slipstream.models.layers import Residual
 from slipstream.runs import run_folder
 from slipstream.runs.advice import advice
 from slipstream.runs.monitoring import require_defined
-from slipstream.runs.recorder import open_logger, yaml_text
+from slipstream.runs.recorder import flat, open_logger, yaml_text
+from slipstream.runs.tracking import RunLog, Tracking
 from slipstream.training.backend.compilation import cache_problem
 from slipstream.training.backend.compilers import no_room
 from slipstream.training.backend.memory import free_bytes, keep_freed
@@ -33,7 +34,8 @@ from slipstream.training.engine import Engine, choose_device
 from slipstream.training.member import Member
 
 if TYPE_CHECKING:
-    from slipstream.loggers.tensorboard import TensorBoard
+    from pathlib import Path
+
     from slipstream.training.snapshot import Taken
 
 SMALL = 10**6  # parameters times examples of an update
@@ -267,11 +269,14 @@ def open_member(
     resume: bool,
     swept: Collection[str] = (),
     alone: bool = False,
-) -> TensorBoard | None:
-    """Write what is known of a member before its first step; return its logger, or None if it logs nothing.
+    tracking: Tracking | None = None,
+    sweep: Path | None = None,
+) -> RunLog | None:
+    """Write what is known of a member before its first step; return its loggers, or None if it has no folder.
 
     swept: keys that the HParams table must show. alone: True for a run that is not part of a sweep. A sweep's
-    member needs none of its files to restart, so they are not synced to disk.
+    member needs none of its files to restart, so they are not synced to disk. tracking: opens the loggers
+    besides TensorBoard. sweep: the folder of the member's sweep.
     """
     if member.directory is None:
         return None
@@ -285,7 +290,9 @@ def open_member(
         folders.remove(member.directory / run_folder.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
     changed = (" ".join(changes(member.config.raw)) or "nothing") if alone else None
-    return open_logger(member, engine, data, text, upto, swept, changed)
+    board = open_logger(member, engine, data, text, upto, swept, changed)
+    known = (member.config, member.directory, member.records, flat(member.config.raw), sweep, swept)
+    return RunLog(board, tracking.begin(*known) if tracking is not None else [])
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.core.types import Target
     from slipstream.loggers.tensorboard import TensorBoard
+    from slipstream.runs.tracking import RunLog
 
 ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
@@ -110,7 +111,7 @@ def conclude(
     members: Sequence[Member],
     places: Sequence[int],
     progress: Progress,
-    loggers: Sequence[TensorBoard | None],
+    loggers: Sequence[RunLog | None],
     exit_code: int,
     *,
     chosen: bool = True,
@@ -127,8 +128,12 @@ def conclude(
 
         def finish(end: tuple[int, Result, Tensor]) -> None:
             k, result, outputs = end
-            log_end(engine, members[k], k, result, outputs, loggers[k], chosen=chosen)
+            log = loggers[k]
+            board = None if log is None else log.tensorboard
+            log_end(engine, members[k], k, result, outputs, board, chosen=chosen)
             write(engine, members[k], k, result)
+            if log is not None:  # last: it may send the summary
+                log.end(result.status, _logged(members[k], result, chosen=chosen), result.best_epoch)
 
         side_by_side(finish, endings)
         results += [result for _, result, _ in endings]
@@ -208,8 +213,7 @@ def log_end(
     with writing(logger.path):
         shown = best if member.restores_best else last
         log_pictures(logger, engine, k, outputs, engine.splits.shown, shown)
-        values = _of_the_best(member, result)
-        logger.best({tag: v for tag, v in values.items() if chosen or "test/" not in tag}, best)
+        logger.best(_logged(member, result, chosen=chosen), best)
         logger.hparams_end(success=result.exit_code == 0)
         logger.close()
 
@@ -266,10 +270,11 @@ def _steps(member: Member, epoch: int) -> int:
     return int(member.records[epoch - 1]["step"]) if epoch else 0
 
 
-def _of_the_best(member: Member, result: Result) -> Values:
-    """Return the best epoch's metrics on every split, for ranking in the HParams table."""
+def _logged(member: Member, result: Result, *, chosen: bool) -> Values:
+    """Return the best epoch's metrics on every split, of the test split only if nothing is to be chosen."""
     names = charted(member.config)
-    return {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
+    values = {key: value for key, value in result.best.items() if key.partition("/")[2] in names}
+    return {tag: value for tag, value in values.items() if chosen or "test/" not in tag}
 
 
 def row_labels(config: Config, target: Target) -> dict[str, str]:
@@ -321,7 +326,7 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:
             screen.say(f"go on: python train.py {typed('resume', result.directory)}")
-        if member.config.logger.name == "tensorboard":
+        if "tensorboard" in member.config.loggers:
             # The folder above holds runs to compare with; of the user's files, runs of any of them.
             own = member.config.data.settings.get("path") is not None
             shown = result.directory if own else result.directory.parent

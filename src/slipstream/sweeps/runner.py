@@ -22,9 +22,11 @@ from slipstream.core.console import console
 from slipstream.core.contracts import own_fault
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.storage import writing
+from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 from slipstream.early_stopping import direction
 from slipstream.runs import run_folder, setup
+from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.sweeps import report
 from slipstream.sweeps.plan import store
 from slipstream.sweeps.plan.job import Job, ended
@@ -110,6 +112,7 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
     program: the command that further workers run. Raises UserError if no member can be trained.
     """
     lead, example = processes.index() == 0, plan.example
+    require_installed(example.config)
     stopping = example.config.early_stopping.settings
     minimize = direction(stopping["metric"], stopping["mode"]) > 0
     with ExitStack() as stack:
@@ -136,6 +139,7 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
 
         choose = Chooser(directory, plan.settings, members)
         worker = Worker(directory, source, interrupts, screen, choose, count)
+        stack.callback(worker.tracking.close)
         try:
             worker.run()
         except SameMistake as mistake:
@@ -147,15 +151,18 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
         for fallen in helpers.fallen():
             screen.warn(str(fallen))
         if not lead:
+            worker.tracking.close()
             return interrupts.exit_code if interrupts.received else 0, None
         screen.close()
         jobs = members()
         with _reporting(directory):
             found = report.outcomes(directory, jobs)
             made = report.write(directory, found, plan.space.axes, stopping["metric"], minimize)
-            if example.config.logger.name == "tensorboard":
+            if "tensorboard" in example.config.loggers:
                 with writing(directory):
                     board.write(made, plan.space.axes, jobs)
+        for text in _end_tracking(worker.tracking, directory, made, interrupts.received is not None):
+            screen.warn(text)
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
@@ -163,6 +170,16 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
     if interrupts.received is not None:
         return interrupts.exit_code, made
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made
+
+
+def _end_tracking(tracking: Tracking, directory: Path, made: Report, interrupted: bool) -> list[str]:
+    """Send the end of the sweep to its loggers; return what they lack."""
+    whole = [group for group in made.groups if group.whole]
+    values: dict[str, Plain] = {**whole[0].values, made.metric: whole[0].mean} if whole else {}
+    status = "interrupted" if interrupted else "finished" if whole else "failed"
+    files = [directory / name for name in ("report.json", "leaderboard.csv")]
+    tracking.end_sweep(directory, status, values, files)
+    return tracking.close()
 
 
 @contextmanager

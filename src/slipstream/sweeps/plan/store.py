@@ -149,9 +149,11 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
         raise ConfigError([f"{key}: is swept in {folder}; a resumed sweep keeps its values"])
     if classify(key, known, value) == "free":
         if key == "logger":
-            if value not in options("logger"):
-                raise ConfigError([f"{line}: no such option, {did_you_mean(str(value), options('logger'))}"])
-            value = {"name": value, **defaults("logger", str(value))}
+            names = [str(name) for name in (value if isinstance(value, list) else [value])]
+            for name in names:
+                if name not in options("logger"):
+                    raise ConfigError([f"{line}: no such option, {did_you_mean(name, options('logger'))}"])
+            value = {name: defaults("logger", name) for name in names}
         lines = {**plan.lines, key: line}
         return replace(plan, lines=lines, fixed={**plan.fixed, key: value})
     chosen = known.get("name", list(known)) if isinstance(known, Mapping) else known

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from slipstream.config.files import renamed
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import Plain
@@ -168,7 +169,7 @@ class SweepPlan:
         """Return the plan that `to_json` wrote."""
         return cls(
             saved["lines"],
-            decoded(saved["fixed"]),
+            {renamed(key): value for key, value in decoded(saved["fixed"]).items()},
             Space.from_json(saved["space"]),
             sweep_settings.SWEEPS[saved["name"]](**decoded(saved["settings"])),
             saved["name"],

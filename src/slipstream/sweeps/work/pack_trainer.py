@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +20,7 @@ from slipstream.core.errors import UserError
 from slipstream.core.storage import side_by_side
 from slipstream.runs import resuming, run_folder, setup
 from slipstream.runs.pack_session import SMALLEST, PackSession, Slot, prepared, with_idle
+from slipstream.runs.tracking import Tracking
 from slipstream.sweeps.plan.job import Job
 from slipstream.training.loop import Watcher
 from slipstream.training.member import FAILED, Member
@@ -58,7 +59,7 @@ class Setting:
     """The settings that all members of a pack share.
 
     folds: the data by `setup.data_key`. size: maximum slots. packed: True if members are vectorized, even a
-    last one alone. compile, threads: as in the trainer's settings.
+    last one alone. compile, threads: as in the trainer's settings. tracking: of the process.
     """
 
     directory: Path
@@ -68,6 +69,7 @@ class Setting:
     packed: bool
     compile: bool
     threads: int
+    tracking: Tracking = field(default_factory=Tracking)
 
 
 @dataclass
@@ -97,7 +99,7 @@ class PackTrainer(PackSession[JobSlot]):
         try:
             if self.slots:
                 slots = with_idle(self.slots) if setting.packed else self.slots
-                super().__init__(slots, list(setting.folds.values()), setting.device)
+                super().__init__(slots, list(setting.folds.values()), setting.device, setting.tracking)
                 for text in setup.warnings(self.members[0].config, self.engine):
                     listener.warn(text)
                 self.begin(listener.warn)

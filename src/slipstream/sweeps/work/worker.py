@@ -21,6 +21,7 @@ from slipstream.core.storage import StorageError, writing
 from slipstream.core.storage import replace as replace_file
 from slipstream.core.wording import typed
 from slipstream.runs import resuming, setup, summary
+from slipstream.runs.tracking import Tracking
 from slipstream.sweeps.plan.job import Job
 from slipstream.sweeps.work.job_sources import End, JobSource
 from slipstream.sweeps.work.pack_trainer import PackTrainer, Setting
@@ -100,7 +101,7 @@ class Worker:
     ) -> None:
         self.directory, self.source, self.interrupts = directory, source, interrupts
         self.observer, self.choose, self.workers = observer, choose, workers
-        self.succeeded = 0
+        self.succeeded, self.tracking = 0, Tracking()
         self._kind = ""
         self._folds: dict[str, Data] = {}
         self._refills = True
@@ -156,7 +157,7 @@ class Worker:
         everyones = sum(self._structure(job) == self._kind for job in self.source.unfinished())
         jobs = self.source.claim(alike[: min(size, -(-everyones // self.workers))])
         threads = torch.get_num_threads()
-        setting = Setting(self.directory, self._folds, device, size, *self._how, threads)
+        setting = Setting(self.directory, self._folds, device, size, *self._how, threads, self.tracking)
         if jobs:
             self._train(setting, jobs)
         gc.collect()  # engines have reference cycles

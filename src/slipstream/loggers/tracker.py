@@ -1,0 +1,90 @@
+"""The contract of a logger: its argument and its return value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipstream.core.types import Plain
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A run as a logger is told of it, before its first epoch.
+
+    Attributes:
+        name: of its folder.
+        project: the configuration's `name`, by default that of the data.
+        directory: its folder.
+        settings: the configuration by dotted key, such as `optimizer.lr`.
+        changed: those that differ from the defaults, as they would be typed.
+        sweep: the folder of the sweep that it is a member of, or None.
+        swept: the keys that differ within the sweep.
+        epochs: that were recorded before; more than 0 for a run that is resumed.
+    """
+
+    name: str
+    project: str
+    directory: Path
+    settings: Mapping[str, Plain]
+    changed: Sequence[str] = ()
+    sweep: Path | None = None
+    swept: Sequence[str] = ()
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """The metrics of an epoch by tag, without undefined ones, and when it ended in ms since 1970."""
+
+    epoch: int
+    values: Mapping[str, float]
+    milliseconds: int
+
+
+class Tracker:
+    """A logger's work for one run, all of it in a thread of its own: it may wait and may raise.
+
+    last_epoch: the last epoch that it has, None if it does not know; later ones are sent.
+    """
+
+    last_epoch: int | None = None
+
+    def log(self, values: Mapping[str, float], epoch: int) -> None:
+        """Log the metrics of an epoch."""
+        raise NotImplementedError
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Log the metrics of several epochs, in order. After an exception all of them are sent again."""
+        for point in points:
+            self.log(point.values, point.epoch)
+
+    def end(self, status: str, values: Mapping[str, float], epoch: int) -> None:
+        """Log the end: status, the metrics with the best weights, and the best epoch."""
+
+
+class FunctionTracker(Tracker):
+    """A logger that is one function, log(values, epoch)."""
+
+    def __init__(self, function: Callable[[Mapping[str, float], int], None]) -> None:
+        self.function = function
+
+    def log(self, values: Mapping[str, float], epoch: int) -> None:
+        """Call the function."""
+        self.function(values, epoch)
+
+
+def remembered(folder: Path, logger: str) -> dict[str, Plain]:
+    """Return what a logger keeps in the folder of a run or a sweep; {} if there is nothing of its own."""
+    try:
+        found = json.loads(kept_in(folder, logger).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def kept_in(folder: Path, logger: str) -> Path:
+    """Return the file with the name under which a logger's server knows a run or a sweep."""
+    return folder / f"{logger}.json"
