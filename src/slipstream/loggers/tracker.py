@@ -12,7 +12,7 @@ from slipstream.core.types import Plain
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run as a logger is told of it, before its first epoch.
+    """A run as a logger sees it, before its first epoch.
 
     Attributes:
         name: of its folder.
@@ -22,7 +22,7 @@ class LoggedRun:
         changed: those that differ from the defaults, as they would be typed.
         sweep: the folder of the sweep that it is a member of, or None.
         swept: the keys that differ within the sweep.
-        epochs: that were recorded before; more than 0 for a run that is resumed.
+        epochs: recorded before; more than 0 for a resumed run.
     """
 
     name: str
