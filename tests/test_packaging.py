@@ -91,6 +91,7 @@ def test_everything_imported_is_declared():
         "huggingface_hub": "datasets",
         "PIL": "pillow",
         "hydra": "hydra_core",
+        "mlflow": "mlflow_skinny",
         "sklearn": "scikit_learn",
         "yaml": "pyyaml",
     }
