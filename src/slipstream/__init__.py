@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slipstream.inference.fitting import FittedRun as FittedRun
     from slipstream.inference.fitting import fit as fit
     from slipstream.inference.html_report import report as report
+    from slipstream.inference.packed_search import PackedSearchCV as PackedSearchCV
     from slipstream.inference.paired_comparison import compare as compare
     from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
@@ -46,6 +47,7 @@ _HOMES = {
     "importance": "slipstream.inference.permutation_importance",
     **dict.fromkeys(("FittedRun", "fit"), "slipstream.inference.fitting"),
     "load": "slipstream.runs.prediction",
+    "PackedSearchCV": "slipstream.inference.packed_search",
     "register": "slipstream.core.registry",
     "report": "slipstream.inference.html_report",
     "Result": "slipstream.runs.summary",

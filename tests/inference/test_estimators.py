@@ -116,6 +116,15 @@ def test_a_regressor_keeps_units_and_shapes(tmp_path):
     assert np.allclose(slipstream.load(tmp_path / "saved").predict(X), pair.predict(X), rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_regressor_that_validates_keeps_its_units(seed):
+    """Rows kept apart change neither the offset nor the scale of predictions: a line is learned."""
+    X = np.linspace(0, 1, 24)[:, None]
+    words = {"validation": 0.5, "max_epochs": 300, "settings": ["early_stopping=none"]}
+    network = SlipstreamRegressor(16, 1, random_state=seed, **words)
+    assert network.fit(X, 100 * X[:, 0]).score(X, 100 * X[:, 0]) > 0.999
+
+
 def test_parameters_reach_the_run():
     """Optimizer, regularizer, early stopping and settings are those of the run; seeds repeat it."""
     X, y = load_iris(return_X_y=True)

@@ -1,4 +1,4 @@
-"""The private names of torch, Hydra and TensorBoard that the package uses; no other module uses any.
+"""The private names of other libraries that the package uses; no other module uses any.
 
 Their authors do not guarantee these names. INTERNALS lists each with its home, the versions it was tested
 with and the reason; tests/core/test_compat.py imports them all, reports when a public name has appeared, and
@@ -94,6 +94,18 @@ INTERNALS = {
         TORCH,
         "states are trees of tensors, also NamedTuples",
         "torch.utils:pytree_map",
+    ),
+    "safe_split": Internal(
+        "sklearn.utils.metaestimators:_safe_split",
+        "scikit-learn 1.9",
+        "a search gives its fits the rows that GridSearchCV would give them",
+        "sklearn.utils.metaestimators:safe_split",
+    ),
+    "check_method_params": Internal(
+        "sklearn.utils.validation:_check_method_params",
+        "scikit-learn 1.9",
+        "as safe_split, for sample_weight and other arguments of fit",
+        "sklearn.utils.validation:check_method_params",
     ),
     "scan": Internal(
         "torch._higher_order_ops.scan:scan",

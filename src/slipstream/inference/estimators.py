@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
-from numbers import Number
+from functools import lru_cache
+from numbers import Number, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,15 +20,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from slipstream.config.validation import compose
+from slipstream.config.run_config import Config
+from slipstream.config.validation import compose, validate
 from slipstream.core.errors import UserError
 from slipstream.core.storage import replace as write_file
 from slipstream.core.types import DataLike, Plain
 from slipstream.data.identity import word_of
 from slipstream.data.in_memory import InMemory
-from slipstream.inference.fitting import trained_on
+from slipstream.inference.packed_training import PendingFit, submit
 from slipstream.runs import checkpoints
 from slipstream.runs.prediction import Model, model_of, saved_config
+from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
 
 LABEL_KINDS = {"b": "boolean", "i": "number", "u": "number", "f": "number"}  # by numpy's kind of type
@@ -38,6 +42,7 @@ QUIET = (
     "data.target=target",
     "data.test=0",
     "data.scaling=none",
+    "data.target_scaling=none",
     "logger=none",
     "trainer.compile=false",
 )
@@ -81,18 +86,37 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
 
     def _overrides(self, rows: int, seed: int) -> list[str]:
         """Return the parameters as overrides of a run."""
-        chosen = {"model.width": self.width, "model.depth": self.depth, "optimizer.lr": self.lr}
+        chosen: dict[str, Plain] = {"model.width": self.width, "model.depth": self.depth}
+        if not self._sets_lr:
+            chosen["optimizer.lr"] = self.lr
         spelled = {key: str(v).replace(" ", "") for key, v in chosen.items() if v is not None}
         size = self.batch_size
         spelled["data.batch_size"] = str((BATCH if rows > BATCH else "full") if size == "auto" else size)
-        spelled |= {"seed": str(seed), "data.split_seed": str(seed), "data.validation": str(self.validation)}
+        spelled |= {"seed": str(seed), "data.validation": str(self.validation)}
         stop = "patience" if self.validation else "none"
         spelled |= {"early_stopping": stop, "trainer.max_epochs": str(self.max_epochs)}
         if not self.validation:
             spelled |= {"trainer.monitor": "train/loss", "early_stopping.restore_best": "false"}
+        else:  # otherwise nothing is drawn, and seeds share their data
+            spelled["data.split_seed"] = str(seed)
         groups = {"model": self.model, "activation": self.activation, "optimizer": self.optimizer}
         groups["regularizer"] = f"[{','.join(self.regularizer)}]"
         return [*QUIET, *(f"{key}={value}" for key, value in (groups | spelled).items()), *self.settings]
+
+    @property
+    def _sets_lr(self) -> bool:
+        """True if lr is set in the composed configuration, which candidates of a search then share."""
+        return isinstance(self.lr, Real) and not any("optimizer.lr" in text for text in self.settings)
+
+    def _config(self, words: Sequence[str], target: Mapping[str, Plain]) -> Config:
+        """Return the configuration of a run. words: its overrides. Raises ConfigError."""
+        config = deepcopy(composed_once(tuple(words)))
+        if self._sets_lr:
+            config["optimizer"]["lr"] = float(self.lr)  # type: ignore[arg-type]  # it is a number
+        config["data"]["task"] = target["task"]
+        if target["classes"]:
+            config["data"]["classes"] = [str(i) for i in range(len(target["classes"]))]
+        return validate(config)
 
     def _train(
         self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, target: dict[str, Plain]
@@ -116,17 +140,29 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:
             words = self._overrides(len(x), seed)
-            config = compose(words)
-            config["data"]["task"] = target["task"]
-            if target["classes"]:
-                config["data"]["classes"] = [str(i) for i in range(len(target["classes"]))]
+            config = self._config(words, target)
             given = InMemory(inputs=scaled, targets=y, weights=weights)
-            result, trained = trained_on(config, given, overrides=words)
+
+            def finish(result: Result, trained: Trained) -> None:
+                self._finish(result, trained, target, offset, scale)
+
+            words += [f"optimizer.lr={config.optimizer.settings['lr']}"] if self._sets_lr else []
+            submit(PendingFit(config, given, words, finish))
         except UserError as error:
             raise ValueError(str(error)) from error
+
+    def _finish(
+        self,
+        result: Result,
+        trained: Trained,
+        target: dict[str, Plain],
+        offset: np.ndarray,
+        scale: np.ndarray,
+    ) -> None:
+        """Keep the network, of original units: inputs are scaled by offset and scale [C]."""
         if not result.best_epoch:
             raise ValueError(f"no epoch ended with finite weights ({result.reason}); lower lr")
-        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(x.shape[1])])
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(len(offset))])
         fitted = json.loads(trained.fitted)
         columns = zip(fitted["inputs"]["columns"], names, offset, scale, strict=True)
         for column, name, mean, deviation in columns:
@@ -307,6 +343,12 @@ class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+@lru_cache(maxsize=256)
+def composed_once(words: tuple[str, ...]) -> dict[str, Plain]:
+    """Return the composed configuration of some overrides, which takes Hydra 15 ms. Do not change it."""
+    return compose(words)
 
 
 def checked_weights(weights: DataLike, x: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipstream.config.run_config import Config
 from slipstream.config.validation import validate
@@ -21,6 +22,9 @@ from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.member import FINISHED
 from slipstream.training.pack import signature
+
+if TYPE_CHECKING:
+    from slipstream.data import Data
 
 
 def train(config: Mapping[str, Plain] | Config, directory: str | Path | None = None) -> Result:
@@ -93,11 +97,13 @@ def run_pack(
     resume: bool = False,
     quiet: bool = False,
     given: InMemory | None = None,
+    loaded: tuple[Sequence[Data], Sequence[int]] | None = None,
     keep: list[Trained] | None = None,
 ) -> list[Result]:
     """Claim the folders, read the data, train, and write the summaries.
 
-    given: the rows of data=memory. keep: takes all of every run that ended, for use without a folder.
+    given: the rows of data=memory. loaded: what `setup.load_all` returns, if the data have been read. keep:
+    takes all of every run that ended, for use without a folder.
     """
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
@@ -109,7 +115,7 @@ def run_pack(
         stack.enter_context(setup.portable_kernels(configs[0]))
         warnings: list[str] = []
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
-        datas, folds = setup.load_all(configs, given)
+        datas, folds = loaded or setup.load_all(configs, given)
         if any(setup.form(other) != setup.form(datas[0]) for other in datas):
             raise ConfigError(["data.fold: these folds differ in their sizes or in the target's scaling"])
         slots = []
