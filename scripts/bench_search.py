@@ -2,10 +2,11 @@
 
     python scripts/bench_search.py [EPOCHS] [WIDTH] [BATCH_SIZE]
 
-Digits, 60 configurations (learning rates) x 5 folds. Both train the same work: one hidden layer of WIDTH, BATCH_SIZE, all epochs, Adam, the same learning rates, no penalty and no early stopping, on inputs scaled
-by each fold's training rows. Each search runs in a process of its own, after a small one that imports and
-warms up. Wall time and CPU time (children included) are printed, and their ratios to ours; on a busy machine
-only those of CPU times mean something.
+Digits, 60 configurations (learning rates) x 5 folds. Both train the same work: one hidden layer of WIDTH,
+BATCH_SIZE, all EPOCHS, Adam, the same learning rates, no penalty and no early stopping, on inputs scaled by
+each fold's training rows. Each search runs in a process of its own, after a small one that imports and warms
+up. Wall time and CPU time (children included) are printed, and their ratios to ours; on a busy machine only
+those of CPU times mean something.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class TrainedAhead:
     def __init__(self, estimator: Any) -> None:  # any of scikit-learn's kind
         self.estimator = estimator
         self.seconds: list[float] = []  # of every fit, in that order
-        self._ready: Iterator[Any] = iter(())
+        self._ready: Iterator[Any] = iter(())  # estimators of any kind
 
     def __repr__(self) -> str:
         return repr(self.estimator)
@@ -201,7 +201,7 @@ class TrainedAhead:
     ) -> None:
         """Take all candidates and splits. given: X, y and the arguments of the estimator's fit."""
 
-        def ready() -> Iterator[Any]:
+        def ready() -> Iterator[Any]:  # estimators of any kind
             pairs = product(candidates, [train for train, _ in splits])
             while some := [self._prepared(*pair, *given) for pair in islice(pairs, TOGETHER)]:
                 ends = iter(train_all([network for each in some for network in each.networks], say))
