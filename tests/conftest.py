@@ -1,6 +1,7 @@
 """One CPU thread: bytes are promised for one thread count, and two busy test runs do not fight."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def mine(tmp_path):
 
     yield write
     composition.use_folder(None)
+
+
+@pytest.fixture
+def hangup_ends():
+    """SIGHUP has its usual meaning, also where nohup runs the tests."""
+    number = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+    before = signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)

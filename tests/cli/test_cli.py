@@ -99,6 +99,7 @@ def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize("number", early_signals.ENDING)
 def test_a_signal_while_a_run_starts(number, slipstream, monkeypatch):
     """SIGTERM, SIGHUP and SIGXCPU before training leave no folder, and end with their codes."""

@@ -1,5 +1,6 @@
 """The registry: a group, a name, a function, and its keyword-only arguments as the schema."""
 
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -260,4 +261,4 @@ def test_every_trait_is_documented(group):
     """Each field has a line in its record's docstring, which says what it tells the engine."""
     record = RECORDS[group]
     own = [field.name for field in fields(record) if field.name in record.__annotations__]
-    assert re.findall(r"^    (\w+):", record.__doc__, re.MULTILINE) == own
+    assert re.findall(r"^(\w+):", inspect.getdoc(record), re.MULTILINE) == own

@@ -15,6 +15,7 @@ from slipstream.training.interrupts import Interrupts
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 152)],
 )
+@pytest.mark.usefixtures("hangup_ends")
 def test_a_signal_is_kept_and_does_not_end_the_process(number, code):
     """The first signal sets `received`; its exit code is 128 and its number."""
     with Interrupts() as interrupts:
@@ -46,6 +47,7 @@ def test_a_hangup_stays_ignored_where_it_was():
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
+@pytest.mark.usefixtures("hangup_ends")
 def test_a_second_one_of_these_is_no_second_signal(number):
     """A shell and the system both send SIGHUP when a terminal closes, and the kernel SIGXCPU every second:
     what is saved is not cut off."""
