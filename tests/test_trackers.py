@@ -309,6 +309,25 @@ def test_members_of_a_pack_are_logged_each_for_itself(tmp_path, logger):
     assert got == {str(k): [r["val/loss"] for r in records(tmp_path / str(k))] for k in range(4)}
 
 
+def test_a_sweep_over_loggers_gives_each_member_its_own(tmp_path):
+    """Members of one pack may differ in their loggers: these are lists, as regularizers are."""
+    words = (
+        "data=iris",
+        "trainer.max_epochs=2",
+        "model.width=4",
+        "trainer.threads=1",
+        "trainer.progress=none",
+    )
+    found = slipstream.sweep(
+        {"logger": [[], ["csv"], ["csv", "tensorboard"]]}, *words, directory=tmp_path / "s"
+    )
+    assert found.exit_code == 0
+    for number, (rows, events) in enumerate([(False, False), (True, False), (True, True)]):
+        folder = tmp_path / "s" / str(number)
+        assert (folder / "metrics.csv").exists() == rows
+        assert bool(list(folder.glob("events.out.tfevents.*"))) == events
+
+
 def until(condition, seconds=20):
     """Wait for something that another thread does."""
     end = time.monotonic() + seconds

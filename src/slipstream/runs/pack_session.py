@@ -103,9 +103,12 @@ class PackSession(Generic[S]):
 
     def begin(self, warn: Callable[[str], None]) -> None:
         """Write what is known before training, and open loggers and recorder."""
-        board = self.members[0].config.loggers.get("tensorboard")
-        writes = any(member.directory is not None for member in self.members)
-        if writes and len(self.members) > 1 and board is not None and board["graph"]:
+        boards = [
+            member.config.loggers.get("tensorboard")
+            for member in self.members
+            if member.directory is not None
+        ]
+        if len(self.members) > 1 and any(board is not None and board["graph"] for board in boards):
             graph_of(self.engine)  # kept for all, and must not be made in threads
         self.loggers = side_by_side(self._open, range(len(self.slots)))
         self.recorder = Recorder(
