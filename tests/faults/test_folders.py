@@ -318,6 +318,7 @@ ALLOWED = {
     "inference.prediction_files": {
         *("frame.rename", "NamedTemporaryFile", "frame.write_parquet", "frame.write_csv"),
     },
+    "inference.serving.uploads": {"NamedTemporaryFile"},  # an image of a request, in the system's own place
     # Inductor's cache: a folder of the system's, or of the user's own.
     "training.backend.compilation": {"mkdtemp", "TemporaryFile", "shutil.rmtree"},
     "training.backend.compilers": {"TemporaryFile"},

@@ -26,6 +26,7 @@ COMMANDS = {
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",
     "report": "slipstream.cli.report_command",
+    "serve": "slipstream.cli.serve_command",
     "verify": "slipstream.cli.verify_command",
 }
 

@@ -114,10 +114,11 @@ def install(extra: str) -> str:
     """
     try:
         lines = metadata.requires("slipstream") or []
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
+    except metadata.PackageNotFoundError:
+        lines = []
+    marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
+    needed = [found[1] for found in map(marked.fullmatch, lines) if found]
+    if not needed:  # a checkout that is not installed, or was before the extra was there
         project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         needed = project["optional-dependencies"][extra]
-    else:
-        marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
-        needed = [found[1] for found in map(marked.fullmatch, lines) if found]
     return " ".join(["pip install", *map(shell, needed)])

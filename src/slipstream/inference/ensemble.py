@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from slipstream.core.errors import UserError
 from slipstream.core.types import DataLike, Target
@@ -51,7 +52,11 @@ class Ensemble:
 
     def scores(self, x: DataLike) -> np.ndarray:
         """Return the scores [N, C] of raw examples, or the values [N, D] in original units."""
-        found = [model.scores(model.inputs(x)) for model in self.models]
+        return self.scores_of([model.inputs(x) for model in self.models])
+
+    def scores_of(self, inputs: Sequence[Tensor]) -> np.ndarray:
+        """Return the scores of encoded examples. inputs: those of each network, [N, ...]."""
+        found = [model.scores(x) for model, x in zip(self.models, inputs, strict=True)]
         return found[0] if len(found) == 1 else np.mean(found, axis=0)
 
     def predict(self, x: DataLike) -> Classification | np.ndarray:

@@ -1,0 +1,1 @@
+"""A trained run behind HTTP: rows, files and images in, predictions out."""

@@ -1,0 +1,43 @@
+"""Requests that are refused: a status, a sentence, and which row and column it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slipstream.core.errors import printable
+from slipstream.core.types import Plain
+
+MOST = 20  # problems that an answer lists
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one row. row: from 1. column: None for the row as a whole."""
+
+    row: int
+    column: str | None
+    message: str
+
+    def __str__(self) -> str:
+        where = f"row {self.row}" if self.column is None else f"row {self.row}, column {self.column!r}"
+        return f"{where}: {self.message}"
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: status, the message for a person, and problems by row and column."""
+
+    def __init__(self, status: int, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.status, self.problems = status, tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> RequestError:
+        """Return the error of rows that do not fit: the first one's message, and all that were found."""
+        more = f" (and {len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
+        return cls(422, f"{problems[0]}{more}", problems)
+
+    def to_json(self) -> dict[str, Plain]:
+        """Return the body of the answer."""
+        told = [vars(p) | {"message": printable(p.message)} for p in self.problems[:MOST]]
+        return {"detail": printable(str(self))} | ({"problems": told} if told else {})
