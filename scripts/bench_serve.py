@@ -26,7 +26,8 @@ import polars as pl
 import slipstream
 from benchmarks.machine import described
 
-ROWS, WIDTH, DEPTH, ROUNDS = 20_000, 256, 2, 3
+ROWS, ROUNDS = 20_000, 3
+NETWORKS = ((256, 2), (1024, 4))  # width and depth
 CLIENTS = (1, 64)
 NUMBERS, WORDS = [f"x{i}" for i in range(15)], [f"c{i}" for i in range(5)]
 
@@ -52,14 +53,14 @@ main(["serve", sys.argv[1], "--port", sys.argv[2]])
 """
 
 
-def trained(folder: Path) -> Path:
-    """A run on a table of numbers and words."""
+def trained(folder: Path, width: int = 256, depth: int = 2) -> Path:
+    """A run on a table of numbers and words, with a network of this size."""
     draw = np.random.default_rng(0)
     made = {name: draw.normal(size=ROWS).round(4) for name in NUMBERS}
     made |= {name: draw.choice(["red", "green", "blue", "grey"], ROWS) for name in WORDS}
     made["y"] = np.where(made["x0"] + made["x1"] + (made["c0"] == "red") > 0, "yes", "no")
     pl.DataFrame(made).write_csv(folder / "t.csv")
-    words = [f"data.path={folder / 't.csv'}", "data.target=y", f"model.width={WIDTH}", f"model.depth={DEPTH}"]
+    words = [f"data.path={folder / 't.csv'}", "data.target=y", f"model.width={width}", f"model.depth={depth}"]
     words += ["trainer.max_epochs=2", "trainer.progress=none", "logger=none", "trainer.device=cpu"]
     slipstream.train(slipstream.compose("data=table", *words), folder / "run")
     return folder / "run"
@@ -154,11 +155,14 @@ async def compared(run: Path, seconds: float) -> None:
 
 
 def main() -> None:
-    """Train a run, start both servers, measure."""
+    """Train runs, start both servers for each, measure."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 4.0
-    print(f"{described('cpu')}; {ROUNDS} rounds of {seconds:g} s, medians; network {WIDTH} x {DEPTH}")
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(compared(trained(Path(folder)), seconds))
+    print(f"{described('cpu')}; {ROUNDS} rounds of {seconds:g} s, medians")
+    for width, depth in NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            run = trained(Path(folder), width, depth)
+            print(f"\na network of {depth} layers of {width:,}\n", flush=True)
+            asyncio.run(compared(run, seconds))
 
 
 if __name__ == "__main__":

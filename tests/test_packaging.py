@@ -34,8 +34,9 @@ def test_the_wheel_holds_code_configs_and_license(wheel):
     modules = {str(file.relative_to(source)) for file in source.glob("*/**/*.py")}  # without conftest.py
     configs = {f"slipstream/configs/{file.relative_to(yamls)}" for file in yamls.rglob("*.yaml")}
     typed = {"slipstream/py.typed"}  # tells type checkers that the package is annotated (PEP 561)
-    assert modules | configs | typed <= names
-    rest = names - modules - configs - typed
+    pages = {str(file.relative_to(source)) for file in source.glob("slipstream/**/*.html")}
+    assert modules | configs | typed | pages <= names
+    rest = names - modules - configs - typed - pages
     assert all(".dist-info/" in name for name in rest), rest
     assert any(name.endswith("LICENSE") for name in rest)
 

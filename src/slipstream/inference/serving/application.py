@@ -46,7 +46,7 @@ EXPLAIN = {"true": True, "1": True, "false": False, "0": False, "": True}
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What a request may have at most: bytes, rows, rows whose prediction is explained; and what may wait.
+    """The most that a request may have: bytes, rows, rows whose prediction is explained; and what may wait.
 
     batch: rows computed together. queue: rows that wait.
     """

@@ -1,4 +1,4 @@
-"""What a client may do to the server: bytes, seconds and connections, each with its limit."""
+"""Limits on what a client may do to the server: bytes, seconds, connections."""
 
 from __future__ import annotations
 

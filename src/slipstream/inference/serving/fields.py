@@ -1,4 +1,4 @@
-"""What a run takes, field by field: kinds, usual values and examples, from its preprocessing."""
+"""The values that a run takes, field by field: kinds, usual values and examples, from its preprocessing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Field:
 
     @property
     def told(self) -> str:
-        """What training had, in a few words."""
+        """The values of training, in a few words."""
         if self.low is not None and self.high is not None:
             if self.low == self.high:
                 return f"always {self.low:g} in training"
@@ -160,7 +160,7 @@ def typical(column: Column, scaling: str, impute: str, arrays: bool) -> tuple[np
         how = CENTRES.get(scaling, "mean") if arrays else how
         shown = _example(column, column.kind, value)
         shown = str(shown).lower() if isinstance(shown, bool) else shown
-        told = f"its {how} in training, {shown}" if how else f"{shown}"
+        told = f"the {how}, {shown}" if how else f"{shown}"
     out = np.empty((len(column.outputs()), len(values)), np.float32)
     column.encode(values, out, [])
     return out, told

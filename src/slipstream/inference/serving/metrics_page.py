@@ -11,7 +11,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
 class ServerMetrics:
-    """What `/metrics` shows: requests by path and status, their seconds, batches and waiting times."""
+    """The numbers of `/metrics`: requests by path and status, their seconds, batches and waiting times."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

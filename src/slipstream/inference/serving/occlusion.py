@@ -1,4 +1,4 @@
-"""What moved a prediction: the scores of one example with one thing of it replaced, again and again."""
+"""The reasons of a prediction: the scores of one example with one thing of it replaced, again and again."""
 
 from __future__ import annotations
 

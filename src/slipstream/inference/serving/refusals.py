@@ -13,7 +13,7 @@ MOST = 20  # problems that an answer lists
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one row. row: from 1. column: None for the row as a whole."""
+    """A mistake in one row. row: from 1. column: None for the row as a whole."""
 
     row: int
     column: str | None
