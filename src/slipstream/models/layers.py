@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,8 @@ class Activation(Layer):
     def __init__(self, part: Component[ActivationTraits], settings: Mapping[str, Plain]) -> None:
         learned = part.traits.learned
         super().__init__(part, settings)
+        bounds = part.traits.saturates or (-inf, inf)
+        self.bounds: tuple[float, float] = bounds(**settings) if callable(bounds) else bounds
         self.learned = list(learned)
         for name, setting in learned.items():
             self.register_parameter(name, nn.Parameter(torch.tensor(float(settings[setting]))))

@@ -1,0 +1,238 @@
+"""Observations of a network: what each layer's weights, gradients and units look like on a fixed probe.
+
+It is one function of a member's parameters, vectorized over a pack and read back with the epoch's report.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slipstream.core.types import Numbers
+from slipstream.models.functional import Functional
+from slipstream.models.layers import Activation
+from slipstream.models.recurrent import Direction
+from slipstream.training.model_spec import ModelSpec
+from slipstream.training.step import Part, rows_of
+
+PROBE = 256  # training rows that are observed, evenly spaced
+ROWS = 256  # rows of a layer's outputs (examples, positions, steps) for what needs all pairs of units
+UNITS = 256  # units of a layer, evenly spaced, for what needs all pairs of units
+FLAT = 0.02  # of a bounded activation's range: nearer to a bound it is saturated
+TINY = 1e-30
+
+WEIGHTS = (
+    "weight_norm",
+    "weight_zeros",
+    "unit_similarity",
+    "update_ratio",
+    "gradient_norm",
+    "gradient_noise",
+)
+UNIT = ("dead", "saturated", "input_mean", "input_std", "rank")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place of a network whose outputs are observed.
+
+    name: of the hidden layer. bounds: of the activation's outputs, where its gradient vanishes; infinite ones
+    do not count. channels: the axis of the units.
+    """
+
+    name: str
+    module: nn.Module
+    bounds: tuple[float, float]
+
+    @property
+    def saturates(self) -> bool:
+        """True if both bounds are finite."""
+        return all(map(math.isfinite, self.bounds))
+
+
+def taps(module: nn.Module) -> list[Tap]:
+    """Return the activations of a network's hidden layers, and its recurrent layers, in order."""
+    recurrent = [name for name, inside in module.named_modules() if isinstance(inside, Direction)]
+    found = []
+    for name, inside in module.named_modules():
+        if isinstance(inside, Direction):
+            found.append(Tap(name, inside, (-math.inf, math.inf)))
+        elif isinstance(inside, Activation) and not any(name.startswith(f"{r}.") for r in recurrent):
+            found.append(Tap(name.rpartition(".")[0] or name, inside, inside.bounds))
+    return [tap for tap in found if not tap.name.startswith("output")]
+
+
+def probe_rows(rows: int) -> Tensor:
+    """Return the indices of the probe among the training rows, int64 [n], n at most PROBE."""
+    count = min(rows, PROBE)
+    return torch.arange(count) * rows // max(count, 1)
+
+
+class Observer:
+    """Observes a network. It is a function for one member, to be vectorized.
+
+    Attributes:
+        names: of the values that a call returns, `layers/LAYER/QUANTITY` and `probe/QUANTITY`.
+    """
+
+    def __init__(self, program: ModelSpec) -> None:
+        self.program = program
+        module = copy.deepcopy(program.infer.module)
+        self.taps = taps(module)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        for tap in self.taps:
+            tap.module.register_forward_hook(self._keep)
+        self.forward = Functional(module, program.autocast)
+        layout = program.layout
+        named = zip(layout.names, layout.shapes, layout.penalized, strict=True)
+        self.weights = {name: shape for name, shape, weight in named if weight and len(shape) > 1}
+        self.classes = len(program.target.classes) if program.target.task in ("binary", "multiclass") else 0
+        self.names = list(self._names())
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._seen.append((inputs[0], output))
+
+    def _names(self) -> Iterator[str]:
+        for name in self.weights:
+            yield from (f"layers/{name}/{quantity}" for quantity in WEIGHTS)
+        for tap in self.taps:
+            yield from (f"layers/{tap.name}/{quantity}" for quantity in UNIT)
+        yield from ("probe/loss", "probe/gradient_norm", "probe/gradient_noise")
+        if self.classes:
+            yield from (
+                "probe/accuracy",
+                "probe/confidence",
+                "probe/lowest_recall",
+                "probe/predicted_classes",
+            )
+
+    def __call__(
+        self,
+        params: Tensor,
+        before: Tensor,
+        buffers: dict[str, Tensor],
+        train: Part,
+        rows: Tensor,
+        numbers: Numbers,
+    ) -> Tensor:
+        """Return the values of `names`, float64 [Q]; NaN where one does not apply.
+
+        params, before [P]: after and before the epoch's last update. train, rows: the training split and the
+        probe's indices. numbers: of the loss.
+        """
+        x, y = rows_of(train.inputs, rows), rows_of(train.targets, rows)
+        weights = train.weights[rows]
+        half = len(rows) // 2
+        first, (_, _, _) = self._gradient(params, buffers, x[:half], y[:half], weights[:half], numbers)
+        second, (loss, outputs, seen) = self._gradient(
+            params, buffers, x[half:], y[half:], weights[half:], numbers
+        )
+        gradient, noise = (first + second) / 2, (first - second) / 2
+        values = [*self._of_weights(params, before, gradient, noise), *self._of_units(seen)]
+        values += [loss, _norm(gradient), _norm(noise) / (_norm(gradient) + TINY)]
+        if self.classes:
+            values += self._of_classes(outputs, y[half:], numbers)
+        return torch.stack([value.double() for value in values])
+
+    def _gradient(
+        self,
+        params: Tensor,
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        numbers: Numbers,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
+        """Return the gradient of the loss on some rows, and (loss, outputs, inputs and outputs of taps)."""
+
+        def loss_of(flat: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
+            self._seen = []
+            outputs, _ = self.forward(self.program.views(flat), buffers, x)
+            seen, self._seen = self._seen, []
+            losses = self.program.losses(outputs, y, numbers)
+            loss = (losses * weights).sum() / (weights.sum() + TINY)
+            return loss, (loss, outputs, seen)
+
+        result: tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]] = torch.func.grad(
+            loss_of, has_aux=True
+        )(params)
+        return result
+
+    def _of_weights(
+        self, params: Tensor, before: Tensor, gradient: Tensor, noise: Tensor
+    ) -> Iterator[Tensor]:
+        layout = self.program.layout
+        parts = (flat.split(layout.sizes) for flat in (params, before, gradient, noise))
+        for name, weight, old, grad, noisy in zip(layout.names, *parts, strict=True):
+            if name in self.weights:
+                yield _norm(weight)
+                yield (weight == 0).double().mean()
+                yield similarity(weight.view(self.weights[name]).flatten(1))
+                yield _norm(weight - old) / (_norm(old) + TINY)
+                yield _norm(grad)
+                yield _norm(noisy) / (_norm(grad) + TINY)
+
+    def _of_units(self, seen: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        for tap, (inputs, outputs) in zip(self.taps, seen, strict=True):
+            made, given = by_unit(outputs), by_unit(inputs)
+            yield (made == 0).all(0).double().mean()
+            yield saturated(made, tap.bounds) if tap.saturates else made.new_full((), math.nan)
+            yield given.mean()
+            yield given.std()
+            yield rank(made)
+
+    def _of_classes(self, outputs: Tensor, y: Tensor, numbers: Numbers) -> list[Tensor]:
+        """Return accuracy, mean confidence, the lowest recall, and the share of classes ever predicted."""
+        scores = self.program.scores(outputs, numbers).double()
+        confidence, predicted = scores.max(-1)
+        right = (predicted == y).double()
+        classes = torch.arange(self.classes, device=y.device)
+        of_class = (y[:, None] == classes).double()
+        recall = (of_class * right[:, None]).sum(0) / of_class.sum(0).clamp(min=1)
+        there = torch.where(of_class.sum(0) > 0, recall, torch.ones_like(recall))
+        share = (predicted[:, None] == classes).any(0).double().mean()
+        return [right.mean(), confidence.mean(), there.min(), share]
+
+
+def by_unit(values: Tensor) -> Tensor:
+    """Return a layer's values as [rows, units]. The units of [N, C, H, W] and [N, C, L] are the channels."""
+    if values.dim() == 4:
+        values = values.movedim(1, -1)
+    return values.flatten(0, -2).float()
+
+
+def saturated(outputs: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return the share of outputs [...] within FLAT of a bound, relative to the range."""
+    low, high = bounds
+    margin = FLAT * (high - low)
+    return ((outputs < low + margin) | (outputs > high - margin)).double().mean()
+
+
+def rank(outputs: Tensor) -> Tensor:
+    """Return the participation ratio of [R, F], as a share of the possible directions: 1 / F to 1.
+
+    (sum of the covariance's eigenvalues)^2 / sum of their squares, the number of directions that the outputs
+    use. 0 for constant outputs. Rows and units are thinned out to at most ROWS and UNITS.
+    """
+    thin = outputs[:: -(-outputs.shape[0] // ROWS), :: -(-outputs.shape[1] // UNITS)]
+    centered = thin - thin.mean(0)
+    small = centered.t() @ centered if thin.shape[1] <= thin.shape[0] else centered @ centered.t()
+    return small.diagonal().sum().square() / (small.square().sum() + TINY) / min(thin.shape)
+
+
+def similarity(weight: Tensor) -> Tensor:
+    """Return the largest absolute cosine of two rows of [F, D]; 0 for a single row. Rows are thinned out."""
+    thin = weight[:: -(-len(weight) // UNITS)]
+    unit = thin / (torch.linalg.vector_norm(thin, dim=1, keepdim=True) + TINY)
+    cosines = (unit @ unit.t()).abs()
+    own = torch.eye(len(thin), dtype=torch.bool, device=weight.device)
+    return cosines.masked_fill(own, 0.0).max()
+
+
+def _norm(vector: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vector)

@@ -1,0 +1,115 @@
+"""Observations against plain numpy and torch, alone and in packs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from harness import engine_of, tiny, tiny_data
+from slipstream.training.observations import Observer, by_unit, probe_rows, rank, saturated, similarity
+
+
+def observed(configs, data=None):
+    """Name and values [K] of what the start of a pack looks like; the parameters before are 0."""
+    configs = configs if isinstance(configs, list) else [configs]
+    engine = engine_of(configs, data)
+    observer = Observer(engine.program)
+    state = engine.start()
+    rows = probe_rows(engine.splits.rows["train"])
+    call = engine.pack.vmap(observer, 0, 0, 0, None, None, 0)
+    values = call(
+        state.params,
+        torch.zeros_like(state.params),
+        state.buffers,
+        engine.parts["train"],
+        rows,
+        engine.numbers,
+    )
+    return engine, state, dict(zip(observer.names, values.t() if len(configs) > 1 else values, strict=True))
+
+
+def test_values_of_a_dense_network_are_those_of_plain_torch():
+    config = tiny({"model.depth": 2, "activation": "relu"})
+    engine, state, values = observed(config)
+    module = engine.program.module
+    named = dict(module.named_parameters())
+    flat, start = state.params, 0
+    for parameter in named.values():
+        parameter.data = flat[start : start + parameter.numel()].view(parameter.shape).clone()
+        start += parameter.numel()
+    train = engine.parts["train"]
+    x, y = train.inputs, train.targets
+    half = len(x) // 2
+
+    def gradients(rows):
+        module.zero_grad()
+        torch.nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
+        return {name: p.grad.clone() for name, p in named.items()}
+
+    first, second = gradients(slice(0, half)), gradients(slice(half, None))
+    for name, weight in named.items():
+        if not name.endswith("weight"):
+            continue
+        of = {q.rpartition("/")[2]: float(v) for q, v in values.items() if q.startswith(f"layers/{name}/")}
+        mean, noise = (first[name] + second[name]) / 2, (first[name] - second[name]) / 2
+        assert of["weight_norm"] == pytest.approx(float(weight.detach().norm()), rel=1e-5)
+        assert of["gradient_norm"] == pytest.approx(float(mean.norm().detach()), rel=1e-4)
+        assert of["gradient_noise"] == pytest.approx(float((noise.norm() / mean.norm()).detach()), rel=1e-3)
+        w = weight.detach().numpy().astype(float)
+        cosines = np.abs(np.corrcoef(w) if False else (w @ w.T) / np.outer(*[np.linalg.norm(w, axis=1)] * 2))
+        np.fill_diagonal(cosines, 0)
+        assert of["unit_similarity"] == pytest.approx(cosines.max(), rel=1e-5)
+    hidden = module.get_submodule("hidden.0.linear")(x[half:]).detach().numpy()
+    given = hidden.astype(float)
+    made = np.maximum(given, 0)
+    tap = {q.rpartition("/")[2]: float(v) for q, v in values.items() if q.startswith("layers/hidden.0/")}
+    assert tap["dead"] == (made == 0).all(0).mean()
+    assert tap["input_mean"] == pytest.approx(given.mean(), rel=1e-4, abs=1e-6)
+    assert tap["input_std"] == pytest.approx(given.std(ddof=1), rel=1e-4)
+    assert math.isnan(tap["saturated"])
+    eigenvalues = np.linalg.eigvalsh(np.cov(made.T))
+    assert tap["rank"] == pytest.approx(
+        eigenvalues.sum() ** 2 / (eigenvalues**2).sum() / min(made.shape), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("vector", {"model.depth": 2}),
+        ("vector", {"model": "perceptron", "activation": "identity"}),
+        ("vector", {"model": "realmlp", "activation": "mish"}),
+        ("vector", {"model": "tabm"}),
+        ("image", {"data": "digits", "model": "convnet", "model.channels": 4}),
+        ("image", {"data": "digits", "model": "resnet", "regularizer": ["batch_norm"]}),
+        ("sequence", {"data": "adding_problem", "model": "rnn"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("model", "mlp"),
+)
+def test_a_member_of_a_pack_is_observed_as_alone(form, changes):
+    configs = [tiny(changes, seed=seed) for seed in (1, 2)]
+    data = tiny_data(form=form)
+    packed = observed(configs, data)[2]
+    for k, config in enumerate(configs):
+        alone = observed(config, data)[2]
+        assert list(alone) == list(packed)
+        for name, value in alone.items():
+            assert float(packed[name][k]) == pytest.approx(float(value), rel=1e-3, abs=1e-5, nan_ok=True), (
+                name
+            )
+
+
+def test_symptoms_are_seen():
+    dead = torch.zeros(10, 4)
+    dead[:, 0] = torch.arange(10)
+    assert float((dead == 0).all(0).double().mean()) == 0.75
+    assert float(saturated(torch.tensor([0.0, 0.5, 0.999, 0.99]), (0.0, 1.0))) == 0.75
+    assert float(similarity(torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]]))) == pytest.approx(1.0)
+    assert float(similarity(torch.ones(1, 5))) == 0.0
+    assert float(rank(torch.ones(20, 3))) == 0.0
+    line = torch.arange(20.0)[:, None] * torch.ones(3)
+    assert float(rank(line)) == pytest.approx(1 / 3)
+    assert by_unit(torch.zeros(2, 3, 4, 5)).shape == (40, 3)
+    assert probe_rows(1000).tolist()[:3] == [0, 3, 7]
+    assert probe_rows(3).tolist() == [0, 1, 2]
