@@ -10,7 +10,7 @@ def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diagnosis") / "run"
     config = slipstream.compose(
         *("data=iris", "trainer.max_epochs=4", "trainer.checkpoint_seconds=0", "model.width=8"),
-        *("regularizer=[dropout]", "regularizer.dropout.rate=0.3", "logger=none", "early_stopping=none"),
+        *("regularizer=[dropout]", "regularizer.dropout.rate=0.3", "logger=[]", "early_stopping=none"),
     )
     slipstream.train_pack([config, config | {"seed": 1}], [folder, folder.with_name("other")])
     return folder

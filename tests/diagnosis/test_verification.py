@@ -78,7 +78,7 @@ def test_another_version_of_torch_is_named(copy):
 def test_another_number_of_threads_is_found(tmp_path):
     config = slipstream.compose(
         *("data=digits", "model.width=512", "trainer.max_epochs=2", "trainer.checkpoint_seconds=0"),
-        *("regularizer=gradient_clipping", "trainer.threads=2", "logger=none", "trainer.compile=false"),
+        *("regularizer=gradient_clipping", "trainer.threads=2", "logger=[]", "trainer.compile=false"),
         "data.batch_size=512",
     )
     slipstream.train(config, tmp_path / "run")

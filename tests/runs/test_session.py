@@ -52,7 +52,7 @@ def test_a_run_directory_holds_what_is_documented(tmp_path):
     assert len(events) == 1
     assert names - events == {
         *("config.yaml", "overrides.yaml", "preprocessing.json", "metrics.jsonl", "timings.jsonl"),
-        *("summary.json", "checkpoints", "train", "val"),
+        *("summary.json", "checkpoints", "train", "val", "observations.jsonl"),
     }
     assert result.directory == tmp_path / "run"
     assert (result.status, result.exit_code) == ("finished", 0)

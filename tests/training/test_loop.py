@@ -48,9 +48,11 @@ def test_no_step_waits_for_the_device(size):
     assert transfers.count == 1  # the counter counts
 
 
-def test_an_epoch_reads_its_results_once(monkeypatch):
-    """All metrics of all members leave the device in one transfer an epoch."""
-    engine = engine_of([tiny({"trainer.max_epochs": 4}, seed=k) for k in range(3)])
+@pytest.mark.parametrize(("observes", "reads"), [(False, 4), (True, 6)])  # after the first and the last epoch
+def test_an_epoch_reads_its_results_once(monkeypatch, observes, reads):
+    """All metrics of all members leave the device in one transfer an epoch, and observations in another."""
+    changes = {"trainer.max_epochs": 4, "trainer.observations": observes}
+    engine = engine_of([tiny(changes, seed=k) for k in range(3)])
     calls = []
     rows = engine.pack.rows
     monkeypatch.setattr(engine.pack, "rows", lambda values: calls.append(values.shape) or rows(values))
@@ -59,7 +61,7 @@ def test_an_epoch_reads_its_results_once(monkeypatch):
     progress = Progress(state, engine.evaluated(state))
     with Transfers() as transfers:
         train_pack(engine, members, progress, [], Interrupts())
-    assert len(calls) == 4
+    assert len(calls) == reads
     assert transfers.count == 0  # none besides
 
 

@@ -7,26 +7,23 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data
-from slipstream.training.observations import Observer, by_unit, probe_rows, rank, saturated, similarity
+from slipstream.training.observations import by_unit, probe_rows, rank, saturated, similarity
+from slipstream.training.step import StepOutput
 
 
 def observed(configs, data=None):
     """Name and values [K] of what the start of a pack looks like; the parameters before are 0."""
     configs = configs if isinstance(configs, list) else [configs]
     engine = engine_of(configs, data)
-    observer = Observer(engine.program)
     state = engine.start()
-    rows = probe_rows(engine.splits.rows["train"])
-    call = engine.pack.vmap(observer, 0, 0, 0, None, None, 0)
-    values = call(
-        state.params,
-        torch.zeros_like(state.params),
-        state.buffers,
-        engine.parts["train"],
-        rows,
-        engine.numbers,
+    zero = torch.zeros(engine.pack.size).squeeze()
+    seen = [StepOutput(zero, zero + 2.0, zero + 1.0), StepOutput(zero, zero + 4.0, zero + 0.5)]
+    values = engine.observe(state, torch.zeros_like(state.params), seen)
+    return (
+        engine,
+        state,
+        dict(zip(engine.observer.names, values.t() if len(configs) > 1 else values, strict=True)),
     )
-    return engine, state, dict(zip(observer.names, values.t() if len(configs) > 1 else values, strict=True))
 
 
 def test_values_of_a_dense_network_are_those_of_plain_torch():
@@ -69,6 +66,16 @@ def test_values_of_a_dense_network_are_those_of_plain_torch():
     assert tap["input_std"] == pytest.approx(given.std(ddof=1), rel=1e-4)
     assert math.isnan(tap["saturated"])
     eigenvalues = np.linalg.eigvalsh(np.cov(made.T))
+    assert {q[8:]: float(v) for q, v in values.items() if q.startswith("updates/")} == {
+        "first_objective": 1.0,
+        "mean_objective": 0.75,
+        "last_objective": 0.5,
+        "objective_change": 0.5,
+        "mean_gradient_norm": 3.0,
+        "largest_gradient_norm": 4.0,
+        "clipped_share": 0.0,
+        "gradient_left_by_clipping": 1.0,
+    }
     assert tap["rank"] == pytest.approx(
         eigenvalues.sum() ** 2 / (eigenvalues**2).sum() / min(made.shape), rel=1e-4
     )

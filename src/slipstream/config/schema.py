@@ -41,7 +41,8 @@ class Trainer:
     choice. portable: kernels that all x86 processors with AVX2 share, in one thread and always as a member of
     a pack: the same bytes on all of them. checkpoint_seconds: minimum time between two saves; 0 saves every
     epoch. keep: checkpoints kept in addition to the best. allow_changed_data: resume even if a data file
-    changed.
+    changed. observations: what each layer's weights, gradients and units look like, in observations.jsonl and
+    TensorBoard; auto leaves it out for the members of a sweep.
     """
 
     max_epochs: Count
@@ -58,6 +59,7 @@ class Trainer:
     keep: Annotated[int, Ge(2)]
     allow_changed_data: bool
     progress: Literal["auto", "bar", "plain", "none"]
+    observations: Literal["auto"] | bool
 
 
 # Groups with options that are not components of the registry.

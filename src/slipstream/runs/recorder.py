@@ -129,6 +129,9 @@ class Recorder:
         logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
         for split in logger.curves:
             log_curve(logger, split, member, record)
+        if member.observations and member.observations[-1]["epoch"] == record["epoch"]:
+            observed = {name: v for name, v in member.observations[-1].items() if name not in NO_SCALARS}
+            logger.scalars(observed, record["step"])
         times = member.config.loggers["tensorboard"]["histograms"]
         if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
             params = self.engine.pack.member(progress.state.params, k)

@@ -64,6 +64,7 @@ class Result:
             the best epoch if early_stopping.restore_best is set.
         directory: the run's folder, or None.
         exit_code: of the command line.
+        observations: the lines of observations.jsonl of this session, what each layer looks like.
 
     Example:
         >>> import slipstream
@@ -81,6 +82,7 @@ class Result:
     weights: dict[str, Tensor] = field(repr=False)
     directory: Path | None = None
     exit_code: int = 0
+    observations: list[dict[str, Plain]] = field(default_factory=list, repr=False)
 
 
 def conditions(engine: Engine, k: int) -> dict[str, Plain]:
@@ -173,6 +175,7 @@ def _endings(
             weights=engine.program.layout.unflatten(engine.pack.member(chosen[0], k)),
             directory=member.directory,
             exit_code=exit_code if member.status == INTERRUPTED else EXIT_CODES[member.status],
+            observations=member.observations,
         )
         endings.append((k, result, outputs))
     return endings

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ from slipstream.training.evaluate import (
     report_names,
 )
 from slipstream.training.model_spec import ModelSpec, State
+from slipstream.training.observations import LayerObserver, Probe, probe_rows
 from slipstream.training.pack import Pack, T
 from slipstream.training.step import (
     Batch,
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 # Seconds that a compiled step saves over an eager one, and that compilation takes: measured with torch
 # 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
+# Updates for each observation, which takes as long as 3 to 7 eager updates, or up to 28 compiled ones: 2 %.
+OBSERVED_EVERY, OBSERVED_EVERY_COMPILED = 500, 2000
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
 TOGETHER = 32  # members whose metrics are computed at once at their end: sorting rows needs memory
@@ -119,6 +123,7 @@ class Engine:
         self.program = ModelSpec(first, target, form, len(configs), compiled=self.compiled)
         self._starts: dict[str, State] = {}
         self._table: list[StepOutput] = []
+        self.observes = first.trainer.observations is not False
         self._arrange()
         size = self._block_size(self.pack.size)
         packed = self.compiled and not self.pack.single  # in one block too, to write over its state
@@ -159,6 +164,7 @@ class Engine:
         last = max(config.trainer.max_epochs for config in self.configs)
         self.plan = Planner(self.batching, seeds, of_rows, self.pack, offsets, last)
         self.parts = {"train": train, "val": self._part("val", range(self.pack.size))}
+        self.probe = self._probe() if self.observes else None
         self.source: BatchSource = Resident(train.examples)
         if "train" in self.splits.files:
             fixed = self.compiled and not self.pack.single
@@ -279,6 +285,42 @@ class Engine:
             for part in like
         ]
         return [StepOutput(*row) for row in zip(*columns, strict=True)]
+
+    def due(self, epoch: int) -> bool:
+        """Return True if the network is observed after this epoch, from 1: so rarely that it costs little."""
+        updates = OBSERVED_EVERY_COMPILED if self.compiled else OBSERVED_EVERY
+        every = -(-updates // self.batching.steps)
+        last = self.configs[0].trainer.max_epochs
+        return self.observes and (epoch in (1, last) or epoch % every == 0)
+
+    @cached_property
+    def observer(self) -> LayerObserver:
+        """The function that observes one member, with the names of its values."""
+        return LayerObserver(self.program)
+
+    def _probe(self) -> Probe:
+        """Return the training rows that are observed, with a pack axis if members have different folds."""
+        at = probe_rows(self.splits.rows["train"])
+        probes = []
+        for fold in self.folds if self._own == 0 else self.folds[:1]:
+            part = self.splits.part("train", fold)
+            inputs = part.inputs if self._counted else self.splits.training_inputs(fold)
+            if self._counted and "train" in self.splits.files:  # of which only the shape is known
+                x = torch.empty(len(at), *self.splits.forms[0].shape, dtype=part.inputs.dtype)
+            elif isinstance(inputs, Tensor):
+                x = inputs[at]
+            else:
+                x = torch.cat([inputs[slice(i, i + 1)] for i in at.tolist()])
+            probes.append(Probe(x.to(self.device), part.targets[at], part.weights[at]))
+        return self.pack.stack(probes) if self._own == 0 else probes[0]
+
+    def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Tensor:
+        """Return [(K,) Q]: what `observer.names` names. before: the parameters before the last update."""
+        _, norms, objectives = zip(*seen, strict=True)
+        updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)
+        observe = self.pack.vmap(self.observer, 0, 0, 0, 0, self._own, 0)
+        result: Tensor = observe(state.params, before, state.buffers, updates, self.probe, self.numbers)
+        return result
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:
         """Return the state after the members' epochs. epochs: the number of finished ones per member."""

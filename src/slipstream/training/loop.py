@@ -171,6 +171,11 @@ def _finish_epoch(
     rows = engine.pack.rows(engine.report(epoch.plan, progress.seen, epoch.state, epoch.before))
 
     running = [k for k, member in enumerate(members) if member.running]
+    due = [k for k in running if rows[k][-1] > 0 and engine.due(members[k].epoch + 1)]
+    if due:
+        observed = engine.pack.rows(engine.observe(epoch.state, epoch.before, progress.seen))
+        for k in due:
+            members[k].observe(as_values(engine.observer.names, observed[k]), engine.batching.steps)
     _commit_state(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
     progress.seen = []
     improved = [False] * len(members)

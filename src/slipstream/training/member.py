@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Record = dict[str, Plain]
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
+OBSERVATIONS = "observations.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
 INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
@@ -51,7 +53,8 @@ class Member:
         self.metric = settings["metric"]
         self.records: list[Record] = []
         self.timings: list[Record] = []
-        self._written = 0
+        self.observations: list[Record] = []
+        self._written = self._observed = 0
         self.history = History([], direction(self.metric, settings["mode"]), [], [], 0.0)
 
     @property
@@ -152,23 +155,47 @@ class Member:
         """True if the run's result is the best epoch's weights, not the last ones."""
         return bool(self.config.early_stopping.settings["restore_best"])
 
+    def observe(self, values: Record, steps: int) -> None:
+        """Keep the observations of the epoch that has just been trained. steps: updates an epoch."""
+        epoch = self.epoch + 1
+        self.observations.append({"epoch": epoch, "step": epoch * steps, **values})
+
     def flush(self) -> None:
-        """Append new lines to metrics.jsonl and timings.jsonl."""
+        """Append new lines to metrics.jsonl, timings.jsonl and observations.jsonl."""
         if self.directory is not None:
+            append(self.directory / OBSERVATIONS, self.observations[self._observed :])
+            self._observed = len(self.observations)
             append(self.directory / METRICS, self.records[self._written :])
             append(self.directory / TIMINGS, self.timings[self._written :])
             self._written = len(self.records)
 
     def rewrite(self, *, sync: bool = True) -> None:
-        """Rewrite both files to match this history, removing later and truncated lines."""
+        """Rewrite the files to match this history, removing later and truncated lines."""
         if self.directory is None:
             return
         path = self.directory / TIMINGS
-        before = path.read_text("utf-8", "replace").split("\n")[:-1] if path.exists() else []
+        before = _lines(path) if path.exists() else []
         replace(self.directory / METRICS, "".join(line(record) for record in self.records), sync=sync)
         replace(path, "".join(f"{text}\n" for text in before[: len(self.records)]), sync=sync)
         self.timings = [{}] * len(self.records)
         self._written = len(self.records)
+        path = self.directory / OBSERVATIONS
+        if path.exists():
+            kept = [text for text in _lines(path) if _epoch(text) <= len(self.records)]
+            replace(path, "".join(f"{text}\n" for text in kept), sync=sync)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the complete lines of a file."""
+    return path.read_text("utf-8", "replace").split("\n")[:-1]
+
+
+def _epoch(text: str) -> float:
+    """Return the epoch of a line of observations, infinity if it cannot be read."""
+    try:
+        return float(json.loads(text)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _number(value: Plain) -> float:

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from slipstream.models.functional import Functional
 from slipstream.models.layers import Activation
 from slipstream.models.recurrent import Direction
 from slipstream.training.model_spec import ModelSpec
-from slipstream.training.step import Part, rows_of
 
 PROBE = 256  # training rows that are observed, evenly spaced
 ROWS = 256  # rows of a layer's outputs (examples, positions, steps) for what needs all pairs of units
@@ -34,7 +34,19 @@ WEIGHTS = (
     "gradient_norm",
     "gradient_noise",
 )
+UPDATES = (
+    *("first_objective", "mean_objective", "last_objective", "objective_change"),
+    *("mean_gradient_norm", "largest_gradient_norm", "clipped_share", "gradient_left_by_clipping"),
+)
 UNIT = ("dead", "saturated", "input_mean", "input_std", "rank")
+
+
+class Probe(NamedTuple):
+    """The rows that are observed: inputs [n, ...], targets [n, ...] and weights [n] of a training split."""
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ def probe_rows(rows: int) -> Tensor:
     return torch.arange(count) * rows // max(count, 1)
 
 
-class Observer:
+class LayerObserver:
     """Observes a network. It is a function for one member, to be vectorized.
 
     Attributes:
@@ -102,7 +114,8 @@ class Observer:
             yield from (f"layers/{name}/{quantity}" for quantity in WEIGHTS)
         for tap in self.taps:
             yield from (f"layers/{tap.name}/{quantity}" for quantity in UNIT)
-        yield from ("probe/loss", "probe/gradient_norm", "probe/gradient_noise")
+        yield from (f"updates/{quantity}" for quantity in UPDATES)
+        yield from ("probe/loss", "probe/penalty_share", "probe/gradient_norm", "probe/gradient_noise")
         if self.classes:
             yield from (
                 "probe/accuracy",
@@ -116,25 +129,27 @@ class Observer:
         params: Tensor,
         before: Tensor,
         buffers: dict[str, Tensor],
-        train: Part,
-        rows: Tensor,
+        updates: tuple[Tensor, Tensor],
+        probe: Probe,
         numbers: Numbers,
     ) -> Tensor:
         """Return the values of `names`, float64 [Q]; NaN where one does not apply.
 
-        params, before [P]: after and before the epoch's last update. train, rows: the training split and the
-        probe's indices. numbers: of the loss.
+        params, before [P]: after and before the epoch's last update. updates: gradient norms and objectives
+        [S] of the epoch's updates. numbers: of the components.
         """
-        x, y = rows_of(train.inputs, rows), rows_of(train.targets, rows)
-        weights = train.weights[rows]
-        half = len(rows) // 2
+        x, y, weights = probe
+        half = len(x) // 2
         first, (_, _, _) = self._gradient(params, buffers, x[:half], y[:half], weights[:half], numbers)
         second, (loss, outputs, seen) = self._gradient(
             params, buffers, x[half:], y[half:], weights[half:], numbers
         )
         gradient, noise = (first + second) / 2, (first - second) / 2
+        penalty = self._penalty(params, numbers)
         values = [*self._of_weights(params, before, gradient, noise), *self._of_units(seen)]
-        values += [loss, _norm(gradient), _norm(noise) / (_norm(gradient) + TINY)]
+        values += self._of_updates(*updates, numbers)
+        values += [loss, penalty / (loss.abs() + penalty.abs() + TINY)]
+        values += [_norm(gradient), _norm(noise) / (_norm(gradient) + TINY)]
         if self.classes:
             values += self._of_classes(outputs, y[half:], numbers)
         return torch.stack([value.double() for value in values])
@@ -186,6 +201,33 @@ class Observer:
             yield given.std()
             yield rank(made)
 
+    def _penalty(self, params: Tensor, numbers: Numbers) -> Tensor:
+        """Return the penalties on the weights that the objective adds to the loss."""
+        weights = params * self.program.mask(params.device)
+        total = params.new_zeros(())
+        for choice in self.program.hooks["penalty"]:
+            total = total + choice.function(weights, **numbers[choice.name])
+        return total
+
+    def _of_updates(self, norms: Tensor, objectives: Tensor, numbers: Numbers) -> list[Tensor]:
+        """Return what `UPDATES` names, of gradient norms and objectives [S]."""
+        clipped = [
+            numbers[c.name]["max_norm"] for c in self.program.hooks["gradient"] if not c.part.traits.keyed
+        ]
+        share = (norms > clipped[0]).double().mean() if clipped else norms.new_zeros(())
+        left = torch.where(norms > clipped[0], clipped[0] / norms, 1.0).mean() if clipped else share + 1.0
+        steps = objectives.diff().abs().mean() if len(objectives) > 1 else objectives.new_zeros(())
+        return [
+            objectives[0],
+            objectives.mean(),
+            objectives[-1],
+            steps,
+            norms.mean(),
+            norms.amax(),
+            share,
+            left,
+        ]
+
     def _of_classes(self, outputs: Tensor, y: Tensor, numbers: Numbers) -> list[Tensor]:
         """Return accuracy, mean confidence, the lowest recall, and the share of classes ever predicted."""
         scores = self.program.scores(outputs, numbers).double()
@@ -222,17 +264,19 @@ def rank(outputs: Tensor) -> Tensor:
     thin = outputs[:: -(-outputs.shape[0] // ROWS), :: -(-outputs.shape[1] // UNITS)]
     centered = thin - thin.mean(0)
     small = centered.t() @ centered if thin.shape[1] <= thin.shape[0] else centered @ centered.t()
-    return small.diagonal().sum().square() / (small.square().sum() + TINY) / min(thin.shape)
+    ratio: Tensor = small.diagonal().sum().square() / (small.square().sum() + TINY)
+    return ratio / min(thin.shape)
 
 
 def similarity(weight: Tensor) -> Tensor:
     """Return the largest absolute cosine of two rows of [F, D]; 0 for a single row. Rows are thinned out."""
     thin = weight[:: -(-len(weight) // UNITS)]
     unit = thin / (torch.linalg.vector_norm(thin, dim=1, keepdim=True) + TINY)
-    cosines = (unit @ unit.t()).abs()
+    cosines: Tensor = (unit @ unit.t()).abs()
     own = torch.eye(len(thin), dtype=torch.bool, device=weight.device)
     return cosines.masked_fill(own, 0.0).max()
 
 
 def _norm(vector: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vector)
+    norm: Tensor = torch.linalg.vector_norm(vector)
+    return norm

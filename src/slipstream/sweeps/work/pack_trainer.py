@@ -132,7 +132,9 @@ class PackTrainer(PackSession[JobSlot]):
                     self.listener.warn(text)
             key = setup.data_key(job.config)
             data, fold = self.setting.folds[key], list(self.setting.folds).index(key)
-            trainer = replace(job.config.trainer, compile=self.setting.compile, threads=self.setting.threads)
+            asked = job.config.trainer
+            trainer = replace(asked, compile=self.setting.compile, threads=self.setting.threads)
+            trainer = replace(trainer, observations=asked.observations is True)
             member = prepared(replace(job.config, trainer=trainer), directory, data, saved)
             return JobSlot(
                 member, fold, job.overrides, tuple(job.values), saved, resume, stack.pop_all(), job

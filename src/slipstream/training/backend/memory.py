@@ -137,7 +137,10 @@ def _train(engine: Engine, start: State) -> None:
         state, seen, before = engine.advance(state, [batch], arguments)
     state = engine.close_epoch(state, [1] * size)
     evaluated = engine.evaluated(state)
-    engine.report(plan, engine.table(seen[0]), state, before)
+    table = engine.table(seen[0])
+    engine.report(plan, table, state, before)
+    if engine.observes:
+        engine.observe(state, before, table)
     best = engine.pack.where([True] * size, evaluated, best)
     del plan, base, seen, before, evaluated
     names = final_names(engine.program, engine.configs[0].trainer.metrics)
