@@ -14,21 +14,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra import version
+from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slipstream.config.files import folder
 from slipstream.core.compat import (
     ConfigLoaderImpl,
     ConfigRepository,
+    Overrides,
     apply_overrides,
     copied,
+    defaults_list,
     get_overrides_dirname,
 )
 
@@ -58,6 +61,7 @@ _kept: dict[tuple[str, ...], Kept] = {}
 plain = ConfigLoaderImpl.load_configuration
 _list = ConfigLoaderImpl.get_group_options
 _read = ConfigRepository.load_config
+map_plainly = defaults_list._create_interpolation_map
 
 
 def kept(loader: ConfigLoaderImpl) -> Kept | None:
@@ -162,6 +166,14 @@ def _load_config(self: ConfigRepository, config_path: str) -> ConfigResult | Non
     return found and replace(found, config=copied(found.config))
 
 
+def _create_interpolation_map(
+    overrides: Overrides, defaults_list: list[InputDefault], self_added: bool
+) -> DictConfig:
+    """List the choices for a default that refers to them; Hydra does so for every file, and few refer."""
+    refers = any(default.is_interpolation() for default in defaults_list)
+    return map_plainly(overrides, defaults_list, self_added) if refers else OmegaConf.create()
+
+
 def _say_what_was_typed(composed: DictConfig, overrides: list[Override]) -> None:
     """Fill in what Hydra's section says of the command line and its place."""
     hydra = composed.hydra
@@ -182,3 +194,4 @@ def extend() -> None:
     ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]  # replaced on purpose
     ConfigLoaderImpl.get_group_options = _get_group_options  # type: ignore[method-assign]  # as above
     ConfigRepository.load_config = _load_config  # type: ignore[method-assign]  # as above
+    defaults_list._create_interpolation_map = _create_interpolation_map

@@ -16,11 +16,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from hydra._internal import defaults_list as defaults_list
     from hydra._internal.config_loader_impl import ConfigLoaderImpl as ConfigLoaderImpl
     from hydra._internal.config_loader_impl import get_overrides_dirname as get_overrides_dirname
     from hydra._internal.config_repository import ConfigRepository as ConfigRepository
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher as BasicLauncher
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper as BasicSweeper
+    from hydra._internal.defaults_list import Overrides as Overrides
     from hydra._internal.utils import get_args_parser as get_args_parser
     from omegaconf import Container, DictConfig
     from torch._higher_order_ops.scan import scan as scan
@@ -65,6 +67,13 @@ INTERNALS = {
         "a file that has not changed is read once in a process",
         "hydra.core.config_repository:ConfigRepository",
     ),
+    "defaults_list": Internal(
+        "hydra._internal.defaults_list:",
+        HYDRA,
+        "it lists all choices again for each file, a third of the time, for references that nobody makes",
+        "hydra.core.defaults_list:",
+    ),
+    "Overrides": Internal("hydra._internal.defaults_list:Overrides", HYDRA, "as defaults_list"),
     "apply_overrides": Internal(
         "hydra._internal.config_loader_impl:ConfigLoaderImpl._apply_overrides_to_config",
         HYDRA,
