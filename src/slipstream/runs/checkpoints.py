@@ -15,6 +15,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from operator import index
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -214,7 +215,7 @@ def _is_complete(path: Path) -> bool:
 def _verified(path: Path, name: str, entry: Plain) -> bytes:
     content = _read(path / name)
     try:
-        size, digest = entry["bytes"], entry["sha256"]
+        size, digest = index(entry["bytes"]), entry["sha256"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path / MANIFEST}: damaged, no size and SHA-256 of {name}") from error
     if len(content) != size:
