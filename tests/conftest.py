@@ -1,18 +1,35 @@
 """One CPU thread: bytes are promised for one thread count, and two busy test runs do not fight."""
 
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Workers and processes read what one has compiled, in __pycache__, also where the machine's owner has none
+# written: compiling the tests and the package again takes longer than most of the tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Before torch is imported, which this file must not do: some tests watch that nothing else does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes to be drawn or tried says how busy the machine is, and nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while tests are collected, and later not among them: none of them is."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -184,7 +184,7 @@ def test_every_metric_is_scikit_learns_on_what_is_predicted(frame, tmp_path, tas
 @pytest.mark.parametrize(
     ("task", "changes"),
     slow_after(
-        3,
+        1,
         [
             ("binary", {"data.class_weights": "balanced"}),
             ("multiclass", {"data.class_weights": {"a": 1, "b": 2, "c": 3, "d": 10}} | WEIGHTED),
@@ -203,7 +203,7 @@ def test_what_changes_the_updates_changes_no_metric(frame, tmp_path, task, chang
     audit(frame, tmp_path, task, SPLIT | changes)
 
 
-@pytest.mark.parametrize("task", slow_after(2, TARGETS))
+@pytest.mark.parametrize("task", slow_after(1, TARGETS))
 def test_members_of_a_pack_are_measured_as_they_are(frame, tmp_path, task):
     """Beside another member, every number is still that of its own network."""
     audit(frame, tmp_path, task, SPLIT | WEIGHTED, pack=True)
@@ -215,7 +215,7 @@ def test_small_targets_beside_a_huge_one_keep_their_digits(frame, tmp_path):
     audit(huge, tmp_path, "regression", SPLIT)
 
 
-@pytest.mark.parametrize("weights", [{}, {"data.class_weights": "balanced"}])
+@pytest.mark.parametrize("weights", slow_after(1, [{"data.class_weights": "balanced"}, {}]))
 def test_training_metrics_of_an_epoch_are_those_of_the_weights_that_it_used(frame, tmp_path, weights):
     """With one update an epoch and no noise, they are scikit-learn's on the predictions of the epoch before,
     whatever the classes weigh in the update; the loss is the mean over the rows too."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from scipy import special, stats
 
+from sampling import slow_after
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component, components
 from slipstream.core.types import Target
@@ -249,7 +250,9 @@ def test_scores_have_the_shape_that_metrics_take(name, task):
             torch.testing.assert_close(scores.sum(-1), torch.ones(N))
 
 
-@pytest.mark.parametrize(("name", "task"), [c for c in CASES if c[1] in ("binary", "multiclass")])
+@pytest.mark.parametrize(
+    ("name", "task"), slow_after(4, [c for c in CASES if c[1] in ("binary", "multiclass")])
+)
 def test_descending_the_loss_raises_the_right_score(name, task):
     """After gradient steps on the outputs alone, the largest score is the true class's."""
     outputs, targets = problem(name, task)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.core.registry import Component, component, components
 from slipstream.core.traits import OptimizerTraits
 from slipstream.core.types import Layout, UpdateContext
@@ -30,7 +30,7 @@ def defaults(name: str) -> dict:
     return content
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", slow_after(6, RULES))
 def test_contract(name: str) -> None:
     """With the settings of its YAML every rule keeps the contract that users' rules are held to."""
     check_optimizer(component("optimizer", name), **defaults(name))

@@ -11,7 +11,7 @@ from hydra.test_utils.launcher_common_tests import (
 )
 from hydra.version import _UNSPECIFIED_, VersionBase
 
-from sampling import exhaustive_after, slow_after
+from sampling import exhaustive_after
 
 # Hydra's suites are written for the defaults of its older versions, of which it warns.
 pytestmark = pytest.mark.filterwarnings(
@@ -35,22 +35,19 @@ def test_hydra_finds_both():
     assert "SpaceSweeper" in [plugin.__name__ for plugin in Plugins.instance().discover(Sweeper)]
 
 
-@pytest.mark.parametrize(
-    ("launcher_name", "overrides"), slow_after(1, [("packs", ["hydra/sweeper=space"]), ("packs", [])])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("packs", ["hydra/sweeper=space"]), ("packs", [])])
 class TestPackLauncher(LauncherTestSuite):
     """Hydra's suite for launchers."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"),
-    slow_after(
-        1,
-        [
-            ("packs", ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=space"]),
-            ("packs", ["hydra.sweeper.max_batch_size=2"]),
-        ],
-    ),
+    [
+        ("packs", ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=space"]),
+        ("packs", ["hydra.sweeper.max_batch_size=2"]),
+    ],
 )
 class TestPackLauncherInBatches(BatchedSweeperTestSuite):
     """Hydra's suite for sweepers that launch a few jobs at a time."""

@@ -112,7 +112,7 @@ import slipstream
 
 count, folder, *lines = sys.argv[1:]
 for number, line in enumerate(lines):
-    raw = slipstream.compose("logger=none", "trainer.max_epochs=2", *line.split())
+    raw = slipstream.compose("logger=none", "trainer.max_epochs=1", *line.split())
     raws = [{**raw, "seed": seed} for seed in range(int(count))]
     places = [Path(folder) / f"{number}-{seed}" for seed in range(int(count))]
     slipstream.train_pack(raws, places)

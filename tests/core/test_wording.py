@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 import slipstream
 from slipstream.core.wording import counted, install, shell, spell, typed
 from slipstream.runs import summary
-from test_architecture import tree
+from source_files import nodes as nodes_of
 
 VALUES = [
     *(
@@ -188,7 +188,7 @@ def test_numbers_in_messages_agree_with_their_nouns():
     nodes = [
         (str(file.relative_to(source)), node)
         for file in source.rglob("*.py")
-        for node in ast.walk(tree(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call | ast.JoinedStr)
     ]
     nouns, found = {"classes", "cycles", "keys", "parameters", "sizes", "targets"}, set()

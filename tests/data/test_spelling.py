@@ -134,6 +134,7 @@ def test_what_the_decimal_mark_is_is_never_guessed_in_silence(load_table):
     )
 
 
+@pytest.mark.slow
 def test_a_column_that_becomes_formatted_late_is_read_from_its_start(load_table):
     """Thousands marks that stand only behind the first block of a large file are read all the same."""
     count = 300_000

@@ -70,6 +70,7 @@ def test_kinds_can_be_overridden(load_table):
     assert not any("day" in name for name in found.input_names)
 
 
+@pytest.mark.slow
 def test_an_all_numeric_column_that_starts_empty_is_a_column_of_numbers(load_table):
     """The kind does not depend on where in the file the first value stands."""
     rows = [f"{'' if i < 300_000 else i % 9},{i % 5},{'ab'[i % 2]}" for i in range(400_000)]
@@ -247,7 +248,7 @@ def test_shares_against_a_split_column_are_refused(load_table):
         load_table(csv(), split_column="part", test=0.2, inputs=["size"])
 
 
-@examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
         st.binary(max_size=300),

@@ -27,6 +27,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None or sys.platform != "linux",
 RUN = (
     *("data=spirals", "data.rows=40", "data.batch_size=12", "model.width=5", "model.depth=1", "logger=none"),
     *("trainer.threads=1", "trainer.compile=true", "trainer.device=cpu", "trainer.max_epochs=2"),
+    *("optimizer=sgd", "trainer.metrics=[]"),  # little to trace
 )
 
 
@@ -244,7 +245,7 @@ def test_a_full_temporary_folder(tmp_path, kind, cache):
 
     disk, run = tmp_path / "disk", tmp_path / "run"
     disk.mkdir()
-    more = ("trainer.compile=auto", "trainer.max_epochs=20000", "trainer.metrics=[]")
+    more = ("trainer.compile=auto", "trainer.max_epochs=20000")
     words = command(run, "data.rows=400", *(more if kind == "auto" else ()))
     if kind == "late":
         words[1:2] = ["-c", LATE]

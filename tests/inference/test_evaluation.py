@@ -12,6 +12,7 @@ import pytest
 import sklearn.metrics as sk
 
 import slipstream
+from sampling import slow_after
 from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.inference import own_data
 from slipstream.inference.evaluation import evaluate
@@ -213,7 +214,7 @@ def test_the_files(runs, tmp_path):
     assert told["metrics"]["accuracy"]["interval"][0] < told["metrics"]["accuracy"]["value"]
 
 
-@pytest.mark.parametrize("kind", ["sequences", "text"])
+@pytest.mark.parametrize("kind", slow_after(1, ["sequences", "text"]))
 def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind):
     """Gaps between steps are filled from the step before; words are those of training."""
     draw = np.random.default_rng(1)

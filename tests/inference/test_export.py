@@ -81,17 +81,17 @@ REGRESSION = ("data=table", "data.path=t.csv", "data.target=v", "data.kinds={y: 
 MORE = pytest.mark.exhaustive
 RUNS = {
     "table": (*TABLE, "data.max_categories=10"),
-    "regression": (*REGRESSION, "data.scaling=robust"),
     "bytes": (*ARRAYS, "data.path=bytes.npz", "model=convnet"),
     "lstm": (*STEPS, "model.cell=lstm", "model.width=8"),
+    "texts": (*TEXTS, "model.cell=gru", "data.max_length=5", "data.keep=last"),
+}
+FURTHER = {
+    "regression": (*REGRESSION, "data.scaling=robust"),
     "gru both ways": (
         *(*STEPS, "model.cell=gru", "model.width=8", "model.bidirectional=true", "model.depth=2"),
         *("model.pooling=mean", "regularizer=layer_norm", "data.impute=forward"),
     ),
-    "texts": (*TEXTS, "model.cell=gru", "data.max_length=5", "data.keep=last"),
     "snapshots": ("data=iris", "regularizer=snapshot_ensemble", "regularizer.snapshot_ensemble.cycles=2"),
-}
-FURTHER = {
     "perceptron": ("data=iris", "model=perceptron"),
     "hinge": ("data=iris", "loss=hinge"),
     "vectors": (*ARRAYS, "data.path=vectors.npz", "data.task=regression"),
@@ -110,7 +110,7 @@ FURTHER = {
     "ids": ("data=adding_problem", "model=rnn", "model.cell=gru", "model.width=8"),
 }
 SLOW = pytest.mark.slow
-CASES = ["table", *(pytest.param(name, marks=SLOW) for name in RUNS if name != "table")]
+CASES = [pytest.param(name, marks=SLOW) for name in RUNS]
 CASES += [pytest.param(name, marks=MORE) for name in FURTHER]
 
 
@@ -133,16 +133,29 @@ def trained(tmp_path_factory):
         yield of
 
 
+@pytest.fixture(scope="module")
+def exported(trained):
+    """A function from the name of a run to what was exported of it, once."""
+    made = {}
+
+    def of(name, to="onnx"):
+        if (name, to) not in made:
+            with _silent():
+                made[name, to] = export(open_run(trained(name)), to, trained(name).parent / f"{name} as {to}")
+        return made[name, to]
+
+    return of
+
+
 def _silent():
     return warnings.catch_warnings(action="ignore")
 
 
 @pytest.mark.parametrize("to", ["onnx", pytest.param("torch", marks=MORE)])
 @pytest.mark.parametrize("name", CASES)
-def test_every_network_and_kind_of_data_gives_the_runs_own_scores(trained, tmp_path, name, to):
+def test_every_network_and_kind_of_data_gives_the_runs_own_scores(exported, name, to):
     """On the run's test rows, by the exported loader; the folder holds all that it needs."""
-    with _silent():
-        made = export(open_run(trained(name)), to, tmp_path / "out")
+    made = exported(name, to)
     assert made.checked.on == "of the run's test part"
     assert made.checked.rows > 2
     assert made.checked.difference <= (0.05 if name == "bfloat16" else ROUNDING)
@@ -167,13 +180,13 @@ def predicted_by(folder, file):
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("table", "t.csv"),
-        pytest.param("regression", "t.csv", marks=SLOW),
-        pytest.param("gru both ways", "s.csv", marks=SLOW),
+        pytest.param("table", "t.csv", marks=SLOW),
+        pytest.param("regression", "t.csv", marks=MORE),
+        pytest.param("gru both ways", "s.csv", marks=MORE),
         pytest.param("texts", "x.csv", marks=SLOW),
     ],
 )
-def test_the_loader_reads_a_file_as_the_run_does(trained, tmp_path, name, file):
+def test_the_loader_reads_a_file_as_the_run_does(trained, exported, tmp_path, name, file):
     """Decimal signs, dates, gaps, unseen categories, steps in any order, words that are too many."""
     new = pl.read_csv(file, infer_schema=False) if file != "t.csv" else table(50, 2).cast({"size": str})
     if file == "t.csv":
@@ -183,9 +196,8 @@ def test_the_loader_reads_a_file_as_the_run_does(trained, tmp_path, name, file):
         new.write_csv(tmp_path / file)
     with _silent():
         run = open_run(trained(name))
-        export(run, "onnx", tmp_path / "out")
         expected = run.scores(new["text"].to_list() if name == "texts" else new)
-    found = predicted_by(tmp_path / "out", tmp_path / file)
+    found = predicted_by(exported(name).folder, tmp_path / file)
     scores = found.select(pl.exclude("prediction") if len(found.columns) > 1 else pl.all())
     unit = run.target.scale[0] if run.target.scale else 1.0
     assert np.abs(scores.cast(pl.Float64).to_numpy() - expected).max() / unit <= ROUNDING
@@ -194,11 +206,12 @@ def test_the_loader_reads_a_file_as_the_run_does(trained, tmp_path, name, file):
         assert found["prediction"].to_list() == labels
 
 
-def test_the_loader_takes_columns_single_rows_and_frames(trained, tmp_path):
+@SLOW
+def test_the_loader_takes_columns_single_rows_and_frames(trained, exported):
     with _silent():
         run = open_run(trained("table"))
-        export(run, "onnx", tmp_path / "out")
-    found = self_check._loaded(tmp_path / "out" / "predict.py").Predictor(tmp_path / "out")
+    folder = exported("table").folder
+    found = self_check._loaded(folder / "predict.py").Predictor(folder)
     rows = table(9, 5).with_columns(member=pl.Series([True, False, None] * 3), grade=pl.Series([1, 2, 3] * 3))
     with _silent():
         expected = run.scores(rows)
@@ -229,6 +242,7 @@ def test_one_sweep_is_the_mean_of_its_best_trials_folds(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "vocabulary.json").read_text())["networks"] == 3
 
 
+@SLOW
 def test_data_that_are_gone_are_replaced_by_drawn_ones(trained, tmp_path):
     folder = trained("table")
     kept = Path("t.csv").rename("kept.csv")
@@ -241,6 +255,7 @@ def test_data_that_are_gone_are_replaced_by_drawn_ones(trained, tmp_path):
     assert str(made.checked) in (tmp_path / "out" / "README.md").read_text()
 
 
+@SLOW
 def test_other_scores_are_an_error_and_nothing_is_left(trained, tmp_path, monkeypatch):
     run = open_run(trained("table"))
     traced = exporting._traced
@@ -275,12 +290,10 @@ def test_the_loader_is_one_file_without_slipstream():
 
 
 @pytest.mark.exhaustive
-def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, tmp_path):
+def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, exported, tmp_path):
     """`python -m venv`, pip install numpy onnxruntime, python predict.py."""
     with _silent():
-        run = open_run(trained("table"))
-        export(run, "onnx", tmp_path / "out")
-        expected = run.scores(table(50, 2))
+        expected = open_run(trained("table")).scores(table(50, 2))
     table(50, 2).write_csv(tmp_path / "new.csv")
     venv.create(tmp_path / "env", with_pip=True)
     python = str(tmp_path / "env" / "bin" / "python")
@@ -289,7 +302,7 @@ def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, tmp_pa
     assert "torch" not in listed
     out = tmp_path / "predicted.csv"
     clean = {"PATH": "/usr/bin:/bin", "PYTHONNOUSERSITE": "1"}
-    words = [python, str(tmp_path / "out" / "predict.py"), str(tmp_path / "new.csv"), "-o", str(out)]
+    words = [python, str(exported("table").folder / "predict.py"), str(tmp_path / "new.csv"), "-o", str(out)]
     subprocess.run(words, check=True, env=clean, cwd="/")
     found = pl.read_csv(out).select(pl.exclude("prediction")).to_numpy()
     assert np.abs(found - expected).max() <= ROUNDING
@@ -302,14 +315,13 @@ def test_a_table_without_header_is_read_by_the_places_of_its_columns(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_openvino_reads_the_onnx_file(trained, tmp_path):
+def test_openvino_reads_the_onnx_file(trained, exported):
     """Its CPU plugin computes doubles in float32, so dates are rounded; its default may be bfloat16."""
     openvino = pytest.importorskip("openvino")
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    made = exported("table")
     with _silent():
-        run = open_run(trained("table"))
-        made = export(run, "onnx", tmp_path / "out")
-        expected = run.scores(table(50, 2))
+        expected = open_run(trained("table")).scores(table(50, 2))
         found = self_check._loaded(made.folder / "predict.py").Predictor(made.folder)
         feed = found.inputs(table(50, 2))
         compiled = openvino.compile_model(made.folder / "model.onnx", "CPU", precise)
@@ -317,6 +329,7 @@ def test_openvino_reads_the_onnx_file(trained, tmp_path):
     assert np.abs(scores - expected).max() <= 1e-3
 
 
+@SLOW
 def test_the_command_prints_the_difference(trained, tmp_path, capsys):
     with _silent(), pytest.raises(SystemExit) as ended:
         main(["export", str(trained("table")), "-o", str(tmp_path / "out")])

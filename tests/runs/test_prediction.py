@@ -12,6 +12,7 @@ import yaml
 
 import slipstream
 from harness import tiny
+from sampling import slow_after
 from slipstream.config import compose, validate
 from slipstream.config.files import completed
 from slipstream.core import errors
@@ -132,7 +133,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_after(1, KINDS))
 def test_a_run_from_before_settings_were_there_predicts(tmp_path, monkeypatch, kind):
     """What its files lack has its default, also where that is another setting's value."""
     monkeypatch.chdir(tmp_path)

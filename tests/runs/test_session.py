@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import slipstream
 from harness import TINY, small, tiny, tiny_data
+from sampling import slow_after
 from slipstream.config import for_target, validate
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.metrics import every
@@ -322,12 +323,15 @@ def test_a_choice_that_does_not_do_what_was_meant_is_said(override, warning, cap
 
 @pytest.mark.parametrize(
     ("changes", "used"),
-    [
-        ((), 1),
-        (("model.width=512", "model.depth=2", "data.batch_size=full"), 2),
-        (("trainer.threads=2",), 2),
-        (("model=tabm", "model.width=4"), 2),  # its weights say little of its work
-    ],
+    slow_after(
+        2,
+        [
+            ((), 1),
+            (("trainer.threads=2",), 2),
+            (("model.width=512", "model.depth=2", "data.batch_size=full"), 2),
+            (("model=tabm", "model.width=4"), 2),  # its weights say little of its work
+        ],
+    ),
 )
 def test_a_small_dense_network_alone_takes_one_thread(tmp_path, changes, used):
     """Which is recorded, because the bytes depend on it, and given back: a notebook has its threads again."""

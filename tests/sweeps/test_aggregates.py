@@ -13,8 +13,16 @@ from scipy import stats
 from sampling import slow_after
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Choices, Interval
+from slipstream.sweeps.report import aggregates
 from slipstream.sweeps.report.aggregates import Group, deviation, edges, groups, importance
 from slipstream.sweeps.report.chance import chances
+
+
+@pytest.fixture(autouse=True)
+def few_forests(request, monkeypatch):
+    """A fourth of the forests for the fast tests: what they ask hangs on no last digit."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(aggregates, "FORESTS", 5)
 
 
 def outcome(number, trial, value, status="finished", seed=0, fold=None, **values):
@@ -226,8 +234,9 @@ def test_diverged_trials_are_the_worst_and_count():
     assert found[0].share > 0.9
 
 
-def test_a_conditional_key_has_its_part():
+def test_a_conditional_key_has_its_part(monkeypatch):
     """A key that only half of the trials have is found where it decides among them."""
+    monkeypatch.setattr(aggregates, "FORESTS", 20)
     outcomes = []
     for i in range(64):
         values = {"opt": "sgd"} if i % 2 else {"opt": "momentum", "opt.momentum": (i // 2) % 8 / 10}

@@ -12,12 +12,26 @@ from slipstream.core.errors import ConfigError
 TINY = ("data=wine", "trainer.max_epochs=2", "model.width=4", "logger=none", "trainer.threads=1")
 
 
-def test_a_sweep_gives_its_best_trial_all_runs_and_a_frame(tmp_path):
-    """Two rates and three seeds: six runs in their folders, two trials, the better one first."""
-    found = slipstream.sweep({"optimizer.lr": [1e-5, 0.05]}, *TINY, directory=tmp_path / "s", repeats=3)
+SPACE = {"optimizer.lr": [1e-5, 0.05]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the sweep is."""
+    return tmp_path_factory.mktemp("made") / "s"
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    """Two rates and three seeds."""
+    return slipstream.sweep(SPACE, *TINY, directory=folder, repeats=3)
+
+
+def test_a_sweep_gives_its_best_trial_all_runs_and_a_frame(found, folder):
+    """Six runs in their folders, two trials, the better one first."""
     assert found.exit_code == 0
     assert [run.status for run in found.runs] == ["finished"] * 6
-    assert all(run.directory == tmp_path / "s" / str(run.number) for run in found.runs)
+    assert all(run.directory == folder / str(run.number) for run in found.runs)
     assert found.best.values == {"optimizer.lr": 0.05}
     assert found.best.n == 3
     frame = found.frame()
@@ -27,17 +41,15 @@ def test_a_sweep_gives_its_best_trial_all_runs_and_a_frame(tmp_path):
     assert found.best.mean == pytest.approx(sum(best) / 3)
 
 
-def test_the_same_call_joins_what_was_done(tmp_path, monkeypatch):
+def test_the_same_call_joins_what_was_done(found, folder, monkeypatch):
     """Called again it trains nothing; with another plan the folder is refused."""
-    arguments = ({"seed": [0, 1]}, *TINY)
-    first = slipstream.sweep(*arguments, directory=tmp_path / "s")
     monkeypatch.setattr(
         "slipstream.sweeps.work.pack_trainer.PackTrainer.train", lambda self: pytest.fail("trained")
     )
-    again = slipstream.sweep(*arguments, directory=tmp_path / "s")
-    assert again.runs == first.runs
-    with pytest.raises(ConfigError, match="seed"):
-        slipstream.sweep({"seed": [0, 2]}, *TINY, directory=tmp_path / "s")
+    again = slipstream.sweep(SPACE, *TINY, directory=folder, repeats=3)
+    assert again.runs == found.runs
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        slipstream.sweep({"optimizer.lr": [1e-5, 0.06]}, *TINY, directory=folder, repeats=3)
 
 
 def test_a_search_has_its_space_from_python(tmp_path):
@@ -76,11 +88,10 @@ def test_test_scores_are_in_nobodys_sight_but_the_members_own(tmp_path):
     assert found.report.test["test/accuracy"][0] == pytest.approx(sum(accuracies) / 2)
 
 
-def test_a_sweep_is_shown_short_and_the_frame_begins_with_what_matters(tmp_path):
+def test_a_sweep_is_shown_short_and_the_frame_begins_with_what_matters(found, folder):
     """The repr is a line without test scores; rank, value and swept keys are the frame's first columns."""
-    found = slipstream.sweep({"optimizer.lr": [1e-5, 0.05]}, *TINY, directory=tmp_path / "s")
     assert "optimizer.lr=0.05" in repr(found)
-    assert len(repr(found)) < 200 + len(str(tmp_path))
-    assert "test" not in repr(found).replace(str(tmp_path), "")
+    assert len(repr(found)) < 200 + len(str(folder))
+    assert "test" not in repr(found).replace(str(folder), "")
     assert found.frame().columns[:3] == ["rank", "value", "optimizer.lr"]
     assert len(found.frame().columns) == len(set(found.frame().columns))

@@ -133,7 +133,8 @@ def chooser(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "_Timer", Timer)
     (tmp_path / "sweep").mkdir()
     made.directory = tmp_path / "sweep"
-    made.jobs = [SimpleNamespace(number=number, config=tiny()) for number in range(64)]
+    config = tiny()
+    made.jobs = [SimpleNamespace(number=number, config=config) for number in range(64)]
     made.settings = SimpleNamespace(pack="auto", workers=1)
     made.ask = lambda count=64: Chooser(made.directory, made.settings, lambda: made.jobs)(
         made.jobs[:count], {"a": tiny_data()}, CPU

@@ -177,7 +177,7 @@ def test_folds_get_the_corrected_variance():
         assert "folds" in found.test
 
 
-@pytest.mark.parametrize(("folds", "repeats"), [(3, 1), (3, 10), (5, 5), (5, 20), (10, 5)])
+@pytest.mark.parametrize(("folds", "repeats"), slow_after(2, [(5, 5), (3, 1), (3, 10), (5, 20), (10, 5)]))
 def test_seeds_of_a_fold_are_no_folds(folds, repeats):
     """Trials that differ by fold and not in truth: p is below 5 % in 5 % of the cases at most."""
     draw, wrong = np.random.default_rng(0), 0

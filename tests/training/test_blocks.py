@@ -47,6 +47,7 @@ def in_blocks(monkeypatch):
         settings = {
             "data.batch_size": 3,  # 10 updates an epoch
             "trainer.compile": compiled,
+            "trainer.max_epochs": 2,
             "trainer.accumulate": 2,
             "optimizer": "adam",
             "regularizer": ["dropout", "batch_norm", "ema"],

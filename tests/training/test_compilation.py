@@ -24,7 +24,7 @@ torch.set_num_threads(2)
 generator = torch.Generator().manual_seed(0)
 row = torch.randn(100_001, generator=generator)
 for function in (torch.linalg.vector_norm, two_norm):
-    packs = [row.expand(size, -1).contiguous() for size in (2, 3, 20, 21, 64)]
+    packs = [row.expand(size, -1).contiguous() for size in (2, 21, 64)]
     norms = {Compiled(torch.vmap(function))(pack)[len(pack) // 2].item() for pack in packs}
     print(len(norms), abs(norms.pop() / row.double().norm().item() - 1) < 1e-6)
 """

@@ -86,9 +86,22 @@ def test_alive_counts_storages_once_and_only_while_they_are_there():
     assert alive(allocate) == 4000
 
 
-@pytest.mark.parametrize("members", [1, 24])
-@pytest.mark.parametrize("folds", [1, 2])
-@pytest.mark.parametrize("changes", [{}, {"regularizer": ["ema"], "optimizer": "adam"}])
+@pytest.mark.parametrize(
+    ("changes", "folds", "members"),
+    slow_after(
+        2,
+        [
+            ({"regularizer": ["ema"], "optimizer": "adam"}, 1, 24),
+            ({}, 2, 1),
+            ({}, 1, 1),
+            ({}, 1, 24),
+            ({}, 2, 24),
+            ({"regularizer": ["ema"], "optimizer": "adam"}, 1, 1),
+            ({"regularizer": ["ema"], "optimizer": "adam"}, 2, 1),
+            ({"regularizer": ["ema"], "optimizer": "adam"}, 2, 24),
+        ],
+    ),
+)
 def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive(changes, folds, members, monkeypatch):
     """What shapes alone say is what tensors with content come to: tiny networks, trained really."""
     for name, value in {"SCATTER": 1.0, "CODE": 0, "CODE_ALONE": 0}.items():
@@ -119,7 +132,8 @@ def test_what_the_engine_does_is_what_is_counted(monkeypatch):
     assert predict(config, [data], 2) == pytest.approx(before + 4 * 2**26 * len(kept), rel=0.01)
 
 
-@pytest.mark.parametrize("regularizer", slow_after(1, [[], ["dropout", "batch_norm", "ema"]]))
+@pytest.mark.slow
+@pytest.mark.parametrize("regularizer", [[], ["dropout", "batch_norm", "ema"]])
 def test_members_add_up(regularizer):
     """From some members on the next ones cost the same each."""
     config, data = tiny({"regularizer": regularizer, "model.width": 256, "model.depth": 2}), tiny_data()
@@ -132,11 +146,17 @@ def test_members_add_up(regularizer):
 @pytest.mark.parametrize("members", slow_after(1, [2, 1]))
 @pytest.mark.parametrize(
     ("form", "changes"),
-    [
-        ("image", {"data": "digits", "model": "convnet", "model.channels": 4, "regularizer": ["dropout"]}),
-        ("image", {"data": "digits", "augmentation": ["translation", "mixup"], "regularizer": ["ema"]}),
-        ("sequence", {"data": "adding_problem", "model": "rnn", "model.width": 5}),
-    ],
+    slow_after(
+        1,
+        [
+            ("image", {"data": "digits", "augmentation": ["translation", "mixup"], "regularizer": ["ema"]}),
+            (
+                "image",
+                {"data": "digits", "model": "convnet", "model.channels": 4, "regularizer": ["dropout"]},
+            ),
+            ("sequence", {"data": "adding_problem", "model": "rnn", "model.width": 5}),
+        ],
+    ),
 )
 def test_examples_of_every_form_are_counted(form, changes, members):
     """Alone and in a pack, with noise, keys and what regularizers keep."""
@@ -145,6 +165,7 @@ def test_examples_of_every_form_are_counted(form, changes, members):
     assert predict(config, [data], members) > 2**20
 
 
+@pytest.mark.slow
 def test_folds_cost_their_copies():
     """Members with folds have each a copy of the validation part."""
     config, data = for_target(tiny(), tiny_data().target), tiny_data()
