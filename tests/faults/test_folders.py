@@ -309,7 +309,7 @@ ALLOWED = {
     "inference.result_files": {"picture.save"},  # into a file that folders opened
     "inference.html_report": {"picture.save"},  # into memory
     # Methods of that name, which write by folders.
-    "inference.estimators": {"self._trained.save"},
+    "inference.estimators": {"readable.save"},
     "inference.fitting": {"self._trained.save"},
     "inference.export.exporting": {
         "made.save",
