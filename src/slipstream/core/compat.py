@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound="Container")
 
-HYDRA, TORCH = "hydra-core 1.3.8", "torch 2.11, 2.13"
+HYDRA, TORCH = "hydra-core 1.3.8", "torch 2.11, 2.13, 2.14"
 
 
 class Internal(NamedTuple):
