@@ -11,7 +11,7 @@ augmentation - and train it again with several seeds. Differences are paired by 
 number of ingredients (Holm)."""
 EXAMPLES = (
     "slipstream ablate outputs/mine",
-    "slipstream ablate outputs/mine --only regularizer=dropout --seeds 8",
+    "slipstream ablate outputs/mine --only trainer.max_epochs=2 --seeds 8",
     "slipstream ablate outputs/mine --metric val/accuracy",
 )
 

@@ -12,9 +12,9 @@ weights, order of examples and noise, but for the change. Several values of a se
 Without @EPOCH they begin after the last saved epoch; @0 is the start of the run. An epoch that is not saved
 is trained again, to the same bytes."""
 EXAMPLES = (
-    "slipstream fork outputs/mine@10 optimizer.lr=0.1,0.01",
+    "slipstream fork outputs/mine@2 optimizer.lr=0.1,0.01",
     "slipstream fork outputs/mine@0 regularizer=[],[dropout] --seeds 5",
-    "slipstream fork outputs/mine@10 optimizer=sgd optimizer.lr=0.1 -o futures",
+    "slipstream fork outputs/mine@2 optimizer=sgd optimizer.lr=0.1 -o futures",
 )
 
 

@@ -96,8 +96,11 @@ class Origin:
         A run that Python trained has none of its own, and an older one may compose to other defaults now.
         """
         own = inherited(self.folder, ())
-        plain = {key: value for key, value in composed(own).items() if key != "resume"}
-        return written(self.raw) if diff(self.raw, validate(plain).raw) else own
+        try:
+            plain = {key: value for key, value in composed(own).items() if key != "resume"}
+            return written(self.raw) if diff(self.raw, validate(plain).raw) else own
+        except ConfigError:  # the paths of the data alone, without the rest
+            return written(self.raw)
 
     def at(self, epoch: int) -> Taken | None:
         """Return the run's snapshot after an epoch, None for its start.
