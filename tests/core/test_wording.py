@@ -171,7 +171,7 @@ NEVER_ONE = {
     ("runs/monitoring.py", "len(truth)"),
     ("regularizers/weight_averaging.py", "cycles"),  # more than there are epochs
     ("regularizers/norms.py", "groups"),
-    ("sweeps/work/calibration.py", "alone / together"),
+    ("sweeps/work/calibration.py", "apart / together"),
     ("sweeps/work/worker.py", "len(left)"),
     ("sweeps/runner.py", "mistake.count"),
     ("sweeps/report/aggregates.py", "len(keys)"),

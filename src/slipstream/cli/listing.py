@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from slipstream.config.files import defaults, experiment, experiments
+from slipstream.config.files import defaults, experiment, experiments, of_all
 from slipstream.config.schema import GROUPS, describe, options, section, settings
 from slipstream.core import contracts, registry
 from slipstream.core.errors import UserError, did_you_mean
@@ -100,9 +100,8 @@ def _groups(console: Console, own: Path | None) -> None:
 def _group(console: Console, group: str, own: Path | None) -> None:
     table = _table(group, "what it is", "settings")
     for name in _options(group, own):
-        table.add_row(
-            name, _docstring(group, name, own).partition("\n")[0], ", ".join(_settings(group, name))
-        )
+        named = [key for key in _settings(group, name) if key not in of_all(group)]
+        table.add_row(name, _docstring(group, name, own).partition("\n")[0], ", ".join(named))
     console.print(table)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
-from slipstream.core.registry import LISTS
+from slipstream.core.registry import LISTS, keyword_only, own_components, shared_function
 from slipstream.core.types import Plain
 
 
@@ -21,6 +22,8 @@ def folder() -> Path:
 
 
 REFERENCE = re.compile(r"\$\{(\w+)\.(\w+)\}")
+# The options whose YAML has nothing but what their whole group shares.
+PLAIN = {"scheduler": "constant", "initializer": "auto", "early_stopping": "none"}
 # In addition to those that other sources share.
 OWN_PATHS = {"idx": ("labels", "test_labels"), "images": ("cache",)}
 
@@ -59,9 +62,27 @@ def defaults(group: str, name: str, own: Path | None = None) -> dict[str, Plain]
     own: a user's --config-dir, which comes before the shipped folder. An option that only such a folder
     describes has no settings without it: {}.
     """
-    merged = deepcopy((own and _content(own / group, name)) or _content(folder() / group, name))
+    shipped = _content(folder() / group, name) or of_signature(group, name)
+    merged = deepcopy((own and _content(own / group, name)) or shipped)
     merged.pop("name", None)
-    return merged
+    return merged | deepcopy(of_all(group))
+
+
+def of_signature(group: str, name: str) -> dict[str, Plain]:
+    """Return the defaults of a user's component that no YAML describes: those of its signature."""
+    part = own_components(group).get(name)
+    if part is None or not inspect.isfunction(inspect.unwrap(part.function)):
+        return {}
+    shared = keyword_only(of_group) if (of_group := shared_function(group)) else {}
+    plain = _content(folder() / group, PLAIN[group]) if group in PLAIN else {}
+    common = _content(folder() / group, "_base") | {k: v for k, v in plain.items() if k in shared}
+    return common | part.defaults
+
+
+def of_all(group: str) -> dict[str, Plain]:
+    """Return the settings that all options of a group share without naming them: those in train.yaml."""
+    shared = _content(folder(), "train").get(group)
+    return dict(shared) if isinstance(shared, dict) else {}
 
 
 def completed(saved: Mapping[str, Plain]) -> dict[str, Plain]:

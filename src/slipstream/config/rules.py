@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from slipstream.config import meant
+from slipstream.core.contracts import takes_parts
 from slipstream.core.registry import EXAMPLES, Component, component, components, misfit
-from slipstream.core.traits import AugmentationTraits, LossTraits, ModelTraits
+from slipstream.core.traits import AugmentationTraits, InNetwork, LossTraits, ModelTraits, foreign
 from slipstream.core.types import Target
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ NORMALIZING = ("softmax", "softmin", "sigmoid", "hard_sigmoid", "log_sigmoid")
 
 # Activations whose range is all real numbers.
 UNBOUNDED = ("identity", "leaky_relu", "prelu")
+
+IN_NETWORK = get_args(InNetwork)  # places of regularizers that are layers
 
 _rules: list[tuple[frozenset[str], Rule]] = []
 
@@ -56,7 +59,7 @@ def loss_of(config: Config, target: Target | None) -> Component[LossTraits]:
 def known_kind(config: Config) -> str | None:
     """Return the form of examples (types.Form) that is known without reading the data, else None."""
     part = components("data").get(config.data.name)
-    return part.traits.form if part else None
+    return part.traits.form if part and not foreign(part.function) else None
 
 
 def _loss(config: Config, task: str | None) -> Component[LossTraits]:
@@ -64,12 +67,19 @@ def _loss(config: Config, task: str | None) -> Component[LossTraits]:
 
 
 def _has_hidden_layers(config: Config) -> bool:
-    hidden = component("model", config.model.name).traits.hidden
+    hidden = component("model", config.model.name).traits.hidden and not _brings_layers(config)
     return hidden and config.model.settings.get("depth") != 0
+
+
+def _brings_layers(config: Config) -> bool:
+    """Return True if the model's layers are all its own: its function takes no `parts`."""
+    return not takes_parts(component("model", config.model.name))
 
 
 def _output_activation(config: Config) -> tuple[str, str]:
     """Return the key that chooses the activation after the last layer, and that activation's name."""
+    if _brings_layers(config):
+        return "", "identity"
     if component("model", config.model.name).traits.hidden:
         return "model.output_activation", config.model.settings.get("output_activation", "identity")
     return "activation", config.activation.name
@@ -127,6 +137,31 @@ def first_values_have_one_source(config: Config, task: str | None) -> Iterator[s
             f"initializer={config.initializer.name}: model={config.model.name} brings first values of its "
             "own; leave initializer=auto or take another model"
         )
+
+
+@rule("model", "activation", "initializer", "regularizer")
+def own_layers_are_not_configured(config: Config, task: str | None) -> Iterator[str]:
+    """Check that nothing is chosen for layers that a model brings itself."""
+    if not _brings_layers(config):
+        return
+    name = config.model.name
+    why = f"model={name} brings its layers and first values itself (its function takes no parts)"
+    if config.activation.name not in ("relu", "identity"):
+        yield f"activation={config.activation.name}: {why}; leave activation out"
+    if config.initializer.name != "auto" or config.initializer.settings["bias"]:
+        yield f"initializer={config.initializer.name}: {why}; leave initializer out"
+    known = components("regularizer")
+    layered = [n for n in config.regularizers if known[n].traits.place in IN_NETWORK]
+    for regularizer in layered:
+        others = ",".join(other for other in config.regularizers if other not in layered)
+        yield f"regularizer.{regularizer}: is a layer, and {why}; write it there: regularizer=[{others}]"
+
+
+@rule("model")
+def weights_are_skipped_in_a_file(config: Config, task: str | None) -> Iterator[str]:
+    """Check that there is a file of weights where some of it are left out."""
+    if config.model.settings["weights_skip"] and config.model.settings["weights"] is None:
+        yield "model.weights_skip: there is no file to leave anything out of; set model.weights too"
 
 
 @rule("model", "activation")
@@ -224,6 +259,17 @@ def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[
             yield f"regularizer.{name}: one example has no variance; raise data.batch_size or use layer_norm"
 
 
+@rule("trainer", "optimizer")
+def rates_fit_the_optimizer(config: Config, task: str | None) -> Iterator[str]:
+    """Check that factors on updates leave an optimizer's own average of them as it is."""
+    optimizer = config.optimizer.name
+    if config.trainer.lr_factors and component("optimizer", optimizer).traits.evaluate:
+        yield (
+            f"trainer.lr_factors: optimizer={optimizer} evaluates at another point than it trains, which "
+            "factors on its updates would move away; take optimizer=adamw"
+        )
+
+
 @rule("regularizer", "optimizer")
 def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
     """Check that at most one component chooses the weights to evaluate."""
@@ -251,7 +297,7 @@ def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
 @rule("regularizer", "model")
 def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
     """Check that regularizers of hidden layers have hidden layers."""
-    if _has_hidden_layers(config):
+    if _has_hidden_layers(config) or _brings_layers(config):
         return
     for name in config.regularizers:
         traits = component("regularizer", name).traits
@@ -265,7 +311,7 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
 @rule("regularizer", "model")
 def branches_exist(config: Config, task: str | None) -> Iterator[str]:
     """Check that regularizers of residual branches have branches."""
-    branching = component("model", config.model.name).traits.branches
+    branching = component("model", config.model.name).traits.branches or _brings_layers(config)
     if branching or config.model.settings.get("residual"):
         return
     for name in config.regularizers:

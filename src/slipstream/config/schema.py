@@ -20,7 +20,7 @@ from slipstream.config.synonyms import SETTINGS, VALUES
 from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
-from slipstream.core.types import Annotation, Count, Plain
+from slipstream.core.types import Annotation, Count, Plain, Positive
 from slipstream.core.wording import entry, typed
 
 if TYPE_CHECKING:
@@ -32,20 +32,24 @@ Metrics = Literal["auto", "all"] | list[str]
 
 @dataclass(frozen=True)
 class Trainer:
-    """The duration, device, metrics and saving of a run: everything but its mathematics.
+    """The duration, device, metrics and saving of a run, and which parameters it trains.
 
-    max_epochs: passes over the training data. accumulate: batches whose gradients are averaged into one
-    update. monitor, mode: the metric that decides on the best epoch, and whether it should fall or rise.
-    metrics: names computed after every epoch (and at the end, with the task's five usual ones), auto for one
-    or two cheap ones, or all. threads: CPU threads; null is 1 for a small dense network alone, else torch's
-    choice. portable: kernels that all x86 processors with AVX2 share, in one thread and always as a member of
-    a pack: the same bytes on all of them. checkpoint_seconds: minimum time between two saves; 0 saves every
-    epoch. keep: checkpoints kept in addition to the best. allow_changed_data: resume even if a data file
-    changed. observations: what each layer's weights, gradients and units look like, in observations.jsonl and
-    TensorBoard; auto leaves it out for the members of a sweep.
+    max_epochs: passes over the training data. freeze: patterns of names, [backbone.*]: these parameters keep
+    their values, and frozen layers with running statistics work as in evaluation. lr_factors: pattern ->
+    factor on the updates, {backbone.*: 0.1}; of several that fit, the last one counts. accumulate: batches
+    whose gradients are averaged into one update. monitor, mode: the metric that decides on the best epoch,
+    and whether it should fall or rise. metrics: names computed after every epoch (and at the end, with the
+    task's five usual ones), auto for one or two cheap ones, or all. threads: CPU threads; null is 1 for a
+    small dense network alone, else torch's choice. portable: kernels that all x86 processors with AVX2 share,
+    in one thread and always as a member of a pack: the same bytes on all of them. checkpoint_seconds: minimum
+    time between two saves; 0 saves every epoch. keep: checkpoints kept in addition to the best.
+    allow_changed_data: resume even if a data file changed. observations: what each layer's weights, gradients
+    and units look like, in observations.jsonl and TensorBoard; auto leaves it out for the members of a sweep.
     """
 
     max_epochs: Count
+    freeze: list[str]
+    lr_factors: dict[str, Positive]
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
     compile: Literal["auto"] | bool

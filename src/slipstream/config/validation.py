@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slipstream.config import meant, rules
 from slipstream.config import metric_rules as metric_rules  # registers its rules
-from slipstream.config.files import defaults, listed, paths
+from slipstream.config.files import defaults, listed, of_all, paths
 from slipstream.config.run_config import Choice, Config
 from slipstream.config.schema import CHOICES, GROUPS, Seed, Trainer, Unusable, check, options, settings, show
 from slipstream.core import contracts, registry
@@ -130,6 +130,8 @@ def validate(mapping: Mapping[str, Plain]) -> Config:
     }
     for key in paths(raw["data"]):  # a run can be resumed from any directory
         raw["data"][key] = os.path.abspath(raw["data"][key])
+    if isinstance(weights := raw["model"].get("weights"), str):
+        raw["model"]["weights"] = os.path.abspath(weights)
     config = Config(
         name=plain.get("name", ""),
         seed=plain.get("seed", 0),
@@ -160,7 +162,7 @@ def _choice(group: str, values: Plain, hint: Hint) -> tuple[Choice, list[str]]:
         return nothing, [f"{group}.name: found {name!r}, no such option, {said}"]
     if breaches := _breaches(group, name):
         return Choice(name, {}), breaches
-    own = {key: value for key, value in values.items() if key != "name"}
+    own = of_all(group) | {key: value for key, value in values.items() if key != "name"}
     valid, problems = check(settings(group, name), own, group, f"{group}={name}", hint)
     return Choice(name, valid), problems or _own_problems(group, name, valid)
 

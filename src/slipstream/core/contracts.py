@@ -28,7 +28,7 @@ from slipstream.core.types import Function
 # The positional arguments that the engine passes, and the return value that it expects.
 CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "activation": (("x",), "a tensor of x's shape"),
-    "data": ((), "what the data are: slipstream.data.dataset.RawData"),
+    "data": ((), "(inputs, targets), a Dataset, or slipstream.data.dataset.RawData"),
     "early_stopping": (("history",), "a reason to stop, or None"),
     "initializer": (("key", "shape", "gain"), "a tensor of the shape"),
     "logger": (("run",), "log(values, epoch), a slipstream.loggers.Tracker, or None"),
@@ -67,7 +67,7 @@ def problems(part: Component[Traits]) -> Iterator[str]:
         )
         return
     call = _call(part)
-    if call is not None and not _takes(part, call[0]):
+    if call is not None and not _takes(part, call[0]) and takes_parts(part):
         found, wanted = _signature(part), _expected(part)
         yield f"{part.group}={part.name}: takes {found}, expected {wanted} ({place(part)})"
     for trait, function, names in _calls_of_traits(part.traits):
@@ -78,6 +78,12 @@ def problems(part: Component[Traits]) -> Iterator[str]:
                 f"which takes the settings too ({place(part)})"
             )
             return
+
+
+def takes_parts(part: Component[Traits]) -> bool:
+    """Return True unless a model is a function of form and outputs alone, whose layers are all its own."""
+    form, outputs, _ = CALLS["model"][0]
+    return part.group != "model" or not foreign(part.function) or not _takes(part, (form, outputs))
 
 
 def returned(part: Component[Traits], found: str) -> str:

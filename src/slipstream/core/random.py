@@ -13,7 +13,9 @@ vectorized nor compiled, uses `HostKey`s: numpy draws the same numbers for sever
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import random as generator
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import pi, prod
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -167,6 +169,37 @@ def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
     angle = 2 * pi * u[:, 1]
     both = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
     return both.flatten()[:count].reshape(shape)
+
+
+@contextmanager
+def seeded(key: Key, device: str = "cpu") -> Iterator[None]:
+    """Let the global generators of torch, numpy and Python start from a key; restore them afterwards.
+
+    For code that is not ours and draws from them. Waits for the device of a tensor key.
+    """
+    host = key if isinstance(key, HostKey) else HostKey.of(key)
+    words = philox((0, 0, host.site, host.time), host.seed)
+    python, array = generator.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=None if device == "cuda" else []):
+        torch.manual_seed((words[1] << 32 | words[0]) & (2**63 - 1))
+        generator.seed(words[2])
+        np.random.seed(words[3])
+        try:
+            yield
+        finally:
+            generator.setstate(python)
+            np.random.set_state(array)
+
+
+def generators() -> tuple[object, ...]:
+    """Return the states of the processor's global generators, to compare."""
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    return (
+        bytes(torch.get_rng_state().numpy()),
+        of_numpy["key"].tobytes(),
+        of_numpy["pos"],
+        generator.getstate(),
+    )
 
 
 def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:

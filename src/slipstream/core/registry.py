@@ -29,6 +29,7 @@ from slipstream.core.traits import (
     OptimizerTraits,
     RegularizerTraits,
     Traits,
+    foreign,
     recorded,
 )
 from slipstream.core.types import Annotation, Function, Plain
@@ -101,6 +102,13 @@ class Component(Generic[T]):
     def numbers(self) -> frozenset[str]:
         """The names of the settings that are numbers: annotated as float, free to differ within a pack."""
         return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
+
+    @property
+    def defaults(self) -> dict[str, Plain]:
+        """The values of its keyword-only arguments in its signature; `???` for one that must be given."""
+        given = inspect.signature(self.function).parameters.values()
+        named = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY}
+        return {name: "???" if value is inspect.Parameter.empty else value for name, value in named.items()}
 
     def split(self, settings: Mapping[str, Plain]) -> tuple[dict[str, Plain], dict[str, Plain]]:
         """Return the settings that the function takes, as (numbers, structure)."""
@@ -204,6 +212,11 @@ def components(group: str) -> Mapping[str, Component[Traits]]:
     """All components of a group, by name."""
     importlib.import_module(MODULES[group])
     return _components[group]
+
+
+def own_components(group: str) -> dict[str, Component[Traits]]:
+    """Return the components that a user registered so far."""
+    return {name: part for name, part in _components.get(group, {}).items() if foreign(part.function)}
 
 
 def registered(group: str) -> list[str]:

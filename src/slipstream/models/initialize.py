@@ -14,12 +14,12 @@ from slipstream.core.types import Layout, Plain
 
 
 def layout_of(module: nn.Module) -> Layout:
-    """Return the layout of a module's parameters in the flat vector: in module order, weights penalized.
+    """Return the layout of a module's trained parameters in the flat vector: in order, weights penalized.
 
     A weight has at least two axes; biases and the scales and shifts of normalization have one. The
     attributes `penalized` and `lr_factor` of a parameter override this.
     """
-    named = list(module.named_parameters())
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     factors = tuple(float(getattr(p, "lr_factor", 1.0)) for _, p in named)
     return Layout(
         names=tuple(name for name, _ in named),

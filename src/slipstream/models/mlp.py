@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from slipstream.core.registry import register
+from slipstream.core.registry import register, shared
 from slipstream.core.types import Count, Natural, Plain
 from slipstream.core.wording import counted
 from slipstream.models.embedding import Embedding, embedding_problems
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from slipstream.models.layers import LayerFactory
 
 FLAT = ("vector", "sequence", "image")  # kinds that can be flattened to one row of numbers
+
+
+@shared("model")
+def initial_weights(*, weights: str | None, weights_skip: list[str]) -> None:
+    """Settings that every model shares.
+
+    weights: a safetensors file with the values to start from, or null for random ones. All parameters and
+        running statistics must be in it, with their shapes; 16-bit values become float32.
+    weights_skip: patterns of names, [head.*], that keep their random values; the file may have them or not.
+    """
 
 
 @register("model", hidden=False, takes=FLAT, dense=True)

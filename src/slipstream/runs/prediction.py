@@ -23,12 +23,15 @@ from slipstream.data import Preprocessing, from_json
 from slipstream.data.dataset_rows import examples_of
 from slipstream.data.identity import labels as labels_of
 from slipstream.data.messages import phrase
+from slipstream.models.functional import put_tensors, tensors_of
+from slipstream.models.own_network import OFFSET
 from slipstream.runs import checkpoints
 from slipstream.training.evaluate import chunk_of, side_by_side
 from slipstream.training.inputs import ready
 from slipstream.training.model_spec import ModelSpec, State
 
 LARGEST = 100_000_000  # maximum bytes read of a run's configuration or preprocessing
+OFFSETS = ("inputs.standardize.offset", OFFSET)  # buffers of networks that scale images
 SHOWN = 6  # names and predictions in a repr
 
 
@@ -94,7 +97,7 @@ class Model:
         self.program, self.preprocessing, self.target = program, preprocessing, program.target
         self.numbers, self.data = program.numbers(config), data
         self.module: nn.Module = program.infer.module
-        self.networks = networks or [self.module.state_dict()]
+        self.networks = networks or [tensors_of(self.module)]
 
     def __repr__(self) -> str:
         what = "classes" if self.target.classes else "numbers"
@@ -254,11 +257,11 @@ def _model(
     tensors: Mapping[str, dict[str, Tensor]],
 ) -> Model:
     form = preprocessing.spec
-    if "inputs.standardize.offset" not in tensors["weights"]:  # images were scaled before training
+    if not any(name in tensors["weights"] for name in OFFSETS):  # images were scaled before training
         form = replace(form, scaling=None)
     program = ModelSpec(config, target, form)
     networks = _networks(program, _weights(config, program, tensors))
-    program.infer.module.load_state_dict(networks[-1])
+    put_tensors(program.infer.module, networks[-1])
     return Model(config, program, preprocessing, raw["data"], networks if len(networks) > 1 else ())
 
 

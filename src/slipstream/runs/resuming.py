@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from slipstream.core import kernels
-from slipstream.core.errors import DataError
+from slipstream.core.errors import DataError, UserError
 from slipstream.core.types import Plain
 from slipstream.runs import checkpoints, run_folder
 from slipstream.training.loop import Progress
@@ -97,9 +97,21 @@ def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
 def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | None]) -> Progress:
     """Return the progress of a new or resumed pack, with its members' histories."""
     if any(entry is not None for entry in saved):
+        _require_same_weights(engine, members[0], saved)
         return restore(engine, members, saved)
     state = engine.start()
     return Progress(state, engine.evaluated(state))
+
+
+def _require_same_weights(engine: Engine, member: Member, saved: Sequence[Taken | None]) -> None:
+    """Raise UserError if a run began with other initial weights than the file holds now."""
+    began = {entry[1].get("weights") for entry in saved if entry is not None}
+    if began != {engine.weights_digest}:
+        path = member.config.model.settings["weights"]
+        raise UserError(
+            f"model.weights: {path or 'none'}: the run began with another file of weights (SHA-256 "
+            f"{next(iter(began - {engine.weights_digest})) or 'none'}); restore it, or start a new run"
+        )
 
 
 def unfinished(member: Member) -> bool:

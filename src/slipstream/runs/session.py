@@ -20,7 +20,8 @@ from slipstream.runs.summary import Result
 from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
-from slipstream.training.member import FINISHED
+from slipstream.training.lifting import why_alone
+from slipstream.training.member import FINISHED, INTERRUPTED
 from slipstream.training.pack import signature
 
 if TYPE_CHECKING:
@@ -103,17 +104,47 @@ def run_pack(
     """Claim the folders, read the data, train, and write the summaries.
 
     given: the rows of data=memory. loaded: what `setup.load_all` returns, if the data have been read. keep:
-    takes all of every run that ended, for use without a folder.
+    takes all of every run that ended, for use without a folder. Members whose network cannot be vectorized
+    train one after another.
     """
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
+    try:
+        return _run_together(configs, directories, overrides, (), resume, quiet, given, loaded, keep)
+    except OneByOne as apart:
+        results: list[Result] = []
+        for k, config in enumerate(configs):
+            if results and results[-1].status == INTERRUPTED:
+                break
+            told, read = () if results else (str(apart),), loaded and (loaded[0], [loaded[1][k]])
+            one = [config], [directories[k]], [overrides[k]]
+            results += _run_together(*one, told, resume, quiet, given, read, keep)
+        return results
+
+
+class OneByOne(Exception):
+    """Members that cannot train together as one computation, with the reason."""
+
+
+def _run_together(
+    configs: Sequence[Config],
+    directories: Sequence[Path | None],
+    overrides: Sequence[Sequence[str]],
+    told: Sequence[str],
+    resume: bool,
+    quiet: bool,
+    given: InMemory | None,
+    loaded: tuple[Sequence[Data], Sequence[int]] | None,
+    keep: list[Trained] | None,
+) -> list[Result]:
+    """Train members together. told: warnings to begin with. Raises OneByOne before anything is written."""
     with ExitStack() as stack:
         for directory in directories:
             if directory is not None:
                 stack.enter_context(run_folder.claim(directory, resume=resume))
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(setup.portable_kernels(configs[0]))
-        warnings: list[str] = []
+        warnings = list(told)
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
         datas, folds = loaded or setup.load_all(configs, given)
         if any(setup.form(other) != setup.form(datas[0]) for other in datas):
@@ -123,6 +154,7 @@ def run_pack(
             member = prepared(setup.as_saved(configs[k], entry), directories[k], datas[fold], entry)
             slots.append(Slot(member, fold, overrides[k], saved=entry, resume=resume))
         known, config = range(len(slots)), slots[0].member.config
+        _require_liftable(config, datas[0], len(slots))
         device = setup.set_up(config)
         stack.enter_context(setup.flushing_denormals())
         stack.enter_context(setup.explain_oom(config))
@@ -150,6 +182,17 @@ def run_pack(
             screen.warn(text)
         _keep(session, known, results, keep)
         return results
+
+
+def _require_liftable(config: Config, data: Data, members: int) -> None:
+    """Raise OneByOne or, where packs are asked for, ConfigError for a network that cannot be vectorized."""
+    if members == 1 and not config.trainer.portable:
+        return
+    if reason := why_alone(config, data):
+        if config.trainer.portable:
+            found = "trainer.portable: trains each run as a member of a pack, and"
+            raise ConfigError([f"{found} model={config.model.name} cannot be one: {reason}"])
+        raise OneByOne(f"model={config.model.name} trains one run after another: {reason}")
 
 
 def _keep(

@@ -17,6 +17,7 @@ from slipstream.config.validation import for_target
 from slipstream.core import folders, kernels, storage
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.registry import component
+from slipstream.core.traits import foreign
 from slipstream.core.wording import counted, sizes
 from slipstream.data import Data, load
 from slipstream.data.in_memory import InMemory
@@ -50,7 +51,10 @@ def load_all(configs: Sequence[Config], given: InMemory | None = None) -> tuple[
     given: the rows of data=memory.
     """
     read: dict[str, Data] = {}
-    room = _room(configs[0]) if "streaming" in configs[0].data.settings else None
+    streams = "streaming" in configs[0].data.settings or foreign(
+        component("data", configs[0].data.name).function
+    )
+    room = _room(configs[0]) if streams else None
     folds = len(set(map(data_key, configs)))
     if room is not None and folds > 1:  # each fold holds all images, and they are concatenated once more
         room //= 2 * folds

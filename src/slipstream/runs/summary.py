@@ -96,6 +96,7 @@ def conditions(engine: Engine, k: int) -> dict[str, Plain]:
         "cpu_capability": kernels.capability(),
         "device": engine.device.type,
         "versions": _versions(),
+        **({"weights": engine.weights_digest} if engine.weights_digest else {}),
     }
 
 

@@ -54,7 +54,7 @@ def replay_epoch(
         verdicts = pack.rows(sound)
         broken = [k for k in left if not verdicts[k]]
         for k in broken:
-            what = first_nonfinite(engine, pack.member(now, k), plan.batches[i], k)
+            what = first_nonfinite(engine, pack.member(now, k), plan.batches[i], k, arguments[i][1])
             number, epoch = members[k].epoch * engine.batching.steps + i + 1, members[k].epoch + 1
             members[k].status = DIVERGED
             members[k].reason = f"{what} at step {number} (epoch {epoch}); the update was not made"
@@ -73,10 +73,10 @@ def _weights(engine: Engine, state: State) -> list[Tensor]:
     return [state.params] if evaluated is state.params else [state.params, evaluated]
 
 
-def first_nonfinite(engine: Engine, state: State, batch: Batch, k: int) -> str:
+def first_nonfinite(engine: Engine, state: State, batch: Batch, k: int, t: Scalar) -> str:
     """Describe the first non-finite value in an update: the loss, or a named tensor's gradient.
 
-    state: of member k. batch: of all members.
+    state: of member k. batch: of all members. t: the number of the update.
     """
     program = engine.program
     data, (whole,) = engine.source.take([batch])
@@ -84,7 +84,8 @@ def first_nonfinite(engine: Engine, state: State, batch: Batch, k: int) -> str:
     views = [view.detach().requires_grad_() for view in program.views(state.params)]
     numbers = program.numbers(engine.configs[k])
     indices, weights = torch.cat(batch.indices), torch.cat(batch.weights)
-    outputs, _ = program.forward(views, state.buffers, data.inputs[indices])
+    key = program.call_key(engine.numbers, t, 0)
+    outputs, _ = program.forward(views, state.buffers, data.inputs[indices], key)
     loss = program.losses(outputs, data.targets[indices], numbers) @ weights
     if not torch.isfinite(loss):
         return f"the loss was {loss.item()}"

@@ -17,6 +17,7 @@ from slipstream.core.compat import pytree
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
 from slipstream.core.types import Function, Scalar
+from slipstream.models.weights_file import digest
 from slipstream.training.backend import compilers
 from slipstream.training.backend.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.backend.compilation import Compiled
@@ -32,6 +33,7 @@ from slipstream.training.evaluate import (
     make_report,
     report_names,
 )
+from slipstream.training.lifting import why_not_compiled
 from slipstream.training.model_spec import ModelSpec, State
 from slipstream.training.observations import LayerObserver, Probe, probe_rows
 from slipstream.training.pack import Pack, T
@@ -121,6 +123,14 @@ class Engine:
         )
         target, form = self.splits.data[0].target, self.splits.forms[0]
         self.program = ModelSpec(first, target, form, len(configs), compiled=self.compiled)
+        if self.compiled and (reason := why_not_compiled(self.program, first)):
+            if first.trainer.compile is True:
+                found = f"trainer.compile: model={first.model.name}: {reason}"
+                raise ConfigError([f"{found}; use trainer.compile=auto or false"])
+            self.compiled = False
+            self.program = ModelSpec(first, target, form, len(configs))
+        path = first.model.settings["weights"]
+        self.weights_digest = digest(path) if path and counted is None else None
         self._starts: dict[str, State] = {}
         self._table: list[StepOutput] = []
         self.observes = first.trainer.observations is not False

@@ -15,16 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from slipstream.core import random
+from slipstream.core.contracts import takes_parts
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import BoundComponent, Component, component, components, misfit
 from slipstream.core.traits import Traits, foreign
-from slipstream.core.types import InputSpec, Numbers, Plain, Target
+from slipstream.core.types import InputSpec, Layout, Numbers, Plain, Scalar, Target
 from slipstream.core.wording import sizes
-from slipstream.models.functional import Functional, fit
+from slipstream.models.functional import Functional, Nature, fit, split_tensors
 from slipstream.models.initialize import gain_of, initialize, layout_of
 from slipstream.models.layers import Activity, LayerFactory, unit
+from slipstream.models.own_network import build, complete, layers_with_statistics, require_float32
+from slipstream.models.parameter_patterns import mark, rest
+from slipstream.models.weights_file import load_weights
 from slipstream.optimizers.base import evaluated, initial_state
-from slipstream.training.probes import require_contracts, require_network
+from slipstream.training.probes import not_a_network, require_contracts, require_network
 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Traits)
 
+NETWORK = (1 << 24) - 1  # numbers the key of what a user's network draws
 VECTORS = 10  # parameters, gradient, update, best, and a rule's two, with their successors
 
 
@@ -100,35 +105,72 @@ class ModelSpec:
         self.makes_zeros = any(choice.place in ("proximal", "mask") for choice in regularizers)
         self.accumulate = config.trainer.accumulate
         self.autocast = torch.bfloat16 if config.trainer.dtype == "bfloat16" else None
-        model = component("model", config.model.name)
-        if foreign(model.function):
-            require_network(model, self._build(config), form, self.outputs(config))
+        self.own = foreign(component("model", config.model.name).function)
+        if not self.own:
+            self.layout = self._laid_out(config)
+            require_memory(self.layout.size, members, config.model.settings)
+        self.module = self._build(config)
+        nature = self._tried(config) if self.own else Nature()
+        self.draws = nature.draws
+        self.module.train()
+        rest(self.module, config.trainer.freeze)
+        self.forward = Functional(self.module, self.autocast, nature)
+        # A second module, because switching between training and evaluation traverses all of it.
+        self.infer = Functional(self._build(config).eval(), self.autocast, nature)
+        modules = self.module.named_modules()
+        self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
+        buffers = dict(self.module.named_buffers())
+        found = layers_with_statistics(self.module)
+        running = [f"{name}.{own}".lstrip(".") for name, _, names in found for own in names]
+        self.running = {name: tuple(buffers[name].shape) for name in running}
+        calls, kept = [name for name in buffers if name.endswith(".calls")], split_tensors(self.module)[1]
+        frozen = [name for name in kept if name not in buffers]
+        # Changed by updates, or trained before they were frozen.
+        self.carried = list(dict.fromkeys([*running, *calls, *nature.writes, *frozen]))
+
+    def _laid_out(self, config: Config) -> Layout:
+        """Return the layout of a network that is not built: shapes only, to estimate memory."""
         try:
-            with torch.device("meta"):  # shapes only, to estimate memory
-                self.layout = layout_of(self._build(config))
+            with torch.device("meta"):
+                return layout_of(self._build(config))
         except RuntimeError as error:
             if "overflow" not in str(error):
                 raise
             large = sizes(config.model.settings)
             raise ConfigError([f"model: too large for any memory; lower one of {large}"]) from error
-        require_memory(self.layout.size, members, config.model.settings)
-        self.module = self._build(config).train()
-        self.forward = Functional(self.module, self.autocast)
-        # A second module, because switching between training and evaluation traverses all of it.
-        self.infer = Functional(self._build(config).eval(), self.autocast)
-        modules = self.module.named_modules()
-        self.activities = [f"{name}.penalty" for name, module in modules if isinstance(module, Activity)]
-        buffers = dict(self.module.named_buffers())
-        running = [f"{m}.{n}" for m, module in self.module.named_modules() for n in _running(module)]
-        self.running = {name: tuple(buffers[name].shape) for name in running}
-        self.carried = [
-            *running,
-            *(name for name in buffers if name.endswith(".calls")),
-        ]  # changed by updates
+
+    def _tried(self, config: Config) -> Nature:
+        """Call a user's network once, and return what that shows."""
+        model = component("model", config.model.name)
+        nature = require_network(model, self.module, self.form, self.outputs(config))
+        self.layout = layout_of(self.module)
+        if not self.layout.names:
+            raise ConfigError(
+                [f"model={model.name}: the network has no parameters; there is nothing to train"]
+            )
+        return nature
 
     def _build(self, config: Config, form: InputSpec | None = None) -> nn.Module:
+        """Build the network, with the parameters marked that are frozen or learn at a rate of their own."""
+        model, form = component("model", config.model.name), form or self.form
+        if not foreign(model.function):
+            made = self._made(config, form)
+        else:
+            made = build(lambda: self._made(config, form), config.seed)
+            if not isinstance(made, nn.Module):
+                raise ConfigError([not_a_network(model, made)])
+            if not takes_parts(model):
+                complete(made, form)
+            require_float32(made, model.name)
+        mark(made, config.trainer.freeze, config.trainer.lr_factors)
+        return made
+
+    def _made(self, config: Config, form: InputSpec) -> nn.Module:
+        model = component("model", config.model.name)
+        if not takes_parts(model):
+            own: nn.Module = model(form, self.outputs(config), **_own_settings(model, config))
+            return own
         activation = (config.activation.name, config.activation.settings)
-        form = form or self.form
         parts = LayerFactory(
             form,
             activation,
@@ -137,8 +179,7 @@ class ModelSpec:
             members=self._members,
             alone=self._alone,
         )
-        model = component("model", config.model.name)
-        result: nn.Module = model(form, self.outputs(config), parts, **config.model.settings)
+        result: nn.Module = model(form, self.outputs(config), parts, **_own_settings(model, config))
         return result
 
     def outputs(self, config: Config) -> int:
@@ -155,21 +196,26 @@ class ModelSpec:
         training split; data-dependent initializers see the first `rows` of them. form: with the scaling of
         the member's own fold.
         """
-        module = self._build(config, form)
-        fit(module, examples)
-        chosen = (component("initializer", config.initializer.name), config.initializer.settings)
-        gain = gain_of((config.activation.name, config.activation.settings))
-        initialize(module, chosen, gain, config.seed, examples[:rows])
+        module, model = self._build(config, form), component("model", config.model.name)
+        if takes_parts(model):
+            fit(module, examples)
+        if not (self.own and (model.traits.own_start or not takes_parts(model))):
+            chosen = (component("initializer", config.initializer.name), config.initializer.settings)
+            gain = gain_of((config.activation.name, config.activation.settings))
+            initialize(module, chosen, gain, config.seed, examples[:rows])
+        if path := config.model.settings["weights"]:
+            load_weights(module, path, config.model.settings["weights_skip"], own=self.own)
         return self.state_of(module, config)
 
     def state_of(self, module: nn.Module, config: Config) -> State:
         """Return the state before the first step of a member whose network has the module's values."""
-        params = torch.cat([p.detach().flatten() for p in module.parameters()])
+        trained, buffers = split_tensors(module)
+        params = torch.cat([p.flatten() for p in trained.values()])
         return State(
             params=params,
-            buffers={name: buffer.clone() for name, buffer in module.named_buffers()},
+            buffers={name: buffer.clone() for name, buffer in buffers.items()},
             opt_state=initial_state(self.optimizer.part, params, self.layout, config.optimizer.settings),
-            regularizer_state=self.first_kept(params, dict(module.named_buffers())),
+            regularizer_state=self.first_kept(params, buffers),
         )
 
     def first_kept(self, params: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,8 +241,16 @@ class ModelSpec:
     def keys(self, config: Config) -> dict[str, Tensor]:
         """Return the keys [4] of all randomness in a step outside the network, by name."""
         named = {"batch": random.make_key(config.seed, random.BATCH)} if self.augmentations else {}
+        if self.draws:
+            named["network"] = random.make_key(config.seed, random.NOISE, NETWORK)
         keyed = [c.name for c in self.hooks["gradient"] if c.part.traits.keyed]
         return named | {n: random.make_key(config.seed, random.GRADIENT, i) for i, n in enumerate(keyed)}
+
+    def call_key(self, numbers: Numbers, t: Scalar, part: int) -> random.Key | None:
+        """Return the key of the network's call for a micro-batch of update t; None if it draws nothing."""
+        if not self.draws:
+            return None
+        return random.fold(at_update(numbers["keys"]["network"], t), part << 12)
 
     def numbers(self, config: Config) -> dict[str, dict[str, float]]:
         """Return the numbers of the components that a step calls, by component, without lr."""
@@ -335,9 +389,14 @@ def _chosen(
     return [BoundComponent.of(part, settings[name]) for name, part in known.items() if name in settings]
 
 
-def _running(module: nn.Module) -> list[str]:
-    """Return the names of a layer's running statistics, which are averaged along with weights."""
-    return getattr(module, "running", [])
+def _own_settings(model: Component[Traits], config: Config) -> dict[str, Plain]:
+    """Return the settings that a model's function takes, without those of all models."""
+    return {name: config.model.settings[name] for name in model.own_settings}
+
+
+def at_update(key: random.Key, t: Scalar) -> random.Key:
+    """Return the key at update number t."""
+    return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 
 
 def require_form(config: Config, form: InputSpec) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from slipstream.config.run_config import Config
-from slipstream.core.contracts import own_fault, returned
+from slipstream.core import random
+from slipstream.core.contracts import own_fault, returned, takes_parts
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import Component, component
 from slipstream.core.traits import (
@@ -27,6 +28,8 @@ from slipstream.core.traits import (
     foreign,
 )
 from slipstream.core.types import InputSpec, Layout, Plain, Target, UpdateContext
+from slipstream.models.functional import Functional, Nature, split_tensors
+from slipstream.models.own_network import layers_with_statistics
 from slipstream.optimizers.base import initial_state
 from slipstream.schedulers import Clock
 
@@ -70,14 +73,19 @@ def require_contracts(config: Config, target: Target) -> None:
                 probe(part, own, target)
 
 
-def require_network(part: Component[ModelTraits], module: object, form: InputSpec, outputs: int) -> None:
-    """Raise ConfigError unless a model returned a network with outputs [N, outputs]."""
-    if not isinstance(module, nn.Module):
-        raise ConfigError([returned(part, _said(module))])
+def not_a_network(part: Component[ModelTraits], found: object) -> str:
+    """Return the message for a model that returned something other than a network."""
+    return returned(part, _said(found))
+
+
+def require_network(part: Component[ModelTraits], module: nn.Module, form: InputSpec, outputs: int) -> Nature:
+    """Return a network's nature. Raises ConfigError unless its outputs are [N, outputs]."""
     inputs = torch.zeros(2, *form.shape, dtype=torch.int64 if form.kind == "tokens" else torch.float32)
+    whole = not takes_parts(part)
     try:
         with torch.no_grad():
             found = module.eval()(inputs)
+            nature = _nature(module.train(), form, whole=whole)
     except (RuntimeError, TypeError, ValueError) as error:
         if own_fault(error):
             raise
@@ -86,6 +94,33 @@ def require_network(part: Component[ModelTraits], module: object, form: InputSpe
         raise ConfigError([returned(part, why)]) from error
     if not isinstance(found, Tensor) or found.shape[:1] + found.shape[-1:] != (2, outputs):
         raise ConfigError([returned(part, f"a network that gives {_said(found)} for 2 examples")])
+    return nature
+
+
+def _nature(module: nn.Module, form: InputSpec, *, whole: bool) -> Nature:
+    """Call a network as in training, and return what this has changed. Its buffers stay as they are."""
+    call = Functional(module, nature=Nature(whole=whole))
+    trained, buffers = split_tensors(module)
+    given = {name: buffer.clone() for name, buffer in buffers.items()}
+    versions = {name: buffer._version for name, buffer in given.items()}
+    with random.seeded(random.HostKey((0, 0), 0, 0)):
+        before = random.generators()
+        call(list(trained.values()), given, examples(form, ROWS).to(torch.get_default_device()))
+        draws = random.generators() != before
+    # torch's batch normalization writes its statistics without counting a version.
+    written = {
+        f"{layer}.{name}".lstrip(".") for layer, _, names in layers_with_statistics(module) for name in names
+    }
+    written |= {name for name, buffer in given.items() if buffer._version != versions[name]}
+    return Nature(whole, draws, tuple(name for name in given if name in written))
+
+
+def examples(form: InputSpec, rows: int, number: int = 0) -> Tensor:
+    """Return made-up examples on the processor: uniform on [0, 1), or tokens. number: of the batch."""
+    key, shape = random.HostKey((0, 0), number, 0), (rows, *form.shape)
+    with torch.device("cpu"):
+        drawn = random.uniform(key, shape)
+        return (drawn * form.vocabulary).long() if form.kind == "tokens" else drawn
 
 
 def _targets(target: Target) -> Tensor:

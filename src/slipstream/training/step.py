@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slipstream.core import random
 from slipstream.core.types import Function, Numbers, Scalar, Tree, UpdateContext
-from slipstream.training.model_spec import ModelSpec, State
+from slipstream.training.model_spec import ModelSpec, State, at_update
 
 PIECE = 4096  # numbers that inductor sums up in a register
 
@@ -118,9 +118,15 @@ def make_step(
     """
 
     def objective(
-        params: Tensor, buffers: dict[str, Tensor], x: Tensor, y: Tensor, weights: Tensor, numbers: Numbers
+        params: Tensor,
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        numbers: Numbers,
+        key: random.Key | None,
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        outputs, buffers = program.forward(program.views(params), buffers, x)
+        outputs, buffers = program.forward(program.views(params), buffers, x, key)
         value = program.losses(outputs, y, numbers) @ weights
         for choice in program.hooks["penalty"]:
             value = value + choice.function(params * mask, **numbers[choice.name]) / program.accumulate
@@ -140,8 +146,9 @@ def make_step(
             mixed = y
             for choice in program.hooks["targets"]:
                 y = choice.function(y, len(program.target.classes), **numbers[choice.name])
+            key_of_call = program.call_key(numbers, t, part)
             g, value, (outputs, buffers) = gradient_of(
-                objective, state.params, buffers, x, y, weights, numbers
+                objective, state.params, buffers, x, y, weights, numbers, key_of_call
             )
             if program.mixes:
                 outputs = program.concat_targets(outputs, mixed)
@@ -181,11 +188,6 @@ def make_step(
         return State(params, buffers, rule, kept), StepOutput(outputs, norm, value)
 
     return step
-
-
-def at_update(key: random.Key, t: Scalar) -> random.Key:
-    """Return the key at update number t."""
-    return random.at(key, t.to(torch.int64) if isinstance(t, Tensor) else t)
 
 
 def gradient_alone(f: Function, params: Tensor, *arguments: Tree) -> tuple[Tensor, Tensor, Tree]:

@@ -22,6 +22,7 @@ from slipstream.data.sequence.long_table import SequencePreprocessing
 from slipstream.data.tabular.encoding import CYCLES, Column
 from slipstream.data.text.vocabulary import PADDING, UNKNOWN, TextPreprocessing
 from slipstream.inference.export.scanned import with_scans
+from slipstream.models.functional import put_tensors
 from slipstream.runs.prediction import Model
 from slipstream.training.evaluate import side_by_side
 
@@ -52,7 +53,7 @@ class _Member(nn.Module):
         networks = []
         for named in model.networks:
             network = copy.deepcopy(model.module)
-            network.load_state_dict(dict(named))
+            put_tensors(network, named)
             networks.append(with_scans(network).eval())
         self.networks = nn.ModuleList(networks)
         self.program, self.numbers = model.program, model.numbers

@@ -32,6 +32,7 @@ from slipstream.runs.checkpoints import CheckpointError
 from slipstream.training.backend import memory
 from slipstream.training.engine import COMPILED_BEFORE, Engine, can_compile, compile_pays
 from slipstream.training.epoch_plan import Batching
+from slipstream.training.lifting import why_alone, why_eager
 from slipstream.training.pack import Pack, signature
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ SIZES = (8, 64, 256)  # pack sizes to time; larger ones gain nothing more
 SECONDS, WORTH = 1.0, 0.1  # for timing all of them, and its maximum share of the expected work
 # steps timed at each size; seconds after which LEAST suffice; three times that: any number
 MOST, LEAST, ENOUGH = 10, 5, 0.05
+APART = "members"  # begins the reason why a network cannot be vectorized, which a sweep says
 MARGIN = 0.85  # a pack is chosen if it needs less than this share of the members' time alone
 ALIKE = 1.05  # among sizes about as fast the smallest is chosen: it needs the least memory
 # The share of an eager step's time that remains when compiled, alone and packed, and the cost of compiling in
@@ -102,7 +104,8 @@ def choose(
     not even one member fits into memory.
     """
     timed = time_pack or _Timer(config, folds, device)
-    most = min(work.members, SIZES[-1] if pack == "auto" else int(pack))
+    alone = why_alone(config, folds[0])
+    most = 1 if alone else min(work.members, SIZES[-1] if pack == "auto" else int(pack))
     fits = memory.is_small(config, folds, most, free)
     needs = partial(memory.predict, config, folds, device=device)
     room = most if fits else memory.fits(needs, most, free)
@@ -119,15 +122,17 @@ def choose(
         measured = {room: timed(room)} if work.compile == "auto" else {}
         compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
         why = "one member" if pack == "auto" else f"sweep.pack={pack}"
+        if alone:
+            why = f"{APART} of model={config.model.name} train one after another: {alone}"
         return _choice(room, compiled, why + short, measured)
     measured = _time_all(timed, room, work.updates)
     packs = {size: each for size, each in measured.items() if size > 1}
     fastest = min(packs.values())
     size = min(size for size, each in packs.items() if each <= fastest * ALIKE)
     together, compile_pack = _expected(work, size, packs[size])
-    alone, compile_alone = _expected(work, 1, measured[1])
-    if together < MARGIN * alone:
-        saved = f"{alone / together:.1f} times as fast as one after another"
+    apart, compile_alone = _expected(work, 1, measured[1])
+    if together < MARGIN * apart:
+        saved = f"{apart / together:.1f} times as fast as one after another"
         return _choice(size, compile_pack, f"{size} together: {saved}{short}", measured)
     return _choice(1, compile_alone, "one after another: together they would not be faster", measured)
 
@@ -277,6 +282,8 @@ class Chooser:
         setting = config.trainer.compile
         # Raises if it is requested and impossible.
         if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config, Pack(2))):
+            setting = False
+        if setting == "auto" and why_eager(config, data):
             setting = False
         return PlannedWork(
             waiting,

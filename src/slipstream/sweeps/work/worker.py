@@ -23,6 +23,7 @@ from slipstream.core.wording import typed
 from slipstream.runs import resuming, setup, summary
 from slipstream.runs.tracking import Tracking
 from slipstream.sweeps.plan.job import Job
+from slipstream.sweeps.work.calibration import APART
 from slipstream.sweeps.work.job_sources import End, JobSource
 from slipstream.sweeps.work.pack_trainer import PackTrainer, Setting
 from slipstream.training.interrupts import Interrupts
@@ -150,6 +151,8 @@ class Worker:
         except Exception as error:  # nothing of this kind can be trained
             self._blame_all(self.source.claim(alike), error)
             return
+        if how.reason.startswith(APART):
+            self.warn(how.reason)
         self._chosen = resuming.How(how.packed, how.compile)
         self._how = self._how_of(first)
         size = 1 if how.packed and not self._how.packed else how.size
