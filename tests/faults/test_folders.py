@@ -303,6 +303,7 @@ ALLOWED = {
     "models.initialize": {"handle.remove"},  # of a hook
     "data.sources.hub": {"tempfile.TemporaryDirectory"},  # the system's own, with a name nobody knows
     "data.image.cache": {"np.memmap"},  # mode r
+    "data.own_source": {"tempfile.NamedTemporaryFile", "np.memmap"},  # the system's own, removed at once
     "loggers.tensorboard": {"file.truncate"},  # of files that folders opened
     "loggers.metrics_csv": {"file.truncate"},
     "sweeps.search.journal": {"file.truncate"},

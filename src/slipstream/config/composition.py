@@ -19,6 +19,7 @@ import yaml
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -30,11 +31,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from slipstream.config import grammar, hints, replay, reuse
-from slipstream.config.files import folder
+from slipstream.config.files import folder, of_signature
 from slipstream.config.schema import CHOICES, Unusable
 from slipstream.core.compat import show_hydra
 from slipstream.core.errors import ConfigError, UserError
-from slipstream.core.registry import LISTS
+from slipstream.core.registry import LISTS, own_components
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted, spell
 
@@ -185,6 +186,7 @@ _open: list[ConfigLoader] = []
 @contextmanager
 def loading() -> Iterator[ConfigLoader]:
     """Read Hydra's configs; nested uses share the outer one's loader."""
+    _offer_own()
     if _open:
         yield _open[-1]
         return
@@ -196,6 +198,17 @@ def loading() -> Iterator[ConfigLoader]:
         finally:
             _open.pop()
             HydraConfig.instance().cfg = before
+
+
+def _offer_own() -> None:
+    """Let a user's components be chosen that no YAML describes: their signatures hold the defaults."""
+    store = ConfigStore.instance()
+    for group in (*CHOICES, *LISTS):
+        for name in own_components(group):
+            inner = {} if group in LISTS else {"name": name}
+            if values := inner | of_signature(group, name):
+                package = f"{group}.{name}" if group in LISTS else group
+                store.store(group=group, name=name, node=values, package=package, provider="registered")
 
 
 def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:

@@ -11,6 +11,7 @@ import numpy as np
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.lazy import torch
 from slipstream.core.registry import component
+from slipstream.core.traits import foreign
 from slipstream.core.types import Plain, Target
 from slipstream.data.classes import amounts, class_warnings, require_known
 from slipstream.data.dataset import PARTS, Data, RawData, Settings, Split
@@ -20,6 +21,7 @@ from slipstream.data.in_memory import InMemory
 from slipstream.data.kinds import reader_of
 from slipstream.data.messages import advising, naming
 from slipstream.data.overview import Facts
+from slipstream.data.own_source import as_raw
 from slipstream.data.preprocessing import Preprocessing
 from slipstream.data.quality import doubts, unlikely
 from slipstream.data.scaling import SCALINGS
@@ -118,6 +120,7 @@ def load(settings: Settings, room: int | None = None, given: InMemory | None = N
     if found:
         raise ConfigError(found)
     source, raw = component("data", settings["name"]), read(settings, given)
+    own = foreign(source.function)
     kind = reader_of(raw)
     if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
         require_known(raw, source.traits.labels == "from 0")
@@ -134,7 +137,7 @@ def load(settings: Settings, room: int | None = None, given: InMemory | None = N
         warnings += found + more
         warnings += doubts(encoded, [raw.targets[part] for part in rows], target, preprocessing)
         facts = replace(facts, notes=tuple(raw.notes))
-        inputs = materialize(encoded, settings, room)
+        inputs = materialize(encoded, {"streaming": "auto", **settings} if own else settings, room)
     splits = [
         Split(
             x,
@@ -175,7 +178,7 @@ def read(settings: Settings, given: InMemory | None = None) -> RawData:
     source = component("data", settings["name"])
     numbers, structure = source.split(settings)
     with advising(settings, *_columns_used(settings)):
-        raw: RawData = source(*([given] if source.traits.in_memory else []), **numbers, **structure)
+        raw = as_raw(source, source(*([given] if source.traits.in_memory else []), **numbers, **structure))
     raw.inputs = Stored.of(raw.inputs)
     return raw
 
