@@ -181,6 +181,7 @@ def _not_utf8() -> Path | None:
 
 
 _open: list[ConfigLoader] = []
+_offered: dict[tuple[str, str], dict[str, Plain]] = {}  # the values of options that no file describes
 
 
 @contextmanager
@@ -202,13 +203,15 @@ def loading() -> Iterator[ConfigLoader]:
 
 def _offer_own() -> None:
     """Let a user's components be chosen that no YAML describes: their signatures hold the defaults."""
-    store = ConfigStore.instance()
     for group in (*CHOICES, *LISTS):
         for name in own_components(group):
-            inner = {} if group in LISTS else {"name": name}
-            if values := inner | of_signature(group, name):
-                package = f"{group}.{name}" if group in LISTS else group
-                store.store(group=group, name=name, node=values, package=package, provider="registered")
+            values = ({} if group in LISTS else {"name": name}) | of_signature(group, name)
+            if _offered.get((group, name)) == values:
+                continue
+            package = f"{group}.{name}" if group in LISTS else group
+            ConfigStore.instance().store(name, values, group, package, "registered")
+            _offered[group, name] = values
+            reuse.forget()
 
 
 def _load(loader: ConfigLoader, overrides: Iterable[str | None]) -> DictConfig:

@@ -80,6 +80,13 @@ def kept(loader: ConfigLoaderImpl) -> Kept | None:
     return answer
 
 
+def forget() -> None:
+    """Forget everything: there are options that no file describes, and they have changed."""
+    for memory in _kept.values():
+        for kept_of_kind in (memory.bases, memory.files, memory.listings):
+            kept_of_kind.clear()
+
+
 def _stamps(path: str) -> Iterator[tuple[str, int, int, int]]:
     with os.scandir(path) as entries:
         for entry in entries:
