@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-FAST = ("trainer.max_epochs=1", "trainer.compile=false", "trainer.progress=none", "logger=none")
+FAST = ("trainer.max_epochs=1", "trainer.compile=false", "trainer.progress=none")
 # Those that need a library of the environment.
-OWN = ("own_module", "own_dataset", "own_loss", "own_metric")
+OWN = ("own_module", "own_dataset", "own_loss", "own_metric", "own_logger")
 SMALL = {"own_module": ("data.rows=120", "model.width=4"), "own_dataset": ("data.count=60",)}
 
 

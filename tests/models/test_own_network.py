@@ -184,7 +184,7 @@ def test_our_own_models_freeze_too():
         ({"trainer.lr_factors": {"haed.weight": 2.0}}, "trainer.lr_factors: .* did you mean head.weight"),
         (
             {"trainer.freeze": ["head.*"], "trainer.lr_factors": {"head.*": 2.0}},
-            "all that 'head.\\*' fits is frozen",
+            "'head.\\*': all of it is frozen",
         ),
     ],
 )

@@ -61,7 +61,7 @@ def mark(network: nn.Module, freeze: Sequence[str], lr_factors: Mapping[str, flo
     ]
     if useless:
         raise ConfigError(
-            f"trainer.lr_factors: all that {pattern!r} fits is frozen; leave it out" for pattern in useless
+            f"trainer.lr_factors: {pattern!r}: all of it is frozen; leave it out" for pattern in useless
         )
 
 
