@@ -99,7 +99,7 @@ class LayerObserver:
         self._seen: list[tuple[Tensor, Tensor]] = []
         for tap in self.taps:
             tap.module.register_forward_hook(self._keep)
-        self.forward = Functional(module, program.autocast)
+        self.forward = Functional(module, program.autocast, program.infer.nature)
         layout = program.layout
         named = zip(layout.names, layout.shapes, layout.penalized, strict=True)
         self.weights = {name: shape for name, shape, weight in named if weight and len(shape) > 1}
