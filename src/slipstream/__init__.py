@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from slipstream.inference.estimators import SlipstreamRegressor as SlipstreamRegressor
     from slipstream.inference.evaluation import Evaluation as Evaluation
     from slipstream.inference.evaluation import evaluate as evaluate
-    from slipstream.inference.fitting import FittedRun as FittedRun
+    from slipstream.inference.explanation import explain as explain
+    from slipstream.inference.fitted_run import FittedRun as FittedRun
+    from slipstream.inference.fitted_run import predict as predict
+    from slipstream.inference.fitted_run import predict_proba as predict_proba
     from slipstream.inference.fitting import fit as fit
+    from slipstream.inference.fitting import sweep as sweep
+    from slipstream.inference.fitting import train as train
+    from slipstream.inference.fitting import train_pack as train_pack
     from slipstream.inference.html_report import report as report
     from slipstream.inference.packed_search import PackedSearchCV as PackedSearchCV
     from slipstream.inference.paired_comparison import compare as compare
     from slipstream.inference.permutation_importance import importance as importance
     from slipstream.runs.prediction import load as load
-    from slipstream.runs.session import train as train
-    from slipstream.runs.session import train_pack as train_pack
     from slipstream.runs.summary import Result as Result
     from slipstream.sweeps.api import SweepResult as SweepResult
-    from slipstream.sweeps.api import sweep as sweep
 
 
 kernels.choose()  # here, because any other import may load torch
@@ -45,7 +48,9 @@ _HOMES = {
     "evaluate": "slipstream.inference.evaluation",
     "fork": "slipstream.diagnosis.forking",
     "importance": "slipstream.inference.permutation_importance",
-    **dict.fromkeys(("FittedRun", "fit"), "slipstream.inference.fitting"),
+    "explain": "slipstream.inference.explanation",
+    **dict.fromkeys(("FittedRun", "predict", "predict_proba"), "slipstream.inference.fitted_run"),
+    **dict.fromkeys(("fit", "sweep", "train", "train_pack"), "slipstream.inference.fitting"),
     "load": "slipstream.runs.prediction",
     "PackedSearchCV": "slipstream.inference.packed_search",
     "register": "slipstream.core.registry",
@@ -53,9 +58,6 @@ _HOMES = {
     "Result": "slipstream.runs.summary",
     "SweepResult": "slipstream.sweeps.api",
     **dict.fromkeys(("SlipstreamClassifier", "SlipstreamRegressor"), "slipstream.inference.estimators"),
-    "sweep": "slipstream.sweeps.api",
-    "train": "slipstream.runs.session",
-    "train_pack": "slipstream.runs.session",
     "verify": "slipstream.diagnosis.verification",
 }
 

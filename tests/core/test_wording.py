@@ -165,8 +165,8 @@ NEVER_ONE = {
     ("inference/html_report.py", "own.split"),  # "test rows"
     ("inference/own_data.py", "first.split"),
     ("inference/paired_comparison.py", "own[0].split"),
-    ("inference/paired_comparison.py", "rows.split"),
-    ("inference/permutation_importance.py", "own.split"),
+    ("inference/paired_comparison.py", "other.split"),
+    ("inference/asked_data.py", "own.split"),
     ("models/convnet.py", "found"),  # "blocks of model=resnet keep their channels"
     ("runs/monitoring.py", "len(truth)"),
     ("regularizers/weight_averaging.py", "cycles"),  # more than there are epochs

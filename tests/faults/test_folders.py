@@ -311,7 +311,9 @@ ALLOWED = {
     "inference.html_report": {"picture.save"},  # into memory
     # Methods of that name, which write by folders.
     "inference.estimators": {"readable.save"},
-    "inference.fitting": {"self._trained.save"},
+    "inference.fitted_run": {"self.origin.trained.save"},
+    # The system's own, for a sweep without a folder.
+    "inference.fitting": {"tempfile.mkdtemp", "shutil.rmtree"},
     "inference.export.exporting": {
         "made.save",
         "torch.export.save",

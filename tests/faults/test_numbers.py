@@ -16,8 +16,9 @@ from slipstream.config import validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError
 from slipstream.core.traits import ActivationTraits
+from slipstream.inference.fitting import train, train_pack
 from slipstream.runs.checkpoints import load
-from slipstream.runs.session import run, train, train_pack
+from slipstream.runs.session import run
 
 SINE = {"data": "sine", "data.rows": 40, "data.batch_size": 12, "activation": "identity", "loss": "mse"}
 

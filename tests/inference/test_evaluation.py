@@ -189,8 +189,8 @@ def test_what_does_not_fit_is_named(runs, tmp_path):
         evaluate(run, f"data.path={new}", by="contry")
     with pytest.raises(ConfigError, match=r"--by y: is data.target"):
         evaluate(run, f"data.path={new}", by="y")
-    with pytest.raises(ConfigError, match=r"names no data; add data.path=FILE"):
-        evaluate(run)
+    with pytest.raises(ConfigError, match=r"by='place': names a column of new data; add data.path=FILE"):
+        evaluate(run, by="place")
 
 
 def test_one_class_is_enough(runs, tmp_path):
@@ -235,7 +235,8 @@ def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind)
         "data.batch_size=8",
     ]
     slipstream.train(slipstream.compose(f"data={kind}", *words, *QUIET), tmp_path / "run")
-    found = evaluate(tmp_path / "run", f"data.path={tmp_path / 'f.csv'}")
+    with pytest.warns(UserWarning, match="trained on rows of this file.*its test rows are taken"):
+        found = evaluate(tmp_path / "run", f"data.path={tmp_path / 'f.csv'}")
     examples = frame["t"].to_list() if kind == "text" else frame
     expected = slipstream.load(tmp_path / "run").predict(examples).scores
     np.testing.assert_allclose(found.scores, expected, atol=1e-6)

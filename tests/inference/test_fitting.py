@@ -68,7 +68,7 @@ def test_a_table_in_memory_trains_as_its_file_does(made, from_file):
     table, before = TABLES[made](columns()), sorted(os.listdir())
     run = slipstream.fit(table, "y", *FEW)
     assert np.array_equal(run.predict_proba(table), from_file)
-    assert run.predict(table).tolist() == run.classes[from_file.argmax(1)].tolist()
+    assert np.asarray(run.predict(table)).tolist() == run.classes[from_file.argmax(1)].tolist()
     assert sorted(os.listdir()) == before
 
 

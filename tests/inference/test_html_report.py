@@ -96,8 +96,14 @@ def test_the_command_trains_the_run_again(run):
 
 
 def test_a_report_of_numbers_of_a_sweep(tmp_path):
-    slipstream.sweep({"optimizer.lr": [0.01]}, "data=diabetes", *QUIET, directory=tmp_path / "s", repeats=2)
+    space = {"optimizer.lr": [0.01, 1e-6]}
+    found = slipstream.sweep(space, "data=diabetes", *QUIET, directory=tmp_path / "s", repeats=2)
     text = report(tmp_path / "s")
+    board = next(part for part in text.split("<table>") if "leaderboard" in part).partition("</table>")[0]
+    assert re.findall(r"<tr><td>(\d)</td><td>([^<]*)</td>", board) == [("1", "0.01"), ("2", "1e-06")]
+    assert f"{found.best.mean:.4g} ± {found.best.std:.2g}" in board
+    assert "members: 4 finished." in text
+    assert "The best on the test rows, which chose nothing" in text
     assert "predicted against true" in text
     assert text.count("python train.py") == 2
     assert "the mean of 2 members" in text

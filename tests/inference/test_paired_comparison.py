@@ -217,5 +217,5 @@ def test_a_sweep_is_its_best_trial(runs, tmp_path):
     slipstream.sweep({"optimizer.lr": [0.01]}, *words, directory=tmp_path / "s", folds=2)
     found = compare([runs["bad"], tmp_path / "s"])
     assert found.others[0].verdict == "better"
-    assert [len(folders) for folders in found.folders] == [1, 2]
+    assert [len(origins) for origins in found.origins] == [1, 2]
     assert len(write(found, tmp_path / "out")) == 3

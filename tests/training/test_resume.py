@@ -13,8 +13,9 @@ from ondisk import SAVING, STEPS, at_step, bytes_of, last, newest, terminate, tr
 from slipstream.cli import main
 from slipstream.config import validate
 from slipstream.core.errors import UserError
+from slipstream.inference.fitting import train_pack
 from slipstream.runs.checkpoints import save
-from slipstream.runs.session import run, run_pack, train_pack
+from slipstream.runs.session import run, run_pack
 from slipstream.training.engine import Engine
 
 NOISY = {"regularizer": ["dropout", "batch_norm", "ema"], "optimizer": "adam"}

@@ -44,7 +44,7 @@ class CommandParser(ArgumentParser):
             allow_abbrev=False,
         )
 
-    def add_count(self, flag: str, usual: int, what: str) -> None:
+    def add_count(self, flag: str, usual: int | None, what: str) -> None:
         """Add an option whose value is a whole number from 1."""
         self.add_argument(flag, metavar="N", type=_count, default=usual, help=what)
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from slipstream.cli.commands import CommandParser, keep, warnings_shown
+from slipstream.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WHAT = """Measure how much worse a trained network predicts when one column's values are exchanged between
 examples (a table, sequences, the channels of images), when one region of the images is filled with the mean
@@ -14,11 +20,12 @@ color, or when one word is removed.
 
 RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
 together. Measured is the metric that decided on the best epoch, on the run's test rows, if nothing else is
-said."""
+said. With --row, one example's prediction is explained instead: what each of its values adds."""
 EXAMPLES = (
     "slipstream importance outputs/mine",
     "slipstream importance outputs/mine data.path=new.csv --metric roc_auc -o importance",
     "slipstream importance outputs/photos --grid 8",
+    "slipstream importance outputs/mine --row 17",
 )
 
 
@@ -30,6 +37,8 @@ def parser() -> CommandParser:
     made.add_count("--repeats", 5, "permutations of each column (5)")
     made.add_count("--grid", 4, "regions along each side of an image (4)")
     made.add_count("--words", 200, "words to try, those in most texts (200)")
+    made.add_count("--row", None, "explain the prediction of this row, from 1 (needs the extra explain)")
+    made.add_argument("--of", metavar="CLASS", help="with --row: the class, or target, to explain")
     made.add_argument(
         "-o", "--output", metavar="DIR", help="write importance.json, importance.csv and pictures"
     )
@@ -44,6 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     from slipstream.inference.permutation_importance import importance
 
     screen = console()
+    if given.row is not None or given.of is not None:
+        return _explain(screen, given)
 
     def told(done: int, of: int) -> None:
         if sys.stderr.isatty():
@@ -61,4 +72,18 @@ def run(arguments: Sequence[str]) -> int:
         )
     show(screen, found)
     keep(screen, given.output, partial(write, found), "all of this, with pictures")
+    return 0
+
+
+def _explain(screen: Console, given: Namespace) -> int:
+    """Explain one row and show it; return the exit code."""
+    from slipstream.inference import explanation_files
+    from slipstream.inference.explanation import explain
+
+    if given.row is None:
+        raise UserError(f"--of {given.of}: says what --row explains; add --row N")
+    with warnings_shown(screen):
+        found = explain(given.run, *given.overrides, row=given.row, output=given.of)
+    explanation_files.show(screen, found)
+    keep(screen, given.output, partial(explanation_files.write, found), "this")
     return 0

@@ -41,6 +41,7 @@ def parser() -> CommandParser:
 def run(arguments: Sequence[str]) -> int:
     """Predict and write; return the exit code."""
     given = parser().parse_args(list(arguments))
+    from slipstream.inference.asked_data import predicted_again
     from slipstream.inference.ensemble import open_run
     from slipstream.inference.prediction_files import predict_file
 
@@ -55,7 +56,10 @@ def run(arguments: Sequence[str]) -> int:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        count = predict_file(open_run(given.run), given.source, given.output, given.keep, told)
+        opened = open_run(given.run)
+        for text in predicted_again([origin.config for origin in opened.origins], given.source):
+            warnings.warn(text, stacklevel=1)
+        count = predict_file(opened, given.source, given.output, given.keep, told)
     texts = dict.fromkeys(str(warning.message) for warning in caught)
     for text in list(texts)[:20]:
         print(f"warning: {text}", file=sys.stderr)

@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path, PurePath
 
@@ -112,12 +113,11 @@ def install(extra: str) -> str:
 
     It names the packages: slipstream is not in a registry, so pip would not find slipstream[extra].
     """
-    try:
+    needed: list[str] = []
+    with suppress(metadata.PackageNotFoundError):
+        marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
         lines = metadata.requires("slipstream") or []
-    except metadata.PackageNotFoundError:
-        lines = []
-    marked = re.compile(rf"(.*?)\s*;.*extra == ['\"]{extra}['\"]")
-    needed = [found[1] for found in map(marked.fullmatch, lines) if found]
+        needed = [found[1] for found in map(marked.fullmatch, lines) if found]
     if not needed:  # a checkout that is not installed, or was before the extra was there
         project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         needed = project["optional-dependencies"][extra]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from slipstream.core.console import number, print_table
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
+from slipstream.inference.ensemble import Origin
 from slipstream.inference.paired_comparison import ComparisonResult
 from slipstream.inference.paired_tests import MetricDifference
 from slipstream.inference.result_files import write_result
@@ -78,8 +79,9 @@ def write(found: ComparisonResult, folder: Path) -> list[Path]:
 
 def as_json(found: ComparisonResult) -> dict[str, Plain]:
     """Return the content of comparison.json."""
-    own = asdict(found)
-    own["folders"] = [[str(folder) for folder in folders] for folders in found.folders]
+    own = asdict(replace(found, origins=()))
+    del own["origins"]
+    own["folders"] = [[str(origin.folder or "") for origin in origins] for origins in found.origins]
     return own
 
 
@@ -98,16 +100,16 @@ def _csv(found: ComparisonResult) -> str:
 def curves(found: ComparisonResult) -> Iterator[tuple[str, Image.Image]]:
     """Yield pictures of the losses and of the deciding metric by epoch, every run and member in one frame."""
     runs = {
-        name if len(members) == 1 else f"{name}, {folder.name}": folder
-        for name, members in zip(found.names, found.folders, strict=True)
-        for folder in members
+        name if len(members) == 1 else f"{name}, {origin.name}": origin
+        for name, members in zip(found.names, found.origins, strict=True)
+        for origin in members
     }
     yield from history_pictures(runs, found.metric)
 
 
-def history_pictures(runs: Mapping[str, Path], metric: str) -> Iterator[tuple[str, Image.Image]]:
-    """Yield pictures of the loss and of a metric by epoch, by name of the run folders."""
-    read = {name: _history(folder) for name, folder in runs.items()}
+def history_pictures(runs: Mapping[str, Origin], metric: str) -> Iterator[tuple[str, Image.Image]]:
+    """Yield pictures of the loss and of a metric by epoch, by name of the runs."""
+    read = {name: _history(origin) for name, origin in runs.items()}
     for each in dict.fromkeys(["loss", metric]):
         drawn = {}
         for split in ("train", "val"):
@@ -121,13 +123,19 @@ def history_pictures(runs: Mapping[str, Path], metric: str) -> Iterator[tuple[st
             yield f"curves_{each}", curves_picture(drawn, f"{each} by epoch", "epoch")
 
 
-def _history(folder: Path) -> list[dict[str, float]]:
+def _history(origin: Origin) -> list[dict[str, float]]:
     """Return the numbers of every epoch; those that a killed run left unfinished are left out."""
+    if origin.trained is not None:
+        return [_numbers(record) for record in origin.trained.state["records"]]
+    assert origin.folder is not None
     lines = []
     try:
-        for line in (folder / METRICS).read_text("utf-8").splitlines():
-            read = json.loads(line)
-            lines.append({k: math.nan if isinstance(v, str) else v for k, v in read.items()})
+        for line in (origin.folder / METRICS).read_text("utf-8").splitlines():
+            lines.append(_numbers(json.loads(line)))
     except (OSError, ValueError):
         pass
     return lines
+
+
+def _numbers(record: Mapping[str, Plain]) -> dict[str, float]:
+    return {name: math.nan if isinstance(value, str) else value for name, value in record.items()}

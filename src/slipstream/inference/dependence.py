@@ -49,7 +49,7 @@ def dependence_of(
     keep = slice(1, 2) if task == "binary" else slice(None)
     for name in names:
         column = columns[name]
-        levels = _levels(column, inputs[0][:, places[0][name]].numpy())
+        levels = levels_of(column, inputs[0][:, places[0][name]].numpy())
         means = []
         for row, _ in levels:
             scores = []
@@ -65,7 +65,7 @@ def dependence_of(
     return found
 
 
-def _levels(column: Column, encoded: np.ndarray) -> list[tuple[int, float | str]]:
+def levels_of(column: Column, encoded: np.ndarray) -> list[tuple[int, float | str]]:
     """Return examples [row, value] whose values of a column are taken, in order.
 
     encoded: the column's inputs [N, outputs]. Of a number, dates included, up to LEVELS quantiles.

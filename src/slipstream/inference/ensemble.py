@@ -4,19 +4,80 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from slipstream.core.errors import UserError
-from slipstream.core.types import DataLike, Target
+from slipstream.core.types import DataLike, Plain, Target
 from slipstream.core.wording import counted, typed
-from slipstream.runs.prediction import Classification, Model, load
+from slipstream.data.in_memory import InMemory
+from slipstream.runs import checkpoints
+from slipstream.runs.prediction import Classification, Model, load, saved_config
+from slipstream.runs.trained import Trained
 from slipstream.sweeps.plan.store import holds_sweep
 from slipstream.sweeps.report import REPORT
+from slipstream.training.snapshot import Taken
+
+
+class Holder(Protocol):
+    """An object that holds trained networks: a run from Python."""
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The networks."""
+
+
+class Placed(Protocol):
+    """An object with a folder of runs: the result of a sweep."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder."""
+
+
+RunLike: TypeAlias = "str | Path | Holder | Placed"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that a network comes from.
+
+    config: its configuration. folder: None if it has none. given: its rows, if they are in memory. trained:
+    what its folder would hold, if it has none.
+    """
+
+    config: Mapping[str, Plain]
+    folder: Path | None = None
+    given: InMemory | None = None
+    trained: Trained | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's last name."""
+        return "the run" if self.folder is None else self.folder.name
+
+    def taken(self) -> Taken:
+        """Return its newest checkpoint. Raises UserError if there is none."""
+        if self.trained is not None:
+            return self.trained.tensors, self.trained.state
+        assert self.folder is not None
+        path, _ = checkpoints.latest(self.folder / "checkpoints")
+        if path is None:
+            raise UserError(f"{self.folder}: nothing is saved yet")
+        return checkpoints.load(path)
+
+    def summary(self) -> str:
+        """Return the content of summary.json. Raises OSError."""
+        if self.trained is not None:
+            return self.trained.summary
+        assert self.folder is not None
+        return (self.folder / "summary.json").read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -28,12 +89,19 @@ class Ensemble:
     Attributes:
         path: the folder that was asked for.
         models: the trained networks, each with its preprocessing.
-        folders: their run folders.
+        folders: their run folders; empty for a run without.
+        held: what is known of a run without a folder.
     """
 
     path: Path
     models: tuple[Model, ...]
     folders: tuple[Path, ...]
+    held: tuple[Origin, ...] = ()
+
+    @cached_property
+    def origins(self) -> tuple[Origin, ...]:
+        """The runs that the models come from. Their configurations are read once."""
+        return self.held or tuple(Origin(saved_config(folder), folder) for folder in self.folders)
 
     @property
     def first(self) -> Model:
@@ -48,7 +116,7 @@ class Ensemble:
     def __str__(self) -> str:
         """Name the folder, and the runs if they are several."""
         many = f", the mean of {counted(len(self.models), 'member')} of the best trial"
-        return f"{self.path}{many if self.path not in self.folders else ''}"
+        return f"{self.path}{many if len(self.models) > 1 and self.path not in self.folders else ''}"
 
     def scores(self, x: DataLike) -> np.ndarray:
         """Return the scores [N, C] of raw examples, or the values [N, D] in original units."""
@@ -64,18 +132,29 @@ class Ensemble:
         return self.first.prediction(self.scores(x))
 
 
-def open_run(path: str | Path) -> Ensemble:
+def open_run(run: RunLike) -> Ensemble:
     """Return the networks of a run, of a sweep's member, or of a sweep's best trial.
 
     A sweep is its best trial, whose seeds or folds predict together.
+    run: a folder, or what `slipstream.fit`, `train` or `sweep` returned.
     Raises UserError for a folder that has no trained network, with what to do.
     """
-    path = Path(path)
+    if hasattr(run, "ensemble"):
+        held: Ensemble = run.ensemble
+        return held
+    if not isinstance(run, str | Path) and not hasattr(run, "directory"):
+        raise UserError(
+            f"run: found {type(run).__name__}, expected the folder of a run or a sweep, or what "
+            "slipstream.fit, train or sweep returned"
+        )
+    path = Path(run.directory if hasattr(run, "directory") else run)
     folders = _best_trial(path) if holds_sweep(path) else [path]
     models = [load(folder) for folder in folders]
     if len({(model.target.task, model.target.classes, model.target.names) for model in models}) > 1:
         raise UserError(f"{path}: members of the best trial have other classes or targets; name one of them")
-    return Ensemble(path, tuple(models), tuple(folders))
+    given = getattr(run, "given", None)
+    origins = [] if given is None else [Origin(saved_config(folder), folder, given) for folder in folders]
+    return Ensemble(path, tuple(models), tuple(folders), tuple(origins))
 
 
 def _best_trial(sweep: Path) -> list[Path]:

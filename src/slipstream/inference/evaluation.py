@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
-from slipstream.core.types import Plain, Target
-from slipstream.inference import new_data
-from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.core.types import DataLike, Plain, Target
+from slipstream.inference.asked_data import asked_data
+from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.metrics import confusion_matrix, every
 
@@ -62,10 +60,11 @@ class Evaluation:
         >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
         >>> table.write_csv("xy.csv")
         >>> words = ["data=table", "data.path=xy.csv", "data.target=y", "trainer.max_epochs=1"]
-        >>> run = slipstream.train(slipstream.compose(words), "runs/xy").directory
-        >>> found = slipstream.evaluate(run, "data.path=xy.csv")
+        >>> run = slipstream.train(slipstream.compose(words), "runs/xy")
+        >>> table.sample(30, seed=0).write_csv("new.csv")
+        >>> found = slipstream.evaluate(run, "data.path=new.csv")
         >>> found.whole.rows, 0 <= found.whole.values["accuracy"] <= 1
-        (80, True)
+        (30, True)
     """
 
     name: str
@@ -116,35 +115,38 @@ class Evaluation:
         return [int(row) for row in np.argsort(-self.losses, kind="stable")[:count]]
 
 
-def evaluate(run: str | Path, *overrides: str, by: str | None = None) -> Evaluation:
-    """Evaluate a run, a sweep's member or a sweep's best trial on new examples with known targets.
+def evaluate(run: RunLike, *data: DataLike, target: DataLike = None, by: str | None = None) -> Evaluation:
+    """Evaluate a run, a sweep's member or a sweep's best trial on examples with known targets.
 
     Args:
-        run: the folder of a run or a sweep.
-        overrides: settings of the run's data that change, such as "data.path=new.csv". All rows of the file
-            are evaluated.
+        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
+        data: a table, an array or a dataset, as `slipstream.fit` takes them; or settings of the run's data
+            that change, such as "data.path=new.csv". All rows are evaluated. Without any, the run's test
+            rows, else its validation rows, else its training rows.
+        target: the targets of examples in memory, [N] or [N, D]; None takes the run's target columns of the
+            table. Classes are labels, or their numbers from 0 where the run's classes have names.
         by: a column of a table: its values are groups that are measured one by one.
 
     Returns:
         Metrics with intervals, scores and losses of every row.
 
     Raises:
-        UserError: the folder is no run. ConfigError, DataError: the new data do not fit it.
+        UserError: the folder is no run. ConfigError, DataError: the data do not fit it.
 
     Example:
         >>> import polars, slipstream
         >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
-        >>> table.write_csv("xy.csv")
-        >>> words = ["data=table", "data.path=xy.csv", "data.target=y", "trainer.max_epochs=1"]
-        >>> run = slipstream.train(slipstream.compose(words), "runs/xy").directory
-        >>> found = slipstream.evaluate(run, "data.path=xy.csv")
+        >>> run = slipstream.fit(table, "y", "trainer.max_epochs=1")
+        >>> found = slipstream.evaluate(run, table.head(30))
         >>> len(found.losses), len(found.per_class)
-        (80, 2)
+        (30, 2)
+        >>> slipstream.evaluate(run).whole.rows  # its test rows
+        12
     """
     ensemble = open_run(run)
-    if not any(text.startswith("data.") for text in overrides):
-        raise ConfigError(["evaluate: names no data; add data.path=FILE, in the form of the run's own data"])
-    return evaluated(ensemble, new_data.read(ensemble.models, ensemble.folders, overrides, by))
+    found, source = asked_data(ensemble, data, target, by)
+    measured = evaluated(ensemble, found)
+    return measured if data else replace(measured, name=source)
 
 
 def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:

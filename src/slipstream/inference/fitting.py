@@ -1,128 +1,31 @@
-"""Training on data in memory: `slipstream.fit(frame, target)` returns a `FittedRun`."""
+"""Training from Python: `slipstream.fit`, `train`, `train_pack` and `sweep`, on data in memory too."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
+from slipstream.config.run_config import Config
 from slipstream.config.validation import compose, validate
-from slipstream.core.errors import ConfigError, UserError
+from slipstream.core.errors import ConfigError
+from slipstream.core.registry import component
 from slipstream.core.types import DataLike, Plain
-from slipstream.core.wording import counted, spell
-from slipstream.data.identity import labels, names_of
+from slipstream.core.wording import spell
+from slipstream.data.identity import names_of
 from slipstream.data.in_memory import InMemory
-from slipstream.inference import new_data
-from slipstream.inference.ensemble import Ensemble
-from slipstream.inference.evaluation import Evaluation, evaluated
-from slipstream.runs.prediction import Classification, Model, model_of, saved_config
-from slipstream.runs.session import run_pack
+from slipstream.inference.fitted_run import FittedRun, fitted_run
+from slipstream.inference.notebook_curve import NotebookCurve, in_notebook
+from slipstream.runs import session
+from slipstream.runs.prediction import saved_config
 from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
+from slipstream.sweeps import api
+from slipstream.sweeps.api import SweepResult
 
-SHOWN = 6  # metrics in a repr
-
-
-class FittedRun:
-    """A run that was trained on data in memory, from `slipstream.fit`.
-
-    Attributes:
-        result: status, metrics and weights, as `slipstream.train` returns them.
-        records: the lines of metrics.jsonl, one per epoch.
-
-    Example:
-        >>> import slipstream
-        >>> table = {"x": list(range(80)), "y": ["no", "yes"] * 40}
-        >>> run = slipstream.fit(table, "y", "trainer.max_epochs=2")
-        >>> run.predict({"x": [1, 2, 3]}).shape, run.predict_proba({"x": [1, 2, 3]}).shape
-        ((3,), (3, 2))
-        >>> run.evaluate(table).whole.rows, len(run.history["val/loss"])
-        (80, 2)
-    """
-
-    def __init__(self, result: Result, trained: Trained) -> None:
-        self.result, self.records, self._trained = result, result.records, trained
-
-    def __repr__(self) -> str:
-        """Say how the run ended, the metrics of its best epoch, and what it predicts."""
-        result = self.result
-        last = [(name, value) for name, value in result.best.items() if not name.startswith("train/")]
-        said = ", ".join(
-            f"{name} {'undefined' if value is None else format(value, '.4g')}" for name, value in last[:SHOWN]
-        )
-        best = f"best epoch {result.best_epoch} of {counted(len(self.records), 'epoch')}"
-        model = f"\n {self.model!r}" if result.best_epoch else ""
-        return f"<slipstream run, {result.status}: {result.reason}\n {best}: {said}{model}>"
-
-    @cached_property
-    def model(self) -> Model:
-        """The trained network, as `slipstream.load` returns it, with the weights of the best epoch."""
-        if not self.result.best_epoch:
-            raise UserError(
-                f"no epoch ended with finite weights ({self.result.reason}); there is nothing to predict with"
-            )
-        return model_of(self._trained.raw, self._trained.fitted, self._trained.tensors)
-
-    @property
-    def history(self) -> dict[str, list[Plain]]:
-        """The metrics of every epoch by name."""
-        names = dict.fromkeys(name for record in self.records for name in record)
-        return {name: [record.get(name) for record in self.records] for name in names}
-
-    def predict(self, x: DataLike) -> np.ndarray:
-        """Predict labels [N] in their original type, values [N] or [N, D], or for several labels bool [N, L].
-
-        Args:
-            x: a table with the columns of training (others are ignored), or an array in their order.
-
-        Raises:
-            DataError: the inputs do not match those of training.
-        """
-        found = self.model.predict(x)
-        return found.labels if isinstance(found, Classification) else found
-
-    def predict_proba(self, x: DataLike) -> np.ndarray:
-        """Predict probabilities [N, C] in the order of `classes`. x: as in `predict`.
-
-        Raises UserError for a run that predicts numbers, or whose loss gives no probabilities.
-        """
-        found = self.model.predict(x)
-        if not isinstance(found, Classification):
-            raise UserError("this run predicts numbers, which have no probabilities; use predict")
-        return found.probabilities
-
-    @property
-    def classes(self) -> np.ndarray:
-        """The labels in the order of the columns of `predict_proba`; empty for numbers."""
-        target = self.model.target
-        return labels(target.classes, target.label_kind)
-
-    def evaluate(self, data: DataLike, target: DataLike = None, *, by: str | None = None) -> Evaluation:
-        """Measure new examples with known targets: every metric with an interval, and each row.
-
-        Args:
-            data: a table or an array, as in `slipstream.fit`.
-            target: their true values; None takes the columns of the table that training had as targets.
-            by: a column whose values are groups that are measured one by one.
-
-        Raises:
-            ConfigError, DataError: the data do not fit those of training.
-        """
-        raw: Plain = self._trained.raw
-        names = names_of(raw["data"]["target"])
-        given, _ = InMemory.of(data, names if target is None else target, called=names[0])
-        ensemble = Ensemble(Path("run"), (self.model,), (Path("run"),))
-        return evaluated(ensemble, new_data.read_as(ensemble.models, [raw], (), by, given))
-
-    def save(self, directory: str | Path) -> Path:
-        """Write the run's folder, for `slipstream.load` and the command line. Return its path.
-
-        Raises UserError if the folder holds a run already.
-        """
-        self._trained.save(Path(directory))
-        return Path(directory)
+SOURCES = ("data=", "data.target=", "data.dataset=")
 
 
 def fit(
@@ -137,7 +40,9 @@ def fit(
     Args:
         data: a table (of pandas, polars or pyarrow, or a mapping of names to columns), whose columns are used
             by their types: a categorical one is a category even if it holds numbers, words that are not dates
-            are categories, numbers are numbers. Or an array or tensor [N, ...] of numbers.
+            are categories, numbers are numbers. Or an array or tensor [N, ...] of numbers. Or a Dataset or
+            DatasetDict of Hugging Face's, whose splits `validation` and `test` are those of the run, and
+            whose one column of images or of words makes it one of images or texts.
         target: the name of the column to predict, a list of names, or the values themselves: [N] or [N, D].
             Words, booleans and a few distinct whole numbers are classes; data.task says otherwise.
         overrides: settings as on the command line, such as "model.width=64" or "data.test=0".
@@ -145,7 +50,7 @@ def fit(
         resume: go on with the run in `directory`, given the same data again.
 
     Returns:
-        The trained run, with `predict`, `evaluate` and `save`.
+        The trained run, with `predict`, `evaluate`, `importance`, `export` and `save`.
 
     Raises:
         ConfigError: the settings cannot run. DataError: the data cannot be used.
@@ -155,21 +60,153 @@ def fit(
         >>> columns = {"age": range(20, 80), "city": ["Ulm", "Rom"] * 30, "paid": [True, False] * 30}
         >>> frame = polars.DataFrame(columns)
         >>> run = slipstream.fit(frame, "paid", "model.width=8", "trainer.max_epochs=3")
-        >>> run.predict(frame.head(2)).dtype
-        dtype('bool')
+        >>> run.predict(frame.head(2)).to_list() in ([a, b] for a in (True, False) for b in (True, False))
+        True
     """
     given, names = InMemory.of(data, target)
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
     if resume:
         config = _resumed(directory, texts)
     else:
-        if any(text.lstrip("+").startswith(("data=", "data.target=")) for text in texts):
+        if any(text.lstrip("+").startswith(SOURCES) for text in texts):
             raise ConfigError(
                 ["fit: data and target are given as arguments; leave data=... and data.target=... out"]
             )
-        texts = ["data=memory", f"data.target={spell(names[0] if len(names) == 1 else names)}", *texts]
+        texts = [*_source(given, names, texts), *texts]
         config = compose(texts)
-    return FittedRun(*trained_on(config, given, directory, texts, resume=resume))
+    return _trained(validate(config), directory, texts, resume=resume, given=given)
+
+
+def train(
+    config: Mapping[str, Plain] | Config,
+    directory: str | Path | None = None,
+    *,
+    data: DataLike = None,
+    target: DataLike = None,
+) -> FittedRun:
+    """Train one run.
+
+    Only warnings are shown, on standard error, and in a notebook a curve: `trainer.progress` is for the
+    command line.
+
+    Args:
+        config: a configuration from `slipstream.compose`, or a validated one.
+        directory: the run's folder; None writes nothing to disk.
+        data: rows in memory for a configuration with data=memory, as in `slipstream.fit`.
+        target: their targets; None takes data.target of the configuration.
+
+    Returns:
+        The trained run: metrics, weights and history, with `predict`, `evaluate`, `importance`, `export` and
+        `save`.
+
+    Raises:
+        ConfigError: the configuration cannot run.
+        DataError: the data cannot be used. Like ConfigError it is a UserError, raised before training.
+
+    Example:
+        >>> import slipstream
+        >>> result = slipstream.train(slipstream.compose("data=iris", "trainer.max_epochs=1"))
+        >>> result.status, len(result.records)
+        ('finished', 1)
+        >>> result.predict([[5.1, 3.5, 1.4, 0.2]]).shape
+        (1,)
+    """
+    valid = config if isinstance(config, Config) else validate(config)
+    return _trained(valid, directory, (), given=_rows_for(valid, data, target))
+
+
+def train_pack(
+    configs: Sequence[Mapping[str, Plain] | Config],
+    directories: Sequence[str | Path] | None = None,
+    *,
+    data: DataLike = None,
+    target: DataLike = None,
+) -> list[FittedRun]:
+    """Train K runs as one stacked computation, each as if it were alone.
+
+    Args:
+        configs: one configuration per run. They may differ in seeds and in every number (learning rates,
+            decays, penalty weights, dropout rates, schedules, patience), but not in structure.
+        directories: one folder per run; None writes nothing to disk.
+        data: rows in memory, as in `slipstream.train`.
+        target: their targets.
+
+    Returns:
+        One run per configuration, in their order.
+
+    Raises:
+        ConfigError: a configuration cannot run, or they differ in structure.
+        DataError: the data cannot be used.
+
+    Example:
+        >>> import slipstream
+        >>> both = [slipstream.compose("data=iris", "trainer.max_epochs=1", f"seed={k}") for k in (1, 2)]
+        >>> [result.status for result in slipstream.train_pack(both)]
+        ['finished', 'finished']
+    """
+    valid = [config if isinstance(config, Config) else validate(config) for config in configs]
+    given, keep = _rows_for(valid[0], data, target) if valid else None, list[Trained]()
+    results = session.train_pack(valid, directories, given=given, keep=keep)
+    return [fitted_run(result, trained, given) for result, trained in zip(results, keep, strict=True)]
+
+
+def sweep(
+    space: Mapping[str, Plain],
+    *overrides: str,
+    data: DataLike = None,
+    target: DataLike = None,
+    directory: str | Path | None = None,
+    **settings: Plain,
+) -> SweepResult:
+    """Train every configuration of a space as packs, or search the space.
+
+    Nothing is shown unless an override such as "trainer.progress=auto" asks for it.
+
+    Args:
+        space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
+            command line.
+        overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
+        data: rows in memory, as in `slipstream.fit`; then overrides name no data.
+        target: the name of the column to predict, a list of names, or the values of all rows.
+        directory: the sweep's folder; one with the same plan is joined and continued. None makes a new
+            one below outputs/, and for rows in memory a temporary one, which goes with the result.
+        settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
+
+    Returns:
+        The report and the members, including those that failed or diverged. `slipstream.predict`, `evaluate`
+        and their like take it for its best trial, whose seeds or folds predict together.
+
+    Raises:
+        ConfigError: the space, an override or a setting is wrong.
+        UserError: the sweep cannot start or continue, such as DataError for unusable data.
+
+    Example:
+        >>> import slipstream
+        >>> space = {"optimizer.lr": [1e-9, 0.01]}
+        >>> found = slipstream.sweep(space, "data=iris", "trainer.max_epochs=5")
+        >>> found.best.values
+        {'optimizer.lr': 0.01}
+        >>> slipstream.predict(found, [[5.1, 3.5, 1.4, 0.2]]).shape
+        (1,)
+    """
+    if data is None:
+        return api.sweep(space, *overrides, directory=directory, **settings)
+    given, names = InMemory.of(data, target)
+    if any(text.lstrip("+").startswith(SOURCES) for text in (*overrides, *(f"{key}=" for key in space))):
+        raise ConfigError(["sweep: data and target are given as arguments; leave data=... out"])
+    if settings.get("workers", 1) != 1 or any(text.startswith("sweep.workers=") for text in overrides):
+        raise ConfigError(["sweep.workers: only this process has the rows in memory; leave it out"])
+    texts = [*_source(given, names, overrides), *overrides]
+    if directory is not None:
+        return api.sweep(space, *texts, directory=directory, given=given, **settings)
+    place = tempfile.mkdtemp(prefix="slipstream-sweep-")
+    try:
+        found = api.sweep(space, *texts, directory=Path(place) / "sweep", given=given, **settings)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    weakref.finalize(found, shutil.rmtree, place, ignore_errors=True)
+    return found
 
 
 def trained_on(
@@ -177,15 +214,54 @@ def trained_on(
     given: InMemory,
     directory: str | Path | None = None,
     overrides: Sequence[str] = (),
-    *,
-    resume: bool = False,
 ) -> tuple[Result, Trained]:
     """Train the run of a configuration with data=memory on rows that are given."""
     folder, keep = None if directory is None else Path(directory), list[Trained]()
-    (result,) = run_pack(
-        [validate(config)], [folder], [overrides], resume=resume, quiet=True, given=given, keep=keep
+    (result,) = session.run_pack(
+        [validate(config)], [folder], [overrides], quiet=True, given=given, keep=keep
     )
     return result, keep[0]
+
+
+def _trained(
+    config: Config,
+    directory: str | Path | None,
+    overrides: Sequence[str],
+    *,
+    resume: bool = False,
+    given: InMemory | None = None,
+) -> FittedRun:
+    folder, keep = None if directory is None else Path(directory), list[Trained]()
+    curve = NotebookCurve() if in_notebook() and config.trainer.progress != "none" else None
+    (result,) = session.run_pack(
+        [config], [folder], [overrides], resume=resume, quiet=True, given=given, keep=keep, curve=curve
+    )
+    run = fitted_run(result, keep[0], given)
+    if curve is not None:
+        curve.end(run._repr_html_())
+    return run
+
+
+def _source(given: InMemory, names: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that choose rows in memory as data."""
+    target = f"data.target={spell(names[0] if len(names) == 1 else list(names))}"
+    if given.splits is None:
+        return ["data=memory", target]
+    parts = {part: f"data.{part}_split={part}" for part in ("validation", "test") if part in given.splits}
+    typed = [text.partition("=")[0] for text in overrides]
+    own = [text for text in parts.values() if text.partition("=")[0] not in typed]
+    return ["data=hub", "data.dataset=memory", *own, target]
+
+
+def _rows_for(config: Config, data: DataLike, target: DataLike) -> InMemory | None:
+    """Return rows in memory for a configuration. Raises ConfigError for one whose data are elsewhere."""
+    if data is None:
+        return None
+    name = config.data.name
+    if not component("data", name).traits.in_memory:
+        raise ConfigError([f"train: rows are given, but data={name} has its own; compose data=memory"])
+    named = names_of(config.data.settings["target"])
+    return InMemory.of(data, named if target is None else target, called=named[0])[0]
 
 
 def _resumed(directory: str | Path | None, overrides: Sequence[object]) -> Mapping[str, Plain]:

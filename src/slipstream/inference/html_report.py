@@ -11,24 +11,26 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
-from rich.table import Table
 
 from slipstream.config.changes import changes, repeating
 from slipstream.core import folders, storage
 from slipstream.core.errors import UserError
+from slipstream.core.types import DataLike
 from slipstream.core.version import __version__
 from slipstream.core.wording import counted
 from slipstream.inference import (
     comparison_files,
     evaluation_files,
     importance_files,
-    new_data,
     own_data,
+    sweep_section,
 )
-from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference.asked_data import asked_data
+from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
 from slipstream.inference.evaluation import evaluated
+from slipstream.inference.html_table import html_table
 from slipstream.inference.permutation_importance import importance_of
-from slipstream.runs.prediction import saved_config
+from slipstream.sweeps.plan.store import holds_sweep
 
 # The policy forbids a browser to load anything, whatever text a run brings.
 HEAD = """<!DOCTYPE html>
@@ -47,16 +49,16 @@ img {{ max-width: 100%; height: auto }}
 """
 
 
-def report(run: str | Path, *overrides: str) -> str:
+def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
     """Return a report of a run, a sweep's member or a sweep's best trial as one HTML page.
 
     It has the data, the curves, metrics with intervals, the largest losses, importances, the configuration
     and the command that repeats the run.
 
     Args:
-        run: the folder of a run or a sweep.
-        overrides: settings of the run's data that change, such as "data.path=new.csv"; without them the run's
-            test rows are evaluated.
+        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
+        data: as `slipstream.evaluate` takes them; without any the run's test rows are evaluated.
+        target: the targets of examples in memory.
 
     Returns:
         HTML that loads nothing; pictures are inside.
@@ -73,40 +75,41 @@ def report(run: str | Path, *overrides: str) -> str:
     """
     ensemble = open_run(run)
     doubts: tuple[str, ...] = ()
-    if overrides:
-        data, source = new_data.read(ensemble.models, ensemble.folders, overrides), " ".join(overrides)
+    if data:
+        rows, source = asked_data(ensemble, data, target)
         about = str(ensemble.first.preprocessing)
     else:
         own = own_data.unseen_rows(ensemble)
-        data, source, about, doubts = own.data, f"the {own.split} rows of the run", own.card, own.warnings
-    measured = replace(evaluated(ensemble, data), name=source)
-    found = importance_of(ensemble, data, source)
-    raw = saved_config(ensemble.folders[0])
+        rows, source, about, doubts = own.data, f"the {own.split} rows of the run", own.card, own.warnings
+    measured = replace(evaluated(ensemble, rows), name=source)
+    found = importance_of(ensemble, rows, source)
+    raw = ensemble.origins[0].config
     title = f"slipstream report of {ensemble}"
     parts = [
         HEAD.format(title=escape(title)),
         f"<h1>{escape(title)}</h1>",
-        _text(f"Evaluated on {counted(len(data), data.raw.unit)}: {source}."),
+        _text(f"Evaluated on {counted(len(rows), rows.raw.unit)}: {source}."),
+        *_sweep(ensemble),
         "<h2>Data</h2>",
         _code(about),
         *map(_text, doubts),
         "<h2>Training</h2>",
         *_pictures(comparison_files.history_pictures(_named(ensemble), found.metric)),
         "<h2>Evaluation</h2>",
-        *map(_table, evaluation_files.tables(measured)),
+        *map(html_table, evaluation_files.tables(measured)),
         *_pictures(evaluation_files.pictures(measured)),
         "<h2>Importance</h2>",
         _text(importance_files.told(found)),
-        *map(_table, importance_files.tables(found)),
+        *map(html_table, importance_files.tables(found)),
         *_pictures(importance_files.pictures(found)),
         "<h2>Configuration</h2>",
         _text("What differs from the defaults:"),
         _code("\n".join(changes(raw)) or "nothing"),
         "<details><summary>All settings</summary>",
-        _code(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)),
+        _code(yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True)),
         "</details>",
         "<h2>Repeating it</h2>",
-        _code("\n".join(repeating(saved_config(folder)) for folder in ensemble.folders)),
+        _code("\n".join(repeating(origin.config) for origin in ensemble.origins)),
         _text(f"Written by slipstream {__version__}."),
         "</body></html>",
     ]
@@ -128,8 +131,17 @@ def write(page: str, output: Path) -> None:
     storage.replace(output, page)
 
 
-def _named(ensemble: Ensemble) -> dict[str, Path]:
-    return {folder.name: folder for folder in ensemble.folders}
+def _sweep(ensemble: Ensemble) -> Iterator[str]:
+    """Yield the leaderboard and the statistics of a sweep; nothing for a run."""
+    if holds_sweep(ensemble.path):
+        found = sweep_section.read_report(ensemble.path)
+        yield "<h2>Sweep</h2>"
+        yield html_table(sweep_section.leaderboard(found))
+        yield from map(_text, sweep_section.remarks(found))
+
+
+def _named(ensemble: Ensemble) -> dict[str, Origin]:
+    return {origin.name: origin for origin in ensemble.origins}
 
 
 def _text(text: str) -> str:
@@ -138,15 +150,6 @@ def _text(text: str) -> str:
 
 def _code(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
-
-
-def _table(table: Table) -> str:
-    """Return a table as it is on the screen, in HTML."""
-    heads = "".join(f'<th scope="col">{escape(str(column.header))}</th>' for column in table.columns)
-    rows: Iterable[tuple[object, ...]] = zip(*(column.cells for column in table.columns), strict=True)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    caption = f"<caption>{escape(str(table.title))}</caption>" if table.title else ""
-    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _pictures(pictures: Iterable[tuple[str, Image.Image]]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +16,11 @@ from slipstream.core.errors import ConfigError, DataError, did_you_mean
 from slipstream.core.types import Plain
 from slipstream.data.dataset import RawData, Settings
 from slipstream.data.image.stored import Stored
-from slipstream.data.in_memory import InMemory
 from slipstream.data.loading import read as read_source
 from slipstream.data.tabular.columns import as_text
 from slipstream.data.tabular.table_preprocessing import TablePreprocessing
 from slipstream.data.tabular.values import Frame, Text
-from slipstream.runs.prediction import Model, saved_config
+from slipstream.runs.prediction import Model
 from slipstream.training.inputs import ready
 
 NO_SPLITS = ("validation_path", "test_path", "split_column", "group_column", "time_column")
@@ -56,25 +54,18 @@ class NewData:
         return self.raw.where(row) if self.raw.where is not None else f"{self.raw.unit} {row + 1}"
 
 
-def read(
-    models: Sequence[Model], folders: Sequence[Path], overrides: Sequence[str], by: str | None = None
-) -> NewData:
-    """Read the data that `data.path=...` and other overrides of the runs' data name.
-
-    All rows are read, whatever split they would have had. by: a column of a table whose values are groups.
-    Raises ConfigError or DataError for settings that the data do not have, or a file that does not fit.
-    """
-    return read_as(models, [saved_config(folder) for folder in folders], overrides, by)
-
-
 def read_as(
     models: Sequence[Model],
     configs: Sequence[Mapping[str, Plain]],
     overrides: Sequence[str],
     by: str | None = None,
-    given: InMemory | None = None,
 ) -> NewData:
-    """Read new data by the configurations of runs (see `read`). given: the rows of data=memory."""
+    """Read the data that `data.path=...` and other overrides of the runs' data name.
+
+    All rows are read, whatever split they would have had. configs: of the runs. by: a column of a table whose
+    values are groups.
+    Raises ConfigError or DataError for settings that the data do not have, or a file that does not fit.
+    """
     changes, inputs, raw, groups = _parsed(overrides), [], None, None
     for model, saved in zip(models, configs, strict=True):
         settings = _settings(model, saved["data"], changes)
@@ -82,7 +73,7 @@ def read_as(
         if by is not None and not own:
             settings |= _with_column(settings, by)
         config = validate({**saved, "data": settings})
-        raw = _read({"name": config.data.name, **config.data.settings}, None if own else by, given)
+        raw = _read({"name": config.data.name, **config.data.settings}, None if own else by)
         groups = None if by is None else _groups(raw, by, taken=not own)
         rows = np.arange(len(raw))
         (encoded,), unseen = model.preprocessing.encode_splits(raw, [rows], "all rows")
@@ -94,9 +85,9 @@ def read_as(
     return NewData(tuple(inputs), raw, groups)
 
 
-def _read(settings: Settings, by: str | None, given: InMemory | None) -> RawData:
+def _read(settings: Settings, by: str | None) -> RawData:
     try:
-        return read_source(settings, given)
+        return read_source(settings)
     except DataError as error:
         if by is None or "data.inputs" not in str(error):
             raise

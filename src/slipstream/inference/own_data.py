@@ -15,9 +15,9 @@ from slipstream.core.errors import UserError
 from slipstream.data import Data, Split
 from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.image.stored import Stored
-from slipstream.inference.ensemble import Ensemble
+from slipstream.inference.ensemble import Ensemble, Origin
 from slipstream.inference.new_data import NewData
-from slipstream.runs import checkpoints, setup, summary
+from slipstream.runs import setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
 from slipstream.runs.prediction import Model, saved_config
 from slipstream.runs.resuming import require_same_data
@@ -31,7 +31,7 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
     They are computed again from the weights, in the engine of training: on the same machine with the same
     versions they are equal to the last digit. Raises DataError if the data are not those of training.
     """
-    config, data, saved = _loaded(folder)
+    config, data, saved = _loaded(Origin(saved_config(folder), folder))
     member = prepared(setup.as_saved(config, saved), None, data, saved)
     slots = [Slot(member, 0, saved=saved)]
     device = setup.set_up(member.config)
@@ -48,14 +48,11 @@ def shown(model: Model, data: Data) -> tuple[str, NewData]:
     return name, examples(model, data, name, splits[name])
 
 
-def _loaded(folder: Path) -> tuple[Config, Data, Taken]:
+def _loaded(origin: Origin) -> tuple[Config, Data, Taken]:
     """Return a run's configuration, its data, read again, and its newest checkpoint."""
-    config = validate(saved_config(folder))
-    path, _ = checkpoints.latest(folder / "checkpoints")
-    if path is None:
-        raise UserError(f"{folder}: nothing is saved yet")
-    (data,), _ = setup.load_all([config])
-    return config, data, checkpoints.load(path)
+    config, saved = validate(origin.config), origin.taken()
+    (data,), _ = setup.load_all([config], origin.given)
+    return config, data, saved
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def unseen_rows(ensemble: Ensemble) -> OwnRows:
 
     Raises DataError if the data are not those of training, UserError if the networks have other rows.
     """
-    found = [_unseen(model, folder) for model, folder in zip(ensemble.models, ensemble.folders, strict=True)]
+    found = [_unseen(model, origin) for model, origin in zip(ensemble.models, ensemble.origins, strict=True)]
     first = found[0]
     if len({own.key for own in found}) > 1:
         raise UserError(f"{ensemble.path}: its members have other {first.split} rows; add data.path=FILE")
@@ -86,8 +83,8 @@ def unseen_rows(ensemble: Ensemble) -> OwnRows:
     return replace(first, data=replace(first.data, inputs=inputs))
 
 
-def _unseen(model: Model, folder: Path) -> OwnRows:
-    config, data, saved = _loaded(folder)
+def _unseen(model: Model, origin: Origin) -> OwnRows:
+    config, data, saved = _loaded(origin)
     require_same_data(config, data, saved)
     name, found = shown(model, data)
     key = dict(zip(PARTS, data.rows_keys, strict=True))[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,14 +12,14 @@ from slipstream.config.changes import differing
 from slipstream.core.console import number
 from slipstream.core.errors import ConfigError, DataError, UserError, did_you_mean
 from slipstream.core.registry import component
-from slipstream.core.types import Plain
+from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted
-from slipstream.inference import new_data, own_data
-from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference import own_data
+from slipstream.inference.asked_data import asked_data
+from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.inference.paired_tests import McNemar, MetricDifference, PairedScores, known
 from slipstream.metrics import defaults, every
-from slipstream.runs.prediction import saved_config
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
 Verdict = Literal["better", "worse", "cannot be told"]
@@ -48,7 +47,7 @@ class ComparisonResult:
         settings: what differs in the configurations: a value for each run, None where it has none.
         metric: the one that decides, the first run's own, and its better direction, `mode`.
         values: metrics, one value for each run, None if undefined. others: the runs after the first.
-        folders: of each run, or of its members.
+        origins: of each run, or of its members: their folders and configurations.
     """
 
     names: tuple[str, ...]
@@ -59,19 +58,22 @@ class ComparisonResult:
     mode: str
     values: Mapping[str, Sequence[float | None]]
     others: tuple[AgainstFirst, ...]
-    folders: tuple[tuple[Path, ...], ...]
+    origins: tuple[tuple[Origin, ...], ...]
 
 
-def compare(runs: Sequence[str | Path], *overrides: str, metric: str | None = None) -> ComparisonResult:
+def compare(
+    runs: Sequence[RunLike], *data: DataLike, target: DataLike = None, metric: str | None = None
+) -> ComparisonResult:
     """Compare trained networks on the same examples with paired tests against the first.
 
     The bootstrap resamples the same rows for all runs; of classes McNemar's exact test counts the rows that
     only one run has right. If several runs are compared with the first, Holm's correction applies.
 
     Args:
-        runs: folders of runs or sweeps, at least two.
-        overrides: settings of the runs' data that change, such as "data.path=new.csv". Without them, the
-            runs' own test rows, if they have the same ones.
+        runs: folders of runs or sweeps, or what `slipstream.fit`, `train` or `sweep` returned, at least two.
+        data: as `slipstream.evaluate` takes them. Without any, the runs' own test rows, if they have the same
+            ones.
+        target: the targets of examples in memory.
         metric: decides which is better; by default the one that decided on the first run's best epoch.
 
     Returns:
@@ -93,12 +95,12 @@ def compare(runs: Sequence[str | Path], *overrides: str, metric: str | None = No
         raise ConfigError(["compare: names one run, expected two or more"])
     ensembles = [open_run(run) for run in runs]
     _require_one_task(ensembles)
-    raws = [saved_config(ensemble.folders[0]) for ensemble in ensembles]
-    datas, source = _rows(ensembles, overrides)
+    raws = [ensemble.origins[0].config for ensemble in ensembles]
+    datas, source = _rows(ensembles, data, target)
     names = _metrics(ensembles, raws)
     decides = _decides(ensembles[0], raws[0], names, metric)
     paired = PairedScores.of(ensembles, datas)
-    labels = _labels(runs)
+    labels = _labels(ensembles)
     values = {name: [known(value) for value in paired.values(name)] for name in names}
     mode = _mode(decides)
     differences = paired.differences(names)
@@ -123,7 +125,7 @@ def compare(runs: Sequence[str | Path], *overrides: str, metric: str | None = No
         mode,
         values,
         tuple(others),
-        tuple(ensemble.folders for ensemble in ensembles),
+        tuple(ensemble.origins for ensemble in ensembles),
     )
 
 
@@ -144,23 +146,26 @@ def _meaning(ensemble: Ensemble) -> str:
     return f"{target.task} {', '.join(target.names)} ({what})"
 
 
-def _rows(ensembles: Sequence[Ensemble], overrides: Sequence[str]) -> tuple[list[NewData], str]:
+def _rows(
+    ensembles: Sequence[Ensemble], data: Sequence[DataLike], target: DataLike
+) -> tuple[list[NewData], str]:
     """Return the same examples as each run's networks take them, and where they come from."""
     first = ensembles[0]
-    if overrides:
-        datas = [new_data.read(one.models, one.folders, overrides) for one in ensembles]
-        for one, data in zip(ensembles[1:], datas[1:], strict=True):
-            if not np.array_equal(data.raw.targets, datas[0].raw.targets):
-                raise DataError(f"{' '.join(overrides)}: {one.path} reads other rows of it than {first.path}")
-        return datas, " ".join(overrides)
+    if data:
+        found = [asked_data(one, data, target) for one in ensembles]
+        datas, source = [rows for rows, _ in found], found[0][1]
+        for one, rows in zip(ensembles[1:], datas[1:], strict=True):
+            if not np.array_equal(rows.raw.targets, datas[0].raw.targets):
+                raise DataError(f"{source}: {one.path} reads other rows of it than {first.path}")
+        return datas, source
     own = [own_data.unseen_rows(one) for one in ensembles]
-    for one, rows in zip(ensembles[1:], own[1:], strict=True):
-        if (rows.split, rows.key) != (own[0].split, own[0].key):
+    for one, other in zip(ensembles[1:], own[1:], strict=True):
+        if (other.split, other.key) != (own[0].split, own[0].key):
             raise UserError(
-                f"compare: the {rows.split} rows of {one.path} are others than the {own[0].split} rows of "
+                f"compare: the {other.split} rows of {one.path} are others than the {own[0].split} rows of "
                 f"{first.path}; add data.path=FILE, whose rows all of them predict"
             )
-    return [rows.data for rows in own], f"the {own[0].split} rows of the runs"
+    return [each.data for each in own], f"the {own[0].split} rows of the runs"
 
 
 def _metrics(ensembles: Sequence[Ensemble], raws: Sequence[Mapping[str, Plain]]) -> list[str]:
@@ -185,10 +190,12 @@ def _mode(metric: str) -> str:
     return "min" if metric == "loss" else str(component("metric", metric).traits.mode)
 
 
-def _labels(runs: Sequence[str | Path]) -> list[str]:
-    """Return the folders' last names, or the whole paths where these are equal."""
-    short = [Path(run).name for run in runs]
-    return short if len(set(short)) == len(short) and all(short) else [str(run) for run in runs]
+def _labels(ensembles: Sequence[Ensemble]) -> list[str]:
+    """Return the folders' last names, or the whole paths where these are equal, or numbers."""
+    short, whole = [one.path.name for one in ensembles], [str(one.path) for one in ensembles]
+    if any(one.held for one in ensembles) and len(set(short)) < len(short):
+        return [f"run {i}" for i in range(1, len(short) + 1)]
+    return short if len(set(short)) == len(short) and all(short) else whole
 
 
 def _judged(one: AgainstFirst, first: str, metric: str, mode: str, several: bool) -> AgainstFirst:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from slipstream.core.errors import ConfigError, did_you_mean
 from slipstream.core.registry import component
-from slipstream.inference import new_data, own_data
+from slipstream.core.types import DataLike
+from slipstream.inference.asked_data import asked_data
 from slipstream.inference.dependence import Dependence, dependence_of
-from slipstream.inference.ensemble import Ensemble, open_run
+from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.evaluation import (
     FEW,
     NO_INTERVAL,
@@ -29,7 +29,6 @@ from slipstream.inference.evaluation import (
 from slipstream.inference.new_data import NewData
 from slipstream.inference.perturbations import Kind, Perturbation, perturbations
 from slipstream.metrics import every
-from slipstream.runs.prediction import saved_config
 
 REPEATS, GRID, WORDS, DEPENDENCE = 5, 4, 200, 3
 MOST_ROWS = 20_000  # beyond which rows are drawn
@@ -86,8 +85,9 @@ class ImportanceResult:
 
 
 def importance(
-    run: str | Path,
-    *overrides: str,
+    run: RunLike,
+    *data: DataLike,
+    target: DataLike = None,
     metric: str | None = None,
     repeats: int = REPEATS,
     grid: int = GRID,
@@ -101,9 +101,10 @@ def importance(
     those that scikit-learn's `permutation_importance` draws with random_state=0.
 
     Args:
-        run: the folder of a run or a sweep.
-        overrides: settings of the run's data that change, such as "data.path=new.csv". Without them, the test
-            rows of the run's own data, else its validation rows, else its training rows.
+        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
+        data: as `slipstream.evaluate` takes them. Without any, the test rows of the run's own data, else its
+            validation rows, else its training rows.
+        target: the targets of examples in memory.
         metric: a metric of the task, or "loss"; by default the one that decided on the run's best epoch.
         repeats: permutations of each column.
         grid: regions along each side of an image.
@@ -125,12 +126,8 @@ def importance(
     """
     ensemble = open_run(run)
     _metric(ensemble, metric)  # before data are read
-    if overrides:
-        data, source = new_data.read(ensemble.models, ensemble.folders, overrides), " ".join(overrides)
-    else:
-        own = own_data.unseen_rows(ensemble)
-        data, source = own.data, f"the {own.split} rows of the run"
-    return importance_of(ensemble, data, source, metric, repeats, grid, words, told)
+    found, source = asked_data(ensemble, data, target)
+    return importance_of(ensemble, found, source, metric, repeats, grid, words, told)
 
 
 def importance_of(
@@ -177,7 +174,7 @@ def _metric(ensemble: Ensemble, asked: str | None) -> str:
     """Return the metric that was asked for, or the one that the first run monitored."""
     first = ensemble.first
     if asked is None:
-        monitored = saved_config(ensemble.folders[0])["early_stopping"]["metric"]
+        monitored = ensemble.origins[0].config["early_stopping"]["metric"]
         return str(monitored).partition("/")[2]
     known = ["loss", *every(first.target.task, len(first.target.classes), first.probabilistic)]
     if asked not in known:

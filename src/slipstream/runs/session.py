@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from slipstream.config.run_config import Config
-from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError
-from slipstream.core.types import Plain
 from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, run_folder, setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
@@ -21,68 +19,35 @@ from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.lifting import why_alone
-from slipstream.training.member import FINISHED, INTERRUPTED
+from slipstream.training.loop import Watcher
+from slipstream.training.member import FINISHED, INTERRUPTED, Member
 from slipstream.training.pack import signature
 
 if TYPE_CHECKING:
     from slipstream.data import Data
 
 
-def train(config: Mapping[str, Plain] | Config, directory: str | Path | None = None) -> Result:
-    """Train one run.
+class Curve(Watcher, Protocol):
+    """A watcher that shows where the runs stand."""
 
-    Only warnings are shown, on standard error: `trainer.progress` is for the command line.
-
-    Args:
-        config: a configuration from `slipstream.compose`, or a validated one.
-        directory: the run's folder; None writes nothing to disk.
-
-    Returns:
-        The metrics, weights and history of the run.
-
-    Raises:
-        ConfigError: the configuration cannot run.
-        DataError: the data cannot be used. Like ConfigError it is a UserError, raised before training.
-
-    Example:
-        >>> import slipstream
-        >>> result = slipstream.train(slipstream.compose("data=iris", "trainer.max_epochs=1"))
-        >>> result.status, len(result.records)
-        ('finished', 1)
-    """
-    return train_pack([config], None if directory is None else [directory])[0]
+    def begin(self, members: Sequence[Member]) -> None:
+        """Handle the begin of training."""
 
 
 def train_pack(
-    configs: Sequence[Mapping[str, Plain] | Config], directories: Sequence[str | Path] | None = None
+    configs: Sequence[Config],
+    directories: Sequence[str | Path] | None = None,
+    *,
+    given: InMemory | None = None,
+    keep: list[Trained] | None = None,
 ) -> list[Result]:
-    """Train K runs as one stacked computation, each as if it were alone.
-
-    Args:
-        configs: one configuration per run. They may differ in seeds and in every number (learning rates,
-            decays, penalty weights, dropout rates, schedules, patience), but not in structure.
-        directories: one folder per run; None writes nothing to disk.
-
-    Returns:
-        One result per run, in the order of `configs`.
-
-    Raises:
-        ConfigError: a configuration cannot run, or they differ in structure.
-        DataError: the data cannot be used.
-
-    Example:
-        >>> import slipstream
-        >>> both = [slipstream.compose("data=iris", "trainer.max_epochs=1", f"seed={k}") for k in (1, 2)]
-        >>> [result.status for result in slipstream.train_pack(both)]
-        ['finished', 'finished']
-    """
+    """Train runs as one stacked computation (see `slipstream.train_pack`). given, keep: as in `run_pack`."""
     if not configs:
         return []
-    valid = [config if isinstance(config, Config) else validate(config) for config in configs]
-    if len({signature(config) for config in valid}) > 1:
-        raise ConfigError([_difference(valid)])
-    places = [None] * len(valid) if directories is None else [Path(path) for path in directories]
-    return run_pack(valid, places, [()] * len(valid), quiet=True)
+    if len({signature(config) for config in configs}) > 1:
+        raise ConfigError([_difference(configs)])
+    places = [None] * len(configs) if directories is None else [Path(path) for path in directories]
+    return run_pack(configs, places, [()] * len(configs), quiet=True, given=given, keep=keep)
 
 
 def run(config: Config, directory: Path, overrides: Sequence[str] = (), resume: bool = False) -> Result:
@@ -100,12 +65,13 @@ def run_pack(
     given: InMemory | None = None,
     loaded: tuple[Sequence[Data], Sequence[int]] | None = None,
     keep: list[Trained] | None = None,
+    curve: Curve | None = None,
 ) -> list[Result]:
     """Claim the folders, read the data, train, and write the summaries.
 
     given: the rows of data=memory. loaded: what `setup.load_all` returns, if the data have been read. keep:
-    takes all of every run that ended, for use without a folder. Members whose network cannot be vectorized
-    train one after another.
+    takes all of every run that ended, for use without a folder. curve: another watcher. Members whose network
+    cannot be vectorized train one after another.
     """
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
@@ -174,7 +140,9 @@ def _run_together(
         try:
             session.begin(screen.warn)
             _introduce(screen, session, [*warnings, *datas[0].warnings], resume=resume)
-            session.advance([screen], interrupts)
+            if curve is not None:
+                curve.begin(session.members)
+            session.advance([screen, *([curve] if curve is not None else [])], interrupts)
         finally:
             screen.close()
         results = _conclude(session, known, screen, interrupts.exit_code)

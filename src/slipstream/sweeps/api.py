@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted, spell
+from slipstream.data.in_memory import InMemory
 from slipstream.sweeps import report, runner
 from slipstream.sweeps.plan import planning, store
 from slipstream.sweeps.work import processes
@@ -29,6 +30,7 @@ class SweepResult:
     Attributes:
         directory: the sweep's folder.
         report: ranking, comparisons, importance and advice, as in report.json.
+        given: the rows in memory, if the sweep was of such.
         exit_code: 0, or 3 if members diverged or failed, or 129, 130, 143 or 152 if a signal ended it.
 
     Example:
@@ -41,6 +43,7 @@ class SweepResult:
     directory: Path
     report: Report
     exit_code: int
+    given: InMemory | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         best, metric = self.best, self.report.metric
@@ -74,33 +77,15 @@ class SweepResult:
 
 
 def sweep(
-    space: Mapping[str, Plain], *overrides: str, directory: str | Path | None = None, **settings: Plain
+    space: Mapping[str, Plain],
+    *overrides: str,
+    directory: str | Path | None = None,
+    given: InMemory | None = None,
+    **settings: Plain,
 ) -> SweepResult:
-    """Train every configuration of a space as packs, or search the space.
+    """Train a sweep (see `slipstream.sweep`).
 
-    Nothing is shown unless an override such as "trainer.progress=auto" asks for it.
-
-    Args:
-        space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
-            command line.
-        overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
-        directory: the sweep's folder; one with the same plan is joined and continued. None makes a new
-            one below outputs/.
-        settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
-
-    Returns:
-        The report and the members, including those that failed or diverged.
-
-    Raises:
-        ConfigError: the space, an override or a setting is wrong.
-        UserError: the sweep cannot start or continue, such as DataError for unusable data.
-
-    Example:
-        >>> import slipstream
-        >>> space = {"optimizer.lr": [1e-9, 0.01]}
-        >>> found = slipstream.sweep(space, "data=iris", "trainer.max_epochs=5")
-        >>> found.best.values
-        {'optimizer.lr': 0.01}
+    given: the rows of data=memory.
     """
     typed = ["trainer.progress=none", *overrides]
     typed += [f"sweep.{name}={spell(value)}" for name, value in settings.items()]
@@ -110,6 +95,6 @@ def sweep(
         directory = Path("outputs") / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
     directory = Path(directory).absolute()
     plan = store.freeze(plan, directory)
-    code, made = runner.work(plan, directory, processes.MODULE)
+    code, made = runner.work(plan, directory, processes.MODULE, given)
     assert made is not None  # this process leads
-    return SweepResult(directory, made, code)
+    return SweepResult(directory, made, code, given)

@@ -24,6 +24,7 @@ from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.storage import writing
 from slipstream.core.types import Plain
 from slipstream.core.wording import typed
+from slipstream.data.in_memory import InMemory
 from slipstream.early_stopping import direction
 from slipstream.runs import run_folder, setup
 from slipstream.runs.tracking import Tracking, require_installed
@@ -106,10 +107,13 @@ def _forget_failures(directory: Path) -> None:
             folders.remove(file)
 
 
-def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int, Report | None]:
+def work(
+    plan: SweepPlan, directory: Path, program: Sequence[str], given: InMemory | None = None
+) -> tuple[int, Report | None]:
     """Train members of the sweep until none is left; the first process also shows progress and reports.
 
-    program: the command that further workers run. Raises UserError if no member can be trained.
+    program: the command that further workers run. given: the rows of data=memory. Raises UserError if no
+    member can be trained.
     """
     lead, example = processes.index() == 0, plan.example
     require_installed(example.config)
@@ -138,7 +142,7 @@ def work(plan: SweepPlan, directory: Path, program: Sequence[str]) -> tuple[int,
             return plan.jobs if study is None else _jobs_of(plan, study)
 
         choose = Chooser(directory, plan.settings, members)
-        worker = Worker(directory, source, interrupts, screen, choose, count)
+        worker = Worker(directory, source, interrupts, screen, choose, count, given)
         stack.callback(worker.tracking.close)
         try:
             worker.run()

@@ -127,6 +127,10 @@ def hub(
     with ExitStack() as stack:
         found = _given(given) if dataset == MEMORY else _load(stack, dataset, subset, revision, path)
         chosen = {part: _split(found, name, place) for part, name in splits.items() if name is not None}
+        for name in targets:
+            if name not in chosen[0].column_names:
+                near = did_you_mean(name, chosen[0].column_names)
+                raise DataError(f"{place}: data.target names {name!r}, which is no column, {near}")
         rest = [n for n in chosen[0].column_names if n not in targets and asked.get(n) != "ignore"]
         names = rest if inputs is None else names_of(inputs)
         what = _kind(chosen[0], names, place, kind)

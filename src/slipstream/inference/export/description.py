@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +19,9 @@ from slipstream.data.image.image_preprocessing import ImagePreprocessing
 from slipstream.data.messages import phrase
 from slipstream.data.sequence.long_table import SequencePreprocessing
 from slipstream.data.text.vocabulary import TextPreprocessing
-from slipstream.inference.ensemble import Ensemble
+from slipstream.inference.ensemble import Ensemble, Origin
 from slipstream.inference.export.portable import Words, common_words
-from slipstream.runs.prediction import Model, saved_config
+from slipstream.runs.prediction import Model
 
 if TYPE_CHECKING:
     from slipstream.inference.export.self_check import Checked
@@ -123,7 +122,7 @@ def _inputs(model: Model) -> tuple[str, tuple[GraphInput, ...]]:
 def card(ensemble: Ensemble, about: Described, checked: Checked, to: str) -> str:
     """Return the model card in Markdown."""
     saved = about.json
-    config = saved_config(ensemble.folders[0])
+    config = ensemble.origins[0].config
     names = {group: config[group]["name"] for group in ("data", "model", "loss", "optimizer")}
     runs = counted(len(ensemble.models), "run")
     what = f"Predicts {phrase(ensemble.target.names, 6)}: {ensemble.target.task}"
@@ -160,7 +159,7 @@ def card(ensemble: Ensemble, about: Described, checked: Checked, to: str) -> str
         "",
         "## Metrics",
         "",
-        *_metrics(ensemble.folders),
+        *_metrics(ensemble.origins),
         "",
         "## Check",
         "",
@@ -210,12 +209,12 @@ def _meaning(about: dict[str, Plain]) -> list[str]:
     return ["Arrays come as in training; scaling is inside the graph."]
 
 
-def _metrics(runs: Sequence[Path]) -> list[str]:
+def _metrics(runs: Sequence[Origin]) -> list[str]:
     """Return summary.json's metrics of the best epoch as a table: the mean over the runs."""
     found = []
-    for folder in runs:
+    for origin in runs:
         try:
-            found.append(json.loads((folder / "summary.json").read_text("utf-8")))
+            found.append(json.loads(origin.summary()))
         except (OSError, ValueError):
             continue
     best = [one.get("best", {}) for one in found]

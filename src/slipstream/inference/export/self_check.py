@@ -28,7 +28,7 @@ from slipstream.data.tabular.encoding import Column
 from slipstream.data.tabular.values import Frame, Text, Values
 from slipstream.data.text.vocabulary import SPECIAL, TextPreprocessing, Texts
 from slipstream.inference.ensemble import Ensemble
-from slipstream.runs.prediction import Model, saved_config
+from slipstream.runs.prediction import Model
 from slipstream.training.inputs import ready
 
 MOST = 1000  # rows compared
@@ -99,9 +99,10 @@ def _loaded(path: Path) -> ModuleType:
 
 def _own(ensemble: Ensemble) -> tuple[DataLike, np.ndarray]:
     """Return examples of the run's test part (else validation, else train) and our scores of them."""
-    config = validate(saved_config(ensemble.folders[0]))
+    origin = ensemble.origins[0]
+    config = validate(origin.config)
     settings = {"name": config.data.name, **config.data.settings}
-    raw = read(settings)
+    raw = read(settings, origin.given)
     _, parts = split_rows(raw, settings)
     rows = next(part for part in reversed(parts) if len(part))
     rows = np.sort(rows[:: -(-len(rows) // MOST)])

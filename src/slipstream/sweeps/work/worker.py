@@ -20,6 +20,7 @@ from slipstream.core.errors import UserError
 from slipstream.core.storage import StorageError, writing
 from slipstream.core.storage import replace as replace_file
 from slipstream.core.wording import typed
+from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, setup, summary
 from slipstream.runs.tracking import Tracking
 from slipstream.sweeps.plan.job import Job
@@ -89,6 +90,7 @@ class Worker:
     """A worker, which trains members of a source until none is left. It is its pack trainer's listener.
 
     workers: the number of processes that share the sweep, so that the first leaves some for the others.
+    given: the rows of data=memory.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class Worker:
         observer: Observer,
         choose: PackChooser,
         workers: int = 1,
+        given: InMemory | None = None,
     ) -> None:
         self.directory, self.source, self.interrupts = directory, source, interrupts
         self.observer, self.choose, self.workers = observer, choose, workers
         self.succeeded, self.tracking = 0, Tracking()
+        self._given = given
         self._kind = ""
         self._folds: dict[str, Data] = {}
         self._refills = True
@@ -170,7 +174,7 @@ class Worker:
         keys = list(dict.fromkeys(map(self._data_key, jobs)))
         if all(key in self._folds for key in keys):
             return self._folds
-        datas, _ = setup.load_all([job.config for job in jobs])
+        datas, _ = setup.load_all([job.config for job in jobs], self._given)
         form = setup.form(datas[0])
         found = {key: data for key, data in zip(keys, datas, strict=True) if setup.form(data) == form}
         self._show_data(jobs[0], datas[0])

@@ -1,0 +1,218 @@
+"""A trained run as an object: it predicts, evaluates, explains, exports and saves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from slipstream.core.errors import UserError
+from slipstream.core.types import DataLike, Plain
+from slipstream.data.identity import labels
+from slipstream.data.in_memory import InMemory
+from slipstream.inference import run_display
+from slipstream.inference.caller_frames import like_caller
+from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
+from slipstream.inference.evaluation import Evaluation, evaluate
+from slipstream.inference.explanation import Explanation, explain
+from slipstream.inference.permutation_importance import ImportanceResult, importance
+from slipstream.runs.prediction import Classification, Model, model_of
+from slipstream.runs.summary import Result
+from slipstream.runs.trained import Trained
+
+
+@dataclass(frozen=True, repr=False)
+class FittedRun(Result):
+    """A run that has ended, from `slipstream.fit`, `train` or `train_pack`.
+
+    Attributes:
+        status, reason, best_epoch, best, last, records, weights, directory, exit_code: as in `Result`.
+        origin: its configuration, its folder if it has one, and its rows if they were given in memory.
+
+    Example:
+        >>> import slipstream
+        >>> table = {"x": list(range(80)), "y": ["no", "yes"] * 40}
+        >>> run = slipstream.fit(table, "y", "trainer.max_epochs=2")
+        >>> run.predict({"x": [1, 2, 3]}).shape, run.predict_proba({"x": [1, 2, 3]}).shape
+        ((3,), (3, 2))
+        >>> run.evaluate(table).whole.rows, len(run.history["val/loss"])
+        (80, 2)
+        >>> run.importance().features[0].name
+        'x'
+    """
+
+    origin: Origin = field(default_factory=lambda: Origin({}), compare=False)
+
+    def __repr__(self) -> str:
+        """Return a table of the best epoch's metrics, how the run ended, and what it predicts."""
+        return run_display.text_of(self, self._meaning)
+
+    def _repr_html_(self) -> str:
+        """Return the same for notebooks, with the curves."""
+        return run_display.html_of(self, self._meaning)
+
+    @property
+    def _meaning(self) -> str:
+        return repr(self.model).strip("<>").removeprefix("slipstream model of ") if self.best_epoch else ""
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained network, as `slipstream.load` returns it, with the weights of the best epoch."""
+        if not self.best_epoch:
+            raise UserError(
+                f"no epoch ended with finite weights ({self.reason}); there is nothing to predict with"
+            )
+        held = self.origin.trained
+        assert held is not None
+        return model_of(held.raw, held.fitted, held.tensors)
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The one network, as `slipstream.evaluate` and its like take it."""
+        path = self.directory or Path("the run")
+        return Ensemble(path, (self.model,), (path,) if self.directory else (), (self.origin,))
+
+    @property
+    def history(self) -> dict[str, list[Plain]]:
+        """The metrics of every epoch by name."""
+        names = dict.fromkeys(name for record in self.records for name in record)
+        return {name: [record.get(name) for record in self.records] for name in names}
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The labels in the order of the columns of `predict_proba`; empty for numbers."""
+        target = self.model.target
+        return labels(target.classes, target.label_kind)
+
+    def predict(self, x: DataLike) -> DataLike:
+        """Predict labels [N] in their original type, values [N] or [N, D], or for several labels bool [N, L].
+
+        Args:
+            x: a table with the columns of training (others are ignored), an array in their order, or a
+                Dataset of Hugging Face's.
+
+        Returns:
+            For a frame of pandas (with its index), polars or pyarrow a column of that library, or a frame for
+            several; for a tensor a tensor, if numbers are predicted; else an array.
+
+        Raises:
+            DataError: the inputs do not match those of training.
+        """
+        return predict(self, x)
+
+    def predict_proba(self, x: DataLike) -> DataLike:
+        """Predict probabilities [N, C] in the order of `classes`. x, and what is returned: as in `predict`.
+
+        Raises UserError for a run that predicts numbers, or whose loss gives no probabilities.
+        """
+        return predict_proba(self, x)
+
+    def evaluate(self, *data: DataLike, target: DataLike = None, by: str | None = None) -> Evaluation:
+        """Measure examples with known targets: every metric with an interval, and each row.
+
+        Args and errors: as in `slipstream.evaluate`; targets may also be the second of `data`.
+        """
+        given = list(data)
+        if len(given) == 2 and target is None and not isinstance(given[1], str):
+            target = given.pop()
+        return evaluate(self, *given, target=target, by=by)
+
+    def importance(
+        self, *data: DataLike, target: DataLike = None, metric: str | None = None, repeats: int = 5
+    ) -> ImportanceResult:
+        """Measure how much worse a metric gets without each column. Args: as in `slipstream.importance`."""
+        return importance(self, *data, target=target, metric=metric, repeats=repeats)
+
+    def explain(
+        self, *data: DataLike, row: int = 1, target: DataLike = None, output: str | None = None
+    ) -> Explanation:
+        """Explain the prediction of one example as a sum. Args: as in `slipstream.explain`."""
+        return explain(self, *data, row=row, target=target, output=output)
+
+    def export(self, to: Literal["onnx", "torch"], directory: str | Path) -> Path:
+        """Write a folder that predicts without slipstream, checked on the run's test rows. Return its path.
+
+        to: `onnx` (extra `export`) or `torch`. Raises UserError for a folder that exists, or a network that
+        cannot be exported.
+        """
+        from slipstream.inference.export.exporting import FILES, export
+
+        if to not in FILES:
+            raise UserError(f"export: found {to!r}, expected {' or '.join(FILES)}")
+        return export(self.ensemble, to, Path(directory)).folder
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the run's folder, for `slipstream.load` and the command line. Return its path.
+
+        Raises UserError if the folder holds a run already.
+        """
+        assert self.origin.trained is not None
+        self.origin.trained.save(Path(directory))
+        return Path(directory)
+
+
+def predict(run: RunLike, x: DataLike) -> DataLike:
+    """Predict labels [N] in their original type, values [N] or [N, D], or for several labels bool [N, L].
+
+    Args:
+        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned. A sweep is
+            its best trial, whose seeds or folds predict together.
+        x: a table with the columns of training (others are ignored), an array in their order, a list of texts
+            or of images, or a Dataset of Hugging Face's: what `slipstream.load(folder).predict` takes.
+
+    Returns:
+        For a frame of pandas (with its index), polars or pyarrow a column of that library, or a frame for
+        several; for a tensor a tensor, if numbers are predicted; else an array.
+
+    Raises:
+        UserError: the folder is no run. DataError: the inputs do not match those of training.
+
+    Example:
+        >>> import polars, slipstream
+        >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
+        >>> folder = slipstream.fit(table, "y", "trainer.max_epochs=1", directory="runs/xy").directory
+        >>> found = slipstream.predict(folder, table.head(3))
+        >>> found.name, found.dtype, len(found)
+        ('y', String, 3)
+    """
+    ensemble = open_run(run)
+    found, names = ensemble.predict(x), ensemble.target.names
+    if not isinstance(found, Classification):
+        return like_caller(x, found, names)
+    return like_caller(x, found.labels, names if found.labels.ndim == 1 else ensemble.target.classes)
+
+
+def predict_proba(run: RunLike, x: DataLike) -> DataLike:
+    """Predict probabilities [N, C], a column for each class.
+
+    Args:
+        run: as `slipstream.predict` takes it.
+        x: as `slipstream.predict` takes it.
+
+    Returns:
+        A frame with a column for each class, a tensor or an array, as `slipstream.predict` chooses.
+
+    Raises:
+        UserError: the run predicts numbers, or its loss gives no probabilities.
+
+    Example:
+        >>> import polars, slipstream
+        >>> table = polars.DataFrame({"x": range(80), "y": ["no", "yes"] * 40})
+        >>> run = slipstream.fit(table, "y", "trainer.max_epochs=1")
+        >>> slipstream.predict_proba(run, table.head(3)).columns
+        ['no', 'yes']
+    """
+    ensemble = open_run(run)
+    found = ensemble.predict(x)
+    if not isinstance(found, Classification):
+        raise UserError("this run predicts numbers, which have no probabilities; use predict")
+    return like_caller(x, found.probabilities, ensemble.target.classes)
+
+
+def fitted_run(result: Result, trained: Trained, given: InMemory | None = None) -> FittedRun:
+    """Return a run from its result, all that a folder would hold, and its rows if they are in memory."""
+    origin = Origin(trained.raw, result.directory, given, trained)
+    return FittedRun(**{name: getattr(result, name) for name in Result.__dataclass_fields__}, origin=origin)
