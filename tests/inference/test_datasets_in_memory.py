@@ -91,6 +91,6 @@ def test_a_column_of_texts_or_of_images_is_the_input(hub, tmp_path):
     seen = slipstream.fit(shots, "y", "model=convnet", *FEW)
     np.testing.assert_array_equal(seen.predict_proba(shots), seen.predict_proba(pictures))
     own = seen.evaluate()
-    assert own.whole.rows == 5
+    assert own.whole.rows == 4
     assert own.whole.values["accuracy"] == pytest.approx(seen.best["test/accuracy"])
     assert seen.evaluate(shots).whole.rows == seen.evaluate(pictures, target=shots["y"]).whole.rows == 30

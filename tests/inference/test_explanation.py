@@ -142,7 +142,7 @@ def test_without_captum_the_line_to_type_is_said(monkeypatch):
     """The package is named as pip takes it, and nothing of captum is needed before."""
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     run = slipstream.fit(table(), "y", *FEW)
-    with pytest.raises(UserError, match=r"explain: needs captum; install with: pip install 'captum>=0.9'"):
+    with pytest.raises(UserError, match=r'needs captum; install with: pip install "captum>=0.9"'):
         run.explain()
     with pytest.raises(ConfigError, match="output: 'z' is none of this run"):
         run.explain(output="z")
