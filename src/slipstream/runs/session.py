@@ -76,7 +76,7 @@ def run_pack(
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
     try:
-        return _run_together(configs, directories, overrides, (), resume, quiet, given, loaded, keep)
+        return _run_together(configs, directories, overrides, (), resume, quiet, given, loaded, keep, curve)
     except OneByOne as apart:
         results: list[Result] = []
         for k, config in enumerate(configs):
@@ -84,7 +84,7 @@ def run_pack(
                 break
             told, read = () if results else (str(apart),), loaded and (loaded[0], [loaded[1][k]])
             one = [config], [directories[k]], [overrides[k]]
-            results += _run_together(*one, told, resume, quiet, given, read, keep)
+            results += _run_together(*one, told, resume, quiet, given, read, keep, curve)
         return results
 
 
@@ -102,6 +102,7 @@ def _run_together(
     given: InMemory | None,
     loaded: tuple[Sequence[Data], Sequence[int]] | None,
     keep: list[Trained] | None,
+    curve: Curve | None,
 ) -> list[Result]:
     """Train members together. told: warnings to begin with. Raises OneByOne before anything is written."""
     with ExitStack() as stack:
