@@ -7,7 +7,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from slipstream.core import random
 from slipstream.core.errors import ConfigError
@@ -73,10 +72,10 @@ def require_float32(module: nn.Module, where: str) -> None:
 
 def running_statistics(module: nn.Module) -> list[str]:
     """Return the names of a layer's own running statistics, which are averaged along with weights."""
-    if isinstance(module, _NormBase):
-        return [] if module.running_mean is None else ["running_mean", "running_var"]
-    named = getattr(module, "running", ())
-    return [name for name in named if name in module._buffers] if isinstance(named, list) else []
+    named = getattr(module, "running", None)
+    if not isinstance(named, list):  # torch's batch and instance normalization
+        named = ["running_mean", "running_var"]
+    return [name for name in named if module._buffers.get(name) is not None]
 
 
 def layers_with_statistics(network: nn.Module) -> Iterator[tuple[str, nn.Module, list[str]]]:
