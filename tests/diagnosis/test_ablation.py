@@ -26,6 +26,7 @@ def test_every_ingredient_has_its_removal():
     }
 
 
+@pytest.mark.slow
 def test_ablate_measures_what_the_runs_give(small_run, capsys, code):
     found = slipstream.ablate(small_run, ["regularizer=dropout"], seeds=3)
     (effect,) = found.effects

@@ -32,6 +32,7 @@ def other_weight(tensors, state):
     tensors["weights"][name].view(-1)[0] += 1e-6
 
 
+@pytest.mark.slow
 def test_a_sound_run_is_verified(small_run, capsys, code):
     assert verify(small_run, whole=True).holds
     assert code(["verify", str(small_run)]) == 0

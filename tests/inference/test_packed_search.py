@@ -91,6 +91,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 def test_some_of_scikit_learns_checks():
     """Pickling, attributes, names and repeats, without waiting for all."""
     run = set()
@@ -101,6 +102,7 @@ def test_some_of_scikit_learns_checks():
     assert len(run) >= 3
 
 
+@pytest.mark.slow
 def test_results_are_those_of_grid_search(paired):
     """Keys, types, masks, scores and ranks of every split: to the last bit those of fits in packs of two."""
     grid = [{"lr": [0.01, 0.1], "width": [4, 5]}, {"lr": [0.05], "optimizer": ["adam", "sgd"]}]
@@ -138,6 +140,7 @@ def test_a_fit_does_not_depend_on_other_candidates():
     assert few["mean_test_score"].tolist() == more["mean_test_score"][[3, 1]].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not support sample_weight")
 def test_regression_weights_groups_and_callables(paired):
     """Fits of numbers pack; weights and groups reach their places; refit and scoring may be functions."""
@@ -159,6 +162,7 @@ def test_regression_weights_groups_and_callables(paired):
     assert not hasattr(ours, "best_score_")
 
 
+@pytest.mark.slow
 def test_distributions_are_drawn_as_by_randomized_search(paired):
     """n_iter and random_state give the candidates of RandomizedSearchCV."""
     space = {"lr": scipy.stats.loguniform(1e-3, 0.1), "width": [4, 5]}
@@ -169,6 +173,7 @@ def test_distributions_are_drawn_as_by_randomized_search(paired):
         PackedSearchCV(NET, space, cv=2).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_fitted_on_each_folds_rows(capsys, paired):
     """What comes before the network sees the fold's training rows alone; frames keep their names."""
     frame = pd.DataFrame(X, columns=list("pqrs"))
@@ -182,6 +187,7 @@ def test_a_pipeline_is_fitted_on_each_folds_rows(capsys, paired):
     assert said.count("4 fits of ") == 2
 
 
+@pytest.mark.slow
 def test_it_works_inside_cross_validation():
     """A search is an estimator, in a pipeline and in cross_val_score, and can be pickled."""
     search = PackedSearchCV(clone(NET).set_params(max_epochs=20), {"lr": [1e-6, 0.1]}, cv=2)
