@@ -1,4 +1,4 @@
-"""A network of one's own: python examples/own_module.py data=shapes model=own_resnet model.width=16"""
+"""A network of one's own: python examples/own_module.py data=shapes model=own_resnet"""
 
 from torch import Tensor, nn
 
