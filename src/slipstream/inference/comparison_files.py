@@ -17,7 +17,7 @@ from rich.table import Table
 from slipstream.core.console import number, print_table
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
-from slipstream.inference.ensemble import Origin
+from slipstream.inference.ensemble import RunOrigin
 from slipstream.inference.paired_comparison import ComparisonResult
 from slipstream.inference.paired_tests import MetricDifference
 from slipstream.inference.result_files import write_result
@@ -107,7 +107,7 @@ def curves(found: ComparisonResult) -> Iterator[tuple[str, Image.Image]]:
     yield from history_pictures(runs, found.metric)
 
 
-def history_pictures(runs: Mapping[str, Origin], metric: str) -> Iterator[tuple[str, Image.Image]]:
+def history_pictures(runs: Mapping[str, RunOrigin], metric: str) -> Iterator[tuple[str, Image.Image]]:
     """Yield pictures of the loss and of a metric by epoch, by name of the runs."""
     read = {name: _history(origin) for name, origin in runs.items()}
     for each in dict.fromkeys(["loss", metric]):
@@ -123,7 +123,7 @@ def history_pictures(runs: Mapping[str, Origin], metric: str) -> Iterator[tuple[
             yield f"curves_{each}", curves_picture(drawn, f"{each} by epoch", "epoch")
 
 
-def _history(origin: Origin) -> list[dict[str, float]]:
+def _history(origin: RunOrigin) -> list[dict[str, float]]:
     """Return the numbers of every epoch; those that a killed run left unfinished are left out."""
     if origin.trained is not None:
         return [_numbers(record) for record in origin.trained.state["records"]]

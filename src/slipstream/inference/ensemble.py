@@ -45,7 +45,7 @@ RunLike: TypeAlias = "str | Path | Holder | Placed"
 
 
 @dataclass(frozen=True)
-class Origin:
+class RunOrigin:
     """The run that a network comes from.
 
     config: its configuration. folder: None if it has none. given: its rows, if they are in memory. trained:
@@ -96,12 +96,12 @@ class Ensemble:
     path: Path
     models: tuple[Model, ...]
     folders: tuple[Path, ...]
-    held: tuple[Origin, ...] = ()
+    held: tuple[RunOrigin, ...] = ()
 
     @cached_property
-    def origins(self) -> tuple[Origin, ...]:
+    def origins(self) -> tuple[RunOrigin, ...]:
         """The runs that the models come from. Their configurations are read once."""
-        return self.held or tuple(Origin(saved_config(folder), folder) for folder in self.folders)
+        return self.held or tuple(RunOrigin(saved_config(folder), folder) for folder in self.folders)
 
     @property
     def first(self) -> Model:
@@ -153,7 +153,7 @@ def open_run(run: RunLike) -> Ensemble:
     if len({(model.target.task, model.target.classes, model.target.names) for model in models}) > 1:
         raise UserError(f"{path}: members of the best trial have other classes or targets; name one of them")
     given = getattr(run, "given", None)
-    origins = [] if given is None else [Origin(saved_config(folder), folder, given) for folder in folders]
+    origins = [] if given is None else [RunOrigin(saved_config(folder), folder, given) for folder in folders]
     return Ensemble(path, tuple(models), tuple(folders), tuple(origins))
 
 

@@ -15,7 +15,7 @@ from slipstream.data.identity import labels
 from slipstream.data.in_memory import InMemory
 from slipstream.inference import run_display
 from slipstream.inference.caller_frames import like_caller
-from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
+from slipstream.inference.ensemble import Ensemble, RunLike, RunOrigin, open_run
 from slipstream.inference.evaluation import Evaluation, evaluate
 from slipstream.inference.explanation import Explanation, explain
 from slipstream.inference.permutation_importance import ImportanceResult, importance
@@ -44,7 +44,7 @@ class FittedRun(Result):
         'x'
     """
 
-    origin: Origin = field(default_factory=lambda: Origin({}), compare=False)
+    origin: RunOrigin = field(default_factory=lambda: RunOrigin({}), compare=False)
 
     def __repr__(self) -> str:
         """Return a table of the best epoch's metrics, how the run ended, and what it predicts."""
@@ -214,5 +214,5 @@ def predict_proba(run: RunLike, x: DataLike) -> DataLike:
 
 def fitted_run(result: Result, trained: Trained, given: InMemory | None = None) -> FittedRun:
     """Return a run from its result, all that a folder would hold, and its rows if they are in memory."""
-    origin = Origin(trained.raw, result.directory, given, trained)
+    origin = RunOrigin(trained.raw, result.directory, given, trained)
     return FittedRun(**{name: getattr(result, name) for name in Result.__dataclass_fields__}, origin=origin)

@@ -26,7 +26,7 @@ from slipstream.inference import (
     sweep_section,
 )
 from slipstream.inference.asked_data import asked_data
-from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
+from slipstream.inference.ensemble import Ensemble, RunLike, RunOrigin, open_run
 from slipstream.inference.evaluation import evaluated
 from slipstream.inference.html_table import html_table
 from slipstream.inference.permutation_importance import importance_of
@@ -140,7 +140,7 @@ def _sweep(ensemble: Ensemble) -> Iterator[str]:
         yield from map(_text, sweep_section.remarks(found))
 
 
-def _named(ensemble: Ensemble) -> dict[str, Origin]:
+def _named(ensemble: Ensemble) -> dict[str, RunOrigin]:
     return {origin.name: origin for origin in ensemble.origins}
 
 

@@ -15,7 +15,7 @@ from slipstream.core.errors import UserError
 from slipstream.data import Data, Split
 from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.image.stored import Stored
-from slipstream.inference.ensemble import Ensemble, Origin
+from slipstream.inference.ensemble import Ensemble, RunOrigin
 from slipstream.inference.new_data import NewData
 from slipstream.runs import setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
@@ -31,7 +31,7 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
     They are computed again from the weights, in the engine of training: on the same machine with the same
     versions they are equal to the last digit. Raises DataError if the data are not those of training.
     """
-    config, data, saved = _loaded(Origin(saved_config(folder), folder))
+    config, data, saved = _loaded(RunOrigin(saved_config(folder), folder))
     member = prepared(setup.as_saved(config, saved), None, data, saved)
     slots = [Slot(member, 0, saved=saved)]
     device = setup.set_up(member.config)
@@ -48,7 +48,7 @@ def shown(model: Model, data: Data) -> tuple[str, NewData]:
     return name, examples(model, data, name, splits[name])
 
 
-def _loaded(origin: Origin) -> tuple[Config, Data, Taken]:
+def _loaded(origin: RunOrigin) -> tuple[Config, Data, Taken]:
     """Return a run's configuration, its data, read again, and its newest checkpoint."""
     config, saved = validate(origin.config), origin.taken()
     (data,), _ = setup.load_all([config], origin.given)
@@ -83,7 +83,7 @@ def unseen_rows(ensemble: Ensemble) -> OwnRows:
     return replace(first, data=replace(first.data, inputs=inputs))
 
 
-def _unseen(model: Model, origin: Origin) -> OwnRows:
+def _unseen(model: Model, origin: RunOrigin) -> OwnRows:
     config, data, saved = _loaded(origin)
     require_same_data(config, data, saved)
     name, found = shown(model, data)

@@ -16,7 +16,7 @@ from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted
 from slipstream.inference import own_data
 from slipstream.inference.asked_data import asked_data
-from slipstream.inference.ensemble import Ensemble, Origin, RunLike, open_run
+from slipstream.inference.ensemble import Ensemble, RunLike, RunOrigin, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.inference.paired_tests import McNemar, MetricDifference, PairedScores, known
 from slipstream.metrics import defaults, every
@@ -58,7 +58,7 @@ class ComparisonResult:
     mode: str
     values: Mapping[str, Sequence[float | None]]
     others: tuple[AgainstFirst, ...]
-    origins: tuple[tuple[Origin, ...], ...]
+    origins: tuple[tuple[RunOrigin, ...], ...]
 
 
 def compare(

@@ -19,7 +19,7 @@ from slipstream.data.image.image_preprocessing import ImagePreprocessing
 from slipstream.data.messages import phrase
 from slipstream.data.sequence.long_table import SequencePreprocessing
 from slipstream.data.text.vocabulary import TextPreprocessing
-from slipstream.inference.ensemble import Ensemble, Origin
+from slipstream.inference.ensemble import Ensemble, RunOrigin
 from slipstream.inference.export.portable import Words, common_words
 from slipstream.runs.prediction import Model
 
@@ -209,7 +209,7 @@ def _meaning(about: dict[str, Plain]) -> list[str]:
     return ["Arrays come as in training; scaling is inside the graph."]
 
 
-def _metrics(runs: Sequence[Origin]) -> list[str]:
+def _metrics(runs: Sequence[RunOrigin]) -> list[str]:
     """Return summary.json's metrics of the best epoch as a table: the mean over the runs."""
     found = []
     for origin in runs:
