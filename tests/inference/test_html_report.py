@@ -82,8 +82,7 @@ def test_its_metrics_are_those_of_the_summary(run):
     best = json.loads((run / "summary.json").read_text())["best"]
     accuracy = re.search(r"<td>accuracy</td><td>([\d.]+)</td>", report(run))[1]
     assert float(accuracy) == pytest.approx(best["test/accuracy"], abs=1e-4)
-    with pytest.warns(UserWarning, match="trained on rows of this file"):
-        assert "data.path=" in report(run, f"data.path={run.parent / 't.csv'}")
+    assert "data.path=" in report(run, f"data.path={run.parent / 't.csv'}")
 
 
 def test_the_command_trains_the_run_again(run):

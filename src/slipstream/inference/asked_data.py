@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,10 +36,7 @@ def asked_data(
     if target is not None:
         raise DataError("target: is for examples in memory, and none are given; files have their own columns")
     if texts:
-        found = new_data.read_as(ensemble.models, configs, texts, by)
-        for text in trained_on(configs, texts):
-            warnings.warn(text, stacklevel=4)
-        return found, " ".join(texts)
+        return new_data.read_as(ensemble.models, configs, texts, by), " ".join(texts)
     if by is not None:
         raise ConfigError([f"by={by!r}: names a column of new data; add data.path=FILE, or give a table"])
     own = own_data.unseen_rows(ensemble)

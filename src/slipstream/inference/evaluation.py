@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from slipstream.core.registry import component
 from slipstream.core.types import DataLike, Plain, Target
-from slipstream.inference.asked_data import asked_data
+from slipstream.inference.asked_data import asked_data, trained_on
 from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.metrics import confusion_matrix, every
@@ -145,6 +146,9 @@ def evaluate(run: RunLike, *data: DataLike, target: DataLike = None, by: str | N
     """
     ensemble = open_run(run)
     found, source = asked_data(ensemble, data, target, by)
+    texts = [one for one in data if isinstance(one, str)]
+    for text in trained_on([origin.config for origin in ensemble.origins], texts):
+        warnings.warn(text, stacklevel=2)
     measured = evaluated(ensemble, found)
     return measured if data else replace(measured, name=source)
 
