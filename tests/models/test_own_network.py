@@ -14,6 +14,7 @@ from slipstream.config import for_target
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import register
+from slipstream.runs.grouped import train_grouped
 from slipstream.runs.session import OneByOne, _require_liftable
 from slipstream.training.lifting import DRAWS, why_alone, why_eager
 
@@ -94,6 +95,20 @@ def test_training_is_that_of_a_plain_loop():
         torch.testing.assert_close(tensors[f"weights/{name}"], value.detach(), rtol=1e-5, atol=1e-6)
     assert tensors["weights/backbone.1.num_batches_tracked"] == 3
     assert "weights/second.weight" not in tensors
+
+
+def test_a_network_that_torch_cannot_transform_is_observed():
+    """Its forward pass depends on the data; alone, plain autograd gives the gradients."""
+    (member,) = train(own("test_branching")).members
+    assert [seen["epoch"] for seen in member.observations] == [1, 2]
+    assert member.observations[0]["layers/weight/gradient_norm"] > 0
+
+
+def test_branches_of_a_network_that_cannot_be_vectorized_train_one_by_one():
+    configs = [replace(own("test_branching"), seed=seed) for seed in (1, 2)]
+    ended = train_grouped(configs)
+    assert [one.result.status for one in ended] == ["finished"] * 2
+    assert not ended[0].trained.state["packed"]
 
 
 def test_runs_repeat_and_resume_to_the_byte():

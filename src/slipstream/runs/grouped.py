@@ -18,6 +18,7 @@ from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
 from slipstream.training.backend import memory
 from slipstream.training.interrupts import Interrupts
+from slipstream.training.lifting import why_alone
 from slipstream.training.member import STOPPED, Member
 from slipstream.training.pack import signature
 from slipstream.training.snapshot import Taken
@@ -106,16 +107,19 @@ def train_grouped(
             member = prepared(setup.as_saved(config, entry), folders[k], datas[fold], entry)
             slots.append(Slot(member, fold, typed[k], saved=entry))
         ended: dict[int, Ended] = {}
-        for which in _grouped(slots, datas):
-            found = _train([slots[k] for k in which], datas, interrupts, until, packed)
+        for which, liftable in _grouped(slots, datas):
+            found = _train([slots[k] for k in which], datas, interrupts, until, packed and liftable)
             ended |= zip(which, found, strict=True)
             if interrupts.received is not None:
                 raise Interrupted(interrupts)
     return [ended[k] for k in range(len(configs))]
 
 
-def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[list[int]]:
-    """Return the places of the slots that can train as one pack, in packs that fit into memory."""
+def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[tuple[list[int], bool]]:
+    """Return the places of the slots that train as one pack, which fits into memory.
+
+    False beside them says that the network cannot be vectorized: each trains alone.
+    """
     kinds: dict[object, list[int]] = {}
     for k, slot in enumerate(slots):
         into = 0 if slot.saved is None else slot.saved[1]["steps_into_epoch"]
@@ -124,12 +128,15 @@ def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[list[int]]:
     packs = []
     for places in kinds.values():
         first = slots[places[0]].member.config
+        if why_alone(first, datas[slots[places[0]].fold]):
+            packs += [([k], False) for k in places]
+            continue
         device = setup.device_of(first)
         used = [datas[fold] for fold in sorted({slots[k].fold for k in places})]
         most, free = min(len(places), LARGEST), memory.free_bytes(device)
         if not memory.is_small(first, used, most, free):
             most = max(memory.fits(partial(memory.predict, first, used, device=device), most, free), 1)
-        packs += [places[i : i + most] for i in range(0, len(places), most)]
+        packs += [(places[i : i + most], True) for i in range(0, len(places), most)]
     return packs
 
 

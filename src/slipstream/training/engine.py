@@ -306,7 +306,7 @@ class Engine:
     @cached_property
     def observer(self) -> LayerObserver:
         """The function that observes one member, with the names of its values."""
-        return LayerObserver(self.program)
+        return LayerObserver(self.program, alone=self.pack.single)
 
     def _probe(self) -> Probe:
         """Return the training rows that are observed, with a pack axis if members have different folds."""

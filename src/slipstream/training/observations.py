@@ -88,12 +88,14 @@ def probe_rows(rows: int) -> Tensor:
 class LayerObserver:
     """Observes a network. It is a function for one member, to be vectorized.
 
+    alone: it will not be vectorized.
+
     Attributes:
         names: of the values that a call returns, `layers/LAYER/QUANTITY` and `probe/QUANTITY`.
     """
 
-    def __init__(self, program: ModelSpec) -> None:
-        self.program = program
+    def __init__(self, program: ModelSpec, *, alone: bool) -> None:
+        self.program, self.alone = program, alone
         module = copy.deepcopy(program.infer.module)
         self.taps = taps(module)
         self._seen: list[tuple[Tensor, Tensor]] = []
@@ -173,6 +175,12 @@ class LayerObserver:
             loss = (losses * weights).sum() / (weights.sum() + TINY)
             return loss, (loss, outputs, seen)
 
+        if self.alone:  # any network at all, also one that torch.func cannot transform
+            leaf = params.detach().requires_grad_()
+            loss, (_, outputs, seen) = loss_of(leaf)
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            pairs = [(given.detach(), made.detach()) for given, made in seen]
+            return gradient, (loss.detach(), outputs.detach(), pairs)
         result: tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]] = torch.func.grad(
             loss_of, has_aux=True
         )(params)
