@@ -54,7 +54,7 @@ def in_bash(line):
 TABLES = {
     "a word": ("a,b,y\nx2,1.5,0\n" + ROWS, r"set (data\.kinds\.a=category)"),
     "decimal comma": ("a;b;y\n" + ROWS.replace(",", ";").replace(".", ","), r"set (\"data\.decimal=','\")"),
-    "no target": ("a,b,y\n1,1.5,\n" + ROWS, r"leave this row out with (\S+)"),
+    "no target": ("a,b,y\n1,1.5,\n" + ROWS, r"drop this row with (\S+)"),
     "separator": ("a|b|y\n" + ROWS.replace(",", "|"), r"set (\S+)"),
 }
 
@@ -182,7 +182,7 @@ def test_names_are_not_advised_where_labels_are_counted():
         *(np.zeros((3, 1)), ("x",), np.array([0, 1, 2]), Target("multiclass", ("y",), ("3", "5", "7"))),
         parts=np.array([0, 0, 2], np.int8),
     )
-    with pytest.raises(UserError, match=r"one of: 3, 5\); write labels alike in both$"):
+    with pytest.raises(UserError, match=r"one of: 3, 5\); spell labels alike in both$"):
         require_known(raw, counted_from_0=True)
 
 
@@ -238,7 +238,7 @@ def cifar(folder):
 
 
 FOLDERS = {
-    "on_error": ("data=images", broken, r"leave them out with (\S+)"),
+    "on_error": ("data=images", broken, r"skip them with (\S+)"),
     "size": ("data=images", lambda f: pictures(f, "a", "b", sizes=[(8, 8), (6, 9)]), r"for example (\S+)"),
     "labels": ("data=cifar data.labels=coarse", cifar, r"set (\S+)"),
 }
@@ -312,21 +312,21 @@ def test_the_commands_of_a_run_are_typed_as_printed(tmp_path):
     again = f"python train.py {typed('resume', folder)} trainer.max_epochs=3"
     changed = bash(again)
     assert changed.returncode == 2
-    (word,) = re.findall(r"go on regardless with (\S+)", changed.stderr)
+    (word,) = re.findall(r"continue anyway with (\S+)", changed.stderr)
     done = bash(f"{again} {word}")
     assert (done.returncode, "3 epochs done" in done.stdout) == (0, True), done.stderr
 
 
 CONFIGURATIONS = {
-    "regularizer=[dropout,label_smoothing] data=diabetes": r"leave it out: (\S+)",
+    "regularizer=[dropout,label_smoothing] data=diabetes": r"remove it: (\S+)",
     "optimizer={sgd:{lr:1}}": r"write (.*)",
     "augmentation={rotation:{degrees:10}} data=shapes model=convnet": r"write (.*)",
     "regularizer=dropout regularizer.l2.strength=1": r"add it: (.*)",
     "optimizer=adamw regularizer=weight_decay": r"set (\S+) or",
-    "activation=softmax": r"Take (relu);",
+    "activation=softmax": r"Use (relu);",
     "scheduler=none": r"did you mean (\w+)\?",
-    "data=iris data.validation=0": r"take (trainer\.monitor=\S+)",
-    "early_stopping=generalization_loss data.validation=0 trainer.monitor=train/loss": r"take (\S+)",
+    "data=iris data.validation=0": r"use (trainer\.monitor=\S+)",
+    "early_stopping=generalization_loss data.validation=0 trainer.monitor=train/loss": r"use (\S+)",
 }
 
 
@@ -347,7 +347,7 @@ def test_what_is_advised_about_a_configuration(command):
 @pytest.mark.parametrize(
     ("command", "pattern"),
     [
-        ("sweep=tpe", r"give an axis: (.*)"),
+        ("sweep=tpe", r"add an axis: (.*)"),
         ("sweep=tpe optimizer.lr=tag(lg,interval(1e-4,1))", r"is log: (.*)"),
         ("sweep=tpe optimizer.lr=tag(log,choice(1,2))", r"are for intervals: (.*)"),
     ],
@@ -385,22 +385,22 @@ NUMBERS = [f"{i % 7 + i / 100:.2f}" for i in range(80)]
 MISREAD = {
     "counts": (
         "a,b,y\n" + "".join(f"{n},1.5,{i % 6}\n" for i, n in enumerate(NUMBERS)),
-        "has 6 whole numbers, 0 to 5, which are taken for classes",
+        "has 6 whole numbers, 0 to 5, which are treated as classes",
         r"set (data\.task=regression)",
     ),
     "classes": (
         "a,b,y\n" + "".join(f"{n},1.5,{i % 6}\n" for i, n in enumerate(NUMBERS)),
-        "taken for classes",
-        r"else (data\.task=multiclass)",
+        "treated as classes",
+        r"otherwise (data\.task=multiclass)",
     ),
     "a series": (
         "d,a,y\n" + "".join(f"{d},{n},{n}\n" for d, n in zip(DAYS, NUMBERS, strict=True)),
-        "the rows are in the order of 'd'",
+        "the rows are sorted by 'd'",
         r"set (data\.split=time data\.time_column=d)",
     ),
     "nines": (
         "a,b,y\n" + "".join(f"{-999 if i % 9 == 0 else n},1,{n}\n" for i, n in enumerate(NUMBERS)),
-        "-999 in column 'a' stands in several rows",
+        "-999 in column 'a' appears in several rows",
         r'set ("data\.missing=.*\'-999\'\]")',
     ),
 }
@@ -427,10 +427,8 @@ def test_dates_in_several_ways_and_a_target_far_away_are_said(tmp_path, monkeypa
     parts = ["data.validation=0", "data.test=0", "trainer.monitor=train/loss"]
     found = read("data=table", "data.path=t.csv", "data.target=y", *parts)
     said = "\n".join(found.warnings)
-    assert (
-        "dates are written in several ways; write all as 2026-01-31: d ('2020-01-01', '02.01.2020')" in said
-    )
-    assert "target 'y': 1 of 80 training rows lies more than 300-fold the width" in said
+    assert "dates have several formats; write all as 2026-01-31: d ('2020-01-01', '02.01.2020')" in said
+    assert "target 'y': 1 of 80 training rows lies more than 300 interquartile ranges" in said
     assert "such as 1e+06 (t.csv: row 8)" in said
 
 
@@ -440,7 +438,7 @@ def test_a_target_of_words_is_no_regression(tmp_path, monkeypatch):
     Path("t.csv").write_text("a,b,y\n" + "1,2.5,up\n2,1.5,down\n" * 20, encoding="utf-8")
     command = ["data=table", "data.path=t.csv", "data.target=y"]
     assert refused(*command, "data.task=regression").endswith(
-        "Leave data.task=regression out: words are classes"
+        "Remove data.task=regression: words are classes"
     )
     Path("t.csv").write_text("a,b,y\n" + "1,2.5,3.25\n2,1.5,2.5\n" * 20 + "1,1,x\n", encoding="utf-8")
     found = refused(*command)
@@ -505,5 +503,5 @@ def test_a_combination_of_a_grid_can_be_left_out():
     with pytest.raises(UserError) as error:
         planning.plan(words)
     said = str(error.value)
-    assert said.endswith('sweep model.depth=0 in a command of its own, without "regularizer=[dropout]"')
+    assert said.endswith('sweep model.depth=0 in a separate command without "regularizer=[dropout]"')
     planning.plan(["model.depth=0", "regularizer=[]", "optimizer=sgd,adam"])

@@ -301,7 +301,7 @@ def test_auto_chooses_the_usual_loss():
 
 def test_cosine_similarity_refuses_a_single_column():
     """Directions need two columns: with one the message says which loss to take."""
-    with pytest.raises(ConfigError, match=r"loss=cosine_similarity: .* found 1; loss=mse"):
+    with pytest.raises(ConfigError, match=r"loss=cosine_similarity: .* found 1; use loss=mse"):
         component("loss", "cosine_similarity").traits.outputs(Target("regression"))
 
 

@@ -1,4 +1,4 @@
-"""Contract tests for users' own components; slipstream's own components pass the same tests.
+"""Contract tests for your own components. slipstream's own components pass the same tests.
 
 from slipstream.testing import check_optimizer
 check_optimizer(component("optimizer", "mine"), lr=0.01)
@@ -22,7 +22,7 @@ LAYOUT = Layout(("first", "bias", "second"), ((4, 3), (4,), (2, 4)), (True, Fals
 
 
 def quadratic(params: Tensor) -> Tensor:
-    """Sum c (w - w0)^2 / 2 over the parameters [P], with c from 1/2 to 2 and w0 from -1 to 1."""
+    """Return the sum of c (w - w0)^2 / 2 over the parameters [P], with c in [1/2, 2] and w0 in [-1, 1]."""
     steps = torch.linspace(0, 1, params.numel(), dtype=params.dtype, device=params.device)
     return 0.5 * ((0.5 + 1.5 * steps) * (params - (2 * steps - 1)) ** 2).sum()
 
@@ -34,7 +34,7 @@ def descend(
     layout: Layout = LAYOUT,
     steps: int = 50,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return parameters and state after `steps` updates of a rule on `quadratic`, in a plain loop."""
+    """Return parameters and state after `steps` updates of a rule on `quadratic`."""
     state = initial_state(rule, params, layout, settings)
     for t in range(1, steps + 1):
         gradient = torch.func.grad(quadratic)(params)
@@ -44,11 +44,22 @@ def descend(
 
 
 def check_optimizer(rule: Component[OptimizerTraits], **settings: Plain) -> None:
-    """Check an update rule's contract with these settings. Raises AssertionError with the check that failed.
+    """Check that an update rule keeps its contract.
 
-    The rule decreases a quadratic within 200 updates; state and update keep their shapes; inputs are not
-    modified in place; a zero gradient gives no NaN; each member of a pack with different numbers equals
-    the same run alone (float64, relative 1e-9: only the order of scalar operations differs).
+    The rule decreases a quadratic within 200 updates. State and update keep their shapes. Inputs are not
+    modified in place. A zero gradient gives no NaN. Each member of a pack with different settings equals the
+    same run outside the pack (float64, relative 1e-9: only the order of scalar operations differs).
+
+    Args:
+        rule: the registered optimizer, from `component("optimizer", NAME)`.
+        settings: its settings, such as lr=0.01.
+
+    Raises:
+        AssertionError: a check failed; the message says which one.
+
+    Example:
+        >>> from slipstream.core.registry import component
+        >>> check_optimizer(component("optimizer", "sgd"), lr=0.1)
     """
     start = _start()
     _check_one_update(rule, settings, start)

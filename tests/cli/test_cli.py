@@ -71,7 +71,7 @@ def test_a_bug_is_called_a_bug(slipstream, monkeypatch):
     result = slipstream()
     assert result.code == 1
     assert "TypeError: 'NoneType' object is not callable" in result.err
-    assert "This is a bug of slipstream" in result.err
+    assert "This is a bug in slipstream" in result.err
 
 
 def test_interrupt_while_composing(slipstream, monkeypatch):
@@ -83,7 +83,7 @@ def test_interrupt_while_composing(slipstream, monkeypatch):
     monkeypatch.setattr("slipstream.cli.entry.check", interrupt)
     result = slipstream()
     assert (result.code, result.out) == (130, "")
-    assert result.err == "interrupted before anything was trained\n"
+    assert result.err == "interrupted before training started\n"
 
 
 def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
@@ -95,7 +95,7 @@ def test_interrupt_while_a_run_starts(slipstream, monkeypatch):
     monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=interrupt))
     result = slipstream("name=early")
     assert (result.code, result.out) == (130, "")
-    assert result.err == "interrupted before anything was trained\n"
+    assert result.err == "interrupted before training started\n"
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -111,7 +111,7 @@ def test_a_signal_while_a_run_starts(number, slipstream, monkeypatch):
     )
     result = slipstream("name=early")
     assert (result.code, result.out) == (128 + number, "")
-    assert result.err == "interrupted before anything was trained\n"
+    assert result.err == "interrupted before training started\n"
     assert list(Path.cwd().iterdir()) == []
     assert signal.getsignal(number) == before
 
@@ -120,8 +120,8 @@ def test_a_signal_while_a_run_starts(number, slipstream, monkeypatch):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["optimizer.lr=0.1", "optimizer.lr=0.01"], "optimizer.lr: is given 2 times, as 0.1 and 0.01"),
-        (["data=digits", "data=iris"], "data: is given 2 times, as digits and iris; give it once"),
+        (["optimizer.lr=0.1", "optimizer.lr=0.01"], "optimizer.lr: is set 2 times, to 0.1 and 0.01"),
+        (["data=digits", "data=iris"], "data: is set 2 times, to digits and iris; set it once"),
     ],
 )
 def test_a_key_typed_twice_is_refused(slipstream, engine, typed, said, flag):
@@ -142,7 +142,7 @@ MISTAKES = {
     "C5": (["trainer.max_epochs=-5"], "expected whole number >= 1"),
     "C6": (["model.depth=true"], "found true"),
     "C7": (["regularizer=[drop]"], "did you mean dropout?"),
-    "C8": (["activation=softmax"], "belongs behind the last layer"),
+    "C8": (["activation=softmax"], "is meant for the output layer"),
     "C9": (["optimizer=gradient_descent", "data.batch_size=4"], "whole training set"),
     "C12": (["seed=${no.such}"], "refers to nothing"),
     "sweep": (["-m", "optimizer=sgd,adm", "seed=1,-1"], "did you mean adam?"),
@@ -150,7 +150,7 @@ MISTAKES = {
     "Hydra's own key": (["hydra.job.chdir=abc"], "is not a valid bool"),
     "folder": (["--config-dir", "/no/such"], "no such folder"),
     "resume": (["resume=/no/such"], "no such folder"),
-    "resume a sweep": (["-m", "resume=/tmp", "seed=1,2"], "leave out -m"),
+    "resume a sweep": (["-m", "resume=/tmp", "seed=1,2"], "remove -m"),
     "S4": (
         ["-m", "optimizer=sgd,adam", "optimizer.lr=1,-1"],
         "(in optimizer=sgd optimizer.lr=-1, and 1 more)",
@@ -193,7 +193,7 @@ def test_p11_a_folder_that_cannot_be_made(slipstream, engine, key):
     result = slipstream(*key.split())
     assert result.code == 2
     kind = "sweep" if "-m" in key else "run"
-    assert f"/dev/null/x: the folder of the {kind} cannot be made: Not a directory" in result.err
+    assert f"/dev/null/x: cannot create the folder of the {kind}: Not a directory" in result.err
     assert not engine
     assert not engine.sweeps
 

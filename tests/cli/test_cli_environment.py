@@ -235,4 +235,4 @@ def test_installed_components_that_break(slipstream, tmp_path, monkeypatch):
     entry_point(tmp_path, monkeypatch, "import no_such_module\n")
     result = slipstream("list")
     assert result.code == 2
-    assert "plug (plugged_component) cannot be loaded: ModuleNotFoundError" in result.err
+    assert "Cannot load the installed components plug (plugged_component): ModuleNotFoundError" in result.err

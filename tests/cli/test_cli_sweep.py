@@ -53,7 +53,7 @@ def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "slipstream.sweeps.runner", SimpleNamespace(sweep=None))
     result = slipstream("-m", "seed=1,2")
     assert result.code == 1
-    assert "This is a bug of slipstream" in result.err
+    assert "This is a bug in slipstream" in result.err
 
 
 def test_the_same_command_joins_and_another_does_not(slipstream, engine):

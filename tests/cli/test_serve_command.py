@@ -67,7 +67,7 @@ def test_a_port_in_use_says_how_to_take_another(run, capsys):
         (["--port", "70000"], "slipstream serve: argument --port: found '70000', expected a number"),
         (
             ["--max-rows", "0"],
-            "slipstream serve: argument --max-rows: found '0', expected a whole number from 1",
+            "slipstream serve: argument --max-rows: found '0', expected a whole number >= 1",
         ),
         (
             ["--host", "192.0.2.1", "--port", "0"],
@@ -92,4 +92,4 @@ def test_a_missing_extra_says_what_to_type(capsys, monkeypatch):
 
 
 def test_a_folder_that_is_no_run_is_told_first(capsys):
-    assert typed(capsys, "nowhere") == (2, "nowhere: no such folder, expected that of a run\n")
+    assert typed(capsys, "nowhere") == (2, "nowhere: no such folder, expected the folder of a run\n")

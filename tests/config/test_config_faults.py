@@ -17,16 +17,16 @@ from slipstream.core.errors import ConfigError, UserError
         ("experiment=xr", "did you mean xor?"),
         ("optimzer.lr=1", "did you mean optimizer.lr=1?"),
         ("optimizer=[adam,sgd]", "takes one option, found 2"),
-        ("optimizer=null", "not a choice"),
+        ("optimizer=null", "not an option"),
         ("adam", "expected key=value"),
         ("optimizer.lr=0.1,0.2", "add -m"),
         ("lst", "did you mean slipstream list?"),
-        ("optimizer.name=sgd", "choose it with optimizer=sgd"),
+        ("optimizer.name=sgd", "select the option with optimizer=sgd"),
         ("scheduler=none", "did you mean constant?"),
         ("regularizer=none", "write regularizer=[]"),
-        ("regularizer=[l2,l2]", "in the list twice"),
+        ("regularizer=[l2,l2]", "appears twice in the list"),
         ("+experiment=xor", "write it without +"),
-        ("data.decimal=,", "is written \"data.decimal=','\""),
+        ("data.decimal=,", "as \"data.decimal=','\""),
         ("data.target=[a", "a bracket is not closed"),
         ("early_stopping=true", "early_stopping=true: no such option"),
         ("hydra.foo=1", "hydra.foo: Hydra has no such key"),
@@ -45,7 +45,7 @@ def test_letters_outside_ascii_are_named_as_the_cause(tmp_path):
     with pytest.raises(ConfigError) as error:
         compose(*table, "data.target=größe")
     (sentence,) = error.value.problems
-    assert "größe: ö ß can stand in quotes only" in sentence
+    assert "größe: ö ß must be in quotes" in sentence
     (word,) = shlex.split(sentence.partition("did you mean ")[2].rstrip("?"))
     assert compose(*table, word)["data"]["target"] == "größe"
 
@@ -76,7 +76,7 @@ def test_c02_a_key_below_a_value(only_problem):
     found = only_problem("model.depth.x=1")
     assert found == "model.depth.x: no such key, model.depth is 2; set model.depth itself"
     assert only_problem("+model.depth.x=1").startswith("model.depth: found {'x': 1}, expected whole number")
-    assert only_problem("+optimizer.lr=1") == "+optimizer.lr=1: the key exists, write it without +"
+    assert only_problem("+optimizer.lr=1") == "+optimizer.lr=1: the key exists; write it without +"
 
 
 def test_c02_settings_of_a_regularizer_that_is_not_chosen(only_problem):
@@ -103,7 +103,7 @@ def test_c02_settings_of_a_regularizer_that_is_not_chosen(only_problem):
         ),
         (["regularizer={dropout:{},l2:{}}"], "write regularizer=[dropout,l2]"),
         (["optimizer={sgd:{lr:1}}"], "write optimizer=sgd optimizer.lr=1"),
-        (["optimizer={name:sgd,lr:1}"], "one by one, optimizer.SETTING=VALUE"),
+        (["optimizer={name:sgd,lr:1}"], "set each setting by itself, optimizer.SETTING=VALUE"),
     ],
 )
 def test_c02_settings_below_the_list_itself(overrides, hint, only_problem):
@@ -115,7 +115,7 @@ def test_what_an_experiment_brings_is_said_to_come_from_it(problems_of):
     """A problem over a choice that nobody typed names the experiment, and the one for such data."""
     (found,) = problems_of("experiment=realmlp", "data=diabetes")
     assert found.endswith(
-        "leave it out: regularizer=[dropout] (regularizer.label_smoothing comes from experiment=realmlp: "
+        "remove it: regularizer=[dropout] (regularizer.label_smoothing comes from experiment=realmlp: "
         "take experiment=realmlp_regression)"
     )
     (found,) = problems_of("experiment=realmlp", "data=shapes", "data.scaling=none", "model.depth=-1")
@@ -123,7 +123,7 @@ def test_what_an_experiment_brings_is_said_to_come_from_it(problems_of):
     assert problems_of("experiment=resnet", "data=iris")[0].endswith("(model comes from experiment=resnet)")
     typed = "regularizer=[dropout,label_smoothing]"
     (found,) = problems_of("experiment=realmlp", "data=diabetes", typed)
-    assert found.endswith("leave it out: regularizer=[dropout]")
+    assert found.endswith("remove it: regularizer=[dropout]")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_c04_not_finite(value, only_problem):
         ("seed=-1", "seed: found -1"),
         (f"seed={2**64}", "expected whole number >= 0 and < 18446744073709551616"),
         ("trainer.keep=1", "expected whole number >= 2"),
-        ("name=../up", "expected the name of a folder"),
+        ("name=../up", "expected a folder name"),
     ],
 )
 def test_c05_out_of_range(override, expected, only_problem):
@@ -185,20 +185,20 @@ def test_c07_unknown_option_in_a_list(only_problem):
     [
         (
             ["loss=hinge", "data=diabetes"],
-            "loss=hinge: is for binary and multiclass, but data=diabetes is regression",
+            "loss=hinge: supports binary and multiclass, but data=diabetes is regression",
         ),
         (["loss=huber"], "data=digits is multiclass"),
-        (["activation=softmax"], "belongs behind the last layer"),
-        (["model=perceptron", "activation=softmax"], "would do so twice"),
-        (["model.output_activation=softmax"], "would do so twice"),
-        (["model=perceptron", "activation=sigmoid", "data=xor"], "binary_cross_entropy takes logits"),
-        (["model.output_activation=relu"], "bend or cut them off"),
-        (["model=perceptron", "activation=tanh"], "bend or cut them off"),
+        (["activation=softmax"], "is meant for the output layer"),
+        (["model=perceptron", "activation=softmax"], "would be normalized twice"),
+        (["model.output_activation=softmax"], "would be normalized twice"),
+        (["model=perceptron", "activation=sigmoid", "data=xor"], "binary_cross_entropy expects logits"),
+        (["model.output_activation=relu"], "restricts their range"),
+        (["model=perceptron", "activation=tanh"], "restricts their range"),
         (["model.output_activation=relu", "data=diabetes"], "targets are standardized"),
         (["model.output_activation=sigmod"], "did you mean sigmoid?"),
-        (["model.output_activation=maxout", "loss=mse"], "cannot stand behind the last layer"),
-        (["model.output_activation=elu", "loss=mse"], "has settings of its own"),
-        (["trainer.metrics=[rmse]"], "rmse is not for multiclass data"),
+        (["model.output_activation=maxout", "loss=mse"], "cannot follow the output layer"),
+        (["model.output_activation=elu", "loss=mse"], "has settings; only an activation without"),
+        (["trainer.metrics=[rmse]"], "rmse does not support multiclass data"),
         (["trainer.metrics=[acuracy]"], "did you mean accuracy?"),
         (["trainer.monitor=loss"], "such as val/loss"),
         (["early_stopping.metric=val/nothing"], "early_stopping.metric: found 'val/nothing'"),
@@ -213,13 +213,13 @@ def test_c08_loss_and_output_that_do_not_fit(overrides, reason, only_problem):
     ("overrides", "reason"),
     [
         (["optimizer=gradient_descent", "data.batch_size=8"], "uses the whole training set"),
-        (["regularizer=label_smoothing", "loss=hinge"], "which loss=hinge cannot take"),
+        (["regularizer=label_smoothing", "loss=hinge"], "which loss=hinge does not support"),
         (["regularizer=label_smoothing", "data=diabetes"], "diabetes is regression"),
         (["regularizer=dropout", "model=perceptron"], "model=perceptron has none"),
-        (["regularizer=batch_norm", "model.depth=0"], "works in hidden layers"),
+        (["regularizer=batch_norm", "model.depth=0"], "acts on hidden layers"),
         (["regularizer=batch_norm", "data.batch_size=1"], "one example has no variance"),
-        (["data.validation=0"], "trainer.monitor: val/loss needs a validation part"),
-        (["optimizer=adamw", "regularizer=weight_decay"], "decays the weights already"),
+        (["data.validation=0"], "trainer.monitor: val/loss needs a validation split"),
+        (["optimizer=adamw", "regularizer=weight_decay"], "already decays the weights"),
         (["model.depth=3", "model.width=[4,4]"], "2 widths for 3 hidden layers"),
         (["data.validation=0.6", "data.test=0.6"], "expected a sum below 1"),
     ],
@@ -240,7 +240,7 @@ def test_c11_a_number_that_reads_as_text(mine, only_problem):
     mine("optimizer/plain.yaml", "name: sgd\nlr: 1e-3\n")
     mine("optimizer/quoted.yaml", "name: sgd\nlr: '1e-3'\n")
     assert compose("optimizer=plain")["optimizer"]["lr"] == 0.001
-    assert "this is text: write it without quotes" in only_problem("optimizer=quoted")
+    assert "YAML reads this as text: write it without quotes" in only_problem("optimizer=quoted")
     assert compose("optimizer.lr=1e-3")["optimizer"]["lr"] == 0.001
 
 
@@ -249,7 +249,7 @@ def test_c12_unresolved_references_and_missing_values(mine, problems_of):
     mine("optimizer/open.yaml", "name: adam\nlr: ???\nbeta1: ${no.such}\nbeta2: 2\neps: 1e-8\n")
     found = problems_of("optimizer=open", "seed=${nowhere}")
     assert "seed: found '${nowhere}', which refers to nothing: Interpolation key 'nowhere' not found" in found
-    assert "optimizer.lr: has no value, expected number > 0; give it as optimizer.lr=..." in found
+    assert "optimizer.lr: has no value, expected number > 0; set it with optimizer.lr=..." in found
     assert any(
         text.startswith("optimizer.beta1: found '${no.such}', which refers to nothing") for text in found
     )
@@ -278,10 +278,13 @@ def test_own_options_are_found_and_win_over_shipped_ones(mine):
     ("content", "hint"),
     [
         (b"name: sgd\nlr: [", "broken.yaml, line 2"),
-        (b"\xff\xfe", "is not text in UTF-8"),
-        (b"- a\n", "nothing is chosen"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"- a\n", "no option is selected"),
         (b"name: sgd\nlr: 0.1\n_target_: os.system\n", "has no such setting"),
-        (b"# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.getcwd\n", "names no code"),
+        (
+            b"# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.getcwd\n",
+            "cannot contain code",
+        ),
     ],
 )
 def test_a_broken_file_is_named(mine, content, hint, problems_of):
@@ -294,7 +297,7 @@ def test_a_component_without_its_yaml(monkeypatch, only_problem):
     """A registered option that has no YAML is not called unknown."""
     ours = registry._components["optimizer"]
     monkeypatch.setitem(ours, "mine", ours["sgd"])
-    assert "write DIR/optimizer/mine.yaml and add --config-dir DIR" in only_problem("optimizer=mine")
+    assert "create DIR/optimizer/mine.yaml and add --config-dir DIR" in only_problem("optimizer=mine")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ def test_a_component_without_its_yaml(monkeypatch, only_problem):
     [
         (["resume=outputs/x"], "python train.py resume=outputs/x"),
         (["hydra.run.dir=x"], "slipstream.train(config, directory)"),
-        ([5], "5: expected text"),
+        ([5], "5: expected a string"),
         ([["seed=1"], "sed=1"], "did you mean seed=1?"),
     ],
 )

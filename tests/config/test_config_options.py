@@ -140,5 +140,5 @@ def test_auto_loss_becomes_the_loss_of_the_target(plain):
 def test_the_target_of_read_data_is_held_against_the_choices(plain):
     """What could not be checked before reading is an error afterwards."""
     config = validate(plain | {"loss": {"name": "cross_entropy", **defaults("loss", "cross_entropy")}})
-    with pytest.raises(ConfigError, match="cross_entropy: is for binary and multiclass"):
+    with pytest.raises(ConfigError, match="cross_entropy: supports binary and multiclass"):
         for_target(config, Target("regression"))

@@ -18,13 +18,13 @@ def test_validate_needs_no_hydra_and_finds_what_is_absent(plain):
         validate(broken | {"modle": 1, "loss": "mse", "activation": {"name": "rleu"}, "regularizer": []})
     text = str(caught.value)
     for hint in (
-        "optimizer: nothing is chosen",
+        "optimizer: no option is selected",
         "trainer: found null",
         "seed: has no value",
         "modle: no such key",
     ):
         assert hint in text
-    assert "loss: nothing is chosen" in text
+    assert "loss: no option is selected" in text
     assert "activation.name: found 'rleu', no such option, did you mean relu?" in text
     assert "regularizer: expected names" in text
 
@@ -76,5 +76,5 @@ def test_whatever_stands_in_a_setting_is_valid_or_reported(plain, data, value):
 def test_a_key_that_is_no_text_is_named(plain):
     """YAML takes any scalar for a key; found by scripts/fuzz.py."""
     raw = plain | {"trainer": {None: None}}
-    with pytest.raises(ConfigError, match="trainer: found the key null, expected names of settings"):
+    with pytest.raises(ConfigError, match="trainer: found the key null, expected the name of a setting"):
         validate(raw)

@@ -142,7 +142,10 @@ def test_words_without_a_meaning_here_say_what_is_instead():
         ("adam", "did you mean optimizer=adam?"),
         ("lr", "did you mean optimizer.lr?"),
         ("optimizer", "such as optimizer=adam"),
-        ("optimizer=adam,lr=0.1", "typed one by one: optimizer=adam optimizer.lr=0.1"),
+        (
+            "optimizer=adam,lr=0.1",
+            "write the option and its settings as separate overrides: optimizer=adam optimizer.lr=0.1",
+        ),
         ("data=my.csv", "did you mean data=table data.path=my.csv?"),
         ("model=lstm", "did you mean model=rnn model.cell=lstm?"),
         ("trainer.monitor=val_loss", "such as val/loss"),
@@ -157,12 +160,12 @@ TABLE = ["data=table", "data.path=iris.csv", "data.target=species"]
 TYPED = {
     "a letter outside ASCII": (
         ["data.target=größe"],
-        "data.target=größe: ö ß can stand in quotes only, did you mean \"data.target='größe'\"?",
+        "data.target=größe: ö ß must be in quotes, did you mean \"data.target='größe'\"?",
         [*TABLE[:2], "data.target='größe'"],
     ),
     "a name outside ASCII": (
         ["data.kinds.größe=category"],
-        "größe can stand in quotes only, did you mean \"data.kinds={'größe':category}\"?",
+        "größe must be in quotes, did you mean \"data.kinds={'größe':category}\"?",
         [*TABLE, "data.kinds={'größe':category}"],
     ),
     "a bracket": (
@@ -172,18 +175,18 @@ TYPED = {
     ),
     "a blank before =": (
         ["optimizer.lr", "=0.1"],
-        "optimizer.lr =0.1: no blank may stand beside =, did you mean optimizer.lr=0.1?",
+        "optimizer.lr =0.1: there must be no space next to =, did you mean optimizer.lr=0.1?",
         ["optimizer.lr=0.1"],
     ),
     "a blank behind =": (["optimizer.lr=", "0.1"], "did you mean optimizer.lr=0.1?", ["optimizer.lr=0.1"]),
     "blanks around =": (
         ["seed", "=", "1"],
-        "seed = 1: no blank may stand beside =, did you mean seed=1?",
+        "seed = 1: there must be no space next to =, did you mean seed=1?",
         [],
     ),
     "blanks in one word": (["optimizer.lr = 0.1"], "did you mean optimizer.lr=0.1?", ["optimizer.lr=0.1"]),
     "a file": (["iris.csv"], "did you mean data=table data.path=iris.csv?", TABLE),
-    "a command": (["train"], "leave train out: slipstream trains without a command", []),
+    "a command": (["train"], "remove train: slipstream trains without a command", []),
     "another command": (["predict"], "in Python: slipstream.load(FOLDER).predict(DATA)", []),
     "a metric": (
         ["trainer.monitor=val/acc"],
@@ -250,7 +253,7 @@ def test_flags_of_other_tools(capsys):
         said = capsys.readouterr().err
         assert ended.value.code == 2
         assert said.count("\n") == 2
-        assert said.endswith("typed as key=value, did you mean optimizer.lr=0.1?\n")
+        assert said.endswith("write settings as key=value, did you mean optimizer.lr=0.1?\n")
     with pytest.raises(SystemExit):
         main(["--optimizer", "adam", "--max-epochs=3", "--no-cuda"])
     said = re.findall(r"did you mean (.*)\?", capsys.readouterr().err)

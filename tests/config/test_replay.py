@@ -40,8 +40,8 @@ def test_c13_what_a_resumed_run_may_change(run_folder, problems_of):
     assert {text.partition(":")[0] for text in found} == {
         *("seed", "optimizer.lr", "regularizer.l1", "trainer.max_epochs")
     }
-    assert f"optimizer.lr: was 0.2 in {run_folder}, now 0.3; a resumed run keeps it" in found
-    assert f"trainer.max_epochs: was 50 in {run_folder}, now 3; it may only be raised" in found
+    assert f"optimizer.lr: was 0.2 in {run_folder}, now 0.3; a resumed run cannot change it" in found
+    assert f"trainer.max_epochs: was 50 in {run_folder}, now 3; it can only be increased" in found
 
 
 def test_another_choice_is_one_difference(run_folder, only_problem):
@@ -53,10 +53,12 @@ def test_another_choice_is_one_difference(run_folder, only_problem):
 def test_what_resume_cannot_be_combined_with(run_folder, only_problem):
     """Another folder, two runs, no folder, and the folder of a whole sweep are refused."""
     resume = f"resume='{run_folder}'"
-    assert "a resumed run stays in its folder" in only_problem(resume, "hydra.run.dir=/tmp/x")
-    assert "one run is resumed at a time" in only_problem(resume, resume)
-    assert "names no folder" in only_problem("resume=")
-    assert f"choose one, such as \"resume='{run_folder}'\"" in only_problem(f"resume='{run_folder.parent}'")
+    assert "a resumed run keeps its folder" in only_problem(resume, "hydra.run.dir=/tmp/x")
+    assert "only one run can be resumed at a time" in only_problem(resume, resume)
+    assert "expected a folder" in only_problem("resume=")
+    assert (f"contains runs, such as \"resume='{run_folder}'\"") in only_problem(
+        f"resume='{run_folder.parent}'"
+    )
 
 
 def test_a_relative_path_is_kept_as_it_was(tmp_path, monkeypatch):
@@ -82,8 +84,8 @@ def test_a_relative_path_is_kept_as_it_was(tmp_path, monkeypatch):
         ("config.yaml", None, "is not the folder of a run"),
         ("overrides.yaml", "a: 1", "expected a list"),
         ("overrides.yaml", "- ['", "cannot be read"),
-        ("overrides.yaml", "- +hydra.callbacks.x._target_=os.getcwd", "no setting of a run"),
-        ("overrides.yaml", "- hydra/launcher=other", "no setting of a run"),
+        ("overrides.yaml", "- +hydra.callbacks.x._target_=os.getcwd", "is not a setting of a run"),
+        ("overrides.yaml", "- hydra/launcher=other", "is not a setting of a run"),
         ("config.yaml", "- 1", "expected a mapping"),
     ],
 )

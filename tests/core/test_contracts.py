@@ -132,7 +132,7 @@ BREACHES = [
         "a tensor of shape [8], expected the update [P] and the new state",
     ),
     ("optimizer", broadcasts, {"init": ()}, "returned a tensor of shape [], expected the update [P]"),
-    ("optimizer", grows, {"init": ()}, "returned a state of ['more'], which began as []"),
+    ("optimizer", grows, {"init": ()}, "returned the state ['more'], which was initially []"),
     (
         "metric",
         no_weights,
@@ -145,10 +145,15 @@ BREACHES = [
         {"tasks": ("multiclass",), "mode": "max"},
         "a float, expected a tensor without",
     ),
-    ("model", narrow, {}, "returned a network that gives a tensor of shape [2, 4] for 2 examples"),
-    ("model", another_width, {}, "returned a network that does not take inputs of shape [2, 4]"),
+    ("model", narrow, {}, "returned a network that returns a tensor of shape [2, 4] for 2 examples"),
+    ("model", another_width, {}, "returned a network that rejects inputs of shape [2, 4]"),
     ("model", Two, {}, "own: is a class, expected a function, def own(form, outputs, parts, *, width): that"),
-    ("loss", untyped, CLASSES, "no type can be read for scale, power, expected as in scale: Positive"),
+    (
+        "loss",
+        untyped,
+        CLASSES,
+        "the type of scale, power cannot be read; expected for example scale: Positive",
+    ),
     ("loss", scaled, CLASSES, "outputs=lambda(target), expected outputs=lambda target, **_: ..."),
     (
         "loss",

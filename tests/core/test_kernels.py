@@ -70,13 +70,13 @@ def test_a_resumed_run_computes_in_the_mode_it_began_with(tmp_path):
 def test_a_mode_that_cannot_be_had_any_more_is_told(tmp_path):
     """This process has computed: a run of another mode goes on with a warning, one of this mode without."""
     (warning,) = resuming.other_kernels(tmp_path, {"mkl_cbwr": "COMPATIBLE"})
-    assert "set MKL_CBWR=COMPATIBLE before Python starts" in warning
+    assert "set MKL_CBWR=COMPATIBLE before starting Python" in warning
     assert resuming.other_kernels(tmp_path, {"mkl_cbwr": kernels.mode()}) == []
     assert len(resuming.other_kernels(tmp_path, {})) == 1  # runs of before had none
     same = {"mkl_cbwr": kernels.mode(), "cpu_capability": kernels.capability()}
     assert resuming.other_kernels(tmp_path, same) == []
     (warning,) = resuming.other_kernels(tmp_path, same | {"cpu_capability": "another"})
-    assert "was trained with another, and this process has" in warning
+    assert "was trained with another, but this process has" in warning
 
 
 def test_a_folder_chooses_a_mode_and_nothing_else(monkeypatch):
@@ -230,9 +230,9 @@ def test_a_member_of_a_portable_sweep_is_the_run_alone(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["trainer.dtype=bfloat16"], "take trainer.dtype=float32"),
-        (["trainer.device=cuda"], "take trainer.device=cpu"),
-        (["early_stopping=time_limit"], "early_stopping=time_limit ends a run by the clock"),
+        (["trainer.dtype=bfloat16"], "use trainer.dtype=float32"),
+        (["trainer.device=cuda"], "use trainer.device=cpu"),
+        (["early_stopping=time_limit"], "early_stopping=time_limit stops a run by the clock"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -244,7 +244,7 @@ def test_what_cannot_be_portable_is_refused_by_name(words, said):
 
 def test_one_sweep_has_one_kind_of_kernels():
     """A process cannot change them."""
-    with pytest.raises(ConfigError, match=r"trainer.portable: is one for all members"):
+    with pytest.raises(ConfigError, match=r"trainer.portable: is the same for all members"):
         slipstream.sweep({"trainer.portable": [False, True]})
 
 
@@ -252,7 +252,7 @@ def test_portable_kernels_that_come_too_late_are_refused(monkeypatch):
     """This process has computed: the message says what to set, and the environment stays as it was."""
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "mine")
     with pytest.raises(
-        ConfigError, match=r"MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=avx2 before Python starts"
+        ConfigError, match=r"MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=avx2 before starting Python"
     ):
         slipstream.train(small("trainer.portable=true"))
     assert os.environ["ATEN_CPU_CAPABILITY"] == "mine"
@@ -261,4 +261,4 @@ def test_portable_kernels_that_come_too_late_are_refused(monkeypatch):
 def test_threads_beside_portable_kernels_are_told():
     """They have no effect, which is said."""
     told = setup.warnings(tiny({"trainer.portable": True, "trainer.threads": 4}), train(tiny()).engine)
-    assert "trainer.threads is 4, and trainer.portable computes with one" in told
+    assert "trainer.threads is 4, but trainer.portable uses one thread" in told

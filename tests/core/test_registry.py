@@ -167,15 +167,15 @@ LOSS = {"tasks": ("regression",), "outputs": lambda target: 1, "predict": lambda
         (
             "loss",
             LOSS | {"probablistic": True},
-            "loss=own: probablistic is no trait of loss, did you mean probabilistic? The traits are auto, "
+            "loss=own: probablistic is not a trait of loss, did you mean probabilistic? The traits are auto, "
             "expects_logits, options, outputs, predict, probabilistic, problems, soft, tasks, unscaled (",
         ),
         (
             "loss",
             {"task": ("regression",)},
-            "loss=own: task is no trait of loss, did you mean tasks? The traits",
+            "loss=own: task is not a trait of loss, did you mean tasks? The traits",
         ),
-        ("scheduler", {"gain": 2.0}, "gain is no trait of scheduler, one of: options, problems ("),
+        ("scheduler", {"gain": 2.0}, "gain is not a trait of scheduler, one of: options, problems ("),
         ("loss", {}, 'loss=own: has no tasks, expected @register("loss", tasks=("regression",), outputs='),
         ("metric", {"tasks": ("regression",)}, 'has no mode, expected @register("metric", tasks='),
         ("optimizer", {}, 'has no init, expected @register("optimizer", init=()) ('),
@@ -229,7 +229,7 @@ def test_all_unknown_traits_are_named():
     """Each has a line of the message."""
     with pytest.raises(UserError) as error:
         register("metric", name="own", mod="max", tasks=("regression",), probabilities=True)(lambda x: x)
-    assert [line.partition(" is no trait")[0] for line in str(error.value).splitlines()] == [
+    assert [line.partition(" is not a trait")[0] for line in str(error.value).splitlines()] == [
         "metric=own: mod",
         "metric=own: probabilities",
     ]

@@ -159,7 +159,6 @@ NEVER_ONE = {
     ("data/targets.py", "count"),
     ("data/targets.py", "len(found)"),
     ("data/targets.py", "len(present)"),  # an identifier
-    ("data/loading.py", "source.name"),  # "has ids"
     ("data/tabular/table_preprocessing.py", "len(there)"),  # two at least look alike
     ("early_stopping.py", "waited"),
     ("inference/html_report.py", "own.split"),  # "test rows"

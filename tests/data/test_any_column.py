@@ -90,7 +90,7 @@ REFUSED = {
     "durations": (np.array([1, 2, 3], "m8[s]"), "holds durations"),
     "durations in a list": ([dt.timedelta(1)] * 3, "row 1, timedelta"),
     "objects": ([None, "a", Path("b")], "row 3, PosixPath"),
-    "two axes": (np.ones((3, 2)), r"shape \(3, 2\), expected one value in each row"),
+    "two axes": (np.ones((3, 2)), r"shape \(3, 2\), expected one value per row"),
     "a tensor of two axes": (torch.ones(3, 2), r"shape \(3, 2\)"),
     "a sparse tensor": (torch.ones(3).to_sparse(), "found a sparse tensor"),
 }
@@ -117,13 +117,17 @@ PATIENTS = pd.Index([1, 2, 3], name="patient")
     [
         (pd.DataFrame([[1, 2]] * 3, columns=LEVELS), "y", r"have several levels, such as \('a', 'x'\)"),
         (pd.DataFrame({None: [1, 2, 3], "y": 1}), "y", "a column has no name"),
-        (pd.DataFrame([[1, 2]] * 3, columns=["a", "a"]), "a", "two columns of one name.*its own name"),
-        (pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), "a", "two columns of one name"),
-        ({("a", 1): [1, 2, 3]}, "y", "as the name of a column, expected words"),
-        ({"a": 1, "y": [1, 2]}, "y", "'a' is a single value and column 'y' is a list"),
-        (pd.DataFrame({"a": [1, 2, 3]}, index=PATIENTS), "patient", r"reset_index\(\) makes it one"),
+        (
+            pd.DataFrame([[1, 2]] * 3, columns=["a", "a"]),
+            "a",
+            "two columns with the same name.*a unique name",
+        ),
+        (pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), "a", "two columns with the same name"),
+        ({("a", 1): [1, 2, 3]}, "y", "as the name of a column, expected a string"),
+        ({"a": 1, "y": [1, 2]}, "y", "'a' is a single value but column 'y' is a list"),
+        (pd.DataFrame({"a": [1, 2, 3]}, index=PATIENTS), "patient", r"convert it with frame\.reset_index"),
         (pd.DataFrame({"a": [1, 2, 3]}), pd.Series([1, 2, 3], index=[2, 0, 1]), r"target.loc\[table.index\]"),
-        (pd.DataFrame({"a": [1, 2, 3]}), None, "target: is None, expected the name of a column"),
+        (pd.DataFrame({"a": [1, 2, 3]}), None, "target: found None, expected the name of a column"),
     ],
 )
 def test_names_and_order_that_mislead_are_refused(table, target, said):

@@ -107,7 +107,7 @@ def test_what_cannot_be_used_is_named(write, load, changes, words, archive):
 def test_the_pickled_version_is_not_read(tmp_path, load):
     """Nothing is unpickled: the message says which version to take."""
     (tmp_path / "data_batch_1").write_bytes(b"\x80\x02.")
-    with pytest.raises(DataError, match="the Python version, which is pickled and not read"):
+    with pytest.raises(DataError, match="the Python version, which is pickled and not supported"):
         load("cifar", path=str(tmp_path))
 
 
@@ -117,7 +117,7 @@ def test_an_archive_that_is_cut_off_or_none_is_refused(write, load, tmp_path):
     whole = (tmp_path / "c.tar.gz").read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 40):
         (tmp_path / "c.tar.gz").write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"c\.tar\.gz: is no complete tar archive"):
+        with pytest.raises(DataError, match=r"c\.tar\.gz: is not a complete tar archive"):
             load("cifar", path=path)
     with pytest.raises(DataError, match="CIFAR-10, which has no coarse labels"):
         load("cifar", path=write(TEN), labels="coarse")

@@ -23,7 +23,7 @@ def table(labels, more=""):
 )
 def test_classes_that_differ_in_case_or_blanks_alone_are_pointed_out(load_table, labels, said):
     """Once for each group of them, with their rows; classes that differ are passed over."""
-    found = [w for w in load_table(table(labels * 20)).warnings if "case or blanks" in w]
+    found = [w for w in load_table(table(labels * 20)).warnings if "case or spaces" in w]
     assert len(found) == len(said)
     assert all(words in warning for words, warning in zip(said, found, strict=True))
 
@@ -42,7 +42,7 @@ def test_categories_that_differ_in_case_or_blanks_alone_are_counted(load, tmp_pa
     )
     path = tmp_path / f"t.{form}"
     getattr(frame, f"write_{form}")(path)
-    found = [w for w in load("table", path=str(path), target="y").warnings if "case or blanks" in w]
+    found = [w for w in load("table", path=str(path), target="y").warnings if "case or spaces" in w]
     assert len(found) == 2
     assert "column 'city': 5 of 6 categories" in found[0]
     assert "('Ulm' (10), 'ULM' (10), 'ulm' (10), 'Bad  Ems' (10) and 1 more)" in found[0]
@@ -54,7 +54,7 @@ def test_a_label_that_only_a_part_of_the_users_own_has_is_refused(load_table, tm
     """UCI's adult.test ends its labels with a point: no test row would be of a class that was learned."""
     (tmp_path / "other.csv").write_text(table(["<=50K.", ">50K."] * 10))
     other = {f"{part}_path": str(tmp_path / "other.csv")}
-    with pytest.raises(DataError, match=rf"10 rows of the {part} part .*mean <=50K\?") as caught:
+    with pytest.raises(DataError, match=rf"10 rows of the {part} split .*mean <=50K\?") as caught:
         load_table(table(["<=50K", ">50K"] * 20), **other)
     assert str(caught.value).startswith(f"{tmp_path / 'other.csv'}: row 1: label '<=50K.' of target 'y'")
     labels = ["<=50K", ">50K", "<=50K.", ">50K."]
@@ -72,14 +72,14 @@ def test_the_row_of_an_unknown_label_is_the_files_own(load_table, tmp_path):
 def test_many_classes_are_not_all_printed(load_table, tmp_path):
     """A message stays a line that can be read: of hundreds of labels the setting alone is named."""
     (tmp_path / "other.csv").write_text(table(["x"]))
-    with pytest.raises(DataError, match=r"alike in both, or name all of them in data\.classes$"):
+    with pytest.raises(DataError, match=r"alike in both, or list all of them in data\.classes$"):
         load_table(table([f"class {i}" for i in range(300)] * 3), test_path=str(tmp_path / "other.csv"))
 
 
 def test_a_label_of_a_split_column_is_refused_alike(load_table):
     """The parts that a column names are the user's own as well."""
     parts = ["train", "train", "train", "test"]
-    with pytest.raises(DataError, match=r"t\.csv: row 4: label 'x' .* 10 rows of the test part"):
+    with pytest.raises(DataError, match=r"t\.csv: row 4: label 'x' .* 10 rows of the test split"):
         load_table(table(["p", "n", "q", "x"] * 10, parts), split_column="part")
 
 
@@ -87,7 +87,7 @@ def test_a_rare_class_that_chance_put_into_one_part_is_no_mistake(load_table):
     """Nobody has chosen that: it is said, and the run goes on."""
     labels = ["p", "n"] * 12 + ["rare"]
     found = [load_table(table(labels), split="random", split_seed=s).warnings for s in range(20)]
-    assert any("the train part has no row of class rare" in w for warnings in found for w in warnings)
+    assert any("the train split has no row of class rare" in w for warnings in found for w in warnings)
 
 
 @pytest.mark.parametrize("drop", ["error", "drop"])
@@ -100,7 +100,7 @@ def test_a_label_that_is_a_word_for_missing_is_named(load_table, drop):
         said = str(caught.value)
     else:
         (said,) = [w for w in load_table(text, missing_target="drop").warnings if "missing in" in w]
-    assert "data.missing takes 'None' for missing: if it is a label, set" in said
+    assert "data.missing treats 'None' as missing: if it is a label, set" in said
     others = ["", "?", "N/A", "NA", "NULL", "NaN", "nan", "null"]
     assert "\"data.missing=['','?',N/A,NA,'NULL','NaN','nan','null']\"" in said
     assert load_table(text, missing=others).target.classes == ("Mild", "None", "Severe")
@@ -110,4 +110,4 @@ def test_targets_that_are_empty_name_no_word(load_table):
     """Where nothing stands there is nothing that might be a label."""
     with pytest.raises(DataError) as caught:
         load_table(table(["", "a", "b"] * 20))
-    assert "data.missing takes" not in str(caught.value)
+    assert "data.missing treats" not in str(caught.value)

@@ -74,7 +74,7 @@ def test_d01_missing_target(load_table):
         table,
         "target is missing in 1 of 60 rows",
         "row 9",
-        "correct it, or leave this row out with",
+        "correct it, or drop this row with",
     )
     found = load_table(table, missing_target="drop", test=0.0, validation=0.0)
     assert len(found.train) == 59
@@ -150,7 +150,7 @@ def test_d05_unseen_category_in_the_test_file(load_table, tmp_path):
 
 def test_d06_one_class_only(load_table, tmp_path, load):
     """A target that never varies is refused: its value and the number of rows are named."""
-    refused(load_table, TABLE.replace(",b\n", ",a\n"), "'y'", "one class only", "'a' in all 60 rows")
+    refused(load_table, TABLE.replace(",b\n", ",a\n"), "'y'", "only one class", "'a' in all 60 rows")
     np.savez(tmp_path / "a.npz", inputs=np.zeros((30, 2)), targets=np.full((30, 1), 0.5))
     with pytest.raises(DataError, match=r"0\.5 in all 30 rows"):
         load("arrays", path=str(tmp_path / "a.npz"))
@@ -177,8 +177,8 @@ def test_d09_ragged_rows(load_table, row, fields, number):
 
 def test_d09_an_open_quote(load_table):
     """A quote that never closes is named and not taken for the rest of the table."""
-    refused(load_table, with_row(5, '"1,r,a'), "a quote is opened in row 5 ")
-    refused(load_table, '"' + TABLE, "a quote is opened in the header")
+    refused(load_table, with_row(5, '"1,r,a'), "the quote opened in row 5 ")
+    refused(load_table, '"' + TABLE, "the quote opened in the header")
 
 
 @pytest.mark.parametrize("row", ['1,a"b,c"d,a', '1,"r" x,a', '1,a "x\ny" b,a'])
@@ -193,7 +193,7 @@ def test_d12_truncated_parquet(load_table, tmp_path, keep):
     """A Parquet file cut anywhere is refused as incomplete."""
     pl.read_csv(TABLE.encode()).write_parquet(tmp_path / "whole.parquet")
     content = (tmp_path / "whole.parquet").read_bytes()[:keep]
-    refused(load_table, content, "t.parquet", "no complete Parquet file", file="t.parquet")
+    refused(load_table, content, "t.parquet", "not a complete Parquet file", file="t.parquet")
 
 
 def test_d12_truncated_gzip_and_npz(load_table, tmp_path, load):
@@ -247,7 +247,7 @@ def test_d15_wrong_delimiter(load_table, separator):
     table = TABLE.replace(",", separator)
     assert load_table(table).fingerprint != ""
     assert torch.equal(load_table(table).train.inputs, load_table(TABLE).train.inputs)
-    refused(load_table, table, "one column only", repr(separator), separator=",")
+    refused(load_table, table, "found only one column", repr(separator), separator=",")
 
 
 def test_d15_decimal_comma(load_table):
@@ -307,16 +307,16 @@ def test_n08_a_class_absent_from_train(load_table):
     refused(
         load_table,
         table,
-        "label 'c' of target 'y' is unknown: 7 rows of the test part",
+        "label 'c' of target 'y' is unknown: 7 rows of the test split",
         "data.classes",
         **parts,
     )
     parts["classes"] = ["a", "b", "c"]
     found = load_table(table, **parts)
     assert found.target.classes == ("a", "b", "c")
-    assert found.warnings == ("the train part has no row of class c: it cannot be learned",)
+    assert found.warnings == ("the train split has no row of class c: it cannot be learned",)
     one = table.replace(",b,train", ",a,train")
-    refused(load_table, one, "one class only, 'a'", "b, c", **parts)
+    refused(load_table, one, "only one class, 'a'", "b, c", **parts)
 
 
 def test_n09_a_class_absent_from_validation(load_table):
@@ -328,8 +328,8 @@ def test_n09_a_class_absent_from_validation(load_table):
     )
     found = load_table(table)
     assert found.warnings == (
-        "class a has 1 row: it cannot be both trained on and tested",
-        "the validation part has no row of class a: its metrics by class (f1_macro, roc_auc) are over the "
+        "class a has 1 row, so it cannot be in both train and test",
+        "the validation split has no row of class a: its metrics by class (f1_macro, roc_auc) are over the "
         "others",
-        "the test part has no row of class a: its metrics by class (f1_macro, roc_auc) are over the others",
+        "the test split has no row of class a: its metrics by class (f1_macro, roc_auc) are over the others",
     )

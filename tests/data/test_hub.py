@@ -147,7 +147,7 @@ def test_without_a_connection_one_sentence_says_so(hub, load):
     with pytest.raises(DataError, match=r"nobody/nothing: cannot be loaded: .*") as caught:
         load("hub", dataset="nobody/nothing", target="y")
     assert "\n" not in str(caught.value)
-    assert "data.path reads local files" in str(caught.value)
+    assert "read local files with data.path" in str(caught.value)
 
 
 def test_what_cannot_be_read_is_named(hub, tmp_path, load):
@@ -157,11 +157,11 @@ def test_what_cannot_be_read_is_named(hub, tmp_path, load):
         load("hub", path=str(tmp_path / "t.parquet"), target="label")
     path = save(FRAME, tmp_path / "t.csv")
     with pytest.raises(
-        DataError, match=r"data\.target names 'lable', which is no column, did you mean label\?"
+        DataError, match=r"data\.target names 'lable', which is not a column, did you mean label\?"
     ):
         load("hub", path=path, target="lable")
     with pytest.raises(
-        DataError, match=r"data\.inputs names 'sise', which is no column, did you mean size\?"
+        DataError, match=r"data\.inputs names 'sise', which is not a column, did you mean size\?"
     ):
         load("hub", path=path, target="label", inputs=["sise"])
     gaps = save(FRAME.with_columns(label=pl.when(pl.col("size") > 1).then("label")), tmp_path / "gaps.csv")
@@ -183,10 +183,13 @@ def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path, load):
     ("changes", "message"),
     [
         ({}, r"data\.dataset: is not set"),
-        ({"dataset": "mnist", "path": "."}, r"data\.path: the data come from data\.dataset already"),
+        ({"dataset": "mnist", "path": "."}, r"data\.path: the data already come from data\.dataset"),
         ({"path": ".", "subset": "en"}, r"data\.subset: is for data sets of the hub"),
         ({"path": "nowhere"}, r"data\.path: nowhere does not exist"),
-        ({"dataset": "mnist", "test_split": "train"}, r"data\.train_split: one split is named for two parts"),
+        (
+            {"dataset": "mnist", "test_split": "train"},
+            r"data\.train_split: the same name is used for two splits",
+        ),
         ({"dataset": "mnist", "target": None}, r"data\.target: is not set"),
     ],
 )

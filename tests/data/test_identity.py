@@ -366,7 +366,7 @@ def test_predict_looks_at_used_columns_alone(train, tmp_path):
     scores = model.predict(frame).scores
     for same in (frame.drop("emb"), frame.select("b"), frame.with_columns(emb=pl.lit("?")), frame.to_dict()):
         np.testing.assert_array_equal(model.predict(same).scores, scores)
-    with pytest.raises(DataError, match="lacks columns that training had: b"):
+    with pytest.raises(DataError, match="lacks columns of the training data: b"):
         model.predict(frame.drop("b"))
 
 
@@ -461,7 +461,7 @@ def test_class_weights_that_lack_a_class_say_what_to_type(load_table):
     """The advice is a whole mapping, with labels in quotes where Hydra would take them for something else."""
     content = frame_of(["a"], ("True", "x y")).write_csv()
     with pytest.raises(
-        ConfigError, match=r"lacks x y; write \"data.class_weights=\{'True':3.0,'x y':1.0\}\""
+        ConfigError, match=r"missing x y; write \"data.class_weights=\{'True':3.0,'x y':1.0\}\""
     ):
         load_table(content, class_weights={True: 3})
 

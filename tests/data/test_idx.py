@@ -101,12 +101,12 @@ HEADER = bytes([0, 0, 8, 3])
     [
         (b"", "begins with nothing"),
         (b"\x89PNG....", "begins with 89 50 4e 47"),
-        (bytes([0, 0, 7, 1, 0, 0, 0, 1, 5]), "is no IDX file"),
-        (bytes([0, 0, 8, 200]), "promises 200 axes"),
-        (HEADER + b"\0\0", "ends inside its header"),
-        (packed(PIXELS)[:-1], "but the file has 1,199: it is cut off"),
-        (packed(PIXELS) + b"\0", "but the file has 1,201: it is cut off"),
-        (gzip.compress(packed(PIXELS)[:-1]), "but the file has 1,199: it is cut off"),
+        (bytes([0, 0, 7, 1, 0, 0, 0, 1, 5]), "is not an IDX file"),
+        (bytes([0, 0, 8, 200]), "declares 200 axes"),
+        (HEADER + b"\0\0", "the header is incomplete"),
+        (packed(PIXELS)[:-1], "but the file has 1,199: it is truncated"),
+        (packed(PIXELS) + b"\0", "but the file has 1,201: it is truncated"),
+        (gzip.compress(packed(PIXELS)[:-1]), "but the file has 1,199: it is truncated"),
         (gzip.compress(packed(PIXELS) + b"\0"), "but the file has more"),
         (gzip.compress(packed(PIXELS))[:-20], "cannot be read: Compressed file ended"),
         (gzip.compress(packed(PIXELS))[:-8] + bytes(8), "cannot be read: CRC check failed"),
@@ -148,8 +148,8 @@ def test_paths_that_cannot_serve_are_found_before_reading(folder, settings):
         ({}, "data.path: is not set"),
         ({"path": "nowhere"}, "data.path: nowhere does not exist"),
         ({"path": images}, "data.labels: is not set"),
-        ({"path": str(folder), "labels": images}, "data.labels: goes with a file"),
-        ({"path": images, "labels": images, "test_path": images}, "data.test_labels: goes together"),
+        ({"path": str(folder), "labels": images}, "data.labels: needs a file"),
+        ({"path": images, "labels": images, "test_path": images}, "data.test_labels: needs data.test_path"),
     ]:
         assert words in " ".join(data.problems(settings("idx", **changes)))
     with pytest.raises(ConfigError, match="is not set"):
@@ -162,5 +162,5 @@ def test_a_folder_without_or_with_too_many_files_is_refused(folder, load):
     with pytest.raises(DataError, match="has no t10k-images-idx3-ubyte"):
         load("idx", path=str(folder))
     (folder / "emnist-train-images-idx3-ubyte").write_bytes(packed(PIXELS))
-    with pytest.raises(DataError, match="several files are the train part's images"):
+    with pytest.raises(DataError, match="several files contain the images of the train split"):
         load("idx", path=str(folder))

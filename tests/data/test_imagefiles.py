@@ -164,7 +164,7 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
     assert image_files.pixels_of(image, form)[2, 0].tolist() == expected
     if bits < 16:
         Image.fromarray(np.array([[0, 2**bits]], np.uint16)).save(tmp_path / "a.png")
-        said = f"has a value of {2**bits:,}, more than the {2**bits - 1:,} of data.bits={bits}"
+        said = f"has a value of {2**bits:,}, more than {2**bits - 1:,}, the maximum for data.bits={bits}"
         with pytest.raises(DataError, match=said):
             read_images([tmp_path / "a.png"], ImageFormat((1, 2), 1, bits=bits))
 
@@ -173,7 +173,7 @@ def test_fewer_bits_in_a_file_of_16_use_the_whole_range(tmp_path, bits, values, 
 def test_pictures_of_32_bits_are_refused(mode):
     """Pillow would make white of all above 255."""
     form = image_files.ImageFormat((6, 9), 1, "crop", "black")
-    with pytest.raises(image_files.BadImage, match=rf"a kind that is not read \({mode}\)"):
+    with pytest.raises(image_files.BadImage, match=rf"an unsupported pixel format \({mode}\)"):
         image_files.pixels_of(Image.fromarray(DEEP).convert("I").convert(mode), form)
 
 
@@ -226,7 +226,7 @@ BOMB = png(60_000, 60_000, bytes(1000))
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"hello", "is no PNG, JPEG or WebP image"),
+        (b"hello", "is not a PNG, JPEG or WebP image"),
         (encoded(Image.fromarray(RGB), "GIF"), "is a GIF file; convert it"),
         (encoded(Image.fromarray(RGB), "BMP"), "is a BMP file; convert it"),
         (encoded(Image.fromarray(RGB), "TIFF"), "is a TIFF file; convert it"),
@@ -235,7 +235,7 @@ BOMB = png(60_000, 60_000, bytes(1000))
         (BOMB, "pixels"),
         (png(9_500, 9_500), "has more than 80,000,000 pixels"),
         (png(9_000, 9_000), "has 9000 x 9000 pixels, expected at most 80,000,000"),
-        (png(20, 20, bytes(30)), "is damaged or cut off"),
+        (png(20, 20, bytes(30)), "is damaged or truncated"),
     ],
 )
 def test_bad_files_are_named_with_what_they_are(tmp_path, content, words):
@@ -262,7 +262,7 @@ def test_folders_missing_files_and_large_ones_are_named(tmp_path, monkeypatch):
     for words in (
         "folder.png: is a folder",
         "bytes, expected at most 50",
-        "0.png: is not there",
+        "0.png: does not exist",
         "and 2 more",
     ):
         assert words in str(caught.value)

@@ -83,7 +83,7 @@ def test_classes_of_numbers_are_in_order_and_two_are_binary(tmp_path, read):
     plant(tmp_path / "f", "2", "10")
     assert (read().target.task, read().target.classes) == ("binary", ("2", "10"))
     assert read(classes=["10", "2"]).target.classes == ("10", "2")
-    with pytest.raises(DataError, match=r"the folder '10' is none of data\.classes, did you mean 100"):
+    with pytest.raises(DataError, match=r"the folder '10' is not in data\.classes, did you mean 100"):
         read(classes=["2", "100"])
 
 
@@ -115,7 +115,7 @@ def test_folders_within_a_class_belong_to_it(tmp_path, read):
     found = read(test=0.0, validation=0.0)
     assert len(found.train) == 36
     assert found.target.classes == ("a", "b")
-    assert "no images of a class are left alone (readme.txt, b/Thumbs.db)" in found.warnings[0]
+    assert "not images of a class are ignored (readme.txt, b/Thumbs.db)" in found.warnings[0]
 
 
 def test_names_may_have_any_letters(tmp_path, read):
@@ -141,7 +141,7 @@ def test_sizes_that_differ_need_a_size(tmp_path, read):
     """Nothing is distorted unasked: the sizes are told, and data.size brings all to one."""
     plant(tmp_path / "f", "a")
     plant(tmp_path / "f", "b", size=(20, 30), first=100)
-    with pytest.raises(DataError, match=r"2 sizes, height x width: 6 x 8 \(12\), 20 x 30 \(12\); set"):
+    with pytest.raises(DataError, match=r"2 sizes \(height x width\): 6 x 8 \(12\), 20 x 30 \(12\); set"):
         read()
     assert read(size=5).form.shape == (3, 5, 5)
     assert read(size=[4, 7], fit="pad").form.shape == (3, 4, 7)
@@ -196,7 +196,7 @@ def test_what_a_target_is_read_as_is_said(tmp_path, read):
     plant(tmp_path, "f", count=40)
     lines = [f"f/{i:04}.png,${i}.50" for i in range(40)]
     found = read(table(tmp_path, lines), image="image", target="label")
-    assert found.warnings == ("numbers are read without their signs: label ($)",)
+    assert found.warnings == ("signs of numbers are ignored: label ($)",)
 
 
 def test_a_table_says_parts_and_groups(tmp_path, read):
@@ -233,7 +233,7 @@ def test_paths_that_leave_the_tables_folder_are_refused(tmp_path, read, word):
     with pytest.raises(DataError) as caught:
         read(table(here, [*lines, f"{word},1"]), **columns)
     assert f"column 'image', row 13: {word!r}" in str(caught.value)
-    assert "leads out" in str(caught.value)
+    assert "outside" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a/x.png", "a/deep", "c"])
@@ -274,7 +274,7 @@ def test_enlarged_pictures_are_counted(tmp_path, read):
         picture(i, size=(2, 9)).save(tmp_path / "f" / "a" / f"x{i}.png")
     for _ in range(2):
         (warning,) = read(size=6).warnings
-        assert warning.endswith("f: 3 images of less than half the size, enlarged to 6 x 6")
+        assert warning.endswith("f: 3 images of less than half the size, upscaled to 6 x 6")
     assert not read(size=4).warnings
 
 
@@ -288,7 +288,7 @@ def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
     assert "6 of 38 images cannot be used:\n  " in said
     assert "a/0000.png: is empty" in said
     assert "b/x.gif: is a GIF file" in said
-    assert "and 1 more\nCorrect or remove them, or leave them out with data.on_error=skip" in said
+    assert "and 1 more\nCorrect or remove them, or skip them with data.on_error=skip" in said
     assert not list((tmp_path / "cache").iterdir())
     for _ in range(2):
         found = read(on_error="skip", test=0.0, validation=0.0)
@@ -299,7 +299,7 @@ def test_bad_files_are_refused_together_or_left_out_and_counted(tmp_path, read):
     for file in (tmp_path / "f").rglob("*.*"):
         file.unlink()
         file.write_text("nothing")
-    with pytest.raises(DataError, match=r"38 of 38 images cannot be used(.|\n)*None is left"):
+    with pytest.raises(DataError, match=r"38 of 38 images cannot be used(.|\n)*No images remain"):
         read(on_error="skip")
 
 
@@ -307,7 +307,7 @@ def test_one_bad_file_is_spoken_of_as_one(tmp_path, read):
     """The advice to leave it out and the word that it is left out are in the singular."""
     plant(tmp_path / "f", "a", "b", "c")
     (tmp_path / "f/a/0000.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"Correct or remove it, or leave it out with data\.on_error=skip"):
+    with pytest.raises(DataError, match=r"Correct or remove it, or skip it with data\.on_error=skip"):
         read()
     assert read(on_error="skip").warnings[0].endswith("\nIt is left out")
 
@@ -315,17 +315,17 @@ def test_one_bad_file_is_spoken_of_as_one(tmp_path, read):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda f: f.mkdir(), "has no folders; expected one for each class"),
-        (lambda f: plant(f, "a"), "has one class only, 'a'"),
+        (lambda f: f.mkdir(), "has no folders, expected one for each class"),
+        (lambda f: plant(f, "a"), "has only one class, 'a'"),
         (lambda f: (plant(f, "a", "b"), (f / "c").mkdir()), "class 'c' has no image"),
         (
             lambda f: (plant(f / "train", "a", "b"), plant(f, "x")),
-            "has folders of parts (train) beside others (x)",
+            "has folders of splits (train) next to others (x)",
         ),
         (lambda f: (plant(f / "val", "a", "b"), plant(f / "test", "a", "b")), "but no folder train"),
         (
             lambda f: [plant(f / name, "a", "b") for name in ("train", "val", "valid")],
-            "val and valid are the same part",
+            "val and valid are the same split",
         ),
         (
             lambda f: plant(f, "é", unicodedata.normalize("NFD", "é")),
@@ -356,11 +356,11 @@ def test_settings_that_cannot_serve_are_found_before_reading(tmp_path, settings)
         ({"path": f"{folder}/a/0000.png"}, "expected a folder, or a name that ends in"),
         ({"path": folder, "image": "x", "target": "y"}, "data.image, data.target: are for a table"),
         ({"path": folder, "task": "regression"}, "data.task: regression needs a table"),
-        ({"path": folder, "classes": ["a", "a"]}, "two or more different names"),
+        ({"path": folder, "classes": ["a", "a"]}, "at least two different names"),
         ({"path": folder, "cache": None, "streaming": "always"}, "data.streaming: always reads images from"),
         ({"path": lines}, "data.image: is not set"),
         ({"path": lines, "image": "x"}, "data.target: is not set"),
-        (columns | {"split_column": "label"}, "column 'label' is data.target already"),
+        (columns | {"split_column": "label"}, "column 'label' is already data.target"),
         (columns | {"split": "group"}, "needs data.group_column"),
         (columns | {"group_column": "g", "split": "random"}, "is not used by data.split=random"),
     ]:
@@ -443,11 +443,11 @@ def test_bits_that_cannot_be_are_refused(tmp_path, read):
     """A value beyond them is named with its file; without a file of 16 bits the setting is for nothing."""
     deep(tmp_path / "f", 4095)
     with pytest.raises(
-        DataError, match=r"a/0.png: has a value of 4,095, more than the 1,023 of data.bits=10"
+        DataError, match=r"a/0.png: has a value of 4,095, more than 1,023, the maximum for data.bits=10"
     ):
         read(bits=10)
     plant(tmp_path / "g", "a", "b")
-    with pytest.raises(DataError, match=r"data\.bits=12, but no image has 16 bits; leave data\.bits out"):
+    with pytest.raises(DataError, match=r"data\.bits=12, but no image has 16 bits; remove data\.bits"):
         read(tmp_path / "g", bits=12)
 
 
@@ -462,7 +462,7 @@ def test_colours_of_12_bits_in_16_are_told(tmp_path, read):
     assert said in warning
     assert "if white is 4,095, save them with 8 bits" in warning
     assert read(bits=16).warnings == ()
-    with pytest.raises(DataError, match="has 16 bits in several channels, of which 8 alone are read"):
+    with pytest.raises(DataError, match="has several channels of 16 bits, but only 8 bits are supported"):
         read(bits=12)
 
 
@@ -565,7 +565,7 @@ def test_a_folder_that_cannot_be_written_means_no_cache(tmp_path, read):
     plant(tmp_path / "f", "a", "b")
     (tmp_path / "file").touch()
     found = read(cache=str(tmp_path / "file" / "cache"))
-    assert "cannot be kept" in found.warnings[0]
+    assert "cannot be cached" in found.warnings[0]
     assert "Not a directory" in found.warnings[0]
     assert found.fingerprint == read().fingerprint
 
@@ -609,7 +609,7 @@ def test_a_folder_of_the_users_in_a_caches_place_stays(tmp_path):
     """What holds more than a cache is not replaced; the reason is an OSError, which becomes a warning."""
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "notes.txt").write_text("mine")
-    with pytest.raises(OSError, match="holds what is no cache"):
+    with pytest.raises(OSError, match="contains something other than a cache"):
         caches.write(tmp_path / "c", "about", (1, 3, 4), [np.zeros((2, 1, 3, 4), np.uint8)], lambda: None)
     assert [path.name for path in tmp_path.rglob("*")] == ["c", "notes.txt"]
 

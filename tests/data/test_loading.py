@@ -61,7 +61,7 @@ def test_every_ready_source_loads_without_warnings(name, load):
         ("iris", {"fold": 1}, "data.fold: found 1, but data.folds is null"),
         ("iris", {"folds": 1}, "data.folds: found 1, expected at least 2"),
         ("iris", {"folds": 5, "fold": 5}, "data.fold: found 5, expected 0 to 4"),
-        ("iris", {"folds": 5, "validation": 0.2}, "data.folds=5 decides"),
+        ("iris", {"folds": 5, "validation": 0.2}, "data.folds=5 defines"),
         ("iris", {"split": "group"}, "data.split: group needs"),
         ("iris", {"split": "time"}, "data.split: time needs"),
         ("iris", {"target_scaling": "standard"}, "data.target_scaling: standard is for regression"),
@@ -69,23 +69,31 @@ def test_every_ready_source_loads_without_warnings(name, load):
         ("diabetes", {"class_weights": "balanced"}, "data.class_weights: regression has no classes"),
         ("table", {}, "data.path: is not set"),
         ("table", {}, "data.target: is not set"),
-        ("table", {"path": "nowhere.csv"}, "data.path: nowhere.csv is no file"),
+        ("table", {"path": "nowhere.csv"}, "data.path: nowhere.csv is not a file"),
         ("table", {"path": __file__}, "data.path: found"),
         ("table", {"scaling": "global"}, "data.scaling: global"),
         ("table", {"split": "group"}, "data.split: group needs data.group_column"),
         ("table", {"split": "random", "group_column": "g"}, "data.group_column: is not used by data.split"),
-        ("table", {"time_column": "t", "group_column": "g"}, "data.time_column: rows are kept together"),
+        (
+            "table",
+            {"time_column": "t", "group_column": "g"},
+            "data.time_column: data.group_column already keeps rows",
+        ),
         (
             "table",
             {"split_column": "s", "test_path": __file__},
-            "data.split_column: the parts come from files",
+            "data.split_column: files already define the splits",
         ),
-        ("table", {"target": "y", "weight_column": "y"}, "data.weight_column: column 'y' is data.target"),
-        ("table", {"target": "y", "inputs": ["y"]}, "data.inputs: column 'y' is data.target"),
+        (
+            "table",
+            {"target": "y", "weight_column": "y"},
+            "data.weight_column: column 'y' is already data.target",
+        ),
+        ("table", {"target": "y", "inputs": ["y"]}, "data.inputs: column 'y' is already data.target"),
         ("table", {"target": "y", "kinds": {"y": "number"}}, "data.kinds.y: the column is data.target"),
-        ("table", {"folds": 3, "time_column": "t"}, "data.folds: a split by time has no folds"),
+        ("table", {"folds": 3, "time_column": "t"}, "data.folds: a split by time supports no folds"),
         ("table", {"separator": ";;"}, "data.separator: found ';;'"),
-        ("table", {"separator": ",", "decimal": ","}, "data.decimal: ',' is data.separator"),
+        ("table", {"separator": ",", "decimal": ","}, "data.decimal: ',' is already data.separator"),
     ],
 )
 def test_contradictions_are_found_without_reading(settings, name, changes, words):
@@ -144,7 +152,7 @@ def test_given_class_weights(load):
     assert torch.equal(found.train.weights, torch.tensor([2.0, 1.0, 0.5])[found.train.targets])
     with pytest.raises(ConfigError, match=r"data\.class_weights\.setoza: .* did you mean setosa\?"):
         load("iris", class_weights={"setoza": 2.0})
-    with pytest.raises(ConfigError, match="lacks versicolor, virginica"):
+    with pytest.raises(ConfigError, match="missing versicolor, virginica"):
         load("iris", class_weights={"setosa": 2.0})
 
 

@@ -80,7 +80,7 @@ def test_a_line_that_is_too_long_says_how_many_more_there_are():
 def test_garbage_is_no_npz_file(tmp_path, load, content):
     """A broken archive is not mistaken for a pickle."""
     (tmp_path / "bad.npz").write_bytes(content)
-    with pytest.raises(DataError, match="is no npz file"):
+    with pytest.raises(DataError, match="not an npz file"):
         load("arrays", path=str(tmp_path / "bad.npz"))
 
 
@@ -96,7 +96,7 @@ def test_a_target_with_a_class_a_row_looks_like_an_identifier(load_table):
 def test_one_of_a_thing_is_spoken_of_as_one(load_table):
     """Singular and plural in messages, and words with commas in quotes."""
     constant = "x,z,y\n" + "\n".join(f"7,{i % 5},{i}" for i in range(40)) + "\n"
-    expected = "1 input column does not vary in the training part: x"
+    expected = "1 input column does not vary in the training split: x"
     assert load_table(constant, kinds={"z": "number"}).warnings[-1] == expected
     with pytest.raises(DataError, match="'3' in the only row"):
         load_table("x,z,y\n1,2,3\n")
@@ -132,5 +132,5 @@ def test_file_names_are_not_cut(tmp_path, load_table):
 def test_a_class_of_one_example_is_told(load_table):
     """It cannot be trained on and tested: the warning names it and says how many it has."""
     table = "x,z,y\n" + "\n".join(f"{i % 7},{i % 5},{'ab'[i % 2] if i else 'lone'}" for i in range(41)) + "\n"
-    assert "class lone has 1 row: it cannot be both trained on and tested" in load_table(table).warnings
+    assert "class lone has 1 row, so it cannot be in both train and test" in load_table(table).warnings
     assert not any("has 1 row" in one for one in load_table(table.replace("lone", "a")).warnings)

@@ -66,7 +66,7 @@ def test_bytes_reach_the_network_as_in_training(trained):
     ("given", "message"),
     [
         (np.zeros((3, 6, 8)), r"one image .*image\[None\]"),
-        (np.zeros((2, 6, 8, 3)), r"channels come first, array.transpose"),
+        (np.zeros((2, 6, 8, 3)), r"put channels first with array.transpose"),
         (np.zeros((2, 3, 5, 8)), r"inputs of shape \(2, 3, 5, 8\), expected \[N, 3, 6, 8\]"),
         ([np.zeros((3, 6, 8)), np.zeros((3, 6, 9))], "images of different sizes"),
         ([], r"inputs of shape \(0,\)"),
@@ -102,7 +102,7 @@ def test_a_network_reads_as_many_bits_as_its_training(tmp_path):
     expected = model.predict(np.round(raw * 255 / 4095)[None, None]).scores
     assert np.array_equal(model.predict(path).scores, expected)
     assert np.array_equal(model.predict(Image.open(path)).scores, expected)
-    with pytest.raises(DataError, match=r"found pixels up to 4\d+, expected 0 to 255, to which files"):
+    with pytest.raises(DataError, match=r"found pixels up to 4\d+, expected 0 to 255 as in files"):
         model.predict(raw[None, None])
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["data"].pop("bits") == 12

@@ -165,7 +165,7 @@ def test_new_data_may_be_a_mapping_with_further_columns(load_table):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"length": None}, "lacks columns that training had: length"),
+        ({"length": None}, "lacks columns of the training data: length"),
         ({"length": ["long"]}, "'length', row 1: found 'long'"),
         ({"length": [float("inf")]}, "'length', row 1: found inf"),
         ({"ripe": ["perhaps"]}, "'ripe', row 1: found 'perhaps'"),
@@ -186,7 +186,7 @@ def test_another_version_or_shape_is_refused(load):
     saved = load("iris").preprocessing
     with pytest.raises(DataError, match="version 7"):
         from_json(saved | {"version": 7})
-    with pytest.raises(DataError, match=r"shape \(3,\), but training had \(4,\)"):
+    with pytest.raises(DataError, match=r"found inputs of shape \(3,\), expected \(4,\) as in training"):
         from_json(saved).transform(np.zeros((2, 3)))
 
 
@@ -249,7 +249,7 @@ def test_a_new_scaling_is_a_function_and_a_row(monkeypatch):
 def test_one_scale_for_all_is_not_for_the_columns_of_a_table():
     """Whatever source the table has: its columns would be scaled one by one."""
     frame = Frame({"a": numbers()[:, 0]}, {"a": "number"}, "median", 9)
-    with pytest.raises(DataError, match="global is for inputs of one unit"):
+    with pytest.raises(DataError, match="global is for inputs with a common unit"):
         fit_frame(frame, np.arange(200), "global")
 
 
@@ -263,7 +263,7 @@ def test_arrays_of_ids_stay_ids():
     assert again == fitted
     for found in (*fitted.encode_splits(raw, [np.arange(4)], "random")[0], again.transform(ids)[0]):
         np.testing.assert_array_equal(found, ids)
-    with pytest.raises(DataError, match=r"expected an array \[N, 3\], found columns"):
+    with pytest.raises(DataError, match=r"expected an array \[N, 3\], found the columns"):
         again.transform({"a": [1, 2]})
 
 

@@ -29,11 +29,11 @@ def test_rows_of_test_that_stand_in_train_are_counted(load_table):
     x[140:152], y[140:152] = x[:12], y[:12]
     x[152:160], y[152:160] = x[12:20], 1 - y[12:20]
     data = load_table(table(x=x, z=np.zeros(200), part=part, y=y), split_column="part")
-    (said,) = [warning for warning in data.warnings if "stand in" in warning]
-    assert said.startswith("12 of 60 test rows stand in the training part too")
+    (said,) = [warning for warning in data.warnings if "also in the training split" in warning]
+    assert said.startswith("12 of 60 test rows are also in the training split")
     x[100:103], y[100:103] = x[:3], y[:3]
     data = load_table(table(x=x, z=np.zeros(200), part=part, y=y), split_column="part")
-    assert any(w.startswith("3 of 40 validation rows and 12 of 60 test rows stand") for w in data.warnings)
+    assert any(w.startswith("3 of 40 validation rows and 12 of 60 test rows are also") for w in data.warnings)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_rows_of_test_that_stand_in_train_are_counted(load_table):
 def test_a_column_that_tells_the_target_alone_is_named(load_table, column, y, tells):
     """A copy, a recoded or shifted one and another unit are told; a good input is none."""
     data = load_table(table(copy=column(y), x=RANDOM.normal(size=300), y=y))
-    found = [warning for warning in data.warnings if "tells the target alone" in warning]
+    found = [warning for warning in data.warnings if "determines the target by itself" in warning]
     assert len(found) == tells
     assert not tells or "'copy'" in found[0]
     assert not [w for w in load_table(table(copy=column(y), y=y)).warnings if "alone" in w]  # the only column
@@ -75,7 +75,7 @@ def test_overlapping_windows_are_told_unless_split_by_time(load, tmp_path, step)
     np.savez(tmp_path / "a.npz", inputs=x[:, :, None], targets=x[:, -1] * 0.5, flat=x)
     for inputs in ("inputs", "flat"):
         (said,) = load("arrays", path=str(tmp_path / "a.npz"), inputs=inputs, split="random").warnings[:1]
-        assert f"begins {step} step" in said
+        assert f"starts {step} step" in said
         assert "data.split=time" in said
         found = load("arrays", path=str(tmp_path / "a.npz"), inputs=inputs, split="time").warnings
         assert not [warning for warning in found if "overlap" in warning]

@@ -180,7 +180,7 @@ def test_parts_and_groups_belong_to_sequences(read, tmp_path):
     frame.filter(number < 5).write_csv(tmp_path / "test.csv")
     rest = read(frame.filter(number >= 5), inputs=["x"], validation=0, test_path=str(tmp_path / "test.csv"))
     assert np.array_equal(rest.test.inputs, data.test.inputs)
-    with pytest.raises(DataError, match=r"who=p\d is in .*t\.csv and in .*test\.csv"):
+    with pytest.raises(DataError, match=r"who=p\d is in both .*t\.csv and .*test\.csv"):
         read(frame, validation=0, test_path=str(tmp_path / "test.csv"))
     grouped = frame.with_columns(team=number // 3, x=(number // 3).cast(pl.Float64))
     data = read(grouped, group_column="team", inputs=["x"], scaling="none")
@@ -204,17 +204,17 @@ def test_new_tables_are_read_as_in_training(read):
     inputs, warnings = again.transform(longer)
     assert inputs.shape == (1, *data.form.shape)
     assert len(warnings) == 2
-    with pytest.raises(DataError, match="the table lacks columns that training had: who, t"):
+    with pytest.raises(DataError, match="the table lacks columns of the training data: who, t"):
         again.transform(frame.drop("who", "t"))
     fixed = read(table(lengths=(5, 6)), "fixed.csv", validation=0, test=0)
-    with pytest.raises(DataError, match="a sequence has 3 steps, in training all had 5"):
+    with pytest.raises(DataError, match="found a sequence of 3 steps, expected 5 as in training"):
         from_json(fixed.preprocessing).transform(longer.head(3))
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["a,1,2,u", "a,1,3,u"], r"rows 1 and 2 are both of who=a and of the same t; expected one row"),
+        (["a,1,2,u", "a,1,3,u"], r"rows 1 and 2 both have who=a and the same t; expected one row"),
         (["a,1,2,u", "a,2,3,v"], r"y changes within who=a: row 1 has 'u', row 2 has 'v'; expected one value"),
         (["a,,2,u"], r"column 't', row 1: the value is missing"),
         ([",1,2,u"], r"column 'who', row 1: the value is missing"),
@@ -236,11 +236,14 @@ def test_broken_tables_are_named(read, rows, message):
     ("changes", "message"),
     [
         ({"path": None}, "data.path: is not set"),
-        ({"id": None}, "data.id: is not set, expected the name of the column that says whose step a row is"),
-        ({"time": "who"}, "data.time: column 'who' is data.id already"),
+        (
+            {"id": None},
+            "data.id: is not set, expected the name of the column that identifies each row's sequence",
+        ),
+        ({"time": "who"}, "data.time: column 'who' is already data.id"),
         ({"split": "group"}, "data.split: group needs data.group_column"),
         ({"kinds": {"y": "number"}}, "data.kinds.y: the column is data.target, not an input"),
-        ({"scaling": "global"}, "data.scaling: global is for inputs of one unit"),
+        ({"scaling": "global"}, "data.scaling: global is for inputs with a common unit"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(load, tmp_path, changes, message):
@@ -253,7 +256,7 @@ def test_settings_that_do_not_fit_are_refused(load, tmp_path, changes, message):
 
 def test_a_misspelled_column_is_answered_with_the_nearest(read):
     """Every setting that names a column is checked against the header."""
-    with pytest.raises(DataError, match=r"data\.id names 'wo', which is no column, did you mean who\?"):
+    with pytest.raises(DataError, match=r"data\.id names 'wo', which is not a column, did you mean who\?"):
         read(id="wo")
 
 

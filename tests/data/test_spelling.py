@@ -106,30 +106,30 @@ def test_thousands_marks_are_read_and_said(load_table):
     data = load_table(ENGLISH, **WHOLE)
     right = [(2 + i // 9) * 1000 + 100 + i if i % 2 else 500 + i for i in range(40)]
     assert column(data, "inc")["offset"] == pytest.approx(np.mean(right))
-    assert data.warnings == ("thousands marks are left out: inc ('2,101' is 2101)",)
+    assert data.warnings == ("thousands separators are removed: inc ('2,101' is 2101)",)
     data = load_table(GERMAN, decimal=",", **WHOLE)
     right = [1000 + i if i % 2 else 900 + i + 0.5 for i in range(1, 41)]
     assert column(data, "a")["offset"] == pytest.approx(np.mean(right))
-    assert data.warnings == ("thousands marks are left out: a ('1.001' is 1001)",)
+    assert data.warnings == ("thousands separators are removed: a ('1.001' is 1001)",)
 
 
 def test_what_the_decimal_mark_is_is_never_guessed_in_silence(load_table):
     """The wrong setting is refused with the right one, and a doubtful one is told."""
-    with pytest.raises(DataError, match=r"'2,101'.*thousands marks.*leave data\.decimal out"):
+    with pytest.raises(DataError, match=r"'2,101'.*thousands separators.*remove data\.decimal"):
         load_table(ENGLISH, decimal=",")
     with pytest.raises(DataError, match=r"""'900,5'|'902,5'.*set "data\.decimal=','\""""):
         load_table(GERMAN)
     rows = [f"{f'1.{100 + i}' if i % 2 else 900 + i},{i % 2}" for i in range(40)]
     data = load_table("\n".join(["a,y", *rows]) + "\n")
     assert data.warnings == (
-        "every '.' stands before three digits and is read as the decimal mark; if it marks thousands, "
-        "set \"data.decimal=','\" or write the numbers without: a ('1.101')",
+        "every '.' is before three digits and is read as the decimal mark; if it separates thousands, "
+        "set \"data.decimal=','\" or write the numbers without it: a ('1.101')",
     )
     rows = [f"1,{100 + i};{i % 2}" for i in range(40)]
     data = load_table("\n".join(["a;y", *rows]) + "\n", decimal=",", **WHOLE)
     assert column(data, "a")["offset"] == pytest.approx(1.1195)
     assert (
-        "if it marks thousands, leave data.decimal out or write the numbers without: a ('1,100')"
+        "if it separates thousands, remove data.decimal or write the numbers without it: a ('1,100')"
         in data.warnings[0]
     )
 
@@ -171,8 +171,8 @@ def test_money_and_percent_are_numbers_on_every_path(load_table, tmp_path, file)
         np.mean([-i - 0.5 if i % 2 else i + 0.5 for i in range(40)])
     )
     assert data.warnings == (
-        "numbers are read without their signs: income ($)",
-        "thousands marks are left out: income ('$1,100.50' is 1100.5)",
+        "signs of numbers are ignored: income ($)",
+        "thousands separators are removed: income ('$1,100.50' is 1100.5)",
         "dates are read with the day first: day ('13/01/2020' is 2020-01-13)",
     )
     kept = from_json(json.loads(json.dumps(data.preprocessing)))
@@ -229,7 +229,7 @@ def test_times_of_day_are_hours_on_every_path(load_table, tmp_path, file):
     right = np.stack([hours, np.sin(angle), np.cos(angle)], axis=1)
     np.testing.assert_allclose(data.train.inputs, right, rtol=1e-5, atol=1e-5)
     shown = "00:00:00" if "typed" in file else "00:00"
-    said = f"times of day are read in hours: t ('{shown}' is 0)"
+    said = f"times of day are read as hours: t ('{shown}' is 0)"
     assert data.warnings == (said,)
     assert said in data.summary
     kept = from_json(json.loads(json.dumps(data.preprocessing)))
@@ -287,15 +287,15 @@ def test_a_target_in_percent_is_a_number(load_table):
     data = load_table("\n".join(["x,y", *rows]) + "\n", target_scaling="none", **WHOLE)
     assert data.target.task == "regression"
     np.testing.assert_allclose(data.train.targets[:, 0], [8 + i / 10 for i in range(60)], rtol=1e-6)
-    assert "numbers are read without their signs: y (%)" in data.warnings
+    assert "signs of numbers are ignored: y (%)" in data.warnings
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (["$5", "€6"], "'$5' (row 1) and '€6' (row 2) are of different units"),
-        (["5%", "0.5"], "'5%' (row 1) and '0.5' (row 2) are of different units"),
-        (["13/08/2019", "08/13/2019"], "'13/08/2019' (row 1) and '08/13/2019' (row 2) cannot both be of one"),
+        (["$5", "€6"], "'$5' (row 1) and '€6' (row 2) have different units"),
+        (["5%", "0.5"], "'5%' (row 1) and '0.5' (row 2) have different units"),
+        (["13/08/2019", "08/13/2019"], "'13/08/2019' (row 1) and '08/13/2019' (row 2) have different orders"),
     ],
 )
 def test_a_column_of_two_spellings_is_refused(load_table, values, words):
@@ -313,13 +313,13 @@ def test_a_column_of_two_spellings_is_refused(load_table, values, words):
         (["03/10/2020", "08/13/2019"], "dates are read with the month first: a ('08/13/2019' is 2019-08-13)"),
         (
             ["10.03.2020", "03.08.2019"],
-            "which none tells; if the month is, set data.day_first=false: a ('10.03.2020' is 2020-03-10)",
+            "but all are ambiguous; otherwise set data.day_first=false: a ('10.03.2020' is 2020-03-10)",
         ),
         (
             ["01/01/2021", "03/10/2020"],
-            "which none tells; if the day is, set data.day_first=true: a ('03/10/2020' is 2020-03-10)",
+            "but all are ambiguous; otherwise set data.day_first=true: a ('03/10/2020' is 2020-03-10)",
         ),
-        (["20200310", "20190813"], "dates without marks are read as numbers; write 2026-01-31: a"),
+        (["20200310", "20190813"], "dates without separators are read as numbers; write 2026-01-31: a"),
         (["Mar 10, 2020", "Aug 13, 2019"], None),
         (["2020-03", "2019-08"], None),
     ],
@@ -328,7 +328,7 @@ def test_the_order_of_dates_is_told_by_the_column_and_said(load_table, dates, sa
     """Dates that are not ISO are dates; how they are read stands in one warning."""
     rows = [f'"{dates[i % 2]}",{i % 5},{i % 3 % 2}' for i in range(40)]
     data = load_table("\n".join(["a,x,y", *rows]) + "\n")
-    assert column(data, "a")["kind"] == ("number" if "without marks" in str(said) else "date")
+    assert column(data, "a")["kind"] == ("number" if "without separators" in str(said) else "date")
     assert [said in warning for warning in data.warnings] == ([True] if said else [])
 
 

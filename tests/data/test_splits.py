@@ -156,6 +156,6 @@ def test_a_share_of_a_given_part_is_refused(changes):
 )
 def test_too_little_to_split_is_an_error(data, how):
     """Where a part would be without rows, the error names the part and says how to go without it."""
-    with pytest.raises(DataError, match=r"too few for a (test|validation) part .*data\.(test|validation)=0"):
+    with pytest.raises(DataError, match=r"too few for a (test|validation) split .*data\.(test|validation)=0"):
         cut(data, split=how)
-    assert splits.too_few("test", "random", 1, data).startswith("1 row is too few for a test part")
+    assert splits.too_few("test", "random", 1, data).startswith("1 row is too few for a test split")

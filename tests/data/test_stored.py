@@ -78,9 +78,7 @@ def test_a_file_that_was_cut_off_is_an_error_and_not_the_end_of_the_process(stor
     """Rows before the cut can be read, others name the file and the byte."""
     os.truncate(tmp_path / "images.npy", 128 + 10 * 60 + 1)
     assert len(stored[np.arange(10)]) == 10
-    with pytest.raises(
-        DataError, match=r"images\.npy: could not be read any more: it was cut off to 729 bytes"
-    ):
+    with pytest.raises(DataError, match=r"images\.npy: can no longer be read: it was truncated to 729 bytes"):
         stored[np.array([4, 10])]
 
 

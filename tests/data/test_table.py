@@ -220,9 +220,9 @@ def test_files_for_the_parts(load_table, tmp_path):
         ({"split_column": "town"}, ["data.split_column=town: row 1: found 'Bad Urach', expected train"]),
         ({"weight_column": "town"}, ["data.weight_column=town", "row 1", "expected a number"]),
         ({"time_column": "town"}, ["data.time_column=town", "expected a date"]),
-        ({"kinds": {"size": "date"}}, ["data.kinds.size=date", "holds numbers"]),
+        ({"kinds": {"size": "date"}}, ["data.kinds.size=date", "contains numbers"]),
         ({"kinds": {"rooms": "boolean"}}, ["'rooms', row 3: found 2, expected 0 or 1"]),
-        ({"kinds": dict.fromkeys(FRAME.columns[:-1], "ignore")}, ["no columns are left as inputs"]),
+        ({"kinds": dict.fromkeys(FRAME.columns[:-1], "ignore")}, ["no input columns remain"]),
     ],
 )
 def test_wrong_columns_are_named(load_table, changes, words):
@@ -244,7 +244,7 @@ def test_negative_and_missing_weights_are_named(load_table):
 
 def test_shares_against_a_split_column_are_refused(load_table):
     """A share of a part that the split column gives would be ignored, and is an error instead."""
-    with pytest.raises(ConfigError, match=r"data\.test=0\.2: the data give the test part already"):
+    with pytest.raises(ConfigError, match=r"data\.test=0\.2: the data already define the test split"):
         load_table(csv(), split_column="part", test=0.2, inputs=["size"])
 
 

@@ -154,7 +154,7 @@ def test_min_count_and_max_words_choose_the_most_frequent(read):
     assert data.preprocessing["vocabulary"] == ["<padding>", "<unknown>", "x", "y", "v", "w", "z"]
     assert read(text, validation=0, test=0, max_words=3).preprocessing["vocabulary"][2:] == ["x", "y", "v"]
     with pytest.raises(
-        DataError, match=r"no word stands in the training part at least 99 times; lower data\.min_count"
+        DataError, match=r"no word occurs at least 99 times in the training split; lower data\.min_count"
     ):
         read(text, min_count=99)
 
@@ -221,10 +221,10 @@ def test_new_texts_are_encoded_as_in_training(read):
         ("a\tx\nb x\n", r"t\.txt: line 2 has no tab: found 'b x', expected label<TAB>text"),
         ("a\tx\nb\t \n", r"t\.txt: line 2: the text has no word \(1 of 2 texts\): .*data\.empty=drop"),
         ("a\tx\n\ty\n", r"t\.txt: line 2: the text has no label .*data\.missing_target=drop"),
-        (b"a\tx\nb\t\xff\n", r"t\.txt: line 2 holds byte 0xff, which is not UTF-8"),
-        (b"a\tx\nb\t\0\n", r"t\.txt: line 2 holds a zero byte"),
+        (b"a\tx\nb\t\xff\n", r"t\.txt: line 2 contains byte 0xff, which is not UTF-8"),
+        (b"a\tx\nb\t\0\n", r"t\.txt: line 2 contains a zero byte"),
         ("a\tx\n".encode("utf-16"), r"t\.txt: the file is UTF-16; save it as UTF-8"),
-        ("a\tx\na\ty\n", "has one class only"),
+        ("a\tx\na\ty\n", "has only one class"),
     ],
 )
 def test_broken_lines_are_named(read, content, message):
@@ -244,13 +244,13 @@ def test_texts_without_content_can_be_left_out(read):
 
 def test_broken_folders_are_named(tmp_path, load):
     """A folder without classes, a class without files and a file of bytes are refused by name."""
-    with pytest.raises(DataError, match="has no folders; expected one for each class"):
+    with pytest.raises(DataError, match="has no folders, expected one for each class"):
         load("text", path=str(tmp_path))
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match=r"a: has no \.txt files; expected the texts of class 'a'"):
+    with pytest.raises(DataError, match=r"a: has no \.txt files, expected the texts of class 'a'"):
         load("text", path=str(tmp_path))
     (tmp_path / "a" / "1.txt").write_bytes(b"\xff\xff")
-    with pytest.raises(DataError, match=r"1\.txt: line 1 holds byte 0xff"):
+    with pytest.raises(DataError, match=r"1\.txt: line 1 contains byte 0xff"):
         load("text", path=str(tmp_path))
 
 
@@ -271,8 +271,8 @@ def test_folders_of_one_class_are_refused(tmp_path, load, other):
     [
         ({"path": None}, "data.path: is not set"),
         ({"path": "nowhere.txt"}, "data.path: nowhere.txt does not exist"),
-        ({"text": "words"}, "data.text: names a column, but .* is no table"),
-        ({"scaling": "minmax"}, "data.scaling: found minmax, but data=text has ids; expected none"),
+        ({"text": "words"}, "data.text: names a column, but .* is not a table"),
+        ({"scaling": "minmax"}, "data.scaling: found minmax, but data=text has token ids; expected none"),
         (
             {"validation_path": "there.csv"},
             "data.text: is not set, expected the name of a column of there.csv",
@@ -359,4 +359,4 @@ def test_what_a_target_is_read_as_is_said(load, tmp_path):
     rows = [f"some words {i},${i}.50" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(["text,y", *rows]) + "\n")
     found = load("text", path=str(tmp_path / "t.csv"), text="text", target="y")
-    assert "numbers are read without their signs: y ($)" in found.warnings
+    assert "signs of numbers are ignored: y ($)" in found.warnings

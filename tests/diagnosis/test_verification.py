@@ -46,7 +46,7 @@ def test_a_flipped_bit_is_named(copy):
     newest.write_bytes(bytes(content))
     receipt = verify(copy)
     assert not receipt.holds
-    assert "weights.safetensors: its SHA-256 is not the manifest's: damaged" in receipt.damaged[0]
+    assert "weights.safetensors: is damaged: its SHA-256 differs from the manifest" in receipt.damaged[0]
 
 
 def test_a_changed_weight_with_a_manifest_that_fits_is_found(copy, capsys, code):

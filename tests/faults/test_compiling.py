@@ -205,7 +205,7 @@ def test_a_compiler_that_fails_is_a_sentence(tmp_path):
         command(tmp_path / "run"), env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "compiling failed (main.cpp:1:1: fatal error: Killed)" in done.stderr
+    assert "compilation failed (main.cpp:1:1: fatal error: Killed)" in done.stderr
     assert "trainer.compile=false" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -262,5 +262,5 @@ def test_a_full_temporary_folder(tmp_path, kind, cache):
         assert json.loads((run / "summary.json").read_text())["compile"] is False
     else:
         assert done.returncode == 2, done.stderr
-        assert "trainer.compile: there is no room for what is compiled" in done.stderr
+        assert "trainer.compile: there is no disk space for compiled code" in done.stderr
         assert "trainer.compile=false" in done.stderr

@@ -145,7 +145,7 @@ def test_failed_members_are_named_with_the_command_that_runs_just_those_again(wa
     failure = next(line for line in shown.splitlines() if line.startswith("  1  "))
     assert "two.csv" in failure
     line = next(line for line in shown.splitlines() if "python train.py resume=" in line)
-    assert line.startswith("to train it again, when the cause is fixed: ")
+    assert line.startswith("to train it again after fixing the cause: ")
     files[1].write_text(good)
     before = {k: (folder / k / "summary.json").stat().st_mtime_ns for k in ("0", "2")}
     assert "3 members: 3 finished" in ended(warm, *shlex.split(line.partition("python train.py ")[2]), code=0)

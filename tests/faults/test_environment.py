@@ -165,7 +165,7 @@ def test_too_few_addresses_are_told_in_a_sentence(tmp_path, hard, size):
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    _, _, advice = done.stderr.partition(f"this process may have {size} MB of addresses: ")
+    _, _, advice = done.stderr.partition(f"this process is limited to {size} MB of address space; ")
     if hard:
         assert advice == "use a shell without this limit\n"
     else:

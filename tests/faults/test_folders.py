@@ -103,7 +103,7 @@ def test_a_link_out_of_a_runs_folder_is_refused_before_anything_is_touched(run, 
     folder = planted(run, tmp_path / "run", name, tmp_path / "bashrc")
     before = tree(folder)
     said = refused(capsys, f"resume={folder}", "trainer.max_epochs=2")
-    assert f"{folder / name}: a symbolic link to {tmp_path / 'bashrc'}" in said
+    assert f"{folder / name}: is a symbolic link to {tmp_path / 'bashrc'}" in said
     assert tree(folder) == before
     assert (tmp_path / "bashrc").read_text() == MINE
 
@@ -114,7 +114,7 @@ def test_a_link_out_of_a_sweeps_folder_is_refused(sweep, tmp_path, capsys, name)
     """The same for every file of a sweep, and a member's folder."""
     (tmp_path / "bashrc").write_text(MINE)
     folder = planted(sweep, tmp_path / "sweep", name, tmp_path / "bashrc")
-    assert f"{folder / name}: a symbolic link to" in refused(capsys, f"resume={folder}")
+    assert f"{folder / name}: is a symbolic link to" in refused(capsys, f"resume={folder}")
     assert (tmp_path / "bashrc").read_text() == MINE
 
 
@@ -136,7 +136,7 @@ def test_a_link_into_a_new_runs_folder_is_refused(tmp_path):
     (tmp_path / "bashrc").write_text(MINE)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".holder").symlink_to(tmp_path / "bashrc")
-    with pytest.raises(UserError, match=r"\.holder: a symbolic link to .*bashrc"):
+    with pytest.raises(UserError, match=r"\.holder: is a symbolic link to .*bashrc"):
         train_in(tmp_path / "run")
     assert (tmp_path / "bashrc").read_text() == MINE
     assert os.listdir(tmp_path / "run") == [".holder"]
@@ -168,7 +168,7 @@ def test_a_pipe_in_a_runs_folder_is_refused(run, tmp_path, capsys, kind):
     else:
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(str(place))
-    assert "timings.jsonl: neither a file nor a folder" in refused(capsys, f"resume={tmp_path / 'run'}")
+    assert "timings.jsonl: is neither a file nor a folder" in refused(capsys, f"resume={tmp_path / 'run'}")
 
 
 # While it runs: somebody who may write there puts links in the way

@@ -154,7 +154,7 @@ def test_n6_an_undefined_metric_is_null_with_one_warning(tmp_path, spoil, capsys
     assert '"val/roc_auc": null' in (tmp_path / "run" / "metrics.jsonl").read_text()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["last"]["val/roc_auc"] is None
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert warnings == ["warning: epoch 1: undefined, null in the record: val/roc_auc"]
+    assert warnings == ["warning: epoch 1: undefined metrics, recorded as null: val/roc_auc"]
 
 
 def test_n6_a_validation_loss_that_is_not_finite_is_never_the_best(tmp_path, spoil, capsys):
@@ -164,7 +164,7 @@ def test_n6_a_validation_loss_that_is_not_finite_is_never_the_best(tmp_path, spo
     result = train_in(tmp_path / "run")
     assert (result.status, result.exit_code, result.best_epoch) == ("finished", 0, 3)
     said = capsys.readouterr().err
-    assert "warning: epoch 1: undefined, null in the record: val/loss" in said
+    assert "warning: epoch 1: undefined metrics, recorded as null: val/loss" in said
     assert said.count("val/loss was never defined") == 1
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["value"], summary["best"]) == (None, summary["last"])
@@ -192,8 +192,8 @@ def test_n7_a_feature_without_variance_stays_finite(tmp_path):
 @pytest.mark.parametrize(
     ("order", "warning"),
     [
-        (lambda n: "c" if n >= 36 else "ab"[n % 2], "train part has no row of class c"),
-        (lambda n: "c" if n < 20 and n % 3 == 0 else "ab"[n % 2], "validation part has no row of class c"),
+        (lambda n: "c" if n >= 36 else "ab"[n % 2], "train split has no row of class c"),
+        (lambda n: "c" if n < 20 and n % 3 == 0 else "ab"[n % 2], "validation split has no row of class c"),
     ],
     ids=["train", "validation"],
 )
@@ -228,7 +228,9 @@ def test_d20_fewer_rows_than_a_batch(tmp_path, capsys):
     changes = {"trainer.progress": "plain", "data.batch_size": 1000}
     result = train_in(tmp_path / "run", changes)
     assert [record["step"] for record in result.records] == [1, 2, 3]
-    line = "warning: data.batch_size is 1000, more than the 28 training rows: every batch holds all of them"
+    line = (
+        "warning: data.batch_size is 1000, more than the 28 training rows: every batch contains all of them"
+    )
     assert line in capsys.readouterr().out.splitlines()
     train_in(tmp_path / "exact", changes | {"data.batch_size": 28})
     assert "warning" not in capsys.readouterr().out

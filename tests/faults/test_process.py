@@ -306,7 +306,7 @@ def test_signals_end_the_command_line_with_their_codes(warm, tmp_path):
             "Tried to allocate 2.00 GiB",
         ),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "9 bytes"),
-        (MemoryError(), "the system has no more"),
+        (MemoryError(), "the system refused more"),
     ],
 )
 def test_memory_that_runs_out_is_a_sentence(whole, tmp_path, error, words):

@@ -105,7 +105,7 @@ def test_a_classifier_is_saved_and_loaded(tmp_path, labels):
     assert {type(value).__module__ for value in network.__getstate__().values()} <= {"builtins", "numpy"}
     with pytest.raises(UserError, match=r"use slipstream\.SlipstreamClassifier\.load"):
         SlipstreamRegressor.load(tmp_path / "saved")
-    with pytest.raises(UserError, match="no estimator is here"):
+    with pytest.raises(UserError, match="holds no estimator"):
         SlipstreamClassifier.load(tmp_path)
 
 

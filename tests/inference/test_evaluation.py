@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_named(runs, tmp_path):
         evaluate(run, f"data.pth={new}")
     with pytest.raises(UserError, match=r"--by names 'contry'"):
         evaluate(run, f"data.path={new}", by="contry")
-    with pytest.raises(ConfigError, match=r"--by y: is data.target"):
+    with pytest.raises(ConfigError, match=r"--by y: is the column of data.target"):
         evaluate(run, f"data.path={new}", by="y")
     with pytest.raises(ConfigError, match=r"by='place': names a column of new data; add data.path=FILE"):
         evaluate(run, by="place")

@@ -120,7 +120,7 @@ def test_a_row_is_explained_on_the_command_line(captum, tmp_path, capsys, monkey
         (["--row", "99"], "row: found 99, expected 1 to 22 of the test rows of the run"),
         (["--of", "setosa"], "--of setosa: says what --row explains; add --row N"),
         (["--row", "1", "--of", "setoza"], "did you mean setosa"),
-        (["--row", "0"], "found '0', expected a whole number from 1"),
+        (["--row", "0"], "found '0', expected a whole number >= 1"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["importance", "run", *words])

@@ -156,7 +156,7 @@ def _silent():
 def test_every_network_and_kind_of_data_gives_the_runs_own_scores(exported, name, to):
     """On the run's test rows, by the exported loader; the folder holds all that it needs."""
     made = exported(name, to)
-    assert made.checked.on == "of the run's test part"
+    assert made.checked.on == "of the run's test split"
     assert made.checked.rows > 2
     assert made.checked.difference <= (0.05 if name == "bfloat16" else ROUNDING)
     names = [path.name for path in made.files]
@@ -219,7 +219,7 @@ def test_the_loader_takes_columns_single_rows_and_frames(trained, exported):
             assert np.abs(found.scores(examples) - expected).max() <= ROUNDING
         one = rows.to_dicts()[4]
         assert np.abs(found.predict(one)["scores"] - expected[4:5]).max() <= ROUNDING
-    with pytest.raises(ValueError, match="lacks the columns size"):
+    with pytest.raises(ValueError, match="missing the columns size"):
         found.predict({"price": [1]})
     with pytest.raises(ValueError, match="column 'size', row 1: found 'big', expected a number"):
         found.predict(one | {"size": "big"})
@@ -250,7 +250,7 @@ def test_data_that_are_gone_are_replaced_by_drawn_ones(trained, tmp_path):
         made = export(open_run(folder), "onnx", tmp_path / "out")
     finally:
         kept.rename("t.csv")
-    assert "drawn in the range of training, because the run's data cannot be read" in str(made.checked)
+    assert "drawn at random, because the run's data cannot be read" in str(made.checked)
     assert made.checked.difference <= ROUNDING
     assert str(made.checked) in (tmp_path / "out" / "README.md").read_text()
 
@@ -265,7 +265,7 @@ def test_other_scores_are_an_error_and_nothing_is_left(trained, tmp_path, monkey
         return traced(network, about)
 
     monkeypatch.setattr(exporting, "_traced", wrong)
-    with _silent(), pytest.raises(UserError, match="not what the run computes"):
+    with _silent(), pytest.raises(UserError, match="Nothing was written"):
         export(run, "onnx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +277,7 @@ def test_without_the_packages_the_message_says_what_to_install(trained, tmp_path
 
 
 def test_an_existing_folder_is_not_touched(trained, tmp_path):
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         export(open_run(trained("table")), "onnx", tmp_path)
 
 

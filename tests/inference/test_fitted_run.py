@@ -206,14 +206,14 @@ def test_a_notebook_shows_a_curve_that_ends_as_the_table(frame, monkeypatch):
         (lambda run, f: run.evaluate(f, by="contry"), "by='contry': the table has no such column"),
         (lambda run, f: run.evaluate(f, by="y"), "by='y': is data.target"),
         (lambda run, f: run.evaluate(f.drop(columns="w")), "lacks the column of weights, 'w'"),
-        (lambda run, f: run.evaluate(f[["age", "y", "w"]]), "lacks columns that training had: city"),
+        (lambda run, f: run.evaluate(f[["age", "y", "w"]]), "lacks columns of the training data: city"),
         (lambda run, f: run.evaluate(f["age"].to_numpy()), "the data are no table, whose column y"),
-        (lambda run, f: run.evaluate("new.csv"), "expected a setting of the data, such as data.path=new.csv"),
+        (lambda run, f: run.evaluate("new.csv"), "expected a data setting, such as data.path=new.csv"),
         (lambda run, f: run.predict(7), "found builtins.int, expected an array, a data frame"),
         (lambda run, f: run.importance(metric="acuracy"), "did you mean accuracy"),
         (lambda run, f: slipstream.evaluate(f, f), "run: found DataFrame, expected the folder of a run"),
         (lambda run, f: slipstream.predict("nowhere", f), "nowhere: no such folder"),
-        (lambda run, f: slipstream.compare([run]), "names one run, expected two or more"),
+        (lambda run, f: slipstream.compare([run]), "found one run, expected at least two"),
     ],
 )  # fmt: skip
 def test_mistakes_are_answered_in_a_sentence(run, frame, asked, said):

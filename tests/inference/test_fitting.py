@@ -80,7 +80,7 @@ def test_targets_may_be_given_beside_the_table(from_file):
         assert np.array_equal(run.predict_proba(table), from_file)
         told = run.evaluate(table.drop(columns="y"), target).whole.values
         assert told == slipstream.fit(table, "y", *FEW).evaluate(table).whole.values
-    with pytest.raises(DataError, match="'age' is a column of the table already"):
+    with pytest.raises(DataError, match="'age' is already a column of the table"):
         slipstream.fit(table, table["age"], *FEW)
 
 
@@ -134,18 +134,18 @@ def test_a_run_is_saved_loaded_and_goes_on(tmp_path):
     assert np.array_equal(slipstream.load(folder).predict(table).scores, run.predict_proba(table))
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
     assert run.history["val/loss"] == [record["val/loss"] for record in run.records]
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         run.save(folder)
     again = slipstream.fit(table, "y", directory=folder, resume=True)
     assert again.records == run.records
     assert np.array_equal(again.predict_proba(table), run.predict_proba(table))
-    with pytest.raises(DataError, match="given in Python and are in no file"):
+    with pytest.raises(DataError, match="came from Python and are not in a file"):
         slipstream.evaluate(folder, "data.missing_target=drop")
-    with pytest.raises(DataError, match="the data changed"):
+    with pytest.raises(DataError, match="the data have changed"):
         slipstream.fit(table.head(150), "y", directory=folder, resume=True)
     words = (folder / "overrides.yaml").read_text()
     assert words.splitlines() == [f"- '{word}'" for word in ("data=memory", "data.target=y", *FEW)]
-    with pytest.raises(ConfigError, match="leave the overrides out"):
+    with pytest.raises(ConfigError, match="remove the overrides"):
         slipstream.fit(table, "y", *FEW, directory=folder, resume=True)
 
 
@@ -162,20 +162,20 @@ def test_a_run_in_a_folder_and_its_groups(tmp_path):
 @pytest.mark.parametrize(
     ("data", "target", "words", "said"),
     [
-        ({"a": [1, 2, 3]}, "b", (), "data.target names 'b', which is no column"),
+        ({"a": [1, 2, 3]}, "b", (), "data.target names 'b', which is not a column"),
         ({"a": [1, 2, 3], "b": [1]}, "b", (), "column 'b' has 1 row and column 'a' has 3"),
         ({"a": [], "b": []}, "b", (), "no rows"),
         ({"a": [[1], [2], [3]], "b": [0, 1, 0]}, "b", (), "holds '.1.' \\(row 1, list\\), expected numbers"),
-        (np.ones((5, 2)), "b", (), "the inputs are an array, which has no names"),
+        (np.ones((5, 2)), "b", (), "the inputs are an array without column names"),
         (np.ones((5, 2)), np.arange(5), ("data.kinds={x0: category}",), "data.kinds: the rows are an array"),
         (np.array([[1.0], [np.nan], [2.0]]), np.arange(3), (), "expected a finite number"),
         ([[1, 2], [3]], [0, 1], (), "lists of different lengths"),
         (pl.LazyFrame({"a": [1, 2]}), "a", (), "found a lazy frame"),
-        (pd.DataFrame([[1, 2]] * 9, columns=["a", "a"]), "a", (), "two columns of one name"),
+        (pd.DataFrame([[1, 2]] * 9, columns=["a", "a"]), "a", (), "two columns with the same name"),
         (pl.DataFrame({"a": [[1]] * 9, "b": [0] * 9}), "b", (), "^the table: column 'a' holds List"),
         (pd.DataFrame({"a": pd.to_timedelta([1] * 9, "s"), "b": 0}), "b", (), "column 'a' holds Duration"),
         (7, [0, 1], (), "inputs: found int, expected an array"),
-        ({"a": [1, 2, 3], "b": [0, 1, 0]}, "b", ("data=iris",), "are given as arguments"),
+        ({"a": [1, 2, 3], "b": [0, 1, 0]}, "b", ("data=iris",), "are passed as arguments"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(data, target, words, said):

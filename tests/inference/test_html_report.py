@@ -68,7 +68,7 @@ def test_a_report_is_one_page_that_loads_nothing(run):
     assert all(link.startswith("data:") for link in page.loaded)
     assert "default-src 'none'" in text
     said = "\n".join(page.texts)
-    for heading in ("Data", "Training", "Evaluation", "Importance", "Configuration", "Repeating it"):
+    for heading in ("Data", "Training", "Evaluation", "Importance", "Configuration", "Repeating the run"):
         assert heading in page.texts
     for told in (HOSTILE, "<b>x", "largest losses", "95 % interval", "worse by", "optimizer.lr=0.01"):
         assert told in said, told
@@ -112,9 +112,9 @@ def test_a_report_of_numbers_of_a_sweep(tmp_path):
 def test_a_file_that_exists_is_kept(run, tmp_path):
     write("page", tmp_path / "sub" / "r.html")
     assert (tmp_path / "sub" / "r.html").read_text() == "page"
-    with pytest.raises(UserError, match=r"r\.html: exists already; choose another file"):
+    with pytest.raises(UserError, match=r"r\.html: already exists; choose another file"):
         require_new(tmp_path / "sub" / "r.html")
-    with pytest.raises(UserError, match=r"-o r\.pdf: expected a file in \.html"):
+    with pytest.raises(UserError, match=r"-o r\.pdf: expected a file name that ends in \.html"):
         require_new(tmp_path.relative_to(tmp_path) / "r.pdf")
 
 

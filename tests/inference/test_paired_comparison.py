@@ -114,8 +114,8 @@ def test_the_resampled_rows_are_the_same_for_all_runs(runs):
     low, high = np.quantile(differences, [0.025, 0.975])
     (twin,) = found.others
     assert twin.differences["roc_auc"].interval == pytest.approx((low, high), abs=0.15 * (high - low))
-    assert twin.verdict == "cannot be told"
-    assert twin.sentence.startswith("It cannot be told whether twin or good is better: roc_auc ")
+    assert twin.verdict == "inconclusive"
+    assert twin.sentence.startswith("The rows do not show whether twin or good is better: roc_auc ")
 
 
 def test_verdicts_and_holms_correction(runs):
@@ -134,7 +134,7 @@ def test_verdicts_and_holms_correction(runs):
     assert "more" in worse.sentence
     assert "Holm" not in worse.sentence
     (same,) = compare([runs["good"], runs["good"]]).others
-    assert (same.verdict, same.p, same.differences["loss"].difference) == ("cannot be told", 1.0, 0.0)
+    assert (same.verdict, same.p, same.differences["loss"].difference) == ("inconclusive", 1.0, 0.0)
 
 
 def test_settings_that_differ_are_named(runs):
@@ -153,7 +153,7 @@ def test_rows_are_the_same_whatever_the_inputs_are(runs):
     assert (own.source, own.rows) == ("the test rows of the runs", 60)
     summary = json.loads((runs["half"] / "summary.json").read_text())
     assert own.values["accuracy"][1] == pytest.approx(summary["best"]["test/accuracy"])
-    with pytest.raises(UserError, match=r"the test rows of .*other are others .* add data.path=FILE"):
+    with pytest.raises(UserError, match=r"the test rows of .*other differ .* add data.path=FILE"):
         compare([runs["good"], runs["other"]])
     assert compare([runs["good"], runs["other"]], f"data.path={runs['new']}").rows == 150
 
@@ -183,17 +183,17 @@ def test_weights_count(runs):
 def test_what_cannot_be_compared_is_named(runs, tmp_path):
     with pytest.raises(UserError, match=r"mse predicts regression z \(numbers\), and .*good binary y \(2"):
         compare([runs["good"], runs["mse"]])
-    with pytest.raises(ConfigError, match=r"--metric acuracy: is no metric of all runs, did you mean accur"):
+    with pytest.raises(ConfigError, match=r"--metric acuracy: not a metric of all runs, did you mean accur"):
         compare([runs["good"], runs["half"]], metric="acuracy")
-    with pytest.raises(ConfigError, match="names one run, expected two or more"):
+    with pytest.raises(ConfigError, match="found one run, expected at least two"):
         compare([runs["good"]])
     pl.read_csv(runs["new"]).drop("b").write_csv(tmp_path / "lacks.csv")
     with pytest.raises(DataError, match="'b'"):
         compare([runs["half"], runs["good"]], f"data.path={tmp_path / 'lacks.csv'}")
     pl.read_csv(runs["new"])[:6].write_csv(tmp_path / "few.csv")
     few = compare([runs["good"], runs["bad"]], f"data.path={tmp_path / 'few.csv'}")
-    assert few.others[0].sentence.endswith("; too few rows for a test.")
-    assert few.others[0].verdict == "cannot be told"
+    assert few.others[0].sentence.endswith("; there are too few rows for a test.")
+    assert few.others[0].verdict == "inconclusive"
 
 
 def test_the_files(runs, tmp_path):

@@ -280,10 +280,12 @@ def test_a_sweep_is_its_best_trial(run, tmp_path):
 
 def test_what_does_not_fit_is_named(run, tmp_path):
     folder, new = run
-    with pytest.raises(ConfigError, match=r"--metric acuracy: is no metric of this run, did you mean accu"):
+    with pytest.raises(ConfigError, match=r"--metric acuracy: not a metric of this run, did you mean accu"):
         importance(folder, metric="acuracy")
     pl.read_csv(new).filter(pl.col("y") == "yes")[:30].write_csv(tmp_path / "one.csv")
-    with pytest.raises(ConfigError, match=r"roc_auc: is undefined on data.path=.*; take --metric loss"):
+    with pytest.raises(
+        ConfigError, match=r"roc_auc: undefined on data.path=.*; choose another one, such as --metric loss"
+    ):
         importance(folder, f"data.path={tmp_path / 'one.csv'}", metric="roc_auc")
     pl.read_csv(new)[:5].write_csv(tmp_path / "few.csv")
     found = importance(folder, f"data.path={tmp_path / 'few.csv'}")
@@ -292,7 +294,7 @@ def test_what_does_not_fit_is_named(run, tmp_path):
     table(tmp_path / "moved.csv", 60, 3)
     slipstream.train(slipstream.compose("data=table", *words), tmp_path / "moved")
     table(tmp_path / "moved.csv", 60, 4)
-    with pytest.raises(DataError, match="the data changed since this run began"):
+    with pytest.raises(DataError, match="the data have changed since this run started"):
         importance(tmp_path / "moved")
 
 
@@ -301,4 +303,4 @@ def test_many_rows_are_drawn_from(run, monkeypatch):
     monkeypatch.setattr("slipstream.inference.permutation_importance.MOST_ROWS", 50)
     found = importance(folder, f"data.path={new}")
     assert found.rows == 50
-    assert found.source.endswith("50 drawn of 120")
+    assert found.source.endswith("(50 drawn at random from 120)")

@@ -78,7 +78,7 @@ def test_all_columns_are_kept_as_they_are_written(run, tmp_path):
     """Numbers keep their spelling; a column called prediction keeps its name."""
     text = "size,city,day,prediction\n3.10,Rome,01/03/2021,7\n,Oslo,02/03/2021,8\n"
     (tmp_path / "new.csv").write_text(text)
-    with pytest.warns(UserWarning, match="has not seen"):
+    with pytest.warns(UserWarning, match="is not in the training split"):
         predict_file(run, str(tmp_path / "new.csv"), str(tmp_path / "out.csv"))
     found = (tmp_path / "out.csv").read_text().splitlines()
     assert found[0].startswith("size,city,day,prediction,prediction_,probability no")
@@ -88,19 +88,19 @@ def test_all_columns_are_kept_as_they_are_written(run, tmp_path):
 def test_what_cannot_be_predicted_is_named_and_nothing_is_left(run, tmp_path):
     source, target = tmp_path / "new.csv", tmp_path / "out.csv"
     frame(5, 1).drop("city").write_csv(source)
-    with pytest.raises(DataError, match="lacks the column 'city' of training"):
+    with pytest.raises(DataError, match="lacks the column 'city', which the run was trained on"):
         predict_file(run, str(source), str(target))
     with pytest.raises(UserError, match="no such file"):
         predict_file(run, str(tmp_path / "nothing.csv"), str(target))
     frame(5, 1).write_csv(source)
     with pytest.raises(UserError, match=r"--keep idd: .* did you mean id"):
         predict_file(run, str(source), str(target), "idd")
-    with pytest.raises(UserError, match="expected a file in"):
+    with pytest.raises(UserError, match="expected a file name that ends in"):
         predict_file(run, str(source), str(tmp_path / "out.xlsx"))
-    with pytest.raises(UserError, match="is the file that is read"):
+    with pytest.raises(UserError, match="is the input file"):
         predict_file(run, str(source), str(source))
     target.write_text("kept")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         predict_file(run, str(source), str(target))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
     assert target.read_text() == "kept"
@@ -171,8 +171,8 @@ def test_a_sweep_predicts_with_its_best_trial(tmp_path):
     alone = [slipstream.load(folder).predict(x).scores for folder in ensemble.folders]
     np.testing.assert_allclose(ensemble.predict(x).scores, np.mean(alone, axis=0), rtol=1e-6)
     assert len(open_run(tmp_path / "s" / "0").models) == 1
-    with pytest.raises(UserError, match="no run is here"):
+    with pytest.raises(UserError, match="not a run"):
         open_run(tmp_path)
     (tmp_path / "s" / "report.json").unlink()
-    with pytest.raises(UserError, match=r"has no report yet; end it with python train\.py resume="):
+    with pytest.raises(UserError, match=r"has no report yet; finish it with python train\.py resume="):
         open_run(tmp_path / "s")

@@ -113,7 +113,7 @@ def test_first_values_depend_on_the_seed_alone():
 
 def test_an_initializer_is_refused():
     """RealMLP brings its own first values: another initializer would be ignored."""
-    with pytest.raises(ConfigError, match="initializer=zeros: model=realmlp brings first values of its own"):
+    with pytest.raises(ConfigError, match="initializer=zeros: model=realmlp has its own initial weights"):
         tiny(SMALL | {"initializer": "zeros"})
 
 

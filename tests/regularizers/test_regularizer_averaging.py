@@ -162,7 +162,9 @@ def test_running_statistics_are_averaged_along(name):
 
 def test_only_one_thing_is_evaluated():
     """Two that give the weights to evaluate with are refused, an optimizer that does included."""
-    with pytest.raises(ConfigError, match=r"regularizer\.ema: gives the weights.*regularizer\.swa; take one"):
+    with pytest.raises(
+        ConfigError, match=r"regularizer\.ema: sets the weights.*regularizer\.swa; use only one"
+    ):
         tiny({"regularizer": ["ema", "swa"]})
     with pytest.raises(ConfigError, match=r"so does optimizer=schedule_free"):
         tiny({"regularizer": ["lookahead"], "optimizer": "schedule_free"})

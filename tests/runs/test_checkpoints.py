@@ -113,7 +113,7 @@ def test_a_save_that_does_not_verify_removes_nothing(tmp_path, monkeypatch):
         plain(path, content.replace(b"\x00\x00\x80\x3f", b"\x00\x00\x80\x3e", 1))
 
     monkeypatch.setattr(checkpoints, "_write", faulty)
-    with pytest.raises(CheckpointError, match="SHA-256 is not the manifest's"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs from the manifest"):
         save(tmp_path, 3, tensors(), {}, keep=2)
     monkeypatch.undo()
     path, damaged = latest(tmp_path)

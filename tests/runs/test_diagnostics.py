@@ -111,7 +111,7 @@ def test_a_scale_far_from_zero_tells_its_values_apart(written):
     scatter_picture(seconds, seconds, "when")
     texts = [text for text, _ in written]
     assert all(texts.count(tick) == 2 for tick in ("0", "20", "40"))
-    assert "true, less 1,700,000,000" in texts
+    assert "true minus 1,700,000,000" in texts
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.2, 1e-3), (1e-9, 3e-9), (0, 1e20), (19.6, 376.3)])

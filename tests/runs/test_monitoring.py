@@ -49,10 +49,10 @@ def table(tmp_path):
             {"trainer.monitor": "val/roc_auc"},
             "only 'usual' occurs in the 10 rows of the val",
         ),
-        (["kind"], {"trainer.monitor": "val/mcc"}, "use trainer.monitor=val/loss, or split otherwise"),
+        (["kind"], {"trainer.monitor": "val/mcc"}, "use trainer.monitor=val/loss, or change the split"),
         (["r", "g"], {"trainer.monitor": "val/roc_auc"}, "no label is both 0 and 1 in the 10 rows"),
-        (["size"], {"trainer.monitor": "val/r2"}, "a target does not vary in the 10 rows"),
-        (["size"], {"trainer.monitor": "val/spearman"}, "undefined whatever is predicted"),
+        (["size"], {"trainer.monitor": "val/r2"}, "a target is constant in the 10 rows"),
+        (["size"], {"trainer.monitor": "val/spearman"}, "undefined for all predictions"),
         (["kind"], {"early_stopping.metric": "val/mcc"}, "early_stopping.metric: val/mcc is undef"),
         (
             ["kind"],

@@ -86,5 +86,5 @@ def test_what_a_member_of_a_pack_leaves_is_what_a_run_leaves(tmp_path):
 
 def test_a_checkpoint_of_other_data_is_refused():
     saved = ({}, {"fingerprint": "another"})
-    with pytest.raises(DataError, match="the data changed since this run began"):
+    with pytest.raises(DataError, match="the data have changed since this run started"):
         prepared(tiny(), None, tiny_data(), saved)

@@ -172,7 +172,7 @@ def test_a_table_is_encoded_as_in_training(town):
     same = town.predict({"size": [3, None], "town": ["a", "c"]})
     np.testing.assert_array_equal(found.scores, same.scores)
     assert set(found.labels.tolist()) <= {0, 1, 2}
-    with pytest.warns(UserWarning, match="a category that training has not seen"):
+    with pytest.warns(UserWarning, match="a category that is not in the training split"):
         town.predict({"size": [3], "town": ["z"]})
 
 
@@ -188,8 +188,8 @@ def test_single_values_are_one_row(town):
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        ({"size": 1.0, "town": ["a", "b"]}, "'size' is a single value and column 'town' is a list"),
-        ({"size": [1.0]}, "lacks columns that training had: town"),
+        ({"size": 1.0, "town": ["a", "b"]}, "'size' is a single value but column 'town' is a list"),
+        ({"size": [1.0]}, "lacks columns of the training data: town"),
         ({"size": [1.0], "town": ["a", "b"]}, "columns of different lengths: 1, 2"),
         (np.zeros((2, 3)), r"expected \[N, 2\]: size, town"),
         (np.array([["1", "a"]]), "expected numbers"),
@@ -219,7 +219,7 @@ def test_labels_that_do_not_exclude_each_other(tmp_path):
 
 def test_what_is_no_run_or_is_damaged_is_an_error(tmp_path):
     """An empty folder, no checkpoint, broken JSON, weights of another network: a UserError that names it."""
-    with pytest.raises(UserError, match="no run is here"):
+    with pytest.raises(UserError, match="not a run"):
         slipstream.load(tmp_path)
     trained(tmp_path, {"data": "iris"})
     config, fitted = tmp_path / "config.yaml", tmp_path / "preprocessing.json"
@@ -229,11 +229,11 @@ def test_what_is_no_run_or_is_damaged_is_an_error(tmp_path):
         slipstream.load(tmp_path)
     fitted.write_text(saved)
     config.write_text(text.replace("width: 5", "width: 6"))
-    with pytest.raises(UserError, match=r"is no network of config\.yaml"):
+    with pytest.raises(UserError, match=r"does not match the network of config\.yaml"):
         slipstream.load(tmp_path)
     config.write_text(text)
     (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="nothing is saved yet"):
+    with pytest.raises(UserError, match="the run has no checkpoint yet"):
         slipstream.load(tmp_path)
 
 
@@ -261,7 +261,7 @@ def test_a_folder_of_runs_names_one_to_load(tmp_path):
     trained(folder, {"data": "iris", "trainer.max_epochs": 1})
     with pytest.raises(UserError) as error:
         slipstream.load(tmp_path)
-    assert f"it holds 1 run: choose one, such as slipstream.load({str(folder)!r})" in str(error.value)
+    assert f"it contains 1 run: choose one, such as slipstream.load({str(folder)!r})" in str(error.value)
     with pytest.raises(UserError, match="expected a folder with config"):
         slipstream.load(folder / "checkpoints")
     with pytest.raises(UserError, match="no such folder"):

@@ -112,7 +112,7 @@ def test_a_directory_is_never_overwritten(tmp_path):
     """A second run in one directory is refused, and not a byte of the first changes."""
     slipstream.train(small(), tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         slipstream.train(small("seed=1"), tmp_path / "run")
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
@@ -220,7 +220,7 @@ def test_a_run_that_improved_to_the_end_may_train_longer(tmp_path, capsys):
         config = validate(small("trainer.progress=plain", f"trainer.max_epochs={epochs}", *more))
         result = run(config, tmp_path / folder)
         improved = result.status == "finished" and result.best_epoch == epochs > 1
-        said = "the best epoch is the last one: more may be better, as trainer.max_epochs=4\n"
+        said = "the best epoch is the last one; more may help: trainer.max_epochs=4\n"
         assert (said in capsys.readouterr().out) is improved
         assert improved is (folder == "a")
 
@@ -279,7 +279,7 @@ def test_a_loss_far_above_log_loss_is_explained():
     """Of likelihoods alone: 325 beside 2.4 is the same sum, without and with a least probability."""
     config = tiny()
     config = for_target(config, tiny_data().target)
-    assert "log_loss takes for 1e-7" in unlike(config, {"test/loss": 325.0, "test/log_loss": 2.4})
+    assert "log_loss clips to 1e-7" in unlike(config, {"test/loss": 325.0, "test/log_loss": 2.4})
     assert unlike(config, {"test/loss": 2.5, "test/log_loss": 2.4}) is None
     assert unlike(tiny({"loss": "hinge"}), {"test/loss": 325.0, "test/log_loss": 2.4}) is None
 
@@ -288,7 +288,7 @@ def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tm
     """The parameters are counted without storage; the message has their number, and no folder stays."""
     for width, said in (
         (10**8, r"model: .* parameters need about .* GB"),
-        (10**11, "too large for any memory"),
+        (10**11, "too large for memory"),
     ):
         config = slipstream.compose("data=iris", f"model.width={width}")
         with pytest.raises(ConfigError, match=rf"{said}.*; lower one of .*model\.width={width}"):
@@ -306,10 +306,10 @@ def test_no_runs_are_no_results():
     ("override", "warning"),
     [
         ("trainer.accumulate=1000", "every update sees all of the 106 training rows"),
-        ("scheduler.warmup_steps=100000", "the rate stays below lr"),
+        ("scheduler.warmup_steps=100000", "the learning rate stays below lr"),
         ("trainer.threads=1000", "trainer.threads is 1000"),
-        ("model.width=[10,20]", "so nothing is added"),
-        ("data.batch_size=1000", "every batch holds all of them"),
+        ("model.width=[10,20]", "so it has no effect"),
+        ("data.batch_size=1000", "every batch contains all of them"),
     ],
 )
 def test_a_choice_that_does_not_do_what_was_meant_is_said(override, warning, capsys):

@@ -251,14 +251,14 @@ def test_too_few_trials_say_nothing_and_how_many_would():
     found = importance(
         many(lambda draw, **keys: sum(keys.values()), {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2]})[:9], True
     )
-    assert found == ([], "9 trials are too few to say which of 3 keys matter: about 18 are needed")
+    assert found == ([], "9 trials are too few to tell which of 3 keys are important: about 18 are needed")
 
 
 def test_noise_is_said_to_be_noise():
     """Where nothing depends on what was swept, no key gets a share."""
     found, reason = importance(many(lambda draw, **keys: draw.normal(), {"a": range(8), "b": range(8)}), True)
     assert found == []
-    assert reason == "64 trials do not show which keys matter: their order looks like chance"
+    assert reason == "64 trials do not show which keys are important: their order looks random"
 
 
 def test_one_key_needs_no_importance():

@@ -97,7 +97,7 @@ def test_memory_bounds_the_pack():
     free = round(40 * 2**20 / memory.SHARE)
     choice = chosen(SMALL | {40: 50e-6}, 300, free=free)
     assert choice.size == 40
-    assert "fit into the memory" in choice.reason
+    assert "fit into memory" in choice.reason
     with pytest.raises(ConfigError, match="needs about"):
         chosen(SMALL, 300, free=2**19)
 

@@ -71,7 +71,7 @@ def test_a_trial_that_cannot_be_fails_and_the_next_is_asked(tmp_path):
         source.ended([(job, "finished", 1.0) for job in jobs])
     assert trained == [0, 2, 4]
     assert len(said) == 3
-    assert "trial 1 cannot be: these do not go together" in said[0]
+    assert "trial 1 is invalid: these do not go together" in said[0]
 
 
 def test_a_member_that_diverges_makes_its_trial_the_worst(tmp_path):

@@ -260,7 +260,7 @@ def test_a_swept_key_applies_where_it_is_a_setting():
         "optimizer=momentum optimizer.momentum=0.5",
         "optimizer=momentum optimizer.momentum=0.9",
     ]
-    assert made.notes == ("optimizer.momentum applies where optimizer=momentum",)
+    assert made.notes == ("optimizer.momentum applies only to optimizer=momentum",)
 
 
 def test_a_regularizers_setting_applies_where_it_is_in_the_list():
@@ -329,25 +329,25 @@ def test_a_searchers_members_have_their_numbers():
 @pytest.mark.parametrize(
     ("overrides", "hint"),
     [
-        (["optimizer.lr=interval(0.1,1)"], "take sweep=random"),
+        (["optimizer.lr=interval(0.1,1)"], "use sweep=random"),
         (["sweep=tpe"], "nothing to search"),
-        (["sweep=tpe", "seed=1,2"], "sweep.repeats=N repeats every trial"),
+        (["sweep=tpe", "seed=1,2"], "use sweep.repeats=N to repeat every trial"),
         (["sweep=tpe", "trainer.monitor=val/loss,train/loss"], "cannot be searched"),
-        (["sweep=random", "optimizer.lr=interval(1,0.1)"], "the lower one first"),
-        (["sweep=random", "optimizer.lr=tag(log,interval(0,1))"], "starts above 0"),
+        (["sweep=random", "optimizer.lr=interval(1,0.1)"], "two numbers in ascending order"),
+        (["sweep=random", "optimizer.lr=tag(log,interval(0,1))"], "must start above 0"),
         (["sweep=random", "optimizer.lr=tag(exp,interval(0.1,1))"], "the only tag"),
         (["sweep=random", "model.width=interval(1.5,3)"], "whole numbers at both ends"),
         (["optimizer.lr=tag(log,choice(0.1,0.2))"], "tags are for intervals"),
-        (["optimizer=glob(x*)"], "gives no value, expected one or more"),
-        (["sweep.repeats=2", "seed=1,2"], "seed is swept already"),
+        (["optimizer=glob(x*)"], "has no values, expected at least one"),
+        (["sweep.repeats=2", "seed=1,2"], "seed is already swept"),
         (["sweep.folds=2", "data.folds=3"], "sets data.folds itself"),
         (["sweep.folds=1", "seed=1,2"], "expected whole number >= 2 or null"),
         (["sweep.repeat=2", "seed=1,2"], "did you mean repeats?"),
         (["sweep.repeats=2,3"], "have one value"),
         (["sweep.trials=5", "seed=1,2"], "cma_es, gp have it: did you mean sweep=random sweep.trials=5?"),
         (["seed=range(3"], 'a bracket is not closed, did you mean "seed=range(3)"?'),
-        (["seed", "=1,2"], "seed =1,2: no blank may stand beside =, did you mean seed=1,2?"),
-        (["sweep.space.seed=1"], "type the key that is swept"),
+        (["seed", "=1,2"], "seed =1,2: there must be no space next to =, did you mean seed=1,2?"),
+        (["sweep.space.seed=1"], "write the swept key"),
         (["sweep=tpe", "sweep.pruner=median", "sweep.patience=2", "seed=1"], "it is for patient"),
         (["sweep=tpe", "sweep.pruner=wilcoxon", "optimizer.lr=interval(0.1,1)"], "set sweep.repeats"),
         (["sweep.slurm={a: 1}", "seed=1,2"], "sweep.cluster=slurm"),
@@ -356,7 +356,7 @@ def test_a_searchers_members_have_their_numbers():
         (["seed=1,2", "hydra/launcher=basic", "sweep.workers=2"], "are for hydra/launcher=packs"),
         (["sweep=random", "model.depth=interval(1,9)", "model.depth=[a"], "a bracket is not closed"),
         (["sweep=random", "optimizer.lr=interval(-1,1)"], "found -1.0, expected number > 0"),
-        (["+optimizer.lr=1,2"], "the key exists, write it without +"),
+        (["+optimizer.lr=1,2"], "the key exists; write it without +"),
         (["foo=1,2"], "no such group or key"),
         (["model.depth.x=1,2"], "model.depth is 2; set model.depth itself"),
     ],
@@ -435,16 +435,16 @@ def test_a_plan_from_before_a_setting_was_there_has_its_default():
 @pytest.mark.parametrize(
     ("typed", "single", "said"),
     [
-        ("optimizer.lr=0.1,0.1,0.01", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: is named twice"),
-        ("optimizer.lr=0.1,1e-1,0.01,0.10", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: is named 3 times"),
-        ("optimizer.lr=1,0.5,1.0", "optimizer.lr=1,0.5", "optimizer.lr=1: is named twice"),
-        ("optimizer=adam,sgd,adam", "optimizer=adam,sgd", "optimizer=adam: is named twice"),
-        ("regularizer=[l2],[],[l2]", "regularizer=[l2],[]", "regularizer=[l2]: is named twice"),
-        ("model.width=[3,4],8,[3,4]", "model.width=[3,4],8", "model.width=[3,4]: is named twice"),
-        ("seed=range(3),1", "seed=0,1,2", "seed=1: is named twice"),
-        ("seed=4,range(3,6)", "seed=4,3,5", "seed=4: is named twice"),
-        ("data.folds=3,3,4", "data.folds=3,4", "data.folds=3: is named twice"),
-        ("scheduler=cosine,constant,cosine", "scheduler=cosine,constant", "scheduler=cosine: is named"),
+        ("optimizer.lr=0.1,0.1,0.01", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears twice"),
+        ("optimizer.lr=0.1,1e-1,0.01,0.10", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears 3 times"),
+        ("optimizer.lr=1,0.5,1.0", "optimizer.lr=1,0.5", "optimizer.lr=1: appears twice"),
+        ("optimizer=adam,sgd,adam", "optimizer=adam,sgd", "optimizer=adam: appears twice"),
+        ("regularizer=[l2],[],[l2]", "regularizer=[l2],[]", "regularizer=[l2]: appears twice"),
+        ("model.width=[3,4],8,[3,4]", "model.width=[3,4],8", "model.width=[3,4]: appears twice"),
+        ("seed=range(3),1", "seed=0,1,2", "seed=1: appears twice"),
+        ("seed=4,range(3,6)", "seed=4,3,5", "seed=4: appears twice"),
+        ("data.folds=3,3,4", "data.folds=3,4", "data.folds=3: appears twice"),
+        ("scheduler=cosine,constant,cosine", "scheduler=cosine,constant", "scheduler=cosine: appears"),
     ],
 )
 def test_a_value_named_twice_counts_once(typed, single, said):
@@ -486,7 +486,7 @@ def test_a_configuration_written_in_two_ways_is_trained_once(overrides, count, n
 def test_a_repeated_value_is_refused_where_hydra_makes_the_jobs():
     """Its own sweeper would train the same twice."""
     (problem,) = problems("optimizer.lr=0.1,0.1", "hydra/sweeper=basic")
-    assert "optimizer.lr=0.1: is named twice" in problem
+    assert "optimizer.lr=0.1: appears twice" in problem
 
 
 def test_a_searcher_has_every_value_once():

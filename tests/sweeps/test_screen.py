@@ -215,7 +215,7 @@ def test_what_had_ended_before_is_counted_and_no_speed(opened, clock, tmp_path):
         summary(tmp_path, number, "finished", 0.3 + number)
     summary(tmp_path, 2, "interrupted", 0.1)
     screen, written = opened(count=6)
-    assert "going on: 2 of 6 members have ended" in written.getvalue()
+    assert "continuing: 2 of 6 members have ended" in written.getvalue()
     assert screen._parts()["best"] == "best val/loss 0.3: optimizer=adam optimizer.lr=0.01"
     assert screen._left is None
     clock.seconds += 10

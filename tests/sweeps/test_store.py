@@ -42,7 +42,7 @@ def test_a_plan_is_written_once_and_joined_afterwards(folder):
             "optimizer.lr: was 0.1, 0.2, now 0.1, 0.3",
         ),
         (("optimizer=sgd,adam", "optimizer.lr=0.1,0.2", "seed=4"), "seed: was 3, now 4"),
-        (("optimizer.lr=0.1,0.2", "optimizer=sgd,adam", "seed=3"), "stood in another order"),
+        (("optimizer.lr=0.1,0.2", "optimizer=sgd,adam", "seed=3"), "had another order"),
         ((*GRID, "sweep.repeats=2"), "sweep.repeats: was 1, now 2"),
         ((*GRID, "trainer.max_epochs=3"), "trainer.max_epochs: was 50, now 3"),
         ((*GRID, "model.width=7,8"), "model.width: was not swept, now 7, 8"),
@@ -74,7 +74,7 @@ def test_the_folder_of_a_run_is_no_place_for_a_sweep(tmp_path):
     (tmp_path / "config.yaml").write_text("name: x\n")
     with pytest.raises(UserError, match="is the folder of a run"):
         store.freeze(planning.plan(GRID), tmp_path)
-    with pytest.raises(UserError, match="cannot be made: Not a directory"):
+    with pytest.raises(UserError, match="cannot create the folder of the sweep: Not a directory"):
         store.freeze(planning.plan(GRID), tmp_path / "config.yaml" / "below")
 
 
@@ -96,7 +96,7 @@ def test_half_a_plan_is_named(folder):
     whole = (folder / "sweep.json").read_text()
     for length in range(0, len(whole) - 2, 97):
         (folder / "sweep.json").write_text(whole[:length])
-        assert "is not what slipstream wrote" in refused(store.load, folder)[0]
+        assert "is damaged" in refused(store.load, folder)[0]
 
 
 def test_a_plan_that_was_edited_is_refused(folder):
@@ -146,10 +146,10 @@ def test_what_was_typed_before_may_be_typed_again(folder):
         ("model.width=7", "model.width: was 128"),
         ("model=perceptron", "model: was 'mlp'"),
         ("regularizer=[l2]", "regularizer: was []"),
-        ("model.depth=1,2", "gets no further values"),
+        ("model.depth=1,2", "cannot get more values"),
         ("sweep.repeats=2", "sweep.repeats: was 1"),
         ("sweep.trials=2", "has no such setting"),
-        ("hydra.sweep.dir=x", "stays in its folder"),
+        ("hydra.sweep.dir=x", "keeps its folder"),
         ("trainer.keep=0", "expected whole number >= 2"),
         ("logger=tensorbord", "did you mean tensorboard?"),
         ("sweep.workers=0", "expected whole number >= 1"),
@@ -169,7 +169,7 @@ def test_trials_may_not_be_lowered(folder):
     """What was asked for has been asked for."""
     store.freeze(planning.plan(SEARCH), folder)
     (problem,) = refused(store.resume, folder, ["sweep.trials=2"])
-    assert problem.endswith("now 2; they may only be raised")
+    assert problem.endswith("now 2; it can only be increased")
 
 
 def test_a_thousand_jobs_are_a_small_file(folder):

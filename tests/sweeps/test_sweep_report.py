@@ -218,8 +218,8 @@ def test_what_is_shown_of_a_sweep(tmp_path):
     assert "best: optimizer=adam optimizer.lr=0.1\n" in text
     assert "the best optimizer.lr, 0.1, is the largest tried: widen it upwards" in text
     assert "compared with it: 5 too few to tell (paired t-test and signed ranks over seeds, Holm" in text
-    assert "?: too few to tell, 2 members a trial; more repeats tell more, as sweep.repeats=10" in text
-    assert "folder: that of the trial's best member\n" in text
+    assert "?: too few to tell, 2 members per trial; use more repeats, such as sweep.repeats=10" in text
+    assert "folder: of the trial's best member\n" in text
     assert f"sweep: {tmp_path}\n" in text
     assert "tensorboard" not in text
     (tmp_path / "events.out.tfevents.1").touch()
@@ -241,7 +241,7 @@ def test_repeated_folds_are_told_to_have_more_folds(tmp_path):
         for fold in range(3)
     ]
     text = shown(make(tmp_path, found, [Choices("lr", (0, 1))], "val/loss", True))
-    assert "too few to tell, 30 members of 3 folds a trial; more folds tell more, as sweep.folds=10" in text
+    assert "too few to tell, 30 members of 3 folds per trial; use more folds, such as sweep.folds=10" in text
 
 
 def test_only_the_best_ten_are_shown(tmp_path):
@@ -252,7 +252,7 @@ def test_only_the_best_ten_are_shown(tmp_path):
     text = shown(make(tmp_path, found, [Choices("lr", tuple(i / 10 for i in range(256)))], "val/loss", True))
     assert "and 246 more in leaderboard.csv" in text
     assert "best member" not in text
-    assert "one member a trial: nothing says how much of a difference is noise" in text
+    assert "one member per trial, so noise cannot be estimated" in text
     assert "±" not in text
 
 
@@ -313,7 +313,7 @@ def test_test_scores_are_shown_of_the_chosen_trial_alone(tmp_path):
         "test/loss": {"mean": pytest.approx(np.mean(values)), "std": pytest.approx(0.5), "n": 3}
     }
     text = shown(report)
-    assert "the best on the test rows, which chose nothing: test/loss 2.5 ± 0.5 (3)" in text
+    assert "test scores of the best (not used for selection): test/loss 2.5 ± 0.5 (3)" in text
     assert text.count("test/loss") == 1
 
 
@@ -361,7 +361,7 @@ def test_failures_are_listed_with_their_overrides_and_the_way_to_run_just_them_a
     broken = {1: ("failed", "ValueError: bang"), 3: ("failed", "out of memory"), 5: ("diverged", "inf")}
     text = shown(make(tmp_path, sweep(2, broken), AXES, "val/loss", True))
     assert "1  optimizer=adam optimizer.lr=0.001: ValueError: bang" in text
-    assert f"to train them again, when the cause is fixed: python train.py resume={tmp_path}\n" in text
+    assert f"to train them again after fixing the cause: python train.py resume={tmp_path}\n" in text
     assert "\ndiverged:\n  5  optimizer=adam optimizer.lr=0.1: inf\nagainst divergence: lower" in text
     assert "1 of 2 diverged" in text
 
@@ -393,7 +393,7 @@ def test_a_best_trial_that_improved_to_the_end_may_train_longer(tmp_path, best_e
         for o in sweep(2)
     ]
     text = shown(make(tmp_path, found, AXES, "val/loss", True))
-    assert ("more may be better, as trainer.max_epochs=10\n" in text) is said
+    assert ("more may help: trainer.max_epochs=10\n" in text) is said
     one = [replace(o, best_epoch=1, epochs=1) for o in found]
     assert "may be better" not in shown(make(tmp_path, one, AXES, "val/loss", True))
 

@@ -128,7 +128,7 @@ def test_resuming_a_finished_run_says_so_and_touches_nothing(tmp_path, capsys):
     capsys.readouterr()
     again = train_in(tmp_path / "run", changes, resume=True)
     assert capsys.readouterr().out == (
-        "nothing left to do: finished, all 3 epochs done\nto go on, raise trainer.max_epochs\n"
+        "nothing left to do: finished, all 3 epochs done\nto continue, increase trainer.max_epochs\n"
     )
     assert (again.exit_code, again.best, again.last) == (0, first.best, first.last)
     assert tree(tmp_path / "run") == before
@@ -310,7 +310,7 @@ def test_a_signal_during_an_evaluation_saves_at_the_epochs_end(whole, tmp_path):
 def test_a_run_is_never_overwritten(whole):
     """A second start in the directory of a run is refused, exit code 2, and touches nothing."""
     before = tree(whole)
-    with pytest.raises(UserError, match="holds a run already, which is never overwritten") as error:
+    with pytest.raises(UserError, match="already contains a run, which is never overwritten") as error:
         run(tiny(SAVING), whole)
     assert error.value.exit_code == 2
     assert tree(whole) == before

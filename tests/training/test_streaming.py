@@ -251,7 +251,7 @@ def test_a_file_cut_off_while_it_is_read_ends_the_run_with_a_sentence(images, pa
     """A reader's error reaches the run as it is, and no reader goes on."""
     os.truncate(path, 128 + 48 * 100)
     with pytest.raises(
-        DataError, match=r"images\.npy: could not be read any more: it was cut off to 4,928 bytes"
+        DataError, match=r"images\.npy: can no longer be read: it was truncated to 4,928 bytes"
     ):
         train([config(seed=k) for k in range(members)], images[1])
 

@@ -62,7 +62,7 @@ def recolor(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor,
     n, channels, height, width = x.shape
     if channels not in (1, 3):
         raise ConfigError(
-            [f"augmentation: colours of images with {channels} channels are unknown; it takes 1 or 3"]
+            [f"augmentation: found images with {channels} channels, expected 1 (grayscale) or 3 (RGB)"]
         )
     scale, rest = brightness * contrast, brightness * (1 - contrast)
     if channels == 1:

@@ -1,4 +1,4 @@
-"""The commands besides training: `slipstream COMMAND ...`. Each is a module with `parser` and `run`."""
+"""The commands other than training: `slipstream COMMAND ...`. Each is a module with `parser` and `run`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slipstream.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Their modules, imported when they are typed.
+# The module of each command, imported only when the command is used.
 COMMANDS = {
     "ablate": "slipstream.cli.ablate_command",
     "compare": "slipstream.cli.compare_command",
@@ -32,48 +32,48 @@ COMMANDS = {
 
 
 class CommandParser(ArgumentParser):
-    """A parser whose errors are messages of slipstream."""
+    """An argument parser that reports errors as slipstream's other messages."""
 
     def __init__(self, command: str, what: str, examples: Sequence[str]) -> None:
-        told = "\n".join(f"  {line}" for line in examples)
+        listed = "\n".join(f"  {line}" for line in examples)
         super().__init__(
             f"slipstream {command}",
             description=what,
-            epilog=f"examples:\n{told}",
+            epilog=f"examples:\n{listed}",
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
     def add_count(self, flag: str, usual: int | None, what: str) -> None:
-        """Add an option whose value is a whole number from 1."""
+        """Add an option whose value is a positive integer."""
         self.add_argument(flag, metavar="N", type=_count, default=usual, help=what)
 
     def add_run(self) -> None:
-        """Add RUN and the settings of its data that change."""
+        """Add the argument RUN and the data settings to change."""
         self.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
-        what = "settings of the data that change"
+        what = "data settings to change"
         self.add_argument("overrides", metavar="data.KEY=VALUE", nargs="*", help=what)
 
     def given(self, arguments: Sequence[str], missing: str = "names no run") -> Namespace:
-        """Parse the arguments, options among the others. missing: what is wrong if there are none."""
+        """Parse options and positional arguments in any order. missing: the message if there are none."""
         if not arguments:
             self.error(missing)
         return self.parse_intermixed_args(list(arguments))
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError, with where to read more."""
+        """Raise UserError with a pointer to --help."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+        raise ArgumentTypeError(f"found {text!r}, expected a whole number >= 1")
     return int(text)
 
 
 @contextmanager
 def warnings_shown(screen: Console) -> Iterator[None]:
-    """Show the warnings of the block at its end, each once."""
+    """Collect the warnings of a block and show each of them once when it ends."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -82,9 +82,9 @@ def warnings_shown(screen: Console) -> Iterator[None]:
 
 
 def keep(screen: Console, output: str | None, write: Callable[[Path], list[Path]], what: str) -> None:
-    """Write into the folder that is asked for, and name the files; say how to ask for one."""
+    """Write the results into the folder given by -o and list the files; without -o, explain the option."""
     if output is None:
-        screen.print(f"to keep {what}: -o DIR")
+        screen.print(f"add -o DIR to save {what}")
     else:
         screen.print(f"written: {', '.join(map(str, write(Path(output))))}", soft_wrap=True)
 
@@ -96,6 +96,6 @@ def parser(command: str) -> CommandParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names; return its exit code."""
+    """Run the command named by the first argument and return its exit code."""
     code: int = importlib.import_module(COMMANDS[arguments[0]]).run(arguments[1:])
     return code

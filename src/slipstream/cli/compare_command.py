@@ -1,4 +1,4 @@
-"""`slipstream compare RUN RUN ...`: what differs, and which is better on the same rows."""
+"""`slipstream compare RUN RUN ...`: the differences between runs, and which is better on the same rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 
 from slipstream.cli.commands import CommandParser, keep, warnings_shown
 
-WHAT = """Compare trained runs with the first of them on the same rows: what differs in the configuration,
-every metric, paired tests (a bootstrap of the same rows for all; of classes McNemar's exact test), and a
-sentence that says which is better, or that it cannot be told.
+WHAT = """Compare trained runs with the first one on the same rows. Shows how the configurations differ, every
+metric side by side, paired tests (a bootstrap over shared rows and, for classification, McNemar's exact test)
+and a sentence that says which run is better, or that the test is inconclusive.
 
-A RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. Without data.path the runs must have the same test rows."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. Without data.path, the runs must share the same test rows."""
 EXAMPLES = (
     "slipstream compare outputs/mine outputs/other",
     "slipstream compare outputs/mine outputs/other outputs/third data.path=new.csv -o comparison",
@@ -24,9 +24,9 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("compare", WHAT, EXAMPLES)
     made.add_argument(
-        "words", metavar="RUN|data.KEY=VALUE", nargs="+", help="folders, and settings of the data that change"
+        "words", metavar="RUN|data.KEY=VALUE", nargs="+", help="run folders, and data settings to change"
     )
-    made.add_argument("--metric", metavar="NAME", help="the metric that decides, or loss")
+    made.add_argument("--metric", metavar="NAME", help="the metric to decide by, or loss")
     made.add_argument(
         "-o", "--output", metavar="DIR", help="write comparison.json, comparison.csv and curves"
     )
@@ -34,12 +34,12 @@ def parser() -> CommandParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Compare and show; return the exit code."""
+    """Compare the runs, show the result and return the exit code."""
     given = parser().given(arguments, "names no runs")
     overrides = [word for word in given.words if word.startswith("data.") and "=" in word]
     runs = [word for word in given.words if word not in overrides]
     if len(runs) < 2:
-        parser().error("expected two runs or more")
+        parser().error("expected at least two runs")
     from slipstream.core.console import console
     from slipstream.inference.comparison_files import show, write
     from slipstream.inference.paired_comparison import compare
@@ -48,5 +48,5 @@ def run(arguments: Sequence[str]) -> int:
     with warnings_shown(screen):
         found = compare(runs, *overrides, metric=given.metric)
     show(screen, found)
-    keep(screen, given.output, partial(write, found), "all of this, with the curves")
+    keep(screen, given.output, partial(write, found), "these results and the curves")
     return 0

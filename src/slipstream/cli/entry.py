@@ -1,7 +1,7 @@
 """The command line of `train.py` and `slipstream`: everything a user can type, and the exit codes.
 
-Exit codes: 0 finished; 2 a mistake that the user can fix; 3 training broke down (a diverged run, or some
-members of a sweep); 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal, 152 SIGXCPU; 1 a bug in slipstream.
+Exit codes: 0 finished; 2 a mistake that the user can fix; 3 training failed (a run diverged, or some members
+of a sweep failed); 130 Ctrl-C, 143 SIGTERM, 129 closed terminal, 152 SIGXCPU; 1 a bug in slipstream.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ MULTIRUN = ("-m", "--multirun")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit.
 
-    arguments: the command-line arguments without the program's name, sys.argv[1:] by default. Import the
-    modules that register your own components before calling this.
+    Import the modules that register your own components before calling this.
+
+    Args:
+        arguments: the command line without the program's name; None means sys.argv[1:].
+
+    Raises:
+        SystemExit: always, with the exit code of the command.
     """
     _make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -44,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(printable(str(error)), file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt as error:  # once training has begun, training/interrupts.py hears it
+    except KeyboardInterrupt as error:  # once training has started, training/interrupts.py handles it
         trains = not words or words[0] not in commands.COMMANDS
-        print("interrupted" + " before anything was trained" * trains, file=sys.stderr)
+        print("interrupted" + " before training started" * trains, file=sys.stderr)
         code = 128 + (error.number if isinstance(error, early_signals.Terminated) else signal.SIGINT)
     except BrokenPipeError:
-        # The reader has gone (`| head -1`). Python would complain again when it closes stdout.
+        # The reader closed the pipe (`| head -1`). Python would raise again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except Exception as error:
@@ -58,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _make_streams_safe() -> None:
-    """Keep a closed stream, or a character that the terminal cannot show, from ending a run."""
+    """Prevent a closed stream, or a character that the terminal cannot show, from ending a run."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -119,7 +124,7 @@ def load_installed_components() -> None:
             point.load()
         except Exception as error:
             raise UserError(
-                f"The installed components {point.name} ({point.value}) cannot be loaded: "
+                f"Cannot load the installed components {point.name} ({point.value}): "
                 f"{type(error).__name__}: {error}"
             ) from error
 
@@ -127,14 +132,16 @@ def load_installed_components() -> None:
 def _hydra(arguments: list[str]) -> int:
     from slipstream.core.compat import get_args_parser
 
-    # argparse accepts no overrides after a flag in their middle.
+    # argparse rejects overrides that follow a flag in the middle of other overrides.
     moved = [text for text in arguments if text in MULTIRUN]
     arguments = [*moved, *(text for text in arguments if text not in MULTIRUN)]
     parser = get_args_parser()
     _check_flags(arguments, list(parser._option_string_actions))
     flags = parser.parse_args(arguments)
     if flags.config_path or flags.config_name or flags.experimental_rerun:
-        raise UserError("--config-path, --config-name, --experimental-rerun: take --config-dir DIR instead")
+        raise UserError(
+            "--config-path, --config-name and --experimental-rerun are not supported; use --config-dir DIR"
+        )
     trains = not (flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     if trains:
         unexpected.require_addresses()
@@ -150,7 +157,7 @@ def _hydra(arguments: list[str]) -> int:
     multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
     folder = replay.folder_of(overrides)
     if multirun and folder is not None:
-        raise UserError("resume continues a run or a sweep as it was begun: leave out -m")
+        raise UserError("resume continues a run or a sweep with its own settings; remove -m")
     if folder is not None and trains and holds_sweep(folder):
         return _resume_sweep(folder, overrides)
     sweep = _sweep(overrides, multirun, flags) if trains or flags.cfg or flags.info else None
@@ -167,7 +174,7 @@ def _hydra(arguments: list[str]) -> int:
         runner.report()
         if runner.bug is not None:
             raise runner.bug from None
-        return 2 if end.code == 1 else int(end.code or 0)  # 1 is Hydra's own, for a misspelled `--package`
+        return 2 if end.code == 1 else int(end.code or 0)  # Hydra exits with 1 for a misspelled `--package`
     except Exception as error:
         if flags.shell_completion:
             raise UserError(f"-sc: expected install=SHELL or uninstall=SHELL ({error})") from error
@@ -178,8 +185,8 @@ def _hydra(arguments: list[str]) -> int:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             kind = "run" if sweep is None else "sweep"
             raise UserError(
-                f"{error.filename}: the folder of the {kind} cannot be made: {error.strerror}. "
-                f"Choose another with hydra.{kind}.dir=DIR"
+                f"{error.filename}: cannot create the folder of the {kind}: {error.strerror}. "
+                f"Choose another one with hydra.{kind}.dir=DIR"
             ) from error
         raise
     runner.report()
@@ -187,7 +194,7 @@ def _hydra(arguments: list[str]) -> int:
 
 
 def _check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ConfigError for --lr 0.1 and the like, for which argparse would print Hydra's usage."""
+    """Raise ConfigError for flags such as --lr 0.1, for which argparse would print Hydra's usage."""
     unknown = []
     for word, after in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = word.partition("=")
@@ -209,10 +216,10 @@ def _resume_sweep(folder: Path, overrides: Sequence[str]) -> int:
 
 
 def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Command | None:
-    """Return the command's sweep plan if -m is typed or a chosen YAML describes a sweep."""
+    """Return the sweep plan of the command if it has -m or a selected YAML file defines a sweep."""
     from slipstream.sweeps.plan import planning
 
-    # Composing twice costs a tenth of a second: only these can bring in a sweep.space.
+    # Composing twice costs a tenth of a second, and only these can define a sweep.space.
     may = flags.config_dir or any(text.startswith(("experiment=", "hydra.searchpath")) for text in overrides)
     if multirun or (may and planning.is_sweep(overrides)):
         return planning.command(overrides)
@@ -222,7 +229,7 @@ def _sweep(overrides: Sequence[str], multirun: bool, flags: Namespace) -> Comman
 def _sweep_arguments(
     arguments: Sequence[str], overrides: Sequence[str], sweep: Command, trains: bool
 ) -> list[str]:
-    """Return the arguments for Hydra: as typed for its own sweeper, a single job for ours."""
+    """Return the arguments for Hydra: unchanged for its own sweepers, a single job for slipstream's."""
     rest = [text for text in arguments if text not in MULTIRUN]
     if trains:
         rest.append("--multirun")
@@ -234,7 +241,7 @@ def _sweep_arguments(
 
 
 def check(overrides: Sequence[str]) -> None:
-    """Raise ConfigError unless the overrides make a valid run. Writes nothing."""
+    """Raise ConfigError unless the overrides describe a valid run. Write nothing."""
     from slipstream.config.validation import composed
 
     composed(overrides)
@@ -249,7 +256,7 @@ def _call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) 
     arguments = [text for text in arguments if not composition.is_default(text)]
     argv, sys.argv = sys.argv, [sys.argv[0], *arguments]
     full_error = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     try:
         hydra.main(config_path=str(folder()), config_name=composition.ROOT, version_base="1.3")(task)()
     finally:

@@ -1,4 +1,4 @@
-"""`slipstream evaluate RUN data.path=FILE`: metrics with intervals, and every row."""
+"""`slipstream evaluate RUN data.path=FILE`: metrics with intervals, and the loss of every row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from slipstream.core.errors import UserError
 
 WHAT = """Evaluate a trained run on new examples with known targets, or again on its own data.
 
-RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. Without data.path, the metrics of summary.json are computed again."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. Without data.path, the metrics of summary.json are recomputed."""
 EXAMPLES = (
     "slipstream evaluate outputs/mine data.path=new.csv",
     "slipstream evaluate outputs/mine data.path=new.csv --by country -o evaluation",
@@ -24,13 +24,13 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("evaluate", WHAT, EXAMPLES)
     made.add_run()
-    made.add_argument("--by", metavar="COLUMN", help="measure the groups of this column one by one")
-    made.add_argument("-o", "--output", metavar="DIR", help="write evaluation.json, rows.csv and pictures")
+    made.add_argument("--by", metavar="COLUMN", help="also evaluate each group of this column")
+    made.add_argument("-o", "--output", metavar="DIR", help="write evaluation.json, rows.csv and plots")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Evaluate and show; return the exit code."""
+    """Evaluate the run, show the result and return the exit code."""
     given = parser().given(arguments)
     from slipstream.core.console import console, metrics_table
     from slipstream.inference import own_data
@@ -45,11 +45,11 @@ def run(arguments: Sequence[str]) -> int:
         else:
             ensemble = open_run(given.run)
             if len(ensemble.models) > 1 or given.by is not None:
-                raise UserError(f"{given.run}: name the data, such as data.path=new.csv")
+                raise UserError(f"{given.run}: names no data; add for example data.path=new.csv")
             values, data = own_data.repeated(ensemble.folders[0])
-            screen.print(metrics_table(values, f"{ensemble}, again"))
+            screen.print(metrics_table(values, f"{ensemble}, recomputed"))
             name, examples = own_data.shown(ensemble.first, data)
-            found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} part")
+            found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} split")
     show(screen, found)
-    keep(screen, given.output, partial(write, found), "this with every row and pictures")
+    keep(screen, given.output, partial(write, found), "this with every row and plots")
     return 0

@@ -9,10 +9,10 @@ from slipstream.cli.commands import CommandParser, warnings_shown
 
 WHAT = """Write a folder that predicts without slipstream, and check it against the run's own scores.
 
-It holds the network with its preprocessing (model.onnx, or model.pt2 of torch.export), vocabulary.json, a
-loader predict.py that needs numpy and onnxruntime (or torch) alone, and a model card. RUN is the folder of a
-run, of a sweep's member, or of a sweep: then its best trial's seeds or folds are exported together. onnx
-needs the packages onnx, onnxscript and onnxruntime."""
+It contains the network with its preprocessing (model.onnx, or model.pt2 from torch.export), vocabulary.json,
+a loader predict.py that needs only numpy and onnxruntime (or torch), and a model card. RUN is the folder of a
+run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best trial are exported
+together. onnx needs the packages onnx, onnxscript and onnxruntime."""
 EXAMPLES = (
     "slipstream export outputs/mine",
     "slipstream export outputs/mine --to onnx -o exported/mine",
@@ -33,7 +33,7 @@ def parser() -> CommandParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Export and check; return the exit code."""
+    """Export the run, check the export and return the exit code."""
     given = parser().parse_args(list(arguments))
     from slipstream.core.console import console
     from slipstream.inference.ensemble import open_run

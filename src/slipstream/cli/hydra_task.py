@@ -1,4 +1,4 @@
-"""Hydra's task function: what it calls for each run and for a sweep, and how they ended."""
+"""Hydra's task function, which Hydra calls for each run and for a whole sweep."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OUTPUTS = "outputs"  # the default parent of run folders; missing folders are cr
 
 
 class Runner:
-    """Hydra's task function. It records how each run ended, which Hydra would print or ignore.
+    """Hydra's task function. It records how each run ended, since Hydra would only print or ignore it.
 
-    plan: the plan of a sweep, None for a run alone.
+    plan: the plan of a sweep, or None for a single run.
     """
 
     def __init__(self, plan: SweepPlan | None) -> None:
@@ -42,9 +42,9 @@ class Runner:
         return [] if self.plan is None else [list(job.overrides) for job in self.plan.jobs]
 
     def sweep(self, jobs: Sequence[Sequence[str]], directory: str) -> list[object]:
-        """Train a whole sweep in its folder: Hydra's launcher calls this instead of running job after job.
+        """Train a whole sweep in its folder. Hydra's launcher calls this instead of running job after job.
 
-        jobs: the jobs as Hydra parsed them; the plan has already read the command line.
+        jobs: the jobs as Hydra parsed them. The plan has already read the command line.
         """
         assert self.plan is not None
         from slipstream.sweeps.plan.store import freeze
@@ -83,7 +83,7 @@ class Runner:
             sys.exit(code)
 
     def _remove_made(self) -> None:
-        """Remove the folders that Hydra made for a run that never began, if they are empty."""
+        """Remove the folders that Hydra created for a run that never started, if they are empty."""
         from hydra.core.hydra_config import HydraConfig
 
         from slipstream.core.folders import remove_folder
@@ -111,7 +111,7 @@ class Runner:
 
         try:
             result = run(config, directory, overrides, resume=config.resume is not None)
-        except ConfigError as error:  # what only the data can show
+        except ConfigError as error:  # a problem that only the data reveal
             raise ConfigError(provenance.traced(error.problems, overrides)) from None
         if self.table is not None:
             self.table.end(result)
@@ -124,7 +124,7 @@ class Runner:
 
     @property
     def exit_code(self) -> int:
-        """Return the code of a single run or a packed sweep; job by job, SOME_FAILED if any job failed."""
+        """Return the code of a single run or a packed sweep. Job by job: SOME_FAILED if any job failed."""
         worst = max(self.codes, default=0)
         return SOME_FAILED if self.table and worst else worst
 
@@ -134,7 +134,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _is_new(folder: Path, there: Mapping[Path, set[str]]) -> bool:
-    """Return True if a folder was made after `there`, the names in some folders, was collected."""
+    """Return True if a folder was created after `there` (the names in some folders) was collected."""
     if folder.parent in there and folder.name not in there[folder.parent]:
         return True
     return folder.parent != folder and _is_new(folder.parent, there)

@@ -14,8 +14,8 @@ from slipstream.core.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-WHAT = """Measure how much worse a trained network predicts when one column's values are exchanged between
-examples (a table, sequences, the channels of images), when one region of the images is filled with the mean
+WHAT = """Measure how much worse a trained network predicts when the values of one column are permuted between
+examples (tables, sequences, the channels of images), when one region of the images is filled with the mean
 color, or when one word is removed.
 
 RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
@@ -36,17 +36,15 @@ def parser() -> CommandParser:
     made.add_argument("--metric", metavar="NAME", help="a metric of the task, or loss")
     made.add_count("--repeats", 5, "permutations of each column (5)")
     made.add_count("--grid", 4, "regions along each side of an image (4)")
-    made.add_count("--words", 200, "words to try, those in most texts (200)")
+    made.add_count("--words", 200, "how many of the most frequent words to try (200)")
     made.add_count("--row", None, "explain the prediction of this row, from 1 (needs the extra explain)")
     made.add_argument("--of", metavar="CLASS", help="with --row: the class, or target, to explain")
-    made.add_argument(
-        "-o", "--output", metavar="DIR", help="write importance.json, importance.csv and pictures"
-    )
+    made.add_argument("-o", "--output", metavar="DIR", help="write importance.json, importance.csv and plots")
     return made
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Measure and show; return the exit code."""
+    """Measure importances, show them and return the exit code."""
     given = parser().given(arguments)
     from slipstream.core.console import console
     from slipstream.inference.importance_files import show, write
@@ -56,9 +54,11 @@ def run(arguments: Sequence[str]) -> int:
     if given.row is not None or given.of is not None:
         return _explain(screen, given)
 
-    def told(done: int, of: int) -> None:
+    def progress(done: int, of: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{done} of {of}" if done < of else "\r\033[K", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{done} of {of} measured" if done < of else "\r\033[K", end="", file=sys.stderr, flush=True
+            )
 
     with warnings_shown(screen):
         found = importance(
@@ -68,10 +68,10 @@ def run(arguments: Sequence[str]) -> int:
             repeats=given.repeats,
             grid=given.grid,
             words=given.words,
-            told=told,
+            progress=progress,
         )
     show(screen, found)
-    keep(screen, given.output, partial(write, found), "all of this, with pictures")
+    keep(screen, given.output, partial(write, found), "these results and the plots")
     return 0
 
 

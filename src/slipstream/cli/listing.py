@@ -25,8 +25,10 @@ USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, s
 def show(arguments: Sequence[str]) -> None:
     """Print all groups, one group (`optimizer`), or options (`optimizer adam`, `optimizer=adam`, `adam`).
 
-    `--config-dir DIR` shows the defaults of the user's own YAML. Raises UserError for a name or folder that
-    does not exist.
+    With `--config-dir DIR`, print the defaults of the user's own YAML files.
+
+    Raises:
+        UserError: a group, option or folder does not exist.
     """
     arguments, own = _config_dir(arguments)
     if own is not None and not own.is_dir():
@@ -40,7 +42,7 @@ def show(arguments: Sequence[str]) -> None:
     if len(arguments) > 2:
         raise UserError(f"list {' '.join(arguments)}: expected list [GROUP [OPTION]]")
     console = Console(highlight=False, markup=False)
-    # Captured, because rich exits the program itself when the reader has closed the pipe.
+    # The output is captured because rich exits the program itself when the reader has closed the pipe.
     with console.capture() as page:
         if not arguments:
             _groups(console, own)
@@ -54,7 +56,7 @@ def show(arguments: Sequence[str]) -> None:
 
 
 def is_asked(arguments: Sequence[str]) -> bool:
-    """Return True for `list ...`, with or without --config-dir in front."""
+    """Return True for `list ...`, with or without a leading --config-dir."""
     return _config_dir(arguments)[0][:1] == ["list"]
 
 
@@ -98,7 +100,7 @@ def _groups(console: Console, own: Path | None) -> None:
 
 
 def _group(console: Console, group: str, own: Path | None) -> None:
-    table = _table(group, "what it is", "settings")
+    table = _table(group, "description", "settings")
     for name in _options(group, own):
         named = [key for key in _settings(group, name) if key not in of_all(group)]
         table.add_row(name, _docstring(group, name, own).partition("\n")[0], ", ".join(named))
@@ -106,7 +108,7 @@ def _group(console: Console, group: str, own: Path | None) -> None:
 
 
 def _option(console: Console, group: str, name: str, own: Path | None) -> None:
-    # A docstring has its own line breaks: the terminal may wrap it, a pipe keeps it unchanged.
+    # A docstring has its own line breaks. The terminal may wrap it; a pipe receives it unchanged.
     console.print(f"{group}={name}\n\n{_docstring(group, name, own)}\n", soft_wrap=True)
     known, values = _settings(group, name), defaults(group, name, own)
     if not known:
@@ -118,7 +120,7 @@ def _option(console: Console, group: str, name: str, own: Path | None) -> None:
     console.print(table)
     if set(known) - set(values):
         where = f"DIR/{group}/{name}.yaml: list {group} {name} --config-dir DIR shows them"
-        console.print(f"\nDefaults of your own options stand in {where}", soft_wrap=True)
+        console.print(f"\nThe defaults of your own options are in {where}", soft_wrap=True)
     return None
 
 
@@ -149,4 +151,4 @@ def _value(values: dict[str, Plain], key: str) -> str:
     value = values[key]
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return "must be given" if value == "???" else str(value)
+    return "required" if value == "???" else str(value)

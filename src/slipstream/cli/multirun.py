@@ -1,4 +1,4 @@
-"""The output of a sweep that runs job by job: a heading for each job, and a table at the end."""
+"""The output of a sweep that runs job by job: a heading for each job and a table at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ShownJob:
-    """One job: its folder, its own overrides, the metric that decides its best epoch, and how it ended."""
+    """One job: its folder, its own overrides, the metric that selects its best epoch, and how it ended."""
 
     directory: Path
     overrides: str
@@ -22,7 +22,7 @@ class ShownJob:
     result: Result | None = None
 
     def row(self) -> tuple[str, ...]:
-        """Return folder, overrides, status, best epoch and its metric; a job without a result failed."""
+        """Return folder, overrides, status, best epoch and its metric. A job without a result has failed."""
         shown = (self.directory.name, self.overrides)
         if self.result is None:
             return (*shown, "failed", "-", "-")
@@ -33,18 +33,18 @@ class ShownJob:
 
 
 class Sweep:
-    """The jobs of a multirun, in order. Those with trainer.progress=none print nothing."""
+    """The jobs of a multirun, in order. Jobs with trainer.progress=none print nothing."""
 
     def __init__(self, jobs: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
         self.total, self.notes = len(jobs), notes
-        # Overrides shared by all jobs do not distinguish them.
+        # Overrides that all jobs share do not distinguish them.
         self._common = set(jobs[0]).intersection(*jobs) if self.total > 1 else set()
         self._shown: list[ShownJob] = []
         self._job: ShownJob | None = None
         self._number = 0
 
     def begin(self, config: Config, directory: Path, overrides: Sequence[str]) -> None:
-        """Print the heading of the job that starts now."""
+        """Print the heading of a job that starts."""
         self._number += 1
         own = "  ".join(text for text in overrides if text not in self._common)
         self._job = ShownJob(directory, own, config.early_stopping.settings["metric"])

@@ -8,18 +8,19 @@ import warnings
 from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
+from slipstream.core.wording import counted
 
 WHAT = """Write a prediction for every example of a file, a folder of images, or standard input (-).
 
-RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. Rows are read and written block by block: a file may be larger than memory."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. Rows are read and written in blocks, so a file may be larger than memory."""
 EXAMPLES = (
     "slipstream predict outputs/mine new.csv -o predicted.csv",
     "slipstream predict outputs/mine new.parquet -o predicted.parquet --keep id,city",
     "cat new.csv | slipstream predict outputs/mine - -o - --keep none",
     "slipstream predict outputs/cats photos/ -o predicted.jsonl",
 )
-SECONDS = 1.0  # between two lines of progress
+SECONDS = 1.0  # between two progress lines
 
 
 def parser() -> CommandParser:
@@ -39,7 +40,7 @@ def parser() -> CommandParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Predict and write; return the exit code."""
+    """Predict, write the predictions and return the exit code."""
     given = parser().parse_args(list(arguments))
     from slipstream.inference.asked_data import predicted_again
     from slipstream.inference.ensemble import open_run
@@ -47,11 +48,11 @@ def run(arguments: Sequence[str]) -> int:
 
     begun = shown = time.monotonic()
 
-    def told(done: int) -> None:
+    def progress(done: int) -> None:
         nonlocal shown
         now = time.monotonic()
         if now - shown > SECONDS and sys.stderr.isatty():
-            print(f"\r{done:,} predicted, {done / (now - begun):,.0f} a second", end="", file=sys.stderr)
+            print(f"\r{done:,} predicted, {done / (now - begun):,.0f} per second", end="", file=sys.stderr)
             shown = now
 
     with warnings.catch_warnings(record=True) as caught:
@@ -59,10 +60,10 @@ def run(arguments: Sequence[str]) -> int:
         opened = open_run(given.run)
         for text in predicted_again([origin.config for origin in opened.origins], given.source):
             warnings.warn(text, stacklevel=1)
-        count = predict_file(opened, given.source, given.output, given.keep, told)
+        count = predict_file(opened, given.source, given.output, given.keep, progress)
     texts = dict.fromkeys(str(warning.message) for warning in caught)
     for text in list(texts)[:20]:
         print(f"warning: {text}", file=sys.stderr)
     seconds = time.monotonic() - begun
-    print(f"{count:,} predicted in {seconds:.1f} s: {given.output}", file=sys.stderr)
+    print(f"predicted {counted(count, 'example')} in {seconds:.1f} s: {given.output}", file=sys.stderr)
     return 0

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from slipstream.cli.commands import CommandParser, warnings_shown
 
-WHAT = """Write a report of a trained run as one HTML file: data, curves, metrics with intervals, the largest
-losses, importance, configuration, and how to repeat it. The file loads nothing and needs no JavaScript.
+WHAT = """Write a report of a trained run as one HTML file: data, learning curves, metrics with intervals, the
+largest losses, importance, configuration, and the command that repeats the run. The file is self-contained
+and needs no JavaScript.
 
-RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. Evaluated are the run's test rows, if no data are named."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. Without data.path, the report evaluates the run's test rows."""
 EXAMPLES = (
     "slipstream report outputs/mine -o report.html",
     "slipstream report outputs/mine data.path=new.csv -o new.html",
@@ -27,13 +28,13 @@ def parser() -> CommandParser:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Write the report; return the exit code."""
+    """Write the report and return the exit code."""
     given = parser().given(arguments)
     from slipstream.core.console import console
     from slipstream.inference.html_report import report, require_new, write
 
     output = Path(given.output)
-    require_new(output)  # before minutes of work
+    require_new(output)  # fail before minutes of work
     screen = console()
     with warnings_shown(screen):
         page = report(given.run, *given.overrides)

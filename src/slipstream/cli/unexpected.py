@@ -1,4 +1,4 @@
-"""Unexpected errors: where they come from, and how they end a command."""
+"""Unexpected errors: finding their origin, and ending a command with a message."""
 
 from __future__ import annotations
 
@@ -9,50 +9,52 @@ from contextlib import suppress
 from slipstream.core.contracts import own_fault
 from slipstream.core.errors import UserError, printable
 
-# Messages of the dynamic linker, of Python and of threads when the system refuses more memory.
+# Messages from the dynamic linker, Python and threads when the system refuses more memory.
 SHORTAGE = ("failed to map segment", "annot allocate memory", "can't start new thread", "bad_alloc")
-# For CPU builds: with 700 MB something fails sooner or later, with 750 MB a small run works.
+# For CPU builds of torch: with 700 MB something fails sooner or later; with 750 MB a small run works.
 LEAST_ADDRESSES = 750 << 20
 
 
 def tell(error: Exception) -> int:
     """Print what happened and return the exit code.
 
-    An error in the user's own code or a lack of memory is explained in a sentence; anything else is
-    our bug.
+    An error in the user's own code or a lack of memory is explained in a sentence. Anything else is a bug in
+    slipstream and keeps its traceback.
     """
     sentence = own_fault(error) or _shortage(error)
     if sentence:
         print(printable(sentence), file=sys.stderr)
         return UserError.exit_code
     traceback.print_exception(error)
-    print("\nThis is a bug of slipstream. Please report it with the lines above.", file=sys.stderr)
+    print("\nThis is a bug in slipstream. Please report it with the lines above.", file=sys.stderr)
     return 1
 
 
 def _shortage(error: Exception) -> str | None:
-    """Return the advice for a system out of memory, or None for any other error."""
+    """Return advice if the system is out of memory, or None for any other error."""
     if not isinstance(error, MemoryError) and not any(words in str(error) for words in SHORTAGE):
         return None
-    said = " ".join(str(error).split()) or "the system gives no more"
-    return f"out of memory ({said}); {_remedy()}. What is saved is untouched"
+    said = " ".join(str(error).split()) or "the system refused more"
+    return f"out of memory ({said}); {_remedy()}. Saved files are not affected"
 
 
 def require_addresses() -> None:
-    """Raise UserError if the process has too little address space for the libraries.
+    """Raise UserError if the process has too little address space for torch and its libraries.
 
-    Call this before loading them: the C library kills a process that runs out of addresses while loading.
+    Call this before importing them: the C library kills a process that runs out of address space meanwhile.
     """
     if said := _limit(LEAST_ADDRESSES):
-        raise UserError(f"torch and its libraries take {LEAST_ADDRESSES >> 20} MB of addresses, and {said}")
+        raise UserError(
+            f"torch and its libraries need {LEAST_ADDRESSES >> 20} MB of address space, but {said}"
+        )
 
 
 def _remedy() -> str:
-    return _limit() or "free some, or train on less data"
+    return _limit() or "free some memory, or train on less data"
 
 
 def _limit(enough: int | None = None) -> str | None:
-    """Return the limit of addresses and how to raise it, or None if there is none or it is enough."""
+    """Return the limit on address space and how to raise it, or None if there is none or it suffices."""
     with suppress(ImportError, ValueError, OSError):  # not on Windows
         import resource
 
@@ -60,5 +62,5 @@ def _limit(enough: int | None = None) -> str | None:
         if allowed != resource.RLIM_INFINITY and (enough is None or allowed < enough):
             more = "unlimited" if most == resource.RLIM_INFINITY else most >> 10
             cure = f"raise it with ulimit -Sv {more}" if most != allowed else "use a shell without this limit"
-            return f"this process may have {allowed >> 20:,} MB of addresses: {cure}"
+            return f"this process is limited to {allowed >> 20:,} MB of address space; {cure}"
     return None

@@ -1,4 +1,4 @@
-"""The differences of a configuration from the defaults, as they would be typed."""
+"""The differences between a configuration and the defaults, as overrides."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
 from slipstream.core.wording import shell, spell
 
-# No measured result depends on these.
+# No result depends on these settings.
 SILENT = ("trainer.progress", "trainer.checkpoint_seconds", "trainer.keep", "trainer.allow_changed_data")
 
 
 def changes(raw: Mapping[str, Plain]) -> list[str]:
     """Return the choices and settings of a run that differ from the defaults, such as `model.depth=3`.
 
-    raw: as `Config.raw`. A chosen option comes with its own defaults. Left out are settings that no result
-    depends on, the seed, in which repeats of a run differ, and settings whose default is another's value.
-    Files are given by name.
+    The settings of an option are compared with its own defaults. This omits settings that no result depends
+    on, the seed (in which repeats of a run differ), and settings whose default refers to another setting.
+    Files appear by name.
+    raw: as `Config.raw`.
     """
     found: list[str] = []
     for group in CHOICES:
@@ -79,7 +80,7 @@ def _settings(section: str, own: Mapping[str, Plain], usual: Mapping[str, Plain]
 
 @cache
 def chosen() -> dict[str, str]:
-    """Return the option of every group that is chosen when nothing is typed."""
+    """Return the default option of every group."""
     from omegaconf import OmegaConf
 
     listed = OmegaConf.to_container(OmegaConf.load(folder() / "train.yaml"))
@@ -89,9 +90,9 @@ def chosen() -> dict[str, str]:
 
 
 def differing(raws: Sequence[Mapping[str, Plain]]) -> dict[str, list[str | None]]:
-    """Return the choices and settings in which configurations differ, spelled, None where one has none of it.
+    """Return the choices and settings that differ between configurations, as text; None if one lacks it.
 
-    Only what one of them changes from the defaults is looked at, and the seed.
+    Only the seed and settings that at least one configuration changes from the defaults are compared.
     """
     keys = ["seed", *(text.partition("=")[0] for raw in raws for text in changes(raw))]
     found = {key: [_at(raw, key) for raw in raws] for key in dict.fromkeys(keys)}
@@ -99,13 +100,13 @@ def differing(raws: Sequence[Mapping[str, Plain]]) -> dict[str, list[str | None]
 
 
 def repeating(raw: Mapping[str, Plain]) -> str:
-    """Return the command that trains a run again."""
+    """Return the command that repeats a run."""
     keys = dict.fromkeys([*(text.partition("=")[0] for text in changes(raw)), "seed"])
     return " ".join(["python train.py", *(shell(f"{key}={_at(raw, key)}") for key in keys)])
 
 
 def _at(raw: Mapping[str, Plain], key: str) -> str | None:
-    """Return the spelled value of `optimizer`, `optimizer.lr`, `regularizer` or `regularizer.l2.strength`."""
+    """Return the text value of `optimizer`, `optimizer.lr`, `regularizer` or `regularizer.l2.strength`."""
     value: Plain = raw
     for name in key.split("."):
         if not isinstance(value, Mapping) or name not in value:

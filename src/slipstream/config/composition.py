@@ -1,8 +1,8 @@
-"""Composition of a command line into a plain configuration, with all errors at once, in our words.
+"""Composition of a command line into a plain configuration, with all errors in one message.
 
-Hydra stops at its first problem and does not know which name was meant. So the overrides are
-screened here first: what cannot be composed is reported and left out, the rest is composed, and
-the values are validated whatever else was wrong.
+Hydra stops at its first problem and does not suggest names. This module therefore screens the overrides
+first: it reports and removes the ones that cannot be composed, composes the rest, and the values are
+validated in any case.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeE
 
 
 class UserFolder(SearchPathPlugin):
-    """A search path that looks in the user's --config-dir first, where Hydra would prefer a shipped file."""
+    """A search path that prefers the user's --config-dir, where Hydra would prefer a shipped file."""
 
     path: ClassVar[str | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Put the user's folder first."""
+        """Move the user's folder to the front."""
         if self.path is not None:
             search_path.prepend("command-line", f"file://{self.path}")
 
@@ -60,7 +60,7 @@ reuse.extend()
 
 
 def use_folder(path: str | None) -> None:
-    """Compose with the options in `path` from now on (None: the shipped ones only)."""
+    """Also compose with the options in the folder `path` from now on (None: only the shipped ones)."""
     if path is not None and not os.path.isdir(path):
         raise UserError(f"--config-dir {path}: no such folder")
     UserFolder.path = None if path is None else os.path.abspath(path)
@@ -68,32 +68,31 @@ def use_folder(path: str | None) -> None:
 
 
 def screen(overrides: Sequence[str]) -> tuple[dict[str, Plain], list[str]]:
-    """Compose what can be composed: return the plain configuration, and a sentence for each failure."""
+    """Compose as much as possible. Return the plain configuration and a sentence for each failure."""
     with loading():
         composed, problems = read(replay.replay(overrides))
         return to_plain(composed), problems
 
 
 def contradictions(overrides: Sequence[str]) -> list[str]:
-    """Return a message for each key that is typed twice with different values: the first would be ignored."""
+    """Return a message for each key that has two different values; Hydra would ignore the first."""
     given: dict[str, list[str]] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         if equals and not key.startswith("~"):
             given.setdefault(key.lstrip("+").strip(), []).append(value.strip())
     return [
-        f"{key}: is given {counted(len(values), 'time')}, as {' and '.join(dict.fromkeys(values))}; "
-        "give it once"
+        f"{key}: is set {counted(len(values), 'time')}, to {' and '.join(dict.fromkeys(values))}; set it once"
         for key, values in given.items()
         if len(set(values)) > 1 and key != "resume"
     ]
 
 
 def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig, list[str]]:
-    """Return the composition that `screen` makes plain.
+    """Return the composition of overrides, and a sentence for each failure.
 
-    sweeps: allow settings of a sweep among the overrides. Within `loading`, references to Hydra's own values
-    use this composition.
+    Inside `loading`, references to Hydra's own values use this composition.
+    sweeps: allow settings of a sweep among the overrides.
     """
     with loading() as loader:
         kept, problems, strange = _known(loader, overrides, sweeps)
@@ -108,13 +107,13 @@ def read(overrides: Sequence[str], *, sweeps: bool = False) -> tuple[DictConfig,
             except FAULTS as error:
                 raise ConfigError([*problems, *_strange(strange, None), *explain(error)]) from None
         problems += _strange(strange, composed)
-        if composed.hydra.callbacks:  # Hydra would import and call anything that a YAML names there
-            problems.append("hydra.callbacks: a configuration of slipstream names no code")
+        if composed.hydra.callbacks:  # Hydra would import and call anything that a YAML file names there
+            problems.append("hydra.callbacks: a configuration of slipstream cannot contain code; remove it")
         return composed, problems
 
 
 def to_plain(composed: DictConfig) -> dict[str, Plain]:
-    """Return plain dicts and lists, without Hydra's and the sweep's sections, which are not part of a run.
+    """Return plain dicts and lists without the sections of Hydra and the sweep, which are not part of a run.
 
     A missing value or a broken reference becomes `Unusable`, so that validation reports it with the rest.
     """
@@ -140,7 +139,7 @@ def _plain(node: DictConfig | ListConfig, key: Plain) -> Plain:
 
 
 def _filled_in(node: DictConfig | ListConfig, content: Plain) -> Plain:
-    """Return the content of a node, in which OmegaConf, which is slow, is asked for references alone."""
+    """Return the content of a node. OmegaConf is slow, so it resolves only the references."""
 
     def item(key: Plain, value: Plain) -> Plain:
         if isinstance(value, dict | list):
@@ -155,23 +154,25 @@ def _filled_in(node: DictConfig | ListConfig, content: Plain) -> Plain:
 def explain(error: BaseException) -> list[str]:
     """Explain an error of Hydra, OmegaConf or the YAML reader in sentences."""
     if isinstance(error, UnicodeDecodeError):
-        return [f"{_not_utf8() or 'a YAML file'}: is not text in UTF-8: {error.reason}"]
+        return [f"{_not_utf8() or 'a YAML file'}: is not UTF-8 text: {error.reason}"]
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return [f"{mark.name}, line {mark.line + 1}: {error.problem}"]
     lines = [line.strip() for line in str(error).splitlines()]
-    # The rest of the message is OmegaConf's types and Hydra's search path, which a user cannot act on.
+    # The rest of the message lists OmegaConf's types and Hydra's search path, which do not help a user.
     lines = list(takewhile(lambda line: not line.startswith(("full_key:", "Config search")), lines))
     unknown = re.match(r"Could not override '(hydra\b[^']*)'", lines[0] if lines else "")
     if unknown:
-        return [f"{unknown[1]}: Hydra has no such key or takes no such value; --cfg hydra prints its keys"]
+        return [
+            f"{unknown[1]}: Hydra has no such key or does not accept the value; --cfg hydra prints its keys"
+        ]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines += explain(error.__cause__)
     return [" ".join(line for line in lines if line) or type(error).__name__]
 
 
 def _not_utf8() -> Path | None:
-    # The error does not say which file was read; only a user's own can be wrong.
+    # The error does not name the file. Only a user's own file can be wrong.
     for file in Path(UserFolder.path or folder()).rglob("*.yaml"):
         try:
             file.read_text(encoding="utf-8")
@@ -229,16 +230,16 @@ def _strange(overrides: Iterable[Override], composed: DictConfig | None) -> list
 
 
 def is_default(override: str) -> bool:
-    """Return True for `experiment=default`, the empty choice: Hydra has none, and a sweep needs one."""
+    """Return True for `experiment=default`, the empty choice, which Hydra lacks and a sweep needs."""
     return override.replace(" ", "").lower() in ("experiment=null", "experiment=none")
 
 
 def _known(
     loader: ConfigLoader, overrides: Sequence[str], sweeps: bool
 ) -> tuple[list[Override], list[str], list[Override]]:
-    """Split the overrides into those whose groups, options and first keys exist and those outside any group.
+    """Split overrides into those with existing groups, options and first keys, and those outside any group.
 
-    Also return a sentence for each whose option or key does not exist.
+    Also return a sentence for each override whose option or key does not exist.
     """
     groups = [group for group in loader.list_groups("") if group != "hydra"]
     top = {*groups, "name", "seed", "resume"}
@@ -271,30 +272,30 @@ def _faults(loader: ConfigLoader, groups: Sequence[str], override: Override, swe
     if _head(override) == "sweep" and not sweeps:
         return [f"{line}: is a setting of a sweep; add -m"]
     if override.is_sweep_override():
-        return [f"{line}: several values; add -m to run them all, or write a list as [a,b]"]
+        return [f"{line}: has several values; add -m to run them all, or write a list as [a,b]"]
     section, _, setting = group.rpartition(".")
     if section in (*CHOICES, "sweep") and setting == "name":
-        return [f"{line}: choose it with {section}={value}"]
+        return [f"{line}: select the option with {section}={value}"]
     if group not in groups:
         return []
     if override.is_add():
-        return [f"{line}: the group exists, write it without +"]
+        return [f"{line}: the group exists; write it without +"]
     if is_default(line or ""):
         return []
     if value is None:
-        return [f"{group}=null: not a choice, {hints.NOTHING.get(group, 'leave it out or choose one')}"]
+        return [f"{group}=null: not an option, {hints.NOTHING.get(group, 'remove it or choose one')}"]
     if isinstance(value, list) and group == "sweep":
         return [f"{line}: takes one option, found {len(value)}"]
     if isinstance(value, list) and group not in LISTS:
         return [f"{group}: takes one option, found {len(value)}; with -m, {group}=a,b runs both"]
     if isinstance(value, dict):
-        return [f"{line}: takes the name of an option; {hints.written_out(group, value)}"]
+        return [f"{line}: expected the name of an option; {hints.written_out(group, value)}"]
     names = [
         spell(n) if isinstance(n, bool) else str(n) for n in (value if isinstance(value, list) else [value])
     ]
     offered = loader.get_group_options(group)
     twice = [
-        f"{group}={name}: is in the list twice" for name in dict.fromkeys(names) if names.count(name) > 1
+        f"{group}={name}: appears twice in the list" for name in dict.fromkeys(names) if names.count(name) > 1
     ]
     return twice + [hints.no_option(group, name, offered) for name in names if name not in offered]
 
@@ -304,9 +305,9 @@ def _head(override: Override) -> str:
 
 
 def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list[str], list[str]]:
-    """After a failed composition, force unknown keys in, so that validation names them all.
+    """Force unknown keys into a composition that failed, so that validation reports all of them.
 
-    A key below something that is not a section cannot be forced in; it gets its sentence here.
+    A key below something that is not a section cannot be forced in, so it gets its sentence here.
     """
     groups = set(loader.list_groups(""))
     choices = [o.input_line or "" for o in overrides if o.key_or_group in groups or o.is_hydra_override()]
@@ -321,7 +322,7 @@ def _existing(loader: ConfigLoader, overrides: Sequence[Override]) -> tuple[list
         if not isinstance(section, DictConfig):
             problems.append(hints.no_section(key, override.value(), composed))
         elif override.is_add() and last in section:
-            problems.append(f"{line}: the key exists, write it without +")
+            problems.append(f"{line}: the key exists; write it without +")
         else:
             plain = last in section or override.is_delete() or override.is_force_add()
             kept.append(line if plain else "++" + line.lstrip("+"))

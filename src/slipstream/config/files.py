@@ -1,4 +1,4 @@
-"""The YAML files: their location, and what an option's file contains."""
+"""The YAML files: their location, and the content of an option's file."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def experiments(own: Path | None = None) -> list[str]:
 
 
 def experiment(name: str, own: Path | None = None) -> str:
-    """Return an experiment's description, its first comment, and what it sets."""
+    """Return an experiment's description (its first comment) and its settings."""
     files = [place / "experiment" / f"{name}.yaml" for place in (own, folder()) if place]
     text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
     return text.removeprefix("# @package _global_\n").removeprefix("# ")
 
 
 def experiment_content(name: str) -> dict[str, Plain]:
-    """Return what a shipped experiment chooses and sets, as in its YAML."""
+    """Return the choices and settings of a shipped experiment, as in its YAML."""
     from omegaconf import OmegaConf
 
     content = OmegaConf.to_container(OmegaConf.load(folder() / "experiment" / f"{name}.yaml"))
@@ -57,10 +57,10 @@ def paths(data: Mapping[str, Plain]) -> list[str]:
 
 
 def defaults(group: str, name: str, own: Path | None = None) -> dict[str, Plain]:
-    """Return the settings in an option's YAML, without its name; references such as ${seed} stay text.
+    """Return the settings in an option's YAML without its name. References such as ${seed} stay text.
 
-    own: a user's --config-dir, which comes before the shipped folder. An option that only such a folder
-    describes has no settings without it: {}.
+    own: a user's --config-dir, which precedes the shipped folder. Without it, an option that only
+    such a folder defines has no settings: {}.
     """
     shipped = _content(folder() / group, name) or of_signature(group, name)
     merged = deepcopy((own and _content(own / group, name)) or shipped)
@@ -89,7 +89,7 @@ def completed(saved: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return a saved configuration completed with the defaults of settings that were added since.
 
     A default that refers to another setting, such as ${trainer.monitor}, takes that setting's value.
-    Anything that is not a section of a configuration is left as it is.
+    Anything that is not a section of a configuration stays unchanged.
     """
     saved = {group: listed(own) if group in LISTS else own for group, own in saved.items()}
     full = dict(saved)
@@ -133,7 +133,7 @@ def renamed(key: str) -> str:
 
 
 def _referred(full: Mapping[str, Plain], value: Plain) -> Plain:
-    """Return a default, or the value it refers to. Saved values, which may be anyone's, are not resolved."""
+    """Return a default, or the value it refers to. Saved values are untrusted and never resolved."""
     found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
     section = full.get(found[1]) if found else None
     return section.get(found[2], value) if found and isinstance(section, Mapping) else value
@@ -157,7 +157,7 @@ def _content(group: Path, name: str) -> dict[str, Plain]:
     merged: dict[str, Plain] = {}
     for base in content.pop(
         "defaults", []
-    ):  # files such as _base.yaml hold what the options of a group share
+    ):  # files such as _base.yaml contain settings that the options of a group share
         if isinstance(base, str) and base != "_self_":
             merged |= _content(group, base) or _content(folder() / group.name, base)
     # gradient_descent sets keys outside its own group, so it nests its settings.

@@ -1,8 +1,8 @@
-"""Our extension of Hydra's grammar: mappings take any key; in quotes, with any characters.
+"""An extension of Hydra's grammar: mappings accept any key, and quoted keys may have any characters.
 
-Hydra reads the keys of a mapping without quotes, and only from a few characters. A quoted text before a
-colon, as in `data.kinds={"a.b (c)": category}`, is encoded in letters and digits for its grammar, and
-decoded in the result. Hydra also refuses keys that are in no YAML, such as data.kinds.rooms, without a +.
+Hydra reads only unquoted keys of a few characters. A quoted text before a colon, as in `data.kinds={"a.b
+(c)": category}`, is encoded in letters and digits for its grammar and decoded in the result. Without a +,
+Hydra also rejects keys that no YAML file contains, such as data.kinds.rooms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 
 
 def hide(text: str) -> str:
-    """Encode the quoted keys of an override, or of a value, in characters that Hydra reads.
+    """Encode the quoted keys of an override or a value in characters that Hydra accepts.
 
     >>> hide('data.kinds={"a": number, b: "c"}')
     'data.kinds={slipstream_quoted_61: number, b: "c"}'
@@ -51,7 +51,7 @@ def hide(text: str) -> str:
 
 
 def _content(quoted: str) -> str:
-    """Return the content of quotes: a backslash escapes only a quote, or itself at the end."""
+    """Return the content of quotes. A backslash escapes only a quote, or itself at the end."""
     quote, inner = quoted[0], quoted[1:-1]
     return re.sub(
         rf"(\\+)({quote}|$)", lambda found: "\\" * (len(found[1]) // 2) + found[2], inner, flags=re.DOTALL
@@ -59,7 +59,7 @@ def _content(quoted: str) -> str:
 
 
 def _shown(value: Plain) -> Plain:
-    """Decode what Hydra read: restore the keys as they were typed."""
+    """Decode a parsed value: restore the keys as they were typed."""
     if isinstance(value, dict):
         return {_key(key): _shown(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -70,7 +70,7 @@ def _shown(value: Plain) -> Plain:
 
 
 def _key(key: Plain) -> Plain:
-    if key is None:  # which OmegaConf does not count as a key
+    if key is None:  # OmegaConf does not accept None as a key
         return QuotedString("null", Quote.single)
     if not isinstance(key, str) or not key.startswith(MARK):
         return key
@@ -103,7 +103,7 @@ def _mappings(group: str) -> frozenset[str]:
 _parse_rule = OverridesParser.parse_rule
 
 
-@functools.lru_cache(2**12)  # a command line is read several times, and ANTLR takes 1 ms for each override
+@functools.lru_cache(2**12)  # a command line is parsed several times, and ANTLR takes 1 ms per override
 def _parsed(s: str, rule_name: str) -> Plain:
     return _parse_rule(_parser(), s, rule_name)
 
@@ -124,12 +124,12 @@ def _parse(self: OverridesParser, s: str, rule_name: str) -> Plain:
 
 
 def extend() -> None:
-    """Extend Hydra's parser, wherever it is used, as described above."""
+    """Extend Hydra's parser everywhere, as described in the module's docstring."""
     OverridesParser.parse_rule = _parse  # type: ignore[method-assign]  # replaced on purpose
 
 
 def parsed(text: str) -> Override | None:
-    """Parse an override as Hydra does; None if it cannot."""
+    """Parse an override as Hydra does; return None if it cannot be parsed."""
     try:
         return _parser().parse_override(text)
     except HydraException:
@@ -137,13 +137,13 @@ def parsed(text: str) -> Override | None:
 
 
 def value_of(text: str) -> Plain:
-    """Parse a text as the value of an override."""
+    """Parse text as the value of an override."""
     override = parsed(f"key={text}")
     return text if override is None or override.is_sweep_override() else override.value()
 
 
 def left_open(value: str) -> str:
-    """Return the brackets that a value lacks at its end, ignoring those in quotes.
+    """Return the closing brackets that a value lacks, ignoring brackets in quotes.
 
     >>> left_open("range(3"), left_open("[a,{b:1"), left_open("'('"), left_open("a)")
     (')', '}]', '', '')

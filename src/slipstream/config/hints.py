@@ -1,4 +1,4 @@
-"""Hints for choices and keys that cannot be composed."""
+"""Hints for options and keys that cannot be composed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
 from slipstream.core.wording import entry, shell, typed
 
-# Words for "nothing" where that is not an option itself.
+# Hints for "none" in groups that have no such option.
 NOTHING = {
     "regularizer": "write regularizer=[]",
     "augmentation": "write augmentation=[]",
@@ -32,17 +32,17 @@ def no_option(group: str, name: str, offered: Sequence[str]) -> str:
     """Return the sentence for an unknown option."""
     if group in GROUPS and name in options(group):
         file = f"{group}/{name}.yaml"
-        return f"{group}={name}: is registered but has no YAML; write DIR/{file} and add --config-dir DIR"
+        return f"{group}={name}: is registered but has no YAML; create DIR/{file} and add --config-dir DIR"
     hint = NOTHING.get(group) if name == "none" else _elsewhere(group, name)
     return f"{group}={name}: no such option, {hint or meant.option(group, name, offered)}"
 
 
 def written_out(group: str, value: Mapping[Plain, Plain]) -> str:
-    """Write out names and settings that were given as a mapping."""
+    """Return advice to write names and settings of a mapping as separate overrides."""
     names = {str(key): inner for key, inner in value.items() if isinstance(inner, dict)}
     if not names or (group not in LISTS and len(names) > 1):
         below = f"{group}.OPTION.SETTING" if group in LISTS else f"{group}.SETTING"
-        return f"settings are given one by one, {below}=VALUE"
+        return f"set each setting by itself, {below}=VALUE"
     words = [f"{group}=[{','.join(names)}]" if group in LISTS else f"{group}={next(iter(names))}"]
     for name, inner in names.items():
         below = f"{group}.{name}" if group in LISTS else group
@@ -55,7 +55,7 @@ def _elsewhere(group: str, name: str) -> str | None:
     if group in LISTS and name in LISTS:
         return f"it is a group of its own: {name}=[...]"
     if group in LISTS and name in GROUPS:
-        return f"it is a group of its own: {name}=OPTION, and slipstream list {name} names them"
+        return f"it is a group of its own: {name}=OPTION; slipstream list {name} lists the options"
     if group == "data" and name.endswith(ENDINGS):
         return f"did you mean data=table {typed('data.path', name)}?"
     others = [other for other in LISTS if group in LISTS and other != group and name in options(other)]
@@ -92,13 +92,13 @@ def _unchosen(group: str, rest: str, value: Plain, chosen: Sequence[str]) -> str
             return f"{name} is an option of {other}, did you mean {other}.{rest}?"
         hint = meant.key(rest, value, {group: chosen}) if "." in rest else None
         return f"no such option, {hint or meant.option(group, name, options(group))}"
-    said = f"{name} is not among the chosen {group}s ({', '.join(chosen) or 'none'}); add it: "
+    said = f"{name} is not among the selected {group}s ({', '.join(chosen) or 'none'}); add it: "
     hint = meant.key(rest, value, {group: chosen})
     return said + (hint.removeprefix("did you mean ").rstrip("?") if hint else typed(group, [*chosen, name]))
 
 
 def without_blanks(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words without those split by a blank beside `=`, and a sentence for each of these.
+    """Return the words except those split by a space next to `=`, and a sentence for each of the latter.
 
     >>> without_blanks(["seed=1", "optimizer.lr", "=", "0.1"])[0]
     ['seed=1']
@@ -118,7 +118,7 @@ def without_blanks(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _blank_beside(text: str, right: str) -> str:
-    return f"{text}: no blank may stand beside =, did you mean {shell(right)}?"
+    return f"{text}: there must be no space next to =, did you mean {shell(right)}?"
 
 
 def unreadable(text: str) -> str:
@@ -130,27 +130,27 @@ def unreadable(text: str) -> str:
     if key != key.strip() and grammar.parsed(right := f"{key.strip()}={value.strip()}"):
         return _blank_beside(text, right)
     if choice := inline_settings(key, value):
-        return f"{text}: an option and its settings are typed one by one: {choice}"
+        return f"{text}: write the option and its settings as separate overrides: {choice}"
     group, *rest = key.split(".", 2)
     if len(rest) == 2 and group not in LISTS and grammar.takes_any_key(key) and grammar.parsed(f"k={value}"):
         right = entry(f"{group}.{rest[0]}", rest[1], grammar.value_of(value))
-        return f"{text}: {rest[1]} can stand in quotes only, did you mean {right}?"
+        return f"{text}: {rest[1]} must be in quotes, did you mean {right}?"
     ends, quoted = grammar.left_open(value), typed(key, value.strip(QUOTES))
     if ends and grammar.parsed(text + ends):
         return f"{text}: a bracket is not closed, did you mean {shell(text + ends)}?"
     if not ends and (wrong := _unreadable_signs(value)):
-        return f"{text}: {' '.join(wrong)} can stand in quotes only, did you mean {quoted}?"
-    what = "a bracket is not closed" if ends else "the value cannot be read"
-    return f"{text}: {what}; a text with , [ ] {{ }} = # or quotes is written {quoted}"
+        return f"{text}: {' '.join(wrong)} must be in quotes, did you mean {quoted}?"
+    what = "a bracket is not closed" if ends else "the value cannot be parsed"
+    return f"{text}: {what}; write a text that contains , [ ] {{ }} = # or quotes as {quoted}"
 
 
 def _unreadable_signs(value: str) -> list[str]:
-    """Return the signs that Hydra reads only in quotes, such as letters outside ASCII."""
+    """Return the characters that Hydra reads only in quotes, such as letters outside ASCII."""
     return [sign for sign in dict.fromkeys(value) if grammar.parsed(f"key=a{sign}a") is None]
 
 
 def bare(word: str) -> str:
-    """Return the hint for a word without `=`, or an empty text: adam, lr, lst."""
+    """Return the hint for a word without `=`, such as adam, lr or lst, or an empty string."""
     if word in COMMANDS:
         return COMMANDS[word]
     if nearest(word, ["list"]):
@@ -176,11 +176,11 @@ def flag(word: str, value: Plain) -> str:
         hint = f"did you mean {typed(key, value) if value is not None else f'{key}=VALUE'}?"
     else:
         hint = meant.key(key, value)
-    return f"{word}: no such flag; settings are typed as key=value" + (f", {hint}" if hint else "")
+    return f"{word}: no such flag; write settings as key=value" + (f", {hint}" if hint else "")
 
 
 def inline_settings(group: str, value: str) -> str:
-    """Split optimizer=adam,lr=0.1 into overrides; empty for anything else."""
+    """Split optimizer=adam,lr=0.1 into overrides; return an empty string for anything else."""
     name, *pairs = value.split(",")
     pieces = [pair.partition("=") for pair in pairs]
     if group not in GROUPS or name not in options(group) or not pieces or not all(p[1] for p in pieces):

@@ -1,4 +1,4 @@
-"""Hints for unknown keys, options and values: other tools' words, then the nearest of ours at any depth."""
+"""Hints for unknown keys, options and values, from other tools' names and from the nearest known name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from slipstream.core.wording import spell, typed
 
 Chosen = Mapping[str, Sequence[str]]  # group -> its chosen options
 
-# If several options have a setting, the one that is probably meant.
+# If several options have a setting, the option that is suggested.
 USUAL = ("table", "mlp", "convnet", "adam", "adamw", "momentum", "patience", "step", "dropout", "l2", "tpe")
 TOP: Mapping[str, Plain] = {"name": str, "seed": schema.Seed, "resume": str}
 
 
 class Section(NamedTuple):
-    """The settings below one key. first: the override to type before them if the option is not chosen."""
+    """The settings below one key. first: the override that selects the option, if it is not selected yet."""
 
     path: str
     settings: Mapping[str, Plain]
@@ -40,7 +40,7 @@ def option(group: str, name: str, offered: Collection[str]) -> str:
 
 
 def chosen(values: Mapping[Plain, Plain]) -> dict[str, list[str]]:
-    """Return the options that a configuration chooses; the configuration may be invalid."""
+    """Return the options that a possibly invalid configuration selects."""
     found: dict[str, list[str]] = {}
     for group in (*CHOICES, *LISTS):
         section = values.get(group)
@@ -52,7 +52,7 @@ def chosen(values: Mapping[Plain, Plain]) -> dict[str, list[str]]:
 
 @cache
 def shipped() -> Chosen:
-    """Return the options that train.yaml chooses."""
+    """Return the options that train.yaml selects."""
     import yaml
 
     content = yaml.safe_load((folder() / "train.yaml").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def shipped() -> Chosen:
 def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:
     """Return the hint for an unknown key, `did you mean optimizer.lr=0.1?`, or None.
 
-    found: its value. chosen: the options of the configuration, by default the shipped ones.
+    found: its value. chosen: the selected options of the configuration, by default those of train.yaml.
     """
     chosen = chosen or shipped()
     head, _, rest = path.partition(".")
@@ -84,7 +84,7 @@ def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:
 
 
 def setting_of(group: str, name: str, found: Plain, chosen: Chosen) -> str:
-    """Return the hint for a setting, typed below the list itself, of an option not in it."""
+    """Return the hint for a setting below a list group whose option is not in the list."""
     return _said(_anywhere(name, found, _unchosen(chosen, [group])))
 
 
@@ -125,7 +125,7 @@ def _option_section(group: str, name: str, chosen: Chosen) -> Section:
 
 
 def _names(word: str, settings: Mapping[str, Plain]) -> list[str]:
-    """Return the settings that a word may mean, whatever its case and separators."""
+    """Return the settings that a word may mean, ignoring case and separators."""
     plain = {folded(name): name for name in settings}
     if folded(word) in plain:
         return [plain[folded(word)]]
@@ -133,7 +133,7 @@ def _names(word: str, settings: Mapping[str, Plain]) -> list[str]:
 
 
 def _overrides(section: Section, names: Sequence[str], found: Plain) -> list[str]:
-    """Return the overrides that give the settings this value, or each setting its item of a list."""
+    """Return overrides that set all settings to a value, or each setting to its item of a list."""
     several = isinstance(found, list) and len(found) == len(names) > 1
     values = found if several else [found] * len(names)
     pairs = zip(names if several else names[:1], values, strict=False)
@@ -179,7 +179,7 @@ def _anywhere(word: str, found: Plain, sections: Iterator[Section] | Sequence[Se
 
 
 def _misspelt_group(head: str, rest: str, found: Plain, chosen: Chosen) -> list[str]:
-    """Correct optimizr.lr and optim=adam."""
+    """Correct misspelled groups, such as optimizr.lr and optim=adam."""
     groups = [*GROUPS, "sweep", "seed", "name", "resume", "experiment"]
     group = next((name for name in groups if folded(name) == folded(head)), None)
     group = group or _prefix_or_near(head, groups)
@@ -204,7 +204,7 @@ def _prefix_or_near(head: str, groups: Sequence[str]) -> str | None:
 
 
 def _choice(group: str, found: Plain) -> list[str]:
-    """Find the group that has the option named by the value; without a value, the group alone."""
+    """Return the override that selects the value in a group, or only the group if it has no such option."""
     names = found if isinstance(found, list) else [found]
     offered = schema.options(group) if group in GROUPS and group != "trainer" else []
     known = [str(name) if name in offered else option_named(group, spell(name), offered) for name in names]
@@ -224,7 +224,7 @@ def option_named(group: str, name: str, offered: Collection[str]) -> str | None:
 def _of_option(
     name: str, rest: str, found: Plain, chosen: Chosen, groups: Sequence[str] = (*LISTS, *CHOICES)
 ) -> list[str]:
-    """Resolve dropout.p, l2=0.1, adam: an option's name in place of a key."""
+    """Resolve an option's name in place of a key: dropout.p, l2=0.1, adam."""
     for group in groups:
         offered = schema.options(group)
         known = next((o for o in offered if folded(o) == folded(name)), None)
@@ -265,7 +265,7 @@ def _metrics(found: Plain) -> list[str]:
 
 
 def _near(path: str, found: Plain, chosen: Chosen) -> list[str]:
-    """Find the nearest of all keys in the configuration."""
+    """Find the nearest key in the whole configuration."""
     word = path.rpartition(".")[2]
     for section in _chosen_sections(chosen):
         if near := _almost(word, section.settings):

@@ -1,4 +1,4 @@
-"""Rules of metrics and monitoring: do they exist, fit the task, and have data?"""
+"""Rules for metrics and monitoring: they must exist, support the task, and have data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @rule("trainer")
 def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the metrics and the monitored one exist and are for the task."""
+    """Check that the metrics and the monitored metric exist and support the task."""
     if isinstance(config.trainer.metrics, list):
         for name in config.trainer.metrics:
             yield from _metric_problems("trainer.metrics", name, task)
@@ -29,7 +29,7 @@ def metrics_are_known(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("trainer", "early_stopping")
 def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
-    """Check that early stopping's metric exists and is for the task."""
+    """Check that the metric of early stopping exists and supports the task."""
     metric = config.early_stopping.settings.get("metric")
     if metric is not None and metric != config.trainer.monitor:
         yield from _monitor_problems("early_stopping.metric", metric, task)
@@ -37,7 +37,7 @@ def stopping_metric_is_known(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("trainer", "loss", "data")
 def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iterator[str]:
-    """Check that metrics of probabilities have a loss that gives them."""
+    """Check that metrics of probabilities have a loss that provides probabilities."""
     target = Target(task) if task else None
     loss, known = loss_of(config, target), components("metric")
     if loss.traits.auto or loss.traits.probabilistic:
@@ -48,7 +48,7 @@ def metrics_of_probabilities_have_some(config: Config, task: str | None) -> Iter
     for name, key in asked.items():
         if name in known and known[name].traits.probabilistic:
             yield (
-                f"{key}: {name} needs probabilities, which loss={loss.name} does not give; take another "
+                f"{key}: {name} needs probabilities, which loss={loss.name} does not provide; use another "
                 "metric, or a loss such as cross_entropy"
             )
 
@@ -58,15 +58,15 @@ def monitored_part_exists(config: Config, task: str | None) -> Iterator[str]:
     """Check that there is a validation split if it is monitored."""
     if config.data.settings.get("validation") != 0:
         return
-    # It decides the best epoch under every rule, `none` included.
+    # It selects the best epoch under every early stopping rule, including `none`.
     metric = config.early_stopping.settings.get("metric", "")
     key = "trainer.monitor" if metric == config.trainer.monitor else "early_stopping.metric"
     if metric.startswith("val/"):
-        yield f"{key}: {metric} needs a validation part and data.validation is 0; take {key}=train/loss"
+        yield f"{key}: {metric} needs a validation split, but data.validation is 0; use {key}=train/loss"
     stopping = component("early_stopping", config.early_stopping.name)
     if stopping.traits.validates:
-        cure = "take early_stopping=patience"
-        yield f"early_stopping={stopping.name}: looks at val/loss and data.validation is 0; {cure}"
+        cure = "use early_stopping=patience"
+        yield f"early_stopping={stopping.name}: needs val/loss, but data.validation is 0; {cure}"
 
 
 @rule("early_stopping", "trainer")
@@ -75,8 +75,8 @@ def some_epoch_is_looked_at(config: Config, task: str | None) -> Iterator[str]:
     warm_up, epochs = config.early_stopping.settings.get("warm_up", 0), config.trainer.max_epochs
     if warm_up >= epochs:
         yield (
-            f"early_stopping.warm_up: {counted(warm_up, 'epoch is', 'epochs are')} not looked at, and "
-            f"trainer.max_epochs is {epochs}; lower the one or raise the other"
+            f"early_stopping.warm_up: the first {counted(warm_up, 'epoch is', 'epochs are')} ignored, but "
+            f"trainer.max_epochs is {epochs}; lower the former or raise the latter"
         )
 
 
@@ -84,13 +84,13 @@ def _monitor_problems(key: str, monitor: str, task: str | None) -> Iterator[str]
     split, slash, name = monitor.partition("/")
     if not slash or split not in ("train", "val"):
         right = VALUES["trainer.monitor"].get(folded(monitor), "val/loss")
-        yield f"{key}: found {monitor!r}, expected train/ or val/ and a metric, such as {right}"
+        yield f"{key}: found {monitor!r}, expected train/ or val/ followed by a metric, such as {right}"
     elif name != "loss":
         yield from _metric_problems(key, name, task, f"{split}/")
 
 
 def _metric_problems(key: str, name: str, task: str | None, split: str = "") -> Iterator[str]:
-    """split: what stands before the metric, `val/`, where the key names one."""
+    """Check one metric. split: the prefix of the metric, such as `val/`, if the key has one."""
     known = components("metric")
     if name not in known:
         right = meant.option_named("metric", name, known)
@@ -103,4 +103,5 @@ def _metric_problems(key: str, name: str, task: str | None, split: str = "") -> 
         yield from broken
     elif task is not None and task not in known[name].traits.tasks:
         fitting = [metric for metric, part in known.items() if task in part.traits.tasks]
-        yield f"{key}: {name} is not for {task} data; one of: {', '.join(split + m for m in sorted(fitting))}"
+        supported = ", ".join(split + m for m in sorted(fitting))
+        yield f"{key}: {name} does not support {task} data; one of: {supported}"

@@ -1,4 +1,4 @@
-"""The origin of a bad choice that nobody typed: the chosen experiment."""
+"""The origin of an invalid choice that comes from an experiment instead of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slipstream.core.types import Plain
 
 
 def traced(problems: Iterable[str], overrides: Sequence[str]) -> list[str]:
-    """Return the problems; those caused by a shipped experiment say so and suggest the one that was meant.
+    """Return the problems. Those caused by a shipped experiment name it, and suggest another if one fits.
 
     overrides: the command line that caused them.
     """
@@ -36,12 +36,12 @@ def _traced(sentence: str, name: str, content: Mapping[str, Plain], typed: set[s
         and "data" not in typed
         and "override /data" not in str(content.get("defaults"))
     ):
-        cure = ", which is for other data: give data=..., such as data=wine"
+        cure = ", which is meant for other data; add data=..., such as data=wine"
     return f"{sentence} ({key} comes from experiment={name}{cure})"
 
 
 def _brings(content: Mapping[str, Plain], key: str) -> bool:
-    """Return True if an experiment chooses the option, or sets the value, that the key names."""
+    """Return True if an experiment selects the option, or sets the value, that the key names."""
     chosen: dict[str, Plain] = {}
     for choice in content.get("defaults", []):
         chosen |= choice if isinstance(choice, Mapping) else {}

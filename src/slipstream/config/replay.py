@@ -1,4 +1,4 @@
-"""Resume: replay a run's command line, and check that nothing fixed has changed."""
+"""Resume: replay a run's command line, and check that no fixed setting has changed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from slipstream.core.wording import typed
 
 Change = tuple[str, Plain, Plain]
 
-# Keys, with everything below them, that change how a run is watched or saved but nothing that it computes.
+# Keys, with everything below them, that affect how a run is displayed or saved, but not what it computes.
 FREE = (
     *("logger", "trainer.device", "trainer.progress", "trainer.checkpoint_seconds", "trainer.keep"),
     *("trainer.allow_changed_data", "data.cache", "data.streaming"),
 )
-# Keys that may grow: what was already trained remains part of the longer run.
+# Keys that may increase, since the epochs that are already trained remain part of the longer run.
 EXTENDABLE = ("trainer.max_epochs",)
 
 
@@ -33,18 +33,20 @@ def folder_of(overrides: Sequence[str]) -> Path | None:
 
     typed = [text for text in overrides if _key(text) == "resume"]
     if len(typed) > 1:
-        raise ConfigError([f"{' '.join(typed)}: one run is resumed at a time"])
+        raise ConfigError([f"{' '.join(typed)}: only one run can be resumed at a time"])
     if typed and not typed[0].partition("=")[2].strip("'\" "):
-        raise ConfigError([f"{typed[0]}: names no folder, expected one like outputs/digits/DATE"])
+        raise ConfigError([f"{typed[0]}: expected a folder, such as outputs/digits/DATE"])
     try:
         folder = OverridesParser.create().parse_override(typed[-1]).value() if typed else None
     except HydraException:
-        raise ConfigError([f"{typed[-1]}: put a path with unusual letters in quotes within quotes"]) from None
+        raise ConfigError(
+            [f"{typed[-1]}: write a path with special characters in quotes inside quotes"]
+        ) from None
     return None if folder is None else Path(str(folder))
 
 
 def replay(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of the run that `resume=DIR` names, then the new ones, all for its folder.
+    """Return the overrides of the run that `resume=DIR` names, followed by the new ones, for its folder.
 
     A new value or choice replaces the old one. Raises ConfigError if DIR is not a run.
     """
@@ -53,7 +55,7 @@ def replay(overrides: Sequence[str]) -> list[str]:
         return list(overrides)
     elsewhere = [text for text in overrides if _key(text) in ("hydra.run.dir", "hydra.sweep.dir")]
     if elsewhere:
-        raise ConfigError([f"{text}: a resumed run stays in its folder; leave it out" for text in elsewhere])
+        raise ConfigError([f"{text}: a resumed run keeps its folder; remove this" for text in elsewhere])
     return [*inherited(folder, overrides), *overrides, f"hydra.run.dir={_quoted(str(folder))}"]
 
 
@@ -66,10 +68,12 @@ def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
     saved = _read(folder, "overrides.yaml")
     if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
         raise ConfigError([f"{folder / 'overrides.yaml'}: expected a list of key=value lines"])
-    # A run folder may come from anyone: it may choose settings, but not what Hydra loads or runs.
+    # A run folder may come from anyone. It may select settings, but not what Hydra loads or runs.
     foreign = [text for text in saved if _key(text).partition(".")[0].partition("/")[0] == "hydra"]
     if foreign:
-        raise ConfigError([f"{folder / 'overrides.yaml'}: {text}: no setting of a run" for text in foreign])
+        raise ConfigError(
+            [f"{folder / 'overrides.yaml'}: {text} is not a setting of a run" for text in foreign]
+        )
     saved = [_today(text) for text in saved]
     config = _config(folder)
     kept = remaining(saved, config, overrides)
@@ -77,7 +81,7 @@ def inherited(folder: Path, overrides: Sequence[str]) -> list[str]:
     data = config.get("data")
     if not isinstance(data, Mapping) or "data" in new:
         data = {}
-    # A typed path was relative to the directory where the run began.
+    # A relative path refers to the directory where the run was started.
     began = {f"data.{key}": data[key] for key in paths(data) if f"data.{key}" not in new}
     kept = [text for text in kept if _key(text) not in began]
     return [*kept, *(f"{key}={_quoted(value)}" for key, value in began.items())]
@@ -121,21 +125,21 @@ def _config(folder: Path) -> dict[str, Plain]:
 
 
 def check_resume(folder: Path, new: Mapping[str, Plain]) -> None:
-    """Raise ConfigError with the difference if `new` changes what the run in `folder` has fixed."""
+    """Raise ConfigError with the differences if `new` changes a fixed setting of the run in `folder`."""
     frozen = [change for change in diff(_config(folder), new) if classify(*change) == "frozen"]
-    # A different option has different settings, which need no mention.
+    # A different option has different settings, which need not be listed.
     rechosen = tuple(key.removesuffix("name") for key, _, _ in frozen if key.endswith(".name"))
     told = [change for change in frozen if change[0].endswith(".name") or not change[0].startswith(rechosen)]
     if told:
         raise ConfigError(
             f"{key}: was {show(old)} in {folder}, now {show(value)}; "
-            + ("it may only be raised" if key in EXTENDABLE else "a resumed run keeps it")
+            + ("it can only be increased" if key in EXTENDABLE else "a resumed run cannot change it")
             for key, old, value in told
         )
 
 
 def diff(saved: Mapping[str, Plain], new: Mapping[str, Plain], prefix: str = "") -> list[Change]:
-    """Return the differences as (key, old, new), with None where a side lacks the key.
+    """Return the differences as (key, old, new), with None if a side lacks the key.
 
     >>> diff({"seed": 0, "trainer": {"keep": 2}}, {"seed": 1, "trainer": {"keep": 2}})
     [('seed', 0, 1)]
@@ -151,7 +155,7 @@ def diff(saved: Mapping[str, Plain], new: Mapping[str, Plain], prefix: str = "")
 
 
 def classify(key: str, old: Plain, new: Plain) -> Literal["free", "extendable", "frozen"]:
-    """Classify a key: can a resumed run change it, or only increase it?"""
+    """Classify a key: a resumed run may change it, only increase it, or not change it."""
     if any(key == free or key.startswith(f"{free}.") for free in FREE):
         return "free"
     if key in EXTENDABLE and isinstance(old, int) and isinstance(new, int) and new >= old:
@@ -170,14 +174,14 @@ def _read(folder: Path, name: str) -> Plain:
 
     file = folder / name
     if not folder.is_dir():
-        raise ConfigError([f"resume={folder}: no such folder, expected one like outputs/digits/DATE"])
+        raise ConfigError([f"resume={folder}: no such folder, expected for example outputs/digits/DATE"])
     if not file.is_file():
         inside = sorted(found.parent for found in folder.glob(f"*/{name}"))
-        hint = f"; it holds {len(inside)}: choose one, such as {typed('resume', inside[0])}" if inside else ""
+        hint = f"; it contains runs, such as {typed('resume', inside[0])}" if inside else ""
         raise ConfigError([f"resume={folder}: has no {name}, so it is not the folder of a run{hint}"])
     try:
         if os.path.getsize(file) > 1_000_000:
-            raise ConfigError([f"{file}: is larger than any configuration"])
+            raise ConfigError([f"{file}: is too large for a configuration"])
         return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError([f"{file}: cannot be read: {' '.join(str(error).split())}"]) from None

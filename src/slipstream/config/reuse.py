@@ -1,9 +1,9 @@
-"""Hydra's loader, which keeps what it has composed: composing again takes a tenth of the time.
+"""A cache in Hydra's loader, which makes repeated composition ten times as fast.
 
-A composition has two halves. The first reads files and merges them, and depends on choices alone: options of
-groups, and whatever is typed for Hydra itself. The second sets values. Here the first half is kept for as
-long as no shipped file changes, and the second is made on a copy, as Hydra does. With folders of a user's own
-nothing is kept: their files can do anything.
+A composition has two halves. The first reads and merges files, and depends only on the choices: options of
+groups, and overrides for Hydra itself. The second sets values. The cache keeps the first half as long as no
+shipped file changes, and applies the second half to a copy, as Hydra does. With a user's own folders nothing
+is cached, since their files can do anything.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MARK = "slipstream_kept"
 
 @dataclass
 class Kept:
-    """Compositions, files and listings from while the shipped files were as in `stamp`."""
+    """Cached compositions, files and listings for shipped files in the state of `stamp`."""
 
     places: tuple[str, ...]
     stamp: Stamp
@@ -52,7 +52,7 @@ class Kept:
     listings: dict[tuple[str, ObjectType | None], list[str]] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Kept:
-        """Return the same: Hydra copies its repository of files for each composition."""
+        """Return the same object, because Hydra copies its repository of files for each composition."""
         return self
 
 
@@ -65,7 +65,7 @@ map_plainly = defaults_list._create_interpolation_map
 
 
 def kept(loader: ConfigLoaderImpl) -> Kept | None:
-    """Return what is kept for a loader, None with own folders. It sees files as at its first use."""
+    """Return a loader's cache, or None with a user's own folders. It keeps files as of its first use."""
     if MARK not in loader.__dict__:
         sources = loader.get_sources()
         found = None
@@ -104,7 +104,7 @@ def _get_group_options(
     config_name: str | None = None,
     overrides: list[str] | None = None,
 ) -> list[str]:
-    """Hide a group's _base.yaml: it is not an option, so neither completion nor --help may offer it."""
+    """Hide a group's _base.yaml from completion and --help, because it is not an option."""
     memory = kept(self) if config_name is None and not overrides else None
     if memory is None:
         found = _list(self, group_name, results_filter, config_name, overrides)
@@ -124,7 +124,7 @@ def load_configuration(
     from_shell: bool = True,
     validate_sweep_overrides: bool = True,
 ) -> DictConfig:
-    """Compose as Hydra does, on a copy of what the same choices gave before."""
+    """Compose as Hydra does, from a copy of an earlier composition with the same choices."""
     memory = kept(self)
     parsed = OverridesParser.create().parse_overrides(overrides)
     if memory is None or any(override.get_key_element() == "hydra.searchpath" for override in parsed):
@@ -135,7 +135,7 @@ def load_configuration(
     lines = [
         override.input_line or "" for override, is_choice in zip(parsed, chosen, strict=True) if is_choice
     ]
-    # The modes differ in what they say of a choice that is left open.
+    # The modes report a missing choice differently.
     open_ = any("???" in line for line in lines)
     key = (config_name, version.getbase(), run_mode if open_ else None, *lines)
     if key not in memory.bases:
@@ -151,7 +151,7 @@ def load_configuration(
 
 
 def _is_choice(loader: ConfigLoaderImpl, override: Override) -> bool:
-    """Return True for what decides which files are read, and for most that is typed for Hydra."""
+    """Return True for overrides that decide which files are read, and for most overrides of Hydra itself."""
     name = override.key_or_group
     if override.is_sweep_override():
         return False
@@ -163,7 +163,7 @@ def _is_choice(loader: ConfigLoaderImpl, override: Override) -> bool:
 
 
 def _load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
-    """Read a file as Hydra does, or return a copy of what it held before."""
+    """Read a file as Hydra does, or return a copy of its cached content."""
     memory: Kept | None = self.__dict__.get(MARK)
     if memory is None or memory.places != tuple(source.full_path() for source in self.get_sources()):
         return _read(self, config_path)
@@ -182,7 +182,7 @@ def _create_interpolation_map(
 
 
 def _say_what_was_typed(composed: DictConfig, overrides: list[Override]) -> None:
-    """Fill in what Hydra's section says of the command line and its place."""
+    """Fill in the parts of Hydra's section that describe the command line and its location."""
     hydra = composed.hydra
     typed = [override for override in overrides if not override.is_hydra_override()]
     hydra.overrides.task = [override.input_line for override in typed]
@@ -197,7 +197,7 @@ def _say_what_was_typed(composed: DictConfig, overrides: list[Override]) -> None
 
 
 def extend() -> None:
-    """Extend Hydra's loader, wherever it is used, as described above."""
+    """Extend Hydra's loader everywhere, as described in the module's docstring."""
     ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]  # replaced on purpose
     ConfigLoaderImpl.get_group_options = _get_group_options  # type: ignore[method-assign]  # as above
     ConfigRepository.load_config = _load_config  # type: ignore[method-assign]  # as above

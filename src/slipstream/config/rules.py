@@ -1,4 +1,4 @@
-"""Rules across settings: do the chosen components fit each other and the data's task?"""
+"""Rules across settings: the selected components must fit each other and the task of the data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Config", str | None], Iterator[str]]
 
-# Output activations that, with a loss that applies softmax or sigmoid, apply it twice.
+# Output activations that would apply softmax or sigmoid twice with a loss that already applies it.
 NORMALIZING = ("softmax", "softmin", "sigmoid", "hard_sigmoid", "log_sigmoid")
 
-# Activations whose range is all real numbers.
+# Activations whose range is the real numbers.
 UNBOUNDED = ("identity", "leaky_relu", "prelu")
 
 IN_NETWORK = get_args(InNetwork)  # places of regularizers that are layers
@@ -28,7 +28,7 @@ _rules: list[tuple[frozenset[str], Rule]] = []
 
 
 def rule(*sections: str) -> Callable[[Rule], Rule]:
-    """Register a rule. It is checked only if the `sections` that it reads are valid by themselves."""
+    """Register a rule. It is checked only if the `sections` that it reads are valid on their own."""
 
     def decorate(function: Rule) -> Rule:
         _rules.append((frozenset(sections), function))
@@ -38,26 +38,26 @@ def rule(*sections: str) -> Callable[[Rule], Rule]:
 
 
 def problems(config: Config, task: str | None, broken: frozenset[str] = frozenset()) -> list[str]:
-    """Return a sentence for every contradiction. task: the data's task, None if not yet known."""
+    """Return a sentence for every contradiction. task: the task of the data, None if not yet known."""
     sound = [function for sections, function in _rules if not sections & broken]
     return [sentence for function in sound for sentence in function(config, task)]
 
 
 def known_task(config: Config) -> str | None:
-    """Return the task of data for which it is known without reading, else None."""
+    """Return the task of the data if it is known without reading them, or None."""
     part = components("data").get(config.data.name)
     task = (part.traits.task or config.data.settings.get("task")) if part else None
     return None if task == "auto" else task
 
 
 def loss_of(config: Config, target: Target | None) -> Component[LossTraits]:
-    """Return the configured loss; for `auto`, the one chosen once the target is known."""
+    """Return the configured loss; for `auto`, the loss selected by the target."""
     part = component("loss", config.loss.name)
     return component("loss", part(target)) if target and part.traits.auto else part
 
 
 def known_kind(config: Config) -> str | None:
-    """Return the form of examples (types.Form) that is known without reading the data, else None."""
+    """Return the kind of examples (InputSpec.kind) if it is known without reading the data, or None."""
     part = components("data").get(config.data.name)
     return part.traits.form if part and not foreign(part.function) else None
 
@@ -87,28 +87,28 @@ def _output_activation(config: Config) -> tuple[str, str]:
 
 @rule("name")
 def name_is_a_folder(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the name can be the name of a folder."""
+    """Check that the name is a valid folder name."""
     name = config.name
     if not name or name.startswith(".") or any(letter in name for letter in "/\\\0\n"):
-        yield f"name: found {name!r}, expected the name of a folder, without / and not starting with a dot"
+        yield f"name: found {name!r}, expected a folder name without / that does not start with a dot"
 
 
 @rule("model", "data")
 def model_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the model takes examples of the data's form."""
+    """Check that the model supports the kind of examples of the data."""
     yield from _takes(config, components("model"), [config.model.name])
 
 
 @rule("augmentation", "data")
 def augmentation_takes_the_data(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the augmentations take examples of the data's form."""
+    """Check that the augmentations support the kind of examples of the data."""
     yield from _takes(config, components("augmentation"), config.augmentations)
 
 
 @rule("augmentation")
 def one_resampling_has_one_fill(config: Config, task: str | None) -> Iterator[str]:
     """Check that geometric augmentations, which share one resampling, have the same fill."""
-    # Fills of patches, such as erasing's, do not concern what lies outside the image.
+    # The fill of patches, as in erasing, does not apply to the area outside the image.
     fills = {
         name: settings["fill"]
         for name, settings in config.augmentations.items()
@@ -134,8 +134,8 @@ def first_values_have_one_source(config: Config, task: str | None) -> Iterator[s
     """Check that no initializer is chosen for a model that initializes itself."""
     if component("model", config.model.name).traits.own_start and config.initializer.name != "auto":
         yield (
-            f"initializer={config.initializer.name}: model={config.model.name} brings first values of its "
-            "own; leave initializer=auto or take another model"
+            f"initializer={config.initializer.name}: model={config.model.name} has its own initial weights; "
+            "use initializer=auto or another model"
         )
 
 
@@ -166,64 +166,65 @@ def weights_are_skipped_in_a_file(config: Config, task: str | None) -> Iterator[
 
 @rule("model", "activation")
 def activation_fits_its_place(config: Config, task: str | None) -> Iterator[str]:
-    """Check the activations of the last and of the hidden layers."""
+    """Check the activations of the output layer and of the hidden layers."""
     key, name = _output_activation(config)
     known = components("activation")
     if name not in known:
         yield f"{key}: found {name!r}, no such activation, {meant.option('activation', name, known)}"
     elif known[name].traits.width_factor != 1:
-        yield f"{key}={name}: makes one feature of several and cannot stand behind the last layer"
+        yield f"{key}={name}: reduces the number of features, so it cannot follow the output layer"
     elif key != "activation" and known[name].settings:
-        yield f"{key}={name}: has settings of its own, only one without can stand behind the last layer"
+        yield f"{key}={name}: has settings; only an activation without settings can follow the output layer"
     hidden = known[config.activation.name]
     if key != "activation" and hidden.traits.output_only and _has_hidden_layers(config):
         yield (
-            f"activation={hidden.name}: belongs behind the last layer; in a hidden one it would squeeze "
-            "all units into one distribution. Take relu; cross_entropy brings its own softmax for the output"
+            f"activation={hidden.name}: is meant for the output layer; in a hidden layer it would normalize "
+            "all units into one distribution. Use relu; cross_entropy applies softmax to the output itself"
         )
 
 
 @rule("model", "activation", "loss", "data")
 def output_fits_the_loss(config: Config, task: str | None) -> Iterator[str]:
-    """Check that a loss on logits has no activation after the last layer."""
+    """Check that a loss on logits has no activation after the output layer."""
     key, name = _output_activation(config)
     loss = _loss(config, task)
     if not loss.traits.expects_logits or name == "identity" or name not in components("activation"):
         return
     if name in NORMALIZING:
         yield (
-            f"{key}={name}: the loss {loss.name} takes logits and normalizes them itself; after {name} "
-            f"it would do so twice and the gradients would fade. Take {key}=identity, or a loss such as mse"
+            f"{key}={name}: the loss {loss.name} expects logits and normalizes them itself; after {name} "
+            f"they would be normalized twice and gradients would vanish. Use {key}=identity, or a loss such "
+            "as mse"
         )
     else:
         yield (
-            f"{key}={name}: the loss {loss.name} takes logits, which are any real numbers, and {name} would "
-            f"bend or cut them off. Take {key}=identity, or a loss such as mse"
+            f"{key}={name}: the loss {loss.name} expects logits, which may be any real numbers, but {name} "
+            f"restricts their range. Use {key}=identity, or a loss such as mse"
         )
 
 
 @rule("model", "activation", "data")
 def output_reaches_the_targets(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the output activation has the range of scaled regression targets."""
+    """Check that the range of the output activation covers scaled regression targets."""
     key, name = _output_activation(config)
     scaled = task == "regression" and config.data.settings.get("target_scaling") != "none"
     if scaled and name in components("activation") and name not in UNBOUNDED:
         yield (
-            f"{key}={name}: regression targets are standardized, to both sides of 0 and beyond 1, which "
-            f"{name} cannot reach. Take {key}=identity, or data.target_scaling=none if it fits your targets"
+            f"{key}={name}: regression targets are standardized to negative values and values above 1, which "
+            f"{name} cannot reach. Use {key}=identity, or data.target_scaling=none if it fits your targets"
         )
 
 
 @rule("loss", "data")
 def loss_fits_the_task(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the loss is for the data's task."""
+    """Check that the loss supports the task of the data."""
     if task is None:
         return
     loss = _loss(config, task)
     if task not in loss.traits.tasks:
         fitting = [name for name, part in components("loss").items() if task in part.traits.tasks]
         yield (
-            f"loss={loss.name}: is for {' and '.join(loss.traits.tasks)}, but data={config.data.name} is "
+            f"loss={loss.name}: supports {' and '.join(loss.traits.tasks)}, but data={config.data.name} is "
             f"{task}; one of: {', '.join(sorted(fitting))}"
         )
 
@@ -235,7 +236,7 @@ def full_batch_means_all_data(config: Config, task: str | None) -> Iterator[str]
     if component("optimizer", config.optimizer.name).traits.full_batch and found != "full":
         yield (
             f"data.batch_size: found {found}, but optimizer={config.optimizer.name} uses the whole training "
-            "set for every update; leave data.batch_size=full or take optimizer=sgd"
+            "set for every update; use data.batch_size=full or optimizer=sgd"
         )
 
 
@@ -244,14 +245,14 @@ def weights_decay_once(config: Config, task: str | None) -> Iterator[str]:
     """Check that only one of regularizer and optimizer decays the weights."""
     if "weight_decay" in config.regularizers and config.optimizer.settings.get("weight_decay", 0) > 0:
         yield (
-            f"regularizer.weight_decay: optimizer={config.optimizer.name} decays the weights already; set "
-            "optimizer.weight_decay=0 or leave the regularizer out"
+            f"regularizer.weight_decay: optimizer={config.optimizer.name} already decays the weights; set "
+            "optimizer.weight_decay=0 or remove the regularizer"
         )
 
 
 @rule("regularizer", "data")
 def batch_statistics_need_a_batch(config: Config, task: str | None) -> Iterator[str]:
-    """Check that regularizers with batch statistics have batches of more than one."""
+    """Check that regularizers with batch statistics have batches of more than one example."""
     if config.data.settings.get("batch_size") != 1:
         return
     for name in config.regularizers:
@@ -272,7 +273,7 @@ def rates_fit_the_optimizer(config: Config, task: str | None) -> Iterator[str]:
 
 @rule("regularizer", "optimizer")
 def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
-    """Check that at most one component chooses the weights to evaluate."""
+    """Check that at most one component determines the weights to evaluate."""
     known = components("regularizer")
     own = [
         f"regularizer.{name}"
@@ -282,12 +283,12 @@ def one_thing_is_evaluated(config: Config, task: str | None) -> Iterator[str]:
     if component("optimizer", config.optimizer.name).traits.evaluate:
         own.append(f"optimizer={config.optimizer.name}")
     if len(own) > 1:
-        yield f"{own[0]}: gives the weights to evaluate with, and so does {' and '.join(own[1:])}; take one"
+        yield f"{own[0]}: sets the weights to evaluate, and so does {' and '.join(own[1:])}; use only one"
 
 
 @rule("regularizer", "trainer")
 def epochs_are_enough(config: Config, task: str | None) -> Iterator[str]:
-    """Check that each regularizer has as many epochs as it needs."""
+    """Check that there are enough epochs for each regularizer."""
     for name, settings in config.regularizers.items():
         fits_epochs = component("regularizer", name).traits.fits_epochs
         if fits_epochs:
@@ -303,8 +304,8 @@ def hidden_layers_exist(config: Config, task: str | None) -> Iterator[str]:
         traits = component("regularizer", name).traits
         if traits.place in ("norm", "weight", "activity") or traits.on in ("hidden", "branch"):
             yield (
-                f"regularizer.{name}: works in hidden layers and this model={config.model.name} has none; "
-                "leave it out or take model=mlp with model.depth of 1 or more"
+                f"regularizer.{name}: acts on hidden layers, but this model={config.model.name} has none; "
+                "remove it or use model=mlp with model.depth >= 1"
             )
 
 
@@ -317,14 +318,14 @@ def branches_exist(config: Config, task: str | None) -> Iterator[str]:
     for name in config.regularizers:
         if component("regularizer", name).traits.on == "branch":
             yield (
-                f"regularizer.{name}: drops residual branches and model={config.model.name} has none; set "
-                "model.residual=true where the model has it, or take model=resnet"
+                f"regularizer.{name}: drops residual branches, but model={config.model.name} has none; set "
+                "model.residual=true if the model has this setting, or use model=resnet"
             )
 
 
 @rule("augmentation", "loss", "data")
 def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the loss takes the soft targets of mixing augmentations."""
+    """Check that the loss accepts the soft targets of mixing augmentations."""
     loss = _loss(config, task)
     for name in config.augmentations:
         if component("augmentation", name).traits.kind != "mix" or loss.traits.auto:
@@ -332,14 +333,14 @@ def mixed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str
         if task != "regression" and not loss.traits.soft:
             soft = [part.name for part in components("loss").values() if part.traits.soft]
             yield (
-                f"augmentation.{name}: mixes the labels, which loss={loss.name} cannot take; "
+                f"augmentation.{name}: mixes the labels, which loss={loss.name} does not support; "
                 f"one of: {', '.join(sorted(soft))}"
             )
 
 
 @rule("regularizer", "loss", "data")
 def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[str]:
-    """Check that the loss takes the soft targets of regularizers."""
+    """Check that the loss accepts the soft targets of regularizers."""
     loss = _loss(config, task)
     for name in config.regularizers:
         if component("regularizer", name).traits.place != "targets" or loss.traits.auto:
@@ -347,27 +348,27 @@ def changed_targets_fit_the_loss(config: Config, task: str | None) -> Iterator[s
         if task == "regression":
             others = ",".join(other for other in config.regularizers if other != name)
             yield (
-                f"regularizer.{name}: spreads class labels, and data={config.data.name} is regression; "
-                f"leave it out: regularizer=[{others}]"
+                f"regularizer.{name}: smooths class labels, but data={config.data.name} is regression; "
+                f"remove it: regularizer=[{others}]"
             )
         elif not loss.traits.soft:
             soft = [part.name for part in components("loss").values() if part.traits.soft]
             yield (
-                f"regularizer.{name}: makes distributions of the labels, which loss={loss.name} cannot take; "
-                f"one of: {', '.join(sorted(soft))}"
+                f"regularizer.{name}: turns labels into distributions, which loss={loss.name} does not "
+                f"support; one of: {', '.join(sorted(soft))}"
             )
 
 
 @rule("trainer", "early_stopping")
 def bits_can_be_portable(config: Config, task: str | None) -> Iterator[str]:
-    """Check that trainer.portable has no settings that make bytes differ."""
+    """Check that trainer.portable is not combined with settings that make bytes differ."""
     trainer = config.trainer
     if not trainer.portable:
         return
     if trainer.dtype != "float32":
-        yield f"trainer.portable: processors round {trainer.dtype} differently; take trainer.dtype=float32"
+        yield f"trainer.portable: processors round {trainer.dtype} differently; use trainer.dtype=float32"
     if trainer.device == "cuda":
-        yield "trainer.portable: is for processors; take trainer.device=cpu"
+        yield "trainer.portable: supports only CPUs; use trainer.device=cpu"
     rule = component("early_stopping", config.early_stopping.name)
     if rule.traits.by_clock:
-        yield f"trainer.portable: early_stopping={rule.name} ends a run by the clock; take another"
+        yield f"trainer.portable: early_stopping={rule.name} stops a run by the clock; use another rule"

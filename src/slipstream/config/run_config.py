@@ -1,4 +1,4 @@
-"""The configuration of a run as the code sees it: plain, typed and frozen."""
+"""The configuration of a run inside the code: plain, typed and frozen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slipstream.core.types import Plain
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen option: its name and the plain values of all its settings."""
+    """A selected option: its name and the plain values of all its settings."""
 
     name: str
     settings: dict[str, Plain]

@@ -1,4 +1,4 @@
-"""The valid settings of each section of a configuration, and the check of values against them.
+"""The valid settings of each section of a configuration, and validation of values.
 
 The settings of a component are the keyword-only arguments of its function. The trainer is not a
 component: its settings are the fields of the class below.
@@ -71,7 +71,7 @@ SECTIONS: dict[str, Mapping[str, type]] = {
     "trainer": {"default": Trainer},
 }
 
-# Groups with one option, chosen by its `name`. Of LISTS any number is chosen, and `trainer` is always chosen.
+# Groups with one selected option, given by `name`. LISTS may have any number; `trainer` has no options.
 CHOICES = (
     *("data", "model", "activation", "initializer", "loss", "optimizer", "scheduler"),
     "early_stopping",
@@ -80,7 +80,7 @@ GROUPS = (*CHOICES, *LISTS, "trainer")
 
 
 def section(group: str) -> Mapping[str, type] | None:
-    """Return the classes of a group's options that are not components, or None for a group of components."""
+    """Return the classes of a group's options, or None for a group of components."""
     if group in registry.SECTIONS and group not in SECTIONS:
         importlib.import_module(registry.SECTIONS[group])
     return SECTIONS.get(group)
@@ -110,10 +110,10 @@ def check(
     owner: str,
     meant: Callable[[str, Plain], str | None] = lambda key, value: None,
 ) -> tuple[dict[str, Plain], list[str]]:
-    """Check `values` against `annotations`: return the valid ones, and a sentence for every problem.
+    """Check `values` against `annotations`. Return the valid ones, and a sentence for every problem.
 
-    path: the section's key ("" at the top). owner: the option they belong to, for the messages. meant:
-    returns the hint, if any, for an unknown key and its value.
+    path: the key of the section ("" at the top level). owner: the option that has the settings, for messages.
+    meant: returns the hint for an unknown key and its value, if there is one.
     """
     import pydantic
 
@@ -123,7 +123,7 @@ def check(
     if strange := [key for key in values if not isinstance(key, str)]:
         known = {key: value for key, value in values.items() if isinstance(key, str)}
         valid, found = check(annotations, known, path, owner, meant)
-        return valid, [f"{path}: found the key {show(strange[0])}, expected names of settings", *found]
+        return valid, [f"{path}: found the key {show(strange[0])}, expected the name of a setting", *found]
     try:
         return dict(_adapter(annotations).validate_python(dict(values))), []
     except pydantic.ValidationError as error:
@@ -143,19 +143,19 @@ def check(
 
 def _adapter(annotations: Mapping[str, Annotation]) -> TypeAdapter[Plain]:
     """Return the cached validator of some annotations. Building one takes longer than a hundred uses."""
-    # By identity: an annotation may be unhashable, and some, such as Literal[1] and Literal[True], compare
-    # equal.
+    # The cache compares by identity: annotations may be unhashable, and some, such as Literal[1] and
+    # Literal[True], compare equal.
     key = tuple((name, id(annotation)) for name, annotation in annotations.items())
     if key not in _adapters:
         import pydantic
         from typing_extensions import TypedDict
 
-        # Names come from a user's component: a TypedDict has no attributes to clash with.
+        # Names may come from a user's component. A TypedDict has no attributes that could clash with them.
         schema = TypedDict("schema", dict(annotations))  # type: ignore[misc]  # made while running, of which mypy knows nothing  # noqa: UP013
         schema.__pydantic_config__ = pydantic.ConfigDict(  # type: ignore[attr-defined]  # read by pydantic
             strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
         )
-        # Keep the annotations alive, so that no other object can get their id.
+        # Keep the annotations alive, so that no other object can reuse their id.
         _adapters[key] = pydantic.TypeAdapter(schema), tuple(annotations.values())
     return _adapters[key][0]
 
@@ -165,18 +165,18 @@ _adapters: dict[tuple[tuple[str, int], ...], tuple[TypeAdapter[Plain], tuple[Ann
 
 @dataclass(frozen=True)
 class Unusable:
-    """A placeholder for a value that is missing, with the reason."""
+    """A placeholder for a missing value, with the reason."""
 
     reason: str = ""
 
 
 def missing(key: str, annotation: Annotation) -> str:
     """Return the sentence for a setting without a value."""
-    return f"{key}: has no value, expected {describe(annotation)}; give it as {key}=..."
+    return f"{key}: has no value, expected {describe(annotation)}; set it with {key}=..."
 
 
 def _mismatch(key: str, found: Plain, annotation: Annotation) -> str:
-    """Return the sentence of `mismatch`; for a mapping, about its first wrong entry."""
+    """Return the sentence of `mismatch`. For a mapping, it is about the first wrong entry."""
     inner = next((get_args(kind)[1] for kind in _kinds(annotation) if _is_mapping(kind)), None)
     if inner is None or not isinstance(found, Mapping):
         return mismatch(key, found, annotation)
@@ -212,7 +212,7 @@ def mismatch(key: str, found: Plain, annotation: Annotation) -> str:
     if isinstance(found, float) and not math.isfinite(found):
         return f"{sentence} (finite)"
     if isinstance(found, str) and _reads_as_number(found) and "number" in describe(annotation):
-        return f"{sentence}; this is text: write it without quotes, and 1e-3 as 0.001 or 1.0e-3"
+        return f"{sentence}; YAML reads this as text: write it without quotes, and 1e-3 as 0.001 or 1.0e-3"
     right = mended(key, found, annotation)
     return sentence if right is None else f"{sentence}, did you mean {typed(key, right)}?"
 
@@ -229,12 +229,12 @@ def fits(annotation: Annotation, value: Plain) -> bool:
 
 
 def mended(key: str, found: Plain, annotation: Annotation) -> Plain:
-    """Return the value that was probably meant, or None."""
+    """Return the most likely intended value, or None."""
     return next((value for value in _guesses(key, found, annotation) if fits(annotation, value)), None)
 
 
 def _guesses(key: str, found: Plain, annotation: Annotation) -> Iterator[Plain]:
-    """Return possible corrections of a value of the wrong type: 100 for 100.0, true for 1, [a] for a."""
+    """Yield possible corrections of a value of the wrong type: 100 for 100.0, true for 1, [a] for a."""
     if not isinstance(found, str | int | float) or found == "":
         return
     other = VALUES.get(key, {}).get(folded(str(found)))
@@ -288,7 +288,7 @@ def describe(annotation: Annotation) -> str:
         bool: "true or false",
         str: "text",
         type(None): "null",
-        Any: "anything",  # a setting annotated so
+        Any: "anything",  # Any is an annotation here
     }
     return plain.get(annotation, str(annotation))
 

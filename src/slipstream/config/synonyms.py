@@ -1,6 +1,6 @@
-"""Other tools' names for our options and settings: PyTorch, Keras, Lightning, scikit-learn, Hugging Face.
+"""Names of options and settings in other tools: PyTorch, Keras, Lightning, scikit-learn, Hugging Face.
 
-All words are folded (`errors.folded`): without case, periods and underscores.
+All names are folded (`errors.folded`): in lower case, without periods and underscores.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from slipstream.core.types import Plain
 
-# For each group: another name -> ours.
+# For each group: other name -> slipstream's name.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "data": {
         **dict.fromkeys(("csv", "tsv", "parquet", "pandas", "polars", "dataframe", "tabular"), "table"),
@@ -149,10 +149,10 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# Another name of a setting -> its possible names here, of which a section has one or several.
+# Other name of a setting -> its possible names here. A section has one or several of them.
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("learningrate", "eta", "learningrateinit", "baselr", "maxlr"), ("lr",)),
-    "stepsize": ("every_epochs", "lr"),  # torch's StepLR; elsewhere another word for the rate
+    "stepsize": ("every_epochs", "lr"),  # the period in torch's StepLR; elsewhere a learning rate
     "betas": ("beta1", "beta2"),
     "b1": ("beta1",),
     "b2": ("beta2",),
@@ -211,7 +211,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("experimentname", "runname", "exp", "expname"), ("name",)),
 }
 
-# Another value of a key -> ours.
+# Other value of a key -> slipstream's value.
 VALUES: Mapping[str, Mapping[str, Plain]] = {
     "trainer.device": {
         **dict.fromkeys(("gpu", "cuda0", "true", "1", "nvidia"), "cuda"),
@@ -252,29 +252,29 @@ VALUES: Mapping[str, Mapping[str, Plain]] = {
     },
 }
 
-# Words that have no counterpart here, and why none is needed.
+# Names without a counterpart here, and why none is needed.
 ANSWERS: Mapping[str, str] = {
-    **dict.fromkeys(("numworkers", "pinmemory", "workersperloader"), "data are read once; leave it out"),
-    "shuffle": "training rows are shuffled every epoch; leave it out",
+    **dict.fromkeys(("numworkers", "pinmemory", "workersperloader"), "data are read only once; remove it"),
+    "shuffle": "training rows are shuffled every epoch; remove it",
     **dict.fromkeys(("callbacks", "callback"), "there are none; early_stopping=patience stops early"),
-    **dict.fromkeys(("outputdir", "logdir", "savedir", "defaultrootdir"), "write hydra.run.dir=DIR"),
-    **dict.fromkeys(("checkpoint", "ckptpath", "resumefrom"), "write resume=DIR with the folder of a run"),
-    "pretrained": "networks begin untrained; leave it out",
+    **dict.fromkeys(("outputdir", "logdir", "savedir", "defaultrootdir"), "use hydra.run.dir=DIR"),
+    **dict.fromkeys(("checkpoint", "ckptpath", "resumefrom"), "use resume=DIR with the folder of a run"),
+    "pretrained": "networks start untrained; remove it",
     **dict.fromkeys(
-        ("maxsteps", "steps", "trainsteps"), "training is counted in epochs; set trainer.max_epochs"
+        ("maxsteps", "steps", "trainsteps"), "training is measured in epochs; set trainer.max_epochs"
     ),
 }
 
-# Commands of other tools, typed as a bare word.
+# Commands of other tools, typed as a single word.
 COMMANDS: Mapping[str, str] = {
-    **{word: f"leave {word} out: slipstream trains without a command" for word in ("train", "fit", "run")},
+    **{word: f"remove {word}: slipstream trains without a command" for word in ("train", "fit", "run")},
     **dict.fromkeys(
         ("predict", "test", "evaluate", "eval", "infer"),
         "a trained network predicts in Python: slipstream.load(FOLDER).predict(DATA)",
     ),
     **dict.fromkeys(
         ("sweep", "multirun", "tune", "search"),
-        "-m sweeps a key with several values: -m optimizer.lr=0.1,0.01",
+        "-m sweeps every key that has several values: -m optimizer.lr=0.1,0.01",
     ),
     "help": "did you mean --help?",
     "version": "did you mean --version?",

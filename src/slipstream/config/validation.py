@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from slipstream.core.types import Target
 
 
-# Returns the hint for an unknown key and its value, if there is one.
+# A function that returns the hint for an unknown key and its value, or None.
 Hint = Callable[[str, Plain], str | None]
-# The keys outside every group.
+# The keys outside all groups.
 TOP: dict[str, Plain] = {"name": str, "seed": Seed, "resume": str | None}
 
 
@@ -34,15 +34,15 @@ def compose(*overrides: str | Sequence[str]) -> dict[str, Plain]:
     """Compose the configuration of a command line and validate it.
 
     Args:
-        overrides: texts as on the command line, or lists of them.
+        overrides: strings as on the command line, or lists of strings.
 
     Returns:
         Nested dicts and lists with all references resolved, for `train` and `train_pack`.
 
     Raises:
-        ConfigError: lists every problem: unknown keys and options, values of the wrong type or out of
-            range, settings that contradict each other. Also for `resume` and `hydra` keys, which belong
-            to the command line.
+        ConfigError: the configuration is invalid. The message lists every problem: unknown keys and options,
+            values of the wrong type or out of range, settings that contradict each other, and `resume` and
+            `hydra` keys, which work only on the command line.
 
     Example:
         >>> import slipstream
@@ -60,13 +60,13 @@ def compose(*overrides: str | Sequence[str]) -> dict[str, Plain]:
 
 
 def _not_for_python(override: Plain) -> Iterator[str]:
-    """Yield the problems of overrides that Python would ignore: a run's folder and what it resumes."""
+    """Yield problems with overrides that have no effect in Python: a run's folder and `resume`."""
     if not isinstance(override, str):
-        yield f"{override!r}: expected text, such as 'optimizer.lr=0.1'"
+        yield f"{override!r}: expected a string, such as 'optimizer.lr=0.1'"
     elif override.startswith("resume="):
-        yield f"{override}: runs are resumed on the command line: python train.py {override}"
+        yield f"{override}: resume runs on the command line with python train.py {override}"
     elif override.lstrip("+~").startswith(("hydra.", "hydra/")):
-        yield f"{override}: is for the command line; a run's folder is slipstream.train(config, directory)"
+        yield f"{override}: works only on the command line; use slipstream.train(config, directory)"
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Plain]:
@@ -77,7 +77,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Plain]:
     try:
         config = validate(plain)
     except ConfigError as error:
-        # What could not be read is not missing as well.
+        # A key that could not be read is not also reported as missing.
         told = {sentence.partition("=")[0].strip() for sentence in problems}
         found = [sentence for sentence in error.problems if sentence.partition(":")[0] not in told]
         raise ConfigError([*problems, *provenance.traced(found, overrides)]) from None
@@ -91,8 +91,8 @@ def composed(overrides: Sequence[str]) -> dict[str, Plain]:
 def validate(mapping: Mapping[str, Plain]) -> Config:
     """Return the typed configuration of a plain nested mapping.
 
-    Raises ConfigError that lists every problem: unknown and missing keys, values of the wrong type
-    or out of range, and settings that contradict each other.
+    Raises ConfigError, which lists every problem: unknown and missing keys, values of the wrong type or out
+    of range, and settings that contradict each other.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError([f"expected a mapping, as slipstream.compose() returns, found {show(mapping)}"])
@@ -153,7 +153,7 @@ def _choice(group: str, values: Plain, hint: Hint) -> tuple[Choice, list[str]]:
     nothing = Choice("", {})
     names = options(group)
     if not isinstance(values, Mapping):
-        return nothing, [f"{group}: nothing is chosen, {did_you_mean('', names)}"]
+        return nothing, [f"{group}: no option is selected, {did_you_mean('', names)}"]
     name = values.get("name")
     if isinstance(name, Unusable) or name in (None, "???"):
         return nothing, [f"{group}.name: has no value, {did_you_mean('', names)}"]
@@ -182,14 +182,14 @@ def _breaches(group: str, name: str) -> list[str]:
 
 
 def _why_not(group: str, name: str, names: Sequence[str]) -> str:
-    """Return the breaches of the option that was probably meant, in parentheses."""
+    """Return the contract violations of the most likely intended option, in parentheses."""
     near = nearest(name, names)
     return "".join(f" ({sentence})" for sentence in (_breaches(group, near) if near else ()))
 
 
 def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Plain]], list[str]]:
     if not isinstance(chosen, Mapping):
-        return {}, [f"{group}: expected names with their settings, as regularizer=[dropout,l2] has them"]
+        return {}, [f"{group}: expected names with their settings, such as {group}=[NAME]"]
     valid: dict[str, dict[str, Plain]] = {}
     problems = []
     for name, values in chosen.items():
@@ -208,7 +208,7 @@ def _list(group: str, chosen: Plain, hint: Hint) -> tuple[dict[str, dict[str, Pl
 
 
 def _meant(group: str, name: str, chosen: Mapping[Plain, Plain]) -> str:
-    """Return the hint for an unknown option: it may be the name of a setting."""
+    """Return the hint for an unknown option, which may be the name of a setting."""
     mine = [option for option in chosen if option in options(group) and name in settings(group, option)]
     if mine:
         return f"did you mean {' or '.join(typed(f'{group}.{o}.{name}', chosen[name]) for o in mine)}?"
@@ -217,9 +217,9 @@ def _meant(group: str, name: str, chosen: Mapping[Plain, Plain]) -> str:
 
 
 def for_target(config: Config, target: Target) -> Config:
-    """Return the configuration for data that has been read: `loss=auto` is replaced by the loss it means.
+    """Return the configuration for data that have been read, with `loss=auto` replaced by the actual loss.
 
-    Raises ConfigError if the loss, regularizers or metrics do not fit the target.
+    Raises ConfigError if the loss, regularizers or metrics do not support the target.
     """
     problems = rules.problems(config, target.task)
     if problems:

@@ -1,8 +1,8 @@
 """The private names of other libraries that the package uses; no other module uses any.
 
 Their authors do not guarantee these names. INTERNALS lists each with its home, the versions it was tested
-with and the reason; tests/core/test_compat.py imports them all, reports when a public name has appeared, and
-finds private imports elsewhere. Imports happen on first use.
+with and the reason. tests/core/test_compat.py imports them all, reports when a public name has appeared, and
+finds private imports in other modules. Imports happen on first use.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HYDRA, TORCH = "hydra-core 1.3.8", "torch 2.11, 2.13, 2.14"
 
 
 class Internal(NamedTuple):
-    """A private name: its home (module:attribute), the versions tried, the reason, a public name to come."""
+    """A private name: its home (module:attribute), tested versions, reason, and expected public name."""
 
     home: str
     tried: str
@@ -52,7 +52,7 @@ class Internal(NamedTuple):
     public: str = ""
 
 
-_INDUCTOR = "a traced graph goes to inductor without torch.compile, which would read bytecode first"
+_INDUCTOR = "compiles a traced graph without torch.compile, which would analyze bytecode first"
 
 INTERNALS = {
     "ConfigLoaderImpl": Internal(
@@ -64,7 +64,7 @@ INTERNALS = {
     "ConfigRepository": Internal(
         "hydra._internal.config_repository:ConfigRepository",
         HYDRA,
-        "a file that has not changed is read once in a process",
+        "reads an unchanged file only once per process",
         "hydra.core.config_repository:ConfigRepository",
     ),
     "defaults_list": Internal(
@@ -77,25 +77,25 @@ INTERNALS = {
     "apply_overrides": Internal(
         "hydra._internal.config_loader_impl:ConfigLoaderImpl._apply_overrides_to_config",
         HYDRA,
-        "values are set on a copy of an earlier composition",
+        "sets values on a copy of an earlier composition",
         "hydra.core.config_loader:ConfigLoader.apply_overrides_to_config",
     ),
     "get_overrides_dirname": Internal(
         "hydra._internal.config_loader_impl:get_overrides_dirname",
         HYDRA,
-        "a composition made on a copy of another says what was typed for it",
+        "records the overrides of a composition that was made from a copy of another",
         "hydra.core.utils:get_overrides_dirname",
     ),
     "BasicLauncher": Internal(
-        "hydra._internal.core_plugins.basic_launcher:BasicLauncher", HYDRA, "what others' task functions get"
+        "hydra._internal.core_plugins.basic_launcher:BasicLauncher", HYDRA, "runs other task functions"
     ),
     "BasicSweeper": Internal(
-        "hydra._internal.core_plugins.basic_sweeper:BasicSweeper", HYDRA, "what others' task functions get"
+        "hydra._internal.core_plugins.basic_sweeper:BasicSweeper", HYDRA, "sweeps other task functions"
     ),
     "get_args_parser": Internal(
         "hydra._internal.utils:get_args_parser",
         HYDRA,
-        "the command line is read before Hydra composes, so that all mistakes are named at once",
+        "parses the command line before Hydra composes, so that all mistakes are reported together",
         "hydra.utils:get_args_parser",
     ),
     "pytree": Internal(
@@ -119,18 +119,20 @@ INTERNALS = {
     "scan": Internal(
         "torch._higher_order_ops.scan:scan",
         "torch 2.13",
-        "recurrent layers are exported as a loop over steps; a public loop would be unrolled",
+        "exports recurrent layers as a loop over steps; a Python loop would be unrolled",
     ),
     "TorchDispatchMode": Internal(
         "torch.utils._python_dispatch:TorchDispatchMode",
         TORCH,
-        "sees the storages that a step allocates",
+        "observes the storages that a step allocates",
         "torch.utils:TorchDispatchMode",
     ),
-    "guards": Internal("torch._guards:", TORCH, "the context of shapes that inductor asks for"),
-    "inductor_config": Internal("torch._inductor.config:", TORCH, "vector width and target of compiled code"),
+    "guards": Internal("torch._guards:", TORCH, "provides the tracing context that inductor needs"),
+    "inductor_config": Internal(
+        "torch._inductor.config:", TORCH, "sets vector width and target of compiled code"
+    ),
     "LoopNest": Internal(
-        "torch._inductor.codegen.cpp:LoopNest", TORCH, "a sum's order must not depend on the size of a pack"
+        "torch._inductor.codegen.cpp:LoopNest", TORCH, "keeps the order of a sum independent of the pack size"
     ),
     "ParallelDepth": Internal("torch._inductor.codegen.cpp:ParallelDepth", TORCH, "as LoopNest"),
     "compile_fx_inner": Internal(
@@ -138,17 +140,19 @@ INTERNALS = {
     ),
     "select_decomp_table": Internal("torch._inductor.decomposition:select_decomp_table", TORCH, _INDUCTOR),
     "cpp_builder": Internal(
-        "torch._inductor.cpp_builder:", TORCH, "a killed linker must leave no half library in the cache"
+        "torch._inductor.cpp_builder:",
+        TORCH,
+        "keeps a killed linker from leaving a partial library in the cache",
     ),
     "AsyncCompile": Internal(
-        "torch._inductor.async_compile:AsyncCompile", TORCH, "a signal ends compilers at once"
+        "torch._inductor.async_compile:AsyncCompile", TORCH, "stops compilers immediately on a signal"
     ),
-    "CppCompileError": Internal("torch._inductor.exc:CppCompileError", TORCH, "is told in a sentence"),
-    "InvalidCxxCompiler": Internal("torch._inductor.exc:InvalidCxxCompiler", TORCH, "is told in a sentence"),
+    "CppCompileError": Internal("torch._inductor.exc:CppCompileError", TORCH, "becomes a message"),
+    "InvalidCxxCompiler": Internal("torch._inductor.exc:InvalidCxxCompiler", TORCH, "becomes a message"),
     "cache_dir": Internal(
         "torch._inductor.runtime.cache_dir_utils:cache_dir",
         TORCH,
-        "says whether such a pack was compiled before",
+        "tells whether such a pack was compiled before",
         "torch.compiler:cache_dir",
     ),
     "is_avx2_supported": Internal(
@@ -157,21 +161,21 @@ INTERNALS = {
     "parse_graph": Internal(
         "torch.utils.tensorboard._pytorch_graph:parse",
         TORCH,
-        "the public function traces twice, which imports 0.4 s of torch",
+        "traces once; the public function traces twice, which imports 0.4 s of torch",
     ),
 }
 
 
-def __getattr__(name: str) -> Any:  # whatever stands behind the name
+def __getattr__(name: str) -> Any:  # the type depends on the name
     if name not in INTERNALS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return found(INTERNALS[name].home)
 
 
-def found(home: str) -> Any:  # whatever stands behind the name
+def found(home: str) -> Any:  # the type depends on the name
     """Import `module:attribute`, or the module itself if no attribute is named.
 
-    Raises ImportError and AttributeError where the library does not have it.
+    Raises ImportError or AttributeError if the library does not have it.
     """
     module, _, attribute = home.partition(":")
     imported = importlib.import_module(module)
@@ -180,7 +184,7 @@ def found(home: str) -> Any:  # whatever stands behind the name
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Make `torch.compiler.is_compiling()` true inside: no public function sets it (torch 2.11, 2.13)."""
+    """Make `torch.compiler.is_compiling()` return True inside; no public function does (torch 2.11, 2.13)."""
     import torch
 
     torch.compiler._is_compiling_flag = True
@@ -191,7 +195,7 @@ def compiling() -> Iterator[None]:
 
 
 def show_hydra(composed: DictConfig) -> None:
-    """Let `${hydra:...}` refer to a composition: `HydraConfig.set_config` with a fast copy (Hydra 1.3.8)."""
+    """Make `${hydra:...}` refer to a composition: `HydraConfig.set_config` with a fast copy (Hydra 1.3.8)."""
     composed.hydra._set_flag("readonly", True)
     shown = type(composed)({})
     shown.__dict__["_content"]["hydra"] = _copied(composed._get_node("hydra"), composed)
@@ -204,7 +208,7 @@ def copied(node: Config) -> Config:
     return made
 
 
-def _copied(node: Any, parent: Any) -> Any:  # a node of OmegaConf's, whose attributes are its own affair
+def _copied(node: Any, parent: Any) -> Any:  # an OmegaConf node with private attributes
     made = object.__new__(type(node))
     inner = made.__dict__
     inner.update(node.__dict__)
@@ -220,6 +224,6 @@ def _copied(node: Any, parent: Any) -> Any:  # a node of OmegaConf's, whose attr
         inner["_content"] = {key: _copied(value, made) for key, value in content.items()}
     elif isinstance(content, list):
         inner["_content"] = [_copied(value, made) for value in content]
-    elif hasattr(content, "_metadata"):  # one of several types
+    elif hasattr(content, "_metadata"):  # a union node
         inner["_content"] = _copied(content, made)
     return made

@@ -1,6 +1,6 @@
 """The contract of a component: its traits, its arguments, and its return value.
 
-Tests hold slipstream's own components to it; breaches by a user's component are reported before training.
+Tests check slipstream's own components. Violations by a user's component are reported before training.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
 PLACES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "activity": (("x",), "a number"),
     "constraint": (("parameters", "layout"), "the parameters [P]"),
-    "decay": (("weights", "lr"), "what is added to the parameters [P]"),
+    "decay": (("weights", "lr"), "the change of the parameters [P]"),
     "gradient": (("gradient",), "the gradient [P]"),
     "penalty": (("weights",), "a number, as a tensor without axes"),
     "targets": (("targets", "classes"), "distributions [N, classes]"),
@@ -49,9 +49,9 @@ PLACES: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 
 def problems(part: Component[Traits]) -> Iterator[str]:
-    """Yield a message for a user's component that cannot be used.
+    """Yield a message for each reason why a user's component cannot be used.
 
-    It is no function, has a setting without a type, or takes the wrong arguments.
+    It is not a function, has a setting without a type, or takes the wrong arguments.
     """
     if not foreign(part.function):
         return
@@ -62,8 +62,8 @@ def problems(part: Component[Traits]) -> Iterator[str]:
     if untyped := [name for name in _keywords(owner) if annotation(owner, name) is None]:
         wanted = ", ".join(f"{name}: Positive" for name in untyped)
         yield (
-            f"{part.group}={part.name}: no type can be read for {', '.join(untyped)}, expected as in "
-            f"{wanted}, with a type of Python or of slipstream.core.types ({place(part)})"
+            f"{part.group}={part.name}: the type of {', '.join(untyped)} cannot be read; expected for "
+            f"example {wanted}, with a type of Python or of slipstream.core.types ({place(part)})"
         )
         return
     call = _call(part)
@@ -75,7 +75,7 @@ def problems(part: Component[Traits]) -> Iterator[str]:
             takes, wanted = _arguments(function), ", ".join([*names, "**_"])
             yield (
                 f"{part.group}={part.name}: {trait}={takes}, expected {trait}=lambda {wanted}: ..., "
-                f"which takes the settings too ({place(part)})"
+                f"which also takes the settings ({place(part)})"
             )
             return
 
@@ -89,7 +89,7 @@ def takes_parts(part: Component[Traits]) -> bool:
 def returned(part: Component[Traits], found: str) -> str:
     """Return the message for a wrong return value. found: a description of the value returned."""
     call = _call(part)
-    wanted = call[1] if call else "what its group returns"
+    wanted = call[1] if call else "the return value of its group"
     return f"{part.group}={part.name}: returned {found}, expected {wanted} ({place(part)})"
 
 
@@ -136,7 +136,7 @@ def _call(part: Component[Traits]) -> tuple[tuple[str, ...], str] | None:
 
 
 def _calls_of_traits(traits: Traits) -> Iterator[tuple[str, Function, tuple[str, ...]]]:
-    """Yield the traits that are called with the settings: the name, the function, and what precedes them."""
+    """Yield the traits that are called with the settings: name, function and leading arguments."""
     if isinstance(traits, LossTraits) and not traits.auto:
         yield "outputs", traits.outputs, ("target",)
         yield "predict", traits.predict, ("outputs", "target")
@@ -149,7 +149,7 @@ def _takes(part: Component[Traits], names: tuple[str, ...]) -> bool:
     return _binds(part.function, names, _keywords(part.function))
 
 
-# Any: what a user's function returns is open.
+# Any: a user's function may return anything.
 def _binds(function: Callable[..., Any], names: Iterable[str], settings: Iterable[str]) -> bool:
     """Return True if a function can be called with these positional arguments and these settings."""
     try:
@@ -159,7 +159,7 @@ def _binds(function: Callable[..., Any], names: Iterable[str], settings: Iterabl
     return True
 
 
-# Any: what a user's function returns is open.
+# Any: a user's function may return anything.
 def _keywords(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -170,14 +170,14 @@ def _signature(part: Component[Traits]) -> str:
     return f"({', '.join('*' * (p.kind is p.VAR_POSITIONAL) + p.name for p in parameters)})"
 
 
-# Any: what a user's function returns is open.
+# Any: a user's function may return anything.
 def _arguments(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     return f"{'lambda' if name == '<lambda>' else name}{inspect.signature(function)}"
 
 
 def _kind(value: object) -> str:
-    """Describe what was registered instead of a function."""
+    """Describe an object that was registered instead of a function."""
     return "a class" if inspect.isclass(value) else f"a {type(value).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""Text in images: colors, and fonts that have every character of a name."""
+"""Text in images: colors, and fonts that contain every character of a name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 INK, PALE, LINE = (40, 40, 40), (110, 110, 110), (205, 205, 205)
-# Pillow's own font covers little more than ASCII. Fuller fonts are looked for among the system's, under
-# their usual names, and in matplotlib, which ships DejaVu.
+# Pillow's own font covers little more than ASCII. Larger fonts are looked up by name among the system's fonts
+# and in matplotlib, which ships DejaVu.
 NAMES = (
     *("DejaVuSans.ttf", "Arial Unicode.ttf", "segoeui.ttf", "Arial.ttf", "NotoSans-Regular.ttf"),
     *(
@@ -36,7 +36,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 def write(
     draw: ImageDraw, place: tuple[float, float], text: str, size: int, *, anchor: str, fill: object = INK
 ) -> None:
-    """Draw a line of text. anchor: as in Pillow, such as `mm` for text centered on `place`."""
+    """Draw a line of text. anchor: as in Pillow, for example `mm` for text centered on `place`."""
     readable, found = _readable(text, size)
     draw.text(place, readable, fill=fill, font=found, anchor=anchor)  # type: ignore[arg-type]  # any color that Pillow takes
 
@@ -48,7 +48,7 @@ def width(text: str, size: int) -> int:
 
 
 def shortened(text: str, size: int, room: float) -> str:
-    """Shorten a text to `room` pixels by cutting out its middle, since names often differ at the end."""
+    """Shorten a text to `room` pixels by removing its middle, since names often differ at the end."""
     if width(text, size) <= room:
         return text
     for kept in range(len(text) - 1, 1, -1):

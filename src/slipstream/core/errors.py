@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # except tabs and line breaks
 
 
-MOST = 60  # options that a message lists at most
+MOST = 60  # the largest number of options that a message lists
 
 
 class UserError(Exception):
@@ -18,17 +18,17 @@ class UserError(Exception):
     The text is the whole message. `exit_code` is the exit code of the command line.
 
     Example:
-        >>> raise UserError("runs/7: no run is here")
+        >>> raise UserError("runs/7: not a run")
         Traceback (most recent call last):
         ...
-        slipstream.core.errors.UserError: runs/7: no run is here
+        slipstream.core.errors.UserError: runs/7: not a run
     """
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A configuration that cannot run. `problems` lists every problem found, one sentence each.
+    """An invalid configuration. `problems` lists every problem found, one sentence each.
 
     Example:
         >>> print(ConfigError(["optimizer.lr: found -1, expected number > 0"]))
@@ -68,7 +68,7 @@ def folded(name: str) -> str:
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """Return the option probably meant: equal up to case and separators, a prefix match, or a close match.
+    """Return the most likely intended option: equal up to case and separators, a prefix, or a close match.
 
     >>> nearest("AdamW", ["adam", "adamw"]), nearest("acc", ["mcc", "accuracy"]), nearest("x", ["adam"])
     ('adamw', 'accuracy', None)

@@ -1,9 +1,9 @@
 """Write and remove files without following links; every change to files goes through this module.
 
-The folder of a run or a sweep may come from somebody else. While it is `held`, everything below it is
-opened relative to the folder's descriptor, name by name, and a symbolic link on the way is an error. Without
-a held folder the user is trusted with the path up to its last name, which is never followed. On systems
-that cannot open a file relative to a folder (Windows) the names are checked beforehand.
+The folder of a run or a sweep may come from somebody else. While it is `held`, everything below it is opened
+relative to the folder's descriptor, name by name, and a symbolic link on the way is an error. Without a held
+folder, the path is trusted except for its last component, which is never followed. Systems that cannot open a
+file relative to a folder (Windows) check the names beforehand instead.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from typing import IO, Any
 
 from slipstream.core.errors import UserError
 
-# Left behind by interrupted writes: nothing else gives a file such a name.
+# Names of temporary files, which interrupted writes leave behind. No other file has such a name.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 TEMPORARY_BEFORE = re.compile(
     r"\.(metrics|timings|summary|config|overrides|preprocessing)\.(jsonl|json|yaml)\.tmp"
 )
-LEFT_OVER_SECONDS = 86400.0  # older files of a shared folder are no longer being written
-LINK = "a symbolic link, and slipstream writes through none"
+LEFT_OVER_SECONDS = 86400.0  # older temporary files in a shared folder are abandoned
+LINK = "a symbolic link, which slipstream does not write through"
 RELATIVE = {os.open, os.mkdir, os.unlink, os.rmdir, os.rename, os.link} <= os.supports_dir_fd
 NOFOLLOW, DIRECTORY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
-NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a pipe in place of a file must not block
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a pipe must not block
 
 _held: dict[str, list[int]] = {}  # folder -> its descriptor (-1 if the system has none), how often it is held
 _changing = threading.Lock()
 
 
 class Foreign(UserError):
-    """A folder with something that no run creates: a link, a pipe, a device."""
+    """A folder contains something that no run creates: a link, a pipe or a device."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Open a folder once, reach everything below it relative to it, and follow no link there.
+    """Open a folder once, access everything below it relative to it, and follow no links there.
 
     The folder itself may be a link, as the user chose it. Raises OSError if it cannot be opened.
     """
@@ -72,9 +72,9 @@ def root(path: Path) -> Path | None:
 
 
 def require_own(folder: Path) -> None:
-    """Raise Foreign if the folder has something that no run creates: a link out of the folder, a pipe.
+    """Raise Foreign if the folder contains something that no run creates, such as a pipe or an outside link.
 
-    A folder that somebody tampered with is refused before anything in it is read, written or removed.
+    A tampered folder is refused before anything in it is read, written or removed.
     """
     _require_own(folder, folder.resolve())
 
@@ -89,17 +89,17 @@ def _require_own(folder: Path, root: Path) -> None:
         if entry.is_symlink() or _is_junction(entry):
             if not _resolved(entry.path).is_relative_to(root):
                 raise Foreign(
-                    f"{entry.path}: a symbolic link to {os.readlink(entry.path)}, out of the folder of the "
-                    "run; no run makes one. Remove the link, then try again"
+                    f"{entry.path}: is a symbolic link to {os.readlink(entry.path)}, outside the folder of "
+                    "the run, which no run creates. Remove the link and try again"
                 )
         elif entry.is_dir(follow_symlinks=False):
             _require_own(Path(entry.path), root)
         elif not entry.is_file(follow_symlinks=False):
-            raise Foreign(f"{entry.path}: neither a file nor a folder, so no run made it; remove it")
+            raise Foreign(f"{entry.path}: is neither a file nor a folder, so no run created it; remove it")
         elif entry.name.endswith(".lock"):
             with suppress(FileNotFoundError):  # another process has just released it
                 if entry.stat(follow_symlinks=False).st_nlink > 1:
-                    raise Foreign(f"{entry.path}: has another name elsewhere (a hard link); remove it")
+                    raise Foreign(f"{entry.path}: has a second name elsewhere (a hard link); remove it")
 
 
 def mkdir(path: Path, mode: int = 0o777) -> None:
@@ -124,8 +124,8 @@ def make(path: Path, mode: int = 0o777) -> None:
         os.mkdir(name, mode, dir_fd=number)
 
 
-def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:  # str or bytes, by the mode
-    """Open a file for writing: `x...` creates it, `a...` and `r+...` open one without a second name.
+def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:  # str or bytes, depending on mode
+    """Open a file for writing: `x...` creates it, `a...` and `r+...` open an existing one.
 
     Raises OSError if it is a link, not a regular file, or has a second name (a hard link).
     """
@@ -143,7 +143,7 @@ def opened(path: Path, mode: str, encoding: str | None = None) -> IO[Any]:  # st
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename a file or a folder, replacing a file of the new name."""
+    """Rename a file or a folder, replacing an existing file with the new name."""
     with _at(old) as (source, name), _at(new) as (target, other):
         os.replace(name, other, src_dir_fd=source, dst_dir_fd=target)
 
@@ -183,7 +183,7 @@ def remove_folder(path: Path, names: Collection[str] = ()) -> None:
 
 def sync(path: Path) -> None:
     """Flush the entries of a folder to the disk."""
-    if os.name == "nt":  # folders cannot be synced there
+    if os.name == "nt":  # Windows cannot sync folders
         return
     with _at(path / "x") as (number, _):
         if number is not None:
@@ -191,14 +191,14 @@ def sync(path: Path) -> None:
 
 
 def temporary(path: Path) -> Path:
-    """Return an unpredictable name in the folder of `path` that marks the file as a temporary one of ours."""
+    """Return an unpredictable name in the folder of `path` that marks slipstream's temporary files."""
     return path.with_name(f".{path.name}.{secrets.token_hex(16)}.tmp")
 
 
 def remove_temporary(folder: Path, older_than: float | None = None) -> None:
     """Remove the temporary files that interrupted writes left in a folder.
 
-    older_than: a timestamp; if given, keep files written after it, since others may still be writing.
+    older_than: a timestamp. Files written after it are kept, since other processes may still write them.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -215,7 +215,7 @@ def _root(path: Path) -> str | None:
 
 
 def _root_of(full: str) -> str | None:
-    # Strings, here and in `_at`: called a hundred times per member, and a Path takes ten times as long.
+    # `_at` and this function use strings: they run a hundred times per member, and Path is ten times slower.
     above, before = os.path.dirname(full), full
     while above not in _held:
         if above == before:
@@ -252,7 +252,7 @@ def _at(path: Path) -> Iterator[tuple[int | None, str]]:
                 opened.append(number)
         yield number, last
     except OSError as error:
-        if error.strerror != LINK:  # else it already names the link, perhaps a parent
+        if error.strerror != LINK:  # otherwise it already names the link, which may be a parent folder
             error.filename = str(path)
         if error.errno == errno.ELOOP:
             error.strerror = LINK
@@ -266,7 +266,7 @@ def _step(path: str, name: str, above: int) -> int:
     try:
         return os.open(name, os.O_RDONLY | DIRECTORY | NOFOLLOW, dir_fd=above)
     except OSError:
-        if os.path.islink(path):  # systems use three different error numbers
+        if os.path.islink(path):  # the error number differs between systems
             raise OSError(errno.ELOOP, LINK, path) from None
         raise
 

@@ -1,9 +1,9 @@
-"""The kernels that MKL and torch use, which must be chosen before the first computation.
+"""The kernels that MKL and torch use. They must be chosen before the first computation.
 
-By default MKL also chooses a kernel by the addresses of matrices, and kernels round differently: a member's
-bytes would depend on its place in a pack (docs/decisions/0038). The variable MKL_CBWR asks for kernels that
+By default, MKL also selects kernels by the addresses of matrices. Since kernels round differently, a member's
+bytes would depend on its index in a pack (docs/decisions/0038). The variable MKL_CBWR requests kernels that
 do not depend on addresses. MKL reads it at its first call, so it can be set until torch computes something.
-The same holds for ATEN_CPU_CAPABILITY, by which torch decides between AVX2 and AVX-512.
+The same holds for ATEN_CPU_CAPABILITY, which makes torch choose between AVX2 and AVX-512.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PORTABLE = {VARIABLE: "COMPATIBLE", INSTRUCTIONS: "avx2"}
 
 
 def choose() -> None:
-    """Request the usual mode unless the environment sets one (an empty value means no mode)."""
+    """Request the default mode unless the environment sets one (an empty value means no mode)."""
     os.environ.setdefault(VARIABLE, USUAL)
 
 
@@ -41,15 +41,15 @@ def asked() -> str:
 
 
 def use(mode: object) -> None:
-    """Request a recorded mode, overriding the environment; ignore a value that is not a mode of MKL."""
+    """Request a recorded mode, overriding the environment. Ignore a value that is not a mode of MKL."""
     if mode in MODES:
         os.environ[VARIABLE] = str(mode)
 
 
 def mode() -> str | None:
-    """Return the name of the mode in effect: `NONE` for no mode, None if torch has no MKL. Loads torch.
+    """Return the mode in effect, `NONE` for no mode, or None if torch has no MKL.
 
-    Like any call of MKL, this fixes the mode.
+    This loads torch and, like any call of MKL, fixes the mode.
     """
     import torch
 
@@ -62,7 +62,7 @@ def mode() -> str | None:
 
 
 def capability() -> str:
-    """Return the instruction set of torch's own kernels: DEFAULT, AVX2 or AVX512. Loads torch, fixes it."""
+    """Return the instruction set of torch's kernels (DEFAULT, AVX2 or AVX512). Loads torch and fixes it."""
     import torch
 
     return torch.backends.cpu.get_cpu_capability()
@@ -71,7 +71,7 @@ def capability() -> str:
 def use_capability(recorded: object) -> None:
     """Request a recorded instruction set, overriding the environment.
 
-    torch obeys even if the processor lacks the instructions, so AVX-512 is left to torch's own choice.
+    torch obeys even if the processor lacks the instructions, so only torch itself selects AVX-512.
     """
     if recorded == "DEFAULT" or (recorded == "AVX2" and compat.is_avx2_supported()):
         os.environ[INSTRUCTIONS] = str(recorded).lower()
@@ -85,11 +85,11 @@ def are_portable() -> bool:
 
 
 def make_portable() -> str | None:
-    """Switch to the kernels of `PORTABLE`. Returns None, or the reason why not, as the end of a sentence."""
+    """Switch to the kernels of `PORTABLE`. Return None, or the reason for a failure as a sentence's end."""
     import torch
 
     if not torch.backends.mkl.is_available() or not compat.is_avx2_supported():
-        return "needs a processor with AVX2, and a torch that has MKL"
+        return "needs a processor with AVX2 and a build of torch with MKL"
     before = {name: os.environ.get(name) for name in PORTABLE}
     os.environ.update(PORTABLE)
     if are_portable():
@@ -97,7 +97,7 @@ def make_portable() -> str | None:
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
     wanted = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
-    return f"this process has computed with other kernels already; set {wanted} before Python starts"
+    return f"this process has already computed with other kernels; set {wanted} before starting Python"
 
 
 def _library(package: str) -> str:

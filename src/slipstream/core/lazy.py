@@ -1,15 +1,15 @@
 """torch, imported on first use.
 
-Validating a configuration and shell completion need the signatures of components but not torch, which
+Validation of a configuration and shell completion need the signatures of components, but not torch, which
 takes a second to import. Component modules therefore write
 
     from slipstream.core.lazy import torch
 
-and use it like the module. The standard library's `LazyLoader` does not work here: every further
-`import torch` statement reads `__spec__`, which loads it.
+and use it like the module. The standard library's `LazyLoader` does not work here: every other `import torch`
+statement reads `__spec__`, which loads the module.
 
-On first use torch is also prepared for bit-identical repeats: if several threads together compute the
-first logarithm, sine or tanh of a process, MKL's vector functions give some of them an inaccurate result
+The first use also prepares torch for bit-identical repeats. If several threads together compute the first
+logarithm, sine or tanh of a process, MKL's vector functions give some of them an inaccurate result
 (docs/decisions/0037).
 """
 
@@ -25,10 +25,10 @@ class LazyModule:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, attribute: str) -> Any:  # whatever the module has
+    def __getattr__(self, attribute: str) -> Any:  # the type depends on the attribute
         module = importlib.import_module(self._name)
         module.log(module.ones(1, device="cpu"))  # in one thread
-        # With its attributes in place, torch.compile reads them without tracing this method.
+        # Once the attributes are set, torch.compile reads them without tracing this method.
         self.__dict__.update(module.__dict__)
         return getattr(module, attribute)
 

@@ -3,8 +3,8 @@
 There is no generator and no state. A key [4] holds the run's seed (two 32-bit words), a site (the
 numbers' purpose and the layer or tensor that uses them) and a time (a step or an epoch); the index
 is the number's position in the tensor. Philox-4x32-10 turns them into bits (Salmon, Moraes, Dror,
-Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore do not depend on
-earlier draws, on the other members of a pack, or on the device, and resuming needs no state.
+Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11). Numbers therefore do not depend on earlier
+draws, on the other members of a pack, or on the device, and resuming needs no state.
 
 All words are int64 tensors with values in [0, 2^32): torch has no unsigned 32-bit arithmetic on
 every device, and int64 products wrap without losing the low bits. A single run on a CPU, neither
@@ -32,13 +32,13 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
-# Purposes: the high half of a site. The low half numbers the tensors or layers of that purpose.
+# Purposes form the high half of a site. The low half numbers the tensors or layers of that purpose.
 INIT, SHUFFLE, NOISE, SPLIT, DATA, BATCH, GRADIENT = range(1, 8)
 
 AHEAD = 1 << 16  # numbers that a host key draws in one call
-ORDERED = 1 << 13  # blocks of Philox per call when orders are drawn on a CPU
+ORDERED = 1 << 13  # blocks of Philox per call when permutations are drawn on a CPU
 
-Word: TypeAlias = Any  # int, numpy or torch: philox uses the operators that all of them have
+Word: TypeAlias = Any  # int, numpy or torch: philox uses operators that all of them have
 Words = tuple[Word, Word, Word, Word]
 Key: TypeAlias = "Tensor | HostKey"
 
@@ -47,8 +47,8 @@ Key: TypeAlias = "Tensor | HostKey"
 class HostKey:
     """A key as Python integers.
 
-    Philox takes 160 operations, more than a small layer, so uniform numbers are also drawn ahead for the
-    following times, which are requested in order.
+    Philox takes 160 operations, more than a small layer. Uniform numbers are therefore also drawn in advance
+    for the following times, which are requested in order.
     """
 
     seed: tuple[int, int]
@@ -58,7 +58,7 @@ class HostKey:
 
     @classmethod
     def of(cls, key: Tensor, ahead: dict[Hashable, tuple[int, Tensor]] | None = None) -> HostKey:
-        """Copy a tensor key to the host, waiting for the device. ahead: numbers that an earlier copy drew."""
+        """Copy a tensor key to the host, waiting for the device. ahead: numbers drawn by an earlier copy."""
         low, high, site, time = key.tolist()
         return cls((low, high), site, time, {} if ahead is None else ahead)
 
@@ -139,16 +139,16 @@ def bits(key: Tensor, count: int) -> Tensor:
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Tensor:
-    """Draw uniformly on [0, 1): float32 of the given shape, multiples of 2^-24, the same on every device."""
+    """Draw uniform numbers in [0, 1): float32 of this shape, multiples of 2^-24, equal on all devices."""
     if isinstance(key, HostKey):
         return key.uniform((0,), prod(shape)).reshape(shape)
     return (bits(key, prod(shape)) >> 8).to(torch.float32).mul(2.0**-24).reshape(shape)
 
 
 def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
-    """Draw uniformly on [0, 1) for several uses of one key: float32 [len(numbers), count].
+    """Draw uniform numbers in [0, 1) for several uses of one key: float32 [len(numbers), count].
 
-    Row i is `uniform(fold(key, numbers[i]), (count,))`; together the rows cost as many operations as one.
+    Row i is `uniform(fold(key, numbers[i]), (count,))`. All rows together take as many operations as one.
     """
     if isinstance(key, HostKey):
         return key.uniform(tuple(numbers), count)
@@ -161,7 +161,7 @@ def uniform_rows(key: Key, numbers: Sequence[int], count: int) -> Tensor:
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
-    """Draw standard normal numbers by Box-Muller: float32 of the given shape."""
+    """Draw standard normal numbers with the Box-Muller transform: float32 of the given shape."""
     count = prod(shape)
     pairs = (count + 1) // 2
     u = uniform(key, (2 * pairs,)).view(pairs, 2)
@@ -205,8 +205,8 @@ def generators() -> tuple[object, ...]:
 def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     """Return random permutations of 0 ... count-1 for keys [..., 4] at times [..., E]: int64 [..., E, count].
 
-    Each index gets 62 random bits, the lowest of which are replaced by the index: no two are equal, so
-    any sort gives the same order. Below a million indices the remaining bits hardly ever collide.
+    Each index gets 62 random bits whose lowest bits are replaced by the index. No two values are equal, so
+    any sort gives the same order. Below a million indices, the remaining bits hardly ever collide.
     """
     keys, rows = keys[..., None, :].expand(*times.shape, 4).reshape(-1, 4), times.reshape(-1)
     sizes = (count + 1) // 2, count
@@ -215,7 +215,7 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
         ranges = [torch.arange(size, device=keys.device) for size in sizes]
         result: Tensor = _orders(keys, rows, ranges, torch).view(*times.shape, count)
         return result
-    # numpy sorts four times as fast, and also draws faster in chunks that fit in the cache.
+    # numpy sorts four times as fast, and draws faster in chunks that fit in the cache.
     ranges = [np.arange(size, dtype=np.uint64) for size in sizes]
     own, at_times = (part.numpy().astype(np.uint64) for part in (keys, rows))
     orders = np.empty((len(rows), count), np.int64)
@@ -226,7 +226,7 @@ def permutations(keys: Tensor, times: Tensor, count: int) -> Tensor:
     return torch.from_numpy(orders).view(*times.shape, count)
 
 
-# Any: the module numpy or torch.
+# Any: library is the module numpy or torch.
 def _orders(keys: Word, times: Word, ranges: Sequence[Word], library: Any) -> Word:
     """Return permutations [R, N] for keys [R, 4] at times [R], by numpy or torch. ranges: of pairs and N."""
     index, places = ranges

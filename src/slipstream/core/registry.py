@@ -1,9 +1,9 @@
-"""The closed registry of components: a group, a short name, a function.
+"""The registry of components. Each has a group, a short name and a function.
 
-A component is a function. The engine passes its positional arguments; its keyword-only arguments
-are its settings. Their annotations are the schema, and `configs/<group>/<name>.yaml` alone holds
-their values. Traits tell the engine what the function cannot, such as how many outputs a loss needs: each
-group has its own record of them (core/traits.py).
+The engine passes the positional arguments of the function. Its keyword-only arguments are its settings: their
+annotations are the schema, and only `configs/<group>/<name>.yaml` holds their values. Traits tell the engine
+facts that the function cannot express, such as the number of outputs that a loss needs. Each group has its
+own record of traits (core/traits.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MODULES = {
     "data": "slipstream.data",
     "logger": "slipstream.loggers",
 }
-# The module whose import declares the settings of a section that is not a component: `config` does not
+# The module whose import declares the settings of a section that is not a component, since `config` does not
 # know about sweeps.
 SECTIONS = {"sweep": "slipstream.sweeps.plan.sweep_settings"}
 
@@ -78,29 +78,29 @@ class Component(Generic[T]):
     function: Function
     traits: T
 
-    # Any: what a component takes and returns is up to its group.
+    # Any: arguments and return value depend on the group.
     def __call__(self, *args: Any, **settings: Any) -> Any:
         return self.function(*args, **settings)
 
     @property
     def own_settings(self) -> dict[str, Annotation]:
-        """The function's keyword-only arguments and its options: name -> annotation."""
+        """The annotations of the function's keyword-only arguments and of its options, by name."""
         return keyword_only(self.function) | self.options
 
     @property
     def options(self) -> dict[str, Annotation]:
-        """The keyword-only arguments of the trait `options`: the engine reads them, the function does not."""
+        """The keyword-only arguments of the trait `options`, which only the engine reads."""
         return keyword_only(self.traits.options) if self.traits.options else {}
 
     @property
     def settings(self) -> dict[str, Annotation]:
-        """Its own settings and those that the whole group shares: name -> annotation."""
+        """The annotations of the component's own settings and of those that its group shares, by name."""
         shared = keyword_only(_shared[self.group]) if self.group in _shared else {}
         return self.own_settings | shared
 
     @property
     def numbers(self) -> frozenset[str]:
-        """The names of the settings that are numbers: annotated as float, free to differ within a pack."""
+        """The names of the settings that are numbers: annotated as float, and free to vary within a pack."""
         return frozenset(name for name, annotation in self.settings.items() if is_number(annotation))
 
     @property
@@ -119,7 +119,7 @@ class Component(Generic[T]):
 
 @dataclass(frozen=True)
 class BoundComponent(Generic[T]):
-    """A chosen component with its structure settings bound, and the place where it acts."""
+    """A selected component with its structure settings bound, and the place where the engine calls it."""
 
     name: str
     part: Component[T]
@@ -143,8 +143,8 @@ def register(group: str, name: str | None = None, **traits: object) -> Callable[
     Args:
         group: a config group such as "loss", "optimizer" or "model".
         name: the option's name in configurations; the function's name by default.
-        traits: facts about the function that the engine needs, such as `init` for an update rule: the fields
-            of the group's record in core/traits.py.
+        traits: facts about the function that the engine needs, such as `init` for an update rule. They are
+            the fields of the group's record in core/traits.py.
 
     Returns:
         A decorator that returns the function unchanged.
@@ -175,7 +175,7 @@ def register(group: str, name: str | None = None, **traits: object) -> Callable[
 
 
 def shared(group: str) -> Callable[[F], F]:
-    """Declare the keyword-only arguments of the decorated function as settings shared by a whole group."""
+    """Declare the keyword-only arguments of the decorated function as settings that a whole group shares."""
 
     def decorate(function: F) -> F:
         _shared[group] = function
@@ -209,7 +209,7 @@ def components(group: Literal["logger"]) -> Mapping[str, Component[LoggerTraits]
 @overload
 def components(group: str) -> Mapping[str, Component[Traits]]: ...
 def components(group: str) -> Mapping[str, Component[Traits]]:
-    """All components of a group, by name."""
+    """Return all components of a group by name."""
     importlib.import_module(MODULES[group])
     return _components[group]
 
@@ -220,7 +220,7 @@ def own_components(group: str) -> dict[str, Component[Traits]]:
 
 
 def registered(group: str) -> list[str]:
-    """Names of a group's components in registration order. Imports nothing, so it is safe inside a step."""
+    """Return the names of a group's components in order of registration, without importing anything."""
     return list(_components[group])
 
 
@@ -249,7 +249,7 @@ def component(group: Literal["logger"], name: str) -> Component[LoggerTraits]: .
 @overload
 def component(group: str, name: str) -> Component[Traits]: ...
 def component(group: str, name: str) -> Component[Traits]:
-    """Return a component. Raises ConfigError with the nearest name if there is none of that name."""
+    """Return a component. Raises ConfigError with the nearest name if no component has this name."""
     found = components(group).get(name)
     if found is None:
         raise ConfigError([f"{group}={name}: no such option, {did_you_mean(name, _components[group])}"])
@@ -265,7 +265,7 @@ def shared_function(group: str) -> Function | None:
 def misfit(
     known: Mapping[str, Component[AugmentationTraits | ModelTraits]], name: str, kind: str, found: str
 ) -> str | None:
-    """Return the message for an option that cannot take examples of this kind (InputSpec.kind), or None.
+    """Return the message for an option that does not support examples of this kind (InputSpec.kind), or None.
 
     known: the options of its group. found: a description of the data.
     """
@@ -290,7 +290,7 @@ def keyword_only(function: Function) -> dict[str, Annotation]:
         return {}
     parameters = inspect.signature(function).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    # Any: a setting without a type takes anything.
+    # Any: a setting without a type accepts anything.
     return {name: Any if (found := annotation(owner, name)) is None else found for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Write the files of a run so that a full disk is an error from which the user can recover."""
+"""Write the files of a run such that the user can recover from a full disk."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from slipstream.core.errors import UserError
 from slipstream.core.types import Plain
 from slipstream.core.wording import typed
 
-BEGUN = ("config.yaml", "sweep.json")  # marks a run's folder, a sweep's folder
+BEGUN = ("config.yaml", "sweep.json")  # marks the folder of a run and of a sweep
 AT_ONCE = 4  # threads that write at the same time
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class StorageError(UserError):
-    """A file that cannot be written: not one member's fault, and not resolved without the user."""
+    """A file cannot be written. No single member is at fault, and only the user can fix it."""
 
 
 class CheckpointError(StorageError):
-    """A checkpoint that is missing or damaged, or has another format or architecture."""
+    """A checkpoint is missing or damaged, or has another format or architecture."""
 
 
 @contextmanager
@@ -38,19 +38,19 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"{path}: could not be written ({error.strerror or error}). What is saved is untouched: "
-            f"fix that, then {go_on(path)}"
+            f"{path}: could not be written ({error.strerror or error}). Saved files are not affected. "
+            f"Fix the problem, then {go_on(path)}"
         ) from error
 
 
 def go_on(path: Path) -> str:
-    """Return the advice for after the disk is fixed: `continue with ...`.
+    """Return advice on how to continue after the disk is fixed.
 
-    A member of a sweep continues with its sweep. A run that had not started cannot be resumed.
+    A member of a sweep continues with its sweep. A run that had not started must be started again.
     """
     folder = folders.root(path) or path.parent
     if not any((folder / name).exists() for name in BEGUN):
-        return "give the same command again"
+        return "run the same command again"
     return f"continue with python train.py {typed('resume', folder)}"
 
 
@@ -69,7 +69,7 @@ def append(path: Path, records: Sequence[Mapping[str, Plain]]) -> None:
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Apply a function that waits for the disk to all items, several at a time.
 
-    One sync takes 4 ms on a busy disk; four at a time take 0.4 ms each.
+    On a busy disk, one sync takes 4 ms, and four concurrent ones take 0.4 ms each.
     """
     if len(items) < 2:
         return [function(item) for item in items]
@@ -78,9 +78,9 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def replace(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a whole file atomically: at any moment either the old or the new one exists.
+    """Write a whole file atomically: at any moment, either the old or the new file exists.
 
-    sync: also after a power failure. Raises StorageError if it cannot be written.
+    sync: guarantee this after a power failure, too. Raises StorageError if the file cannot be written.
     """
     made = folders.temporary(path)
     with writing(path):
@@ -91,8 +91,8 @@ def replace(path: Path, text: str, *, sync: bool = True) -> None:
 def write_first(path: Path, text: str) -> bool:
     """Write a whole file atomically unless the path exists; return False if it does.
 
-    After the return the file survives a power failure if its folder does. Raises OSError if it cannot be
-    written.
+    After the return, the file survives a power failure if its folder does. Raises OSError if the file cannot
+    be written.
     """
     made = folders.temporary(path)
     write_new(made, text)
@@ -113,7 +113,7 @@ def write_first(path: Path, text: str) -> bool:
 
 
 def write_new(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a new file. Raises OSError on failure and then leaves no file behind."""
+    """Write a new file. Raises OSError on failure and leaves no partial file behind."""
     try:
         with folders.opened(path, "x", "utf-8") as file:
             file.write(text)

@@ -1,7 +1,7 @@
-"""Traits: all that a component tells the engine besides its signature, in one record for each group.
+"""Traits: facts about a component that its signature cannot express, in one record per group.
 
-`register(group, **traits)` fills the group's record when a function is registered. A misspelled trait, one
-that the group requires and that is missing, or a value of a wrong type is refused there.
+`register(group, **traits)` fills the group's record when a function is registered. It rejects misspelled
+traits, missing required ones, and values of a wrong type.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from slipstream.core.types import Function, Plain
 if TYPE_CHECKING:
     from torch import Tensor
 else:
-    Tensor = object  # the types of traits are read without torch, and none is a tensor
+    Tensor = object  # the types of traits are evaluated without torch; no trait is a tensor
 
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Kind = Literal["vector", "sequence", "tokens", "image"]  # of an example (InputSpec.kind)
-# Places of regularizers: as layers, in a step, and those that keep a vector between steps.
+# Places of regularizers: as layers, in a step, and in a step with a vector kept between steps.
 InNetwork = Literal["activity", "noise", "norm", "weight"]
 InStep = Literal["penalty", "targets", "gradient", "decay", "constraint"]
 Kept = Literal["follow", "average", "epoch", "mask"]
 
 
 def no_problems(settings: Mapping[str, Plain]) -> list[str]:
-    """Object to nothing."""
+    """Report no problems."""
     return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """The traits that functions of every group can have, and all that a scheduler can have.
+    """The traits that functions of every group can have. Schedulers have no others.
 
-    problems: (settings) -> a message for each reason why settings that are valid one by one do not fit.
+    problems: (settings) -> a message for each reason why individually valid settings do not fit together.
     options: a function whose keyword-only arguments are settings that only the engine reads.
     """
 
@@ -54,10 +54,9 @@ class ActivationTraits(Traits):
     gain: the initializer's factor on the weights that feed it, or a function of the settings:
         1 / sqrt(E[f(z)^2]), z ~ N(0, 1), keeps the mean square of a signal from layer to layer.
     width_factor: the number of input features per output feature, or a function of the settings.
-    saturates: (low, high), a pair or a function of the settings: the bounds of the output at which the
-        gradient vanishes; infinite for no bound.
-    learned: parameters that the engine trains and passes by position: name -> the setting with its initial
-        value.
+    saturates: (low, high), a pair or a function of the settings: the output bounds at which the gradient
+        vanishes; infinite for no bound.
+    learned: parameters that the engine trains and passes by position: name -> setting with the initial value.
     output_only: useful only after the last layer.
     """
 
@@ -72,8 +71,8 @@ class ActivationTraits(Traits):
 class InitializerTraits(Traits):
     """The traits of an initializer.
 
-    warns: what a run warns of if it is chosen; empty for nothing.
-    data_dependent: each weight is then rescaled by its layer's output on training examples (lsuv).
+    warns: the warning of a run that uses it; empty for none.
+    data_dependent: each weight is afterwards rescaled by its layer's output on training examples (lsuv).
     """
 
     warns: str = ""
@@ -84,15 +83,15 @@ class InitializerTraits(Traits):
 class LossTraits(Traits):
     """The traits of a loss.
 
-    tasks: the tasks that it fits.
+    tasks: the tasks that it supports.
     outputs: (target, **settings) -> C, the number of outputs that the network needs.
     predict: (outputs [N, C], target, **settings) -> scores: [N, classes] for binary and multiclass, [N, L]
         for multilabel, the predicted values [N, D] for regression.
-    soft: it takes distributions over the classes as targets (label smoothing, mixup).
+    soft: it accepts distributions over the classes as targets (label smoothing, mixup).
     probabilistic: the scores are probabilities.
-    expects_logits: it applies its own sigmoid or softmax; one as output activation is refused.
+    expects_logits: it applies sigmoid or softmax itself, so the output activation cannot be one of them.
     unscaled: the targets must stay in their original units.
-    auto: it is not a loss but a function that chooses one: (target) -> name.
+    auto: it is not a loss but a function that selects one: (target) -> name.
     """
 
     tasks: Sequence[Task]
@@ -109,10 +108,10 @@ class LossTraits(Traits):
 class MetricTraits(Traits):
     """The traits of a metric.
 
-    tasks: the tasks that it fits.
+    tasks: the tasks that it supports.
     mode: the better direction.
     probabilistic: it needs scores that are probabilities.
-    min_classes: it is uninformative for fewer classes.
+    min_classes: the number of classes below which it is uninformative.
     order_only: it depends only on the order of an example's class scores, so logits serve as well.
     """
 
@@ -130,7 +129,7 @@ class OptimizerTraits(Traits):
     init: the names of state vectors that start as zeros [P], or a function
         (params [P], layout, **settings) -> state.
     evaluate: (params [P], state, **settings) -> the params [P] to evaluate and keep, for rules that train
-        at one point and evaluate at another; None for the trained ones.
+        at one point and evaluate at another; None evaluates the trained params.
     full_batch: every update uses the whole training split.
     """
 
@@ -144,15 +143,15 @@ class RegularizerTraits(Traits):
     """The traits of a regularizer. The docstring of slipstream.regularizers says what each place passes.
 
     place: where the engine calls it.
-    on: of noise: the inputs, the outputs of hidden layers, or those of residual branches.
-    keyed: of gradient: it also takes a key [4] and t.
-    buffers: of norm: running statistics [C], by name; those that end in `var` start at 1, the others at 0.
-    kernel: of norm: the function that replaces it in a run alone that is not compiled.
-    check: of norm: (features, **settings); raises UserError for an unsuitable layer.
+    on: for noise: the inputs, the outputs of hidden layers, or those of residual branches.
+    keyed: for gradient: it also takes a key [4] and t.
+    buffers: for norm: running statistics [C], by name; names that end in `var` start at 1, the others at 0.
+    kernel: for norm: the function that replaces it in a single run that is not compiled.
+    check: for norm: (features, **settings); raises UserError for an unsuitable layer.
     start: (params [P], **structure settings) -> the initial kept vector; None for the parameters.
     rate: (clock, **settings) -> factors [S] on top of the schedule's (schedulers.py).
     fits_epochs: (epochs, **settings) -> a message for each reason why this number of epochs does not fit.
-    proximal: of penalty: the function that replaces it under the option `proximal`.
+    proximal: for penalty: the function that replaces it under the option `proximal`.
     """
 
     place: Literal[InNetwork, InStep, Kept]
@@ -173,10 +172,10 @@ class AugmentationTraits(Traits):
 
     kind: what it changes; kinds act in this order.
     takes: the kinds of examples that it supports.
-    draws: the number of rows of u, uniform numbers on [0, 1) for each example.
-    flip: the axis that is reversed if u < probability; exact unless other geometry resamples.
-    warped: of geometry: the matrix is projective, not affine: coordinates are divided.
-    values: of geometry: a change of the pixels with the same u, (x, u, **settings) -> x.
+    draws: the number of rows of u, uniform numbers in [0, 1) for each example.
+    flip: the axis that is reversed if u < probability; exact unless another geometric change resamples.
+    warped: for geometry: the matrix is projective instead of affine, so coordinates are divided.
+    values: for geometry: a change of the pixels with the same u, (x, u, **settings) -> x.
     """
 
     kind: Literal["geometry", "warp", "values", "mix"]
@@ -189,10 +188,10 @@ class AugmentationTraits(Traits):
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStoppingTraits(Traits):
-    """The traits of a rule of early stopping.
+    """The traits of an early stopping rule.
 
-    validates: it looks at val/loss, so there must be a validation split.
-    by_clock: it ends a run by elapsed time, so the run cannot be repeated elsewhere.
+    validates: it uses val/loss, so there must be a validation split.
+    by_clock: it stops a run by elapsed time, so the run need not repeat.
     """
 
     validates: bool = False
@@ -205,14 +204,14 @@ class ModelTraits(Traits):
 
     takes: the kinds of examples that it supports.
     hidden: it has hidden layers, with the configured activation.
-    dense: all its layers are dense; where they are small, a run alone takes one thread.
+    dense: all its layers are dense; if they are small, a single run uses one thread.
     branches: it has residual branches, on which drop_path acts.
-    grows: its values grow from block to block without a normalization, of which a run then warns.
-    own_start: it brings its own initial weights; only initializer=auto goes with it.
-    compiles: it can be compiled: always, never, or only in a run alone, since in a pack a compiled sum
+    grows: without normalization its values grow from block to block, and a run warns about it.
+    own_start: it has its own initial weights and supports only initializer=auto.
+    compiles: it can be compiled: always, never, or only in a single run, since in a pack a compiled sum
         rounds differently.
-    compiled_leaves: the shares of a step's time that compiling leaves, alone and in a pack; None for the
-        usual ones.
+    compiled_leaves: the fractions of a step's time that remain after compiling, single and in a pack; None
+        for the usual ones.
     """
 
     takes: Sequence[Kind] = ("vector", "sequence", "tokens", "image")
@@ -227,13 +226,13 @@ class ModelTraits(Traits):
 
 @dataclass(frozen=True, kw_only=True)
 class DataTraits(Traits):
-    """The traits of a source of data.
+    """The traits of a data source.
 
-    task: the task, if it is known without reading.
-    form: the kind of its examples; None if only reading tells.
-    splits: how rows can be split besides at random.
+    task: the task, if it is known without reading the data.
+    form: the kind of its examples; None if it is known only after reading.
+    splits: ways to split the rows other than at random.
     labels: "from 0": its class labels are numbers that count from 0.
-    in_memory: its first argument are rows that a caller gives, None if there are none.
+    in_memory: its first argument is the caller's rows, or None if there are none.
     """
 
     task: Task | None = None
@@ -271,7 +270,7 @@ RECORDS: Mapping[str, type[Traits]] = {
     "data": DataTraits,
     "logger": LoggerTraits,
 }
-# The traits that a group requires, as a message shows them.
+# The traits that a group requires, as shown in messages.
 REQUIRED: Mapping[str, str] = {
     "loss": 'tasks=("regression",), outputs=lambda target, **_: len(target.names), '
     "predict=lambda outputs, target, **_: outputs",
@@ -283,12 +282,12 @@ REQUIRED: Mapping[str, str] = {
 
 
 def recorded(group: str, name: str, function: Function, given: Mapping[str, object]) -> Traits:
-    """Return the record of a function's traits. Raises UserError, with a line for each problem."""
+    """Return the record of a function's traits. Raises UserError with a line for each problem."""
     found = list(_misnamed(group, given))
     if not found:
         make: Callable[..., Traits] = RECORDS[group]
         record = make(**given)
-        # A test checks the types of slipstream's own, since a typing error need not wait for pydantic.
+        # A test checks slipstream's own components, which saves importing pydantic here.
         found = list(mistyped(record)) if foreign(function) else []
         if not found:
             return record
@@ -301,7 +300,7 @@ def _misnamed(group: str, given: Iterable[str]) -> Iterator[str]:
     unknown = [trait for trait in given if trait not in known]
     for trait in unknown:
         also = f" The traits are {', '.join(sorted(known))}" if nearest(trait, known) else ""
-        yield f"{trait} is no trait of {group}, {did_you_mean(trait, known)}{also}"
+        yield f"{trait} is not a trait of {group}, {did_you_mean(trait, known)}{also}"
     missing = [trait for trait, required in known.items() if required and trait not in given]
     if missing and not unknown:
         yield f'has no {missing[0]}, expected @register("{group}", {REQUIRED[group]})'
@@ -321,22 +320,22 @@ def mistyped(record: Traits) -> Iterator[str]:
 
 
 def foreign(function: object) -> bool:
-    """Return True if what was registered is not slipstream's own."""
+    """Return True if a registered object is not slipstream's own."""
     return not (getattr(function, "__module__", None) or "").startswith("slipstream.")
 
 
 def defined_at(function: Function, name: str) -> str:
-    """Return the file and line where what was registered under a name is defined."""
+    """Return the file and line where a registered function is defined."""
     owner = inspect.unwrap(function)
     if inspect.isfunction(owner):
         return f"{short_path(owner.__code__.co_filename)}, line {owner.__code__.co_firstlineno}"
     try:
         return f"{short_path(inspect.getfile(owner))}, line {inspect.getsourcelines(owner)[1]}"
-    except (TypeError, OSError):  # no class, and so without a place of its own
+    except (TypeError, OSError):  # an instance, which has no source location
         return f"registered as {name}"
 
 
 def short_path(file: str) -> str:
-    """Return a path relative to the current folder where it is inside."""
+    """Return a path relative to the current folder if it is inside it."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,11 +1,11 @@
 """Types and terms that every module shares: axes, numbers and structure, the flat vector's layout.
 
-Axes, always in this order: K member of a pack, N example of a batch, T time, C channel or class,
-H and W height and width, P parameter. Components are written for one member and never see K.
+Axes, always in this order: K members of a pack, N examples of a batch, T time steps, C channels or classes,
+H height, W width, P parameters. Components are written for one member and never see K.
 
-A setting annotated as a float is a *number* (a traced hyperparameter): members of one pack may
-differ in it, so inside the step it may be a scalar tensor, and code never branches on its value. Every
-other setting is *structure* (static): a plain Python value that shapes the computation.
+A setting annotated as a float is a *number* (a traced hyperparameter). Members of one pack may have different
+values, so inside the step it may be a scalar tensor, and code never branches on its value. Every other
+setting is *structure* (a static hyperparameter): a plain Python value that shapes the computation.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Probability = Annotated[float, Ge(0), Le(1)]
 Fraction = Annotated[float, Ge(0), Lt(1)]  # a rate below 1: a dropout rate, a decay
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
-# A name or a value from the data. Hydra and YAML parse one that looks like a number or a boolean as such.
+# A name or a value from the data. If it looks like a number or a boolean, Hydra and YAML parse it as one.
 Word = Annotated[str | int | float | bool, "text"]
 
-# A value out of YAML or JSON: a setting, an entry of a run's file. Any: only the schema knows its type.
+# A value from YAML or JSON: a setting, or an entry of a run's file. Any: only the schema knows its type.
 Plain: TypeAlias = Any
 # The annotation of an argument: a class, Annotated[...], a union.
 Annotation: TypeAlias = object
@@ -39,7 +39,7 @@ Annotation: TypeAlias = object
 DataLike: TypeAlias = Any
 # Tensors in nested tuples, dicts and lists. Any: no type covers named tuples of them.
 Tree: TypeAlias = Any
-# A function that is lifted, compiled or called with what it is given. Any: components of all signatures.
+# A function that is vectorized, compiled or called. Any: components have all kinds of signatures.
 Function: TypeAlias = Callable[..., Any]
 # The ctx and info that torch passes to an autograd function. Any: a function stores attributes there.
 AutogradContext: TypeAlias = Any
@@ -70,21 +70,21 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """P, the number of parameters."""
+        """The number of parameters, P."""
         return sum(self.sizes)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return views of `flat` by name, each in its shape; [E * P] gives each a leading axis E."""
+        """Return views of `flat` [P] by name, each in its shape; `flat` [E * P] adds a leading axis E."""
         axes = () if len(flat) == self.size else (len(flat) // self.size,)
         parts = flat.view(*axes, self.size).split(self.sizes, dim=-1)
         return {n: part.view((*axes, *s)) for n, part, s in zip(self.names, parts, self.shapes, strict=True)}
 
 
 class UpdateContext(NamedTuple):
-    """The context of an update: all that a rule may use besides the gradient and its own state.
+    """The context of an update: everything that a rule may use besides the gradient and its own state.
 
-    t: the number of this update, from 1: an int for a single run that is not compiled, else a scalar
-        float tensor.
+    t: the number of this update, from 1. It is an int for a single run that is not compiled, and otherwise a
+        scalar float tensor.
     params: the flat parameters [P] before the update.
     layout: their tensors, for rules that treat matrices as matrices.
     """
@@ -98,7 +98,7 @@ class UpdateContext(NamedTuple):
 class Scaling:
     """The scaling of raw images: (x - offset) * factor per channel, in the units of the file.
 
-    low, high: the range of the raw values, 0 and 255 for bytes; augmentation maps it to 0 to 1.
+    low, high: the range of the raw values, 0 and 255 for bytes; augmentation maps it to [0, 1].
     """
 
     low: float
@@ -108,7 +108,7 @@ class Scaling:
 
     @property
     def of_unit(self) -> tuple[list[float], list[float]]:
-        """Offset and factor per channel for values already rescaled to the range 0 to 1."""
+        """Return offset and factor per channel for values already rescaled to [0, 1]."""
         span = self.high - self.low
         return [(o - self.low) / span for o in self.offset], [f * span for f in self.factor]
 

@@ -1,3 +1,3 @@
-"""The version of the package, in a module because a checkout need not be installed."""
+"""The version of the package, kept in a module because a checkout may not be installed."""
 
 __version__ = "0.2.0"

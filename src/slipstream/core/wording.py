@@ -1,4 +1,4 @@
-"""Wording of messages: counts with nouns, and values and overrides as a user types them."""
+"""Wording of messages: counts with nouns, and values and overrides as typed on the command line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path, PurePath
 
 from slipstream.core.types import Plain
 
-# Strings that Hydra reads without quotes, in lists too, and always as strings.
+# Strings that Hydra parses as strings without quotes, also inside lists.
 PLAIN = re.compile(
     r"(?!(?:null|true|false|nan|inf)$)(?:[a-z_/]|\.\.?/)[\w./@%+*?|-]*", re.IGNORECASE | re.ASCII
 )
-# Strings that need no quotes in bash, zsh and cmd.
+# Words that need no quotes in bash, zsh and cmd.
 BARE = re.compile(r"[\w./@+:,=~-]*", re.ASCII)
 # Characters that bash expands inside double quotes.
 LIVE = re.compile(r'["$`\\!]')
-SHRINKING = ("stride", "pool_size", "pool_every")  # model settings whose larger values make it smaller
+SHRINKING = ("stride", "pool_size", "pool_every")  # model settings whose larger values shrink the model
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")  # what Hydra accepts as part of a key
 CHECKOUT = Path(__file__).parents[3]
 
@@ -36,7 +36,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def spell(value: Plain) -> str:
-    """Format a plain value for an override, so that Hydra parses it back to the same value.
+    """Format a plain value for an override such that Hydra parses it back to the same value.
 
     >>> spell(["dropout", None, 1e-05]), spell("0.1"), spell("it's")
     ('[dropout,null,1e-05]', "'0.1'", "'it\\\\'s'")
@@ -61,7 +61,7 @@ def _quoted(word: str) -> str:
 
 
 def typed(key: str, value: Plain) -> str:
-    """Format an override for a shell, with double quotes if they suffice, since cmd knows them too.
+    """Format an override for a shell, with double quotes if they suffice, since cmd has no single quotes.
 
     >>> typed("optimizer.lr", 0.1), typed("data.target", "my column"), typed("regularizer", ["l2"])
     ('optimizer.lr=0.1', '"data.target=\\'my column\\'"', '"regularizer=[l2]"')
@@ -70,7 +70,7 @@ def typed(key: str, value: Plain) -> str:
 
 
 def entry(key: str, name: str, value: Plain) -> str:
-    """Spell the override of one entry of a mapping, whatever characters its name has.
+    """Format the override of one entry of a mapping, whatever characters its name has.
 
     >>> print(entry("data.kinds", "rooms", "category"), entry("data.kinds", "a.b (c)", "ignore"))
     data.kinds.rooms=category "data.kinds={'a.b (c)':ignore}"
@@ -90,7 +90,7 @@ def shell(word: str) -> str:
 
 
 def axes(shape: Sequence[int]) -> str:
-    """Write the shape of N examples of a shape.
+    """Format the shape of N examples.
 
     >>> axes((1, 16, 16))
     '[N, 1, 16, 16]'
@@ -99,7 +99,7 @@ def axes(shape: Sequence[int]) -> str:
 
 
 def sizes(settings: Mapping[str, Plain]) -> str:
-    """Return the settings that make a model large, as overrides.
+    """Return the settings that determine the size of a model, as overrides.
 
     >>> sizes({"depth": 1, "width": [16, 32], "stride": 2}), sizes({})
     ('model.depth=1, "model.width=[16,32]"', 'the inputs')
@@ -109,9 +109,9 @@ def sizes(settings: Mapping[str, Plain]) -> str:
 
 
 def install(extra: str) -> str:
-    """Return the command that installs the packages of an extra, for a checkout and for an installed wheel.
+    """Return the command that installs the packages of an extra, for a checkout or an installed wheel.
 
-    It names the packages: slipstream is not in a registry, so pip would not find slipstream[extra].
+    It lists the packages, because slipstream is not on PyPI and pip would not find slipstream[extra].
     """
     needed: list[str] = []
     with suppress(metadata.PackageNotFoundError):

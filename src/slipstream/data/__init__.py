@@ -1,4 +1,4 @@
-"""Data: sources, splits and the preprocessing fitted on train. `load(settings)` is the entry point."""
+"""Data: sources, splits, and preprocessing fitted on the training split."""
 
 from slipstream.data import sources as sources
 from slipstream.data.dataset import Data as Data

@@ -1,4 +1,4 @@
-"""Arrays: vectors [N, C], sequences [N, T, C], tokens [N, T]; and the scaling by channel, for images too."""
+"""Arrays: vectors [N, C], sequences [N, T, C], tokens [N, T]. Scaling by channel, also for images."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ BLOCK = 4096  # rows scaled at a time in float64
 
 @dataclass(frozen=True)
 class ArrayPreprocessing(Preprocessing):
-    """Numbers scaled by channel, or ids as they are.
+    """Numbers scaled by channel, or unchanged token ids.
 
-    shape: of one example. kind, vocabulary, masked: as the source says.
+    shape: of one example. kind, vocabulary, masked: from the source.
     """
 
     shape: tuple[int, ...]
@@ -55,7 +55,7 @@ class ArrayPreprocessing(Preprocessing):
         """Transform an array [N, ...], flat or not; for vectors also a table with the columns' names."""
         if is_table(data):
             if len(self.shape) > 1 or not self.columns:
-                raise DataError(f"expected an array {axes(self.shape)}, found columns of a table")
+                raise DataError(f"expected an array {axes(self.shape)}, found the columns of a table")
             columns = columns_of(data, {column.name: False for column in self.columns}, settings)
             data = np.stack([as_numbers(name, values) for name, values in columns.items()], axis=1)
         array = array_of(data)
@@ -63,23 +63,23 @@ class ArrayPreprocessing(Preprocessing):
         if flat or (array.ndim == 1 and self.shape == (1,)):
             array = array.reshape(-1, *self.shape)
         if array.shape[1:] != self.shape:
-            raise DataError(f"inputs of shape {array.shape[1:]}, but training had {self.shape}")
+            raise DataError(f"found inputs of shape {array.shape[1:]}, expected {self.shape} as in training")
         check_finite("inputs", array)
         return self._scaled(array), []
 
     @property
     def spec(self) -> InputSpec:
-        """The shape as it is."""
+        """The input spec with the unchanged shape."""
         numeric = numeric_of(self.columns) if self.kind == "vector" and len(self.shape) < 2 else ()
         return InputSpec(self.kind, self.shape, len(self.vocabulary), self.masked, numeric)
 
     def _scaled(self, array: np.ndarray) -> np.ndarray:
-        """Scale an array [N, ...] to float32, channel by channel; ids stay."""
+        """Scale an array [N, ...] to float32, channel by channel; token ids stay unchanged."""
         return scale_channels(self.columns, array) if self.columns else array
 
 
 def kind_of(raw: RawData) -> str:
-    """Return the kind of an array's input spec: the source's, or that of its axes; "" for other inputs."""
+    """Return the kind of an array, from the source or the number of axes; "" for other inputs."""
     if not isinstance(raw.inputs, np.ndarray | Stored):
         return ""
     return raw.kind or {3: "sequence", 4: "image"}.get(raw.inputs.ndim, "vector")

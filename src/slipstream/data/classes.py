@@ -1,4 +1,4 @@
-"""Checks of the classes in the splits: missing from one, in one alone, or similar in spelling."""
+"""Checks of classes: missing from a split, in one split only, or similar in spelling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MACRO = "metrics by class (f1_macro, roc_auc)"
 
 
 def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
-    """Return warnings of classes with one row, of similar names, and of splits that lack classes.
+    """Return warnings about classes with one row or similar names, and about splits that lack classes.
 
     Raises DataError if train has only one class.
     """
@@ -29,7 +29,7 @@ def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
     totals = np.bincount(raw.targets, minlength=len(names))
     lone = [name for name, count in zip(names, totals, strict=True) if count == 1]
     one = f"1 {raw.unit}"
-    found = [f"class {phrase(lone)} has {one}: it cannot be both trained on and tested"] if lone else []
+    found = [f"class {phrase(lone)} has {one}, so it cannot be in both train and test"] if lone else []
     found += alike(names, totals)
     for part, part_rows in zip(PARTS, rows, strict=True):
         counts = np.bincount(raw.targets[part_rows], minlength=len(names))
@@ -37,19 +37,19 @@ def class_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
         if part == "train" and len(names) - len(absent) < 2:
             only = names[int(np.argmax(counts))]
             raise DataError(
-                f"the training part has one class only, {only!r}, and lacks {phrase(absent)}: "
-                "nothing to learn; split otherwise"
+                f"the training split has only one class, {only!r}, and lacks {phrase(absent)}: "
+                "there is nothing to learn; change data.split"
             )
         if absent and len(part_rows):
             effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
             if part != "train" and len(absent) == len(names) - 1:
                 effect = "its roc_auc, pr_auc and mcc are undefined"
-            found.append(f"the {part} part has no row of class {phrase(absent)}: {effect}")
+            found.append(f"the {part} split has no row of class {phrase(absent)}: {effect}")
     return found
 
 
 def amounts(raw: RawData, settings: Settings) -> list[str]:
-    """Warn of more than two whole numbers, perhaps counts, that were inferred to be classes."""
+    """Warn if more than two whole numbers, which may be counts, were inferred to be classes."""
     names = raw.target.classes
     if raw.target.task != "multiclass" or settings.get("task") != "auto" or settings.get("classes"):
         return []
@@ -58,13 +58,13 @@ def amounts(raw: RawData, settings: Settings) -> list[str]:
     many = counted(len(names), "whole number")
     found = f"target {brief(raw.target.names[0])} has {many}, {names[0]} to {names[-1]}"
     return [
-        f"{found}, which are taken for classes: if they are amounts (counts, stars), set "
-        "data.task=regression, else data.task=multiclass"
+        f"{found}, which are treated as classes: if they are amounts (counts, stars), set "
+        "data.task=regression, otherwise data.task=multiclass"
     ]
 
 
 def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
-    """Return warnings of splits in which a label is constant."""
+    """Return warnings about splits in which a label is constant."""
     found = []
     for part, part_rows in zip(PARTS, rows, strict=True):
         share = raw.targets[part_rows].mean(axis=0) if len(part_rows) else np.full(raw.targets.shape[1], 0.5)
@@ -72,24 +72,25 @@ def label_warnings(raw: RawData, rows: list[np.ndarray]) -> list[str]:
             names = [name for name, s in zip(raw.target.classes, share, strict=True) if s == value]
             effect = "it cannot be learned" if part == "train" else f"its {MACRO} are over the others"
             if names:
-                found.append(f"the {part} part has only {value} in label {phrase(names)}: {effect}")
+                found.append(f"the {part} split has only {value} in label {phrase(names)}: {effect}")
     return found
 
 
 def alike(names: Sequence[str], totals: np.ndarray) -> list[str]:
-    """Warn of classes that differ only in case, or in the blanks between their words."""
+    """Warn about classes that differ only in case or in the spaces between words."""
     return [
-        f"classes {phrase([f'{brief(names[i])} ({totals[i]})' for i in group])} differ in upper and lower "
-        f"case or blanks alone, and are learned as {len(group)} classes: write them alike if they are one"
+        f"classes {phrase([f'{brief(names[i])} ({totals[i]})' for i in group])} differ only in case "
+        f"or spaces, and are learned as {len(group)} classes: spell them alike if they are one"
         for group in lookalikes(names)
     ]
 
 
 def require_known(raw: RawData, counted_from_0: bool) -> None:
-    """Raise DataError, with file and row, for a class that only a validation or test file has.
+    """Raise DataError with file and row for a class that only a validation or test file has.
 
-    counted_from_0: True if data.classes names the labels 0, 1 and so on. For a random split, which nobody
-    chose by hand, it is a warning.
+    For a random split, this is only a warning.
+    counted_from_0: True if data.classes names the labels 0, 1,
+    ...
     """
     if raw.parts is None or raw.target.task not in ("binary", "multiclass"):
         return
@@ -103,8 +104,9 @@ def require_known(raw: RawData, counted_from_0: bool) -> None:
                 have = "has" if count == 1 else "have"
                 raise DataError(
                     f"{where(row)}: label {brief(names[label])} of target {brief(raw.target.names[0])} is "
-                    f"unknown: {counted(count, 'row')} of the {part} part {have} it and none of the training "
-                    f"part ({did_you_mean(names[label], known)}); write labels alike in both"
+                    f"unknown: {counted(count, 'row')} of the {part} split {have} it and none of "
+                    f"the training "
+                    f"split ({did_you_mean(names[label], known)}); spell labels alike in both"
                     + _naming_all(names, counted_from_0)
                 )
 
@@ -114,7 +116,7 @@ def _naming_all(names: Sequence[str], counted_from_0: bool) -> str:
     if counted_from_0 and list(names) != [str(i) for i in range(len(names))]:
         return ""
     setting = typed("data.classes", names)
-    return f", or set {setting}" if len(setting) <= LONGEST else ", or name all of them in data.classes"
+    return f", or set {setting}" if len(setting) <= LONGEST else ", or list all of them in data.classes"
 
 
 def _counts(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

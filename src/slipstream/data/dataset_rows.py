@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face's `datasets` that a caller holds, as tables, texts and pictures."""
+"""Datasets of Hugging Face's `datasets` in memory, as tables, texts and images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ def is_dataset(data: DataLike) -> bool:
         return False
     if kind.__name__ in STREAMED:
         raise DataError(
-            f"found a streamed {kind.__name__}, expected a Dataset, whose rows are known: load it without "
-            "streaming=True, or take datasets.Dataset.from_list(list(data))"
+            f"found a streamed {kind.__name__}, expected a Dataset with a known number of rows: "
+            f"load it without "
+            "streaming=True, or use datasets.Dataset.from_list(list(data))"
         )
     return kind.__name__ in ("Dataset", "DatasetDict")
 
 
 def splits_of(data: DataLike) -> dict[str, DataLike]:
-    """Return the splits of a DatasetDict by name; a Dataset is the split `train`."""
+    """Return the splits of a DatasetDict by name. A Dataset is the split `train`."""
     return dict(data) if isinstance(data, Mapping) else {"train": data}
 
 
 def one_split(data: DataLike) -> DataLike:
-    """Return a Dataset. Raises DataError for a DatasetDict, with the names of its splits."""
+    """Return a Dataset unchanged. Raises DataError for a DatasetDict with the names of its splits."""
     if isinstance(data, Mapping):
         names = list(data)
         raise DataError(
@@ -42,9 +43,9 @@ def one_split(data: DataLike) -> DataLike:
 
 
 def examples_of(data: DataLike, form: str) -> DataLike:
-    """Return new examples in a dataset as a table of polars, or as pictures if the network takes images.
+    """Return the examples of a dataset as a polars table, or as images if the network expects images.
 
-    Classes are their names. Other data are returned as they are. form: the kind of the network's inputs.
+    Classes become their names. Other data are returned unchanged. form: the kind of the network's inputs.
     """
     if not is_dataset(data):
         return data
@@ -59,7 +60,7 @@ def examples_of(data: DataLike, form: str) -> DataLike:
 
 
 def with_class_names(split: DataLike) -> DataLike:
-    """Return the rows of a Dataset as a table of polars, whose classes are their names."""
+    """Return the rows of a Dataset as a polars table with class names."""
     import polars as pl
 
     frame = split.to_polars()

@@ -1,4 +1,4 @@
-"""Equality of values: labels, categories, groups and ids are words, and never pass through a float."""
+"""Equality of values. Labels, categories, groups and ids are text and are never converted to a float."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slipstream.core.types import DataLike
 from slipstream.data.tabular.spelling import NUMBER
 from slipstream.data.tabular.values import Text
 
-WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # as programs write whole numbers in a column with missing values
+WITH_POINT = re.compile(r"([+-]?\d+)\.0*")  # whole numbers in a column with missing values
 WHOLE = re.compile(r"[+-]?\d+")
 PADDED = re.compile(r"[+-]?0\d+")  # a whole number with leading zeros
 COUNT = re.compile(r"-?(0|[1-9]\d*)(\.\d*[1-9])?")  # as numbers are normally written: not 01 or 1.50
@@ -29,7 +29,7 @@ def nfc(word: str) -> str:
 
 
 def word_of(value: DataLike) -> str:
-    """Convert a setting's name or value back to a word, which Hydra or YAML may have parsed otherwise.
+    """Convert a setting's name or value, which Hydra or YAML may have parsed, back to text.
 
     >>> word_of(2020), word_of(True), word_of(1.5), word_of("a")
     ('2020', 'true', '1.5', 'a')
@@ -40,23 +40,23 @@ def word_of(value: DataLike) -> str:
 
 
 def words_of(values: Iterable[DataLike] | None) -> list[str] | None:
-    """Return the values of a setting as words; None for null."""
+    """Return the values of a setting as text; None for null."""
     return None if values is None else [word_of(value) for value in values]
 
 
 def name_of(column: DataLike) -> str:
-    """Return a column's name in one normal form, stripped of blanks."""
+    """Return a column's name in normal form (NFC) without surrounding whitespace."""
     return word_of(column).strip()
 
 
 def names_of(columns: DataLike) -> list[str]:
-    """Return the names in a setting that takes one column, several or none."""
+    """Return the names in a setting that may have one column, several or none."""
     found = columns if isinstance(columns, list | tuple) else [] if columns is None else [columns]
     return [name_of(column) for column in found]
 
 
 def shown(path: str) -> str:
-    """Return a path in printable form, whatever bytes it has."""
+    """Return a path in printable form, even if it contains invalid bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -68,14 +68,14 @@ def class_folders(path: str, folders: Iterable[str]) -> dict[str, str]:
         if label in found:
             raise DataError(
                 f"{shown(path)}: the folders {shown(found[label])!a} and {shown(name)!a} are both "
-                f"class {label!r}, written in two ways; move the files of one into the other"
+                f"class {label!r}, in two spellings; move the files of one into the other"
             )
         found[label] = name
     return found
 
 
 def plain(word: str) -> str:
-    """Strip the decimals that a whole number was given by some program.
+    """Remove zero decimals from a whole number.
 
     >>> plain("3.0"), plain("-0.0"), plain("03"), plain("3.10")
     ('3', '0', '03', '3.10')
@@ -86,7 +86,7 @@ def plain(word: str) -> str:
 
 
 def lookalikes(words: Sequence[str]) -> list[list[int]]:
-    """Group the indices of words that differ only in case or blanks.
+    """Group the indices of words that differ only in case or whitespace.
 
     >>> lookalikes(["Ulm", "Bonn", "ULM"])
     [[0, 2]]
@@ -201,7 +201,7 @@ def numbered(text: Text) -> np.ndarray:
 
 
 class Known:
-    """The possible words of a column, to match another column's values with."""
+    """The known words of a column, for matching the values of another column."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.exact = {word: i for i, word in enumerate(words)}
@@ -214,9 +214,9 @@ class Known:
         return [self.place(word, text.kind) for word in text.values]
 
     def place(self, word: str, kind: str = "text") -> int:
-        """Return the index of one word, -1 for none. In a numeric column it is matched by value.
+        """Return the index of one word, or -1. In a numeric column, words match by value.
 
-        1 matches the only one of the words that has this value, 1.0, 01 or 1.
+        For example, 1 matches 1.0, 01 or 1 if only one of the words has this value.
         """
         if word in self.exact:
             return self.exact[word]
@@ -231,7 +231,7 @@ K = TypeVar("K")
 
 
 def _unique(words: Sequence[str], key: Callable[[str], K]) -> dict[K, int]:
-    """Map a key that is not None to the index of its word, if no other word has it."""
+    """Map each key that is not None to the index of its word, unless several words share it."""
     keys = [key(word) for word in words]
     seen: dict[K, int] = {}
     for found in keys:
@@ -240,9 +240,9 @@ def _unique(words: Sequence[str], key: Callable[[str], K]) -> dict[K, int]:
 
 
 def kind_of_labels(text: Text) -> str:
-    """Return the type of labels before they became words: text, number or boolean.
+    """Return the original type of labels: text, number or boolean.
 
-    In a text file the words alone decide: 0 and 1 are numbers, true and false booleans, 01 is a text.
+    In a text file, spelling decides: 0 and 1 are numbers, true and false are booleans, 01 is text.
     """
     if text.kind != "untyped":
         return text.kind
@@ -253,7 +253,7 @@ def kind_of_labels(text: Text) -> str:
 
 
 def labels(classes: Sequence[str], kind: str) -> np.ndarray:
-    """Return class names [C] in their original type: texts, numbers (int64 if that holds them) or bool."""
+    """Return class names [C] in their original type: text, numbers (int64 if they fit) or bool."""
     if kind == "boolean":
         return np.array([name.lower() == BOOLEANS[1] for name in classes])
     if kind != "number":

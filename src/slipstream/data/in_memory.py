@@ -1,4 +1,4 @@
-"""Data in memory: tables of any library and arrays, as raw columns with the kinds that their types tell."""
+"""Data in memory: tables of any library and arrays, as raw columns whose types decide their kinds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slipstream.data.tabular.values import Values
 
 @dataclass(frozen=True)
 class InMemory:
-    """Rows that a caller gives: a table whose columns have names, arrays of inputs and targets, or a dataset.
+    """Rows from a caller: a table with named columns, arrays of inputs and targets, or a dataset.
 
     table: a data frame or a mapping of names to columns; None for others. inputs: [N, ...]. targets: [N] or
     [N, D]. weights: [N], of the rows of arrays. splits: of a dataset of Hugging Face's `datasets`, by name.
@@ -37,11 +37,11 @@ class InMemory:
     def of(cls, data: DataLike, target: DataLike, called: str | None = None) -> tuple[InMemory, list[str]]:
         """Return the data with the names of its target columns.
 
-        target: the name of a column, a list of names, or the values: [N] or [N, D]. called: the name of
-        values beside a table; None for their own name, or `target`. Raises DataError.
+        target: the name of a column, a list of names, or the values: [N] or [N, D]. called: the name for
+        target values that are not in the table; None takes their own name, or `target`. Raises DataError.
         """
         if hasattr(data, "collect"):
-            raise DataError("inputs: found a lazy frame, expected its rows; its collect() reads them")
+            raise DataError("inputs: found a lazy frame, expected a data frame; call its collect()")
         if is_dataset(data):
             return cls(splits=splits_of(data)), _names_given(target)
         if not is_table(data):
@@ -56,7 +56,8 @@ class InMemory:
                 return cls(table=data), list(target)
         if target is None:
             raise DataError(
-                f"target: is None, expected the name of a column ({phrase(names)}) or the values of all rows"
+                f"target: found None, expected the name of a column ({phrase(names)}) or the "
+                f"values of all rows"
             )
         joined, added = with_targets(data, names, target, called)
         return cls(table=joined), added
@@ -65,21 +66,21 @@ class InMemory:
     def _of_arrays(cls, data: DataLike, target: DataLike) -> InMemory:
         if isinstance(target, str):
             raise DataError(
-                f"target: found {target!r}, but the inputs are an array, which has no names; give the "
+                f"target: found {target!r}, but the inputs are an array without column names; pass the "
                 "targets as a second array, or the inputs as a data frame"
             )
         if isinstance(data, torch.utils.data.Dataset):
             raise DataError(
-                f"inputs: found {type(data).__name__}, a dataset of torch's, expected an array, a tensor, a "
-                "data frame, a mapping of names to columns, or a Dataset of Hugging Face's"
+                f"inputs: found {type(data).__name__}, a torch dataset, expected an array, a tensor, a "
+                "data frame, a mapping of names to columns, or a Hugging Face Dataset"
             )
         return cls(inputs=as_array("inputs", data), targets=as_array("targets", target))
 
 
 def given_again(what: str) -> str:
-    """Return the sentence for a run on data in memory that are not given. what: `the rows`, in the plural."""
+    """Return the message for a run on data in memory that are not passed. what: a plural noun."""
     return (
-        f"{what} of this run were given in Python and are in no file; give them again: "
+        f"{what} of this run came from Python and are not in a file; pass them again: "
         "slipstream.fit(data, target, directory=RUN, resume=True), or slipstream.evaluate(RUN, data)"
     )
 
@@ -93,24 +94,24 @@ def _names_given(target: DataLike) -> list[str]:
 
 
 def _refuse_index(data: DataLike, names: Collection[str], target: DataLike) -> None:
-    """Raise DataError for a target that is the index of a frame of pandas."""
+    """Raise DataError for a target that is the index of a pandas frame."""
     index = getattr(data, "index", None)
     if str(target) not in names and target in list(getattr(index, "names", ())):
         raise DataError(
-            f"target: {target!r} is the index of the frame, expected a column; frame.reset_index() makes it "
-            "one"
+            f"target: {target!r} is the index of the frame, expected a column; convert it with "
+            "frame.reset_index()"
         )
 
 
 def names_in(table: DataLike) -> list[str]:
-    """Return the names of a table's columns as they are written there."""
+    """Return the names of a table's columns exactly as spelled there."""
     return [str(name) for name in columns_in(table)]
 
 
 def with_targets(
     table: DataLike, names: list[str], target: DataLike, called: str | None
 ) -> tuple[dict[str, DataLike], list[str]]:
-    """Return a table's columns with targets that were given beside it, and the targets' names."""
+    """Return a table's columns together with separate targets, and the targets' names."""
     columns = {str(name): column for name, column in columns_in(table).items()}
     _require_one_order(table, target)
     if is_table(target):
@@ -125,35 +126,38 @@ def with_targets(
     for name in added:
         if name_of(name) in set(map(name_of, names)):
             raise DataError(
-                f"target: {name!r} is a column of the table already; leave it out of the inputs, or give its "
-                "name alone"
+                f"target: {name!r} is already a column of the table; remove it from the inputs, "
+                f"or pass only its "
+                "name"
             )
     return columns | added, list(added)
 
 
 def _require_one_order(table: DataLike, target: DataLike) -> None:
-    """Raise DataError if two indices of pandas have the same labels in another order: rows go by position."""
+    """Raise DataError if the pandas indices of table and target have the same labels in another order."""
     own: DataLike = getattr(table, "index", None)
     other: DataLike = getattr(target, "index", None)
     if not hasattr(own, "equals") or not hasattr(other, "equals") or own.equals(other):
         return
     if len(own) == len(other) and own.sort_values().equals(other.sort_values()):
         raise DataError(
-            "target: its index has the labels of the table's in another order, and rows go by their "
-            "position; expected one order: target.loc[table.index]"
+            "target: its index has the labels of the table in another order, but rows are matched by "
+            "position; reorder it with target.loc[table.index]"
         )
 
 
 def as_array(what: str, values: DataLike) -> np.ndarray:
-    """Return numbers, words or booleans [N, ...] as an array. Raises DataError for ragged lists."""
+    """Return numbers, strings or booleans [N, ...] as an array. Raises DataError for ragged lists."""
     if isinstance(values, torch.Tensor):
         return tensor_values(what, values)
     if hasattr(values, "toarray"):
-        raise DataError(f"{what}: found a sparse matrix, expected a dense array; its toarray() makes one")
+        raise DataError(f"{what}: found a sparse matrix, expected a dense array; call its toarray()")
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise DataError(f"{what}: lists of different lengths; expected one length in all rows") from error
+        raise DataError(
+            f"{what}: found lists of different lengths, expected the same length in all rows"
+        ) from error
     if array.ndim == 0:
         raise DataError(
             f"{what}: found {type(values).__name__}, expected an array, a data frame, or a mapping of names "
@@ -165,10 +169,10 @@ def as_array(what: str, values: DataLike) -> np.ndarray:
 def raw_columns(
     table: DataLike, missing: Collection[str], wanted: Collection[str] | None, as_words: Collection[str]
 ) -> tuple[dict[str, Values], dict[str, str]]:
-    """Return a table's columns by name, and the kinds that their types tell.
+    """Return a table's columns by name, and the kinds that follow from their types.
 
     wanted: the columns to read, None for all. as_words: columns whose values are words, such as labels.
-    Raises DataError for a column that holds neither numbers, booleans, dates nor words.
+    Raises DataError for a column of anything but numbers, booleans, dates or strings.
     """
     columns: dict[str, Values] = {}
     kinds: dict[str, str] = {}
@@ -177,7 +181,7 @@ def raw_columns(
     for spelled, column in there.items():
         name = name_of(str(spelled))
         if name in columns:
-            raise DataError(f"{TABLE} has two columns {name!r}, in two ways to write it; leave one out")
+            raise DataError(f"{TABLE} has two columns {name!r} in different spellings; remove one")
         if wanted is not None and name not in wanted:
             continue
         with naming(TABLE):
@@ -191,5 +195,5 @@ def raw_columns(
             f"{TABLE}: column {short!r} has {counted(fewest, 'row')} and column {long!r} has {most:,}"
         )
     if not columns or next(iter(lengths.values())) == 0:
-        raise DataError(f"{TABLE}: no rows; expected at least 3")
+        raise DataError(f"{TABLE}: found no rows, expected at least 3")
     return columns, kinds

@@ -1,4 +1,4 @@
-"""The kinds of data: a class for each."""
+"""The kinds of data, each with its preprocessing class."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from slipstream.data.text.vocabulary import TextPreprocessing, Texts
 
 @dataclass(frozen=True)
 class KindOfData:
-    """A kind of data, and how to tell it. reads: of raw data; wrote: of JSON, where older runs lack keys."""
+    """A kind of data. reads: recognizes raw data. wrote: recognizes JSON; older runs lack some keys."""
 
     preprocessing: type[Preprocessing]
     reads: Callable[[RawData], bool]
     wrote: Callable[[Mapping[str, Plain]], Plain]
 
 
-# The first that fits.
+# The first match wins.
 KINDS = (
     KindOfData(TextPreprocessing, lambda raw: isinstance(raw.inputs, Texts), lambda it: it.get("tokenizer")),
     KindOfData(
@@ -39,17 +39,17 @@ KINDS = (
 
 
 def reader_of(raw: RawData) -> type[Preprocessing]:
-    """Return the kind of raw data. Raises DataError for inputs of a type that no kind reads."""
+    """Return the preprocessing class for raw data. Raises DataError for inputs of an unknown type."""
     for kind in KINDS:
         if kind.reads(raw):
             return kind.preprocessing
-    found = f"the source gave inputs of type {type(raw.inputs).__name__}"
+    found = f"the source returned inputs of type {type(raw.inputs).__name__}"
     raise DataError(f"{found}, expected a numpy array, Frame, Sequences or Texts")
 
 
 def from_json(saved: Mapping[str, Plain]) -> Preprocessing:
-    """Return the preprocessing whose `to_json` was saved. Raises DataError for an unknown version."""
+    """Restore a preprocessing from its `to_json`. Raises DataError for an unknown version."""
     if saved.get("version") != VERSION:
-        found = f"preprocessing of version {saved.get('version')}"
-        raise DataError(f"{found}, but this slipstream reads {VERSION}")
+        found = f"found preprocessing of version {saved.get('version')}"
+        raise DataError(f"{found}, but this version of slipstream reads {VERSION}")
     return next(kind for kind in KINDS if kind.wrote(saved)).preprocessing.from_json(saved)

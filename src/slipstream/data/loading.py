@@ -32,16 +32,16 @@ ROLES = ("group_column", "time_column", "split_column", "weight_column")
 
 
 def problems(settings: Settings) -> list[str]:
-    """Check data settings that are valid one by one, without reading any data.
+    """Check the combination of individually valid data settings without reading any data.
 
-    settings: `name`, the option's own settings and the common ones, as `load` takes them.
+    settings: `name`, the option's own settings and the common ones, as for `load`.
     """
     source = component("data", settings["name"])
     found = []
     if settings["split"] not in ("auto", "random", "stratified", *source.traits.splits):
         found.append(
             f"data.split: {settings['split']} needs rows with a group or a time, which "
-            f"data={source.name} has not; expected auto, random or stratified"
+            f"data={source.name} lacks; expected auto, random or stratified"
         )
     shares = [settings[part] for part in ("validation", "test") if settings[part] != "auto"]
     if sum(shares) >= 1:
@@ -51,9 +51,7 @@ def problems(settings: Settings) -> list[str]:
         )
     folds, fold = settings["folds"], settings["fold"]
     if folds is None and fold != 0:
-        found.append(
-            f"data.fold: found {fold}, but data.folds is null; set data.folds or leave data.fold out"
-        )
+        found.append(f"data.fold: found {fold}, but data.folds is null; set data.folds or remove data.fold")
     if folds is not None:
         if folds < 2:
             found.append(f"data.folds: found {folds}, expected at least 2, or null")
@@ -61,29 +59,32 @@ def problems(settings: Settings) -> list[str]:
             found.append(f"data.fold: found {fold}, expected 0 to {folds - 1} (data.folds={folds})")
         if settings["validation"] != "auto":
             found.append(
-                f"data.validation: found {settings['validation']}, but data.folds={folds} decides on the "
-                "validation part; leave one of them out"
+                f"data.validation: found {settings['validation']}, but data.folds={folds} defines the "
+                "validation split; remove one of them"
             )
         if settings["split"] == "time" or settings.get("time_column") is not None:
-            found.append("data.folds: a split by time has no folds, since a fold would train on its future")
+            found.append(
+                "data.folds: a split by time supports no folds, since a fold would train on later rows"
+            )
     scaling = SCALINGS[settings["scaling"]]
     if scaling.pooled and source.name in ("table", "sequences"):
         found.append(
-            f"data.scaling: {settings['scaling']} is for inputs of one unit (pixels), expected standard, "
+            f"data.scaling: {settings['scaling']} is for inputs with a common unit (pixels), "
+            f"expected standard, "
             "minmax, robust or none"
         )
     if scaling.clip and source.traits.form == "image":
         found.append(
-            f"data.scaling: {settings['scaling']} is for tables and sequences, and data={source.name}, which "
-            "has images, takes standard, minmax, global or none"
+            f"data.scaling: {settings['scaling']} is for tables and sequences; data={source.name}, which "
+            "has images, supports standard, minmax, global or none"
         )
     if source.traits.form == "tokens" and settings["scaling"] != "none":
         found.append(
-            f"data.scaling: found {settings['scaling']}, but data={source.name} has ids; expected none"
+            f"data.scaling: found {settings['scaling']}, but data={source.name} has token ids; expected none"
         )
     if settings.get("streaming") == "always" and settings["batch_size"] == "full":
         found.append(
-            "data.streaming: always leaves images in their file, and data.batch_size=full wants all of them "
+            "data.streaming: always reads images from their file, but data.batch_size=full needs all of them "
             "at once; expected a number of rows"
         )
     task = source.traits.task or settings.get("task", "auto")
@@ -98,7 +99,7 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
     if settings["split"] == "stratified" and not classes:
         found.append(f"data.split: stratified needs classes, but the task is {task}; expected random")
     if settings["class_weights"] != "none" and not classes:
-        found.append(f"data.class_weights: {task} has no classes to weigh; set data.class_weights=none")
+        found.append(f"data.class_weights: {task} has no classes; set data.class_weights=none")
     if settings["target_scaling"] == "standard" and task not in ("regression", "auto"):
         found.append(
             f"data.target_scaling: standard is for regression, but the task is {task}; expected auto"
@@ -107,14 +108,21 @@ def _task_problems(task: str, settings: Settings) -> list[str]:
 
 
 def load(settings: Settings, room: int | None = None, given: InMemory | None = None) -> Data:
-    """Read, split and transform the data that the settings name.
+    """Read, split and transform the data that the settings describe.
 
-    room: bytes of memory for images: with `streaming` auto, larger ones stay in their file. None for no
-    limit.
-    settings: the validated configuration of the group `data`, plain Python: `name`, the option's own
-    settings, and those that all data share (see `common`).
-    given: the rows of data=memory.
-    Raises ConfigError if settings do not fit each other or the data, DataError if data cannot be used.
+    Args:
+        settings: the validated configuration of the group `data`: `name`, the option's own settings, and
+            those that all data share (see `common`).
+        room: bytes of memory for images. With `streaming` auto, larger data stay in their file. None means no
+            limit.
+        given: the rows of data=memory.
+
+    Returns:
+        The three splits as tensors, with their description and fingerprint.
+
+    Raises:
+        ConfigError: the settings do not fit each other or the data.
+        DataError: the data cannot be used.
     """
     found = problems(settings)
     if found:
@@ -122,7 +130,7 @@ def load(settings: Settings, room: int | None = None, given: InMemory | None = N
     source, raw = component("data", settings["name"]), read(settings, given)
     own = foreign(source.function)
     kind = reader_of(raw)
-    if settings.get("classes", ()) is None:  # otherwise it cannot be allowed
+    if settings.get("classes", ()) is None:  # otherwise the user has allowed the class
         require_known(raw, source.traits.labels == "from 0")
     with naming(raw.sources[0] if raw.sources else f"data={source.name}"):
         require_variety(raw)
@@ -166,7 +174,7 @@ def load(settings: Settings, room: int | None = None, given: InMemory | None = N
 
 
 def rows_key(part: np.ndarray, raw: RawData) -> str:
-    """Return the SHA-256 of a split's row numbers, their targets and what the targets mean."""
+    """Return the SHA-256 of a split's row numbers and targets, and of the meaning of the targets."""
     digest = hashlib.sha256(repr((raw.target.task, raw.target.names, raw.target.classes)).encode())
     for array in (part, raw.targets[part]):
         digest.update(np.ascontiguousarray(array).data)
@@ -174,7 +182,7 @@ def rows_key(part: np.ndarray, raw: RawData) -> str:
 
 
 def read(settings: Settings, given: InMemory | None = None) -> RawData:
-    """Return what the settings' source reads, neither split nor encoded. given: as in `load`."""
+    """Read the data source of the settings, without splitting or encoding. given: as in `load`."""
     source = component("data", settings["name"])
     numbers, structure = source.split(settings)
     with advising(settings, *_columns_used(settings)):
@@ -184,7 +192,7 @@ def read(settings: Settings, given: InMemory | None = None) -> RawData:
 
 
 def _columns_used(settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the target columns, and those that are neither targets nor inputs."""
+    """Return the target columns, and the columns that are neither targets nor inputs."""
     roles = [settings.get(key) for key in ("id", "time", "text", "image", *ROLES)]
     return names_of(settings.get("target")), [name for role in roles for name in names_of(role)]
 
@@ -192,7 +200,7 @@ def _columns_used(settings: Settings) -> tuple[list[str], list[str]]:
 def scale_targets(
     raw: RawData, train: np.ndarray, scaling: str, warnings: list[str]
 ) -> tuple[np.ndarray, Target]:
-    """Return all targets as the engine needs them, regression scaled by the mean and deviation of train."""
+    """Return all targets for the engine; regression is scaled by mean and deviation of the training split."""
     target = raw.target
     if scaling == "standard" and target.task != "regression":
         raise ConfigError(
@@ -209,7 +217,7 @@ def scale_targets(
         constant = deviation <= 1e-12 * np.abs(y[train]).max(axis=0)
         scale = np.where(constant, 1.0, deviation)
         for i in np.flatnonzero(constant):
-            warnings.append(f"target {target.names[i]!r} does not vary in the training part")
+            warnings.append(f"target {target.names[i]!r} is constant in the training split")
     scaled = ((y - offset) / scale).astype(np.float32)
     return scaled, replace(target, offset=tuple(offset.tolist()), scale=tuple(scale.tolist()))
 
@@ -217,15 +225,17 @@ def scale_targets(
 def row_weights(
     raw: RawData, rows: list[np.ndarray], setting: Plain
 ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """Return the weights of the three splits, float32, and those in metrics, None if equal.
+    """Return the float32 weights of the three splits in updates, and those in metrics, or None if equal.
 
-    Class weights apply in updates only, so that train can be compared with validation.
+    Class weights apply only in updates, so that training and validation metrics are comparable.
     """
     own = np.ones(len(raw)) if raw.weights is None else raw.weights
     weights = [own[part].astype(np.float32) for part in rows]
     for part, found in zip(PARTS, weights, strict=True):
         if len(found) and found.sum() == 0:
-            raise DataError(f"all rows of the {part} part have weight 0; expected a positive one")
+            raise DataError(
+                f"all rows of the {part} split have weight 0, expected at least one positive weight"
+            )
     if setting == "none":
         return weights, [None] * len(weights)
     weighed = (own[rows[0]] * class_weights(raw, rows[0], setting)).astype(np.float32)
@@ -240,8 +250,7 @@ def fingerprint(
     Inputs with a known digest are represented by it and the row numbers.
     """
     digest = hashlib.sha256()
-    # Formats show in the parsed values, and the type that labels had before they became words does not change
-    # what is trained.
+    # Formats affect the parsed values anyway, and the original type of labels does not affect training.
     meaning = {name: value for name, value in vars(target).items() if name != "label_kind"}
     inputs = preprocessing.to_json()
     for spelled in (*inputs["columns"], inputs["steps"] or {}):

@@ -1,4 +1,4 @@
-"""Quoting of data in messages."""
+"""Quoting data in messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slipstream.core.errors import DataError
 from slipstream.core.types import DataLike, Plain
 from slipstream.core.wording import counted, entry
 
-Where = Callable[[int], str]  # returns a row's location
+Where = Callable[[int], str]  # row number -> location
 
 
 def brief(value: DataLike, most: int = 60) -> str:
@@ -39,7 +39,7 @@ _read_by: ContextVar[tuple[Mapping[str, Plain], frozenset[str]] | None] = Contex
 
 @contextmanager
 def advising(settings: Mapping[str, Plain], targets: Iterable[str], roles: Iterable[str]) -> Iterator[None]:
-    """Let messages advise only settings that the data source has, and kinds for none of targets and roles."""
+    """Restrict the advice in messages to settings of the data source, and to kinds of input columns."""
     token = _read_by.set(({**settings, "target": frozenset(targets)}, frozenset(roles)))
     try:
         yield
@@ -48,7 +48,7 @@ def advising(settings: Mapping[str, Plain], targets: Iterable[str], roles: Itera
 
 
 def cures(name: str, many: bool, words: bool = False) -> str:
-    """Say what can be done about values that do not fit their column. words: whether none fits.
+    """Return advice about values that do not fit their column. words: True if no value fits.
 
     >>> cures("a", many=True)
     'Correct them, add them to data.missing if they mean a missing value, or set data.kinds.a=category'
@@ -56,7 +56,7 @@ def cures(name: str, many: bool, words: bool = False) -> str:
     settings, roles = _read_by.get() or ({"missing": [], "kinds": {}}, frozenset())
     target = name in settings.get("target", ())
     if target and words and settings.get("task") == "regression":
-        return "Leave data.task=regression out: words are classes"
+        return "Remove data.task=regression: words are classes"
     them, they = ("them", "they mean") if many else ("it", "it means")
     ways = [f"Correct {them}"]
     if "missing" in settings:
@@ -67,26 +67,26 @@ def cures(name: str, many: bool, words: bool = False) -> str:
 
 
 def has_missing() -> bool:
-    """Return True if the data source has words that mean a missing value."""
+    """Return True if the data source has a setting for the words that mean a missing value."""
     read_by = _read_by.get()
     return read_by is None or "missing" in read_by[0]
 
 
 def phrase(words: DataLike, most: int = 8) -> str:
-    """Join words by commas; after `most` of them, state how many more there are.
+    """Join words with commas. After `most` of them, only state the number of further ones.
 
     >>> phrase(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     words = list(words)
     more = len(words) - most
-    # Leaves room for a path and its line number.
+    # This leaves room for a path and its line number.
     said = (brief(w, 200)[1:-1] if len(w) > 200 or "\n" in w else w for w in map(str, words[:most]))
     return ", ".join(said) + (f" and {more} more" if more > 0 else "")
 
 
 def cut_short(many: int, total: int, example: str, most: int, part: str, keep: str) -> str:
-    """Return a sentence about examples that are longer than the kept length.
+    """Return a sentence about examples that are truncated.
 
     >>> cut_short(1, 4, "text", 20, "word", "last")
     '1 of 4 texts (25.0%) has more than 20 words; the last 20 are kept'
@@ -115,7 +115,7 @@ def below(sizes: Sequence[int], wheres: Sequence[Where]) -> Where:
 
 @contextmanager
 def naming(place: str) -> Iterator[None]:
-    """Prefix a DataError's message with `place`, a file or a setting."""
+    """Prefix the message of a DataError with `place`, a file or a setting."""
     try:
         yield
     except DataError as error:

@@ -24,9 +24,9 @@ WIDTH = 99  # maximum characters of a card's line
 class Facts:
     """Facts collected before the inputs are encoded, which consumes them.
 
-    kinds: kind -> its columns, empty for arrays. missing: column -> missing values, for those that have any.
-    unit: what a row of the data is. steps: for sequences from a table, its rows by split, else empty. counts:
-    by split, name -> rows of the class or with the label, empty if they are too many.
+    kinds: kind -> its columns, empty for arrays. missing: column -> number of missing values, if positive.
+    unit: the noun for a row. steps: for sequences from a table, its rows by split, otherwise empty. counts:
+    for each split, name -> rows of the class or with the label; empty if there are too many names.
     """
 
     settings: Settings
@@ -53,9 +53,9 @@ class Facts:
         rows: list[np.ndarray],
         table: Table,
     ) -> Facts:
-        """Collect the facts of a source whose rows are divided into the given three splits.
+        """Collect the facts of a source whose rows are divided into three splits.
 
-        table: that of the kind's `table_of`.
+        table: from the kind's `table_of`.
         """
         kinds: dict[str, list[str]] = {}
         missing = {}
@@ -124,7 +124,7 @@ class Facts:
         return f"{'target' if len(names) == 1 else f'{len(names)} targets'} {phrase(names, most)}"
 
     def _head(self, meaning: str) -> str:
-        """Return what was read and what is predicted, with as many file names as fit."""
+        """Return the data source and the target, with as many file names as fit."""
         names = [Path(path).name for path in self.sources]
         for most in range(len(names), 0, -1):
             line = f"data={self.settings['name']} ({phrase(names, most)}): {meaning}"
@@ -134,7 +134,7 @@ class Facts:
         return f"data={self.settings['name']}{found}: {meaning}"
 
     def _examples(self) -> list[str]:
-        """Return the number of examples in each split, and for sequences their rows of the table."""
+        """Return the number of examples in each split, and for sequences also their rows in the table."""
         said = [counted(rows, self.unit) for rows in self.rows]
         if not self.steps:
             return said
@@ -144,14 +144,14 @@ class Facts:
         return f"{self.how}, seed {self.settings['split_seed']}"
 
     def _filled(self) -> str:
-        """Return the fill value of missing numbers; in categories, missing is a separate category."""
+        """Return how missing numbers are filled. In categories, missing is a separate category."""
         impute = self.settings["impute"]
-        # `error` concerns the training split; elsewhere a missing number is filled all the same.
+        # `error` applies only to the training split; in the others, missing numbers are still filled.
         return f"numbers filled by {'median' if impute == 'error' else impute}"
 
 
 def fit(head: str, words: Sequence[str]) -> str:
-    """Return a line of words within the limit, with the number of further ones.
+    """Return as many words as fit on a line, with the number of further ones.
 
     >>> fit("columns: ", ["aa", "bb"])
     'columns: aa, bb'

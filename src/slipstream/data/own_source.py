@@ -1,4 +1,4 @@
-"""What a user's source of data returns, as raw data: arrays, or a torch.utils.data.Dataset."""
+"""Raw data from the result of a user data source: arrays, or a torch.utils.data.Dataset."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from slipstream.data.tabular.values import Frame
 
 VERSION = 2
-# The keys of the JSON in their order, each with the value of a kind that has no such field.
+# The keys of the JSON in order, each with the default for a kind that has no such field.
 BLANK: Mapping[str, Plain] = {
     "version": VERSION,
     "shape": (),
@@ -45,9 +45,9 @@ EncodedSplits: TypeAlias = tuple[Sequence["np.ndarray | Stored"], list[str]]
 class Preprocessing(ABC):
     """The transformation of raw examples of one kind of data into a network's inputs.
 
-    A kind is a class of its own with the fields that it needs, all of them part of the JSON, from which
-    `transform` works alone. columns: the encoding of each raw column or channel as numbers (center, scale,
-    fill value, categories), which an exporter can repeat; empty where nothing is computed.
+    Each kind is a class with the fields that it needs. All fields are part of the JSON, which is sufficient
+    for `transform`. columns: the encoding of each raw column or channel as numbers (center, scale, fill
+    value, categories), which an exporter can repeat; empty if nothing is computed.
     """
 
     columns: tuple[Column, ...]
@@ -57,27 +57,27 @@ class Preprocessing(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
-        """Fit the preprocessing on the given rows of raw data; return it with warnings."""
+        """Fit the preprocessing on the given rows of raw data. Return it with warnings."""
 
     @abstractmethod
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
-        """Encode the rows of each split; return them with warnings. how: the way of splitting.
+        """Encode the rows of each split. Return them with warnings. how: the split method.
 
-        Consumes `raw.inputs`, except images in a file, which stay there.
+        This consumes `raw.inputs`, except for images that stay in their file.
         """
 
     @abstractmethod
     def transform(self, data: DataLike, settings: Settings = NONE) -> Encoded:
-        """Transform new examples; return them with warnings about values that are not in train.
+        """Transform new examples. Return them with warnings about values that the training split lacks.
 
-        settings: the run's data settings, of which those apply that say how raw values are read. Images are
-        not yet scaled (see `InputSpec.scaling`). Raises DataError, with what was expected, for other data.
+        Images are not yet scaled (see `InputSpec.scaling`). Raises DataError for examples that do not match.
+        settings: the run's data settings; only those that define how raw values are read apply.
         """
 
     @property
     @abstractmethod
     def spec(self) -> InputSpec:
-        """The input spec of an example as the network sees it; images are still raw."""
+        """The input spec of an example for the network. Images are still raw."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ class Preprocessing(ABC):
 
     @classmethod
     def table_of(cls, raw: RawData) -> Table:
-        """Return the table of raw data that have one, and its rows for each example if they are several."""
+        """Return the table of raw data, if they have one, and the rows of each example if it has several."""
         return None, None
 
     def describe(self, scaling: str) -> str:
@@ -108,13 +108,13 @@ class Preprocessing(ABC):
         return f"{self.spec.kind} data: {read}"
 
     def to_json(self) -> dict[str, Plain]:
-        """Return a JSON-able description, from which `from_json` makes the same preprocessing."""
+        """Return a JSON description from which `from_json` restores the same preprocessing."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: _saved(value) for key, value in {**BLANK, "kind": self.spec.kind, **own}.items()}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> Self:
-        """Return the inverse of `to_json`."""
+        """Restore a preprocessing from its `to_json`."""
         return cls(**{field.name: cls._restored(field.name, saved[field.name]) for field in fields(cls)})
 
     @classmethod
@@ -126,7 +126,7 @@ class Preprocessing(ABC):
 
 
 def _saved(value: Plain) -> Plain:
-    """Return a field for JSON; a record without a format that is the default."""
+    """Return a field for JSON. A record omits its format if that is the default."""
     if isinstance(value, tuple):
         return [_saved(one) for one in value]
     if not is_dataclass(value):

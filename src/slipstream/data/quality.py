@@ -1,4 +1,4 @@
-"""Checks for what makes scores misleading: each is reported once, with its number; nothing is changed."""
+"""Checks for problems that make scores misleading. Each is reported once; no data are changed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from slipstream.data.messages import brief, phrase
 from slipstream.data.preprocessing import Preprocessing, Table
 from slipstream.data.tabular.encoding import Column
 
-SAMPLE, FEW = 2000, 500  # training rows checked per column; of more than MANY columns
+SAMPLE, FEW = 2000, 500  # training rows checked per column, and with more than MANY columns
 MANY = 1000
-FEWEST = 50  # distinct rows from which a repeated one is evidence
-LEAST = 50  # training rows from which a single column's success is evidence
-ALONE = 0.99  # share of rows whose class one column predicts
-RANKS = 0.9999  # rank correlation with a number
-OUTSIDE = 0.05  # share of rows outside the training range
-FAR = 300  # widths of the middle half, from the median
+FEWEST = 50  # the minimum of distinct rows for repeated rows to be evidence
+LEAST = 50  # the minimum of training rows for a single column's accuracy to be evidence
+ALONE = 0.99  # fraction of rows whose class one column predicts
+RANKS = 0.9999  # rank correlation with a numeric target
+OUTSIDE = 0.05  # fraction of rows outside the training range
+FAR = 300  # distance from the median, in interquartile ranges
 BLOCK = 1 << 20  # values hashed at a time
 
 
@@ -29,8 +29,8 @@ def doubts(
 ) -> list[str]:
     """Return sentences about the splits.
 
-    inputs: of train, validation and test, encoded; those that stay in their file are skipped. targets: of the
-    three, in the data's units.
+    inputs: encoded, of train, validation and test; inputs that stay in their file are skipped. targets: of
+    the three splits, in the units of the data.
     """
     found = outside(targets, target) if target.task == "regression" else []
     if not all(isinstance(part, np.ndarray) for part in inputs):
@@ -42,9 +42,9 @@ def doubts(
 
 
 def unlikely(raw: RawData, table: Table, settings: Settings, how: str, train: np.ndarray) -> list[str]:
-    """Warn of rows sorted by a date, of codes for missing values and of targets far from all others.
+    """Warn about rows sorted by a date, codes for missing values, and targets far from all others.
 
-    table: that of the kind's `table_of`. train: the rows of the training part.
+    table: from the kind's `table_of`. train: the rows of the training split.
     """
     found = far_targets(raw, train) if raw.target.task == "regression" else []
     frame, lengths = table
@@ -55,9 +55,9 @@ def unlikely(raw: RawData, table: Table, settings: Settings, how: str, train: np
     free = settings["split"] == "auto" and settings["folds"] is None and "time_column" in settings
     if dates and free and how in ("random", "stratified"):
         found.append(
-            f"the rows are in the order of {brief(dates[0])}, and a {how} split trains on rows later than "
-            "those it tests: if the future is to be predicted, set data.split=time "
-            f"{typed('data.time_column', dates[0])}, else data.split={how}"
+            f"the rows are sorted by {brief(dates[0])}, but a {how} split trains on rows later than "
+            "those that it tests on: to predict the future, set data.split=time "
+            f"{typed('data.time_column', dates[0])}, otherwise data.split={how}"
         )
     numbers = {name: v for name, v in columns.items() if frame.kinds[name] == "number"}
     codes = {name: _missing_code(values[train]) for name, values in numbers.items()}
@@ -66,14 +66,14 @@ def unlikely(raw: RawData, table: Table, settings: Settings, how: str, train: np
         words = dict.fromkeys([*settings["missing"], *there.values()])
         said = phrase([f"{word} in column {brief(name)}" for name, word in there.items()])
         found.append(
-            f"{said} stands in several rows, far from all others: if it means a missing value, set "
+            f"{said} appears in several rows, far from all other values: if it means a missing value, set "
             + typed("data.missing", list(words))
         )
     return found
 
 
 def _in_order(dates: np.ndarray) -> bool:
-    """Return True if dates rise, or fall, from row to row, and nearly all differ."""
+    """Return True if dates increase or decrease from row to row, and nearly all differ."""
     if len(dates) < LEAST or np.isnan(dates).any():
         return False
     steps = np.diff(dates)
@@ -83,8 +83,9 @@ def _in_order(dates: np.ndarray) -> bool:
 def _missing_code(values: np.ndarray) -> float | None:
     """Return a value that looks like a code for missing values, or None.
 
-    It is the lowest or highest value, is written in nines (-999, 99), occurs several times and is farther
-    from the others than they are from each other."""
+    It is the lowest or highest value, consists of nines (-999, 99), occurs several times, and is farther from
+    the others than they are from each other.
+    """
     present = values[~np.isnan(values)]
     if len(present) < LEAST:
         return None
@@ -105,7 +106,7 @@ def _missing_code(values: np.ndarray) -> float | None:
 
 
 def far_targets(raw: RawData, train: np.ndarray) -> list[str]:
-    """Warn of a few training targets so far away that they dominate every scale."""
+    """Warn about a few training targets that are so far away that they dominate every scale."""
     found = []
     for i, name in enumerate(raw.target.names):
         values = raw.targets[train, i]
@@ -118,14 +119,14 @@ def far_targets(raw: RawData, train: np.ndarray) -> list[str]:
             lie = "lies" if len(far) == 1 else "lie"
             found.append(
                 f"target {brief(name)}: {len(far)} of {counted(len(values), 'training row')} {lie} more than "
-                f"{FAR}-fold the width of the middle half away, such as {raw.targets[row, i]:g} ({where}): "
-                "correct it, or, if it is right, take loss=mae, which outliers move less"
+                f"{FAR} interquartile ranges from the median, such as {raw.targets[row, i]:g} ({where}): "
+                "correct it or, if it is right, use loss=mae, which is less sensitive to outliers"
             )
     return found
 
 
 def repeated(inputs: Sequence[np.ndarray], targets: list[np.ndarray]) -> list[str]:
-    """Report rows of validation and test that are also in train, with the same target.
+    """Report rows of validation and test that are also in train with the same target.
 
     A table with only a few distinct, frequent rows is not reported.
     """
@@ -139,8 +140,8 @@ def repeated(inputs: Sequence[np.ndarray], targets: list[np.ndarray]) -> list[st
     if not many:
         return []
     said = " and ".join(f"{counts[part]} of {counted(sizes[part], f'{part} row')}" for part in many)
-    verb = "stands" if sum(counts[part] for part in many) == 1 else "stand"
-    return [f"{said} {verb} in the training part too, with the same target: scores on them are too good"]
+    verb = "is" if sum(counts[part] for part in many) == 1 else "are"
+    return [f"{said} {verb} also in the training split with the same target: scores on them are too good"]
 
 
 def _codes(array: np.ndarray) -> np.ndarray:
@@ -179,7 +180,7 @@ def outside(targets: list[np.ndarray], target: Target) -> list[str]:
 
 
 def telling(inputs: np.ndarray, targets: np.ndarray, target: Target, columns: Sequence[Column]) -> list[str]:
-    """Report a single column of several that predicts the target alone."""
+    """Report columns that each predict the target alone."""
     if len(columns) < 2 or len(inputs) < LEAST or target.task == "multilabel":
         return []
     rows = np.linspace(0, len(inputs) - 1, min(len(inputs), FEW if len(columns) > MANY else SAMPLE)).astype(
@@ -187,7 +188,7 @@ def telling(inputs: np.ndarray, targets: np.ndarray, target: Target, columns: Se
     )
     x, y = np.ascontiguousarray(inputs[rows].T), targets[rows]
     if target.task != "regression" and np.bincount(y).max() > 0.95 * len(y):
-        return []  # the most frequent class is right as often
+        return []  # always predicting the most frequent class is right as often
     found, start = [], 0
     for column in columns:
         width = len(column.outputs())
@@ -202,8 +203,8 @@ def telling(inputs: np.ndarray, targets: np.ndarray, target: Target, columns: Se
         return []
     what = phrase(map(brief, found))
     if len(found) == 1:
-        return [f"column {what} tells the target alone: if it is not known beforehand, leave it out"]
-    return [f"columns {what} each tell the target alone: leave out those that are not known beforehand"]
+        return [f"column {what} determines the target by itself: if it is not known beforehand, remove it"]
+    return [f"columns {what} each determine the target: remove those that are not known beforehand"]
 
 
 def _ranked(x: np.ndarray, y: np.ndarray) -> float:
@@ -215,9 +216,9 @@ def _ranked(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _told(values: np.ndarray, labels: np.ndarray, ordered: bool) -> float:
-    """Return the share of rows whose class is the majority of the others with the same value.
+    """Return the fraction of rows whose class is the majority class of other rows with the same value.
 
-    A row without others counts, if values are ordered, when both neighbours have its class.
+    If values are ordered, a row with a unique value counts if both neighbors have its class.
     """
     distinct, codes = np.unique(values, return_inverse=True)
     classes = int(labels.max()) + 1
@@ -242,7 +243,7 @@ def _told(values: np.ndarray, labels: np.ndarray, ordered: bool) -> float:
 
 
 def window_step(windows: np.ndarray) -> int | None:
-    """Return the steps by which each window [N, T, ...] begins after the one before; None without overlap."""
+    """Return the offset in steps between consecutive windows [N, T, ...]; None if they do not overlap."""
     if len(windows) < 20 or windows.shape[1] < 4:
         return None
     first = np.linspace(0, len(windows) - 2, min(len(windows) - 1, 64)).astype(np.int64)
@@ -257,12 +258,12 @@ def window_step(windows: np.ndarray) -> int | None:
 
 
 def overlapping(windows: np.ndarray, how: str) -> list[str]:
-    """Report overlapping windows that are split at random. windows: [N, T, ...] in order."""
+    """Report overlapping windows with a random split. windows: [N, T, ...] in order."""
     step = window_step(windows) if how in ("random", "stratified") else None
     if step is None:
         return []
     steps = counted(step, "step")
     return [
-        f"consecutive windows overlap (each begins {steps} after the one before) and data.split={how} puts "
-        "neighbours into different parts, so that scores are too good: set data.split=time"
+        f"consecutive windows overlap (each starts {steps} after the previous one) and data.split={how} puts "
+        "neighbors into different splits, so scores are too good: set data.split=time"
     ]

@@ -1,4 +1,4 @@
-"""The scalings of `data.scaling`: a function for each, and a row in `SCALINGS`."""
+"""The scalings of `data.scaling`. Each is a function and a row in `SCALINGS`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 CLIP = 3.0  # the bound of a smooth clip
-SAME = 1e-12  # of the largest value: the deviation of equal values is at most the mean's rounding error
+SAME = 1e-12  # relative to the largest value: the rounding error in the deviation of equal values
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The training values of one column or channel, as scalings see them.
+    """Statistics of the training values of one column or channel, for scalings.
 
-    values: returns all of them, float64, for scalings that need more than the moments.
+    values: returns all values, float64, for scalings that need more than the moments.
     """
 
     low: float
@@ -27,7 +27,7 @@ class Statistics:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Statistics:
-        """Compute the statistics of values [N], of which there is at least one."""
+        """Compute the statistics of values [N] with N >= 1."""
         return cls(values.min(), values.max(), values.mean(), values.std(), lambda: values)
 
     def negligible(self, spread: float) -> bool:
@@ -37,9 +37,9 @@ class Statistics:
 
 @dataclass(frozen=True)
 class ScalingRule:
-    """A scaling: x -> (x - offset) * factor, then clipped smoothly if `clip`.
+    """A scaling: x -> (x - offset) * factor, followed by smooth clipping if `clip`.
 
-    fit: returns offset and factor; a constant column is scaled to 0 (factor 0). pooled: one offset and one
+    fit: returns offset and factor; the factor 0 scales a constant column to 0. pooled: use one offset and one
     factor for all channels, fitted to their joint statistics.
     """
 
@@ -49,17 +49,17 @@ class ScalingRule:
 
 
 def standard(x: Statistics) -> tuple[float, float]:
-    """Mean 0, deviation 1."""
+    """Scale to mean 0 and standard deviation 1."""
     return x.mean, 0.0 if x.negligible(x.deviation) else 1 / x.deviation
 
 
 def minmax(x: Statistics) -> tuple[float, float]:
-    """From 0 to 1."""
+    """Scale to [0, 1]."""
     return (x.mean, 0.0) if x.negligible(x.deviation) else (x.low, 1 / (x.high - x.low))
 
 
 def robust(x: Statistics) -> tuple[float, float]:
-    """Median 0, interquartile range 1; if that range is 0, the whole range becomes 2."""
+    """Scale to median 0 and interquartile range 1. If that range is 0, scale the whole range to 2."""
     low, first, median, third, high = np.quantile(x.values().astype(np.float64), (0, 0.25, 0.5, 0.75, 1))
     if x.negligible(high - low):
         return median, 0.0
@@ -67,7 +67,7 @@ def robust(x: Statistics) -> tuple[float, float]:
 
 
 def unscaled(_: Statistics) -> tuple[float, float]:
-    """As it is."""
+    """Leave values unchanged."""
     return 0.0, 1.0
 
 
@@ -85,5 +85,5 @@ else:  # the schema reads the names from here
 
 
 def smooth_clip(x: np.ndarray) -> np.ndarray:
-    """x / sqrt(1 + (x / 3)^2): close to x near 0, and never beyond 3 (RealMLP, arXiv 2407.04491)."""
+    """Return x / sqrt(1 + (x / 3)^2), close to x near 0 and always in (-3, 3) (RealMLP, arXiv 2407.04491)."""
     return x / np.sqrt(1 + (x / CLIP) ** 2)

@@ -1,4 +1,4 @@
-"""Assignment of rows to train, validation and test. Row numbers are returned in ascending order."""
+"""Assignment of rows to train, validation and test. Row numbers are in ascending order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slipstream.data.dataset import AUTO_SHARE, PARTS, RawData, Settings
 
 
 def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]:
-    """Return the method, and the row numbers of train, validation and test, int64 each.
+    """Return the method and the int64 row numbers of train, validation and test.
 
     Splits assigned by the source are kept; the others are drawn from its training rows.
     Raises DataError if a requested split would have no rows.
@@ -21,8 +21,7 @@ def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]
     given = np.zeros(count, np.int8) if raw.parts is None else raw.parts
     shares = {part: share(part, bool((given == PARTS.index(part)).any()), settings) for part in PARTS[1:]}
     pool = np.flatnonzero(given == 0)
-    # All draws use one random order, whatever is requested, so that a larger share contains the rows of a
-    # smaller one.
+    # All draws use one random order, so that a larger fraction contains the rows of a smaller one.
     pool = pool[shuffled(len(pool), settings["split_seed"])]
     drawn = {}
     total = len(pool)
@@ -40,7 +39,7 @@ def split_rows(raw: RawData, settings: Settings) -> tuple[str, list[np.ndarray]]
             raise DataError(too_few(part, how, total, raw))
         drawn[part], pool = pool[chosen], pool[~chosen]
     if len(pool) == 0:
-        raise DataError("the training part has no rows: the split column, the files or the keys leave none")
+        raise DataError("the training split has no rows: the split column, the files or the keys leave none")
     return how, [np.sort(pool), np.sort(drawn["validation"]), np.sort(drawn["test"])]
 
 
@@ -62,15 +61,15 @@ def method(raw: RawData, settings: Settings) -> str:
 
 
 def share(part: str, given: bool, settings: Settings) -> float:
-    """Return the share of rows to draw for a split; 0 for none and for a split assigned by the source."""
+    """Return the fraction of rows to draw for a split; 0 for none or a split assigned by the source."""
     asked = settings[part]
     if given:
         if asked not in ("auto", 0) or (part == "validation" and settings["folds"] is not None):
             name = "folds" if asked == "auto" else part
             raise ConfigError(
                 [
-                    f"data.{name}={settings[name]}: the data give the {part} part already; "
-                    f"leave data.{name} out, or take the {part} rows out of the data"
+                    f"data.{name}={settings[name]}: the data already define the {part} split; "
+                    f"remove data.{name}, or remove the {part} rows from the data"
                 ]
             )
         return 0.0
@@ -85,7 +84,7 @@ def shuffled(count: int, seed: int, number: int = 0) -> np.ndarray:
 
 
 def draw(how: str, raw: RawData, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Select about `count` of `rows` (in random order); return bool."""
+    """Select about `count` of `rows` (in random order) as a boolean mask."""
     if how == "stratified":
         return draw_stratified(raw.targets[rows], count)
     if how == "group":
@@ -96,7 +95,7 @@ def draw(how: str, raw: RawData, rows: np.ndarray, count: int, seed: int) -> np.
 
 
 def draw_stratified(labels: np.ndarray, count: int) -> np.ndarray:
-    """Select `count` rows, each class in proportion, by largest remainder, but never all rows of a class."""
+    """Select `count` rows in proportion to the classes (largest remainder), but never all rows of a class."""
     sizes = np.bincount(labels)
     exact = sizes * count / len(labels)
     take = np.floor(exact).astype(np.int64)
@@ -107,7 +106,7 @@ def draw_stratified(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def rank_within(labels: np.ndarray) -> np.ndarray:
-    """Return for each element the number of equal ones before it."""
+    """Return, for each element, the number of equal elements before it."""
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     starts = np.cumsum(sizes) - sizes
@@ -117,7 +116,7 @@ def rank_within(labels: np.ndarray) -> np.ndarray:
 
 
 def group_numbers(raw: RawData, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Return the rows' groups, numbered 0 ... in random order."""
+    """Return the groups of the rows, numbered from 0 in random order."""
     assert raw.groups is not None
     present, codes = np.unique(raw.groups[rows], return_inverse=True)
     return shuffled(len(present), seed, 1)[codes]
@@ -177,6 +176,6 @@ def too_few(part: str, how: str, total: int, raw: RawData) -> str:
         what += f" at {counted(len(np.unique(times(raw))), 'time')}"
     are = "is" if total == 1 else "are"
     return (
-        f"{what} {are} too few for a {part} part by data.split={how} that leaves rows to train on: "
-        f"add rows, or switch the part off with data.{part}=0"
+        f"{what} {are} too few for a {part} split with data.split={how} that leaves rows to train on: "
+        f"add rows, or disable the split with data.{part}=0"
     )

@@ -19,7 +19,7 @@ from slipstream.data.tabular.type_inference import SOME
 from slipstream.data.tabular.values import Text, Values
 
 MOST_CLASSES = 20  # distinct whole numbers that still count as classes
-ROWS_A_CLASS = 5  # minimum rows for each of them
+ROWS_A_CLASS = 5  # minimum number of rows for each of them
 
 
 def make_target(
@@ -29,18 +29,18 @@ def make_target(
     classes: Sequence[str] | None = None,
     labels: bool = False,
 ) -> tuple[np.ndarray, Target]:
-    """Return target values as RawData needs them, and their meaning.
+    """Return target values for RawData, and their description.
 
-    task: `auto` infers it. classes: the labels in the order of their indices; null sorts them, numbers by
-    value, so that the last is the positive class of a binary task. labels: whole numbers are labels, however
-    many are distinct. Values must not be missing.
-    Raises DataError for one class only, a label that is not in `classes`, a word in regression.
+    task: `auto` infers it. classes: the labels in the order of their indices; null sorts them (numbers by
+    value), and the last is the positive class of a binary task. labels: treat whole numbers as labels,
+    however many are distinct. Values must not be missing. Raises DataError for a single class, a label that
+    is not in `classes`, or text in regression.
     """
     asked, task = task, infer_task(names, columns, labels) if task == "auto" else task
     if task in ("binary", "multiclass"):
         if len(columns) > 1:
             many = f"data.task={task} has one target, found {len(columns)}: {phrase(names)}"
-            raise ConfigError([f"{many}; name one in data.target"])
+            raise ConfigError([f"{many}; set data.target to one of them"])
         text = as_text(columns[0])
         indices, found = encode_labels(names[0], text, classes)
         if task == "binary" and len(found) != 2:
@@ -54,7 +54,7 @@ def make_target(
             task, tuple(names), found, label_kind=kind_of_labels(replace(text, values=list(found)))
         )
     if classes is not None:
-        raise ConfigError([f"data.classes: the task is {task}, which has no classes; leave data.classes out"])
+        raise ConfigError([f"data.classes: the task is {task}, which has no classes; remove data.classes"])
     if task == "multilabel":
         flags = [as_booleans(name, column) for name, column in zip(names, columns, strict=True)]
         return np.stack(flags, axis=1).astype(np.int64), Target(task, tuple(names), tuple(names))
@@ -77,8 +77,8 @@ def infer_task(names: Sequence[str], columns: Sequence[Values], labels: bool) ->
     words = [n for n, c in zip(names, columns, strict=True) if isinstance(c, Text) and not _spells_numbers(c)]
     if words:
         raise DataError(
-            f"several targets are either all yes/no (multilabel) or all numbers (regression), but "
-            f"{words[0]!r} has words: choose one target"
+            f"several targets must be either all yes/no (multilabel) or all numbers (regression), but "
+            f"{words[0]!r} contains text: choose one target"
         )
     return "regression"
 
@@ -88,9 +88,9 @@ def _spells_numbers(text: Text) -> bool:
 
 
 def may_be_labels(values: Values, format: str) -> bool:
-    """Return True for a column of numbers that may be labels and looks the same as words.
+    """Return True for a column of numbers that may be labels and is spelled the same as text.
 
-    These are whole numbers, other plainly written numbers, or a few times of day.
+    These are whole numbers, other numbers in normal spelling, or a few times of day.
     """
     if isinstance(values, np.ndarray):
         return True
@@ -100,10 +100,10 @@ def may_be_labels(values: Values, format: str) -> bool:
 
 
 def few_whole_numbers(column: Values) -> bool:
-    """Return True if numbers are more likely labels.
+    """Return True if numbers are probably labels.
 
-    These are whole, at most 20 distinct, with five rows each; or written with a leading zero, as codes
-    are.
+    Such numbers are whole, have at most 20 distinct values with at least five rows each, or have a leading
+    zero like codes.
     """
     if isinstance(column, Text):
         if any(PADDED.fullmatch(word) for word in column.values):
@@ -131,9 +131,9 @@ def encode_labels(name: str, text: Text, classes: Sequence[str] | None) -> tuple
 
 
 def require_variety(raw: RawData) -> None:
-    """Raise DataError for a target from which nothing can be learned: constant, or an identifier."""
+    """Raise DataError for a target that cannot be learned: a constant or an identifier."""
     target, count = raw.target, len(raw)
-    wrong = "nothing to learn; is it the right column?"
+    wrong = "there is nothing to learn; is it the right column?"
     if target.task == "regression":
         for name, column in zip(target.names, raw.targets.T, strict=True):
             if (column == column[0]).all():
@@ -142,11 +142,11 @@ def require_variety(raw: RawData) -> None:
         present, (name, *_) = np.unique(raw.targets), target.names or ("",)
         if len(present) < 2:
             label = phrase([target.classes[i] for i in present])
-            raise DataError(f"target {name!r} has one class only, {label!r} in {_all_rows(count)}: {wrong}")
+            raise DataError(f"target {name!r} has only one class, {label!r} in {_all_rows(count)}: {wrong}")
         if count >= SOME and len(present) > 0.9 * count:
             raise DataError(
-                f"target {name!r} looks like an identifier: {len(present)} classes in {count} rows, nothing "
-                "to learn from so few rows of each; is it the right column?"
+                f"target {name!r} looks like an identifier: {len(present)} classes in {count} rows, too few "
+                "rows of each to learn from; is it the right column?"
             )
 
 
@@ -155,14 +155,14 @@ def _all_rows(count: int) -> str:
 
 
 def check_labels(name: str, text: Text, classes: Sequence[str]) -> None:
-    """Raise DataError, with the row, for a label that is not in `classes`."""
+    """Raise DataError with the row of a label that is not in `classes`."""
     known = [word_of(label) for label in classes]
     unknown = np.array([place < 0 for place in Known(known).find(text)] + [False])[text.codes]
     if unknown.any():
         row = int(np.argmax(unknown))
         label = text.values[text.codes[row]]
         raise DataError(
-            f"target {name!r}, row {row + 1}: label {brief(label)} is none of data.classes "
+            f"target {name!r}, row {row + 1}: label {brief(label)} is not in data.classes "
             f"({phrase(classes)}), "
             f"{did_you_mean(label, known)}; correct the label or add it to data.classes"
         )
@@ -178,19 +178,17 @@ def in_order(labels: Sequence[str]) -> list[str]:
 
 
 def class_weights(raw: RawData, rows: np.ndarray, setting: Plain) -> np.ndarray:
-    """Return the factor of each training row's own weight for its class, float64 [rows].
+    """Return the class weight of each training row, which multiplies the row's own weight, float64 [rows].
 
-    `balanced` is W / (classes present * W of the class), W the sum of the rows' own weights, 1 each by
-    default (scikit-learn's `compute_class_weight` with `sample_weight`): every class gets the same total
-    weight, and the overall total is unchanged. A class whose rows all have weight 0 stays at 0.
+    `balanced` is W / (classes present * W of the class), where W is the sum of the rows' own weights, 1 each
+    by default (as in scikit-learn's `compute_class_weight` with `sample_weight`). Every class gets the same
+    total weight, and the overall total stays the same. A class whose rows all have weight 0 stays at 0.
     """
     if setting == "none":
         return np.ones(len(rows))
     target = raw.target
     if target.task not in ("binary", "multiclass"):
-        raise ConfigError(
-            [f"data.class_weights: {target.task} has no classes to weigh; set data.class_weights=none"]
-        )
+        raise ConfigError([f"data.class_weights: {target.task} has no classes; set data.class_weights=none"])
     labels = raw.targets[rows]
     if setting == "balanced":
         own = np.ones(len(rows)) if raw.weights is None else np.asarray(raw.weights[rows], np.float64)
@@ -204,12 +202,14 @@ def class_weights(raw: RawData, rows: np.ndarray, setting: Plain) -> np.ndarray:
             said = did_you_mean(word_of(label), target.classes)
             raise ConfigError([f"data.class_weights.{word_of(label)}: no such class, {said}"])
         if place in given:
-            raise ConfigError([f"data.class_weights: names the class {target.classes[place]!r} twice"])
+            raise ConfigError([f"data.class_weights: lists the class {target.classes[place]!r} twice"])
         given[place] = float(weight)
     absent = [label for i, label in enumerate(target.classes) if i not in given]
     if absent:
         every = {label: given.get(i, 1.0) for i, label in enumerate(target.classes)}
         hint = f"; write {typed('data.class_weights', every)}" if len(every) <= MOST_CLASSES else ""
-        raise ConfigError([f"data.class_weights: names every class or none; lacks {phrase(absent)}{hint}"])
+        raise ConfigError(
+            [f"data.class_weights: expected every class or none, missing {phrase(absent)}{hint}"]
+        )
     result: np.ndarray = np.array([given[i] for i in range(len(target.classes))])[labels]
     return result

@@ -1,1 +1,1 @@
-"""Trained networks at work: evaluation on new data, and predictions of whole files."""
+"""Using trained networks: evaluation on new data, predictions for whole files, reports and exports."""

@@ -1,4 +1,4 @@
-"""The display and the files of a comparison of runs."""
+"""The terminal output and the files of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS, TABLE = "comparison.json", "comparison.csv"
 
 
 def show(screen: Console, found: ComparisonResult) -> None:
-    """Show what differs, the metrics side by side, the differences, and who is better."""
+    """Show how the configurations differ, the metrics side by side, their differences and the verdicts."""
     if found.settings:
         table = Table("setting", *found.names, title="configuration", title_justify="left")
         for key, spelled in found.settings.items():
@@ -44,11 +44,11 @@ def show(screen: Console, found: ComparisonResult) -> None:
     title = f"{counted(found.rows, 'example')}, {found.source}"
     table = Table("metric", *found.names, *more, title=title, title_justify="left")
     for name, values in found.values.items():
-        told = _cells(found.others[0].differences[name]) if two else ()
-        table.add_row(name, *map(number, values), *told)
+        cells = _cells(found.others[0].differences[name]) if two else ()
+        table.add_row(name, *map(number, values), *cells)
     print_table(screen, table)
     for other in () if two else found.others:
-        title = f"{other.name} less {found.names[0]}"
+        title = f"{other.name} minus {found.names[0]}"
         table = Table("metric", "difference", "95 % interval", "p", title=title, title_justify="left")
         for metric, difference in other.differences.items():
             table.add_row(metric, *_cells(difference))
@@ -56,8 +56,8 @@ def show(screen: Console, found: ComparisonResult) -> None:
     for other in found.others:
         if (test := other.mcnemar) is not None:
             screen.print(
-                f"{test.first_only:,} only right by {found.names[0]}, {test.other_only:,} only by "
-                f"{other.name}: McNemar's exact p {number(test.p, 2)}",
+                f"only {found.names[0]} is right on {counted(test.first_only, 'row')}, only {other.name} on "
+                f"{test.other_only:,}: McNemar's exact test, p = {number(test.p, 2)}",
                 soft_wrap=True,
             )
     for other in found.others:
@@ -70,9 +70,9 @@ def _cells(of: MetricDifference) -> tuple[str, str, str]:
 
 
 def write(found: ComparisonResult, folder: Path) -> list[Path]:
-    """Write comparison.json, comparison.csv and the curves into a folder; return the files.
+    """Write comparison.json, comparison.csv and the learning curves into a folder, and return the files.
 
-    Raises StorageError if that fails.
+    Raises StorageError if a file cannot be written.
     """
     return write_result(folder, as_json(found), _csv(found), curves(found), (NUMBERS, TABLE))
 
@@ -98,7 +98,7 @@ def _csv(found: ComparisonResult) -> str:
 
 
 def curves(found: ComparisonResult) -> Iterator[tuple[str, Image.Image]]:
-    """Yield pictures of the losses and of the deciding metric by epoch, every run and member in one frame."""
+    """Yield plots of the losses and of the deciding metric by epoch, each with all runs and members."""
     runs = {
         name if len(members) == 1 else f"{name}, {origin.name}": origin
         for name, members in zip(found.names, found.origins, strict=True)
@@ -124,7 +124,7 @@ def history_pictures(runs: Mapping[str, RunOrigin], metric: str) -> Iterator[tup
 
 
 def _history(origin: RunOrigin) -> list[dict[str, float]]:
-    """Return the numbers of every epoch; those that a killed run left unfinished are left out."""
+    """Return the metrics of every complete epoch; a line that a killed run left unfinished is skipped."""
     if origin.trained is not None:
         return [_numbers(record) for record in origin.trained.state["records"]]
     assert origin.folder is not None

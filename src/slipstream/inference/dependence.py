@@ -14,16 +14,19 @@ from slipstream.data.tabular.encoding import Column
 from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.perturbations import slices
 
-LEVELS = 20  # values of a column
+LEVELS = 20  # the largest number of values tried per column
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """The mean prediction at some values of a column that the examples have.
+    """The mean prediction at some of the values that a column has in the examples.
 
-    column, kind: as in the run's data. values: [V], numbers in the file's units, else words.
-    outputs: [D], the classes (of two, the second) or the targets. means: [V, D], mean probabilities (or
-    scores), or values in original units.
+    Attributes:
+        column: the name of the column.
+        kind: its kind, as in the run's data.
+        values: [V], numbers in the units of the file, or strings.
+        outputs: [D], the classes (only the second of two) or the targets.
+        means: [V, D], mean probabilities (or scores), or values in original units.
     """
 
     column: str
@@ -36,7 +39,7 @@ class Dependence:
 def dependence_of(
     ensemble: Ensemble, inputs: Sequence[Tensor], w: Tensor, names: Sequence[str]
 ) -> list[Dependence]:
-    """Return the partial dependence of columns of a table; of other data none.
+    """Return the partial dependence on the columns of a table, or an empty list for other data.
 
     inputs: [N, D] for each network. w: the weights of the examples [N].
     """
@@ -68,7 +71,8 @@ def dependence_of(
 def levels_of(column: Column, encoded: np.ndarray) -> list[tuple[int, float | str]]:
     """Return examples [row, value] whose values of a column are taken, in order.
 
-    encoded: the column's inputs [N, outputs]. Of a number, dates included, up to LEVELS quantiles.
+    For numbers, including dates, these are up to LEVELS quantiles.
+    encoded: the column's inputs [N, outputs].
     """
     missing = encoded[:, -1] == 1 if column.flag else np.zeros(len(encoded), bool)
     if column.kind == "category":
@@ -93,7 +97,7 @@ def levels_of(column: Column, encoded: np.ndarray) -> list[tuple[int, float | st
 
 
 def _raw(column: Column, value: float) -> float | str:
-    """Return the value in the file of one that is scaled, as float32 still tells it."""
+    """Return a scaled value in the units of the file, rounded to float32 precision."""
     if column.clip:
         value = value / float(np.sqrt(max(1 - (value / CLIP) ** 2, 1e-12)))
     raw = column.offset + (value / column.factor if column.factor else 0.0)

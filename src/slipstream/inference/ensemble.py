@@ -1,4 +1,4 @@
-"""Networks that predict together: those of a run, or of all members of a sweep's best trial."""
+"""Networks that predict together: the network of a run, or those of all members of a sweep's best trial."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class RunOrigin:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks that predict together; of a run it is one.
+    """Networks that predict together; a run has one.
 
-    Scores are the mean of the models' scores: of probabilities, or of values in original units.
+    Scores are the mean over the models of their probabilities, or of their values in original units.
 
     Attributes:
-        path: the folder that was asked for.
+        path: the folder that was opened.
         models: the trained networks, each with its preprocessing.
         folders: their run folders; empty for a run without.
         held: what is known of a run without a folder.
@@ -105,7 +105,7 @@ class Ensemble:
 
     @property
     def first(self) -> Model:
-        """The first model, whose task and classes all share."""
+        """The first model. All models share its task and classes."""
         return self.models[0]
 
     @property
@@ -114,7 +114,7 @@ class Ensemble:
         return self.first.target
 
     def __str__(self) -> str:
-        """Name the folder, and the runs if they are several."""
+        """Return the folder and, for several models, their number."""
         many = f", the mean of {counted(len(self.models), 'member')} of the best trial"
         return f"{self.path}{many if len(self.models) > 1 and self.path not in self.folders else ''}"
 
@@ -151,7 +151,10 @@ def open_run(run: RunLike) -> Ensemble:
     folders = _best_trial(path) if holds_sweep(path) else [path]
     models = [load(folder) for folder in folders]
     if len({(model.target.task, model.target.classes, model.target.names) for model in models}) > 1:
-        raise UserError(f"{path}: members of the best trial have other classes or targets; name one of them")
+        raise UserError(
+            f"{path}: the members of the best trial have different classes or targets; name one "
+            f"of them instead"
+        )
     given = getattr(run, "given", None)
     origins = [] if given is None else [RunOrigin(saved_config(folder), folder, given) for folder in folders]
     return Ensemble(path, tuple(models), tuple(folders), tuple(origins))
@@ -164,18 +167,18 @@ def _best_trial(sweep: Path) -> list[Path]:
         numbers: Sequence[int] = next(t["members"] for t in report["trials"] if t["mean"] is not None)
     except OSError as error:
         go_on = f"python train.py {typed('resume', sweep)}"
-        raise UserError(f"{sweep}: the sweep has no report yet; end it with {go_on}") from error
+        raise UserError(f"{sweep}: the sweep has no report yet; finish it with {go_on}") from error
     except StopIteration as error:
-        raise UserError(f"{sweep}: no trial of this sweep ended soundly: there is no best one") from error
+        raise UserError(f"{sweep}: no trial of this sweep succeeded, so there is no best one") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{sweep / REPORT}: is damaged: {error!r}; resume the sweep to write it again"
+            f"{sweep / REPORT}: is damaged ({error!r}); resume the sweep to write it again"
         ) from error
     folders = [sweep / str(number) for number in numbers]
     there = [folder for folder in folders if folder.is_dir()]
     if not there:
-        raise UserError(f"{sweep}: the folders of the best trial's members are gone: {folders[0]}")
+        raise UserError(f"{sweep}: the folders of the best trial's members are missing, such as {folders[0]}")
     if len(there) < len(folders):
         gone = [folder.name for folder in folders if folder not in there]
-        warnings.warn(f"{sweep}: members {', '.join(gone)} of the best trial are gone", stacklevel=3)
+        warnings.warn(f"{sweep}: members {', '.join(gone)} of the best trial are missing", stacklevel=3)
     return there

@@ -1,4 +1,4 @@
-"""Estimators by scikit-learn's rules: `SlipstreamClassifier` and `SlipstreamRegressor`."""
+"""Estimators that follow scikit-learn's API: `SlipstreamClassifier` and `SlipstreamRegressor`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from slipstream.runs.prediction import Model, model_of, saved_config
 from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
 
-LABEL_KINDS = {"b": "boolean", "i": "number", "u": "number", "f": "number"}  # by numpy's kind of type
-BATCH = 200  # rows of an update, as in scikit-learn's MLPClassifier
-MERGED = 10 * BATCH  # rows up to which repeated ones are looked for
-ESTIMATOR = "estimator.json"  # beside the run's files in a saved folder
+LABEL_KINDS = {"b": "boolean", "i": "number", "u": "number", "f": "number"}  # by numpy's dtype.kind
+BATCH = 200  # rows per update, as in scikit-learn's MLPClassifier
+MERGED = 10 * BATCH  # duplicate rows are merged only in data with at most this many rows
+ESTIMATOR = "estimator.json"  # next to the run's files in a saved folder
 QUIET = (
     "data=memory",
     "data.target=target",
@@ -51,8 +51,8 @@ QUIET = (
 class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The parameters and the training that both estimators share.
 
-    Inputs are scaled to mean 0 and deviation 1, regression targets too, by the weighted rows: a weight of 2
-    is two rows.
+    Inputs and regression targets are scaled to mean 0 and standard deviation 1 over the weighted rows: a row
+    of weight 2 counts as two rows.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         self.random_state = random_state
 
     def _overrides(self, rows: int, seed: int) -> list[str]:
-        """Return the parameters as overrides of a run."""
+        """Return the parameters as overrides of a run's configuration."""
         chosen: dict[str, Plain] = {"model.width": self.width, "model.depth": self.depth}
         if not self._sets_lr:
             chosen["optimizer.lr"] = self.lr
@@ -121,9 +121,9 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
     def _train(
         self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, target: dict[str, Plain]
     ) -> None:
-        """Train on inputs x [N, C] and targets [N] or [N, D], scaled, and keep a network of original units.
+        """Train on scaled inputs x [N, C] and targets [N] or [N, D], and keep a network for original units.
 
-        target: what the target means, for preprocessing.json.
+        target: the description of the target for preprocessing.json.
         """
         if len(x) < 2:
             raise ValueError(f"found n_samples = {len(x)}, expected at least 2 rows to train on")
@@ -176,7 +176,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
     def _keep(self, trained: Trained) -> None:
         self._trained = trained
         self._network: Model = model_of(trained.raw, trained.fitted, trained.tensors)
-        # In float64 the prediction of a row does not show with which others it was computed.
+        # In float64, the prediction of a row does not depend visibly on the other rows of the batch.
         self._network.networks = [in_float64(named) for named in self._network.networks]
 
     def _scores(self, x: DataLike) -> np.ndarray:
@@ -185,7 +185,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         checked = validate_data(self, x, reset=False, dtype=np.float64)
         return self._network.scores(self._network.inputs(checked).double())
 
-    def __getstate__(self) -> dict[str, Any]:  # what pickle and copy take
+    def __getstate__(self) -> dict[str, Any]:  # called by pickle and copy
         """Return the parameters, with the network as safetensors and JSON."""
         state = dict(super().__getstate__())
         state.pop("_network", None)
@@ -197,7 +197,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
             state["_described"] = json.dumps(described)
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:  # what pickle and copy give
+    def __setstate__(self, state: dict[str, Any]) -> None:  # called by pickle and copy
         """Restore the parameters and the network."""
         tensors, described = state.pop("_tensors", None), state.pop("_described", None)
         super().__setstate__(state)
@@ -206,9 +206,16 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
             self._keep(Trained(tensors=named, **json.loads(described)))
 
     def save(self, directory: str | Path) -> Path:
-        """Write the fitted estimator as a run's folder, for `load` and `slipstream.load`.
+        """Write the fitted estimator to a run folder that `load` and `slipstream.load` read.
 
-        Raises UserError if the folder holds a run already.
+        Args:
+            directory: a folder that does not exist or holds no run.
+
+        Returns:
+            The path of the folder.
+
+        Raises:
+            UserError: the folder already holds a run.
         """
         check_is_fitted(self)
         folder = Path(directory)
@@ -216,56 +223,67 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         readable = replace(self._trained, fitted=fitted)
         readable.save(folder)
         shown = {name: value for name, value in self.get_params().items() if name != "random_state"}
-        told = {"parameters": shown, "features": list(getattr(self, "feature_names_in_", []))}
-        told |= {"inputs": self.n_features_in_, "class": type(self).__name__}
+        saved = {"parameters": shown, "features": list(getattr(self, "feature_names_in_", []))}
+        saved |= {"inputs": self.n_features_in_, "class": type(self).__name__}
         write_file(
-            folder / ESTIMATOR, json.dumps(told, indent=1, default=lambda number: number.item()) + "\n"
+            folder / ESTIMATOR, json.dumps(saved, indent=1, default=lambda number: number.item()) + "\n"
         )
         return folder
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
-        """Return the estimator of a folder that `save` wrote. Nothing is unpickled. Raises UserError."""
+        """Load an estimator that `save` wrote, without unpickling anything.
+
+        Args:
+            directory: the folder that was passed to `save`.
+
+        Returns:
+            The fitted estimator.
+
+        Raises:
+            UserError: the folder holds no estimator, or one of another class.
+        """
         folder = Path(directory)
         try:
-            told = json.loads((folder / ESTIMATOR).read_text("utf-8"))
-            if told["class"] != cls.__name__:
-                raise UserError(f"{folder}: holds a {told['class']}; use slipstream.{told['class']}.load")
-            made = cls(**told["parameters"])
+            saved = json.loads((folder / ESTIMATOR).read_text("utf-8"))
+            if saved["class"] != cls.__name__:
+                raise UserError(f"{folder}: holds a {saved['class']}; use slipstream.{saved['class']}.load")
+            made = cls(**saved["parameters"])
             fitted = (folder / "preprocessing.json").read_text("utf-8")
             summary = (folder / "summary.json").read_text("utf-8")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}: no estimator is here: {error}; save writes one") from error
+            raise UserError(f"{folder}: holds no estimator ({error}); write one with save") from error
         path, _ = checkpoints.latest(folder / "checkpoints")
         if path is None:
-            raise UserError(f"{folder}: has no checkpoint; save the estimator again")
+            raise UserError(f"{folder}: the checkpoint is missing; save the estimator again")
         tensors, state = checkpoints.load(path)
         step = int(state["step"])
         made._keep(Trained(saved_config(folder), fitted, step, tensors, state, summary))
-        made.n_features_in_ = told["inputs"]
-        if told["features"]:
-            made.feature_names_in_ = np.array(told["features"], dtype=object)
+        made.n_features_in_ = saved["inputs"]
+        if saved["features"]:
+            made.feature_names_in_ = np.array(saved["features"], dtype=object)
         made.n_iter_, made.loss_curve_ = len(state["records"]), [r["train/loss"] for r in state["records"]]
         made._restore(made._network)
         return made
 
     def _restore(self, network: Model) -> None:
-        """Set what the fitted network tells."""
+        """Set the fitted attributes from the network."""
 
 
 class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A network for classes, by scikit-learn's rules.
+    """A neural network classifier that follows scikit-learn's API.
 
     Args:
-        width, depth: units of a hidden layer, and how many there are; None for models without.
+        width, depth: the units per hidden layer and the number of hidden layers; None for models without
+            them.
         model, activation, optimizer, regularizer: options as on the command line; regularizer is a list.
-        lr: the learning rate; None for the optimizer's own.
-        batch_size: rows of an update, "full", or "auto": 200, or all if they are fewer.
-        max_epochs: passes over the rows.
-        validation: the share of rows kept apart, whose loss says when to stop and which epoch was best; 0
-            trains on all rows to the last epoch.
+        lr: the learning rate, > 0; None takes the optimizer's default.
+        batch_size: the number of rows per update, "full", or "auto" for min(200, number of rows).
+        max_epochs: the largest number of passes over the rows.
+        validation: the fraction of rows held out, in [0, 1), whose loss decides when to stop and which epoch
+            is best; 0 trains on all rows to the last epoch.
         settings: further settings as on the command line, such as ["scheduler=cosine"].
-        random_state: a seed, or None for another one in each fit.
+        random_state: a seed; None draws a different one in each fit.
 
     Example:
         >>> import slipstream
@@ -278,14 +296,26 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
     """
 
     def fit(self, X: DataLike, y: DataLike, sample_weight: DataLike = None) -> Self:
-        """Train on inputs [N, C] and labels [N]. sample_weight: [N], not negative."""
+        """Train the network.
+
+        Args:
+            X: inputs [N, C].
+            y: labels [N].
+            sample_weight: weights [N], >= 0; None gives every row the weight 1.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: the inputs, labels or weights are unsuitable, or no epoch had finite weights.
+        """
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         weights = checked_weights(sample_weight, x)
         self.classes_, codes = np.unique(y, return_inverse=True)
         there = codes if weights is None else codes[weights > 0]
         if len(np.unique(there)) < 2:
-            said = "1 class" if weights is None else "1 class with a positive sample_weight"
+            said = "1 class" if weights is None else "1 class with positive sample_weight"
             raise ValueError(f"{type(self).__name__}: found {said}, expected at least 2 classes")
         kind = {"b": "boolean", "i": "number", "u": "number", "f": "number"}.get(
             self.classes_.dtype.kind, "text"
@@ -296,14 +326,17 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
         return self
 
     def predict_proba(self, X: DataLike) -> np.ndarray:
-        """Return the probabilities of the classes [N, C]."""
+        """Return the probability of each class, [N, C] in the order of `classes_`.
+
+        Raises ValueError if the loss gives no probabilities.
+        """
         scores = self._scores(X)
         if not self._network.probabilistic:
             raise ValueError(f"loss={self._network.program.loss.name} gives no probabilities; use predict")
         return scores
 
     def predict(self, X: DataLike) -> np.ndarray:
-        """Return the likeliest labels [N]."""
+        """Return the most probable labels [N]."""
         scores = self._scores(X)
         found: np.ndarray = self.classes_[scores.argmax(axis=1)]
         return found
@@ -315,7 +348,9 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
 
 
 class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A network for numbers, one or several, by scikit-learn's rules. Arguments: see `SlipstreamClassifier`.
+    """A neural network for regression, with one or several targets, that follows scikit-learn's API.
+
+    The arguments are those of `SlipstreamClassifier`.
 
     Example:
         >>> import slipstream
@@ -326,7 +361,19 @@ class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[
     """
 
     def fit(self, X: DataLike, y: DataLike, sample_weight: DataLike = None) -> Self:
-        """Train on inputs [N, C] and values [N] or [N, D]. sample_weight: [N], not negative."""
+        """Train the network.
+
+        Args:
+            X: inputs [N, C].
+            y: target values [N] or [N, D].
+            sample_weight: weights [N], >= 0; None gives every row the weight 1.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: the inputs, targets or weights are unsuitable, or no epoch had finite weights.
+        """
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         weights = checked_weights(sample_weight, x)
         self._single = np.ndim(y) == 1
@@ -334,7 +381,7 @@ class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[
         return self
 
     def predict(self, X: DataLike) -> np.ndarray:
-        """Return the values [N], or [N, D] for several targets."""
+        """Return the predicted values [N], or [N, D] for several targets."""
         values = self._scores(X)
         return values[:, 0] if self._single else values
 
@@ -342,7 +389,7 @@ class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[
         self._single = len(network.target.names) == 1
 
     def __sklearn_tags__(self) -> Any:  # scikit-learn's record of tags
-        """Return scikit-learn's tags: several targets are allowed."""
+        """Return scikit-learn's tags, which allow several targets."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
@@ -355,32 +402,32 @@ def composed_once(words: tuple[str, ...]) -> dict[str, Plain]:
 
 
 def checked_weights(weights: DataLike, x: np.ndarray) -> np.ndarray | None:
-    """Return rows' weights [N], not negative and not all 0; None for none."""
+    """Return the weights of rows [N], >= 0 and not all 0, or None if none are given."""
     if weights is None:
         return None
     if isinstance(weights, Number):
         weights = np.full(len(x), weights, np.float64)
     found: np.ndarray = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if found.shape != (len(x),):
-        raise ValueError(f"sample_weight.shape == {found.shape}, expected ({len(x)},), a weight for each row")
+        raise ValueError(f"sample_weight.shape == {found.shape}, expected ({len(x)},), one weight per row")
     if (found < 0).any():
-        raise ValueError("sample_weight: found a negative weight; expected 0 or more")
+        raise ValueError("sample_weight: found a negative weight, expected weights >= 0")
     if not found.any():
-        raise ValueError("Sample weights must contain at least one non-zero number; all are 0")
+        raise ValueError("Sample weights must contain at least one non-zero number, but all are 0")
     return found
 
 
 def in_float64(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with their numbers as float64."""
+    """Return the tensors with floating-point ones converted to float64."""
     return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in named.items()}
 
 
 def merged(
     x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return equal rows as one with the sum of their weights, if then one update takes all rows.
+    """Merge equal rows into one row with the sum of their weights, if one update then takes all rows.
 
-    There a row of weight 2 is two rows, to the last bit: the update sees the weighted mean alone.
+    In that case a row of weight 2 equals two rows to the last bit, since an update sees only weighted means.
     """
     own = np.ones(len(x)) if weights is None else weights
     pairs = np.column_stack([x, y])
@@ -392,7 +439,7 @@ def merged(
 
 
 def moments(values: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of columns [N, C] over weighted rows; 1 for a column that is constant."""
+    """Return mean and standard deviation of columns [N, C] over weighted rows; 1 for constant columns."""
     mean = np.average(values, axis=0, weights=weights)
     deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
     flat = deviation <= 1e-12 * np.abs(values).max(axis=0, initial=0)

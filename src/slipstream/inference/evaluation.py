@@ -18,16 +18,16 @@ from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.metrics import confusion_matrix, every
 
-LEVEL = 0.95  # of an interval
+LEVEL = 0.95  # the confidence level of intervals
 RESAMPLES, LEAST_RESAMPLES, VALUES = (
     1000,
     200,
     2**25,
 )  # VALUES: resamples times rows beyond which they are fewer
-AT_ONCE = 2**21  # resamples times rows computed together
-SEED = 0  # of the resamples: an evaluation repeats to the digit
-FEW = 20  # rows below which a group has no interval
-# A resample is less calibrated than the rows that it draws from: its errors are larger, and so the interval
+AT_ONCE = 2**21  # resamples x rows computed together
+SEED = 0  # of the resamples, so that an evaluation repeats exactly
+FEW = 20  # groups with fewer rows have no interval
+# A resample is less calibrated than the rows that it is drawn from. Its errors are larger, so the interval
 # would lie above the value.
 NO_INTERVAL = ("ece",)
 
@@ -36,7 +36,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of some rows: values by name, None if undefined, and intervals, None if there is none."""
+    """Metrics of some rows: values by name (None if undefined) and intervals (None if there is none)."""
 
     rows: int
     values: Mapping[str, float | None]
@@ -48,13 +48,16 @@ class Evaluation:
     """The evaluation of a run, or of several networks together, on N examples.
 
     Attributes:
-        name: what was evaluated. target: the task, the target columns and the classes.
+        name: the run, or the networks, that were evaluated.
+        target: the task, the target columns and the classes.
         scores: class scores float32 [N, C], or values in original units float64 [N, D].
         targets: class indices [N], 0 and 1 [N, L], or values [N, D].
-        losses: the loss of each example, float64 [N]; of several networks the mean of their losses.
-        weights: of the examples [N]. data: the examples. networks: the number that predict together.
-        whole: metrics of all rows with bootstrap intervals of 95 %.
-        groups: the same by group, if a column was named.
+        losses: the loss of each example, float64 [N]; for several networks, the mean of their losses.
+        weights: the weights of the examples [N].
+        data: the examples.
+        networks: the number of networks that predict together.
+        whole: metrics of all rows with 95 % bootstrap intervals.
+        groups: the metrics of each group, if a column was named.
 
     Example:
         >>> import polars, slipstream
@@ -82,7 +85,7 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> np.ndarray | None:
-        """Weights of the examples by true and predicted class [C, C]; None if the task has no classes."""
+        """The confusion matrix [C, C], weights by true (row) and predicted class; None for other tasks."""
         if self.target.task not in ("binary", "multiclass"):
             return None
         scores, targets, weights = (torch.from_numpy(v) for v in (self.scores, self.targets, self.weights))
@@ -91,7 +94,7 @@ class Evaluation:
 
     @cached_property
     def per_class(self) -> list[dict[str, Plain]]:
-        """Precision, recall, F1 and the number of examples of each class; empty if there are none."""
+        """Precision, recall, F1 and the number of examples of each class; empty for other tasks."""
         if self.target.task == "multilabel":
             right = (self.scores > 0.5) & (self.targets > 0.5)
             tp = self.weights @ right
@@ -112,7 +115,7 @@ class Evaluation:
         ]
 
     def worst(self, count: int) -> list[int]:
-        """Return the rows of the largest losses, the largest first."""
+        """Return the indices of the rows with the largest losses, in descending order."""
         return [int(row) for row in np.argsort(-self.losses, kind="stable")[:count]]
 
 
@@ -129,7 +132,7 @@ def evaluate(run: RunLike, *data: DataLike, target: DataLike = None, by: str | N
         by: a column of a table: its values are groups that are measured one by one.
 
     Returns:
-        Metrics with intervals, scores and losses of every row.
+        Metrics with intervals, and scores and losses of every row.
 
     Raises:
         UserError: the folder is no run. ConfigError, DataError: the data do not fit it.
@@ -154,7 +157,7 @@ def evaluate(run: RunLike, *data: DataLike, target: DataLike = None, by: str | N
 
 
 def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
-    """Evaluate networks on examples that are read."""
+    """Evaluate networks on examples that have already been read."""
     target, models = ensemble.target, ensemble.models
     mean, loss = scored(ensemble, data.inputs, data.raw.targets)
     y, w = torch.from_numpy(np.asarray(data.raw.targets)), data.weights
@@ -182,9 +185,9 @@ def evaluated(ensemble: Ensemble, data: NewData) -> Evaluation:
 
 
 def scored(ensemble: Ensemble, inputs: Sequence[Tensor], targets: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return the scores [N, C] and the loss of each example, float64 [N]: means over the networks.
+    """Return the scores [N, C] and the loss of each example, float64 [N], both as means over the networks.
 
-    inputs: one tensor for each network. targets: class indices, 0 and 1, or values in original units.
+    inputs: one tensor per network. targets: class indices, 0 and 1, or values in original units.
     """
     scores, losses = [], []
     for model, own in zip(ensemble.models, inputs, strict=True):
@@ -196,7 +199,7 @@ def scored(ensemble: Ensemble, inputs: Sequence[Tensor], targets: np.ndarray) ->
 
 
 def _for_loss(targets: np.ndarray, target: Target) -> Tensor:
-    """Return targets as losses take them: regression in scaled values."""
+    """Return targets as losses expect them; regression targets are scaled."""
     if target.task == "regression":
         scaled = (targets - np.array(target.offset)) / np.array(target.scale)
         return torch.from_numpy(scaled.astype(np.float32))
@@ -204,7 +207,7 @@ def _for_loss(targets: np.ndarray, target: Target) -> Tensor:
 
 
 def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: Tensor) -> Measured:
-    """Return metrics of rows with percentile bootstrap intervals (Efron 1979)."""
+    """Compute metrics of rows with percentile bootstrap intervals (Efron 1979)."""
     values = {name: metric_value(name, scores, y, losses, w) for name in ("loss", *names)}
     known = {name: value if np.isfinite(value) else None for name, value in values.items()}
     if len(scores) < FEW:
@@ -218,9 +221,9 @@ def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: 
 
 
 def resamples(w: Tensor, most: int = RESAMPLES, least: int = LEAST_RESAMPLES) -> Iterator[Tensor]:
-    """Yield the weights [B, N] of rows in resamples, a block at a time: always the same for a number of rows.
+    """Yield the weights [B, N] of rows in bootstrap resamples, block by block. They depend only on N.
 
-    A resample draws N rows with replacement: row n counts as often as it was drawn, times its weight.
+    A resample draws N rows with replacement. Row n counts as often as it was drawn, times its weight.
     """
     count = len(w)
     draws = int(np.clip(VALUES // count, least, max(least, most)))
@@ -232,7 +235,7 @@ def resamples(w: Tensor, most: int = RESAMPLES, least: int = LEAST_RESAMPLES) ->
 
 
 def metric_value(name: str, scores: Tensor, y: Tensor, losses: Tensor, w: Tensor) -> float:
-    """Return a metric, or the mean `loss`, of examples with weights [N]; NaN if it is undefined."""
+    """Return a metric, or the mean `loss`, over examples with weights [N]; NaN if it is undefined."""
     if name == "loss":
         return float((losses * w.double()).sum() / w.double().sum())
     return float(component("metric", name)(scores, y, w))
@@ -250,7 +253,7 @@ def metric_values(name: str, scores: Tensor, y: Tensor, losses: Tensor, weights:
 
 
 def interval_of(values: np.ndarray) -> Interval | None:
-    """Return the percentile interval of a value; None if it is undefined in half of its resamples."""
+    """Return the percentile interval of resampled values; None if more than half of them are undefined."""
     finite = values[np.isfinite(values)]
     if len(finite) < len(values) / 2:
         return None

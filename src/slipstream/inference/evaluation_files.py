@@ -1,4 +1,4 @@
-"""The display and the files of an evaluation."""
+"""The terminal output and the files of an evaluation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NUMBERS, ROWS = "evaluation.json", "rows.csv"
 
 
 def show(screen: Console, found: Evaluation) -> None:
-    """Show the metrics with their intervals, classes, groups and the worst rows."""
+    """Show the metrics with intervals, the classes, the groups and the rows with the largest losses."""
     for table in tables(found):
         print_table(screen, table)
     if len(found.groups) > CLASSES:
@@ -92,8 +92,8 @@ def _worst(found: Evaluation) -> Table:
 
 def _cell(columns: Mapping[str, np.ndarray], row: int) -> str:
     values = [column[row] for column in columns.values()]
-    told = [number(float(v)) if isinstance(v, np.floating) else str(v) for v in values]
-    return ", ".join(told)
+    cells = [number(float(v)) if isinstance(v, np.floating) else str(v) for v in values]
+    return ", ".join(cells)
 
 
 def columns(found: Evaluation) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -116,9 +116,9 @@ def columns(found: Evaluation) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
 
 
 def write(found: Evaluation, folder: Path) -> list[Path]:
-    """Write evaluation.json, rows.csv and pictures into a folder; return the files.
+    """Write evaluation.json, rows.csv and plots into a folder, and return the files.
 
-    Raises StorageError if that fails.
+    Raises StorageError if a file cannot be written.
     """
     return write_result(folder, as_json(found), _rows(found), pictures(found), (NUMBERS, ROWS))
 
@@ -144,7 +144,7 @@ def _measured(found: Measured) -> dict[str, Plain]:
 
 
 def _rows(found: Evaluation) -> str:
-    """Return a line for each row, with its number from 1, truth, prediction, scores and loss."""
+    """Return a CSV line for each row: its number from 1, true value, prediction, scores and loss."""
     truth, predicted = columns(found)
     shown = {**truth, **predicted}
     if found.target.classes:
@@ -160,7 +160,7 @@ def _rows(found: Evaluation) -> str:
 
 
 def pictures(found: Evaluation) -> Iterator[tuple[str, Plain]]:
-    """Yield pictures by name: confusion and calibration of classes, predicted against true values."""
+    """Yield plots by name: confusion matrix and calibration of classes, or predicted against true values."""
     if found.confusion is not None:
         yield "confusion_matrix", confusion_picture(found.confusion, found.target.classes)
         if found.probabilistic:

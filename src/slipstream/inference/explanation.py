@@ -1,4 +1,4 @@
-"""What moved the prediction of one example: Shapley values, by the library captum."""
+"""Explanation of the prediction for one example by Shapley values, from the library captum."""
 
 from __future__ import annotations
 

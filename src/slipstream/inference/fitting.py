@@ -44,16 +44,17 @@ def fit(
             DatasetDict of Hugging Face's, whose splits `validation` and `test` are those of the run, and
             whose one column of images or of words makes it one of images or texts.
         target: the name of the column to predict, a list of names, or the values themselves: [N] or [N, D].
-            Words, booleans and a few distinct whole numbers are classes; data.task says otherwise.
+            Strings, booleans and a few distinct whole numbers are classes, unless data.task says otherwise.
         overrides: settings as on the command line, such as "model.width=64" or "data.test=0".
         directory: the run's folder; None writes nothing to disk.
-        resume: go on with the run in `directory`, given the same data again.
+        resume: continue the run in `directory`, given the same data again.
 
     Returns:
         The trained run, with `predict`, `evaluate`, `importance`, `export` and `save`.
 
     Raises:
-        ConfigError: the settings cannot run. DataError: the data cannot be used.
+        ConfigError: the settings are invalid or do not fit the data.
+        DataError: the data cannot be used.
 
     Example:
         >>> import polars, slipstream
@@ -70,7 +71,7 @@ def fit(
     else:
         if any(text.lstrip("+").startswith(SOURCES) for text in texts):
             raise ConfigError(
-                ["fit: data and target are given as arguments; leave data=... and data.target=... out"]
+                ["fit: data and target are passed as arguments; remove data=... and data.target=..."]
             )
         texts = [*_source(given, names, texts), *texts]
         config = compose(texts)
@@ -215,7 +216,7 @@ def trained_on(
     directory: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Result, Trained]:
-    """Train the run of a configuration with data=memory on rows that are given."""
+    """Train a run with data=memory on the given rows."""
     folder, keep = None if directory is None else Path(directory), list[Trained]()
     (result,) = session.run_pack(
         [validate(config)], [folder], [overrides], quiet=True, given=given, keep=keep
@@ -265,11 +266,11 @@ def _rows_for(config: Config, data: DataLike, target: DataLike) -> InMemory | No
 
 
 def _resumed(directory: str | Path | None, overrides: Sequence[object]) -> Mapping[str, Plain]:
-    """Return the configuration of a run to go on with."""
+    """Return the configuration of a run to continue."""
     if directory is None:
-        raise ConfigError(["fit: resume=True goes on with the run of a folder; give its directory"])
+        raise ConfigError(["fit: resume=True continues the run in a folder; pass directory=..."])
     if overrides:
         raise ConfigError(
-            ["fit: resume=True goes on with the settings of the folder; leave the overrides out"]
+            ["fit: resume=True continues with the settings in the folder; remove the overrides"]
         )
     return saved_config(Path(directory))

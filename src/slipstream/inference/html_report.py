@@ -1,4 +1,4 @@
-"""A report of a run as one HTML file, which needs no network and no JavaScript."""
+"""A report of a run as one HTML file that needs no network and no JavaScript."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from slipstream.inference.html_table import html_table
 from slipstream.inference.permutation_importance import importance_of
 from slipstream.sweeps.plan.store import holds_sweep
 
-# The policy forbids a browser to load anything, whatever text a run brings.
+# The policy forbids a browser to load anything, whatever text a run contains.
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
@@ -52,8 +52,8 @@ img {{ max-width: 100%; height: auto }}
 def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
     """Return a report of a run, a sweep's member or a sweep's best trial as one HTML page.
 
-    It has the data, the curves, metrics with intervals, the largest losses, importances, the configuration
-    and the command that repeats the run.
+    It shows the data, the learning curves, metrics with intervals, the largest losses, importances, the
+    configuration and the command that repeats the run.
 
     Args:
         run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
@@ -61,10 +61,11 @@ def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
         target: the targets of examples in memory.
 
     Returns:
-        HTML that loads nothing; pictures are inside.
+        A self-contained HTML page with embedded images.
 
     Raises:
-        UserError: the folder is no run. ConfigError, DataError: the data do not fit it.
+        UserError: the folder holds no trained run.
+        ConfigError, DataError: the data do not match those of training.
 
     Example:
         >>> import slipstream
@@ -99,16 +100,16 @@ def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
         *map(html_table, evaluation_files.tables(measured)),
         *_pictures(evaluation_files.pictures(measured)),
         "<h2>Importance</h2>",
-        _text(importance_files.told(found)),
+        _text(importance_files.explanation(found)),
         *map(html_table, importance_files.tables(found)),
         *_pictures(importance_files.pictures(found)),
         "<h2>Configuration</h2>",
-        _text("What differs from the defaults:"),
+        _text("Settings that differ from the defaults:"),
         _code("\n".join(changes(raw)) or "nothing"),
         "<details><summary>All settings</summary>",
         _code(yaml.safe_dump(dict(raw), sort_keys=False, allow_unicode=True)),
         "</details>",
-        "<h2>Repeating it</h2>",
+        "<h2>Repeating the run</h2>",
         _code("\n".join(repeating(origin.config) for origin in ensemble.origins)),
         _text(f"Written by slipstream {__version__}."),
         "</body></html>",
@@ -117,15 +118,15 @@ def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
 
 
 def require_new(output: Path) -> None:
-    """Raise UserError if a file exists or is no HTML."""
+    """Raise UserError if a file exists or its name does not end in .html."""
     if output.suffix not in (".html", ".htm"):
-        raise UserError(f"-o {output}: expected a file in .html")
+        raise UserError(f"-o {output}: expected a file name that ends in .html")
     if output.exists():
-        raise UserError(f"{output}: exists already; choose another file")
+        raise UserError(f"{output}: already exists; choose another file")
 
 
 def write(page: str, output: Path) -> None:
-    """Write a page to a new file. Raises StorageError if that fails."""
+    """Write a page to a new file. Raises StorageError if it cannot be written."""
     with storage.writing(output):
         folders.mkdir(output.parent)
     storage.replace(output, page)

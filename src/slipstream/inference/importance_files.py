@@ -1,4 +1,4 @@
-"""The display and the files of importances."""
+"""The terminal output and the files of importances."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from slipstream.runs.plots import bars_picture, curves_picture, grid_picture
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = 30  # features shown, and drawn
-LEVELS = 8  # values of a dependence shown
+SHOWN = 30  # features shown and plotted
+LEVELS = 8  # values of a partial dependence shown
 NUMBERS, TABLE = "importance.json", "importance.csv"
 
 
 def show(screen: Console, found: ImportanceResult) -> None:
-    """Show the importances with their intervals, and the partial dependence of the first columns."""
-    screen.print(told(found), soft_wrap=True)
+    """Show the importances with their intervals, and the partial dependence on the first columns."""
+    screen.print(explanation(found), soft_wrap=True)
     for table in tables(found):
         print_table(screen, table)
     if len(found.features) > SHOWN:
-        screen.print(f"and {len(found.features) - SHOWN:,} more; -o DIR writes all")
+        screen.print(f"and {len(found.features) - SHOWN:,} more; -o DIR writes them all")
 
 
 def tables(found: ImportanceResult) -> Iterator[Table]:
     """Yield the tables of importances and of partial dependence."""
-    table = Table("of", "worse by", "95 % interval", "+-", title="importance", title_justify="left")
+    table = Table("feature", "worse by", "95 % interval", "std", title="importance", title_justify="left")
     several = len({each.kind for each in found.features}) > 1
     for each in found.features[:SHOWN]:
         interval = "" if each.interval is None else " to ".join(map(number, each.interval))
@@ -51,22 +51,22 @@ def tables(found: ImportanceResult) -> Iterator[Table]:
     yield from map(_dependence, found.dependence)
 
 
-def told(found: ImportanceResult) -> str:
-    """Say in sentences what the numbers mean."""
+def explanation(found: ImportanceResult) -> str:
+    """Return sentences that explain the numbers."""
     better = "lower" if found.mode == "min" else "higher"
     kinds = {each.kind for each in found.features}
     how = []
     if kinds & {"column", "channel"}:
         what = " or ".join(sorted(kinds & {"column", "channel"}))
-        how.append(f"one {what} is exchanged between examples ({counted(found.repeats, 'permutation')})")
+        how.append(f"one {what} is permuted between examples ({counted(found.repeats, 'permutation')})")
     if "region" in kinds:
         how.append("one region is filled with the mean color")
     if "word" in kinds:
         how.append("one word is removed from all texts")
     return (
         f"{found.name}: {found.metric} {number(found.baseline)} ({better} is better) on "
-        f"{counted(found.rows, 'example')}, {found.source}. Importance: how much worse it gets when "
-        f"{', or '.join(how)}. Intervals: resampled rows."
+        f"{counted(found.rows, 'example')}, {found.source}. Importance is how much worse it gets when "
+        f"{', or '.join(how)}. Intervals come from resampling the rows."
     )
 
 
@@ -80,9 +80,9 @@ def _dependence(one: Dependence) -> Table:
 
 
 def write(found: ImportanceResult, folder: Path) -> list[Path]:
-    """Write importance.json, importance.csv and pictures into a folder; return the files.
+    """Write importance.json, importance.csv and plots into a folder, and return the files.
 
-    Raises StorageError if that fails.
+    Raises StorageError if a file cannot be written.
     """
     return write_result(folder, as_json(found), _csv(found), pictures(found), (NUMBERS, TABLE))
 
@@ -124,7 +124,7 @@ def _csv(found: ImportanceResult) -> str:
 
 
 def pictures(found: ImportanceResult) -> Iterator[tuple[str, Plain]]:
-    """Yield pictures with their names: bars, the grid of an image, and each dependence."""
+    """Yield plots with their names: a bar chart, a map of image regions, and each partial dependence."""
     title = f"{found.metric} is worse by"
     shown = [each for each in found.features if each.kind != "region" and each.worse is not None]
     if shown:

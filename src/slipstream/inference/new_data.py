@@ -1,4 +1,4 @@
-"""New examples with their true targets, read and encoded as a run read its own."""
+"""New examples with known targets, read and encoded in the same way as the data of training."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class NewData:
     """N examples with their targets.
 
     Attributes:
-        inputs: as the network takes them, one tensor for each model.
-        raw: what was read; its targets are class indices, 0 and 1, or values in original units.
-        groups: the group of each example, by a column that was asked for; None without one.
+        inputs: the encoded inputs, one tensor per model.
+        raw: the data before encoding; targets are class indices, 0 and 1, or values in original units.
+        groups: the group of each example, or None if no column was named.
     """
 
     inputs: tuple[Tensor, ...]
@@ -95,18 +95,18 @@ def _read(settings: Settings, by: str | None) -> RawData:
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Plain]:
-    """Return the data settings that are typed, by name."""
+    """Return the data settings on the command line by name."""
     changes: dict[str, Plain] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.startswith("data."):
-            raise ConfigError([f"{text}: expected a setting of the data, such as data.path=new.csv"])
+            raise ConfigError([f"{text}: expected a data setting, such as data.path=new.csv"])
         changes[key.removeprefix("data.")] = value_of(value)
     return changes
 
 
 def _settings(model: Model, saved: Mapping[str, Plain], changes: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return the run's data settings with the changes; what training inferred is not inferred again."""
+    """Return the run's data settings with the changes, and with everything fixed that training inferred."""
     unknown = [name for name in changes if name not in saved]
     if unknown:
         raise ConfigError(
@@ -134,13 +134,13 @@ def _settings(model: Model, saved: Mapping[str, Plain], changes: Mapping[str, Pl
 
 
 def _with_column(settings: Mapping[str, Plain], by: str) -> dict[str, Plain]:
-    """Return the settings that read one more column, as words."""
+    """Return the settings with one more column to read, as text."""
     if not settings.get("inputs"):
         raise ConfigError([f"--by {by}: data={settings['name']} has no columns; --by is for tables"])
     for role in ("target", "weight_column"):
         found = settings.get(role)
         if by in (found if isinstance(found, list) else [found]):
-            raise ConfigError([f"--by {by}: is data.{role}; take another column"])
+            raise ConfigError([f"--by {by}: is the column of data.{role}; choose another column"])
     return {
         "inputs": [*settings["inputs"], by],
         "kinds": {**settings["kinds"], by: "category"},
@@ -148,7 +148,7 @@ def _with_column(settings: Mapping[str, Plain], by: str) -> dict[str, Plain]:
 
 
 def _groups(raw: RawData, by: str, *, taken: bool) -> Text:
-    """Return the groups of the examples, and remove a column that is no input."""
+    """Return the groups of the examples. Remove their column if it is not an input."""
     assert isinstance(raw.inputs, Frame)
     frame = raw.inputs
     groups = as_text(frame.columns[by])

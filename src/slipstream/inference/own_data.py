@@ -1,4 +1,4 @@
-"""The evaluation of a run on its own data, as at its end."""
+"""Evaluation of a run on its own data, as at the end of training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from slipstream.training.snapshot import Taken
 
 
 def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
-    """Return the metrics of the best epoch on every split, as summary.json has them, and the run's data.
+    """Return the metrics of the best epoch on every split, as in summary.json, and the run's data.
 
-    They are computed again from the weights, in the engine of training: on the same machine with the same
-    versions they are equal to the last digit. Raises DataError if the data are not those of training.
+    The engine of training recomputes them from the weights: on the same machine with the same versions, they
+    are equal to the last digit. Raises DataError if the data are not those of training.
     """
     config, data, saved = _loaded(RunOrigin(saved_config(folder), folder))
     member = prepared(setup.as_saved(config, saved), None, data, saved)
@@ -42,14 +42,14 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
 
 
 def shown(model: Model, data: Data) -> tuple[str, NewData]:
-    """Return the name and the examples of the split that chose nothing: test, or the next that has rows."""
+    """Return the name and the examples of the test split, or of validation or train if it has no rows."""
     splits = {"test": data.test, "validation": data.validation, "train": data.train}
     name = next(name for name, split in splits.items() if len(split))
     return name, examples(model, data, name, splits[name])
 
 
 def _loaded(origin: RunOrigin) -> tuple[Config, Data, Taken]:
-    """Return a run's configuration, its data, read again, and its newest checkpoint."""
+    """Return a run's configuration, its data (read again) and its newest checkpoint."""
     config, saved = validate(origin.config), origin.taken()
     (data,), _ = setup.load_all([config], origin.given)
     return config, data, saved
@@ -57,10 +57,10 @@ def _loaded(origin: RunOrigin) -> tuple[Config, Data, Taken]:
 
 @dataclass(frozen=True)
 class OwnRows:
-    """The rows of a run that show best what it can: of test, else of validation, else of train.
+    """The test rows of a run, or its validation or training rows if it has no others.
 
-    key: equal for rows of equal numbers and targets, in whatever run. card, warnings: what the first run says
-    about its data.
+    key: equal for rows with equal inputs and targets, in any run. card, warnings: the first run's description
+    of its data.
     """
 
     data: NewData
@@ -71,14 +71,14 @@ class OwnRows:
 
 
 def unseen_rows(ensemble: Ensemble) -> OwnRows:
-    """Return the test rows of networks, else those of validation, else of train.
+    """Return the test rows of networks, or the validation or training rows if there are no others.
 
-    Raises DataError if the data are not those of training, UserError if the networks have other rows.
+    Raises DataError if the data are not those of training, and UserError if the networks' rows differ.
     """
     found = [_unseen(model, origin) for model, origin in zip(ensemble.models, ensemble.origins, strict=True)]
     first = found[0]
     if len({own.key for own in found}) > 1:
-        raise UserError(f"{ensemble.path}: its members have other {first.split} rows; add data.path=FILE")
+        raise UserError(f"{ensemble.path}: its members have different {first.split} rows; add data.path=FILE")
     inputs = tuple(tensor for own in found for tensor in own.data.inputs)
     return replace(first, data=replace(first.data, inputs=inputs))
 
@@ -92,7 +92,7 @@ def _unseen(model: Model, origin: RunOrigin) -> OwnRows:
 
 
 def examples(model: Model, data: Data, name: str, split: Split) -> NewData:
-    """Return the examples of a split, for an evaluation of every row; rows are counted within the split."""
+    """Return the examples of a split for an evaluation of every row. Rows are counted within the split."""
     inputs = split.inputs.tensor() if isinstance(split.inputs, Stored) else split.inputs
     targets = split.targets if split.metric_targets is None else split.metric_targets
     raw = RawData(

@@ -22,12 +22,12 @@ from slipstream.inference.paired_tests import McNemar, MetricDifference, PairedS
 from slipstream.metrics import defaults, every
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
-Verdict = Literal["better", "worse", "cannot be told"]
+Verdict = Literal["better", "worse", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class AgainstFirst:
-    """A run beside the first one. p: of the deciding test, after Holm's correction if runs are several."""
+    """A run compared with the first. p: of the deciding test, with Holm's correction for several runs."""
 
     name: str
     differences: Mapping[str, MetricDifference]
@@ -66,8 +66,8 @@ def compare(
 ) -> ComparisonResult:
     """Compare trained networks on the same examples with paired tests against the first.
 
-    The bootstrap resamples the same rows for all runs; of classes McNemar's exact test counts the rows that
-    only one run has right. If several runs are compared with the first, Holm's correction applies.
+    The bootstrap resamples the same rows for all runs. For classification, McNemar's exact test counts the
+    rows that only one of two runs predicts correctly. With several comparisons, Holm's correction applies.
 
     Args:
         runs: folders of runs or sweeps, or what `slipstream.fit`, `train` or `sweep` returned, at least two.
@@ -77,11 +77,11 @@ def compare(
         metric: decides which is better; by default the one that decided on the first run's best epoch.
 
     Returns:
-        What differs in the configurations, metrics, differences with intervals, and verdicts.
+        The settings that differ, metrics, differences with intervals, and verdicts.
 
     Raises:
-        UserError: a folder is no run, or the runs have no rows in common. ConfigError, DataError: data or
-            metric do not fit.
+        UserError: a folder holds no trained run, or the runs have different test rows.
+        ConfigError, DataError: the data or the metric do not fit the runs.
 
     Example:
         >>> import slipstream
@@ -92,7 +92,7 @@ def compare(
         ({'trainer.max_epochs': ['1', '30']}, 22, 'better')
     """
     if len(runs) < 2:
-        raise ConfigError(["compare: names one run, expected two or more"])
+        raise ConfigError(["compare: found one run, expected at least two"])
     ensembles = [open_run(run) for run in runs]
     _require_one_task(ensembles)
     raws = [ensemble.origins[0].config for ensemble in ensembles]
@@ -110,7 +110,7 @@ def compare(
         counts = decides == "accuracy" and test is not None and paired.unweighted
         p = test.p if counts and test is not None else difference[decides].p
         by = "McNemar's exact test" if counts else "the paired bootstrap"
-        found.append(AgainstFirst(label, difference, test, by, p, "cannot be told", ""))
+        found.append(AgainstFirst(label, difference, test, by, p, "inconclusive", ""))
     corrected = holm([one.p for one in found])
     others = [
         _judged(replace(one, p=p), labels[0], decides, mode, len(found) > 1)
@@ -136,7 +136,7 @@ def _require_one_task(ensembles: Sequence[Ensemble]) -> None:
         if (target.task, target.classes, target.names) != (first.task, first.classes, first.names):
             raise UserError(
                 f"compare: {ensemble.path} predicts {_meaning(ensemble)}, and {ensembles[0].path} "
-                f"{_meaning(ensembles[0])}; only runs of one target can be compared"
+                f"{_meaning(ensembles[0])}; only runs with the same target can be compared"
             )
 
 
@@ -149,7 +149,7 @@ def _meaning(ensemble: Ensemble) -> str:
 def _rows(
     ensembles: Sequence[Ensemble], data: Sequence[DataLike], target: DataLike
 ) -> tuple[list[NewData], str]:
-    """Return the same examples as each run's networks take them, and where they come from."""
+    """Return the same examples as encoded for each run, and their origin."""
     first = ensembles[0]
     if data:
         found = [asked_data(one, data, target) for one in ensembles]
@@ -162,14 +162,14 @@ def _rows(
     for one, other in zip(ensembles[1:], own[1:], strict=True):
         if (other.split, other.key) != (own[0].split, own[0].key):
             raise UserError(
-                f"compare: the {other.split} rows of {one.path} are others than the {own[0].split} rows of "
-                f"{first.path}; add data.path=FILE, whose rows all of them predict"
+                f"compare: the {other.split} rows of {one.path} differ from the {own[0].split} rows of "
+                f"{first.path}; add data.path=FILE to compare all runs on the rows of one file"
             )
     return [each.data for each in own], f"the {own[0].split} rows of the runs"
 
 
 def _metrics(ensembles: Sequence[Ensemble], raws: Sequence[Mapping[str, Plain]]) -> list[str]:
-    """Return the names of the metrics that all have; the loss if it is one for all, in one unit."""
+    """Return the metrics that all runs have, and the loss if all runs have the same one in the same unit."""
     target = ensembles[0].target
     probabilistic = all(model.probabilistic for one in ensembles for model in one.models)
     names = every(target.task, len(target.classes), probabilistic)
@@ -180,7 +180,7 @@ def _metrics(ensembles: Sequence[Ensemble], raws: Sequence[Mapping[str, Plain]])
 
 def _decides(first: Ensemble, raw: Mapping[str, Plain], names: Sequence[str], asked: str | None) -> str:
     if asked is not None and asked not in names:
-        raise ConfigError([f"--metric {asked}: is no metric of all runs, {did_you_mean(asked, names)}"])
+        raise ConfigError([f"--metric {asked}: not a metric of all runs, {did_you_mean(asked, names)}"])
     monitored = str(raw["early_stopping"]["metric"]).partition("/")[2]
     usual = monitored if monitored in names else defaults(first.target.task)[0]
     return asked or usual
@@ -199,13 +199,13 @@ def _labels(ensembles: Sequence[Ensemble]) -> list[str]:
 
 
 def _judged(one: AgainstFirst, first: str, metric: str, mode: str, several: bool) -> AgainstFirst:
-    """Decide, and say in a sentence."""
+    """Return the comparison with its verdict and a sentence that explains it."""
     found, label = one.differences[metric], one.name
-    verdict: Verdict = "cannot be told"
+    verdict: Verdict = "inconclusive"
     if found.difference and one.p is not None and one.p < LEVEL:
         verdict = "better" if (found.difference > 0) == (mode == "max") else "worse"
-    if verdict == "cannot be told":
-        said = f"It cannot be told whether {label} or {first} is better"
+    if verdict == "inconclusive":
+        said = f"The rows do not show whether {label} or {first} is better"
     else:
         said = f"{label} is {verdict} than {first}"
     if found.difference is None:
@@ -215,6 +215,6 @@ def _judged(one: AgainstFirst, first: str, metric: str, mode: str, several: bool
     if found.interval is not None:
         said += f" (difference {' to '.join(map(number, found.interval))})"
     if one.p is None:
-        return replace(one, verdict=verdict, sentence=f"{said}; too few rows for a test.")
+        return replace(one, verdict=verdict, sentence=f"{said}; there are too few rows for a test.")
     corrected = ", after Holm's correction" if several else ""
-    return replace(one, verdict=verdict, sentence=f"{said}, p {number(one.p, 2)} by {one.test}{corrected}.")
+    return replace(one, verdict=verdict, sentence=f"{said}, p = {number(one.p, 2)} by {one.test}{corrected}.")

@@ -1,4 +1,4 @@
-"""Paired tests of trained networks on the same examples: McNemar's, and the bootstrap of differences."""
+"""Paired tests of trained networks on the same examples: McNemar's test and the paired bootstrap."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from slipstream.inference.evaluation import (
 )
 from slipstream.inference.new_data import NewData
 
-RESAMPLES_EACH = 60  # for each compared run at least, or Holm's correction could never find a difference
+RESAMPLES_EACH = 60  # at least, per compared run; with fewer, Holm's correction could never reject
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test of two classifiers on the same rows (1947): of rows that only one has right.
+    """McNemar's exact test of two classifiers on the same rows (1947).
 
-    first_only, other_only: the number of those rows. p: two-sided, binomial.
+    first_only, other_only: the number of rows that only one classifier predicts correctly. p: two-sided,
+    from the binomial distribution.
     """
 
     first_only: int
@@ -40,7 +41,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """A metric of a run less that of the first. p: of the bootstrap, two-sided. None: it is undefined."""
+    """A run's metric minus the first run's. p: two-sided, from the bootstrap. None means undefined."""
 
     difference: float | None
     interval: Interval | None
@@ -48,7 +49,7 @@ class MetricDifference:
 
 
 def mcnemar(first: np.ndarray, other: np.ndarray) -> McNemar:
-    """Test whether two classifiers are right equally often; right or not, bool [N] each.
+    """Test whether two classifiers are equally accurate. first, other: bool [N], True for a correct row.
 
     >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [True]))
     McNemar(first_only=6, other_only=1, p=0.125)
@@ -61,7 +62,7 @@ def mcnemar(first: np.ndarray, other: np.ndarray) -> McNemar:
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores and losses of all runs on the same examples, the first run's targets and weights."""
+    """Scores and losses of all runs on the same examples, with the first run's targets and weights."""
 
     scores: tuple[Tensor, ...]
     losses: tuple[Tensor, ...]
@@ -71,7 +72,7 @@ class PairedScores:
 
     @classmethod
     def of(cls, ensembles: Sequence[Ensemble], datas: Sequence[NewData]) -> PairedScores:
-        """Predict the examples, which are the same for all, as each run's networks take them."""
+        """Predict the same examples with every run. datas: the examples as encoded for each run."""
         targets = np.asarray(datas[0].raw.targets)
         both = [scored(one, data.inputs, targets) for one, data in zip(ensembles, datas, strict=True)]
         scores, losses = zip(*both, strict=True)
@@ -80,18 +81,18 @@ class PairedScores:
 
     @property
     def unweighted(self) -> bool:
-        """True if all examples weigh the same."""
+        """True if all examples have the same weight."""
         return bool((self.w == self.w[0]).all())
 
     def values(self, name: str) -> list[float]:
-        """Return a metric of each run."""
+        """Return the value of a metric for each run."""
         return [
             metric_value(name, scores, self.y, losses, self.w)
             for scores, losses in zip(self.scores, self.losses, strict=True)
         ]
 
     def mcnemar(self, number: int) -> McNemar | None:
-        """Test a run against the first by the rows they have right; None if there are no classes."""
+        """Test a run's accuracy against the first run's; None if the task has no classes."""
         if not self.classes:
             return None
         first, other = (
@@ -100,7 +101,7 @@ class PairedScores:
         return mcnemar(first, other)
 
     def differences(self, names: Sequence[str]) -> list[dict[str, MetricDifference]]:
-        """Return every metric's difference of each run from the first, on the same resampled rows."""
+        """Return each run's difference from the first for every metric, on the same resampled rows."""
         others = len(self.scores) - 1
         drawn: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in range(others)] for name in names}
         if len(self.y) >= FEW:
@@ -121,7 +122,7 @@ class PairedScores:
 
 
 def _difference(value: float, resampled: Sequence[np.ndarray]) -> MetricDifference:
-    """Return a difference with its percentile interval and the two-sided p that belongs to it."""
+    """Return a difference with its percentile interval and the matching two-sided p-value."""
     if not np.isfinite(value) or not resampled:
         return MetricDifference(known(value), None, None)
     drawn = np.concatenate(resampled)
@@ -133,5 +134,5 @@ def _difference(value: float, resampled: Sequence[np.ndarray]) -> MetricDifferen
 
 
 def known(value: float) -> float | None:
-    """Return a value, None for one that is undefined."""
+    """Return a value, or None if it is undefined."""
     return value if np.isfinite(value) else None

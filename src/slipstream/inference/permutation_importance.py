@@ -1,4 +1,4 @@
-"""Permutation importance: how much worse a metric gets when one column, region or word is spoiled."""
+"""Permutation importance: how much worse a metric gets when one column, region or word is perturbed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ from slipstream.inference.perturbations import Kind, Perturbation, perturbations
 from slipstream.metrics import every
 
 REPEATS, GRID, WORDS, DEPENDENCE = 5, 4, 200, 3
-MOST_ROWS = 20_000  # beyond which rows are drawn
+MOST_ROWS = 20_000  # larger data are subsampled to this many rows
 RESAMPLES = 400  # of the rows, for the intervals
-SEED = 0  # of the permutations: importance repeats to the digit
+SEED = 0  # of the permutations, so that importances repeat exactly
 
 
 @dataclass(frozen=True)
 class FeatureImportance:
     """The importance of one column, channel, region or word.
 
-    worse: how much worse the metric gets, the mean over the permutations; above 0 if the network uses it;
-    None if the metric is undefined. interval: of 95 %, by resampling the rows, None if there is none.
-    deviation: over the permutations, None where nothing is permuted. rows: how many examples change.
+    worse: how much worse the metric gets, as the mean over the permutations: positive if the network uses the
+    feature, None if the metric is undefined. interval: the 95 % interval from resampling the rows, or None.
+    deviation: the standard deviation over permutations, None if nothing is permuted. rows: how many examples
+    change.
     """
 
     name: str
@@ -55,14 +56,18 @@ class FeatureImportance:
 
 @dataclass(frozen=True)
 class ImportanceResult:
-    """The importance of everything that a run's network reads, the most important first.
+    """The importance of every input of a run's network, in descending order.
 
     Attributes:
-        name: the run. rows: the number of examples, and where they come from in `source`.
-        metric: the metric, or `loss`, the run's loss. mode: its better direction. baseline: its value before
-            anything is permuted.
-        repeats: the permutations of each column. features: sorted by `worse`.
-        dependence: the mean prediction at values of the first columns.
+        name: the name of the run.
+        rows: the number of examples.
+        source: the origin of the examples.
+        metric: the metric, or `loss` for the run's loss.
+        mode: its better direction, "min" or "max".
+        baseline: its value before anything is permuted.
+        repeats: the number of permutations of each column.
+        features: the importances, sorted by `worse`.
+        dependence: the partial dependence on the first columns of a table.
 
     Example:
         >>> import slipstream
@@ -92,13 +97,13 @@ def importance(
     repeats: int = REPEATS,
     grid: int = GRID,
     words: int = WORDS,
-    told: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ImportanceResult:
-    """Measure what a run's network, a sweep's member or a sweep's best trial uses to predict.
+    """Measure which inputs a run, a member of a sweep or a sweep's best trial uses to predict.
 
-    A value is how much worse the metric gets on the same examples when one column's values are exchanged
-    between them, a region of an image is filled with the mean color, or a word is removed. Permutations are
-    those that scikit-learn's `permutation_importance` draws with random_state=0.
+    An importance is how much worse the metric gets on the same examples when the values of one column are
+    permuted between them, a region of the images is filled with the mean color, or a word is removed. The
+    permutations equal those of scikit-learn's `permutation_importance` with random_state=0.
 
     Args:
         run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
@@ -109,13 +114,14 @@ def importance(
         repeats: permutations of each column.
         grid: regions along each side of an image.
         words: the number of words to try, those in most texts.
-        told: called with the number of columns done and of all.
+        progress: called with the number of features done and their total.
 
     Returns:
-        Importances with intervals, and partial dependence of the first columns of a table.
+        Importances with intervals, and the partial dependence on the first columns of a table.
 
     Raises:
-        UserError: the folder is no run. ConfigError, DataError: data or metric do not fit it.
+        UserError: the folder holds no trained run.
+        ConfigError, DataError: the data or the metric do not fit the run.
 
     Example:
         >>> import slipstream
@@ -125,9 +131,9 @@ def importance(
         'max'
     """
     ensemble = open_run(run)
-    _metric(ensemble, metric)  # before data are read
+    _metric(ensemble, metric)  # fail before reading data
     found, source = asked_data(ensemble, data, target)
-    return importance_of(ensemble, found, source, metric, repeats, grid, words, told)
+    return importance_of(ensemble, found, source, metric, repeats, grid, words, progress)
 
 
 def importance_of(
@@ -138,23 +144,23 @@ def importance_of(
     repeats: int = REPEATS,
     grid: int = GRID,
     words: int = WORDS,
-    told: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> ImportanceResult:
-    """Measure what networks use on examples that are read; source: their description."""
+    """Measure importances on examples that have already been read. source: their description."""
     metric = _metric(ensemble, metric)
     examples = _Examples.of(ensemble, data, metric)
     if len(examples.y) < len(data):
-        source += f", {len(examples.y):,} drawn of {len(data):,}"
+        source += f" ({len(examples.y):,} drawn at random from {len(data):,})"
     baseline = metric_value(metric, *examples.scored(), examples.w)
     if not np.isfinite(baseline):
-        raise ConfigError([f"{metric}: is undefined on {source}; take --metric loss"])
+        raise ConfigError([f"{metric}: undefined on {source}; choose another one, such as --metric loss"])
     mode = "min" if metric == "loss" else component("metric", metric).traits.mode
     what = perturbations([m.preprocessing for m in ensemble.models], examples.inputs, grid, words)
     found = []
     for number, one in enumerate(what):
-        told(number, len(what))
+        progress(number, len(what))
         found.append(examples.importance(one, -1.0 if mode == "max" else 1.0, repeats))
-    told(len(what), len(what))
+    progress(len(what), len(what))
     found.sort(key=lambda each: -np.inf if each.worse is None else each.worse, reverse=True)
     first = [each.name for each in found if each.kind == "column"][:DEPENDENCE]
     return ImportanceResult(
@@ -171,21 +177,21 @@ def importance_of(
 
 
 def _metric(ensemble: Ensemble, asked: str | None) -> str:
-    """Return the metric that was asked for, or the one that the first run monitored."""
+    """Return the requested metric, or the one that the first run monitored."""
     first = ensemble.first
     if asked is None:
         monitored = ensemble.origins[0].config["early_stopping"]["metric"]
         return str(monitored).partition("/")[2]
     known = ["loss", *every(first.target.task, len(first.target.classes), first.probabilistic)]
     if asked not in known:
-        raise ConfigError([f"--metric {asked}: is no metric of this run, {did_you_mean(asked, known)}"])
+        raise ConfigError([f"--metric {asked}: not a metric of this run, {did_you_mean(asked, known)}"])
     return asked
 
 
 def orders(count: int, repeats: int) -> Iterator[Tensor]:
-    """Yield permutations [N], as scikit-learn's permutation_importance draws them with random_state=0.
+    """Yield permutations [N] equal to those of scikit-learn's permutation_importance with random_state=0.
 
-    It shuffles one list of positions again and again, and applies it to what is already permuted.
+    scikit-learn shuffles one list of positions repeatedly and applies it to the already permuted column.
     """
     draw = np.random.RandomState(np.random.RandomState(SEED).randint(np.iinfo(np.int32).max + 1))
     shuffled, made = np.arange(count), np.arange(count)
@@ -197,7 +203,7 @@ def orders(count: int, repeats: int) -> Iterator[Tensor]:
 
 @dataclass
 class _Examples:
-    """Examples, a network and a metric, with what all columns share."""
+    """Examples, networks and a metric, with the values that all perturbations share."""
 
     ensemble: Ensemble
     inputs: tuple[Tensor, ...]
@@ -210,14 +216,14 @@ class _Examples:
 
     @classmethod
     def of(cls, ensemble: Ensemble, data: NewData, metric: str) -> _Examples:
-        """Draw rows if there are too many, and predict them."""
+        """Subsample the rows if there are too many, and predict them."""
         inputs, targets, w = data.inputs, np.asarray(data.raw.targets), data.weights
         if len(data) > MOST_ROWS:
             rows = np.sort(np.random.default_rng(SEED).choice(len(data), MOST_ROWS, replace=False))
             inputs = tuple(x[torch.from_numpy(rows)] for x in inputs)
             targets, w = targets[rows], w[torch.from_numpy(rows)]
-        told = len(targets) >= FEW and metric not in NO_INTERVAL
-        weights = torch.cat(list(resamples(w, RESAMPLES))) if told else None
+        enough = len(targets) >= FEW and metric not in NO_INTERVAL
+        weights = torch.cat(list(resamples(w, RESAMPLES))) if enough else None
         return cls(ensemble, inputs, targets, w, metric, weights, *scored(ensemble, inputs, targets))
 
     @property
@@ -227,7 +233,7 @@ class _Examples:
 
     @cached_property
     def before(self) -> np.ndarray:
-        """The metric of each resample before anything is permuted, [B]."""
+        """The metric of each resample [B] before anything is permuted."""
         assert self.weights is not None
         return metric_values(self.metric, *self.scored(), self.weights)
 
@@ -236,7 +242,7 @@ class _Examples:
         return self.scores, self.y, self.losses
 
     def importance(self, one: Perturbation, sign: float, repeats: int) -> FeatureImportance:
-        """Measure how much worse the metric gets. sign: -1 for a metric that should be large."""
+        """Measure how much worse the metric gets. sign: -1 for a metric where larger is better."""
         values, resampled = [], []
         for order in orders(len(self.y), repeats if one.shuffles else 1):
             seen = self._spoiled(one, order)
@@ -257,7 +263,7 @@ class _Examples:
         )
 
     def _spoiled(self, one: Perturbation, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return scores, targets and losses after the change; only changed examples are predicted again."""
+        """Return scores, targets and losses after the change. Only changed examples are predicted again."""
         if one.touched is None:
             changed = [one.change(i, x, order) for i, x in enumerate(self.inputs)]
             scores, losses = scored(self.ensemble, changed, self.targets)

@@ -1,4 +1,4 @@
-"""Inputs with one column, channel, region or word spoiled, as permutation importance needs them."""
+"""Inputs with one column, channel, region or word perturbed, for permutation importance."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Kind = Literal["column", "channel", "region", "word"]
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One thing that is spoiled.
+    """A perturbation of one feature.
 
-    change: (number of the network, its inputs [N, ...], an order of the examples [N]) -> inputs [N, ...].
-    shuffles: False if the order does not matter, as for what is removed. touched: the examples that change,
-    bool [N]; None for all.
+    change: (index of the network, its inputs [N, ...], a permutation of the examples [N]) -> inputs [N, ...].
+    shuffles: False if the permutation does not matter, for example because the feature is removed.
+    touched: the examples that change, bool [N]; None for all.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Perturbation:
 def perturbations(
     preprocessings: Sequence[Preprocessing], inputs: Sequence[Tensor], grid: int, words: int
 ) -> list[Perturbation]:
-    """Return what can be spoiled in the inputs of networks.
+    """Return the perturbations of the inputs of networks.
 
-    A table's column, with all inputs that it became (categories, the cycles of a date, the flag of a missing
-    value), takes the values of another example; so does a whole sequence of one column, and a channel of an
-    image. Of images also each region of a grid is filled with the mean color. A word is removed from the
-    texts that have it, for the `words` words that stand in most texts.
+    A column of a table takes the values of another example, with all the inputs that it is encoded as
+    (categories, the cycles of a date, the missing flag). So does the whole sequence of a column and each
+    channel of an image. For images, each region of a grid is also filled with the mean color. For texts, each
+    of the `words` most frequent words is removed.
     """
     spec = preprocessings[0].spec
     if spec.kind == "tokens":
@@ -54,7 +54,7 @@ def perturbations(
 
 
 def slices(preprocessing: Preprocessing) -> dict[str, slice]:
-    """Return the places of each column's inputs, by the column's name."""
+    """Return the slice of the inputs that each column is encoded as, by column name."""
     found, start = {}, 0
     for column in preprocessing.columns:
         found[column.name] = slice(start, start + len(column.outputs()))
@@ -97,7 +97,7 @@ def _channels(preprocessing: Preprocessing, spec: InputSpec) -> Iterator[Perturb
 def _regions(inputs: Sequence[Tensor], grid: int) -> Iterator[Perturbation]:
     height, width = inputs[0].shape[2:]
     means = [x.double().mean((0, 2, 3)) for x in inputs]
-    # Bytes stay bytes.
+    # Keep uint8 images as uint8.
     fills = [m if x.is_floating_point() else m.round() for m, x in zip(means, inputs, strict=True)]
 
     def change_of(rows: slice, columns: slice) -> Callable[[int, Tensor, Tensor], Tensor]:
@@ -146,7 +146,7 @@ def _vocabulary(preprocessing: Preprocessing) -> list[str]:
 
 
 def without(x: Tensor, word: int | None) -> Tensor:
-    """Remove a word from texts of ids [N, T]; later words move up. A text is never empty.
+    """Remove a word from texts of ids [N, T]. Later words move up, and a text is never left empty.
 
     >>> without(torch.tensor([[5, 7, 5, 0], [5, 0, 0, 0]]), 5).tolist()
     [[7, 0, 0, 0], [1, 0, 0, 0]]

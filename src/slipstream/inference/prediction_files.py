@@ -1,6 +1,6 @@
-"""Predictions of whole files, block by block: tables, folders of images, lines of text, sequences.
+"""Predictions for whole files, block by block: tables, folders of images, lines of text, sequences.
 
-The memory in use does not depend on the number of rows, except for sequences, whose rows may stand anywhere.
+Memory use does not depend on the number of rows, except for sequences, whose rows may be anywhere in a file.
 """
 
 from __future__ import annotations
@@ -37,21 +37,29 @@ Block = tuple["polars.DataFrame", DataLike]  # columns to keep, and the examples
 
 
 def predict_file(
-    ensemble: Ensemble, source: str, output: str, keep: str = ALL, told: Callable[[int], None] | None = None
+    ensemble: Ensemble,
+    source: str,
+    output: str,
+    keep: str = ALL,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write a prediction for every example of a file or folder; return their number.
+    """Write a prediction for every example of a file or folder.
 
     Args:
         ensemble: the trained networks.
-        source: a table, a folder of images, a text file with a text in each line, or `-` for a table in CSV
-            or lines on standard input.
-        output: a file in .csv, .tsv, .jsonl or .parquet, or `-` for CSV on standard output.
-        keep: the columns of a table that are written beside the prediction: `all`, `none`, or names with
-            commas between them.
-        told: called after every block with the number of examples so far.
+        source: a table, a folder of images, a text file with one text per line, or `-` for a CSV table or
+            text lines on standard input.
+        output: a .csv, .tsv, .jsonl or .parquet file, or `-` for CSV on standard output.
+        keep: the columns of a table to write next to the predictions: `all`, `none`, or names separated by
+            commas.
+        progress: called after every block with the number of examples so far.
+
+    Returns:
+        The number of examples.
 
     Raises:
-        DataError: the file does not fit the run. UserError: it cannot be read, or the output written.
+        DataError: the file does not match the run's data.
+        UserError: the file cannot be read, or the output cannot be written.
     """
     kind = ensemble.first.preprocessing.spec.kind
     with ExitStack() as stack:
@@ -59,7 +67,7 @@ def predict_file(
         if not path.exists():
             raise UserError(f"{source}: no such file or folder")
         if output != "-" and Path(output).resolve() == path.resolve():
-            raise UserError(f"{output}: is the file that is read; choose another for the predictions")
+            raise UserError(f"{output}: is the input file; choose another file for the predictions")
         blocks = _blocks(ensemble, path, kind, keep)
         write = stack.enter_context(_writer(output))
         done = 0
@@ -67,8 +75,8 @@ def predict_file(
             frame = prediction_columns(ensemble, examples)
             write(kept.hstack(_without_clash(frame, kept.columns)) if kept.columns else frame)
             done += len(frame)
-            if told is not None:
-                told(done)
+            if progress is not None:
+                progress(done)
     return done
 
 
@@ -79,7 +87,9 @@ def _blocks(ensemble: Ensemble, path: Path, kind: str, keep: str) -> Iterator[Bl
     if kind == "tokens":
         return _texts(ensemble, path, keep)
     if path.is_dir():
-        raise UserError(f"{path}: is a folder; this run takes a table: {', '.join(TABLES[:3])} or .parquet")
+        raise UserError(
+            f"{path}: is a folder; this run expects a table file: {', '.join(TABLES[:3])} or .parquet"
+        )
     if kind == "sequence" and ensemble.first.preprocessing.columns:
         return _sequences(ensemble, path)
     if not ensemble.first.preprocessing.columns:
@@ -116,7 +126,7 @@ def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
 
 
 def _larger(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
-    """Join blocks to at least ROWS rows: every block costs some hundred calls."""
+    """Join blocks until they have ROWS rows, because every block costs some hundred calls."""
     joined: list[bytes] = []
     rows = 0
     for block, count in blocks:
@@ -132,7 +142,7 @@ def _larger(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
 def _numbers(
     words: polars.DataFrame, names: Sequence[str], absent: Sequence[str], decimal: str
 ) -> list[polars.Series]:
-    """Return the columns whose words are all plain numbers, as numbers; others are read word by word."""
+    """Return the columns whose values are all plain numbers, as numbers. Others are parsed value by value."""
     import polars as pl
 
     if decimal != ".":
@@ -149,7 +159,7 @@ def _require(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
     if absent:
         hint = did_you_mean(absent[0], list(found))
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise DataError(f"{path}: lacks the column {absent[0]!r}{more} of training, {hint}")
+        raise DataError(f"{path}: lacks the column {absent[0]!r}{more}, which the run was trained on; {hint}")
 
 
 def _kept(path: Path, frame: polars.DataFrame, keep: str) -> polars.DataFrame:
@@ -163,7 +173,7 @@ def _kept(path: Path, frame: polars.DataFrame, keep: str) -> polars.DataFrame:
 
 
 def _sequences(ensemble: Ensemble, path: Path) -> Iterator[Block]:
-    """Return all sequences at once: rows of one may stand anywhere in the file."""
+    """Return all sequences at once, because the rows of one may be anywhere in the file."""
     import polars as pl
 
     steps = ensemble.first.preprocessing.to_json()["steps"]
@@ -183,7 +193,7 @@ def _images(path: Path) -> Iterator[Block]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
         if not files:
-            raise DataError(f"{path}: no images; expected files such as {', '.join(PICTURES[:3])}")
+            raise DataError(f"{path}: contains no images; expected files such as {', '.join(PICTURES[:3])}")
     for start in range(0, len(files), IMAGES):
         some = files[start : start + IMAGES]
         names = [str(p.relative_to(path)) if path.is_dir() else p.name for p in some]
@@ -217,10 +227,11 @@ def _texts(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
 
 
 def prediction_columns(ensemble: Ensemble, examples: DataLike) -> polars.DataFrame:
-    """Return the predictions of some examples as columns.
+    """Return the predictions for some examples as columns.
 
-    Classes: `prediction` and the probability (or score) of each class. Several labels: whether each is
-    predicted, and its probability. Regression: `prediction`, or `predicted NAME` for several targets.
+    Classification gives `prediction` and the probability (or score) of each class. Multilabel tasks give, for
+    each label, a boolean and its probability. Regression gives `prediction`, or `predicted NAME` for several
+    targets.
     """
     import polars as pl
 
@@ -240,7 +251,7 @@ def prediction_columns(ensemble: Ensemble, examples: DataLike) -> polars.DataFra
 
 
 def _without_clash(frame: polars.DataFrame, taken: Sequence[str]) -> polars.DataFrame:
-    """Rename predictions whose names the file has already."""
+    """Rename prediction columns whose names the file already has."""
     names: dict[str, str] = {}
     for name in frame.columns:
         new = name
@@ -252,7 +263,7 @@ def _without_clash(frame: polars.DataFrame, taken: Sequence[str]) -> polars.Data
 
 @contextmanager
 def _spooled() -> Iterator[Path]:
-    """Write standard input to a temporary file: columns are checked in a first pass."""
+    """Write standard input to a temporary file, because a first pass checks the columns."""
     with NamedTemporaryFile(suffix=".csv", delete=False) as file:
         path = Path(file.name)
         try:
@@ -267,7 +278,7 @@ def _spooled() -> Iterator[Path]:
 
 @contextmanager
 def _writer(output: str) -> Iterator[Callable[[polars.DataFrame], None]]:
-    """Write frames to a file, which appears complete or not at all, or to standard output."""
+    """Write frames to standard output, or to a file that appears complete or not at all."""
     if output == "-":
         begun = [False]
 
@@ -279,9 +290,9 @@ def _writer(output: str) -> Iterator[Callable[[polars.DataFrame], None]]:
         return
     path = Path(output)
     if path.suffix not in WRITTEN:
-        raise UserError(f"-o {output}: expected a file in {', '.join(WRITTEN)}")
+        raise UserError(f"-o {output}: expected a file name that ends in {', '.join(WRITTEN)}")
     if path.exists():
-        raise UserError(f"{output}: exists already; choose another file")
+        raise UserError(f"{output}: already exists; choose another file")
     with writing(path):
         folders.mkdir(path.parent)
     made = folders.temporary(path)
@@ -311,7 +322,7 @@ def _text_writer(file: IO[bytes], suffix: str) -> Callable[[polars.DataFrame], N
 
 
 def _parquet(made: Path) -> Iterator[Callable[[polars.DataFrame], None]]:
-    """Write blocks as files beside, and join them in one pass that holds a block at a time."""
+    """Write blocks to temporary files, and join them in one pass that holds one block at a time."""
     import polars as pl
 
     parts: list[Path] = []

@@ -1,4 +1,4 @@
-"""Calibration: how often predictions of a probability are right, and its picture."""
+"""Calibration: how often predictions with a given probability are right, and its reliability diagram."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ TICK_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class Calibration(NamedTuple):
-    """Bins of predicted probabilities that have examples.
+    """Nonempty bins of predicted probabilities.
 
-    predicted: the mean probability of each. right: the share that came true. share: of all examples.
+    predicted: the mean probability in each bin. right: the fraction of its predictions that are right.
+    share: the fraction of all examples in the bin.
     """
 
     predicted: np.ndarray
@@ -26,10 +27,12 @@ class Calibration(NamedTuple):
 
 
 def calibration(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> Calibration:
-    """Compare probabilities with frequencies (DeGroot and Fienberg 1983).
+    """Compare predicted probabilities with observed frequencies (DeGroot and Fienberg 1983).
 
-    scores: probabilities [N, C]. Of two classes that of the last is compared; of more classes the largest one
-    of each example, with whether that class was right (Guo et al. 2017).
+    For two classes, this compares the probability of the second one. For more classes, it compares the
+    largest probability of each example with the accuracy of that prediction (Guo et al. 2017).
+
+    scores: probabilities [N, C].
     """
     if scores.shape[1] == 2:
         probability, came = scores[:, 1].astype(np.float64), targets == 1
@@ -44,9 +47,9 @@ def calibration(scores: np.ndarray, targets: np.ndarray, weights: np.ndarray) ->
 
 
 def calibration_picture(found: Calibration, what: str) -> Image.Image:
-    """Draw the share that came true over the predicted probability, equal on the diagonal.
+    """Plot the observed frequency against the predicted probability. Perfect calibration is the diagonal.
 
-    A disc's area is its bin's share of the examples. what: whose probability it is.
+    The area of a disc is its bin's share of the examples. what: names the probability on the x axis.
     """
     made = Image.new("RGB", (LEFT + SIDE + 2 * GAP, TOP + SIDE + BOTTOM), "white")
     draw = ImageDraw.Draw(made)
@@ -64,7 +67,7 @@ def calibration_picture(found: Calibration, what: str) -> Image.Image:
     for (x, y), share in zip(points, found.share, strict=True):
         reach = 4 + 24 * share**0.5
         draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=POINT)
-    write(draw, (LEFT, GAP), "came true", FONT, anchor="lt", fill=INK)
+    write(draw, (LEFT, GAP), "observed frequency", FONT, anchor="lt", fill=INK)
     write(
         draw, (LEFT + SIDE / 2, TOP + SIDE + BOTTOM - GAP), f"predicted probability {what}", FONT, anchor="mb"
     )

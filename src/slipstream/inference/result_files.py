@@ -1,4 +1,4 @@
-"""Writing of what a command found: numbers, rows and pictures in a folder."""
+"""Writing the results of a command into a folder: numbers, rows and plots."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def write_result(
     pictures: Iterable[tuple[str, Image]],
     names: tuple[str, str],
 ) -> list[Path]:
-    """Write numbers as JSON, a table as CSV, and pictures as PNG; return the files.
+    """Write numbers as JSON, a table as CSV and plots as PNG, and return the files.
 
-    names: of the JSON and the CSV file. Files of these names are replaced. Raises StorageError.
+    names: of the JSON and the CSV file. Existing files with these names are replaced. Raises StorageError if
+    a file cannot be written.
     """
     with writing(folder):
         folders.mkdir(folder)

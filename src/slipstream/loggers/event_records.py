@@ -68,10 +68,10 @@ def _masked(crc: int) -> int:
 
 
 def crc32c(data: bytes) -> int:
-    """Compute the Castagnoli checksum; tensorboard's own is a Python loop over the bytes.
+    """Compute the Castagnoli checksum. TensorBoard's own function is a Python loop over the bytes.
 
-    It is linear: each byte contributes, by exclusive or, a table entry for its value and its distance
-    from the end. The previous block's checksum is combined with the first four bytes.
+    The checksum is linear: each byte contributes a table entry for its value and its distance from the end,
+    by exclusive or. The checksum of the previous block is combined with the first four bytes.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCOPE = re.compile(r"[^\[\]]*\[(.*)\]")  # torch calls a layer Linear[linear]
-# Distinct from the layers `inputs` and `output`.
+# These differ from the layers `inputs` and `output`.
 ENDS = {"input": "example", "output": "prediction"}
 CONSTANT, WEIGHT = "prim::Constant", "prim::GetAttr"
 
@@ -19,7 +19,7 @@ CONSTANT, WEIGHT = "prim::Constant", "prim::GetAttr"
 def trace(module: nn.Module, example: Tensor) -> bytes:
     """Trace a network with one example [1, ...] and return its graph.
 
-    torch's own `graph` traces twice to compare, for which it imports for 0.4 s.
+    torch's own `graph` traces twice to compare, and imports modules for 0.4 s.
     """
     import torch
     from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -27,9 +27,9 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
 
     from slipstream.core.compat import parse_graph
 
-    with warnings.catch_warnings():  # it traces, which torch deprecates and gives no other way to
+    with warnings.catch_warnings():  # tracing is deprecated, but torch has no alternative
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)  # the same, from torch 2.15 on
+        warnings.simplefilter("ignore", FutureWarning)  # also deprecated, since torch 2.15
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # public
         with torch.no_grad():
             traced = torch.jit.trace(module, example, check_trace=False)
@@ -37,12 +37,12 @@ def trace(module: nn.Module, example: Tensor) -> bytes:
     return bytes(GraphDef(node=nodes, versions=VersionDef(producer=22)).SerializeToString())
 
 
-# Any: a node is of a generated protobuf class, which has no types.
+# Any: nodes have a generated protobuf class without types.
 def _named(nodes: Iterable[Any]) -> list[Any]:
-    """Give the nodes readable names, at both ends of every edge.
+    """Rename the nodes at both ends of every edge to readable names.
 
-    Drops constants: the trace has each constant once, in the first layer that uses it, and edges from there
-    to the other layers would look like data flow. Drops edges from missing nodes.
+    This drops edges from missing nodes, and constants: the trace has each constant once, in the first layer
+    that uses it, and its edges to other layers would look like data flow.
     """
     nodes = [node for node in nodes if node.op != CONSTANT]
     paths = [_path(node) for node in nodes]

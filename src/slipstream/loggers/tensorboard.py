@@ -1,8 +1,8 @@
-"""TensorBoard event files; no other module writes them.
+"""TensorBoard event files, which no other module writes.
 
-One `Event` holds all scalars of an epoch and is written by the caller's thread: `SummaryWriter`
-would start a thread for every member of a sweep and needs a call for every scalar. Events are
-collected until `flush` appends them, so that hundreds of members keep no files open.
+One `Event` contains all scalars of an epoch and is written by the caller's thread. `SummaryWriter` would
+start a thread for every member of a sweep and needs a call for every scalar. Events are collected until
+`flush` appends them, so that hundreds of members keep no files open.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ PREFIX = "events.out.tfevents"
 OWN = re.compile(rf"{re.escape(PREFIX)}\.\d+\..+\.\d+\.\d{{9,}}")
 DT_FLOAT, DT_STRING = 1, 7
 BUCKETS = 30
-# Prefixes of tags. TensorBoard sorts them and expands the first two: the metrics of single epochs must come
-# after all others.
+# Prefixes of tags. TensorBoard sorts them and expands the first two, so metrics of single epochs must come
+# last.
 CURVES, BEST = "curves", "with_best_weights"
-# Tags of an earlier end, in older versions too: a resumed run writes a new one.
+# Tags written at the end of a run, also by older versions. A resumed run writes new ones.
 OF_AN_END = (f"{BEST}/", "best/", "_hparams_/session_end_info")
 AT_ONCE = 5  # hyperparameters that the HParams tab shows by default
 
@@ -47,11 +47,11 @@ AT_ONCE = 5  # hyperparameters that the HParams tab shows by default
 class TensorBoard:
     """Writes one run's events into its directory.
 
-    upto: on resume, the step of the last whole epoch; later events are removed. None starts afresh, as does
-    0: before the first epoch nothing is certain to be flushed.
-    leads: TensorBoard lists runs by start time; this one comes first.
-    curves: names of subfolders whose curves share charts; TensorBoard treats a folder as a run and gives
-    each its own color.
+    upto: on resume, the step of the last whole epoch; later events are removed. None starts afresh, and so
+        does 0, since nothing is certain to be flushed before the first epoch.
+    leads: make this run the first in TensorBoard, which sorts runs by start time.
+    curves: names of subfolders whose curves share charts. TensorBoard treats each folder as a run with its
+        own color.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TensorBoard:
             folders.remove(path)
 
     def scalars(self, values: Mapping[str, float | None], step: int) -> None:
-        """Write all scalars of one step; None (undefined) leaves a gap."""
+        """Write all scalars of one step. None (undefined) leaves a gap."""
         self._records.append(record(scalar_event(values, step)))
 
     def curve(self, name: str, values: Mapping[str, float | None], step: int) -> None:
@@ -91,7 +91,7 @@ class TensorBoard:
         self.scalars({f"{BEST}/{name}": value for name, value in values.items()}, step)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """Write a text in Markdown."""
+        """Write Markdown text."""
         self._tensor(tag, _strings([markdown.encode()]), "text", step)
 
     def image(self, tag: str, picture: Image, step: int) -> None:
@@ -125,7 +125,7 @@ class TensorBoard:
         self._tensor("custom_scalars__config__", tensor, "custom_scalars", 0)
 
     def hparams(self, values: Mapping[str, Plain], group: str) -> None:
-        """Write the hyperparameters of this run. Runs of one group are merged into a row."""
+        """Write the hyperparameters of this run. Runs of the same group are merged into one row."""
         start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
         for name, value in values.items():
             if isinstance(value, bool):
@@ -141,12 +141,12 @@ class TensorBoard:
     ) -> None:
         """Write the columns that the HParams table and its parallel coordinates show for all runs below.
 
-        values: a hyperparameter's name in `hparams` -> its values in all runs. Those in `first` (if empty,
-        the first five) are shown by default, the others when ticked. metrics: of `best`.
+        values: a hyperparameter's name in `hparams` -> its values in all runs. By default, the table shows
+        those in `first`, or the first five if it is empty. metrics: from `best`.
         """
         infos = [_hparam_info(name, found) for name, found in values.items()]
         for info in [info for info in infos if info.name in first] or infos[:AT_ONCE]:
-            info.differs = True  # the page shows five: these first, then alphabetically
+            info.differs = True  # the page shows five: these first, then in alphabetical order
         shown = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"{BEST}/{name}"), display_name=f"best {name}")
             for name in dict.fromkeys(metrics)
@@ -161,12 +161,12 @@ class TensorBoard:
         self._hparam_event("_hparams_/session_end_info", session_end_info=end)
 
     def graph(self, definition: bytes) -> None:
-        """Write the graph of a network, as `graph.trace` returns it."""
+        """Write the graph of a network, as returned by `graph.trace`."""
         event = Event(wall_time=time.time(), graph_def=definition)
         self._records.append(record(event.SerializeToString()))
 
     def flush(self) -> None:
-        """Append the collected events to the files. Raises OSError and then leaves the file unchanged."""
+        """Append the collected events to the files. If it raises OSError, the file is unchanged."""
         for part in self.curves.values():
             part.flush()
         if not self._records:
@@ -177,13 +177,13 @@ class TensorBoard:
                 file.write(content)
         except OSError:
             with suppress(OSError), folders.opened(self.path, "r+b") as file:
-                file.truncate(self._size)  # half a record would hide everything after it
+                file.truncate(self._size)  # a partial record would hide everything after it
             raise
         self._size += len(content)
         self._records.clear()
 
     def close(self) -> None:
-        """Flush for the last time. No file is open."""
+        """Flush for the last time. No file remains open."""
         self.flush()
 
     def _hparam_event(self, tag: str, **content: object) -> None:
@@ -206,12 +206,12 @@ def _version(when: float) -> bytes:
 
 
 def _own_files(directory: Path) -> list[Path]:
-    """Return slipstream's own event files: their names end in nanoseconds, others in a small count."""
+    """Return slipstream's own event files, whose names end in nanoseconds instead of a small count."""
     return sorted(path for path in directory.glob(f"{PREFIX}.*") if OWN.fullmatch(path.name))
 
 
 def _kept_events(directory: Path, upto: int) -> list[bytes]:
-    """Return serialized events up to step `upto`, without those of a run's end, until a truncated record."""
+    """Return serialized events up to step `upto` or a truncated record, without those of a run's end."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     kept = []
@@ -220,7 +220,7 @@ def _kept_events(directory: Path, upto: int) -> list[bytes]:
             read = Event.FromString(event)
             if read.step <= upto and not _of_an_end(read):
                 kept.append(event)
-    return list(dict.fromkeys(kept))  # a crash in the middle of this step may have left copies
+    return list(dict.fromkeys(kept))  # a crash during this step may have left duplicates
 
 
 def _of_an_end(event: Event) -> bool:
@@ -238,7 +238,7 @@ def _plugin(name: str, content: bytes = b"") -> SummaryMetadata:
 
 
 def _hparam_info(name: str, values: Sequence[Plain]) -> api_pb2.HParamInfo:
-    """Return a column: an interval of numbers, or the values as strings."""
+    """Return the description of a column: an interval of numbers, or the values as strings."""
     info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
     if all(isinstance(value, bool) for value in values):
         info.type = api_pb2.DATA_TYPE_BOOL
@@ -263,7 +263,7 @@ def _histogram(array: np.ndarray) -> TensorProto:
         low, high = float(array.min()), float(array.max())
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
         edges = np.linspace(low, high, BUCKETS + 1)
-        # A fifth of the time of numpy.histogram: a pack writes thousands.
+        # This takes a fifth of the time of numpy.histogram, and a pack writes thousands.
         places = ((array - low) * (BUCKETS / (high - low))).astype(np.int64).clip(0, BUCKETS - 1)
         table[:, 0], table[:, 1] = edges[:-1], edges[1:]
         table[:, 2] = np.bincount(places, minlength=BUCKETS)

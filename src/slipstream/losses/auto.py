@@ -10,7 +10,7 @@ from slipstream.losses.target_forms import ALL
 
 
 def undecided(*_: object, **settings: object) -> NoReturn:
-    """Refuse to act: a run replaces `auto` by the loss that it chooses."""
+    """Raise an error: a run replaces `auto` by the loss that `choose` selects."""
     raise AssertionError("loss=auto was not replaced")
 
 

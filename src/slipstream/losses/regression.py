@@ -1,4 +1,4 @@
-"""Losses for numbers, of one value per example: the mean over the D target columns."""
+"""Regression losses, one value per example: the mean over the D target columns."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def quantile(outputs: Tensor, targets: Tensor, *, quantiles: Annotated[list[Leve
 
 def _directions(target: Target, **settings: object) -> int:
     if len(target.names) < 2:
-        problem = f"compares directions and needs two target columns or more, found {len(target.names)}"
-        raise ConfigError([f"loss=cosine_similarity: {problem}; loss=mse fits a single one"])
+        problem = f"compares directions and needs at least two target columns, found {len(target.names)}"
+        raise ConfigError([f"loss=cosine_similarity: {problem}; use loss=mse for a single one"])
     return len(target.names)
 
 

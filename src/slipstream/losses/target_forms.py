@@ -10,7 +10,7 @@ from slipstream.core.types import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
-FEW = 16  # classes up to which the transposed softmax is faster
+FEW = 16  # the largest number of classes for which the transposed softmax is faster
 ONE_LABEL = ("binary", "multiclass")
 REGRESSION = ("regression",)
 ALL = (*ONE_LABEL, "multilabel", *REGRESSION)
@@ -67,7 +67,7 @@ def log_probabilities(outputs: Tensor) -> Tensor:
     return torch.log_softmax(outputs.mT, -2).mT
 
 
-# Targets in the form that losses need
+# Targets in the form that losses expect
 
 
 def as_numbers(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _position(*, position: Literal["before", "after"]) -> None:
-    """position: before or after the layer's activation."""
+    """Declare the setting that places a normalization before or after the layer's activation."""
 
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def _batch_norm_alone(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply `batch_norm` by torch's kernel, which updates running values in place, in a fifth of the time."""
+    """Apply `batch_norm` with torch's kernel, which takes a fifth of the time and works in place."""
     from torch.nn.functional import batch_norm as kernel
 
     kind, x = x.dtype, x.to(running_mean.dtype)
@@ -49,7 +49,7 @@ def _require_examples(x: Tensor) -> int:
     count = x.numel() // x.shape[1]
     if count == 1:
         raise UserError(
-            "regularizer=batch_norm: a training batch holds one example, which has no variance. "
+            "regularizer=batch_norm: a training batch has only one example, which has no variance. "
             "Choose data.batch_size so that at least 2 examples remain for the last batch."
         )
     return count
@@ -124,7 +124,7 @@ def _divides(features: int, *, groups: int, **_: object) -> None:
     if features % groups:
         fitting = [n for n in range(1, features + 1) if features % n == 0]
         raise UserError(
-            f"regularizer.group_norm.groups: {groups} groups of equal size cannot be made of a layer's "
+            f"regularizer.group_norm.groups: {groups} groups of equal size do not divide a layer's "
             f"{counted(features, 'channel')}; one of: {', '.join(map(str, fitting))}"
         )
 

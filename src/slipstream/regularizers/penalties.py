@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _proximal(*, proximal: bool) -> None:
-    """proximal: produce exact zeros after the update, instead of a penalty in the loss."""
+    """Declare the option for exact zeros after the update instead of a penalty in the loss."""
 
 
 def _soft(weights: Tensor, threshold: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""One run from its folder to its end: setup, recording, resuming, summary, prediction."""
+"""A run from its folder to its end: setup, recording, resuming, summary, prediction."""

@@ -1,4 +1,4 @@
-"""Legal choices that the listing advises against: components with the wrong effect or none."""
+"""Warnings about valid choices that have little or no effect, or the wrong one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from slipstream.core.types import InputSpec
 from slipstream.core.wording import typed
 from slipstream.schedulers import Clock, factors
 
-# Optimizers with steps of about lr whatever the gradient's size.
+# Optimizers with steps of about lr, regardless of the gradient's size.
 ADAPTIVE = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad", "lamb", "lion", "muon"),
     *("nadam", "radam", "rmsprop", "rprop", "schedule_free"),
 )
-STANDSTILL = 0.001  # factor of the rate below which weights no longer move
+STANDSTILL = 0.001  # schedule factor below which weights no longer move
 NEAR_MEDIAN = 0.05
-FEW_ZEROS = 0.01  # strength below which a threshold with such an optimizer makes next to no zeros
+FEW_ZEROS = 0.01  # strength below which such an optimizer gives almost no zeros
 
 
 def advice(config: Config, form: InputSpec) -> Iterator[str]:
-    """Return a sentence for every such choice. form: of the examples."""
+    """Yield a sentence for every such choice. form: the input spec of the examples."""
     yield from _averaging(config)
     yield from _zeros(config)
     yield from _colours(config, form)
@@ -37,7 +37,7 @@ def _quantiles(config: Config) -> Iterator[str]:
     if abs(nearest - 0.5) > NEAR_MEDIAN:
         yield (
             f"loss.quantiles: none of {', '.join(f'{level:g}' for level in levels)} is near the median: "
-            f"predictions and metrics are those of the quantile {nearest:g}; set "
+            f"predictions and metrics use the quantile {nearest:g}; set "
             f"{typed('loss.quantiles', sorted([*levels, 0.5]))}"
         )
 
@@ -49,18 +49,19 @@ def _averaging(config: Config) -> Iterator[str]:
         count = epochs - int(start * epochs + 1e-3)
         if count < 2:
             yield (
-                f"regularizer.swa: averages the last epoch alone (start {start} of "
+                f"regularizer.swa: averages only the last epoch (start {start} of "
                 f"trainer.max_epochs={epochs}); raise trainer.max_epochs or lower regularizer.swa.start"
             )
         if (end := _end(config)) < STANDSTILL:
             yield (
-                f"regularizer.swa: averages what the rate keeps moving, and scheduler={schedule} falls to "
-                f"{end:g} of it; take scheduler=constant, or a larger end where the schedule has one"
+                f"regularizer.swa: averaging needs weights that still move, but "
+                f"scheduler={schedule} falls to "
+                f"{end:g} of lr; use scheduler=constant, or a larger end if the schedule has one"
             )
     if "snapshot_ensemble" in config.regularizers and schedule != "constant":
         yield (
-            "regularizer.snapshot_ensemble: its cycles of the rate are multiplied by those of "
-            f"scheduler={schedule}; take scheduler=constant"
+            "regularizer.snapshot_ensemble: its learning rate cycles are multiplied by those of "
+            f"scheduler={schedule}; use scheduler=constant"
         )
 
 
@@ -79,7 +80,8 @@ def _zeros(config: Config) -> Iterator[str]:
         if settings.get("proximal") and settings["strength"] < FEW_ZEROS:
             yield (
                 f"regularizer.{name}: with optimizer={config.optimizer.name} a strength of "
-                f"{settings['strength']:g} makes hardly a zero; set regularizer.{name}.strength=0.1 or so"
+                f"{settings['strength']:g} gives hardly any zeros; set for example "
+                f"regularizer.{name}.strength=0.1"
             )
 
 
@@ -89,5 +91,5 @@ def _colours(config: Config, form: InputSpec) -> Iterator[str]:
         return
     shipped = defaults("augmentation", "color_jitter")
     for key in ("saturation", "hue"):
-        if chosen[key] not in (0, shipped[key]):  # nobody chose the shipped value
-            yield f"augmentation.color_jitter.{key}: is not used, grey images have no colour"
+        if chosen[key] not in (0, shipped[key]):  # the shipped value was not set by the user
+            yield f"augmentation.color_jitter.{key}: has no effect on grayscale images"

@@ -1,4 +1,4 @@
-"""A preview of the chosen augmentations on some examples, for TensorBoard."""
+"""A preview of the selected augmentations on some examples, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from slipstream.training.engine import Engine
 
 COLUMNS = 6  # examples shown
-DRAWS = 16  # per example and augmentation; the one that changes it most is shown
+DRAWS = 16  # per example and augmentation; the draw that changes it most is shown
 TOGETHER = 2  # rows with all augmentations
 CHANGES = 1 / 255  # the smallest difference that an image can show
 
 
 def augmented(engine: Engine, config: Config) -> Image:
-    """Return training images of several classes, each augmentation's effect alone, and all together.
+    """Return training images of several classes, with each augmentation alone and with all together.
 
-    An augmentation acts with some probability and by some amount: of 16 draws of each alone, the one that
-    changes the image most is shown. All together are shown as drawn. Members of a pack with equal
-    augmentations share one image.
+    An augmentation acts with some probability and amount. Of 16 draws of each augmentation alone, the one
+    that changes the image most is shown. All augmentations together are shown as drawn. Members of a pack
+    with equal augmentations share one image.
     """
     return _picture(engine, json.dumps(config.augmentations, sort_keys=True))
 
@@ -52,7 +52,7 @@ def _picture(engine: Engine, text: str) -> Image:
         made, _ = augment(*many, chosen, key, numbers, classes, program.form)
         return made.reshape(draws, *x.shape)
 
-    rows = {"as they are": x}
+    rows = {"original": x}
     for choice in program.augmentations:
         versions = draw([choice], DRAWS)
         differences = (versions - x).abs().flatten(2)  # [draws, N, ...]
@@ -82,7 +82,7 @@ def _title(name: str, settings: Plain) -> str:
 def _examples(engine: Engine) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     """Return images [N, C, H, W] from 0 to 1 on the CPU, their targets and their names.
 
-    As many classes as fit are shown, with the first examples of each.
+    The image shows as many classes as fit, with the first examples of each.
     """
     fold = engine.folds[0]
     targets = engine.splits.part("train", fold).targets

@@ -1,9 +1,9 @@
-"""Checkpoints that survive a crash at any instant, and are used only after they verify.
+"""Checkpoints that survive a crash at any moment and are used only after verification.
 
 A checkpoint is a folder `checkpoints/step-XXXXXXXX` with safetensors and JSON files and, written last,
-`manifest.json` with the size and SHA-256 of each. It is made in a `tmp-` folder, synced and renamed; older
-ones are removed only after the new one has been read back and verified. There is no pointer to the latest: it
-is the highest step that verifies.
+`manifest.json` with the size and SHA-256 of each. It is created in a `tmp-` folder, synced and renamed. Older
+ones are removed only after the new one has been read back and verified. The latest checkpoint is the one with
+the highest step that verifies; there is no pointer to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 NAME = re.compile(r"step-(\d{8,})")
 TENSOR_FILES = ("weights", "optimizer", "best")
 FILES = {*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json"}
-# An interrupted save, a checkpoint being removed; the shorter names are those of earlier versions.
+# Prefixes of an interrupted save and of a checkpoint being removed. Earlier versions used the shorter names.
 LEFT_OVER = re.compile(r"tmp-(?:step-\d{8,}(?:-[0-9a-f]{4,32})?|[0-9a-f]{8})")
 
 
@@ -45,10 +45,10 @@ def save(
     state: Mapping[str, Plain],
     keep: int,
 ) -> Path:
-    """Write a checkpoint, verify it, then remove all but the `keep` newest that verify.
+    """Write a checkpoint, verify it, and remove all but the `keep` newest valid ones.
 
-    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError naming the path and
-    the system's reason if the disk is full or read-only; older ones are untouched.
+    tensors: file name (weights, optimizer, best) -> named tensors. Raises CheckpointError with the path and
+    the system's reason if the disk is full or read-only. Older checkpoints are not affected.
     """
     with folders.held(_made(directory.parent)):
         return _save(directory / f"step-{step:08d}", step, tensors, state, keep)
@@ -59,7 +59,7 @@ def _made(folder: Path) -> Path:
         folders.mkdir(folder)
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: cannot be made ({error.strerror or error}): fix that, then {go_on(folder)}"
+            f"{folder}: cannot be created ({error.strerror or error}). Fix the problem, then {go_on(folder)}"
         ) from error
     return folder
 
@@ -80,14 +80,14 @@ def _save(
             need = sum(len(content) for content in files.values())
             raise CheckpointError(
                 f"{target}: the checkpoint ({need:,} bytes) could not be written: {error.strerror or error}. "
-                f"Earlier checkpoints are untouched: fix that, then {go_on(target)}"
+                f"Earlier checkpoints are not affected. Fix the problem, then {go_on(target)}"
             ) from error
     try:
         prune(target.parent, keep, target)
     except OSError as error:
         why = error.strerror or error
         raise CheckpointError(
-            f"{target} is saved, but an older checkpoint cannot be removed ({why}): fix that, "
+            f"{target} is saved, but an older checkpoint cannot be removed ({why}). Fix the problem, "
             f"then {go_on(target)}"
         ) from error
     return target
@@ -106,7 +106,7 @@ def _create(target: Path, files: Mapping[str, bytes]) -> None:
             _write(temporary / name, content)
         _write(temporary / MANIFEST, _json({"format": FORMAT, "files": manifest}))
         folders.sync(temporary)
-        if target.exists():  # damaged: moved aside, never in the way of the new one
+        if target.exists():  # a damaged one is moved aside to make room for the new one
             folders.rename(target, _aside(target))
         folders.rename(temporary, target)
         folders.sync(directory)
@@ -121,13 +121,13 @@ def _aside(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove the files of a checkpoint, as far as possible, and nothing else."""
+    """Remove only the files of a checkpoint, as far as possible."""
     with suppress(OSError):
         folders.remove_folder(path, (*FILES, MANIFEST))
 
 
 def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
-    """Remove all but the `keep` newest checkpoints that verify, and the remains of interrupted saves.
+    """Remove all but the `keep` newest valid checkpoints, and the remains of interrupted saves.
 
     verified: one that has just been read back.
     """
@@ -135,7 +135,7 @@ def prune(directory: Path, keep: int, verified: Path | None = None) -> None:
     good = [path for path in steps(directory) if path == verified or _is_complete(path)]
     for path in steps(directory):
         if path not in good[:keep]:
-            # Renamed first: a half-removed folder must not look like a checkpoint.
+            # Rename first, so that a partially removed folder does not look like a checkpoint.
             folders.rename(path, _aside(path))
     clean(directory)
 
@@ -151,7 +151,7 @@ def clean(directory: Path) -> None:
 
 
 def latest(directory: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest checkpoint that verifies, and for every newer one the reason that it was rejected.
+    """Return the newest valid checkpoint, and the reason for rejecting each newer one.
 
     Return None if no checkpoint was ever saved. Raises CheckpointError if all of them are damaged, since
     starting over would discard the training so far.
@@ -165,9 +165,7 @@ def latest(directory: Path) -> tuple[Path | None, list[str]]:
         else:
             return path, damaged
     if damaged:
-        raise CheckpointError(
-            "\n".join([f"{directory}: no checkpoint can be used; start a new run", *damaged])
-        )
+        raise CheckpointError("\n".join([f"{directory}: no checkpoint is valid; start a new run", *damaged]))
     return None, []
 
 
@@ -177,21 +175,21 @@ def verify(path: Path) -> dict[str, bytes]:
     Nothing is parsed before it is checked. Raises CheckpointError that names the file.
     """
     if path.is_symlink():
-        raise CheckpointError(f"{path}: a symbolic link, expected a folder of the run's own")
+        raise CheckpointError(f"{path}: is a symbolic link, expected a folder of the run")
     try:
         manifest = json.loads(_read(path / MANIFEST))
         declared = manifest["files"]
         found_format = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / MANIFEST}: damaged, not a manifest") from error
+        raise CheckpointError(f"{path / MANIFEST}: is damaged, expected a manifest") from error
     if found_format != FORMAT:
         age = "newer" if isinstance(found_format, int) and found_format > FORMAT else "unknown"
         raise CheckpointError(
             f"{path}: format {found_format!r} is {age}, this version reads {FORMAT}; upgrade slipstream"
         )
-    # File names are known, so names from a manifest never lead out of the checkpoint's folder.
+    # File names are fixed, so names from a manifest cannot lead outside the checkpoint's folder.
     if not isinstance(declared, dict) or set(declared) != FILES:
-        raise CheckpointError(f"{path / MANIFEST}: damaged, expected the files {', '.join(sorted(FILES))}")
+        raise CheckpointError(f"{path / MANIFEST}: is damaged, expected the files {', '.join(sorted(FILES))}")
     return {name: _verified(path, name, entry) for name, entry in declared.items()}
 
 
@@ -202,7 +200,7 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Plain]]:
         tensors = {name: load_tensors(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
         return tensors, json.loads(files["state.json"])
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
 
 def _is_complete(path: Path) -> bool:
@@ -217,35 +215,38 @@ def _verified(path: Path, name: str, entry: Plain) -> bytes:
     try:
         size, digest = index(entry["bytes"]), entry["sha256"]
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / MANIFEST}: damaged, no size and SHA-256 of {name}") from error
+        raise CheckpointError(
+            f"{path / MANIFEST}: is damaged, expected size and SHA-256 of {name}"
+        ) from error
     if len(content) != size:
         raise CheckpointError(
-            f"{path / name}: {counted(len(content), 'byte')}, the manifest says {size:,}: damaged"
+            f"{path / name}: is damaged: found {counted(len(content), 'byte')}, expected {size:,} "
+            f"as in the manifest"
         )
     if _digest(content) != digest:
-        raise CheckpointError(f"{path / name}: its SHA-256 is not the manifest's: damaged")
+        raise CheckpointError(f"{path / name}: is damaged: its SHA-256 differs from the manifest")
     return content
 
 
 def _read(file: Path) -> bytes:
     try:
         if file.is_symlink():
-            raise CheckpointError(f"{file}: a symbolic link, expected a file of the checkpoint's own")
+            raise CheckpointError(f"{file}: is a symbolic link, expected a file of the checkpoint")
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: missing") from error
+        raise CheckpointError(f"{file}: is missing") from error
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
 def steps(directory: Path) -> list[Path]:
-    """Return checkpoint folders, the highest step first."""
+    """Return the checkpoint folders in descending order of steps."""
     found = [(int(match[1]), p) for p in directory.glob("step-*") if (match := NAME.fullmatch(p.name))]
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def _contiguous(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Views of one flat vector share its storage; safetensors needs tensors with their own.
+    # Views of one flat vector share its storage, but safetensors needs tensors with separate storage.
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
 
 

@@ -1,6 +1,6 @@
-"""Plots of a model's predictions, drawn with Pillow and numpy alone.
+"""Plots of a model's predictions, drawn only with Pillow and numpy.
 
-TensorBoard shows an image 340 pixels wide until it is enlarged, so the text is large for the image.
+TensorBoard initially shows an image 340 pixels wide, so the text is large relative to the image.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ class MatrixFrame(NamedTuple):
 
 
 def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> Image.Image:
-    """Draw a confusion matrix [C, C] (rows true, columns predicted), shaded by the share of its row.
+    """Draw a confusion matrix [C, C] (rows true, columns predicted), with each row shaded by its shares.
 
-    Names are complete up to 320 pixels, about 30 characters; with more than 54 classes only every few are
-    named.
+    Names are complete up to 320 pixels, about 30 characters. With more than 54 classes, only some are named.
     """
     frame, left, top, cell, font = _frame(tuple(classes))
     made, side = frame.copy(), len(classes) * cell
@@ -67,7 +66,7 @@ def confusion_picture(counts: np.ndarray, classes: Sequence[str]) -> Image.Image
 
 @lru_cache(maxsize=4)
 def _frame(classes: tuple[str, ...]) -> MatrixFrame:
-    """Draw names, titles and scale, which members of a sweep share."""
+    """Draw names, titles and scale, which the members of a sweep share."""
     c = len(classes)
     cell = max(min(CELL, LARGEST // c), 1)
     font = max(min(FONT, cell), 12)
@@ -95,7 +94,7 @@ def _frame(classes: tuple[str, ...]) -> MatrixFrame:
 
 
 def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image.Image:
-    """Plot predicted against true values [N] of one target on one scale; they agree on the diagonal."""
+    """Plot predicted against true values [N] of one target, with equal axes and the diagonal."""
     finite = np.isfinite(true) & np.isfinite(predicted)
     true, predicted = (np.asarray(v, np.float64)[finite] for v in (true, predicted))
     both = np.concatenate([true, predicted])
@@ -108,9 +107,9 @@ def scatter_picture(true: np.ndarray, predicted: np.ndarray, name: str) -> Image
         return SIDE * (value - low) / span
 
     values = ticks(low, low + span)
-    # Numbers far from zero are long, so they are given relative to the first of them.
+    # Numbers far from zero are long, so ticks are relative to the first one.
     base = values[0] if max(len(tick_text(value, span)) for value in values) > LONG else 0.0
-    beyond = f", less {tick_text(base, span)}" if base else ""
+    beyond = f" minus {tick_text(base, span)}" if base else ""
     for value in values:
         said = tick_text(value - base, span)
         x, y = LEFT + across(value), TOP + SIDE - across(value)
@@ -168,7 +167,7 @@ def _count(value: float) -> str:
 
 
 def _dots(made: Image.Image, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw a disc around each point; many points cost no more than a single disc."""
+    """Draw a disc around each point, in a time that does not depend on the number of points."""
     pixels = np.array(made)
     reach = 4 if len(x) < 2000 else 2
     for down in range(-reach, reach + 1):
@@ -179,7 +178,7 @@ def _dots(made: Image.Image, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _upright(made: Image.Image, foot: tuple[int, int], text: str, size: int) -> None:
-    """Draw text rotated to read upwards, its start at the bottom, its middle line above it."""
+    """Draw text rotated to read upwards, starting at the bottom."""
     line = Image.new("RGB", (width(text, size) + 2, size + 8), "white")
     write(ImageDraw.Draw(line), (0, line.height / 2), text, size, anchor="lm")
     turned = line.transpose(Image.Transpose.ROTATE_90)
@@ -187,7 +186,7 @@ def _upright(made: Image.Image, foot: tuple[int, int], text: str, size: int) -> 
 
 
 def _scale(draw: ImageDraw.ImageDraw, place: tuple[int, int], height: int) -> None:
-    """Draw the scale of shades: the share of the row."""
+    """Draw the color scale: the share of the row."""
     x, y = place
     for k in range(height):
         shade = round(255 * k / max(height - 1, 1))

@@ -1,4 +1,4 @@
-"""A check, before training, that the targets allow the monitored metric to be defined."""
+"""A check before training that the monitored metric can be defined for the targets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ DRAWS = 8
 
 
 def require_defined(config: Config, data: Data, monitor: str) -> None:
-    """Raise ConfigError if no prediction would give the monitored metric a value.
+    """Raise ConfigError if the monitored metric is undefined for all predictions.
 
-    monitor: split/metric. It is evaluated on several random draws of predictions, because in a few rows all
-    may be equal by chance: a metric that is undefined for every draw is undefined by its targets.
+    The metric is evaluated on several random draws of predictions, because in a few rows all of one draw may
+    be equal by chance. If it is undefined for every draw, the targets are the cause.
+    monitor: split/metric.
     """
     part, _, name = monitor.partition("/")
     if name == "loss":
@@ -33,8 +34,8 @@ def require_defined(config: Config, data: Data, monitor: str) -> None:
         whole = {"train": "training", "val": "validation"}[part]
         raise ConfigError(
             [
-                f"{key}: {monitor} is undefined whatever is predicted: {_why(truth, target)} of the "
-                f"{whole} part; use {key}={part}/loss, or split otherwise"
+                f"{key}: {monitor} is undefined for all predictions: {_why(truth, target)} of the "
+                f"{whole} split; use {key}={part}/loss, or change the split"
             ]
         )
 
@@ -49,11 +50,11 @@ def _drawn(truth: Tensor, target: Target, generator: torch.Generator) -> Tensor:
 
 
 def _why(truth: Tensor, target: Target) -> str:
-    """Explain what in the targets leaves a metric undefined."""
+    """Explain why a metric is undefined for these targets."""
     rows = "the only row" if len(truth) == 1 else f"the {len(truth):,} rows"
     if target.task == "regression":
         zero = bool((truth == 0).any())
-        return f"a target is 0 in {rows}" if zero else f"a target does not vary in {rows}"
+        return f"a target is 0 in {rows}" if zero else f"a target is constant in {rows}"
     if target.task == "multilabel":
         return f"no label is both 0 and 1 in {rows}"
     return f"only {target.classes[int(truth[0])]!r} occurs in {rows}"

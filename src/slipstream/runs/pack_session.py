@@ -1,6 +1,6 @@
-"""A pack's session: members in the slots of one engine, from their folders to their summaries.
+"""The session of a pack: members in the slots of one engine, from their folders to their summaries.
 
-A run alone, a pack from Python and a pack of a sweep are sessions. A run is a pack of one.
+A single run, a pack from Python and a pack of a sweep are all sessions. A single run is a pack of one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from slipstream.training.interrupts import Interrupts
     from slipstream.training.snapshot import Taken
 
-SMALLEST = 2  # slots of a pack: a member alone is rounded differently
+SMALLEST = 2  # the minimum number of slots of a pack, because a single run is rounded differently
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Slot:
     """A slot of a pack: a member, with the lock on its folder if the slot holds one.
 
     fold: the index of its data. overrides: its command line. swept: keys that the HParams table must show.
-    saved: what an earlier process left, until the member begins.
+    saved: the checkpoint of an earlier process, until the member starts.
     """
 
     member: Member
@@ -62,7 +62,7 @@ S = TypeVar("S", bound=Slot)
 def prepared(config: Config, directory: Path | None, data: Data, saved: Taken | None) -> Member:
     """Return the member that trains this configuration on these data.
 
-    Raises ConfigError if the data do not fit, DataError if `saved` is of other data.
+    Raises ConfigError if the data do not fit the configuration, and DataError if `saved` has other data.
     """
     config = setup.resolve(config, data)
     resuming.require_same_data(config, data, saved)
@@ -70,18 +70,18 @@ def prepared(config: Config, directory: Path | None, data: Data, saved: Taken | 
 
 
 def with_idle(slots: Sequence[S]) -> list[S]:
-    """Return the slots with as many idle ones as a vectorized pack needs at least."""
+    """Return the slots, extended with idle ones to the minimum size of a vectorized pack."""
     return [*slots, *(type(slots[0]).idle(slots[0]) for _ in range(SMALLEST - len(slots)))]
 
 
 class PackSession(Generic[S]):
     """Members in the slots of one engine.
 
-    slots: one for a member alone, at least SMALLEST for a vectorized pack. datas: the folds. tracking: of the
-    process; who makes it closes it.
+    slots: one for a single member, at least SMALLEST for a vectorized pack. datas: the folds. tracking: of
+    the process; who makes it closes it.
     """
 
-    in_sweep = False  # True if a member will be chosen: until then nobody sees test scores in TensorBoard
+    in_sweep = False  # True if one member will be selected; TensorBoard hides test scores until then
 
     def __init__(
         self,
@@ -102,14 +102,14 @@ class PackSession(Generic[S]):
         return Engine(configs, self.datas, self.device, folds)
 
     def begin(self, warn: Callable[[str], None]) -> None:
-        """Write what is known before training, and open loggers and recorder."""
+        """Write everything known before training, and open loggers and recorder."""
         boards = [
             member.config.loggers.get("tensorboard")
             for member in self.members
             if member.directory is not None
         ]
         if len(self.members) > 1 and any(board is not None and board["graph"] for board in boards):
-            graph_of(self.engine)  # kept for all, and must not be made in threads
+            graph_of(self.engine)  # cached for all members; it must not be traced in threads
         self.loggers = side_by_side(self._open, range(len(self.slots)))
         self.recorder = Recorder(
             self.engine, self.members, self.loggers, warn, summary.conditions, self.tracking.news
@@ -146,7 +146,7 @@ class PackSession(Generic[S]):
         )
 
     def trained(self, k: int, result: summary.Result) -> Trained:
-        """Return all of a member that has ended, as a run's folder holds it."""
+        """Return everything about a finished member that a run folder contains."""
         member, engine = self.members[k], self.engine
         tensors, described = take(engine, self.progress, member, k)
         steps = (member.epoch + (member.status == DIVERGED)) * engine.batching.steps
@@ -161,7 +161,7 @@ class PackSession(Generic[S]):
         )
 
     def put(self, places: Sequence[int], entered: Sequence[S]) -> None:
-        """Put members into free slots, each from its beginning or its saved progress."""
+        """Put members into free slots, each from its start or its saved progress."""
         for k, slot in zip(places, entered, strict=True):
             self.slots[k], self.members[k] = slot, slot.member
         configs, folds = [slot.member.config for slot in entered], [slot.fold for slot in entered]
@@ -189,7 +189,7 @@ class PackSession(Generic[S]):
         self.recorder.save(self.progress)
 
     def close(self) -> None:
-        """Release files and folders, whatever happened: a full disk has been reported by then."""
+        """Release files and folders in any case; a full disk has already been reported."""
         for logger in self.loggers:
             if logger is not None:
                 logger.end(INTERRUPTED, {}, 0)  # unless it has been told of its end

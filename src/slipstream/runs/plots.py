@@ -1,4 +1,4 @@
-"""Plots of curves, bars and grids, drawn with Pillow alone."""
+"""Plots of curves, bars and grids, drawn only with Pillow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def curves_picture(
 ) -> Image.Image:
     """Draw curves by name, each x [V] and y [V], in one frame with a legend.
 
-    Where a value is not finite there is a gap.
+    Values that are not finite leave a gap.
     """
     x_span = _span([x for xs, _ in curves.values() for x in xs])
     y_span = _span([y for _, ys in curves.values() for y in ys])
@@ -83,7 +83,7 @@ def bars_picture(
 
 
 def grid_picture(values: np.ndarray, title: str) -> Image.Image:
-    """Draw a grid of numbers [R, C], blue where they are above 0 and red where they are below it."""
+    """Draw a grid of numbers [R, C]: positive ones in blue, negative ones in red."""
     rows, columns = values.shape
     made = Image.new(
         "RGB", (max(columns * CELL, width(title, FONT)) + 2 * GAP, rows * CELL + TOP + GAP), "white"
@@ -129,7 +129,7 @@ def _frame(draw: ImageDraw.ImageDraw, x_span: Span, y_span: Span) -> None:
 def _line(
     draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float] | None], color: tuple[int, int, int]
 ) -> None:
-    """Draw a line through points; None is a gap. A point without neighbours is a dot."""
+    """Draw a line through points. None is a gap, and a point without neighbors is a dot."""
     for before, point, after in zip([None, *points[:-1]], points, [*points[1:], None], strict=True):
         if point is None:
             continue

@@ -39,9 +39,9 @@ SHOWN = 6  # names and predictions in a repr
 class Classification:
     """Predicted classes or labels of N examples.
 
-    classes: the labels in the order of the columns, in their original type: texts, numbers or booleans.
-    scores: float32 [N, C]; larger is likelier. labels: [N], those with the largest score; for multilabel bool
-    [N, C].
+    classes: the labels in the order of the columns, in their original type (text, numbers or booleans).
+    scores: float32 [N, C]; larger means more likely. labels: [N], those with the largest score; for
+    multilabel bool [N, C].
     """
 
     classes: tuple[str | float | bool, ...]
@@ -52,7 +52,7 @@ class Classification:
 
     def __repr__(self) -> str:
         shown = self.labels[:SHOWN].tolist()
-        if self.labels.ndim == 2:  # the names of each example's labels
+        if self.labels.ndim == 2:  # list the names of each example's labels
             shown = [[name for name, has in zip(self.classes, row, strict=True) if has] for row in shown]
         more = ", ..." if len(self.labels) > SHOWN else ""
         listed = f"[{', '.join(map(repr, shown))}{more}]"
@@ -60,7 +60,7 @@ class Classification:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Return [N, C]. Raises UserError for a loss whose scores are not probabilities, such as hinge."""
+        """The probabilities [N, C]. Raises UserError for a loss without probabilities, such as hinge."""
         if not self.probabilistic:
             raise UserError(f"a network trained with loss={self.loss} gives no probabilities; use scores")
         return self.scores
@@ -70,11 +70,11 @@ class Model:
     """A trained network with everything needed to turn raw inputs into predictions, from `slipstream.load`.
 
     Attributes:
-        module: the network alone, in evaluation mode; it takes the result of `inputs` and returns logits,
-            or for regression scaled values.
+        module: the network in evaluation mode, which maps the result of `inputs` to logits, or to scaled
+            values for regression.
         target: the task, the target columns and the classes.
-        networks: the network's tensors by name; for a snapshot ensemble those of every member, the last
-            of which is in `module`.
+        networks: the network's tensors by name; for a snapshot ensemble, those of every member. `module` has
+            the last one.
 
     Example:
         >>> import slipstream
@@ -105,19 +105,18 @@ class Model:
         return f"<slipstream model of {self.preprocessing} -> {told}>"
 
     def predict(self, x: DataLike) -> Classification | np.ndarray:
-        """Predict N raw examples. Warns of values that are not in the training data.
+        """Predict N raw examples. Warn about values that the training data lack.
 
         Args:
-            x: an array [N, ...] with the columns in the order of training, or a polars or pandas DataFrame
-                or a mapping of names to values, or to scalars for one row; other columns, including the
-                target, are ignored. For sequences such a table with a row for each step; there is a
-                prediction for each sequence, in the order of their first rows: that of
-                frame["id"].unique(maintain_order=True). For texts a list of them. For images a list of
-                paths or of Pillow images, or an array [N, C, H, W].
+            x: an array [N, ...] with the columns in the order of training, a data frame, or a mapping of
+                names to values (or to scalars for one row). Other columns, including the target, are ignored.
+                For sequences, a table with a row for each step; predictions are in the order of the
+                sequences' first rows, as in frame["id"].unique(maintain_order=True). For texts, a list of
+                strings. For images, a list of paths or Pillow images, or an array [N, C, H, W].
 
         Returns:
-            A `Classification` for classes. For regression values in original units, float64 [N], or
-            [N, D] for several targets.
+            A `Classification` for classes. For regression, values in original units, float64 [N], or [N, D]
+            for several targets.
 
         Raises:
             DataError: the inputs do not match those of training.
@@ -125,17 +124,17 @@ class Model:
         return self.prediction(self.scores(self.inputs(x)))
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Return the network's outputs: logits or scaled values [N, C]; of an ensemble [N, E, C]."""
+        """Return the network's outputs: logits or scaled values [N, C], or [N, E, C] for an ensemble."""
         with torch.no_grad():
             return torch.cat([self._outputs(part) for part in inputs.split(chunk_of(self.program.form))])
 
     def scores(self, inputs: Tensor) -> np.ndarray:
-        """Return class scores float32 [N, C], or values in original units float64 [N, D], of inputs."""
+        """Return class scores float32 [N, C], or values in original units float64 [N, D], for inputs."""
         result: np.ndarray = self.program.scores(self.outputs(inputs), self.numbers).numpy()
         return result
 
     def prediction(self, scores: np.ndarray) -> Classification | np.ndarray:
-        """Return what scores [N, C] mean: classes, or values in original units."""
+        """Convert scores [N, C] to classes, or to values in original units."""
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
         if self.target.task == "multilabel":
@@ -160,9 +159,10 @@ class Model:
         return outputs[0] if len(outputs) == 1 else side_by_side(outputs)
 
     def inputs(self, x: DataLike) -> Tensor:
-        """Return raw examples as network inputs: scaled, encoded, imputed.
+        """Convert raw examples to network inputs: scaled, encoded and imputed.
 
-        float32 [N, ...], or ids [N, T], or images [N, C, H, W] of bytes, which the network scales.
+        The result is float32 [N, ...], token ids [N, T], or images of bytes [N, C, H, W], which the network
+        scales.
         """
         x = examples_of(x, self.preprocessing.spec.kind)
         array, unseen = self.preprocessing.transform(x, self.data)
@@ -172,30 +172,30 @@ class Model:
 
 
 def _no_run(folder: Path) -> str:
-    """Describe a folder that is not a run's, and name a run below it if there is one."""
+    """Describe a folder that is not a run, and suggest a run below it if there is one."""
     if not folder.is_dir():
-        return "no such folder, expected that of a run"
+        return "no such folder, expected the folder of a run"
     for depth in ("*", "*/*", "*/*/*"):
         if found := sorted(file.parent for file in folder.glob(f"{depth}/config.yaml")):
-            many = f"it holds {counted(len(found), 'run')}"
-            return f"no run is here; {many}: choose one, such as slipstream.load({str(found[-1])!r})"
-    return "no run is here, expected a folder with config.yaml and checkpoints"
+            many = f"it contains {counted(len(found), 'run')}"
+            return f"not a run; {many}: choose one, such as slipstream.load({str(found[-1])!r})"
+    return "not a run, expected a folder with config.yaml and checkpoints"
 
 
 def load(directory: str | Path) -> Model:
-    """Load the network that a run has trained, on the CPU, with the weights of its best epoch.
+    """Load the trained network of a run on the CPU, with the weights of its best epoch.
 
-    With early_stopping.restore_best=false these are the last weights. Nothing in the folder is executed or
+    With early_stopping.restore_best=false, these are the last weights. Nothing in the folder is executed or
     unpickled.
 
     Args:
-        directory: the folder of a run, or of a member of a sweep. The data need not exist any more.
+        directory: the folder of a run, or of a member of a sweep. The data are not needed.
 
     Returns:
         A `Model`, whose `predict` takes raw examples.
 
     Raises:
-        UserError: the folder is not a run, has no checkpoint that verifies, or the run finished no epoch.
+        UserError: the folder is not a run, has no valid checkpoint, or the run finished no epoch.
 
     Example:
         >>> import slipstream
@@ -211,27 +211,29 @@ def load(directory: str | Path) -> Model:
         raw, fitted = saved_config(folder), json.loads(_read(folder / "preprocessing.json"))
         described = _described(raw, fitted)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged: {error}") from error
+        raise UserError(f"{folder}: config.yaml or preprocessing.json is damaged ({error})") from error
     path, damaged = checkpoints.latest(folder / "checkpoints")
     for reason in damaged:
-        warnings.warn(f"{reason}; an earlier checkpoint is used", stacklevel=2)
+        warnings.warn(f"{reason}; using an earlier checkpoint", stacklevel=2)
     if path is None:
         raise UserError(
-            f"{folder}: nothing is saved yet; wait, or continue the run with {typed('resume', folder)}"
+            f"{folder}: the run has no checkpoint yet; wait, or continue it with {typed('resume', folder)}"
         )
     tensors, state = checkpoints.load(path)
     if not state["best_epoch"]:
-        raise UserError(f"{folder}: no epoch ended with finite weights; there is nothing to predict with")
+        raise UserError(f"{folder}: no epoch ended with finite weights, so the run has no network")
     try:
         return _model(raw, *described, tensors)
     except (RuntimeError, KeyError) as error:
-        raise checkpoints.CheckpointError(f"{path}: is no network of config.yaml: {error}") from error
+        raise checkpoints.CheckpointError(
+            f"{path}: does not match the network of config.yaml: {error}"
+        ) from error
 
 
 def model_of(raw: Mapping[str, Plain], fitted: str, tensors: Mapping[str, dict[str, Tensor]]) -> Model:
     """Return the network of a run that has no folder.
 
-    raw: its configuration. fitted: what preprocessing.json would hold. tensors: those of its last checkpoint.
+    raw: its configuration. fitted: the content of preprocessing.json. tensors: those of its last checkpoint.
     """
     copies = {
         file: {k: v.detach().cpu().clone() for k, v in named.items()} for file, named in tensors.items()
@@ -240,7 +242,7 @@ def model_of(raw: Mapping[str, Plain], fitted: str, tensors: Mapping[str, dict[s
 
 
 def _described(raw: Mapping[str, Plain], fitted: Mapping[str, Plain]) -> tuple[Config, Target, Preprocessing]:
-    """Return the configuration, the target and the preprocessing of what a run's folder holds."""
+    """Return the configuration, the target and the preprocessing from a run folder's content."""
     told: dict[str, Plain] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fitted["target"].items()
     }
@@ -266,7 +268,7 @@ def _model(
 
 
 def saved_config(folder: Path) -> dict[str, Plain]:
-    """Return the configuration in a run's folder, with defaults for settings that are newer than the run."""
+    """Return the configuration in a run's folder, with defaults for settings newer than the run."""
     return completed(yaml.safe_load(_read(folder / "config.yaml")))
 
 
@@ -287,7 +289,7 @@ def _weights(
 
 
 def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return the tensors of each network: of one, or of the members of an ensemble, which have an axis E."""
+    """Return the tensors of each network: a single one, or each member of an ensemble."""
     shapes = dict(zip(program.layout.names, program.layout.shapes, strict=True)) | program.running
     first = program.layout.names[0]
     if named[first].dim() == len(shapes[first]):
@@ -296,7 +298,7 @@ def _networks(program: ModelSpec, named: dict[str, Tensor]) -> list[dict[str, Te
 
 
 def _no_data(saved: Mapping[str, Plain], target: Target) -> dict[str, Plain]:
-    """Return stand-ins for the run's data settings, whose files may be gone: only those that rules read."""
+    """Return substitutes for those data settings that rules read, since the run's files may be missing."""
     plain = defaults("data", "arrays")
     kept = {name: saved[name] for name in ("batch_size", "validation", "target_scaling")}
     return plain | kept | {"name": "arrays", "path": ".", "task": target.task}
@@ -305,7 +307,7 @@ def _no_data(saved: Mapping[str, Plain], target: Target) -> dict[str, Plain]:
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST:
-            raise UserError(f"{path}: is larger than any that slipstream writes")
+            raise UserError(f"{path}: is too large for a file that slipstream writes")
         return path.read_text("utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

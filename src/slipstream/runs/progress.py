@@ -1,4 +1,4 @@
-"""Progress of a run on the screen."""
+"""The progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PLAIN_LINES = 20  # approximate number of progress lines of a run without a term
 
 
 class Screen:
-    """A live bar on a terminal, plain lines elsewhere, nothing for `none`.
+    """A progress bar in a terminal, plain lines otherwise, and no output for `none`.
 
-    It watches a pack and shows the first member that trains.
+    It observes a pack and shows the first member that trains.
     """
 
     def __init__(self, kind: str, members: Sequence[Member], examples: int) -> None:
@@ -35,7 +35,7 @@ class Screen:
         self.kind, self.members, self._began_at = kind, members, members[0].epoch
         self.epochs, self.examples = members[0].config.trainer.max_epochs, examples
         self._before = time.monotonic()
-        self._started: float | None = None  # the end of the first epoch: until then it compiles, too
+        self._started: float | None = None  # the end of the first epoch, which includes compilation
         self._bar = self._start_bar() if kind == "bar" else None
 
     def _start_bar(self) -> Bar:
@@ -80,7 +80,7 @@ class Screen:
         self._before = now
         parts = [*describe(record, member.metric), f"{self.examples / of_epoch:,.0f} samples/s"]
         if self._bar is not None:
-            # Whatever does not fit next to epoch, bar and remaining time is left out, the last first.
+            # Drop the last parts until the line fits next to epoch, bar and remaining time.
             room = self.console.width - BAR - 2 * len(str(self.epochs)) - len("epoch / 0:00:00") - 6
             while len(parts) > 1 and len("  ".join(parts)) > room:
                 parts.pop()
@@ -93,19 +93,19 @@ class Screen:
             self.say(f"epoch {record['epoch']:>4}/{self.epochs}  {'  '.join(parts)}")
 
     def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """Do nothing: the end of the run says so."""
+        """Do nothing, since the end of the run reports it."""
 
     def _is_due(self, epoch: int) -> bool:
         return epoch == 1 or epoch % max(self.epochs // PLAIN_LINES, 1) == 0
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop updating the bar and keep it visible."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def describe(record: Mapping[str, Plain], metric: str) -> list[str]:
-    """Format an epoch's losses and one more metric: the monitored one, if that is not a loss."""
+    """Format an epoch's losses, and the monitored metric if it is not a loss."""
     names = [name for name in record if name.startswith(("train/", "val/")) and "norm" not in name]
     others = [name for name in names if name.startswith("val/") and not name.endswith("/loss")]
     shown = [name for name in names if name.endswith("/loss")]

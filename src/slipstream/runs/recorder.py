@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from slipstream.training.loop import Progress
     from slipstream.training.member import Member
 
-FLUSH_SECONDS = 1.0  # opening two files per member every epoch would take a third of a large pack's time
-GROUP_FREE = ("seed",)  # runs that differ only in this share a row of the HParams table
-# The settings by which runs are compared; the rest of data and trainer says how and where they were made.
+FLUSH_SECONDS = 1.0  # opening two files per member every epoch took a third of a large pack's time
+GROUP_FREE = ("seed",)  # runs that differ only in these settings share a row of the HParams table
+# Settings by which runs are compared. The other settings of data and trainer do not affect results.
 COMPARED = {"data": ("name", "batch_size"), "trainer": ("max_epochs", "accumulate", "dtype")}
 NOT_COMPARED = ("name", "logger")
-CHANGED = "changed"  # the name of the differences from the defaults
+CHANGED = "changed"  # the hyperparameter that lists the differences from the defaults
 FIRST = (CHANGED, "data.name", "model.name", "optimizer.lr", "optimizer.name")  # columns shown by default
 NO_SCALARS = ("epoch", "step")
 SPLITS = ("train", "val")  # splits whose metrics a record has
@@ -67,7 +67,7 @@ class Recorder:
         self._undefined = {name for m in members for record in m.records for name in _undefined(record)}
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """Log the epoch, save what has stopped and, when it is time, everything."""
+        """Log the epoch. Save the members that have stopped and, at intervals, all members."""
         done = [k for k, member in enumerate(self.members) if member.running or k in finished]
         for k in done:
             if self.members[k].status not in BROKEN:  # otherwise its last epoch has no record
@@ -87,7 +87,7 @@ class Recorder:
             self._last_save = now
 
     def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """Save everything that was still running, and what diverged in the unfinished epoch as at its end."""
+        """Save all members that were running, and finalize those that diverged in the unfinished epoch."""
         stopped = [k for k, member in enumerate(self.members) if member.status == INTERRUPTED]
         for k in (*stopped, *broken):
             self._flush(k)
@@ -95,7 +95,7 @@ class Recorder:
         self._save(replace(progress, seen=[]), broken)
 
     def save(self, progress: Progress) -> None:
-        """Save everything that runs, at the end of an epoch."""
+        """Save all running members at the end of an epoch."""
         self._save(progress, [k for k, member in enumerate(self.members) if member.running])
 
     def move(self, engine: Engine, members: Sequence[Member], loggers: Sequence[RunLog | None]) -> None:
@@ -110,12 +110,12 @@ class Recorder:
                 log.tensorboard.flush()
 
     def _warn(self, member: Member) -> None:
-        """Report which metrics became undefined."""
+        """Warn about metrics that became undefined."""
         record = member.records[-1]
         names = [name for name in _undefined(record) if name not in self._undefined]
         if names:
             self._undefined |= set(names)
-            self.warn(f"epoch {record['epoch']}: undefined, null in the record: {', '.join(names)}")
+            self.warn(f"epoch {record['epoch']}: undefined metrics, recorded as null: {', '.join(names)}")
 
     def _log(self, progress: Progress, k: int) -> None:
         log, member = self.loggers[k], self.members[k]
@@ -166,11 +166,11 @@ def open_logger(
     swept: Collection[str] = (),
     changed: str | None = None,
 ) -> TensorBoard | None:
-    """Return the member's TensorBoard with what is known before training, or None if it logs nothing.
+    """Open the member's TensorBoard log and write everything known before training; None if it logs nothing.
 
     text: the configuration as YAML. changed: for a run outside a sweep, its differences from the defaults.
-    The logger shows training and validation on one chart, which needs a folder for each, and selects the
-    columns of the HParams table.
+    The logger shows training and validation in one chart, which needs a folder for each of them, and selects
+    the columns of the HParams table.
     """
     if "tensorboard" not in member.config.loggers or member.directory is None:
         return None
@@ -180,7 +180,7 @@ def open_logger(
     logger = TensorBoard(member.directory, upto, curves=splits)
     if logger.resumed:
         for split in (name for name, curve in logger.curves.items() if not curve.resumed):
-            for record in member.records:  # an older version drew none
+            for record in member.records:  # older versions wrote no curves
                 log_curve(logger, split, member, record)
         return logger
     config = member.config
@@ -193,7 +193,7 @@ def open_logger(
         titles = [config.early_stopping.settings["metric"], *(f"val/{name}" for name in metrics)]
         logger.columns({key: [value] for key, value in shown.items()}, titles, first=FIRST)
         logger.charts(
-            {name: [f"{CURVES}/{name}$"] for name in metrics}, "train and validation, in two colours"
+            {name: [f"{CURVES}/{name}$"] for name in metrics}, "train and validation, in two colors"
         )
     logger.hparams(shown, group=hash_of(config.raw))
     logger.text("configuration", f"```yaml\n{text}```")
@@ -213,16 +213,16 @@ def charted(config: Config) -> list[str]:
 
 
 def log_curve(logger: TensorBoard, split: str, member: Member, record: Mapping[str, Plain]) -> None:
-    """Log an epoch's metrics of a split for the charts that training and validation share."""
+    """Log an epoch's metrics of a split for the charts that show training and validation together."""
     values = {name: record.get(f"{split}/{name}") for name in charted(member.config)}
     logger.curve(split, values, record["step"])
 
 
 @lru_cache(maxsize=1)
 def graph_of(engine: Engine) -> bytes:
-    """Return the network's graph, traced once for all members, since tracing is as slow as training some.
+    """Return the network's graph, traced only once for all members, since tracing is slow.
 
-    Torch traces in one thread: members opened in parallel find it ready.
+    torch can trace only in one thread, so it must be ready before members are opened in parallel.
     """
     from slipstream.loggers.graph import trace
 
@@ -233,7 +233,7 @@ def graph_of(engine: Engine) -> bytes:
 def log_pictures(
     logger: TensorBoard, engine: Engine, k: int, outputs: torch.Tensor, split: str, step: int
 ) -> None:
-    """Log confusion matrices or predicted against true, from member k's outputs [N, C] for a split."""
+    """Log confusion matrices or predicted against true values, from member k's outputs [N, C] for a split."""
     program, target = engine.program, engine.program.target
     scores = program.scores(outputs, program.numbers(engine.configs[k]))
     part = engine.splits.part(split, engine.folds[k])
@@ -265,8 +265,8 @@ def flat(mapping: Mapping[str, Plain], prefix: str = "") -> dict[str, Plain]:
 def hyperparameters(raw: Mapping[str, Plain], swept: Collection[str] = ()) -> dict[str, Plain]:
     """Return the settings that the HParams table shows, by dotted key.
 
-    swept: keys that are always shown. A table has no row for a run that lacks one of its columns, so null and
-    empty values are given as text.
+    swept: keys that are always shown. The table omits runs that lack one of its columns, so null and empty
+    values are written as text.
     """
     kept = {key: value for key, value in raw.items() if key not in NOT_COMPARED}
     for group, names in COMPARED.items():
@@ -280,7 +280,7 @@ def hyperparameters(raw: Mapping[str, Plain], swept: Collection[str] = ()) -> di
 
 
 def hash_of(raw: Mapping[str, Plain]) -> str:
-    """Return a short name of a configuration without its seed: the same for repeats of one run."""
+    """Return a hash of a configuration without its seed, which is the same for repeats of a run."""
     import hashlib
     import json
 

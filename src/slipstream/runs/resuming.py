@@ -1,4 +1,4 @@
-"""Resuming runs that were stopped, by a signal, a crash or their own end."""
+"""Resuming runs that were stopped by a signal, a crash or their own end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def find(directory: Path | None, warnings: list[str]) -> Taken | None:
-    """Return the newest checkpoint that verifies, with a warning for every newer one that does not."""
+    """Return the newest valid checkpoint. Append a warning for every newer one that is not valid."""
     if directory is None:
         return None
     checkpoints.clean(directory / "checkpoints")
     path, damaged = checkpoints.latest(directory / "checkpoints")
-    warnings += [f"{reason}; an earlier checkpoint is used" for reason in damaged]
+    warnings += [f"{reason}; using an earlier checkpoint" for reason in damaged]
     if path is None:
-        warnings.append(f"{directory}: has no checkpoint; the run begins anew")
+        warnings.append(f"{directory}: has no checkpoint; the run starts again")
         return None
     taken = checkpoints.load(path)
     kernels.use(taken[1].get("mkl_cbwr", kernels.NONE))
@@ -40,32 +40,32 @@ def find(directory: Path | None, warnings: list[str]) -> Taken | None:
 def other_kernels(directory: Path, saved: Mapping[str, Plain]) -> list[str]:
     """Return a warning if a run cannot continue with the kernels that it was saved with.
 
-    This process has already computed with others, or the processor lacks them.
+    This happens if this process has already computed with others, or if the processor lacks them.
     """
     found, differ = [], "the last digits may differ from an uninterrupted run's"
     before, now = saved.get("mkl_cbwr", kernels.NONE), kernels.mode()
     if before != now and None not in (before, now):
         setting = f"{kernels.VARIABLE}={before}"
         found.append(
-            f"{directory}: was trained with {setting}, and this process has {now or 'no mode'}: {differ}; "
-            f"set {setting} before Python starts"
+            f"{directory}: was trained with {setting}, but this process has {now or 'no mode'}: {differ}; "
+            f"set {setting} before starting Python"
         )
     instructions = kernels.capability()
     if saved.get("cpu_capability", instructions) != instructions:
         was = saved["cpu_capability"]
-        found.append(f"{directory}: was trained with {was}, and this process has {instructions}: {differ}")
+        found.append(f"{directory}: was trained with {was}, but this process has {instructions}: {differ}")
     return found
 
 
 class How(NamedTuple):
-    """The conditions, besides configuration and threads, that a run's bytes depend on."""
+    """The conditions that a run's bytes depend on, in addition to configuration and threads."""
 
     packed: bool
     compile: bool
 
 
 class Begun(NamedTuple):
-    """The number of steps of an epoch in a run's newest checkpoint, and its conditions; None if unknown."""
+    """The steps of the current epoch in a run's newest checkpoint, and its conditions; None if unknown."""
 
     steps: int = 0
     how: How | None = None
@@ -79,18 +79,18 @@ def begun(directory: Path) -> Begun:
     if path is None:
         return Begun()
     state = checkpoints.load(path)[1]
-    known = "packed" in state and "compile" in state  # otherwise of an early version
+    known = "packed" in state and "compile" in state  # early versions lack these
     return Begun(int(state["steps_into_epoch"]), How(state["packed"], state["compile"]) if known else None)
 
 
 def require_same_data(config: Config, data: Data, saved: Taken | None) -> None:
-    """Raise DataError if a run would continue with different data, unless that is allowed."""
+    """Raise DataError if a run would continue with different data, unless this is allowed."""
     allowed = config.trainer.allow_changed_data
     if saved is not None and saved[1]["fingerprint"] != data.fingerprint and not allowed:
         files = ", ".join(map(str, data.sources)) or config.data.name
         raise DataError(
-            f"{files}: the data changed since this run began; restore it, start a new run, "
-            "or go on regardless with trainer.allow_changed_data=true"
+            f"{files}: the data have changed since this run started; restore them, start a new run, "
+            "or continue anyway with trainer.allow_changed_data=true"
         )
 
 
@@ -115,5 +115,5 @@ def _require_same_weights(engine: Engine, member: Member, saved: Sequence[Taken 
 
 
 def unfinished(member: Member) -> bool:
-    """Return True if anything is left to do: epochs, or the summary, which a run writes last."""
+    """Return True if epochs remain, or the summary, which a run writes last."""
     return member.running or member.directory is None or not (member.directory / run_folder.SUMMARY).exists()

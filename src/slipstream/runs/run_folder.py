@@ -1,4 +1,4 @@
-"""A run's folder: claimed by one process at a time, never overwritten."""
+"""The folder of a run, which one process at a time claims and none overwrites."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # errors of the dis
 
 
 class Busy(UserError):
-    """Raised if another process has the folder."""
+    """Another process uses the folder."""
 
 
 @contextmanager
 def claim(directory: Path, *, resume: bool) -> Iterator[None]:
-    """Hold the folder while a run uses it, creating it first if it does not exist.
+    """Lock the folder while a run uses it. Create it first if it does not exist.
 
-    Raises Busy if another process holds it, UserError if it cannot be written, contains files that no run
-    makes or, unless resuming, already contains a run.
+    Raises Busy if another process uses it, and UserError if it cannot be written, contains files that no run
+    creates or, unless resuming, already contains a run.
     """
     stack = ExitStack()
     try:
@@ -44,31 +44,33 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
     except Timeout as error:
         stack.close()
         holder = _holder(directory)
-        raise Busy(f"{directory}: in use by {holder}; wait for it, or choose another") from error
+        raise Busy(f"{directory}: in use by {holder}; wait for it, or choose another folder") from error
     except UserError:
         stack.close()
         raise
     except OSError as error:
         stack.close()
         why = error.strerror or error
-        if folders.root(directory) is not None:  # a sweep's, whose other members would fail too
+        if folders.root(directory) is not None:  # in a sweep, other members would fail too
             kind = StorageError if error.errno in FULL else UserError
-            said = f"{directory}: cannot be written ({why}): fix that, then {go_on(directory)}"
+            said = f"{directory}: cannot be written ({why}). Fix the problem, then {go_on(directory)}"
             raise kind(said) from error
         raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
     try:
         if not resume and (directory / CONFIG).exists():
             raise UserError(
-                f"{directory}: holds a run already, which is never overwritten; "
+                f"{directory}: already contains a run, which is never overwritten; "
                 f"continue it with {typed('resume', directory)}, or choose another hydra.run.dir"
             )
         yield
     finally:
-        with suppress(OSError):  # folder or disk is gone; this must not hide what ended the run
+        with suppress(
+            OSError
+        ):  # if the folder or disk is gone, do not hide the reason for the end of the run
             folders.remove(directory / HOLDER)
         lock.release()
         with suppress(OSError):
-            if not (directory / CONFIG).exists():  # nothing began: leave nothing behind
+            if not (directory / CONFIG).exists():  # nothing was started, so leave nothing behind
                 folders.remove_folder(directory, (".lock",))
         stack.close()
 
@@ -76,8 +78,8 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
 def remove_lock(directory: Path) -> None:
     """Remove the lock file of a claimed folder that nobody will claim again.
 
-    A process that opened it before gets no lock, because filelock sees that its name is gone. Windows keeps
-    it.
+    A process that opened it before gets no lock, because filelock notices that its name is gone. On Windows,
+    the file remains.
     """
     with suppress(OSError):
         folders.remove(directory / ".lock")

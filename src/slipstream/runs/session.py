@@ -51,7 +51,7 @@ def train_pack(
 
 
 def run(config: Config, directory: Path, overrides: Sequence[str] = (), resume: bool = False) -> Result:
-    """Train the run of a folder, from its start or, resuming, from its newest valid checkpoint."""
+    """Train the run of a folder from its start or, when resuming, from its newest valid checkpoint."""
     return run_pack([config], [directory], [overrides], resume=resume)[0]
 
 
@@ -115,7 +115,7 @@ def _run_together(
         saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
         datas, folds = loaded or setup.load_all(configs, given)
         if any(setup.form(other) != setup.form(datas[0]) for other in datas):
-            raise ConfigError(["data.fold: these folds differ in their sizes or in the target's scaling"])
+            raise ConfigError(["data.fold: the folds differ in size or in the scaling of the target"])
         slots = []
         for k, (fold, entry) in enumerate(zip(folds, saved, strict=True)):
             member = prepared(setup.as_saved(configs[k], entry), directories[k], datas[fold], entry)
@@ -126,7 +126,7 @@ def _run_together(
         stack.enter_context(setup.flushing_denormals())
         stack.enter_context(setup.explain_oom(config))
         if (saved[0] is not None and saved[0][1].get("packed")) or config.trainer.portable:
-            slots = with_idle(slots)  # as a member of a pack, whose rounding differs from that of a run alone
+            slots = with_idle(slots)  # a pack, which is rounded differently from a single run
         tracking = Tracking()
         stack.callback(tracking.close)
         session = PackSession(slots, datas, device, tracking)
@@ -172,7 +172,7 @@ def _keep(
 
 
 def _introduce(screen: Screen, session: PackSession[Slot], warnings: Sequence[str], *, resume: bool) -> None:
-    """Show the data, warnings, and from where the run goes on."""
+    """Show the data, warnings, and the epoch at which the run continues."""
     data, first = session.datas[0], session.members[0]
     screen.say(data.card)
     for warning in (*warnings, *setup.warnings(first.config, session.engine)):
@@ -180,7 +180,7 @@ def _introduce(screen: Screen, session: PackSession[Slot], warnings: Sequence[st
     if sentence := setup.optimism(first.config, data):
         screen.warn(sentence)
     if resume:
-        screen.say(f"going on at epoch {first.epoch + 1} of {first.config.trainer.max_epochs}")
+        screen.say(f"continuing at epoch {first.epoch + 1} of {first.config.trainer.max_epochs}")
 
 
 def _conclude(
@@ -191,7 +191,7 @@ def _conclude(
         member = session.members[k]
         if member.best_epoch and member.best_value is None:
             screen.warn(
-                f"{member.metric} was never defined: nothing says which epoch was best, the last one's "
+                f"{member.metric} was never defined, so the best epoch is unknown and the last "
                 "weights are kept"
             )
     results = session.conclude(known, exit_code)
@@ -203,14 +203,14 @@ def _conclude(
 def _nothing_left(
     session: PackSession[Slot], known: Sequence[int], exit_code: int, *, quiet: bool
 ) -> list[Result]:
-    """Return the results of runs that ended before; their folders are not changed."""
+    """Return the results of runs that have already ended, without changing their folders."""
     results = summary.results(session.engine, session.members, known, session.progress, exit_code)
     kind = "none" if quiet else session.members[0].config.trainer.progress
     screen = Screen(kind, session.members, session.engine.batching.examples)
     for result in results:
         screen.say(f"nothing left to do: {result.status}, {result.reason}")
         if result.status == FINISHED:
-            screen.say("to go on, raise trainer.max_epochs")
+            screen.say("to continue, increase trainer.max_epochs")
     screen.close()
     return results
 

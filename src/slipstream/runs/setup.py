@@ -1,4 +1,4 @@
-"""Setup between a validated configuration and its first step: all that depends on data and machine."""
+"""Setup between a validated configuration and its first step, which depends on data and machine."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from slipstream.training.snapshot import Taken
 
-SMALL = 10**6  # parameters times examples of an update
-IMAGES_SHARE = 0.5  # of the free memory: the rest is for networks
+SMALL = 10**6  # parameters x examples per update
+IMAGES_SHARE = 0.5  # the fraction of free memory for images; the rest is for networks
 
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "can't allocate", "bad_alloc", "out of memory")
 
@@ -56,7 +56,7 @@ def load_all(configs: Sequence[Config], given: InMemory | None = None) -> tuple[
     )
     room = _room(configs[0]) if streams else None
     folds = len(set(map(data_key, configs)))
-    if room is not None and folds > 1:  # each fold holds all images, and they are concatenated once more
+    if room is not None and folds > 1:  # each fold has all images, and they are concatenated once more
         room //= 2 * folds
     for config in configs:
         if (key := data_key(config)) not in read:
@@ -66,7 +66,7 @@ def load_all(configs: Sequence[Config], given: InMemory | None = None) -> tuple[
 
 
 def _room(config: Config) -> int | None:
-    """Return the bytes that images may take on the device, and in this machine's memory on the way there."""
+    """Return the bytes that images may occupy on the device, and in host memory on the way there."""
     device = device_of(config)
     places = {torch.device("cpu"), device} if torch.cuda.is_available() else {torch.device("cpu")}
     free = [room for place in places if (room := free_bytes(place)) is not None]
@@ -79,13 +79,13 @@ def data_key(config: Config) -> str:
 
 
 def form(data: Data) -> object:
-    """Return what data must have in common for one pack: sizes, shapes, and the target with its scaling."""
+    """Return the properties that data of one pack must share: sizes, shapes, and the target's scaling."""
     splits = (data.train, data.validation, data.test)
     return [(split.inputs.shape, split.targets.shape) for split in splits], data.target
 
 
 def as_saved(config: Config, saved: Taken | None) -> Config:
-    """Return the configuration with a checkpoint's threads and compile mode, for which bytes are promised."""
+    """Return the configuration with a checkpoint's threads and compile mode, which determine its bytes."""
     if saved is None:
         return config
     conditions = {name: saved[1][name] for name in ("compile", "threads")}
@@ -93,7 +93,7 @@ def as_saved(config: Config, saved: Taken | None) -> Config:
 
 
 def resolve(config: Config, data: Data) -> Config:
-    """Return the configuration with everything that only the data determines."""
+    """Return the configuration with all settings that depend on the data."""
     config = for_target(config, data.target)
     if component("loss", config.loss.name).traits.unscaled:
         _require_counts(config, data)
@@ -112,7 +112,7 @@ def resolve(config: Config, data: Data) -> Config:
     if metric.startswith("val/") and not len(data.validation.inputs):
         raise ConfigError(
             [
-                f"early_stopping.metric: {metric} needs validation data, and there is none; use "
+                f"early_stopping.metric: {metric} needs validation data, but there is none; use "
                 "early_stopping.metric=train/loss"
             ]
         )
@@ -121,18 +121,18 @@ def resolve(config: Config, data: Data) -> Config:
 
 
 def _require_counts(config: Config, data: Data) -> None:
-    """Raise ConfigError unless a loss of counts has targets in their own units, 0 or above."""
+    """Raise ConfigError unless the targets of a loss for counts are unscaled and >= 0."""
     if any(scale != 1 for scale in data.target.scale):
         raise ConfigError(
-            [f"loss={config.loss.name}: is of counts, and they were scaled; set data.target_scaling=none"]
+            [
+                f"loss={config.loss.name}: is for counts, but the targets were scaled; set "
+                f"data.target_scaling=none"
+            ]
         )
     lowest = min(float(part.targets.min()) for part in (data.train, data.validation, data.test) if len(part))
     if lowest < 0:
         raise ConfigError(
-            [
-                f"loss={config.loss.name}: is of counts, 0 or above, and the target has {lowest:g}; take "
-                "loss=mse"
-            ]
+            [f"loss={config.loss.name}: is for counts >= 0, but the target contains {lowest:g}; use loss=mse"]
         )
 
 
@@ -140,7 +140,7 @@ def set_up(config: Config) -> torch.device:
     """Return the device to train on, with the number of threads set. Raises ConfigError if there is none."""
     device = device_of(config)
     if device.type == "cuda" and not torch.cuda.is_available():
-        found = "trainer.device: found cuda, this machine has no usable CUDA device"
+        found = "trainer.device: found cuda, but this machine has no usable CUDA device"
         raise ConfigError([f"{found}; use trainer.device=auto or cpu"])
     if config.trainer.portable:  # the order of a sum depends on the number of threads
         torch.set_num_threads(1)
@@ -149,7 +149,7 @@ def set_up(config: Config) -> torch.device:
     if device.type == "cuda":
         prefer_deterministic_kernels()
     keep_freed()
-    cache_problem()  # it may choose another folder, which parts of torch read when imported
+    cache_problem()  # it may select another folder, which parts of torch read when imported
     return device
 
 
@@ -162,7 +162,7 @@ def device_of(config: Config) -> torch.device:
 def portable_kernels(config: Config) -> Iterator[None]:
     """Select the kernels of `trainer.portable`: those that all processors with AVX2 share, none of oneDNN.
 
-    oneDNN generates its code for the processor. Enter this before anything is computed.
+    oneDNN generates code for the processor. Enter this before anything is computed.
     Raises ConfigError if such kernels are not available.
     """
     if not config.trainer.portable:
@@ -182,7 +182,7 @@ def portable_kernels(config: Config) -> Iterator[None]:
 
 @contextmanager
 def limit_threads(engine: Engine) -> Iterator[None]:
-    """Use one thread for a small dense network alone: two would wait for each other longer than they work.
+    """Use one thread for a single small dense network, because two would mostly wait for each other.
 
     On 2 cores it saves a fifth of a compiled step at widths 16 to 64; at 128 it would cost a third.
     """
@@ -198,9 +198,9 @@ def limit_threads(engine: Engine) -> Iterator[None]:
 
 
 def prefer_deterministic_kernels() -> None:
-    """Prefer kernels that repeat to the bit; torch warns of, and names, an operation without one.
+    """Prefer deterministic kernels. torch warns about operations without one.
 
-    On a CPU all kernels in use repeat; there the mode would only fill fresh memory.
+    On a CPU, all kernels in use are deterministic, and the mode would only fill new memory.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first matrix product
     torch.backends.cudnn.benchmark = False
@@ -210,7 +210,7 @@ def prefer_deterministic_kernels() -> None:
 
 @contextmanager
 def flushing_denormals() -> Iterator[None]:
-    """Flush denormals, into which moments of nearly dead weights decay and which are slow on a CPU."""
+    """Flush denormals, which are slow on a CPU. The moments of nearly dead weights decay to them."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -219,32 +219,32 @@ def flushing_denormals() -> Iterator[None]:
 
 
 def warnings(config: Config, engine: Engine) -> Iterator[str]:
-    """Return warnings of legal choices that do not have the intended effect."""
+    """Yield warnings about valid choices that do not have the intended effect."""
     chosen = component("initializer", config.initializer.name).traits.warns
     if chosen:
         yield f"initializer={config.initializer.name}: {chosen}"
     asked, batching = config.data.settings["batch_size"], engine.batching
     rows, training = batching.examples, counted(batching.examples, "training row")
     if asked != "full" and asked > rows:
-        yield f"data.batch_size is {asked}, more than the {training}: every batch holds all of them"
+        yield f"data.batch_size is {asked}, more than the {training}: every batch contains all of them"
     elif batching.accumulate > 1 and batching.size * (batching.accumulate - 1) >= rows:
         yield f"trainer.accumulate is {batching.accumulate}: every update sees all of the {training}"
     warm_up, updates = config.scheduler.settings["warmup_steps"], batching.steps * config.trainer.max_epochs
     if warm_up >= updates:
         made = counted(updates, "update")
-        yield f"scheduler.warmup_steps: {warm_up}, but the run has {made}: the rate stays below lr"
+        yield f"scheduler.warmup_steps: {warm_up}, but the run has {made}: the learning rate stays below lr"
     if config.trainer.portable and (config.trainer.threads or 1) > 1:
-        yield f"trainer.threads is {config.trainer.threads}, and trainer.portable computes with one"
+        yield f"trainer.threads is {config.trainer.threads}, but trainer.portable uses one thread"
     elif config.trainer.threads and config.trainer.threads > (os.cpu_count() or 1):
         has = counted(os.cpu_count() or 1, "processor")
-        yield f"trainer.threads is {config.trainer.threads}, and this machine has {has}"
+        yield f"trainer.threads is {config.trainer.threads}, but this machine has {has}"
     if engine.compiled and (problem := cache_problem()):
         yield problem
     elif config.trainer.compile == "auto" and (full := no_room()):
         yield f"trainer.compile: {full}: nothing is compiled"
     layers = engine.program.module.modules()
     if config.model.settings.get("residual") and not any(isinstance(layer, Residual) for layer in layers):
-        yield "model.residual: no hidden layer is as wide as its input, so nothing is added"
+        yield "model.residual: no hidden layer is as wide as its input, so it has no effect"
     norms = [n for n in config.regularizers if component("regularizer", n).traits.place == "norm"]
     if component("model", config.model.name).traits.grows and not norms:
         yield (
@@ -259,8 +259,8 @@ def optimism(config: Config, data: Data) -> str | None:
     if config.data.settings["folds"] is None or len(data.test.inputs) or config.trainer.max_epochs == 1:
         return None
     return (
-        "the fold's metrics are optimistic: its best epoch is chosen by the rows that judge it; "
-        "data.test=0.2 keeps rows apart that choose nothing"
+        "the fold's metrics are optimistic, because the same rows select its best epoch and evaluate it; "
+        "data.test=0.2 holds out independent rows"
     )
 
 
@@ -278,9 +278,9 @@ def open_member(
 ) -> RunLog | None:
     """Write what is known of a member before its first step; return its loggers, or None if it has no folder.
 
-    swept: keys that the HParams table must show. alone: True for a run that is not part of a sweep. A sweep's
-    member needs none of its files to restart, so they are not synced to disk. tracking: opens the loggers
-    besides TensorBoard. sweep: the folder of the member's sweep.
+    swept: keys that the HParams table must show. alone: True for a run that is not part of a sweep. Files of
+    a sweep's member are not synced to disk, since it does not need them to restart. tracking: opens the
+    loggers besides TensorBoard. sweep: the folder of the member's sweep.
     """
     if member.directory is None:
         return None
@@ -289,7 +289,7 @@ def open_member(
     run_folder.write_start(member.directory, overrides, text, sync=alone)
     storage.replace(member.directory / "preprocessing.json", data.fitted, sync=alone)
     member.rewrite(sync=alone)
-    # Written when a run ends: a run that continues has none.
+    # These are written when a run ends, so a run that continues has none.
     with storage.writing(member.directory / run_folder.SUMMARY):
         folders.remove(member.directory / run_folder.SUMMARY)
     upto = engine.batching.steps * member.epoch if resume else None
@@ -308,18 +308,18 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_oom(config: Config) -> Iterator[None]:
-    """Turn an out-of-memory error into a sentence that says what to lower."""
+    """Convert an out-of-memory error to a message that suggests which setting to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        said = str(error).partition("\n")[0] or "the system has no more"
+        said = str(error).partition("\n")[0] or "the system refused more"
         batch, hint = config.data.settings["batch_size"], ""
         if batch != "full" and batch % 2 == 0:
             halved = f"data.batch_size={batch // 2} trainer.accumulate={2 * config.trainer.accumulate}"
             hint = f" ({halved} makes the same updates)"
         raise UserError(
             f"out of memory ({said}) with data.batch_size={batch}, "
-            f"{sizes(config.model.settings)}: lower one of them{hint}. Checkpoints are untouched."
+            f"{sizes(config.model.settings)}: lower one of them{hint}. Checkpoints are not affected."
         ) from error

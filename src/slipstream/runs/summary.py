@@ -1,4 +1,4 @@
-"""The end of a run: its result, summary.json, the last images and the table on the screen."""
+"""The end of a run: its result, summary.json, the final images and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 ENDED = (FINISHED, STOPPED, PRUNED)
 EXIT_CODES = {FINISHED: 0, STOPPED: 0, PRUNED: 0, DIVERGED: 3, FAILED: 3}
-FAR = 1.5  # times log_loss: a larger loss is explained
+FAR = 1.5  # a loss larger than this multiple of log_loss is explained
 Values = dict[str, float | None]
 
 
@@ -54,16 +54,16 @@ class Result:
     """The result of a run.
 
     Attributes:
-        status: finished | stopped_early | diverged | interrupted, in a sweep also pruned | failed.
-        reason: the reason for the status, in words.
+        status: finished | stopped_early | diverged | interrupted; in a sweep also pruned | failed.
+        reason: a sentence that explains the status.
         best_epoch: the best epoch, from 1; 0 if none was finished.
         best: metrics of the weights of the best epoch, `split/name` -> value, None if undefined.
-        last: metrics of the weights of the last epoch, likewise.
+        last: the same for the weights of the last epoch.
         records: the lines of metrics.jsonl, one per epoch.
-        weights: the parameters by name (for a snapshot ensemble with a leading axis of networks), those of
-            the best epoch if early_stopping.restore_best is set.
+        weights: the parameters by name (with a leading axis of networks for a snapshot ensemble), from the
+            best epoch if early_stopping.restore_best is set.
         directory: the run's folder, or None.
-        exit_code: of the command line.
+        exit_code: the exit code of the command line.
         observations: the lines of observations.jsonl of this session, what each layer looks like.
 
     Example:
@@ -86,7 +86,7 @@ class Result:
 
 
 def conditions(engine: Engine, k: int) -> dict[str, Plain]:
-    """Return what the bytes of member k depend on besides its configuration."""
+    """Return the conditions that the bytes of member k depend on in addition to its configuration."""
     return {
         "fingerprint": engine.splits.data[engine.folds[k]].fingerprint,
         "packed": not engine.pack.single,
@@ -121,8 +121,8 @@ def conclude(
 ) -> list[Result]:
     """Write the results of the members in some slots to summary.json and TensorBoard, and return them.
 
-    exit_code: for an interrupted run. chosen: True if TensorBoard gets the test scores, which it does not
-    while one of several runs is to be chosen.
+    exit_code: for an interrupted run. chosen: True to write test scores to TensorBoard, which must not happen
+    while one of several runs is still to be selected.
     """
     results = []
     for first in range(0, len(places), TOGETHER):
@@ -146,7 +146,7 @@ def conclude(
 def results(
     engine: Engine, members: Sequence[Member], places: Sequence[int], progress: Progress, exit_code: int
 ) -> list[Result]:
-    """Return the results of the members in some slots. Nothing is written."""
+    """Return the results of the members in some slots without writing anything."""
     return [result for _, result, _ in _endings(engine, members, places, progress, exit_code)]
 
 
@@ -157,7 +157,7 @@ def _endings(
     last = engine.evaluated(progress.state)
     shown = engine.splits.shown
     best_values = _all_metrics(engine, progress.best, places, shown)
-    # For those that ended with their best epoch, the last weights are the best ones.
+    # For members that ended with their best epoch, the last weights are the best ones.
     later = [k for k in places if members[k].best_epoch < members[k].epoch or members[k].status not in ENDED]
     last_values = best_values | (_all_metrics(engine, last, later, shown) if later else {})
     endings = []
@@ -186,7 +186,7 @@ def _all_metrics(
     engine: Engine, evaluated: Best, places: Sequence[int], shown: str
 ) -> dict[int, tuple[Values, Tensor]]:
     """Return the metrics of every split in evaluation mode, by slot, and the outputs of one split."""
-    # A pack of one would round sums differently, and bytes would depend on which members end together.
+    # A pack of one would round sums differently, so bytes would depend on which members end together.
     places = [*places, *places] if len(places) == 1 and not engine.pack.single else places
     names = final_names(engine.program, engine.configs[0].trainer.metrics)
     values: list[Values] = [{} for _ in places]
@@ -210,7 +210,7 @@ def log_end(
     *,
     chosen: bool = True,
 ) -> None:
-    """Log the end of a run in TensorBoard; an interrupted run has not reached it."""
+    """Log the end of a run in TensorBoard, unless it was interrupted."""
     if logger is None or member.status == INTERRUPTED:
         return
     last, best = _steps(member, len(member.records)), _steps(member, result.best_epoch)
@@ -223,7 +223,7 @@ def log_end(
 
 
 def write(engine: Engine, member: Member, k: int, result: Result) -> None:
-    """Write summary.json, the last file of a run: its presence means that the run reached its end."""
+    """Write summary.json, the last file of a run. Its existence means that the run has reached its end."""
     if member.directory is not None:
         replace(member.directory / run_folder.SUMMARY, text(engine, member, k, result))
 
@@ -282,13 +282,13 @@ def _logged(member: Member, result: Result, *, chosen: bool) -> Values:
 
 
 def row_labels(config: Config, target: Target) -> dict[str, str]:
-    """Label rows of the table whose metric's name says too little."""
+    """Return labels for rows of the table whose metric names are not self-explanatory."""
     labels = {"loss": loss_row(config, target)}
     return labels | {"accuracy": "accuracy (of labels)"} if target.task == "multilabel" else labels
 
 
 def loss_row(config: Config, target: Target) -> str:
-    """Label the loss in the table: its name, its target, and the number of networks."""
+    """Return the label of the loss in the table: its name, its target, and the number of networks."""
     name = config.loss.name
     if any(scale != 1 for scale in target.scale):
         name += " of scaled targets"
@@ -298,21 +298,21 @@ def loss_row(config: Config, target: Target) -> str:
 
 
 def unlike(config: Config, values: Values) -> str | None:
-    """Explain a loss that is a negative log likelihood but far from log_loss."""
+    """Explain a negative log likelihood loss that is far from log_loss."""
     if config.loss.name not in ("cross_entropy", "binary_cross_entropy"):
         return None
     for split in ("train", "val", "test"):
         loss, bounded = values.get(f"{split}/loss"), values.get(f"{split}/log_loss")
         if loss is not None and bounded is not None and loss > FAR * bounded:
             return (
-                f"{split}: loss {loss:.4g}, log_loss {bounded:.4g}: some rows are predicted wrong with a "
-                "probability near 0 for the truth, which log_loss takes for 1e-7 and loss as it is"
+                f"{split}: loss {loss:.4g}, log_loss {bounded:.4g}: some wrong predictions have a "
+                "probability near 0 for the true class, which log_loss clips to 1e-7 and loss does not"
             )
     return None
 
 
 def show(screen: Screen, member: Member, result: Result, target: Target) -> None:
-    """Show the metrics, why the run ended, and where everything is."""
+    """Show the metrics, the reason for the end, and the location of the files."""
     if screen.kind == "none":
         return
     why = "the last" if member.best_value is None else f"the best by {member.metric}"
@@ -325,13 +325,13 @@ def show(screen: Screen, member: Member, result: Result, target: Target) -> None
     screen.say(f"{result.status}: {result.reason}{advice}")
     epochs = len(member.records)
     if result.status == FINISHED and member.best_value is not None and result.best_epoch == epochs > 1:
-        screen.say(f"the best epoch is the last one: more may be better, as trainer.max_epochs={2 * epochs}")
+        screen.say(f"the best epoch is the last one; more may help: trainer.max_epochs={2 * epochs}")
     if result.directory is not None:
         screen.say(f"run: {result.directory}")
         if result.status == INTERRUPTED:
-            screen.say(f"go on: python train.py {typed('resume', result.directory)}")
+            screen.say(f"to continue: python train.py {typed('resume', result.directory)}")
         if "tensorboard" in member.config.loggers:
-            # The folder above holds runs to compare with; of the user's files, runs of any of them.
+            # The parent folder contains runs to compare with; for the user's files, runs of any of them.
             own = member.config.data.settings.get("path") is not None
             shown = result.directory if own else result.directory.parent
             screen.say(f"curves: tensorboard --logdir {shell(str(shown))}")

@@ -1,4 +1,4 @@
-"""A run that has ended without a folder, and its way into one."""
+"""A finished run in memory, and writing it to a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slipstream.training.snapshot import Taken, Tensors
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that has ended, as its folder would hold it.
+    """A finished run in memory, with everything that its folder would contain.
 
     raw: the configuration. fitted: preprocessing.json. step, tensors, state: the last checkpoint. summary:
     summary.json. overrides: overrides.yaml.
@@ -36,7 +36,7 @@ class Trained:
         return self.tensors, self.state
 
     def save(self, directory: Path) -> None:
-        """Write the run's folder. Raises UserError if it holds a run already."""
+        """Write the run's folder. Raises UserError if it already contains a run."""
         with run_folder.claim(directory, resume=False):
             run_folder.write_start(directory, self.overrides, yaml_text(self.raw))
             storage.replace(directory / "preprocessing.json", self.fitted)

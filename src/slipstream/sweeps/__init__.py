@@ -1,1 +1,1 @@
-"""Sweeps: many runs from one command, trained as packs and evaluated together."""
+"""Sweeps: many runs from one command, trained as packs and compared with each other."""

@@ -47,7 +47,7 @@ class SweepResult:
 
     def __repr__(self) -> str:
         best, metric = self.best, self.report.metric
-        told = "no trial ended soundly"
+        told = "no trial succeeded"
         if best is not None:
             values = " ".join(f"{key}={spell(value)}" for key, value in best.values.items())
             told = f"best {metric} {best.mean:.6g} with {values}"
@@ -56,18 +56,18 @@ class SweepResult:
 
     @property
     def best(self) -> Group | None:
-        """The best trial: `values`, `mean`, `std`, `members`. None if no trial ended soundly."""
+        """The best trial: `values`, `mean`, `std`, `members`. None if no trial succeeded."""
         return self.report.best
 
     @property
     def runs(self) -> tuple[Outcome, ...]:
-        """All members by number: `values`, `status`, `value`, `best`, `directory`, `test` to report only."""
+        """All members by number: `values`, `status`, `value`, `best`, `directory`, `test` (for reports)."""
         return self.report.outcomes
 
     def frame(self) -> polars.DataFrame:
-        """The leaderboard, one row per member, the best trial's first.
+        """Return the leaderboard with one row per member, starting with the best trial's members.
 
-        The columns are those of leaderboard.csv, with rank, value and the swept keys in front.
+        The columns are those of leaderboard.csv, starting with rank, value and the swept keys.
         """
         import polars
 

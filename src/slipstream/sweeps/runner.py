@@ -1,4 +1,4 @@
-"""A sweep from its frozen plan to its report, in every process that works on it.
+"""Running a sweep from its frozen plan to its report, in every process that works on it.
 
 The first process (`sweep`, or `resume` later) shows progress, starts the plan's further workers, and reports
 at the end; workers train members of the same folder silently.
@@ -54,7 +54,7 @@ SOME_FAILED = 3
 
 
 def sweep(plan: SweepPlan, directory: Path) -> int:
-    """Train the sweep whose plan is in the folder, or help with it; return the exit code."""
+    """Train the sweep whose plan is in the folder, or help with it. Return the exit code."""
     if plan.settings.cluster is not None:
         return _submit(plan, directory)
     try:
@@ -66,11 +66,11 @@ def sweep(plan: SweepPlan, directory: Path) -> int:
 
 
 class NothingStarted(UserError):
-    """The user's error that prevents all training."""
+    """A user error prevents all training."""
 
 
 def _leave_nothing(directory: Path) -> None:
-    """Remove what a sweep wrote before its first member began, unless there are other files."""
+    """Remove the files of a sweep that started no member, unless there are other files."""
     if any(directory.glob(f"*/{run_folder.CONFIG}")) or any(directory.glob(f"*/{run_folder.SUMMARY}")):
         return
     with suppress(OSError):
@@ -80,7 +80,7 @@ def _leave_nothing(directory: Path) -> None:
 
 
 def resume(directory: Path, overrides: Sequence[str] = ()) -> int:
-    """Resume the sweep of a folder; members that failed are tried again."""
+    """Resume the sweep of a folder. Members that failed are tried again."""
     plan = store.resume(directory, overrides)
     if processes.index() == 0:
         _forget_failures(directory)
@@ -95,7 +95,7 @@ def _submit(plan: SweepPlan, directory: Path) -> int:
     )
     names = " ".join(job.job_id for job in jobs)
     print(f"submitted to {settings.cluster}: {names}")
-    print(f"look on, or help: python train.py {typed('resume', directory)}")
+    print(f"to watch or help: python train.py {typed('resume', directory)}")
     return 0
 
 
@@ -110,7 +110,7 @@ def _forget_failures(directory: Path) -> None:
 def work(
     plan: SweepPlan, directory: Path, program: Sequence[str], given: InMemory | None = None
 ) -> tuple[int, Report | None]:
-    """Train members of the sweep until none is left; the first process also shows progress and reports.
+    """Train members of the sweep until none remain. The first process also shows progress and reports.
 
     program: the command that further workers run. given: the rows of data=memory. Raises UserError if no
     member can be trained.
@@ -170,7 +170,7 @@ def work(
         if example.config.trainer.progress != "none":
             report.show(console(), made)
             if interrupts.received is not None:
-                console().print(f"go on: python train.py {typed('resume', directory)}", soft_wrap=True)
+                console().print(f"to continue: python train.py {typed('resume', directory)}", soft_wrap=True)
     if interrupts.received is not None:
         return interrupts.exit_code, made
     return SOME_FAILED if any(outcome.status in BROKEN for outcome in found) else 0, made
@@ -188,9 +188,9 @@ def _end_tracking(tracking: Tracking, directory: Path, made: Report, interrupted
 
 @contextmanager
 def _reporting(directory: Path) -> Iterator[None]:
-    """Let one process at a time read the outcomes and report them: the last one has seen all of them.
+    """Let one process at a time read the outcomes and report them. The last one sees all of them.
 
-    Two that wrote the events at once would leave both files, and every curve twice. Raises UserError.
+    Two processes that wrote the events at the same time would leave every curve twice. Raises UserError.
     """
     lock = FileLock(directory / REPORTING)
     with writing(directory / REPORTING):
@@ -198,8 +198,9 @@ def _reporting(directory: Path) -> Iterator[None]:
             lock.acquire(timeout=REPORT_SECONDS)
         except Timeout as error:
             raise UserError(
-                f"{directory}: all is trained, and another process has been writing the report for more than "
-                f"{REPORT_SECONDS} seconds. End it, then: python train.py {typed('resume', directory)}"
+                f"{directory}: training is complete, but another process has been writing the "
+                f"report for more than "
+                f"{REPORT_SECONDS} seconds. Stop it, then run python train.py {typed('resume', directory)}"
             ) from error
     try:
         yield
@@ -226,10 +227,10 @@ def _source(
 
 
 def _jobs_of(plan: SweepPlan, study: Study) -> list[Job]:
-    """Return the members of all valid trials that were asked for, in order."""
+    """Return the members of all valid trials of a study, in order."""
     jobs: list[Job] = []
     for trial in study.asked():
-        with suppress(ConfigError):  # it was refused when it was asked for
+        with suppress(ConfigError):  # it was already rejected when it was proposed
             jobs += [plan.job(trial.number, i, trial.values) for i in range(plan.members)]
     return jobs
 
@@ -239,16 +240,16 @@ def _all_alike(mistake: SameMistake, screen: SweepScreen) -> int:
     screen.close()
     error = mistake.error
     failed = "the first member" if mistake.count == 1 else f"all {mistake.count} members of the first pack"
-    what = f"{failed} failed{' alike' * (mistake.count > 1)}; nothing else was started"
+    what = f"{failed} failed{' in the same way' * (mistake.count > 1)}; nothing else was started"
     if fault := str(error) if isinstance(error, UserError) else own_fault(error):
         raise NothingStarted(f"{fault}\n({what})") from None
     traceback.print_exception(error)
-    print(f"\nThis is a bug of slipstream: {what}.", file=sys.stderr)
+    print(f"\nThis is a bug in slipstream: {what}.", file=sys.stderr)
     return 1
 
 
 def _allow_open_files() -> None:
-    """Raise the limit of open files as far as allowed: every member's folder is locked by one."""
+    """Raise the limit of open files as far as allowed, because every member's folder has a lock file."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""The screen of a sweep while it trains: progress, counts, and the best result so far."""
+"""The terminal display of a sweep while it trains: progress, counts, and the best result so far."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from slipstream.sweeps.work.pack_trainer import PackTrainer
     from slipstream.training.loop import Progress
 
-LOOK_SECONDS = 0.25  # between two looks at a pack's members
-LOOK_ELSEWHERE = 5.0  # between two looks for members that other workers have finished
-REDRAWS = 2  # per second, by rich's thread: a stopped clock looks like a hang
-PLAIN_SECONDS, PLAIN_SHARE = 5.0, 0.05  # time, and share of the time, between plain lines
+LOOK_SECONDS = 0.25  # between two checks of a pack's members
+LOOK_ELSEWHERE = 5.0  # between two checks for members that other workers have finished
+REDRAWS = 2  # per second, by rich's thread, since a stopped clock looks like a hang
+PLAIN_SECONDS, PLAIN_SHARE = 5.0, 0.05  # the time, and the fraction of the total time, between plain lines
 ORDER = ("finished", "stopped_early", "pruned", "diverged", "failed")
 
 
 class SweepScreen:
-    """A live display on a terminal, plain lines elsewhere, nothing for `none`. It is a worker's observer."""
+    """A live display in a terminal, plain lines otherwise, and no output for `none`. It observes a worker."""
 
     def __init__(self, kind: str, plan: SweepPlan, directory: Path, minimize: bool) -> None:
         self.console = console()
@@ -53,7 +53,7 @@ class SweepScreen:
         self._metric = plan.example.config.early_stopping.settings["metric"]
         self._pack: PackTrainer | None = None
         self._packs, self._updates, self._running, self._begun = 0, 0, 0, 0.0
-        # when epochs began to arrive, and the amount made by then
+        # the time of the first epochs, and the amount of work done by then
         self._steady: tuple[float, float] | None = None
         self._started = self._looked = self._drawn = self._looked_elsewhere = time.monotonic()
         self._live = None
@@ -90,7 +90,7 @@ class SweepScreen:
         yield from self.plan.notes
         if self._ended:
             have = "has" if len(self._ended) == 1 else "have"
-            yield f"going on: {len(self._ended)} of {counted(self.total, 'member')} {have} ended"
+            yield f"continuing: {len(self._ended)} of {counted(self.total, 'member')} {have} ended"
 
     # News
 
@@ -104,14 +104,14 @@ class SweepScreen:
         self._loud(f"warning: {text}")
 
     def failed(self, job: Job, reason: str) -> None:
-        """Report at once a member that could not be trained, with its own overrides."""
+        """Immediately report a member that could not be trained, with its own overrides."""
         self._end(job.number, FAILED)
         self._say_failed(job.number, job.values, reason)
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """Count a member that has ended."""
         self._end(job.number, status)
-        if self._pack is not None:  # its last epoch, after which it was not running
+        if self._pack is not None:  # counts its last epoch, after which it was not running
             self._updates += self._pack.engine.batching.steps
         if status in SOUND:
             self._consider(value, job.values)
@@ -121,10 +121,10 @@ class SweepScreen:
         self._pack, self._packs = pack, self._packs + 1
 
     def interrupted(self, progress: Progress, broken: Sequence[int] = ()) -> None:
-        """Do nothing: the end of the sweep says so."""
+        """Do nothing, since the end of the sweep reports it."""
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """Show an epoch that the pack has finished."""
+        """Show a finished epoch of the pack."""
         pack = self._pack
         if self.kind == "none" or pack is None:
             return
@@ -137,7 +137,7 @@ class SweepScreen:
         for slot in pack.slots:
             if slot.job is None:
                 continue
-            if not slot.member.running:  # stopped, and concluded later together with others
+            if not slot.member.running:  # it has stopped and is concluded later together with others
                 self._begun += slot.job.number not in self._ended
             else:
                 self._begun += slot.member.epoch / slot.member.config.trainer.max_epochs
@@ -145,7 +145,7 @@ class SweepScreen:
         self.look()
 
     def look(self) -> None:
-        """Do what is due by the clock: look for members that other workers have ended, print a plain line."""
+        """Do everything that is due: check members of other workers, and print a plain line."""
         now = time.monotonic()
         passed = now - self._started
         if self.kind == "none":
@@ -161,7 +161,7 @@ class SweepScreen:
             self.say("  ".join(parts[name] for name in order if parts[name]))
 
     def close(self) -> None:
-        """Remove the display; printed lines stay."""
+        """Remove the display. Printed lines stay."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -172,14 +172,14 @@ class SweepScreen:
         if member not in self._ended:
             self._ended.add(member)
             self._counts[status] += 1
-            self._begun = max(self._begun - 1, 0.0)  # it was counted as begun, until the next look
+            self._begun = max(self._begun - 1, 0.0)  # it was counted as started until the next check
 
     def _consider(self, value: float | None, values: Mapping[str, Plain]) -> None:
         if value is not None and (self._best is None or self._sign * value < self._best[0]):
             self._best = (self._sign * value, value, overrides(values))
 
     def _look_elsewhere(self, *, first: bool = False) -> None:
-        """Look in the folders for members ended earlier or by other workers, and report failures."""
+        """Check the folders for members that ended earlier or in other workers, and report failures."""
         self._looked_elsewhere = time.monotonic()
         for member in range(self.total):
             end = None if member in self._ended else ended(self.directory / str(member))
@@ -203,9 +203,10 @@ class SweepScreen:
 
     @property
     def _left(self) -> float | None:
-        """Estimate the seconds left by the number of members, or fractions, trained since the first epoch.
+        """Estimate the remaining seconds from the members (or fractions) trained since the first epoch.
 
-        Return None before there are any: the time before, for starting and compiling, gives no speed.
+        Return None before there are any, since the time for starting and compiling does not indicate the
+        speed.
         """
         if self._steady is None:
             return None
@@ -216,13 +217,13 @@ class SweepScreen:
 
     @property
     def _made(self) -> float:
-        """Return how many members were trained here, counting fractions."""
+        """Return the number of members that were trained here, including fractions."""
         return len(self._ended) - self._ended_before + self._begun
 
     # Drawing
 
     def _parts(self) -> dict[str, str]:
-        """Return the pieces of the status, the most important first."""
+        """Return the parts of the status in descending order of importance."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         best = "no result yet"
         if self._best is not None:
@@ -237,13 +238,13 @@ class SweepScreen:
         }
 
     def _said_counts(self) -> str:
-        """Return which pack is running, and how the other members ended."""
+        """Return the number of the running pack, and how the other members ended."""
         said = [f"{self._running} running in pack {self._packs}"] if self._packs else ["none running"]
         said += [f"{n} {name.replace('_', ' ')}" for name in ORDER if (n := self._counts[name])]
         return ", ".join(said)
 
     def _picture(self) -> RenderableType:
-        """Draw the display; called by rich's thread, which reads what the main thread writes."""
+        """Draw the display. rich's thread calls this while the main thread updates the state."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table

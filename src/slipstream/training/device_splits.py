@@ -1,4 +1,4 @@
-"""The training, validation and test splits: on the device, or in their file."""
+"""The training, validation and test splits, on the device or in their file."""
 
 from __future__ import annotations
 

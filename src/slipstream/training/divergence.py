@@ -1,8 +1,8 @@
-"""Divergence: find the update that broke a member, after the epoch in which it happened.
+"""Divergence: find the update that made a member diverge, after the epoch in which it happened.
 
-Within an epoch nothing is checked, masked or waited for: non-finite values stay within their member. A
-step is a pure function and the epoch's initial state is still available, so the epoch is replayed with a
-check of every step. The member ends with the state before the update that broke it: the same bytes as if
+Within an epoch nothing is checked, masked or waited for; non-finite values stay within their member. A step
+is a pure function and the epoch's initial state is still available, so the epoch is replayed with a check of
+every step. The member ends with the state before the update at which it diverged, with the same bytes as if
 every step had been checked.
 """
 
@@ -40,10 +40,10 @@ def replay_epoch(
     steps: range,
     arguments: Sequence[tuple[Scalar, Scalar]],
 ) -> State:
-    """Return `state` with every suspect that diverged rolled back to before the breaking update.
+    """Return `state` with every diverged suspect rolled back to before the update at which it diverged.
 
     base: the state before the first of `steps`. arguments: rate and number of each update of the epoch.
-    Members that diverged are marked as such, with the step and the tensor.
+    Diverged members are marked with the step and the tensor.
     """
     pack, left, now = engine.pack, list(suspects), base
     for i in steps:

@@ -58,8 +58,8 @@ SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
 OBSERVED_EVERY, OBSERVED_EVERY_COMPILED = 500, 2000
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
-TOGETHER = 32  # members whose metrics are computed at once at their end: sorting rows needs memory
-LARGE = 2**18  # bytes of an update's inputs above which step outputs are kept in a table
+TOGETHER = 32  # members whose final metrics are computed at once, since sorting rows needs memory
+LARGE = 2**18  # if an update's inputs exceed this many bytes, step outputs are kept in a table
 
 
 def can_compile(config: Config, pack: Pack) -> bool:
@@ -82,7 +82,7 @@ def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = 
         )
     if setting is True and not compiler:
         raise ConfigError(
-            ["trainer.compile: needs a C++ compiler, and g++ is not installed; use trainer.compile=false"]
+            ["trainer.compile: needs a C++ compiler, but g++ is not installed; use trainer.compile=false"]
         )
     if setting is True:
         compilers.require_room()
@@ -96,7 +96,7 @@ Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate wi
 
 
 class Engine:
-    """Trains and evaluates K members on one device. All methods take and return stacked trees.
+    """The engine that trains and evaluates K members on one device. Methods take and return stacked trees.
 
     data: shared by all members, or several folds of it with splits of equal size; folds [K]: the fold of
     each member. Members may be replaced by others of the same structure (`place`). counted: on the device
@@ -136,7 +136,7 @@ class Engine:
         self.observes = first.trainer.observations is not False
         self._arrange()
         size = self._block_size(self.pack.size)
-        packed = self.compiled and not self.pack.single  # in one block too, to write over its state
+        packed = self.compiled and not self.pack.single  # also for one block, to overwrite its state
         self._blocks = Blocks(self.pack.size, size) if packed or size < self.pack.size else None
         self.stride = 1
         if self._blocks and "train" not in self.splits.files:
@@ -149,7 +149,7 @@ class Engine:
 
     @property
     def _own(self) -> int | None:
-        """The vmap axis of evaluated splits: 0 if each member has its own fold, else None."""
+        """The vmap axis of evaluated splits: 0 if each member has its own fold, otherwise None."""
         return 0 if self.splits.folded else None
 
     def place(self, places: Sequence[int], configs: Sequence[Config], folds: Sequence[int]) -> None:
@@ -159,7 +159,7 @@ class Engine:
         self._arrange()
 
     def _arrange(self) -> None:
-        """Assemble everything that differs between members: numbers, orders of examples, folds."""
+        """Assemble everything that differs between members: numbers, example orders and folds."""
         numbers = [self.program.numbers(config) for config in self.configs]
         self.numbers = self.pack.numbers(numbers, self.device, tensors=self.compiled)
         keys = [self.program.keys(config) for config in self.configs]
@@ -198,7 +198,7 @@ class Engine:
         self.reported = report_names(self.program, metrics, validates=rows > 0)
         report = make_report(self.program, metrics, validates=rows > 0 and "val" not in self.splits.files)
         lifted = self.pack.vmap(report, 0, None, self._own, 0)
-        # A compiler would unroll every chunk, and large chunks gain nothing; nor do packs, whose operations
+        # A compiler would unroll every chunk. Large chunks gain nothing, nor do packs, whose operations
         # are already large.
         return self._compile(lifted) if rows <= chunk_of(self.program.form) and self.pack.single else lifted
 
@@ -265,7 +265,7 @@ class Engine:
     def advance(
         self, state: State, batches: Sequence[Batch], arguments: Sequence[tuple[Scalar, Scalar]]
     ) -> tuple[State, tuple[StepOutput, ...], Tensor]:
-        """Make up to `stride` updates; return the new state, outputs, and the params before the last."""
+        """Make up to `stride` updates. Return the new state, outputs, and the params before the last one."""
         if self._blocks:
             data, batches = self.source.take(batches)
             return self._blocks.train(self._step, state, data, batches, arguments, self.numbers)
@@ -273,10 +273,10 @@ class Engine:
         return after, (seen,), state.params
 
     def keep(self, number: int, seen: Sequence[StepOutput]) -> Sequence[StepOutput]:
-        """Keep the outputs of updates from `number` on for the epoch's end: as they are, or in a table.
+        """Keep the outputs of updates from `number` on until the end of the epoch, unchanged or in a table.
 
-        Small tensors that live among large temporary ones fragment the heap: an epoch of small images lost
-        9 MB with every update (glibc 2.36, CPU).
+        Small tensors that outlive large temporary ones fragment the heap: an epoch of small images leaked 9
+        MB per update (glibc 2.36, CPU).
         """
         inputs = 4 * self.program.form.size * self.batching.size * self.pack.size
         if self.device.type != "cpu" or inputs < LARGE:
@@ -289,7 +289,7 @@ class Engine:
         return kept
 
     def table(self, like: StepOutput) -> list[StepOutput]:
-        """Return room for the outputs of an epoch's updates."""
+        """Allocate a table for the outputs of an epoch's updates."""
         columns = [
             torch.empty(self.batching.steps, *part.shape, dtype=part.dtype, device=part.device)
             for part in like

@@ -1,4 +1,4 @@
-"""The plan of an epoch, made before its first step: the examples and weights of each batch."""
+"""The plan of an epoch, which is made before its first step: the examples and weights of each batch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BLOCK = 2**17  # most indices planned at once (at least one epoch): a megabyte
 class Batching:
     """The division of n examples into batches.
 
-    An update takes `accumulate` micro-batches of `size` examples; an epoch has `steps` updates. The
-    last one is filled up with the first examples of the epoch's order at weight zero: losses and
-    metrics count every example once, shapes never change, and batch statistics see a full batch.
+    An update takes `accumulate` micro-batches of `size` examples; an epoch has `steps` updates. The last one
+    is padded with the first examples of the epoch's order at weight zero. Losses and metrics therefore count
+    every example once, shapes never change, and batch statistics see a full batch.
     """
 
     examples: int
@@ -42,7 +42,7 @@ class Batching:
 
     @property
     def whole(self) -> bool:
-        """True if one update sees all examples, so that the order does not matter."""
+        """True if one update sees all examples, so the order does not matter."""
         return self.size >= self.examples
 
 
@@ -50,7 +50,7 @@ class Batching:
 class EpochPlan:
     """One epoch: a batch per step, and the indices and metric weights of all rows, [(K,) S * A * B].
 
-    The weights (counts) are 0 for rows that fill up the last batch.
+    The weights (counts) are 0 for rows that pad the last batch.
     """
 
     batches: list[Batch]
@@ -132,7 +132,7 @@ class Planner:
         counts = weights
         if self.counts is not self.weights:
             counts = self.counts.index_select(0, indices.flatten()).view(indices.shape) * real
-        # All weights of a step may be zero (from the user's column): its loss is then zero, not NaN.
+        # If all weights of a step are zero (from the user's column), its loss is zero instead of NaN.
         total = weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return indices, weights / total, counts
 

@@ -17,14 +17,14 @@ from slipstream.training.model_spec import ModelSpec
 from slipstream.training.step import Part, rows_of
 
 CHUNK = 8192  # rows evaluated at once: enough to use a processor fully, few enough to bound memory
-NUMBERS = 2**19  # input values evaluated at once if layers hold many values for each
+NUMBERS = 2**19  # input values evaluated at once if layers have many values for each of them
 
 
 def chunk_of(form: InputSpec) -> int:
     """Return the number of examples evaluated at once.
 
-    It is lower for images and sequences: a convolution turns every channel into a feature map of 32 or
-    more, a recurrent layer keeps every step.
+    It is lower for images and sequences, since a convolution turns channels into 32 or more feature maps, and
+    a recurrent layer keeps every step.
     """
     return CHUNK if form.kind == "vector" else max(min(CHUNK, NUMBERS // form.size), 64)
 
@@ -58,8 +58,8 @@ def make_predict(program: ModelSpec) -> Callable[[Tensor, dict[str, Tensor], Ten
 def concatenated(parts: Iterable[Tensor], length: int, dim: int = 0) -> Tensor:
     """Concatenate parts of total size `length` along `dim`; a single part is not copied.
 
-    Each is copied to its place as it arrives: small outputs that live among large temporary inputs fragment
-    the heap, and a validation split read from a file took up to as much memory as its floats would.
+    Each part is copied immediately. Otherwise, small outputs that outlive large temporary inputs fragment the
+    heap, and a validation split read from a file took up to as much memory as its floats.
     """
     whole, begun = None, 0
     for part in parts:
@@ -75,7 +75,7 @@ def concatenated(parts: Iterable[Tensor], length: int, dim: int = 0) -> Tensor:
 
 
 def side_by_side(outputs: Sequence[Tensor]) -> Tensor:
-    """Stack the outputs [N, C] of E networks to [N, E, C]; those of F ensembles to [N, F E, C]."""
+    """Stack the outputs [N, C] of E networks to [N, E, C], or those of F ensembles to [N, F E, C]."""
     return torch.cat([one if one.dim() == 3 else one.unsqueeze(1) for one in outputs], dim=1)
 
 
@@ -89,11 +89,11 @@ def make_measure(program: ModelSpec, names: Sequence[str]) -> Callable[..., Tens
     """Build measure(outputs, targets, metric_targets, counts, numbers) -> [1 + M]: loss and metrics.
 
     outputs [N, C]; targets [N, ...] for the loss, metric_targets for metrics; counts [N] with zeros for
-    padding. An undefined metric is NaN, as is one that needs probabilities if the loss gives none.
+    padding. A metric is NaN if it is undefined, or if it needs probabilities and the loss gives none.
     """
     metrics = [component("metric", name) for name in names]
     probabilistic = program.loss.part.traits.probabilistic
-    # If logits suffice, skip the softmax, which takes most of the time of accuracy.
+    # If logits suffice, skip the softmax, which takes most of the time of the accuracy.
     as_they_are = program.target.task == "multiclass" and all(m.traits.order_only for m in metrics)
 
     def measure(

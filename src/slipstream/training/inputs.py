@@ -21,8 +21,8 @@ BLOCK = 4096  # rows scaled at a time, in float64
 def form_of(config: Config, data: Data) -> InputSpec:
     """Return the input spec for the network of this configuration.
 
-    Bytes stay bytes on the device, a quarter of the memory, and augmentation works on raw images: in both
-    cases the network scales. Other inputs are scaled once before training, not every epoch.
+    Images of bytes stay bytes on the device, which takes a quarter of the memory, and augmentation works on
+    raw images. In both cases the network scales the images. Other inputs are scaled once before training.
     """
     inputs = data.train.inputs
     bytes_ = isinstance(inputs, Stored) or inputs.dtype == torch.uint8

@@ -1,6 +1,6 @@
-"""Signals: the first one requests a save after the current step, the second one exits at once.
+"""Signals. The first one requests a checkpoint after the current step, and the second one exits immediately.
 
-A long operation that can be restarted, such as a compilation, is `abandonable`: the first signal ends it.
+A long operation that can be restarted, such as a compilation, is `abandonable`: the first signal aborts it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
-# The allowed processor time is used up: the signal repeats every second until SIGKILL at the hard limit.
+# The CPU time limit is exceeded. The signal repeats every second until SIGKILL at the hard limit.
 OUT_OF_TIME: int | None = getattr(signal, "SIGXCPU", None)
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Abandoned(BaseException):
-    """Raised when a signal ends an operation that can be restarted. It has changed nothing."""
+    """A signal has aborted an operation that can be restarted and has changed nothing."""
 
 
 _open: list[Interrupts] = []  # active ones, the innermost last
@@ -58,7 +58,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}  # what signal.signal() gave back: a function, a number or None
+        self._before: dict[int, Any] = {}  # returned by signal.signal(): a function, a number or None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -82,8 +82,11 @@ class Interrupts:
             self.received = number
             if _abandonable:
                 raise Abandoned
-        elif number not in (HANGUP, OUT_OF_TIME):  # these may arrive twice, from the shell and the system
-            os._exit(128 + number)  # the second signal exits at once; files on disk are always complete
+        elif number not in (
+            HANGUP,
+            OUT_OF_TIME,
+        ):  # these may arrive twice, from the shell and from the system
+            os._exit(128 + number)  # exit immediately; files on disk are always complete
 
     def wait(self, seconds: float) -> None:
         """Sleep until a signal arrives, at most for `seconds`."""

@@ -1,4 +1,4 @@
-"""The training loop of one pack, from the start or a checkpoint to the end."""
+"""The training loop of a pack, from the start or a checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Epoch:
 
 
 class Watcher(Protocol):
-    """An observer of a pack: screens, loggers and checkpoints. It changes nothing that is trained."""
+    """An observer of a pack, such as a screen, a logger or checkpoints. It does not affect training."""
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
         """Handle the end of an epoch; `finished` are the members that stopped with it."""
@@ -64,16 +64,16 @@ class Watcher(Protocol):
 
 
 class Overseer(Protocol):
-    """An outside authority over members at the end of an epoch: a sweep."""
+    """A controller, such as a sweep, that may stop members or pause the pack at the end of an epoch."""
 
     def verdicts(self, trained: Sequence[int]) -> Mapping[int, tuple[str, str]]:
-        """Return status and reason of those members, among these places, that must stop."""
+        """Return status and reason for each of these members that must stop."""
 
     def failed(self, member: Member, error: UserError) -> None:
-        """Handle an error of one member, which is raised if there is no overseer."""
+        """Handle an error of one member. Without an overseer, the error is raised."""
 
     def pauses(self) -> bool:
-        """Return True to leave the loop here, with members still running."""
+        """Return True to leave the loop while members are still running."""
 
 
 def train_pack(
@@ -123,7 +123,7 @@ def _train_pack(
             running = [k for k, member in enumerate(members) if member.running]
             _commit_state(engine, members, progress, epoch, sound_members(engine, epoch.state, progress.seen))
             broken = [k for k in running if not members[k].running]
-        del epoch  # else its states stay in memory during the next one
+        del epoch  # otherwise its states stay in memory during the next one
         if interrupts.received is not None and (broken or any(member.running for member in members)):
             _interrupt(members, progress, watchers, interrupts, broken)
             return
@@ -163,7 +163,7 @@ def _finish_epoch(
     epoch: Epoch,
     overseer: Overseer | None,
 ) -> list[int]:
-    """Evaluate, let every member decide, keep the best weights. The epoch's only wait for the device.
+    """Evaluate, let every member decide, and keep the best weights. This is the epoch's only device sync.
 
     Returns the members that ended with this epoch.
     """
@@ -227,7 +227,7 @@ def _interrupt(
     interrupts: Interrupts,
     broken: Sequence[int] = (),
 ) -> None:
-    """Stop what still runs. broken: the members that diverged in the unfinished epoch."""
+    """Stop all running members. broken: the members that diverged in the unfinished epoch."""
     for member in members:
         if member.running:
             member.status, member.reason = INTERRUPTED, interrupts.name

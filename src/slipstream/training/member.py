@@ -29,17 +29,17 @@ OBSERVATIONS = "observations.jsonl"
 
 RUNNING, FINISHED, STOPPED, DIVERGED = "running", "finished", "stopped_early", "diverged"
 INTERRUPTED, PRUNED, FAILED = "interrupted", "pruned", "failed"
-BROKEN = (DIVERGED, FAILED)  # ended within an epoch, of which there is no record
+BROKEN = (DIVERGED, FAILED)  # ended within an epoch, which has no record
 AGAINST_DIVERGENCE = "lower optimizer.lr, or add regularizer=gradient_clipping"
-IDLE = "idle"  # occupies a place in a pack without training
+IDLE = "idle"  # occupies a slot of a pack without training
 
 
 @dataclass
 class Member:
     """One run of a pack, on the host.
 
-    records: one mapping per epoch, `split/name` -> value (None if undefined). best_epoch counts from 1,
-    0 before the first; while the monitored metric has never been defined, it is the last epoch.
+    records: one mapping per epoch, `split/name` -> value (None if undefined). best_epoch: counted from 1, and
+    0 before the first epoch; as long as the monitored metric was never defined, it is the last epoch.
     """
 
     config: Config
@@ -123,7 +123,9 @@ class Member:
         """Add an epoch's record and decide whether to stop. Returns True if it is the best so far."""
         if self.metric not in record:
             known = sorted(name for name in record if "/" in name)
-            raise ConfigError([f"early_stopping.metric: no {self.metric!r} here, one of: {', '.join(known)}"])
+            raise ConfigError(
+                [f"early_stopping.metric: found {self.metric!r}, expected one of: {', '.join(known)}"]
+            )
         self._remember(record)
         self.timings.append({"epoch": record["epoch"], "seconds": round(self.seconds, 3)})
         improved = self._is_best()
@@ -133,7 +135,7 @@ class Member:
         return improved
 
     def _is_best(self) -> bool:
-        """Apply the rule of `best_epoch` incrementally; until an epoch has a value, the last one is best."""
+        """Apply the rule of `best_epoch` incrementally. Until an epoch has a value, the last one is best."""
         raw, sign, before = self.history.raw, self.history.sign, self.best_value
         if before is None or math.isnan(raw[-1]):
             return before is None
@@ -152,7 +154,7 @@ class Member:
 
     @property
     def restores_best(self) -> bool:
-        """True if the run's result is the best epoch's weights, not the last ones."""
+        """True if the run keeps the weights of the best epoch instead of the last ones."""
         return bool(self.config.early_stopping.settings["restore_best"])
 
     def observe(self, values: Record, steps: int) -> None:

@@ -1,7 +1,7 @@
-"""The part of training that is fixed beforehand: the network's structure and the chosen components.
+"""The part of training that is fixed in advance: the structure of the network and the selected components.
 
-A `ModelSpec` holds no state. Members of a pack share one; their differences (weights, buffers, numbers)
-are in the `State` and the numbers passed to it.
+A `ModelSpec` has no state. The members of a pack share one; the `State` and the numbers passed to it contain
+their differences (weights, buffers, numbers).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Traits)
 
 NETWORK = (1 << 24) - 1  # numbers the key of what a user's network draws
-VECTORS = 10  # parameters, gradient, update, best, and a rule's two, with their successors
+VECTORS = 10  # parameters, gradient, update, best, and two of the rule, some of them old and new
 
 
 class State(NamedTuple):
@@ -59,29 +59,29 @@ def require_memory(parameters: int, members: int, settings: Mapping[str, Plain])
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: no cheap way to find out
+    except (OSError, StopIteration):  # other systems than Linux have no cheap way to find out
         return
     need = 4 * parameters * members * VECTORS
     if need > free:
         raise ConfigError(
             [
-                f"model: {parameters:,} parameters need about {need / 2**30:.1f} GB to train and "
+                f"model: {parameters:,} parameters need about {need / 2**30:.1f} GB to train, but only "
                 f"{free / 2**30:.1f} GB are free; "
                 f"lower one of {sizes(settings)}"
             ]
         )
 
 
-# Places in a step or at an epoch's end where regularizers act; the others are layers of the network.
+# Places in a step or at the end of an epoch where regularizers act. The others are layers of the network.
 PLACES = (
     *("penalty", "targets", "gradient", "decay", "constraint", "proximal", "mask", "follow"),
     *("average", "epoch"),
 )
-KEEPING = ("average", "follow", "mask", "epoch")  # those that keep state between steps
+KEEPING = ("average", "follow", "mask", "epoch")  # places whose regularizers keep state between steps
 
 
 class ModelSpec:
-    """The components of a configuration, assembled for examples of one form.
+    """The components of a configuration, assembled for examples with one input spec.
 
     members: the number that train together. compiled: True if the step will be compiled.
     """
@@ -137,7 +137,7 @@ class ModelSpec:
             if "overflow" not in str(error):
                 raise
             large = sizes(config.model.settings)
-            raise ConfigError([f"model: too large for any memory; lower one of {large}"]) from error
+            raise ConfigError([f"model: too large for memory; lower one of {large}"]) from error
 
     def _tried(self, config: Config) -> Nature:
         """Call a user's network once, and return what that shows."""
@@ -278,7 +278,7 @@ class ModelSpec:
         return torch.cat([torch.full((size,), factor) for size, factor in pairs]).to(device)
 
     def augment(self, x: Tensor, y: Tensor, key: random.Key, numbers: Numbers) -> tuple[Tensor, Tensor]:
-        """Apply the chosen augmentations to a batch."""
+        """Apply the selected augmentations to a batch."""
         from slipstream.augmentations import augment
 
         return augment(unit(x), y, self.augmentations, key, numbers, len(self.target.classes), self.form)
@@ -295,7 +295,7 @@ class ModelSpec:
         return outputs, targets if both.dim() == 2 else targets[:, 0]
 
     def metric_targets_of_mixed(self, targets: Tensor) -> Tensor:
-        """Return mixed targets for metrics: the class of largest weight, or numbers in original units."""
+        """Return mixed targets for metrics: the class of the largest weight, or values in original units."""
         if self.target.task == "regression":
             return original_units(targets, self.target)
         if self.target.task == "multilabel":
@@ -371,7 +371,7 @@ class ModelSpec:
 def original_units(values: Tensor, target: Target) -> Tensor:
     """Return scaled regression values [N, D] in the units of the data.
 
-    They are float64: a Unix time has ten digits, of which float32 holds seven.
+    They are float64, because float32 has only seven digits and a Unix time has ten.
     """
     values = values.double()
     if not target.scale:
@@ -385,7 +385,7 @@ def original_units(values: Tensor, target: Target) -> Tensor:
 def _chosen(
     known: Mapping[str, Component[T]], settings: Mapping[str, Mapping[str, Plain]]
 ) -> list[BoundComponent[T]]:
-    """Return the chosen options of a group, in the order of their registration."""
+    """Return the selected options of a group in the order of registration."""
     return [BoundComponent.of(part, settings[name]) for name, part in known.items() if name in settings]
 
 

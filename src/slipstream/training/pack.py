@@ -1,8 +1,8 @@
-"""The pack axis, which stacks members that train together.
+"""The pack axis, along which members that train together are stacked.
 
-A function written for one member is vectorized over K members; trees of tensors are stacked along a new
-first axis and split again. A single member is not vectorized: its tensors have no pack axis, its step is
-the plain function.
+A function written for one member is vectorized over K members. Trees of tensors are stacked along a new first
+axis and split again. A single member is not vectorized: its tensors have no pack axis, and its step is the
+plain function.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from slipstream.core.types import Function, Plain, Tree
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
 
-# Groups that act per member on the host, between steps: they never shape the computation.
+# Groups that act per member on the host between steps, and never affect the computation of a step.
 HOST_GROUPS = ("scheduler", "early_stopping", "logger")
 OWN_KEYS = ("seed", "name", "resume", "experiment")
 
@@ -36,7 +36,7 @@ class Pack:
         self.single = size == 1
 
     def vmap(self, function: Function, *in_dims: int | None) -> Function:
-        """Vectorize `function` over members. in_dims: 0 for an argument with a pack axis, else None."""
+        """Vectorize `function` over members. in_dims: 0 for an argument with a pack axis, otherwise None."""
         return function if self.single else torch.vmap(function, in_dims=in_dims)
 
     def stack(self, trees: Sequence[T]) -> T:
@@ -52,7 +52,7 @@ class Pack:
         return own
 
     def where(self, chosen: Sequence[bool], new: T, old: T) -> T:
-        """Combine trees member by member: `new` if chosen, else `old`."""
+        """Combine trees member by member: `new` if chosen, otherwise `old`."""
         if self.single:
             return new if chosen[0] else old
 
@@ -100,7 +100,7 @@ class Pack:
 
 
 def signature(config: Config) -> str:
-    """Return what the members of a pack must have in common, as text: all structure.
+    """Return the structure that all members of a pack must have in common, as text.
 
     Numbers, seeds, folds of the data, schedules, early stopping (except its metric) and logging may
     differ.
@@ -121,6 +121,6 @@ def signature(config: Config) -> str:
 
 
 def _structure(group: str, name: str, settings: Mapping[str, Plain]) -> dict[str, Plain]:
-    """Return the settings of an option in which members must not differ."""
+    """Return the settings of an option that must be equal for all members."""
     numbers = component(group, name).numbers
     return {key: value for key, value in settings.items() if key not in numbers}

@@ -1,6 +1,6 @@
-"""Checks of users' own components: a first call on made-up examples must return the expected type and shape.
+"""Checks of user components: a first call on made-up examples must return the expected type and shape.
 
-A loss that returns its mean, or an update that broadcasts, would otherwise train silently to a wrong result.
+Otherwise, a loss that returns its mean, or an update that broadcasts, would silently give wrong results.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _said(value: object) -> str:
 
 
 def require_contracts(config: Config, target: Target) -> None:
-    """Raise ConfigError if a user's component returns something other than its group requires."""
+    """Raise ConfigError if a user's component returns a value that violates the contract of its group."""
     metrics = config.trainer.metrics
     chosen: list[tuple[str, str, Mapping[str, Plain], Callable[..., None]]] = [
         ("loss", config.loss.name, config.loss.settings, _loss),
@@ -90,10 +90,10 @@ def require_network(part: Component[ModelTraits], module: nn.Module, form: Input
         if own_fault(error):
             raise
         reason = " ".join(str(error).split())
-        why = f"a network that does not take inputs of shape {list(inputs.shape)} ({reason})"
+        why = f"a network that rejects inputs of shape {list(inputs.shape)} ({reason})"
         raise ConfigError([returned(part, why)]) from error
     if not isinstance(found, Tensor) or found.shape[:1] + found.shape[-1:] != (2, outputs):
-        raise ConfigError([returned(part, f"a network that gives {_said(found)} for 2 examples")])
+        raise ConfigError([returned(part, f"a network that returns {_said(found)} for 2 examples")])
     return nature
 
 
@@ -142,7 +142,9 @@ def _optimizer(part: Component[OptimizerTraits], settings: Mapping[str, Plain], 
         raise ConfigError([returned(part, _said(found))])
     require(part, found[0], (LAYOUT.size,))
     if not isinstance(found[1], Mapping) or set(found[1]) != set(state):
-        raise ConfigError([returned(part, f"a state of {sorted(found[1])}, which began as {sorted(state)}")])
+        raise ConfigError(
+            [returned(part, (f"the state {sorted(found[1])}, which was initially {sorted(state)}"))]
+        )
 
 
 def _activation(part: Component[ActivationTraits], settings: Mapping[str, Plain], target: Target) -> None:

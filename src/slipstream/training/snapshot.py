@@ -52,19 +52,19 @@ def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Te
 
 
 def restore(engine: Engine, members: Sequence[Member], taken: Sequence[Taken | None]) -> Progress:
-    """Restore the progress of each member; None is its start. Raises CheckpointError."""
+    """Restore the progress of each member; None starts a member. Raises CheckpointError."""
     places = range(len(members))
     states, bests = zip(*(enter(engine, members[k], k, taken[k]) for k in places), strict=True)
     # A stopped member was saved at its own end; running ones are at the same step of their epochs.
     made = {0 if (e := taken[k]) is None else e[1]["steps_into_epoch"] for k in places if members[k].running}
     if len(made) > 1:
-        raise CheckpointError(f"members of a pack were saved after different steps: {sorted(made)}")
+        raise CheckpointError(f"the members of the pack were saved after different steps: {sorted(made)}")
     seen = _seen(engine, taken, made.pop() if made else 0)
     return Progress(engine.to_device(states), engine.to_device(bests), seen)
 
 
 def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[State, Best]:
-    """Return state and best network, on the CPU, of a member entering place k, and restore its history.
+    """Return state and best network, on the CPU, of a member that enters slot k, and restore its history.
 
     entry: its snapshot, or None to start.
     """
@@ -92,7 +92,7 @@ def branched(entry: Taken, *, same_optimizer: bool) -> Taken:
 
 
 def _seen(engine: Engine, taken: Sequence[Taken | None], steps: int) -> list[StepOutput]:
-    """Return the outputs of the finished steps of partial epochs; zeros for stopped members."""
+    """Return the outputs of the finished steps of partial epochs, or zeros for stopped members."""
     if not steps:
         return []
     optimizers = [{} if entry is None else entry[0]["optimizer"] for entry in taken]
@@ -169,10 +169,10 @@ def _same_architecture(engine: Engine, member: Member, taken: Taken, fresh: Stat
         if differing:
             name, where = differing[0], member.directory or "this run"
             raise CheckpointError(
-                f"{where}: the checkpoint is of another network or optimizer: {name} is "
+                f"{where}: the checkpoint belongs to another network or optimizer: {name} is "
                 f"{found.get(name, 'missing')} in {file} and {expected.get(name, 'missing')} in this "
                 f"configuration ({counted(len(differing), 'tensor differs', 'tensors differ')}); resume with "
-                "the configuration it was made with"
+                "the original configuration"
             )
 
 

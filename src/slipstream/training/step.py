@@ -1,4 +1,4 @@
-"""One training step of one member, a function without hidden state.
+"""A training step of one member, as a function without hidden state.
 
     step(state, data, batch, lr, t, numbers) -> (state, seen)
 
@@ -79,8 +79,8 @@ class StepOutput(NamedTuple):
 def rows_of(examples: Tensor, indices: Tensor) -> Tensor:
     """Select examples [B, ...] from [N, ...].
 
-    As an embedding, because `index_select` with different indices per member becomes an elementwise gather
-    under vmap, which took two fifths of a small network's step.
+    This uses an embedding, because under vmap `index_select` with different indices per member becomes an
+    elementwise gather, which took two fifths of a small network's step.
     """
     flat = examples.view(len(examples), -1)
     return torch.embedding(flat, indices).view(-1, *examples.shape[1:])
@@ -191,7 +191,7 @@ def make_step(
 
 
 def gradient_alone(f: Function, params: Tensor, *arguments: Tree) -> tuple[Tensor, Tensor, Tree]:
-    """Return gradient, value and auxiliary results of f for one member, by plain autograd.
+    """Return gradient, value and auxiliary results of f for one member, with plain autograd.
 
     In eager mode this saves 50 to 100 us per step over `torch.func.grad`.
     """
@@ -203,6 +203,6 @@ def gradient_alone(f: Function, params: Tensor, *arguments: Tree) -> tuple[Tenso
 
 
 def gradient_functional(f: Function, params: Tensor, *arguments: Tree) -> tuple[Tensor, Tensor, Tree]:
-    """Return the same by `torch.func`, for packs and compilation."""
+    """Return the same as `gradient_alone` with `torch.func`, for packs and compilation."""
     gradient, (value, aux) = torch.func.grad_and_value(f, has_aux=True)(params, *arguments)
     return gradient, value, aux

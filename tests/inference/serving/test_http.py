@@ -81,7 +81,7 @@ def test_what_is_unknown_or_missing_is_warned_of_in_the_answer_it_concerns(url, 
     """Neighbours in a batch do not hear of it."""
     with ThreadPoolExecutor(2) as pool:
         odd, plain = pool.map(lambda one: ask(url, body=one).body, [row | {"city": "Omsk"}, row])
-    assert "'city': 1 row with a category that training has not seen (Omsk" in odd["warnings"][0]
+    assert "'city': 1 row with a category that is not in the training split (Omsk" in odd["warnings"][0]
     assert "warnings" not in plain
 
 

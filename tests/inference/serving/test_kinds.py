@@ -164,7 +164,7 @@ def test_steps_become_sequences_in_the_order_of_their_first(tmp_path):
             "row 2, column 't': found '2020-01-01', expected a number as in the rows"
         )
         answer = ask(url, body=[steps[0], steps[0]])
-        assert (answer.status, "rows 1 and 2 are both of id=b" in answer.told) == (422, True)
+        assert (answer.status, "rows 1 and 2 both have id=b" in answer.told) == (422, True)
 
 
 def test_images_come_as_files_and_bombs_do_not_go_off(tmp_path):
@@ -195,14 +195,16 @@ def test_images_come_as_files_and_bombs_do_not_go_off(tmp_path):
             True,
         )
         for body, told in (
-            (one[:200], "damaged or cut off"),
+            (one[:200], "damaged or truncated"),
             (b"GIF89a", "is a GIF file"),
             (b"", "is empty"),
         ):
             answer = ask(url, body=body, kind="image/png")
             assert (answer.status, told in answer.told) == (422, True), answer.told
         body, kind = multipart(("a.png", "image/png", one), ("bad.png", "image/png", b"no"))
-        assert ask(url, body=body, kind=kind).told.startswith("1 image cannot be used: 'bad.png' is no PNG")
+        assert ask(url, body=body, kind=kind).told.startswith(
+            "1 image cannot be used: 'bad.png' is not a PNG"
+        )
         body, kind = multipart(("t.csv", "text/csv", b"a,b\n1,2\n"))
         assert ask(url, body=body, kind=kind).status == 415
         assert ask(url, body=one, kind="image/png").status == 200

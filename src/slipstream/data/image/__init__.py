@@ -1,1 +1,1 @@
-"""Images: files, lists of files, pixels, and images that stay on disk."""
+"""Images: files, lists of files, pixels, and images that remain on disk."""

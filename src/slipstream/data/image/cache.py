@@ -1,7 +1,7 @@
-"""Arrays of bytes kept on disk between runs, verified on every read, replaced as a whole.
+"""Arrays of bytes cached on disk between runs. They are verified on every read and replaced as a whole.
 
 A folder `<name>/` holds `images.bin` and `manifest.json`, with the SHA-256 of each of its blocks and of the
-manifest itself, and the array's origin. Any of it may be deleted at any time.
+manifest itself, and the array's origin. All of it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LEFT_OVER = 86400  # seconds after which an unfinished folder must belong to a d
 
 
 class Damaged(Exception):
-    """A cache with the wrong content; the text says why."""
+    """A cache has wrong content. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Cached:
-    """A cached array: uint8 images [N, ...], the remarks made when it was created, and its SHA-256."""
+    """A cached array: uint8 images [N, ...], notes from its creation, and its SHA-256."""
 
     images: np.ndarray
     notes: Plain
@@ -56,7 +56,7 @@ def default_folder() -> Path | None:
 
 
 def load(place: Path, about: str) -> Cached | None:
-    """Load the cache in the folder `place`; None if there is none or it was made from other files.
+    """Load the cache in the folder `place`. Return None if there is none or it has another origin.
 
     about: the origin of the images. Raises Damaged.
     """
@@ -88,7 +88,7 @@ def write(
 ) -> None:
     """Write the images of all blocks, each [n, *shape], and replace the old content with them.
 
-    notes: called after the last block is written; if it raises, nothing is left behind.
+    notes: called after the last block is written. If it raises an error, no file is left behind.
     Raises OSError if writing fails.
     """
     folders.mkdir(place.parent, 0o700)
@@ -142,10 +142,10 @@ def in_memory(
 
 
 def _put(new: Path, place: Path) -> None:
-    """Rename the folder to its final name. If another process was faster, its content is as good."""
+    """Rename the folder to its final name. If another process was faster, keep its equal content."""
     with suppress(FileNotFoundError):
         if not set(os.listdir(place)) <= {IMAGES, MANIFEST}:
-            raise OSError(errno.EEXIST, "holds what is no cache", str(place))
+            raise OSError(errno.EEXIST, "contains something other than a cache", str(place))
     old = _aside(place)
     with suppress(FileNotFoundError):
         folders.rename(place, old)
@@ -163,13 +163,13 @@ def _aside(place: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove the files of a cache and their folder; other files in it stay."""
+    """Remove the files of a cache and, if it is then empty, their folder."""
     with suppress(OSError):
         folders.remove_folder(path, (IMAGES, MANIFEST))
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Remove what dead processes left: folders with names that only this module creates."""
+    """Remove the temporary folders of dead processes, whose names only this module creates."""
     for found in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):  # another process was faster
             if OURS.fullmatch(found.name) and time.time() - found.lstat().st_mtime > LEFT_OVER:
@@ -188,7 +188,7 @@ def _hash_file(number: int, size: int) -> list[str]:
         while len(found) < wanted:
             piece = os.pread(number, wanted - len(found), start + len(found))
             if not piece:
-                raise OSError("the file was cut off while it was read")
+                raise OSError("the file was truncated during reading")
             found += piece
         return found
 

@@ -1,4 +1,4 @@
-"""Image files to arrays of bytes: PNG, JPEG and WebP, read by Pillow in threads, treated as untrusted."""
+"""Conversion of untrusted PNG, JPEG and WebP files to arrays of bytes, with Pillow in several threads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ R = TypeVar("R")
 class ImageFormat:
     """The common format of all images.
 
-    size: (height, width). channels: 1 or 3. bits: bits that hold the brightness in 16-bit grey files.
+    size: (height, width). channels: 1 or 3. bits: the bits used for brightness in 16-bit grayscale files.
     """
 
     size: tuple[int, int]
@@ -74,16 +74,16 @@ class ImageHeader:
 
 
 def bits_of(setting: int | str) -> int:
-    """Return the bits that data.bits means: `auto` is the file's own."""
+    """Return the number of bits for data.bits; `auto` is that of the file."""
     return DEPTH if setting == "auto" else int(setting)
 
 
 class BadImage(Exception):
-    """A file that cannot be used; the text says why."""
+    """An image file cannot be used. The text is the reason."""
 
 
 def describe(bad: Sequence[tuple[str, str]], total: int) -> str:
-    """Report how many of `total` files are bad, with the first five and the reasons."""
+    """Return how many of `total` files cannot be used, with the first five and the reasons."""
     lines = "".join(f"\n  {shown(path)}: {reason}" for path, reason in bad[:SHOWN])
     more = f"\n  and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     return f"{len(bad):,} of {counted(total, 'image')} cannot be used:{lines}{more}"
@@ -175,7 +175,9 @@ def decode(path: str, form: ImageFormat) -> tuple[np.ndarray, tuple[int, int], t
         image.draft(image.mode, (longest, longest))
         image.load()
         if deep and image.mode != "I;16" and form.bits < DEPTH:
-            raise BadImage("has 16 bits in several channels, of which 8 alone are read; save it with 8 bits")
+            raise BadImage(
+                "has several channels of 16 bits, but only 8 bits are supported; save it with 8 bits"
+            )
         return pixels_of(image, form), sides, _highest(image) if deep else None
 
 
@@ -188,7 +190,7 @@ def _highest(image: DataLike) -> tuple[str, int]:
 
 
 def pixels_of(image: DataLike, form: ImageFormat) -> np.ndarray:
-    """Return a Pillow image, rotated as its EXIF or XMP data say and resized, as uint8 [C, H, W]."""
+    """Return a Pillow image as uint8 [C, H, W], resized and rotated according to its EXIF or XMP data."""
     from PIL import Image, ImageOps
 
     height, width = form.size
@@ -206,13 +208,13 @@ def pixels_of(image: DataLike, form: ImageFormat) -> np.ndarray:
 
 
 def opened(path: str) -> DataLike:
-    """Open the file by its content, whatever its name, reading only its header. Raises BadImage."""
+    """Open a file by its content instead of its name, and read only its header. Raises BadImage."""
     from PIL import Image, UnidentifiedImageError
 
     with _reasons():
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise BadImage("is a folder" if stat.S_ISDIR(found.st_mode) else "is no file")
+            raise BadImage("is a folder" if stat.S_ISDIR(found.st_mode) else "is not a regular file")
         if found.st_size == 0:
             raise BadImage("is empty")
         if found.st_size > LARGEST_FILE:
@@ -226,9 +228,9 @@ def opened(path: str) -> DataLike:
         if width * height > LARGEST:
             problem = f"has {width} x {height} pixels, expected at most {LARGEST:,} in all"
         elif image.format != "MPO" and getattr(image, "is_animated", False):
-            problem = "is an animation, expected one picture"
+            problem = "is an animation, expected a single image"
         elif image.mode not in MODES:
-            problem = f"has pixels of a kind that is not read ({image.mode})"
+            problem = f"has an unsupported pixel format ({image.mode})"
         if problem:
             image.close()
             raise BadImage(problem)
@@ -236,20 +238,22 @@ def opened(path: str) -> DataLike:
 
 
 def flat(image: DataLike, mode: str, background: str, bits: int = DEPTH) -> DataLike:
-    """Convert an image to mode L or RGB: 16 bits rounded to 8, transparency laid over the background.
+    """Convert an image to mode L or RGB: round 16 bits to 8, and blend transparency with the background.
 
-    bits: those of the 16 that hold the brightness. Raises BadImage for a value that needs more.
+    bits: how many of the 16 bits are used. Raises BadImage for a value that needs more.
     """
     from PIL import Image
 
     if image.mode in ("I", "F"):  # Pillow would clip all values above 255
-        raise BadImage(f"has pixels of a kind that is not read ({image.mode})")
+        raise BadImage(f"has an unsupported pixel format ({image.mode})")
     if image.mode.startswith("I;16"):
         if image.has_transparency_data:
-            raise BadImage("is grey of 16 bits with a transparent colour; save it with 8 bits")
+            raise BadImage("is 16-bit grayscale with a transparent color; save it with 8 bits")
         values, most = np.asarray(image).astype(np.uint32), 2**bits - 1
         if values.max(initial=0) > most:
-            raise BadImage(f"has a value of {values.max():,}, more than the {most:,} of data.bits={bits}")
+            raise BadImage(
+                f"has a value of {values.max():,}, more than {most:,}, the maximum for data.bits={bits}"
+            )
         image = Image.fromarray(((255 * values + most // 2) // most).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -258,10 +262,10 @@ def flat(image: DataLike, mode: str, background: str, bits: int = DEPTH) -> Data
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield the results in the order of the items, computed a few items ahead by one thread per processor."""
+    """Yield the results in the order of the items, computed a few items ahead with one thread per core."""
     from PIL import Image
 
-    Image.init()  # otherwise every thread would
+    Image.init()  # otherwise every thread would do so
     workers = min(os.cpu_count() or 1, MOST_THREADS)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         # about a damaged EXIF block or a palette: the pixels are not affected
@@ -282,7 +286,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Turn anything that Pillow raises for a damaged file into BadImage."""
+    """Convert anything that Pillow raises for a damaged file to BadImage."""
     try:
         yield
     except (BadImage, MemoryError):
@@ -295,12 +299,12 @@ def _reason(error: Exception) -> str:
     from PIL import Image
 
     if isinstance(error, FileNotFoundError):
-        return "is not there"
+        return "does not exist"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"has more than {LARGEST:,} pixels"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
-    return f"is damaged or cut off: {(str(error) or type(error).__name__).splitlines()[0]}"
+    return f"is damaged or truncated: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def _check_png(path: str) -> int:
@@ -314,17 +318,17 @@ def _check_png(path: str) -> int:
         size, kind = struct.unpack_from(">I4s", content, place)
         end = place + 8 + size
         if end + 4 > len(content):
-            raise BadImage("is damaged or cut off: it ends inside a block")
+            raise BadImage("is damaged or truncated: it ends inside a block")
         if zlib.crc32(memoryview(content)[place + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
             raise BadImage(f"is damaged: the block {kind.decode('latin-1')} does not match its checksum")
         if kind == b"IEND":
             return content[24]
         place = end + 4
-    raise BadImage("is damaged or cut off: its end is missing")
+    raise BadImage("is damaged or truncated: its end is missing")
 
 
 def _is_grey(image: DataLike) -> bool:
-    """Return True if an image has no colours, judged by its mode or palette."""
+    """Return True if an image has no colors, judged by its mode or palette."""
     if image.mode in ("P", "PA"):
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return bool((colours == colours[:, :1]).all())
@@ -338,5 +342,5 @@ def _what_it_is(path: str) -> str:
     if start[4:8] == b"ftyp":
         name = "a HEIC or AVIF file"
     if name is None:
-        return "is no PNG, JPEG or WebP image, or its beginning is damaged"
+        return "is not a PNG, JPEG or WebP image, or its beginning is damaged"
     return f"is {name}; convert it to PNG, JPEG or WebP"

@@ -1,4 +1,4 @@
-"""Lists of image files with their targets: from a folder for each class, or a table of paths."""
+"""Lists of image files with targets, from a folder for each class or from a table of paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from slipstream.data.tabular.values import Text, Values
 from slipstream.data.targets import in_order, make_target
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
-# Also images: these are read only to be refused by name of their type.
+# These are images, too. They are listed so that messages can name their unsupported type.
 OTHER_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".svg", ".ico", ".ppm", ".pgm")
 
 # size in bytes, and the times of the last change of content and of metadata, in nanoseconds
@@ -89,7 +89,7 @@ def list_folder(path: str, classes: Sequence[str] | None) -> Listing:
     sizes = [len(found[key]) for key in order]
     files_of = [item for key in order for item in found[key]]
     left = (
-        f"{shown(path)}: files that are no images of a class are left alone ({phrase(map(shown, others), 3)})"
+        f"{shown(path)}: files that are not images of a class are ignored ({phrase(map(shown, others), 3)})"
     )
     return Listing(
         root,
@@ -115,7 +115,7 @@ def list_table(
     split_column: str | None,
     group_column: str | None,
 ) -> Listing:
-    """List the images named by a table, with paths relative to the table's folder that do not leave it."""
+    """List the images in a table of paths, which are relative to the table's folder and stay inside it."""
     roles = {"split_column": split_column, "group_column": group_column}
     asked = {key: name for key, name in roles.items() if name is not None}
     used = {image, *targets, *asked.values()}
@@ -129,7 +129,9 @@ def list_table(
     words = as_text(file.columns.pop(image))
     if (gone := is_missing(words) & file.keep).any():
         row = int(np.argmax(gone)) + 1
-        raise DataError(f"{path}: column {image!r}, row {row}: no path; expected one in every row")
+        raise DataError(
+            f"{path}: column {image!r}, row {row}: the path is missing, expected one in every row"
+        )
     root = os.path.realpath(Path(path).parent)
     rows = np.flatnonzero(file.keep)
     names, states = _named(path, root, image, Text(words.codes[rows], words.values), rows)
@@ -154,7 +156,7 @@ def _part_folders(path: str, root: str) -> dict[int, str]:
     folders, _ = _content(root)
     if not folders:
         raise DataError(
-            f"{shown(path)}: has no folders; expected one for each class, or a table of paths and targets as "
+            f"{shown(path)}: has no folders, expected one for each class, or a table of paths and targets as "
             "data.path"
         )
     words = [name for name in folders if name.lower() in PART_WORDS]
@@ -164,14 +166,14 @@ def _part_folders(path: str, root: str) -> dict[int, str]:
     if len(words) < len(folders):
         rest = phrase([shown(name) for name in folders if name not in words], 3)
         raise DataError(
-            f"{shown(path)}: has folders of parts ({phrase(deep)}) beside others ({rest}); expected either "
-            "parts with a folder for each class in them, or classes"
+            f"{shown(path)}: has folders of splits ({phrase(deep)}) next to others ({rest}); expected either "
+            "splits that each contain a folder per class, or classes"
         )
     parts: dict[int, str] = {}
     for name in words:
         part = PART_WORDS[name.lower()]
         if part in parts:
-            raise DataError(f"{shown(path)}: {parts[part]} and {name} are the same part; leave one out")
+            raise DataError(f"{shown(path)}: {parts[part]} and {name} are the same split; remove one")
         _refuse_link(os.path.join(root, name))
         parts[part] = name
     if 0 not in parts:
@@ -188,20 +190,20 @@ def _check_classes(
 ) -> None:
     """Raise DataError for a single class, a class without images, or a folder that is not a class."""
     if len(labels) < 2:
-        only = f"one class only, {labels[0]!r}" if labels else "no classes"
-        raise DataError(f"{shown(path)}: has {only}; expected a folder for each class, two or more")
+        only = f"only one class, {labels[0]!r}" if labels else "no classes"
+        raise DataError(f"{shown(path)}: has {only}, expected at least two folders, one for each class")
     for label in labels if classes is not None else ():
         if label not in classes:  # type: ignore[operator]  # None is excluded where labels are given
             raise DataError(
-                f"{shown(path)}: the folder {label!r} is none of data.classes, "
+                f"{shown(path)}: the folder {label!r} is not in data.classes, "
                 f"{did_you_mean(label, [str(name) for name in classes or ()])}"
             )
     for label in classes or labels:
         if not any(files for (_, name), files in found.items() if name == label):
-            here = f"; there are others ({phrase(others, 3)})" if others else ""
+            here = f"; it has other files ({phrase(others, 3)})" if others else ""
             raise DataError(
                 f"{shown(path)}: class {label!r} has no image ({', '.join(ENDINGS)}){here}; "
-                "fill its folder, or take the class away"
+                "add images to its folder, or remove the folder"
             )
 
 
@@ -247,11 +249,13 @@ def _listing(folder: str) -> Iterator[None]:
 
 def _refuse_link(folder: str) -> None:
     if os.path.islink(folder):
-        raise DataError(f"{shown(folder)}: is a link to a folder, which is not followed; move the files here")
+        raise DataError(
+            f"{shown(folder)}: is a link to a folder, and links are not followed; move the files here"
+        )
 
 
 def _named(path: str, root: str, column: str, words: Text, rows: np.ndarray) -> tuple[list[str], list[State]]:
-    """Return the files named by a table's column, below the root. Raises DataError for one outside."""
+    """Return the files in a table's column, which must be below the root. Raises DataError for others."""
     known: dict[str, tuple[str, State]] = {}
     inside: dict[str, bool] = {}  # folder -> True if it is in the root, links resolved
     for code in np.unique(words.codes):
@@ -263,7 +267,7 @@ def _named(path: str, root: str, column: str, words: Text, rows: np.ndarray) -> 
             inside[folder] = not outside and _within(root, os.path.realpath(folder))
         try:
             if "\0" in word or not inside[folder]:
-                raise DataError("leads out of the table's folder")
+                raise DataError("is outside the table's folder")
             known[word] = _found(root, name)
         except DataError as error:
             row = int(rows[np.argmax(words.codes == code)]) + 1
@@ -288,12 +292,12 @@ def _found(root: str, name: str) -> tuple[str, State]:
 
 
 def _state(root: str, path: str, found: os.stat_result) -> State:
-    """Return what changes when the file does. Raises DataError for a link that leads out of the root."""
+    """Return the state that changes with the file. Raises DataError for a link to the outside."""
     if stat.S_ISLNK(found.st_mode):
         real = os.path.realpath(path)
         if not _within(root, real):
             raise DataError(
-                f"{shown(path)}: is a link that leads out of its folder; put the file itself there"
+                f"{shown(path)}: is a link to a file outside its folder; put the file itself there"
             )
         try:
             found = os.stat(real)

@@ -1,4 +1,4 @@
-"""Exact moments of byte images in one pass: it is enough to count the 256 values."""
+"""Exact moments of byte images in one pass, from counts of the 256 values."""
 
 from __future__ import annotations
 

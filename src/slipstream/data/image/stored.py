@@ -1,4 +1,4 @@
-"""Images that stay in their file: rows of an array on disk, read on demand."""
+"""Images that remain on disk: rows of an array in a file, read on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _File:
-    """An open file, readable to the end of the run even if it is renamed or deleted."""
+    """An open file that remains readable even if it is renamed or deleted."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -40,13 +40,13 @@ class _File:
                 raise self._error(str(error.strerror)) from error
             if not count:
                 size = os.fstat(self.number).st_size
-                raise self._error(f"it was cut off to {counted(size, 'byte')}")
+                raise self._error(f"it was truncated to {counted(size, 'byte')}")
             out, offset = out[count:], offset + count
 
     def _error(self, reason: str) -> DataError:
         return DataError(
-            f"{self.path}: could not be read any more: {reason}; start again, or go on with resume=, when "
-            "it is whole (a damaged cache is made again)"
+            f"{self.path}: can no longer be read: {reason}; start again, or continue with resume=, when "
+            "it is complete (a damaged cache is rebuilt)"
         )
 
 
@@ -65,7 +65,7 @@ class Stored:
     @classmethod
     def of(cls, array: DataLike) -> DataLike:
         """Return all rows of a memory-mapped array of images; other inputs are returned unchanged."""
-        mapped = getattr(array, "_mmap", None)  # numpy.memmap has it and does not declare it
+        mapped = getattr(array, "_mmap", None)  # numpy.memmap has it but does not declare it
         whole = mapped is not None and array.base is mapped and array.flags.c_contiguous
         if not whole or not is_pixels(array):
             return array
@@ -86,7 +86,7 @@ class Stored:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape, as of an array."""
+        """The shape, as for an array."""
         return (len(self.rows), *self._example)
 
     @property
@@ -96,7 +96,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes of the rows."""
+        """The size of the rows in bytes."""
         return prod(self.shape)
 
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ class Stored:
 
 
 class Sliced:
-    """Stored rows that are indexed like a tensor; only the selected ones are read."""
+    """Stored rows that are indexed like a tensor. Only the selected rows are read."""
 
     def __init__(self, stored: Stored) -> None:
         self._stored, self.shape = stored, stored.shape
@@ -143,10 +143,10 @@ class Sliced:
 def materialize(
     inputs: Sequence[np.ndarray | Stored], settings: Mapping[str, Plain], room: int | None
 ) -> list[Tensor | Stored]:
-    """Read the splits into memory, except images that are to stay in their file.
+    """Read the splits into memory, except for images that stay in their file.
 
-    settings: `streaming` is never, always, or auto, which is always if the bytes exceed the available memory,
-    but never if a batch has all rows. Raises ConfigError if there is no file.
+    settings: `streaming` is never, always, or auto, which streams if the images exceed the available memory,
+    unless a batch has all rows. Raises ConfigError if there is no file.
     """
     streaming, stored = settings.get("streaming", "never"), [p for p in inputs if isinstance(p, Stored)]
     in_file = len(stored) == len(inputs)
@@ -158,8 +158,8 @@ def materialize(
     if not in_file:
         raise ConfigError(
             [
-                "data.streaming: always reads images from their cache, and there is none; set data.cache to "
-                "a folder that can be written"
+                "data.streaming: always reads images from their cache, but there is none; set data.cache to "
+                "a writable folder"
             ]
         )
     return [*stored]

@@ -1,1 +1,1 @@
-"""Sequences as long tables."""
+"""Sequences stored as long tables."""

@@ -22,16 +22,16 @@ from slipstream.data.tabular.table_preprocessing import fit_frame
 from slipstream.data.tabular.type_inference import kind_of_words
 from slipstream.data.tabular.values import Frame, Values
 
-PRESENT = "is a step"  # the channel that tells steps from padding
+PRESENT = "is a step"  # the channel that distinguishes steps from padding
 
 
 @dataclass(frozen=True)
 class StepColumns:
-    """The columns and limits by which the rows of a long table become sequences.
+    """The columns and limits for converting the rows of a long table to sequences.
 
     id, time: the columns with each step's sequence and time. length: T, the maximum number of steps. keep:
-    the first or the last steps of longer sequences. forward: fill a missing value from the previous step, if
-    any. format: the spelling of times.
+    keep the first or the last steps of longer sequences. forward: fill a missing value from the previous step
+    if there is one. format: the format of times.
     """
 
     id: str
@@ -44,7 +44,7 @@ class StepColumns:
 
 @dataclass
 class Order:
-    """The rows of a long table that are kept, in the order of sequences and times.
+    """The kept rows of a long table, ordered by sequence and time.
 
     rows: int64 [M], row numbers. lengths: int64 [N]; sequences are ordered by their first rows. first: int64
     [N], the first row of each sequence in the table. cut_off: bool [N].
@@ -67,8 +67,8 @@ class Order:
         if same.any():
             a, b = sorted(rows[int(np.argmax(same)) :][:2] + 1)
             raise DataError(
-                f"rows {a} and {b} are both of {steps.id}={text.values[text.codes[a - 1]]} and of the same "
-                f"{steps.time}; expected one row for each step"
+                f"rows {a} and {b} both have {steps.id}={text.values[text.codes[a - 1]]} and the same "
+                f"{steps.time}; expected one row per step"
             )
         lengths = np.bincount(owner)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -87,7 +87,7 @@ class Order:
 
 @dataclass
 class Sequences:
-    """N sequences, not yet encoded. frame: one row for each of the M steps, one sequence after another.
+    """N sequences, not yet encoded. frame: a row for each of the M steps, sequence after sequence.
 
     lengths: int64 [N], the number of steps of each.
     """
@@ -100,7 +100,7 @@ class Sequences:
         return len(self.lengths)
 
     def rows_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the frame's row numbers of some sequences."""
+        """Return the row numbers of some sequences in the frame."""
         wanted = np.zeros(len(self), bool)
         wanted[rows] = True
         return np.flatnonzero(np.repeat(wanted, self.lengths))
@@ -108,7 +108,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class SequencePreprocessing(Preprocessing):
-    """A table's columns for each step, and the columns by which steps become sequences.
+    """The encoding of a table's columns for each step, and the columns that define sequences.
 
     shape: [T, C]. masked: the last channel is 1 in every step and 0 in the padding.
     """
@@ -121,7 +121,7 @@ class SequencePreprocessing(Preprocessing):
 
     @classmethod
     def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
-        """Fit the columns on the steps of the given sequences, without padding; fill gaps if configured."""
+        """Fit the columns on the steps of the given sequences without padding. Fill gaps if configured."""
         sequences: Sequences = raw.inputs
         frame = sequences.frame
         if sequences.steps.forward:
@@ -133,7 +133,7 @@ class SequencePreprocessing(Preprocessing):
         return cls(columns, (longest, channels), masked, replace(sequences.steps, length=longest)), warnings
 
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
-        """Encode all steps and arrange them as sequences, float32 [N, T, C]; fill gaps if configured."""
+        """Encode all steps and arrange them as sequences float32 [N, T, C]. Fill gaps if configured."""
         columns = raw.inputs.frame.columns
         columns = fill_forward(columns, raw.inputs.lengths) if self.steps.forward else columns
         encoded, warnings = encode(self.columns, columns)
@@ -141,7 +141,7 @@ class SequencePreprocessing(Preprocessing):
         return [made[part] for part in rows], warnings + ([] if self.masked else overlapping(made, how))
 
     def transform(self, data: DataLike, settings: Settings = NONE) -> Encoded:
-        """Transform a table with a row for each step; sequences come in the order of their first rows.
+        """Transform a table with a row for each step. Sequences are in the order of their first rows.
 
         settings: `missing`, the words for a missing value.
         """
@@ -159,7 +159,8 @@ class SequencePreprocessing(Preprocessing):
         order = Order.of(columns[steps.id], times_of(steps.time, columns[steps.time], steps.format), steps)
         if not self.masked and order.lengths.min() < steps.length:
             raise DataError(
-                f"a sequence has {counted(order.lengths.min(), 'step')}, in training all had {steps.length}"
+                f"found a sequence of {counted(order.lengths.min(), 'step')}, expected "
+                f"{steps.length} as in training"
             )
         taken = {column.name: pick(columns[column.name], order.rows) for column in self.columns}
         taken = fill_forward(taken, order.lengths) if steps.forward else taken
@@ -169,7 +170,7 @@ class SequencePreprocessing(Preprocessing):
 
     @property
     def spec(self) -> InputSpec:
-        """The longest sequence's steps, and a mask if lengths differ."""
+        """The input spec: the steps of the longest sequence, and a mask if lengths differ."""
         return InputSpec("sequence", self.shape, masked=self.masked)
 
     @property
@@ -179,12 +180,12 @@ class SequencePreprocessing(Preprocessing):
 
     @classmethod
     def table_of(cls, raw: RawData) -> Table:
-        """The table of steps."""
+        """Return the table of steps."""
         return raw.inputs.frame, raw.inputs.lengths
 
 
 def times_of(name: str, values: Values, format: str = "") -> np.ndarray:
-    """Return times as numbers, or as days since 1970 if they are dates, float64 [M]. Raises DataError."""
+    """Return times as numbers float64 [M], dates as days since 1970. Raises DataError for missing ones."""
     times = {"number": as_numbers, "date": as_dates}[kind_of_times(values)](name, values, format)
     refuse_missing(name, times)
     return times
@@ -200,12 +201,12 @@ def refuse_missing(name: str, values: Values) -> None:
     gone = is_missing(values)
     if gone.any():
         raise DataError(
-            f"column {name!r}, row {int(np.argmax(gone)) + 1}: the value is missing, every row needs one"
+            f"column {name!r}, row {int(np.argmax(gone)) + 1}: the value is missing, but every row needs one"
         )
 
 
 def fill_forward(columns: Mapping[str, Values], lengths: np.ndarray) -> dict[str, Values]:
-    """Fill each missing value with the last one before it in its own sequence; columns are by step."""
+    """Fill each missing value with the last value before it in the same sequence. columns: by step."""
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     filled = {}
     for name, values in columns.items():
@@ -216,7 +217,7 @@ def fill_forward(columns: Mapping[str, Values], lengths: np.ndarray) -> dict[str
 
 
 def side_by_side(encoded: np.ndarray, lengths: np.ndarray, length: int, masked: bool) -> np.ndarray:
-    """Arrange steps [C, M] as sequences float32 [N, length, C], with zeros after the end of each.
+    """Arrange steps [C, M] as sequences float32 [N, length, C], padded with zeros at the end.
 
     masked: add a channel that is 1 in every step and 0 in the padding.
     """

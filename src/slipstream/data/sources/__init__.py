@@ -1,4 +1,4 @@
-"""The sources of data. Importing the package registers them all."""
+"""Data sources. Importing the package registers all of them."""
 
 from slipstream.data.sources import adding_problem as adding_problem
 from slipstream.data.sources import arrays as arrays

@@ -18,10 +18,10 @@ def adding_problem(*, rows: Annotated[int, Ge(10)], length: Annotated[int, Ge(2)
     """The sum of two marked numbers in a long sequence: the first must be remembered until the second.
 
     y = v_a + v_b with v uniform on [0, 1), a uniform on the steps of the first half (0 ... T/2 - 1, rounded
-    down) and b on those of the second. Inputs [N, T, 2]: v, and a marker that is 1 at a and b, else 0.
-    Targets [N, 1]. Always answering 1 has a mean squared error of 1/6, an R2 of 0.
-    rows: number of sequences. length: T, steps. seed: of the numbers. A row does not depend on the number of
-    rows.
+    down) and b on those of the second. Inputs [N, T, 2]: v, and a marker that is 1 at a and b and 0
+    elsewhere. Targets [N, 1]. Always predicting 1 gives a mean squared error of 1/6 and an R2 of 0.
+    rows: number of sequences. length: T, the number of steps. seed: of the numbers. A row does not depend on
+        the number of rows.
     Source: S. Hochreiter, J. Schmidhuber, "Long short-term memory" (1997); halves and the range [0, 1) as in
     Q. V. Le, N. Jaitly, G. E. Hinton, arXiv 1504.00941.
     """

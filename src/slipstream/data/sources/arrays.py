@@ -28,12 +28,12 @@ def arrays_problems(settings: Mapping[str, Plain]) -> list[str]:
     if settings["split"] == "group" and settings["groups"] is None:
         found.append("data.split: group needs data.groups, the name of the array with each row's group")
     if settings["groups"] is not None and settings["split"] not in ("auto", "group"):
-        found.append(f"data.groups: is not used by data.split={settings['split']}; leave one of them out")
+        found.append(f"data.groups: is not used by data.split={settings['split']}; remove one of them")
     return found
 
 
 def _path_problems(found: str | None) -> list[str]:
-    """Check for a missing path, one that does not exist, or one of another type."""
+    """Check for a path that is missing, does not exist, or has another type."""
     if found is None:
         return ["data.path: is not set, expected an npz or safetensors file or a folder of npy files"]
     path = Path(found)
@@ -62,15 +62,15 @@ def arrays(
 ) -> RawData:
     """Your own arrays: npz, safetensors or a folder of npy files.
 
-    path: the file or folder. inputs, targets, weights, groups: the arrays' names in it (in a folder, the
-    files' names without .npy). If there are also <inputs>_validation and <targets>_validation, or ..._test,
-    those are that split. split=time uses the order of the rows.
-    Inputs [N, C], [N, T, C], [N, C, H, W] or [N]; numbers, finite. Targets: [N] whole numbers are labels; [N,
-    L] of 0 and 1 are multilabel; other numbers are regression, [N] or [N, D].
-    weights: [N], not negative. groups: [N]; rows of one group stay in one split.
-    task: overrides what is inferred. classes: their names; then the labels are 0 ... classes-1.
-    Raises DataError for object arrays (nothing is ever unpickled), different lengths, NaN or infinity, and
-    images with channels last.
+    path: the file or folder. inputs, targets, weights, groups: the arrays' names in it (in a folder, the file
+        names without .npy). If <inputs>_validation and <targets>_validation (or ..._test) exist, they are
+        that split. split=time uses the order of the rows. Inputs are finite numbers [N, C], [N, T, C], [N, C,
+        H, W] or [N]. Targets: whole numbers [N] are labels; 0 and 1 [N, L] are multilabel; other numbers [N]
+        or [N, D] are regression.
+    weights: [N], >= 0. groups: [N]; the rows of a group stay in one split.
+    task: overrides the inferred task. classes: their names; labels must then be 0 ... classes-1. Raises
+        DataError for object arrays (nothing is ever unpickled), different lengths, NaN or infinity, and
+        images with channels last.
     """
     labels = words_of(classes)
     assert path is not None
@@ -101,7 +101,7 @@ def raw_of_arrays(
     task: str,
     labels: list[str] | None,
 ) -> RawData:
-    """Return arrays as data. whole: the arrays by role, with their names. labels: the setting classes."""
+    """Return arrays as raw data. whole: arrays by role, with their names. labels: the setting classes."""
     inputs, targets = str(names["inputs"]), str(names["targets"])
     x = whole["inputs"][:, None] if whole["inputs"].ndim == 1 else whole["inputs"]
     if channels_are_last(x.shape):
@@ -136,15 +136,15 @@ def read_arrays(path: str) -> Mapping[str, np.ndarray]:
             from safetensors.numpy import load_file
 
             return dict(load_file(place))
-        # Given an open file, numpy leaves none open if the content is broken.
+        # With an open file object, numpy leaves no file open if the content is damaged.
         with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except Exception as error:  # a damaged file makes numpy and zipfile raise anything, TokenError included
         # numpy treats unknown content as a pickle.
         if place.suffix == ".npz" and not zipfile.is_zipfile(place):
-            reason = "is no npz file; numpy.savez writes one"
+            reason = "it is not an npz file; write one with numpy.savez"
         elif "pickle" in str(error):
-            reason = "holds Python objects, which are never unpickled; save plain numbers"
+            reason = "it contains Python objects, which are never unpickled; save plain numbers"
         else:
             reason = str(error)
         raise DataError(f"{path}: cannot be read: {reason}") from error
@@ -157,10 +157,11 @@ def _get(store: Mapping[str, np.ndarray], name: str, path: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         kind = {"U": "text", "S": "text", "M": "dates", "c": "complex numbers"}.get(array.dtype.kind)
         raise DataError(
-            f"{path}: {name} holds {kind or array.dtype}, expected numbers or booleans (classes as 0, 1, ...)"
+            f"{path}: {name} contains {kind or array.dtype}, expected numbers or booleans "
+            f"(classes as 0, 1, ...)"
         )
     if array.ndim == 0:
-        raise DataError(f"{path}: {name} is a single number, expected one entry for each row")
+        raise DataError(f"{path}: {name} is a single number, expected one entry per row")
     return array
 
 
@@ -169,7 +170,7 @@ def _check_lengths(found: dict[str, np.ndarray], path: str) -> None:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
-            f"{path}: arrays of different lengths: {said}; expected one entry for each row in all"
+            f"{path}: found arrays of different lengths: {said}; expected one entry per row in each"
         )
 
 
@@ -177,11 +178,11 @@ def _join(found: list[np.ndarray], path: str, name: str) -> np.ndarray:
     shapes = {array.shape[1:] for array in found}
     if len(shapes) > 1:
         raise DataError(
-            f"{path}: {name} and its validation or test part have different shapes: {phrase(shapes)}"
+            f"{path}: {name} and its validation or test split have different shapes: {phrase(shapes)}"
         )
     whole = found[0] if len(found) == 1 else np.concatenate(found)
     if len(whole) == 0 or whole[0].size == 0:
-        raise DataError(f"{path}: {name} of shape {whole.shape} is empty; expected at least 3 rows")
+        raise DataError(f"{path}: {name} of shape {whole.shape} is empty, expected at least 3 rows")
     return whole
 
 
@@ -198,7 +199,7 @@ def _targets(
             row = int(np.argmin(known))
             raise DataError(
                 f"{path}: {name}[{row}]: found label {y[row]}, expected 0 to {len(classes) - 1}, since "
-                f"data.classes names {len(classes)}"
+                f"data.classes lists {len(classes)}"
             )
     names = [name] if len(columns) == 1 else [f"{name}_{i}" for i in range(len(columns))]
     values = [
@@ -212,7 +213,7 @@ def _targets(
 
 
 def channels_are_last(shape: tuple[int, ...]) -> bool:
-    """Return True if an array of images has its colours last; for one channel, only if images are square.
+    """Return True if an array of images has its channels last; for one channel, only if images are square.
 
     >>> channels_are_last((9, 32, 48, 3)), channels_are_last((9, 3, 32, 48))
     (True, False)
@@ -227,7 +228,7 @@ def _weights(path: str, name: str | None, values: np.ndarray | None) -> np.ndarr
         return None
     check_finite(f"{path}: {name}", values)
     if values.ndim != 1 or (values < 0).any():
-        raise DataError(f"{path}: {name} has shape {values.shape}, expected [N] without negative numbers")
+        raise DataError(f"{path}: {name} has shape {values.shape}, expected [N] with weights >= 0")
     return values.astype(np.float64)
 
 
@@ -236,7 +237,7 @@ def _groups(path: str, name: str | None, values: np.ndarray | None) -> np.ndarra
     if values is None:
         return None
     if values.ndim != 1:
-        raise DataError(f"{path}: {name} has shape {values.shape}, expected [N], one group for each row")
+        raise DataError(f"{path}: {name} has shape {values.shape}, expected [N], one group per row")
     check_finite(f"{path}: {name}", values)
     return np.unique(values, return_inverse=True)[1]
 

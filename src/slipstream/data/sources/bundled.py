@@ -1,7 +1,7 @@
 """Small real data sets bundled with scikit-learn.
 
-Its files are read directly: `import sklearn.datasets` takes 1 s and 93 MB, reading digits 0.01 s and 2 MB
-(measured). tests/data/test_bundled.py compares them with scikit-learn's own loaders.
+The files are read directly, because `import sklearn.datasets` takes 1 s and 93 MB (measured), while reading
+digits takes 0.01 s and 2 MB. tests/data/test_bundled.py compares the results with scikit-learn's own loaders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slipstream.core.registry import register
 from slipstream.core.types import Target
 from slipstream.data.dataset import RawData
 
-# scikit-learn's column names, which are in its loaders and not in its files.
+# scikit-learn's column names, which its loaders contain but not its files.
 IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
 WINE = (
     *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
@@ -71,7 +71,7 @@ def wine() -> RawData:
 
 @register("data", task="binary")
 def breast_cancer() -> RawData:
-    """569 tumours: thirty measurements of cell nuclei, malignant or benign.
+    """569 tumors: thirty measurements of cell nuclei, malignant or benign.
 
     Inputs [N, 30]. Source: W. Wolberg et al., "Breast Cancer Wisconsin (Diagnostic)" (UCI, 1993).
     """
@@ -109,7 +109,7 @@ def _read(name: str, skip: int = 0, delimiter: str | None = ",") -> tuple[np.nda
         raise DataError(f"{name} comes with scikit-learn, which is not installed: pip install scikit-learn")
     path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / name
     if not path.is_file():
-        raise DataError(f"{path}: not found; it comes with scikit-learn, which seems to have moved it")
+        raise DataError(f"{path}: not found; scikit-learn should contain it but may have moved it")
     content = path.read_bytes()
     lines = (gzip.decompress(content) if name.endswith(".gz") else content).decode().splitlines()
     return np.loadtxt(lines, delimiter=delimiter, skiprows=skip), str(path)

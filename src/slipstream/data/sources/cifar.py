@@ -41,13 +41,13 @@ def cifar_problems(settings: Mapping[str, Plain]) -> list[str]:
 
 @register("data", problems=cifar_problems, task="multiclass", form="image")
 def cifar(*, path: str | None, labels: Literal["fine", "coarse"]) -> RawData:
-    """CIFAR-10 or CIFAR-100 in the binary version: 60,000 colour images of 32x32 in 10 or 100 classes.
+    """CIFAR-10 or CIFAR-100 in the binary version: 60,000 color images of 32x32 in 10 or 100 classes.
 
-    Inputs [N, 3, 32, 32], bytes, scaled by the network; the test split is the published one.
+    Inputs [N, 3, 32, 32] are bytes, which the network scales. The test split is the published one.
     path: the folder cifar-10-batches-bin or cifar-100-binary, or the archive (cifar-10-binary.tar.gz), which
-        is read without being unpacked.
+        is read without unpacking it.
     labels: for CIFAR-100, the 100 `fine` classes or the 20 `coarse` ones.
-    Raises DataError for a file that is missing, is truncated or has a label out of range; warns of a file
+    Raises DataError for a file that is missing, is truncated or has a label out of range. Warns about a file
     with more or fewer images than published.
     Source: A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
     """
@@ -58,14 +58,14 @@ def cifar(*, path: str | None, labels: Literal["fine", "coarse"]) -> RawData:
     missing = [name for name in train if name not in read]
     if missing:
         pickled = os.path.isdir(path) and {"data_batch_1", "train"} & set(os.listdir(path))
-        hint = "; this is the Python version, which is pickled and not read: take the binary version"
+        hint = "; this is the Python version, which is pickled and not supported: use the binary version"
         raise DataError(f"{path}: has no {phrase(missing)}{hint if pickled else ''}")
     if labels == "coarse" and not hundred:
         raise DataError(f"{path}: is CIFAR-10, which has no coarse labels; set data.labels=fine")
     size = (20 if labels == "coarse" else 100) if hundred else 10
     names = _names(path, read.get(NAMES[labels] if hundred else META), size)
     files = [*train, test] if test in read else train
-    cut = f"{path}: has no {test}; the test part is cut from the training images"
+    cut = f"{path}: has no {test}; the test split is drawn from the training images"
     warnings = [] if test in read else [cut]
     images, targets = [], []
     for name in files:
@@ -100,7 +100,7 @@ def _from_folder(path: str) -> dict[str, bytes]:
 
 
 def _from_archive(path: str) -> dict[str, bytes]:
-    """Read the known files in an archive, in whatever folder; nothing is unpacked."""
+    """Read the known files in any folder of an archive, without unpacking it."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
@@ -116,7 +116,7 @@ def _from_archive(path: str) -> dict[str, bytes]:
                     )
                 found[name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: is no complete tar archive: {error}") from error
+        raise DataError(f"{path}: is not a complete tar archive: {error}") from error
     return found
 
 
@@ -132,7 +132,7 @@ def _records(
     if not content or len(content) % size:
         raise DataError(
             f"{place} has {counted(len(content), 'byte')}, expected a multiple of {size:,}: "
-            "it is cut off or damaged"
+            "it is truncated or damaged"
         )
     table = np.frombuffer(content, np.uint8).reshape(-1, size)
     y = table[:, 1 if hundred and labels == "fine" else 0].astype(np.int64)
@@ -144,7 +144,7 @@ def _records(
 
 
 def _names(path: str, content: bytes | None, count: int) -> tuple[str, ...]:
-    """Return the classes' names, or their numbers without a file of names."""
+    """Return the names of the classes, or their numbers if there is no file of names."""
     if content is None:
         return tuple(str(i) for i in range(count))
     names = tuple(line.strip() for line in content.decode("utf-8", "replace").splitlines() if line.strip())

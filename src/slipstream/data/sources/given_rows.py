@@ -1,4 +1,4 @@
-"""Rows that are given in Python: data frames of any library, mappings of columns, and arrays."""
+"""Rows passed from Python: data frames of any library, mappings of columns, and arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipstream.data.sources.table import ROLES, ColumnUses, Kind, raw_of, split
 from slipstream.data.tabular.frames import TABLE
 from slipstream.data.tabular.table_file import File, labels_among
 
-OF_TABLES = ("inputs", "kinds", *ROLES)  # settings that an array has no use for
+OF_TABLES = ("inputs", "kinds", *ROLES)  # settings that do not apply to arrays
 
 
 def memory_problems(settings: Mapping[str, Plain]) -> list[str]:
@@ -28,7 +28,7 @@ def memory_problems(settings: Mapping[str, Plain]) -> list[str]:
     found = []
     if not names_of(settings["target"]):
         found.append(
-            "data.target: is not set; data=memory is for rows in Python: slipstream.fit(frame, 'column')"
+            "data.target: is not set; data=memory works only in Python: slipstream.fit(frame, 'column')"
         )
     found += split_problems(settings, {"group_column": "group", "time_column": "time"})
     return found + use_problems(settings, ROLES)
@@ -52,12 +52,12 @@ def memory(
     split_column: Word | None,
     weight_column: Word | None,
 ) -> RawData:
-    """Rows that are given in Python, by slipstream.fit: a data frame, a mapping of columns, or arrays.
+    """Rows passed to slipstream.fit in Python: a data frame, a mapping of columns, or arrays.
 
-    target: the column to predict, or a list of them. task, classes, inputs, missing, missing_target, impute,
-        max_categories, group_column, time_column, split_column, weight_column: as in data=table.
-    kinds: column -> number, boolean, date, category or ignore. Else the type of a column tells its kind: a
-        categorical one is a category, even one of numbers; words that spell numbers are categories too.
+    target: the column to predict, or a list of columns. task, classes, inputs, missing, missing_target,
+        impute, max_categories, group_column, time_column, split_column, weight_column: as in data=table.
+    kinds: column -> number, boolean, date, category or ignore. By default, a column's type decides:
+        categorical columns are categories even if they hold numbers, and so are strings that spell numbers.
     Raises DataError with row (counted from 1) and column.
     """
     assert target is not None
@@ -67,7 +67,7 @@ def memory(
         used = {"inputs": inputs, "kinds": kinds, "group_column": group_column, "time_column": time_column}
         used |= {"split_column": split_column, "weight_column": weight_column}
         if named := [name for name, value in used.items() if value]:
-            advice = "the rows are an array, whose columns have no names; give a data frame"
+            advice = "the rows are an array without column names; pass a data frame"
             raise ConfigError([f"data.{name}: {advice}" for name in named])
         assert given.inputs is not None
         assert given.targets is not None

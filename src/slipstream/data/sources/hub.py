@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets`: from its hub, or local files that it reads."""
+"""Data sets of the Hugging Face Hub, or local files, read with the package `datasets`."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def hub_problems(settings: Mapping[str, Plain]) -> list[str]:
     name, path = settings["dataset"], settings["path"]
     if name is None and path is None:
         found.append(
-            "data.dataset: is not set, expected a data set of the hub, such as mnist; data.path is "
+            "data.dataset: is not set, expected a data set of the hub, such as mnist; use data.path "
             "for local files"
         )
     if name is not None and path is not None:
-        found.append("data.path: the data come from data.dataset already; leave one of them out")
+        found.append("data.path: the data already come from data.dataset; remove one of them")
     if not names_of(settings["target"]):
         found.append("data.target: is not set, expected the name of the column to predict")
     if name == MEMORY or path is not None:
         found += [
-            f"data.{key}: is for data sets of the hub and says nothing of others; leave it out"
+            f"data.{key}: is for data sets of the hub and does not apply to others; remove it"
             for key in ("subset", "revision")
             if settings[key] is not None
         ]
@@ -65,7 +65,7 @@ def hub_problems(settings: Mapping[str, Plain]) -> list[str]:
     splits = [settings[f"{part}_split"] for part in ("train", "validation", "test")]
     named = [split for split in splits if split is not None]
     if len(set(named)) < len(named):
-        found.append(f"data.train_split: one split is named for two parts: {phrase(named)}")
+        found.append(f"data.train_split: the same name is used for two splits: {phrase(named)}")
     return found
 
 
@@ -100,22 +100,22 @@ def hub(
     size: Annotated[int, Ge(1), Le(4096)] | None,
     bits: Literal["auto"] | Annotated[int, Ge(8), Le(16)],
 ) -> RawData:
-    """Data sets of Hugging Face's hub, or local files, by its package `datasets`.
+    """Data sets of the Hugging Face Hub, or local files, read with the package `datasets`.
 
-    dataset: the name on the hub, or `memory` for one that is given in Python, by slipstream.fit. subset: its
+    dataset: the name on the hub, or `memory` for one passed to slipstream.fit in Python. subset: its
         configuration, if it has several. revision: a branch, tag or commit; null is the newest, so only a
         commit makes runs repeatable. Code of a data set is never run.
     path: a local alternative: a CSV, TSV, JSON or Parquet file, a folder of images (a folder for each class),
         or the output of `save_to_disk`.
-    train_split, validation_split, test_split: the names of its splits; null draws that split from train.
-    kind: `auto` treats a single input column of images as images, one of words as texts, anything else as a
-        table.
+    train_split, validation_split, test_split: the names of the splits; null draws that split from train.
+    kind: `auto` treats a single input column of images as images, one of strings as texts, and anything else
+        as a table.
     inputs: the columns to use; null for all but the target. target: the column to predict, or a list. task,
-        classes, missing_target, and of tables kinds, impute, max_categories: as in data=table.
-    level, lower, unicode, max_length, keep, min_count, max_words, empty: of texts, as in data=text.
-    size: pixels of a side: images are scaled and cropped to a square; null if all already have one size.
-    bits: of grey images with 16 bits, how many hold the brightness, as in data=images.
-    Raises DataError with the message of `datasets` in one sentence, including for a failed connection.
+        classes, missing_target, and of tables kinds, impute, max_categories: as in data=table. level, lower,
+        unicode, max_length, keep, min_count, max_words, empty: of texts, as in data=text.
+    size: pixels per side: images are scaled and cropped to a square; null if all have the same size.
+    bits: of 16-bit grayscale images, how many bits are used for brightness, as in data=images. Raises
+        DataError with the message of `datasets` in one sentence, including for a failed connection.
     """
     labels = words_of(classes)
     assert target is not None
@@ -180,7 +180,7 @@ def _raw(
     meaning: tuple[str, list[str] | None],
     place: str,
 ) -> RawData:
-    """Combine inputs with the files' targets and splits. meaning: the settings task and classes."""
+    """Combine inputs with targets and splits of the files. meaning: the settings task and classes."""
     with naming(place):
         joined = [join([file.targets[name] for file in files]) for name in targets]
         y, target = make_target(targets, joined, *meaning)
@@ -197,7 +197,7 @@ def _given(given: InMemory | None) -> Mapping[str, Plain]:
 def _load(
     stack: ExitStack, dataset: str | None, subset: str | None, revision: str | None, path: str | None
 ) -> Mapping[str, Plain]:
-    """Load the splits by name. Local files are loaded through a temporary folder, removed with the stack."""
+    """Load the splits by name. Local files pass through a temporary folder that the stack removes."""
     try:
         import datasets
         from huggingface_hub.utils import logging
@@ -226,7 +226,7 @@ def _load(
     except Exception as error:  # of many types, from the connection to a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = (
-            "; without a connection, data.path reads local files"
+            "; without a connection, read local files with data.path"
             if isinstance(error, OSError) and dataset
             else ""
         )
@@ -240,7 +240,7 @@ def _split(found: Mapping[str, Plain], name: str, place: str) -> DataLike:
     names = [name_of(column) for column in found[name].column_names]
     for column in names:
         if names.count(column) > 1:
-            raise DataError(f"{place}: two columns are called {column!r}, in two ways to write it")
+            raise DataError(f"{place}: two columns are named {column!r} in different spellings")
     spelled = zip(found[name].column_names, names, strict=True)
     return found[name].rename_columns({old: new for old, new in spelled if old != new})
 
@@ -250,7 +250,7 @@ def _kind(split: DataLike, names: list[str], place: str, asked: str) -> str:
     for name in names:
         if name not in split.features:
             raise DataError(
-                f"{place}: data.inputs names {name!r}, which is no column, "
+                f"{place}: data.inputs names {name!r}, which is not a column, "
                 f"{did_you_mean(name, split.features)}"
             )
     feature = split.features[names[0]] if len(names) == 1 else None
@@ -259,13 +259,14 @@ def _kind(split: DataLike, names: list[str], place: str, asked: str) -> str:
         return "image" if type(feature).__name__ == "Image" else "text" if words else "table"
     if asked in ("image", "text") and feature is None:
         raise DataError(
-            f"{place}: data.kind={asked} has one input column, found {phrase(names)}; name one in data.inputs"
+            f"{place}: data.kind={asked} expects one input column, found {phrase(names)}; select "
+            f"one with data.inputs"
         )
     return "table" if asked == "auto" else asked
 
 
 def _file(split: DataLike, part: int, place: str, wanted: list[str], as_words: Collection[str]) -> File:
-    """Read the wanted columns of a split; classes as their names. as_words: as in `ReadingRules`."""
+    """Read the wanted columns of a split, classes by name. as_words: as in `ReadingRules`."""
     columns: dict[str, Values] = {}
     kinds = {}
     present = [name for name in split.column_names if name in wanted]
@@ -303,7 +304,7 @@ def _pixels(stored: Mapping[str, Plain] | None, size: int | None, bits: int) -> 
     from PIL import Image, ImageOps
 
     if stored is None:
-        raise DataError("the image is missing; expected one in every row")
+        raise DataError("the image is missing, expected one in every row")
     try:
         content = stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
         with Image.open(io.BytesIO(content)) as opened:
@@ -326,12 +327,14 @@ def _pixels(stored: Mapping[str, Plain] | None, size: int | None, bits: int) -> 
 
 
 def _stack(pixels: list[list[np.ndarray]], place: str) -> np.ndarray:
-    """Stack all images in one array [N, C, H, W]; grey ones become colour if any has colour."""
+    """Stack all images in one array [N, C, H, W]. Grayscale images become RGB if any image has colors."""
     images = [image for part in pixels for image in part]
     sizes = {image.shape[1:] for image in images}
     if len(sizes) > 1:
         said = phrase([f"{height} x {width}" for height, width in sorted(sizes)], 3)
-        raise DataError(f"{place}: images of different sizes ({said}): set data.size, pixels of a side")
+        raise DataError(
+            f"{place}: found images of different sizes ({said}): set data.size, the pixels per side"
+        )
     channels = max(len(image) for image in images)
     out = np.empty((len(images), channels, *sizes.pop()), np.uint8)
     for i, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST as published: a header, then numbers, big-endian; gzip or not."""
+"""IDX files, the published format of MNIST: a header and big-endian numbers, optionally with gzip."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def idx_problems(settings: Mapping[str, Plain]) -> list[str]:
             found.append(f"data.{key}: {path} {what}")
     if Path(settings["path"]).is_dir():
         found += [
-            f"data.{key}: goes with a file as data.path, but {settings['path']} is a folder"
+            f"data.{key}: needs a file as data.path, but {settings['path']} is a folder"
             for key in FILES[1:]
             if settings[key] is not None
         ]
     elif settings["labels"] is None:
         found.append("data.labels: is not set, expected the file with the labels of data.path")
     if (settings["test_path"] is None) != (settings["test_labels"] is None):
-        found.append("data.test_labels: goes together with data.test_path; set both or none")
+        found.append("data.test_labels: needs data.test_path; set both or none")
     return found
 
 
@@ -63,14 +63,14 @@ def idx(
     test_labels: str | None,
     classes: list[Word] | None,
 ) -> RawData:
-    """MNIST's files as they are published (IDX), gzip or not: a folder, or images and labels by name.
+    """MNIST in its published IDX files, optionally with gzip: a folder, or files of images and labels.
 
-    Inputs [N, 1, H, W] (or [N, C, H, W] with 1 or 3 channels); bytes stay bytes, scaled by the network.
+    Inputs [N, 1, H, W] (or [N, C, H, W] with 1 or 3 channels) stay bytes, which the network scales.
     path: a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and, for the test split, t10k-...,
         each optionally .gz; or a file of images, with its labels in `labels`.
     test_path, test_labels: files of the test split, if path is a file.
-    classes: names; the labels are then 0 ... classes-1. Labels that are not whole numbers mean regression.
-    Raises DataError for a header that does not fit the file, before allocating the memory that it asks for.
+    classes: names; labels must then be 0 ... classes-1. Labels that are not whole numbers mean regression.
+    Raises DataError for a header that does not match the file, before allocating memory.
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits" (1998).
     """
     assert path is not None
@@ -121,36 +121,37 @@ def read_idx(path: str) -> np.ndarray:
 
 
 def _array(path: str, file: DataLike, most: int, exact: bool) -> np.ndarray:
-    """Read the array. most: maximum bytes of the file, header included; `exact` if it has that many."""
+    """Read the array. most: the maximum size of the file in bytes; exact: True if it has that size."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in KINDS or start[3] == 0:
         raise DataError(
-            f"{path}: is no IDX file: it begins with {start.hex(' ') or 'nothing'}, expected 00 00, the kind "
+            f"{path}: is not an IDX file: it begins with {start.hex(' ') or 'nothing'}, expected "
+            f"00 00, the kind "
             f"of number ({', '.join(f'{kind:02x}' for kind in KINDS)}) and the number of axes"
         )
     kind, axes = np.dtype(KINDS[start[2]]), start[3]
     if axes > 4:
-        raise DataError(f"{path}: the header promises {axes} axes, expected 1 to 4")
+        raise DataError(f"{path}: the header declares {axes} axes, expected 1 to 4")
     sizes = file.read(4 * axes)
     if len(sizes) < 4 * axes:
-        raise DataError(f"{path}: ends inside its header")
+        raise DataError(f"{path}: the header is incomplete")
     shape = struct.unpack(f">{axes}I", sizes)
     wanted, header = prod(shape) * kind.itemsize, 4 + 4 * axes
     sides = " x ".join(map(str, shape))
     said = (
-        f"{path}: the header promises {sides} numbers of {counted(kind.itemsize, 'byte')}, {wanted:,} in all"
+        f"{path}: the header declares {sides} numbers of {counted(kind.itemsize, 'byte')}, {wanted:,} in all"
     )
     if wanted == 0:
         raise DataError(f"{path}: is empty, of shape {shape}")
     if header + wanted > most or (exact and header + wanted < most):
         has = f"has {most - header:,}" if exact else "cannot hold as many"
-        raise DataError(f"{said}, but the file {has}: it is cut off or damaged")
+        raise DataError(f"{said}, but the file {has}: it is truncated or damaged")
     content = np.empty(wanted, np.uint8)
     view, place = content.data, 0
     while place < wanted:
         count = file.readinto(view[place : place + PIECE])
         if not count:
-            raise DataError(f"{said}, but the file has {place:,}: it is cut off or damaged")
+            raise DataError(f"{said}, but the file has {place:,}: it is truncated or damaged")
         place += count
     if file.read(1):
         raise DataError(f"{said}, but the file has more: it is damaged")
@@ -189,8 +190,9 @@ def _targets(labels: np.ndarray, classes: list[str] | None) -> tuple[np.ndarray,
     if classes is not None:
         if not whole or not ((labels >= 0) & (labels < len(classes))).all():
             raise DataError(
-                f"labels from {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1}, since "
-                f"data.classes names {len(classes)}"
+                f"found labels from {labels.min()} to {labels.max()}, expected 0 to "
+                f"{len(classes) - 1}, since "
+                f"data.classes lists {len(classes)}"
             )
         indices = [str(i) for i in range(len(classes))]
     y, target = make_target(["label"], [labels.astype(np.float64)], "auto", indices, labels=whole)
@@ -207,7 +209,7 @@ def _in_folder(path: str) -> list[tuple[str, str]]:
     for (part, what), names in found.items():
         if len(names) > 1:
             raise DataError(
-                f"{path}: several files are the {part} part's {what} ({phrase(names)}); name the files: "
+                f"{path}: several files contain the {what} of the {part} split ({phrase(names)}); set "
                 "data.path, data.labels, data.test_path, data.test_labels"
             )
     wanted = [(part, what) for part in ("train", "test") for what in ("images", "labels")]

@@ -1,4 +1,4 @@
-"""Your own images: read once, brought to one size, kept as bytes in a verified cache."""
+"""Your own images: read once, resized, and kept as bytes in a verified cache."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLUMNS = ("image", "target", "split_column", "group_column", "separator")
 
 
 def where(*, streaming: Literal["auto", "always", "never"]) -> None:
-    """Decide if images stay in the cache's file while training: all of them if they do not fit, else none."""
+    """Declare the setting for reading images from the cache while training."""
 
 
 def images_problems(settings: Mapping[str, Plain]) -> list[str]:
@@ -51,9 +51,9 @@ def images_problems(settings: Mapping[str, Plain]) -> list[str]:
     found += use_problems(settings, ("image", "split_column", "group_column"))
     classes = settings["classes"]
     if classes is not None and len(set(classes)) < max(len(classes), 2):
-        found.append(f"data.classes: found {classes}, expected two or more different names")
+        found.append(f"data.classes: found {classes}, expected at least two different names")
     if settings["streaming"] == "always" and settings["cache"] is None:
-        found.append("data.streaming: always reads images from their cache, and data.cache is null")
+        found.append("data.streaming: always reads images from their cache, but data.cache is null")
     return found
 
 
@@ -62,7 +62,7 @@ def _path_problems(settings: Mapping[str, Plain]) -> list[str]:
     if path is None:
         return [
             "data.path: is not set, expected a folder with a folder of images for each class, or a table "
-            f"({', '.join(TABLES)}) with the images' paths"
+            f"({', '.join(TABLES)}) with the paths of images"
         ]
     if Path(path).is_dir():
         unused = [f"data.{key}" for key in COLUMNS if settings[key] is not None]
@@ -106,25 +106,25 @@ def images(
 ) -> RawData:
     """Your own images, PNG, JPEG or WebP: a folder for each class, or a table of paths and targets.
 
-    Inputs [N, C, H, W], bytes, scaled by the network. Images are rotated as their EXIF data say.
+    Inputs [N, C, H, W] are bytes, which the network scales. Images are rotated according to their EXIF data.
     path: a folder whose folders are the classes, or whose folders are train, validation (val) and test, each
         with a folder for each class; or a CSV, TSV or Parquet file with the columns `image` (a path relative
-        to the table's folder that stays in it) and `target`, one column or several.
+        to the table's folder and inside it) and `target`, one or several columns.
     task, classes: as in data=table.
-    size: pixels of a side, or [height, width]; null if all images have one size. fit: an image of another
+    size: pixels per side, or [height, width]; null if all images have the same size. fit: an image of another
         shape is cropped on its longer side (`crop`), padded (`pad`), or distorted (`stretch`).
-    channels: 1 for grey, 3 for colour; `auto` is 1 if no image has colours. background: of margins, and
-        behind transparency.
-    bits: bits that hold the brightness in 16-bit grey files, such as 12 if white is 4095; `auto` is 16, with
-        a warning if no file has a value that needs more than 8, 10, 12 or 14.
-    on_error: whether a file that cannot be read is an error or is left out with a warning.
-    cache: a folder that keeps the result, so that the next run need not read the files again; `auto` is
-        ~/.cache/slipstream/images, null for none. It is verified, and rebuilt when a file has changed.
-    streaming: `always` leaves the images in the cache and reads them while training, `auto` does so if they
-        do not fit into memory.
+    channels: 1 for grayscale, 3 for RGB; `auto` is 1 if no image has colors. background: the color of margins
+        and behind transparency.
+    bits: the bits used for brightness in 16-bit grayscale files, such as 12 if white is 4095; `auto` is 16,
+        with a warning if no file has a value that needs more than 8, 10, 12 or 14.
+    on_error: `refuse` raises an error for a file that cannot be read; `skip` ignores it with a warning.
+    cache: a folder for the result, so that the next run need not read the files again; `auto` is
+        ~/.cache/slipstream/images, null disables it. It is verified, and rebuilt when a file has changed.
+    streaming: `always` reads images from the cache while training; `auto` does so if they do not fit into
+        memory.
     separator, header, missing_target, split_column, group_column: of a table, as in data=table.
-    Raises DataError naming every file that is damaged, truncated, empty, of another format, an animation, or
-    larger than 80 million pixels, and for a path or a link that leads out of the folder.
+    Raises DataError with every file that is damaged, truncated, empty, animated, in another format, or larger
+    than 80 million pixels, and for a path or link that leads outside the folder.
     """
     assert path is not None
     if os.path.isdir(path):
@@ -152,7 +152,7 @@ def images(
         "background": background,
         "on_error": on_error,
     }
-    if (depth := bits_of(bits)) != DEPTH:  # so that caches from before `bits` existed keep their folder
+    if (depth := bits_of(bits)) != DEPTH:  # keeps the folder of caches from before `bits` existed
         settings["bits"] = depth
     warnings = list(listing.warnings)
     place = _cache_folder(cache, warnings)
@@ -165,11 +165,11 @@ def images(
     if bits == "auto":
         warnings += _too_dark(path, found.notes["deep"])
     elif not found.notes["deep"]:
-        raise DataError(f"{shown(path)}: data.bits={bits}, but no image has 16 bits; leave data.bits out")
+        raise DataError(f"{shown(path)}: data.bits={bits}, but no image has 16 bits; remove data.bits")
     height, width = found.images.shape[2:]
     if small := found.notes["small"]:
         warnings.append(
-            f"{shown(path)}: {counted(small, 'image')} of less than half the size, enlarged to "
+            f"{shown(path)}: {counted(small, 'image')} of less than half the size, upscaled to "
             f"{height} x {width}"
         )
     return RawData(
@@ -181,7 +181,7 @@ def images(
         groups=listing.groups,
         sources=() if os.path.isdir(path) else (path,),
         warnings=warnings,
-        notes=[f"Images below {shown(listing.root)}, brought to {height} x {width}."],
+        notes=[f"Images below {shown(listing.root)}, resized to {height} x {width}."],
         kind="image",
         digest=found.digest,
         where=lambda i: f"{shown(path)}: {shown(listing.names[i])}",
@@ -200,7 +200,7 @@ def _read(
         if place is not None and (cached := caches.load(place, about)) is not None:
             return cached
     except caches.Damaged as error:
-        warnings.append(f"the cache {place} is damaged ({error}); it is made again")
+        warnings.append(f"the cache {place} is damaged ({error}) and will be rebuilt")
     reader = Reader(listing.paths, _form(path, listing, settings))
 
     def notes() -> dict[str, Plain]:
@@ -208,8 +208,8 @@ def _read(
         if bad and (settings["on_error"] == "refuse" or len(bad) == len(listing.names)):
             said = describe([entry for _, entry in bad], len(listing.names))
             them = "it" if len(bad) == 1 else "them"
-            how = f"Correct or remove {them}, or leave {them} out with data.on_error=skip"
-            how = "None is left" if settings["on_error"] == "skip" else how
+            how = f"Correct or remove {them}, or skip {them} with data.on_error=skip"
+            how = "No images remain" if settings["on_error"] == "skip" else how
             raise DataError(f"{shown(path)}: {said}\n{how}")
         return dict(zip(NOTES, (bad, reader.small, reader.deep), strict=True))
 
@@ -220,12 +220,14 @@ def _read(
                 return cached
         except (OSError, caches.Damaged) as error:
             said = getattr(error, "strerror", None) or error
-            warnings.append(f"the images cannot be kept in {folder} ({said}); the next run reads them again")
+            warnings.append(
+                f"the images cannot be cached in {folder} ({said}); the next run will read them again"
+            )
     return caches.in_memory(len(listing.names), reader.form.shape, reader, notes)
 
 
 def _form(path: str, listing: Listing, settings: Mapping[str, Plain]) -> ImageFormat:
-    """Return the form of all images; the files' headers decide what settings leave open. Raises DataError."""
+    """Return the common format of all images. File headers decide what the settings leave open."""
     size, channels = settings["size"], settings["channels"]
     if size is None or channels == "auto":
         known = [header for header in headers(listing.paths) if header is not None]
@@ -234,10 +236,11 @@ def _form(path: str, listing: Listing, settings: Mapping[str, Plain]) -> ImageFo
             if len(sizes) > 1:
                 often = phrase([f"{h} x {w} ({count:,})" for (h, w), count in sizes.most_common()], 3)
                 raise DataError(
-                    f"{shown(path)}: images of {len(sizes)} sizes, height x width: {often}; set the size "
-                    "that all are brought to, for example data.size=64"
+                    f"{shown(path)}: found images of {len(sizes)} sizes (height x width): "
+                    f"{often}; set a common size, "
+                    "for example data.size=64"
                 )
-            # If no file can be read, the form does not matter: all are reported when they are read.
+            # If no file can be read, the format does not matter, since reading then reports all of them.
             size = next(iter(sizes), (1, 1))
         if channels == "auto":
             channels = 1 if all(header.grey for header in known) else 3
@@ -246,7 +249,7 @@ def _form(path: str, listing: Listing, settings: Mapping[str, Plain]) -> ImageFo
 
 
 def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
-    """Warn of 16-bit images that use only the lowest of their values, with the setting that helps.
+    """Warn about 16-bit images that use only the lowest values, and suggest a setting.
 
     deep: as in `Reader`.
     """
@@ -255,7 +258,7 @@ def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
         bits = next((bits for bits in (8, 10, 12, 14) if highest < 2**bits), None)
         if bits is not None:
             how = f"set {typed('data.bits', bits)}"
-            how = how if kind == "grey" else "save them with 8 bits, since the upper 8 alone are read"
+            how = how if kind == "grey" else "save them with 8 bits, since only the upper 8 bits are read"
             found.append(
                 f"{shown(path)}: no value of {counted(count, f'{kind} image')} with 16 bits is above "
                 f"{highest:,}, which is nearly black; if white is {2**bits - 1:,}, {how}; if they are meant "
@@ -265,12 +268,14 @@ def _too_dark(path: str, deep: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def _cache_folder(cache: str | None, warnings: list[str]) -> Path | None:
-    """Return the cache's folder, None for none."""
+    """Return the folder of the cache, or None."""
     if cache != "auto":
         return None if cache is None else Path(cache)
     folder = caches.default_folder()
     if folder is None:
-        warnings.append("the images are not kept, since there is no home folder; set data.cache to a folder")
+        warnings.append(
+            "the images are not cached, since there is no home folder; set data.cache to a folder"
+        )
     return folder
 
 

@@ -49,7 +49,7 @@ def sequences_problems(settings: Mapping[str, Plain]) -> list[str]:
         found.append(f"data.path: is not set, expected a file ({', '.join(ENDINGS)})")
     for key, what in (
         ("target", "to predict"),
-        ("id", "that says whose step a row is"),
+        ("id", "that identifies each row's sequence"),
         ("time", "of times"),
     ):
         if not names_of(settings[key]):
@@ -88,19 +88,19 @@ def sequences(
 
     Inputs [N, T, C], sorted by time; T is the longest sequence's length, at most max_length. If lengths
     differ, the last channel is 1 in every step and 0 in the padding, which is at the end and all 0. Scaling,
-    categories and fill values are fitted on the steps of training sequences alone.
-    path: the file. id: the column that names a step's sequence. time: the column of times, numbers or dates,
-        distinct within a sequence. target: the column to predict, or a list; one value per sequence.
-    task, classes, inputs, kinds, missing, max_categories, separator, header, decimal, day_first: as in
-        data=table.
-    max_length: maximum steps, null for no limit. keep: the first or the last ones; the summary counts those
-        cut.
-    impute: the value for a missing number; one more channel is 1 where it was missing. `forward` is the value
-        of the previous step, for words as well; without one, it is the median and that channel.
+    categories and fill values are fitted only on the steps of training sequences.
+    path: the file. id: the column that identifies a step's sequence. time: the column of times, numbers or
+        dates, distinct within a sequence. target: the column to predict, or a list; one value per sequence.
+        task, classes, inputs, kinds,
+    missing, max_categories, separator, header, decimal, day_first: as in data=table.
+    max_length: the maximum number of steps, null for no limit. keep: whether longer sequences keep the first
+        or the last steps; the summary counts truncated sequences.
+    impute: the value for a missing number; an additional channel is 1 where it was missing. `forward` is the
+        value of the previous step, also for categories; if there is none, it is the median.
     group_column: for split=group. split_column: holds train, validation or test. One value per sequence.
         split=time trains on the sequences that end first and tests on those that end last.
-    validation_path, test_path: files with the same columns for these splits, with other sequences.
-    Raises DataError with file, row (counted from 1 below the header) and column, or with the sequence.
+    validation_path, test_path: files with the same columns for these splits, with other sequences. Raises
+        DataError with file, row (counted from 1 below the header) and column, or with the sequence.
     """
     labels = words_of(classes)
     assert path is not None
@@ -176,7 +176,7 @@ def sequences(
 
 
 def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str, Plain]:
-    """Read each row's sequence, time and roles. Raises DataError for what cannot form sequences."""
+    """Read each row's sequence, time and roles. Raises DataError if they do not form sequences."""
     found: dict[str, Plain] = {"id": file.take(steps.id, "category")}
     with naming(file.path):
         refuse_missing(steps.id, found["id"])
@@ -193,7 +193,7 @@ def _head(file: File, steps: StepColumns, roles: Mapping[str, str]) -> dict[str,
 def _check_given(file: File, targets: list[str], id: str) -> None:
     """Raise DataError for a partly missing target that changes within a sequence.
 
-    Then it is the wrong column, and filling it would not help.
+    Such a column is the wrong one, and filling it would not help.
     """
     for name in targets:
         values, ids = file.columns.get(name), file.columns[id]
@@ -215,7 +215,7 @@ def _check_constant(name: str, values: Values, ids: Values, id: str) -> None:
             f"{name} changes within {id}={owners.values[owners.codes[row]]}: row {before + 1} has "
             f"{brief(text.values[text.codes[before]])}, row {row + 1} has "
             f"{brief(text.values[text.codes[row]])}; "
-            "expected one value for each sequence"
+            "expected one value per sequence"
         )
 
 
@@ -227,7 +227,7 @@ def _check_apart(files: list[File], heads: list[dict[str, Plain]], id: str) -> N
         for word in (text.values[code] for code in np.unique(text.codes)):
             if seen.setdefault(word, file.path) != file.path:
                 raise DataError(
-                    f"{id}={word} is in {seen[word]} and in {file.path}; expected one file of both"
+                    f"{id}={word} is in both {seen[word]} and {file.path}; expected it in only one of them"
                 )
 
 
@@ -235,5 +235,5 @@ def _described(lengths: np.ndarray) -> str:
     padding = 1 - lengths.mean() / lengths.max()
     return (
         f"Steps of a sequence: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}; "
-        f"{padding:.0%} of all places are padding."
+        f"{padding:.0%} of all positions are padding."
     )

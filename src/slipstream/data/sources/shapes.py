@@ -14,7 +14,7 @@ from slipstream.core.types import Fraction, Natural, NonNegative, Probability, T
 from slipstream.data.dataset import RawData
 
 BLOCK = 1024  # images drawn at a time; a block's random numbers depend on no other block
-AREA = 1.1  # of every shape; the largest for which all fit into the unit circle is 1.12
+AREA = 1.1  # of every shape; all shapes fit into the unit circle up to 1.12
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -34,16 +34,17 @@ def shapes(
 ) -> RawData:
     """Drawn shapes: circle, square, triangle, cross, ... anywhere in a small image.
 
-    Inputs uint8 [N, 1 or 3, size, size], the class of row i is i mod classes. All shapes have the same area,
-    so brightness is uninformative; edges are smooth (coverage of a pixel by signed distance). A row does not
+    Inputs uint8 [N, 1 or 3, size, size]; the class of row i is i mod classes. All shapes have the same area,
+    so brightness is uninformative. Edges are smooth (pixel coverage by signed distance). A row does not
     depend on the number of rows.
-    classes: how many, from the start of circle, square, triangle, cross, ring, star, bar, half circle.
-    size: pixels of a side. radius: of the circle around a shape, as a share of half the image.
-    scale: the radius varies by up to this share in both directions, but the shape stays within the image.
-    shift: how far the centre moves, as a share of the distance for which the shape stays within the image.
+    classes: the number of classes, in the order circle, square, triangle, cross, ring, star, bar, half
+        circle.
+    size: pixels per side. radius: of the circle around a shape, as a fraction of half the image.
+    scale: the radius varies by up to this fraction in both directions, but the shape stays within the image.
+    shift: how far the center moves, as a fraction of the distance for which the shape stays within the image.
     rotation: largest angle in degrees, in both directions. noise: standard deviation; black is 0, white 1.
-    colour: shape (bright) and ground (dark) have random colours; else 0.8 on 0.2. seed: of all random
-    numbers.
+    colour: shape (bright) and background (dark) have random colors, instead of 0.8 on 0.2. seed: of all
+        random numbers.
     """
     labels = np.arange(rows) % classes
     channels = 3 if colour else 1
@@ -78,7 +79,7 @@ def _uniform(seed: int, number: int, block: int, shape: tuple[int, ...]) -> np.n
 def _coverage(
     distance: Distance, extent: np.ndarray, centre: np.ndarray, angle: np.ndarray, size: int
 ) -> np.ndarray:
-    """Return the share of each pixel that the shape covers, [n, size, size], by its distance in pixels."""
+    """Return the covered fraction of each pixel [n, size, size], from the shape's distance in pixels."""
     axis = ((np.arange(size) + 0.5) * 2 / size - 1).astype(np.float32)
     x = (axis[None, None, :] - centre[:, 0, None, None]) / extent[:, None, None]
     y = (axis[None, :, None] - centre[:, 1, None, None]) / extent[:, None, None]
@@ -100,30 +101,30 @@ def _box(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarra
 
 
 def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the signed distance, negative inside; so do the others."""
+    """Return the signed distance to a circle, negative inside, as for all other shapes."""
     result: np.ndarray = np.hypot(x, y) - np.sqrt(AREA / np.pi)
     return result
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of a square."""
+    """Return the signed distance to a square."""
     return _box(x, y, np.sqrt(AREA) / 2, np.sqrt(AREA) / 2)
 
 
 def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of an equilateral triangle; its area is 3 sqrt(3) inner radius^2."""
+    """Return the signed distance to an equilateral triangle with the area 3 sqrt(3) inner radius^2."""
     return _polygon(x, y, 3, np.sqrt(AREA / np.sqrt(27)))
 
 
 def cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of two bars, three times as long as wide: five squares."""
+    """Return the signed distance to two crossed bars, three times as long as wide (five squares)."""
     half = np.sqrt(AREA / 5) / 2
     result: np.ndarray = np.minimum(_box(x, y, 3 * half, half), _box(x, y, half, 3 * half))
     return result
 
 
 def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of a ring; its hole has half the outer radius."""
+    """Return the signed distance to a ring whose hole has half the outer radius."""
     outer = np.sqrt(AREA / (0.75 * np.pi))
     radius = np.hypot(x, y)
     result: np.ndarray = np.maximum(radius - outer, outer / 2 - radius)
@@ -131,7 +132,7 @@ def ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of a five-pointed star, inner radius 0.382 of the outer (the pentagram).
+    """Return the signed distance to a pentagram, whose inner radius is 0.382 of the outer radius.
 
     The points are folded onto one edge.
     """
@@ -147,13 +148,13 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of a bar, three times as long as wide."""
+    """Return the signed distance to a bar, three times as long as wide."""
     half = np.sqrt(AREA / 3) / 2
     return _box(x, y, 3 * half, half)
 
 
 def half_circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the distance of a half disc around its centroid, 4 / (3 pi) of the radius above the cut."""
+    """Return the signed distance to a half disc around its centroid, 4 / (3 pi) radius above the cut."""
     radius = np.sqrt(2 * AREA / np.pi)
     lower = y + radius * 4 / (3 * np.pi)
     result: np.ndarray = np.maximum(np.hypot(x, lower) - radius, -lower)

@@ -1,4 +1,4 @@
-"""Generated data: small problems that each demonstrate one property."""
+"""Synthetic data: small problems that each demonstrate one property."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rows = Annotated[int, Ge(10)]
 
 @register("data", task="binary")
 def xor(*, rows: Rows, noise: NonNegative, seed: Natural) -> RawData:
-    """Four corners of a square, opposite corners in the same class: not linearly separable.
+    """Four corners of a square with opposite corners in the same class, which are not linearly separable.
 
     x = corner + noise * normal, corner in {0, 1}^2, class = corner_1 xor corner_2. Inputs [N, 2].
     rows: number of rows. noise: standard deviation around a corner. seed: of the noise.
@@ -134,7 +134,7 @@ def parity(*, bits: Annotated[int, Ge(4), Le(16)]) -> RawData:
 def _halves(rows: int, closed: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a mask of the first class, the labels, and each row's position in its half, from 0 to 1.
 
-    closed: 1 equals 0, as on a circle, and is left out.
+    closed: exclude 1, which equals 0 as on a circle.
     """
     label = (np.arange(rows) >= (rows + 1) // 2).astype(np.int64)
     sizes = np.bincount(label)

@@ -1,4 +1,4 @@
-"""Your own table: CSV, TSV, gzip or Parquet; column kinds and the task are inferred."""
+"""Your own table: CSV, TSV, gzip or Parquet. Column kinds and the task are inferred."""
 
 from __future__ import annotations
 
@@ -38,21 +38,19 @@ def table_problems(settings: Mapping[str, Plain]) -> list[str]:
     found += path_problems(settings, PATHS)
     found += split_problems(settings, {"group_column": "group", "time_column": "time"})
     if settings["group_column"] is not None and settings["time_column"] is not None:
-        found.append(
-            "data.time_column: rows are kept together by data.group_column already; leave one of them out"
-        )
+        found.append("data.time_column: data.group_column already keeps rows together; remove one of them")
     found += header_problems(settings, PATHS)
     if settings["separator"] is not None and (
         len(settings["separator"]) != 1 or settings["separator"] in '"\n\r'
     ):
         found.append(f"data.separator: found {settings['separator']!r}, expected one character, such as ';'")
     if settings["separator"] == settings["decimal"]:
-        found.append(f"data.decimal: {settings['decimal']!r} is data.separator already")
+        found.append(f"data.decimal: {settings['decimal']!r} is already data.separator")
     return found + use_problems(settings, ROLES)
 
 
 def path_problems(settings: Mapping[str, Plain], keys: Iterable[str]) -> list[str]:
-    """Check that the settings which name a table's files name some."""
+    """Check that the settings for the files of a table name existing files of a supported type."""
     found = []
     for key in keys:
         path = settings[key]
@@ -64,17 +62,15 @@ def path_problems(settings: Mapping[str, Plain], keys: Iterable[str]) -> list[st
 
 
 def split_problems(settings: Mapping[str, Plain], keys: Mapping[str, str], example: str = "row") -> list[str]:
-    """Check that the columns which divide the data fit the split. keys: setting -> the split that uses it."""
+    """Check that columns for splitting match data.split. keys: setting -> the split that uses it."""
     found = []
     if settings["split"] == "group" and settings["group_column"] is None:
-        found.append(
-            f"data.split: group needs data.group_column, the column that names each {example}'s group"
-        )
+        found.append(f"data.split: group needs data.group_column, the column with each {example}'s group")
     for key, how in keys.items():
         if settings[key] is not None and settings["split"] not in ("auto", how):
-            found.append(f"data.{key}: is not used by data.split={settings['split']}; leave one of them out")
+            found.append(f"data.{key}: is not used by data.split={settings['split']}; remove one of them")
     if settings["split_column"] is not None and any(map(settings.get, PATHS[1:])):
-        found.append("data.split_column: the parts come from files already; leave one of them out")
+        found.append("data.split_column: files already define the splits; remove one of them")
     return found
 
 
@@ -84,7 +80,7 @@ def use_problems(settings: Mapping[str, Plain], roles: Iterable[str]) -> list[st
     for key in ("target", *roles, "inputs"):
         for name in names_of(settings.get(key)):
             if name in uses:
-                found.append(f"data.{key}: column {name!r} is data.{uses[name]} already")
+                found.append(f"data.{key}: column {name!r} is already data.{uses[name]}")
             uses.setdefault(name, key)
     for name in map(name_of, settings.get("kinds", ())):
         if uses.get(name, "inputs") != "inputs":
@@ -96,7 +92,7 @@ def no_file(key: str, path: str) -> str:
     """Return the sentence for a path that is not a file."""
     if Path(path).is_dir():
         return f"data.{key}: {path} is a folder, expected a file ({', '.join(ENDINGS)})"
-    return f"data.{key}: {path} is no file"
+    return f"data.{key}: {path} is not a file"
 
 
 def header_problems(settings: Mapping[str, Plain], keys: tuple[str, ...]) -> list[str]:
@@ -105,11 +101,7 @@ def header_problems(settings: Mapping[str, Plain], keys: tuple[str, ...]) -> lis
     named = (
         [] if settings["header"] else [path for path in files if path.lower().endswith((".parquet", ".pq"))]
     )
-    return (
-        [f"data.header: {named[0]} has the names of its columns in it; leave data.header out"]
-        if named
-        else []
-    )
+    return [f"data.header: {named[0]} always contains the column names; remove data.header"] if named else []
 
 
 @register("data", problems=table_problems, splits=("group", "time"))
@@ -136,23 +128,27 @@ def table(
     validation_path: str | None,
     test_path: str | None,
 ) -> RawData:
-    """Your own table: CSV, TSV, gzip or Parquet. Give its path and its target.
+    """Your own table: CSV, TSV, gzip or Parquet. Needs its path and its target.
 
-    path: the file; its extension gives the format. target: the column to predict, or a list of them.
-    task: `auto` infers it: words or at most 20 distinct whole numbers are classes, several yes/no columns are
-        multilabel, other numbers regression. classes: the labels in order; the last of two is positive.
-    inputs: the columns to use; null for all without another role. kinds: column -> number, boolean, date,
-        category or ignore, to correct the inference. Identifier-like columns are left out with a warning.
-    missing: words that mean a missing value. missing_target: whether a row without a target is an error.
-    impute: the value for a missing number; one more input is 1 where it was missing. For categories, missing
-        is a separate category. max_categories: inputs for one column; rarer categories share the last.
-    separator: null detects it in the header. header: whether the first row has the names; otherwise the
-        columns are called 'column 1', 'column 2' and so on. decimal: the decimal mark; thousands marks and
-        currency or percent signs are removed, with a warning. day_first: whether dates such as 03/10/2020
-        begin with the day; `auto` infers it from the column, else takes the month first before a slash, with
-        a warning. Times of day become hours.
-    group_column, time_column: for split=group, split=time. split_column: holds train, validation or test.
-    weight_column: the weight of each row in the loss and the metrics, not negative.
+    path: the file; its extension determines the format. target: the column to predict, or a list of columns.
+    task: `auto` infers it: strings or at most 20 distinct whole numbers are classes, several yes/no columns
+        are multilabel, other numbers are regression. classes: the labels in order; the second of two is
+        positive.
+    inputs: the columns to use; null uses all columns without another role. kinds: column -> number, boolean,
+        date, category or ignore, to correct the inference. Columns that look like identifiers are left out
+        with a warning.
+    missing: words that mean a missing value. missing_target: `error` raises an error for a row without a
+        target; `drop` ignores it.
+    impute: the value for a missing number; an additional input is 1 where it was missing. For categories,
+        missing is a separate category. max_categories: the maximum of inputs per column; rarer categories
+        share the last.
+    separator: null detects it in the header. header: true if the first row contains the names; otherwise the
+        columns are named 'column 1', 'column 2' and so on.
+    decimal: the decimal mark; thousands separators and currency or percent signs are removed with a warning.
+    day_first: true if dates such as 03/10/2020 begin with the day; `auto` infers it from the column, and
+        otherwise reads the month first before a slash, with a warning. Times of day become hours.
+    group_column, time_column: for split=group, split=time. split_column: contains train, validation or test.
+    weight_column: the weight of each row in the loss and the metrics, >= 0.
     validation_path, test_path: files with the same columns for these splits.
     Raises DataError with file, row (counted from 1 below the header) and column.
     """
@@ -174,7 +170,7 @@ def table(
 class ColumnUses:
     """The uses of a table's columns, from its settings.
 
-    roles: setting -> column. kinds: those that were set. inputs: None for all columns without another use.
+    roles: setting -> column. kinds: the configured ones. inputs: None for all columns without another use.
     """
 
     targets: list[str]
@@ -200,7 +196,7 @@ class ColumnUses:
         max_categories: int,
         roles: Sequence[Word | None],
     ) -> ColumnUses:
-        """Return the settings with columns by their names. roles: in the order of ROLES."""
+        """Return the settings with normalized column names. roles: in the order of ROLES."""
         return cls(
             names_of(target),
             task,
@@ -221,14 +217,14 @@ class ColumnUses:
 
     @property
     def as_words(self) -> frozenset[str]:
-        """The columns whose values are always words."""
+        """The columns whose values are always text."""
         words = {name for name, kind in self.kinds.items() if kind == "category"}
         words |= {name for key, name in self.roles.items() if key in ("group_column", "split_column")}
         return frozenset(words)
 
 
 def raw_of(files: list[File], uses: ColumnUses) -> RawData:
-    """Return what the files of a table hold: its inputs, targets and the columns of other roles."""
+    """Return the inputs, the targets and the columns of other roles in the files of a table."""
     first, targets, roles, labels = files[0], uses.targets, uses.roles, uses.classes
     first.check_names({"target": targets, "inputs": uses.inputs or [], "kinds": list(uses.kinds)})
     first.check_names({key: [name] for key, name in roles.items()})
@@ -264,7 +260,7 @@ def raw_of(files: list[File], uses: ColumnUses) -> RawData:
 
 
 def frame_of(files: list[File], kinds: dict[str, str], impute: str, max_categories: int) -> Frame:
-    """Take the input columns out of all files; the first one tells their formats."""
+    """Remove the input columns from all files and join them. The first file determines their formats."""
     first = files[0]
     formats = {name: first.format_of(kind, name, first.columns[name]) for name, kind in kinds.items()}
     columns = {n: join([file.take(n, kind, formats[n]) for file in files]) for n, kind in kinds.items()}
@@ -274,7 +270,7 @@ def frame_of(files: list[File], kinds: dict[str, str], impute: str, max_categori
 def input_kinds(
     file: File, taken: set[str], asked: Mapping[str, str], listed: bool, warnings: list[str]
 ) -> dict[str, str]:
-    """Return the input columns with their kinds; append those left out to `warnings`."""
+    """Return the input columns with their kinds. Append warnings about ignored columns to `warnings`."""
     kinds = {}
     for name in file.columns:
         if name in taken:
@@ -285,5 +281,5 @@ def input_kinds(
             kinds[name] = kind
     if not kinds:
         reason = f" ({'; '.join(warnings)})" if warnings else ""
-        raise DataError(f"{file.path}: no columns are left as inputs{reason}; expected at least one")
+        raise DataError(f"{file.path}: no input columns remain{reason}, expected at least one")
     return kinds

@@ -71,10 +71,10 @@ def text_problems(settings: Mapping[str, Plain]) -> list[str]:
                 f"{', '.join((*LINES, *ENDINGS))}"
             )
         elif columns:
-            found.append(f"data.{columns[0]}: names a column, but {path} is no table; leave it out")
+            found.append(f"data.{columns[0]}: names a column, but {path} is not a table; remove it")
     found += header_problems(settings, PATHS)
     if settings["text"] is not None and name_of(settings["text"]) in names_of(settings["target"]):
-        found.append(f"data.target: column {settings['text']!r} is data.text already")
+        found.append(f"data.target: column {settings['text']!r} is already data.text")
     return found
 
 
@@ -102,21 +102,24 @@ def text(
 ) -> RawData:
     """Your own texts: lines label<TAB>text, a table with a column of texts, or a folder for each class.
 
-    Inputs [N, T] of ids: 0 is padding, at the end, 1 a token outside the vocabulary. The vocabulary comes
-    from the training split and is kept in preprocessing.json. T is the longest text's length, at most
-    max_length.
+    Inputs are token ids [N, T]: 0 is padding at the end, 1 is a token outside the vocabulary. The vocabulary
+    comes from the training split and is stored in preprocessing.json. T is the length of the longest text, at
+    most max_length.
     path: a folder whose folders are the classes, each with .txt files; a .txt file of lines (also .gz, or TSV
         without header); or a CSV, TSV or Parquet file, for which `text` and `target` name the columns. UTF-8.
     task, classes: as in data=table.
     level: `word` (runs of letters, digits and _, with apostrophes between them; any other visible character
-        is a separate token) or `character` (code points; for scripts without blanks between words).
+        is a separate token) or `character` (code points; for scripts without spaces between words).
     lower: convert to lower case. unicode: the normal form, applied first.
-    max_length: maximum tokens of a text. keep: the first or the last ones.
-    min_count, max_words: words with fewer occurrences in train are unknown, and so are all but the most
-        frequent max_words; null for no limit.
-    empty, missing_target: whether a text without tokens, or without a target, is an error or is left out.
-    separator, header: of a table, as in data=table. validation_path, test_path: the same for these splits.
-    Raises DataError with file and line, row or file name.
+    max_length: the maximum number of tokens per text. keep: whether longer texts keep the first or the last
+        ones.
+    min_count, max_words: words with fewer occurrences in train are unknown, and so are all but the max_words
+        most frequent ones; null for no limit.
+    empty, missing_target: `error` raises an error for a text without tokens or without a target; `drop`
+        ignores it.
+    separator, header: of a table, as in data=table.
+    validation_path, test_path: the same for these splits. Raises DataError with file and line, row or file
+        name.
     """
     labels = words_of(classes)
     assert path is not None
@@ -183,13 +186,13 @@ def labelled(
 
 
 def _is_table(path: str, columns: Sequence[DataLike]) -> bool:
-    """Return True if a file is a table; one with tabs counts as lines if no column is named."""
+    """Return True if a file is a table. A file with tabs counts as lines unless a column is named."""
     tabs = path.lower().endswith(TABS) and not columns
     return path.lower().endswith(ENDINGS) and not tabs and Path(path).is_file()
 
 
 def _is_lines(path: str) -> bool:
-    """Return True if a file may be lines; a name without an extension leaves it open."""
+    """Return True if a file may contain lines, which a name without an extension allows."""
     return path.lower().endswith((*LINES, *TABS)) or not Path(path).suffix
 
 
@@ -215,14 +218,14 @@ def _table(
 def piece_of(file: File, column: str, targets: list[str]) -> Piece:
     """Return a file's texts with their targets."""
     found = as_text(file.take(column, "category"))
-    words = [*found.values, ""]  # the last is for a missing text
+    words = [*found.values, ""]  # the last one stands for a missing text
     rows, values = np.flatnonzero(file.keep) + 1, [file.targets[name] for name in targets]
     texts = [words[code] for code in found.codes]
     return Piece(file.path, texts, values, lambda i: f"{file.path}: row {rows[i]}")
 
 
 def _lines(path: str) -> Piece:
-    """Read lines of a label, a tab and a text; blank lines are skipped."""
+    """Read lines of a label, a tab and a text. Blank lines are skipped."""
     try:
         with open_bytes(path) as file:
             content = file.read(LONGEST + 1)
@@ -233,11 +236,11 @@ def _lines(path: str) -> Piece:
     for i in numbers:
         if "\t" not in lines[i]:
             raise DataError(
-                f"{path}: line {i + 1} has no tab: found {brief(lines[i])}, expected label<TAB>text; a table "
-                f"with a header is read from {', '.join(ENDINGS)}"
+                f"{path}: line {i + 1} has no tab: found {brief(lines[i])}, expected label<TAB>text; tables "
+                f"with a header end in {', '.join(ENDINGS)}"
             )
     if not numbers:
-        raise DataError(f"{path}: the file is empty; expected lines label<TAB>text")
+        raise DataError(f"{path}: the file is empty, expected lines label<TAB>text")
     labels, _, texts = zip(*(lines[i].partition("\t") for i in numbers), strict=True)
     found = encode_words([label.strip() or None for label in labels], "untyped")
     return Piece(path, list(texts), [found], lambda i: f"{path}: line {numbers[i] + 1}")
@@ -247,14 +250,14 @@ def _folder(path: str) -> Piece:
     """Read a folder of .txt files for each class, in order of their names."""
     folders = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not folders:
-        raise DataError(f"{path}: has no folders; expected one for each class, with .txt files")
+        raise DataError(f"{path}: has no folders, expected one for each class, with .txt files")
     _refuse_parts(path, folders)
     classes = class_folders(path, [folder.name for folder in folders])
     files = {label: sorted(Path(path, name).glob("*.txt")) for label, name in classes.items()}
     for label, found in files.items():
         if not found:
             raise DataError(
-                f"{Path(path, classes[label])}: has no .txt files; expected the texts of class {label!r}"
+                f"{Path(path, classes[label])}: has no .txt files, expected the texts of class {label!r}"
             )
     texts, labels, size = [], [], 0
     for label, found in files.items():
@@ -281,9 +284,9 @@ def _refuse_parts(path: str, folders: Sequence[Path]) -> None:
             parts.setdefault(PATHS[part], folder)
     if parts:
         advice = " ".join(typed(f"data.{key}", parts[key]) for key in PATHS if key in parts)
-        how = f"set {advice}" if "path" in parts else "give data.path the folder of the training part"
+        how = f"set {advice}" if "path" in parts else "set data.path to the folder of the training split"
         said = phrase(sorted(folder.name for folder in parts.values()))
-        raise DataError(f"{path}: has folders of parts ({said}), expected a folder for each class; {how}")
+        raise DataError(f"{path}: has folders of splits ({said}), expected a folder for each class; {how}")
 
 
 def _decoded(path: str, content: bytes) -> str:
@@ -295,7 +298,7 @@ def _decoded(path: str, content: bytes) -> str:
     content = content.removeprefix(BOM)
     if found := not_utf8(content):
         line = content.count(b"\n", 0, found[0]) + 1
-        raise DataError(f"{path}: line {line} holds {found[1]}")
+        raise DataError(f"{path}: line {line} contains {found[1]}")
     return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -304,7 +307,7 @@ def _where(pieces: Sequence[Piece]) -> Where:
 
 
 def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value: str) -> list[str]:
-    """Return the warning that texts are left out. Raises DataError if they may not be, or if none remain."""
+    """Return the warning about dropped texts. Raises DataError if that is not allowed, or if none remain."""
     if not gone.any():
         return []
     numbers = np.flatnonzero(gone)
@@ -314,9 +317,9 @@ def _left_out(pieces: list[Piece], gone: np.ndarray, what: str, key: str, value:
     share = f"{len(numbers):,} of {counted(len(gone), 'text')}"
     if value == "error":
         raise DataError(
-            f"{phrase(places, 3)}: the text has {what} ({share}): correct it, or leave such texts out with "
+            f"{phrase(places, 3)}: the text has {what} ({share}): correct it, or drop such texts with "
             f"data.{key}=drop"
         )
     if gone.all():
-        raise DataError(f"{pieces[0].path}: every text has {what}: nothing is left")
+        raise DataError(f"{pieces[0].path}: every text has {what}: none remain")
     return [f"{share} {have} {what}; {left} left out ({phrase(places, 3)})"]

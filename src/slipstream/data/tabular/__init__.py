@@ -1,1 +1,1 @@
-"""Tables: files, columns, their kinds, and the spelling of numbers."""
+"""Tables: files, columns, kinds of columns, and the spelling of numbers."""

@@ -1,4 +1,4 @@
-"""One column of any library as raw values, with the kind that its type tells."""
+"""Conversion of a column of any library to raw values, with the kind of its type."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from slipstream.data.tabular.values import Text, Values
 
 BOOLEAN, NUMBER = (bool, np.bool_), (int, float, np.number, np.bool_, Decimal)
 SINGLE = (*NUMBER, str, date, time, np.datetime64)
-PLAIN = "biufOUMT"  # numpy's kinds of types that hold numbers, booleans, dates or words
+PLAIN = "biufOUMT"  # dtype.kind of numbers, booleans, dates and strings in numpy
 
 
 def column_of(
     name: str, column: DataLike, missing: Collection[str] = frozenset(), words: bool = False
 ) -> tuple[Values, str | None]:
-    """Return a column's values, and its kind if its type tells it; None leaves it to the values.
+    """Return a column's values and the kind of its type, or None if the values decide.
 
-    words: True if its values are words, such as labels, for which 9007199254740993 is not 9007199254740992.
-    Raises DataError for a column that holds neither numbers, booleans, dates nor words.
+    words: True if its values are text, such as labels, so that 9007199254740993 differs from
+    9007199254740992. Raises DataError for a column of anything but numbers, booleans, dates or strings.
     """
     values, kind = values_of(name, column, missing, words)
     if kind is None and isinstance(values, Text) and values.kind == "text":
-        spelled = kind_of_words(values) == "number"  # words by their type: codes, such as 01
+        spelled = kind_of_words(values) == "number"  # text by its type: codes such as 01
         kind = "category" if spelled and not looks_like_identifier(name, values, "category") else None
     return values, kind
 
@@ -41,7 +41,7 @@ def column_of(
 def values_of(
     name: str, column: DataLike, missing: Collection[str] = frozenset(), words: bool = False
 ) -> tuple[Values, str | None]:
-    """Return a column's values, and its kind if its type alone tells it. Arguments: as in `column_of`."""
+    """Return a column's values and the kind of its type, if any. The arguments are those of `column_of`."""
     import narwhals.stable.v2 as nw
 
     if isinstance(column, Text):
@@ -64,7 +64,7 @@ def from_plain(
 ) -> Values:
     """Return the values of an array [N] or a list. words: as in `column_of`. Raises DataError."""
     if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise DataError(f"column {name!r} has shape {values.shape}, expected one value in each row")
+        raise DataError(f"column {name!r} has shape {values.shape}, expected one value per row")
     if isinstance(values, np.ndarray) and values.dtype.kind not in PLAIN:
         raise _refused(name, _UNUSABLE.get(values.dtype.kind, str(values.dtype)))
     if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
@@ -80,7 +80,7 @@ _UNUSABLE = {"c": "complex numbers", "S": "bytes", "m": "durations", "V": "recor
 
 
 def _series_of(column: DataLike) -> DataLike:
-    """Return a column of pandas or pyarrow that is no series, such as an index, as one."""
+    """Convert a pandas or pyarrow column that is not a series, such as an index, to a series."""
     library = type(column).__module__.partition(".")[0]
     if library == "pandas" and type(column).__name__ != "Series":
         import pandas as pd
@@ -104,7 +104,7 @@ def _told(kind: DataLike) -> str | None:
 
 
 def _listed(name: str, series: DataLike) -> np.ndarray | list[DataLike]:
-    """Return a series of narwhals as an array or a list."""
+    """Return a narwhals series as an array or a list."""
     import narwhals.stable.v2 as nw
 
     kind = series.dtype
@@ -130,17 +130,17 @@ def _plain(name: str, column: DataLike) -> np.ndarray | list[DataLike]:
 
 
 def tensor_values(what: str, tensor: DataLike) -> np.ndarray:
-    """Return a tensor as an array, wherever it lies. Raises DataError for one that is sparse."""
+    """Return a tensor on any device as an array. Raises DataError for a sparse tensor."""
     if tensor.layout != torch.strided:
-        raise DataError(f"{what}: found a sparse tensor, expected a dense one; its to_dense() makes one")
+        raise DataError(f"{what}: found a sparse tensor, expected a dense one; call its to_dense()")
     found = tensor.detach().cpu()
-    if found.dtype == torch.bfloat16:  # numpy has no such type
+    if found.dtype == torch.bfloat16:  # numpy has no bfloat16
         found = found.float()
     return np.asarray(found.resolve_conj().resolve_neg().numpy())
 
 
 def _kind_of(values: np.ndarray | list[DataLike]) -> str | None:
-    """Return boolean or date if all values are; None otherwise."""
+    """Return boolean or date if all values have that kind, and None otherwise."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return {"b": "boolean", "M": "date"}.get(values.dtype.kind)
     there = [value for value in values if not _is_absent(value)]
@@ -151,7 +151,7 @@ def _kind_of(values: np.ndarray | list[DataLike]) -> str | None:
 
 
 def _from_list(name: str, values: Sequence[DataLike], missing: Collection[str], words: bool) -> Values:
-    """Return a list of numbers, booleans, dates or words as a raw column."""
+    """Return a list of numbers, booleans, dates or strings as a raw column."""
     values = [None if _is_absent(value) else value for value in values]
     there = [value for value in values if value is not None]
     for row, value in enumerate(values, start=1):
@@ -169,7 +169,7 @@ def _from_list(name: str, values: Sequence[DataLike], missing: Collection[str], 
 
 
 def _is_pandas(value: DataLike) -> bool:
-    """Return True for a period or an interval of pandas, which are read as words."""
+    """Return True for a pandas period or interval, which are read as text."""
     return type(value).__name__ in ("Period", "Interval") and type(value).__module__.startswith("pandas")
 
 
@@ -187,6 +187,6 @@ def _is_absent(value: DataLike) -> bool:
 def _refused(name: str, found: str) -> DataError:
     advice = kind_setting(name_of(name), "ignore")
     return DataError(
-        f"column {name!r} holds {found}, expected numbers, booleans, dates or words: leave it out with "
+        f"column {name!r} holds {found}, expected numbers, booleans, dates or strings: ignore it with "
         f"{advice}"
     )

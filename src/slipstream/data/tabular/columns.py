@@ -32,7 +32,7 @@ BOOLEANS = dict.fromkeys(("false", "no", "n", "f", "0"), 0.0) | dict.fromkeys(
 
 
 def to_number(word: str) -> float | None:
-    """Parse a plainly written number, or return None. Stricter than `float`, which accepts 1_000."""
+    """Parse a number in normal spelling, or return None. Stricter than `float`, which accepts 1_000."""
     return float(word) if NUMBER.fullmatch(word) else None
 
 
@@ -42,7 +42,7 @@ def to_boolean(word: str) -> float | None:
 
 
 def as_numbers(name: str, values: Values, format: str = "") -> np.ndarray:
-    """Parse numbers as float64 [N], NaN for missing. Raises DataError for a word, infinity or beyond float32.
+    """Parse numbers as float64 [N], NaN for missing. Raises DataError for text, or numbers beyond float32.
 
     format: the spelling of numbers (see `spelling`).
     """
@@ -87,7 +87,7 @@ def read_as(kind: str, name: str, values: Values, format: str = "") -> np.ndarra
 
 
 def as_text(values: Values) -> Text:
-    """Return words; numbers are spelled as briefly as possible (3, not 3.0)."""
+    """Return values as text. Numbers are spelled as briefly as possible (3, not 3.0)."""
     if isinstance(values, Text):
         return values
     missing = np.isnan(values)
@@ -96,7 +96,7 @@ def as_text(values: Values) -> Text:
 
 
 def _read(name: str, text: Text, reader: Reader, expected: str, format: str = "") -> np.ndarray:
-    """Parse each distinct word once by `reader`.
+    """Parse each distinct word once with `reader`.
 
     format: the decimal mark of numbers, or the first of day and month in dates.
     """
@@ -126,9 +126,7 @@ def _decimal_hint(words: list[str], decimal: str) -> str:
     if other is None or any(other not in word or number_of(word, other) is None for word in words):
         return ""
     return (
-        f" (a decimal comma? set {typed('data.decimal', ',')})"
-        if other == ","
-        else " (leave data.decimal out?)"
+        f" (a decimal comma? set {typed('data.decimal', ',')})" if other == "," else " (remove data.decimal?)"
     )
 
 
@@ -160,7 +158,7 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
                 + (
                     "correct it, or add it to data.missing"
                     if missing and has_missing()
-                    else "correct it or leave the row out"
+                    else "correct it or remove the row"
                 )
             )
 
@@ -184,7 +182,7 @@ def pick(values: Values, rows: np.ndarray) -> Values:
 
 
 def join(parts: list[Values]) -> Values:
-    """Concatenate a column's values from several files; if any are words, all become words."""
+    """Concatenate a column's values from several files. If any file has text, all values become text."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]  # arrays, as checked above
     return merged([as_text(part) for part in parts])

@@ -1,4 +1,4 @@
-"""CSV and TSV, plain or gzip, parsed block by block: the whole file is never in memory.
+"""CSV and TSV files, plain or gzip, parsed block by block, so that the whole file is never in memory.
 
 A first pass (see `records`) counts the rows, so that the columns are allocated at their final size.
 """
@@ -37,14 +37,14 @@ def read_csv(
 ) -> tuple[list[str], dict[str, Values], str]:
     """Return all names, the wanted columns by name, and the separator.
 
-    as_words: columns that are not read as numbers. labels: columns that may turn out to be labels; they are
-    not either, unless their first values have fractions. named: True if the first row has the names.
-    Raises DataError with the row, counted from 1 below the header, for anything that is not a table.
+    as_words: columns that are not read as numbers. labels: columns that may be labels, which are read as
+    numbers only if their first values have fractions. named: True if the first row contains the names. Raises
+    DataError with the row, counted from 1 below the header, for anything that is not a table.
     """
     header = survey(path, separator, named)
     try:
         return _read_csv(path, header, decimal, missing, wanted, as_words, labels)
-    except _Respelled as found:  # plain numbers at first, then signs or thousands marks
+    except _Respelled as found:  # first plain numbers, later signs or thousands separators
         return read_csv(path, separator, decimal, missing, wanted, as_words | found.columns, labels, named)
 
 
@@ -81,13 +81,13 @@ def _read_csv(
         put_words(words, row, frame)
         row += count
     if row != header.rows:
-        raise DataError(f"{path}: the file changed while it was read; start again when it is complete")
+        raise DataError(f"{path}: the file changed during reading; start again when it is complete")
     columns = {n: numbers[n] if n in numbers else words[n].text() for n in filter(wanted, header.names)}
     return header.names, columns, header.separator
 
 
 class _Respelled(Exception):
-    """Columns of numbers that are not all plain."""
+    """Some columns contain numbers in another spelling than the first ones."""
 
     def __init__(self, columns: frozenset[str]) -> None:
         self.columns = columns
@@ -109,7 +109,7 @@ class Parser:
         """
         import polars as pl
 
-        if numeric and self.decimal == ",":  # polars would accept a decimal point as well
+        if numeric and self.decimal == ",":  # polars would also accept a decimal point
             return None
         try:
             frame = pl.read_csv(
@@ -143,7 +143,7 @@ class Parser:
         if frame is not None:
             return frame
         found = cut(block, shape(block, self.header.separator)[0])
-        low, high = 0, len(found)  # the first bad record is in [low, high)
+        low, high = 0, len(found)  # the first invalid record is in [low, high)
         while high - low > 1:
             middle = (low + high) // 2
             readable = self.parse(b"".join(found[low:middle]), middle - low, ()) is not None
@@ -152,11 +152,11 @@ class Parser:
         record = brief(found[low].decode(errors="replace"))
         raise DataError(
             f"{self.path}: row {start + low + 1}{below} cannot be read: {record}; "
-            "a field that contains a quote has to stand in quotes, with its own quotes doubled"
+            "a field that contains a quote must be quoted, with the inner quotes doubled"
         )
 
     def numbers_from_words(self, block: bytes, count: int, start: int, numeric: Collection[str]) -> DataLike:
-        """Parse a block by way of words: accept blanks around numbers, and locate a word among them."""
+        """Parse a block via text, to accept spaces around numbers and to locate text among them."""
         frame = self.words(block, count, start)
         respelled = set()
         for name in numeric:
@@ -171,7 +171,7 @@ class Parser:
                 row = int(np.argmax(wrong))
                 raise DataError(
                     f"{self.path}: column {name!r}, row {start + row + 1}: found {brief(plain[row])}, "
-                    f"expected a number as in the rows before. {cures(name, many=False)}"
+                    f"expected a number as in earlier rows. {cures(name, many=False)}"
                 )
             frame = frame.with_columns(numbers.alias(name))
         if respelled:
@@ -184,8 +184,7 @@ class Parser:
 
         plain = words.str.strip_chars()
         if self.decimal == ",":
-            # With a decimal comma, a point is not a decimal mark, and a comma before three digits may not be
-            # one.
+            # With a decimal comma, a point is no decimal mark and a comma before three digits is ambiguous.
             other = plain.str.contains(r"\.|^[+-]?[1-9]\d{0,2},\d{3}$")
             plain = plain.set(other.fill_null(False), "no").str.replace(",", ".", literal=True)
         return plain.cast(pl.Float64, strict=False)
@@ -194,7 +193,7 @@ class Parser:
         """Return True if there are values and all of them are plain numbers."""
         if words.null_count() == len(words) or self.cast(words).null_count() != words.null_count():
             return False
-        # 1.101 next to 900 may be thousands: the whole column decides.
+        # 1.101 next to 900 may mean thousands, so the whole column decides.
         points = words.str.contains(".", literal=True)
         groups = words.str.contains(r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$")
         return not (points.any() and not points.all() and points.equals(groups))
@@ -205,7 +204,7 @@ class Parser:
 
 
 class WordColumn:
-    """A column of words being read block by block: codes, and the words that they index."""
+    """A text column that is read block by block: codes, and the words that they index."""
 
     def __init__(self, rows: int, missing: frozenset[str]) -> None:
         self.codes = np.full(rows, -1, np.int32)
@@ -217,7 +216,7 @@ class WordColumn:
 
 
 def put_words(columns: dict[str, WordColumn], row: int, frame: DataLike) -> None:
-    """Store a block's words from `row` on, all columns in one call of each kind."""
+    """Store the words of a block, starting at `row`, with one call for all columns."""
     import polars as pl
 
     if not columns:

@@ -1,7 +1,7 @@
 """The records of a CSV file, plain or gzip, in blocks, and errors in them.
 
-Parsers silently accept problems that a user has to know of: short rows, a quote that never closes, a repeated
-name. They are found here, before anything is parsed.
+Parsers silently accept problems that a user must know about: short rows, an unclosed quote, a repeated name.
+This module finds them before anything is parsed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CsvHeader:
 
 
 def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
-    """Make the first pass over the file. header: True if the first row names the columns.
+    """Make the first pass over a file. header: True if the first row contains the column names.
 
     Raises DataError for a file that is not a table.
     """
@@ -73,16 +73,18 @@ def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
             raise DataError(
                 f"{path}: row {row}{below} has {counted(fields[at], 'field')}, but the {first} has "
                 f"{len(names)} ({', '.join(names[:5])}{more}), separated by {separator!r}: correct the row, "
-                "put a field that contains the separator in quotes, or set data.separator"
+                "quote a field that contains the separator, or set data.separator"
             )
         rows += int((~blank).sum())
         plain = plain and not blank.any() and b'"' not in body
         if len(body) and (len(ends) == 0 or ends[-1] + 1 < len(body)):
-            raise DataError(f"{path}: a quote is opened in row {rows + 1}{below} and never closed")
+            raise DataError(f"{path}: the quote opened in row {rows + 1}{below} is never closed")
     if not names:
-        raise DataError(f"{path}: the file is empty; expected a header and rows")
+        raise DataError(f"{path}: the file is empty, expected a header and rows")
     if rows == 0:
-        raise DataError(f"{path}: no rows below the header ({', '.join(names[:5])}); expected at least 3")
+        raise DataError(
+            f"{path}: found no rows below the header ({', '.join(names[:5])}), expected at least 3"
+        )
     return CsvHeader(names, separator or ",", rows, size, plain)
 
 
@@ -90,8 +92,8 @@ def _header_size(path: str, block: bytes) -> int:
     if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
     ends, _, blank = shape(block, ",")
-    if blank.all():  # there are words, but no record with words in it ends
-        raise DataError(f"{path}: a quote is opened in the header and never closed")
+    if blank.all():  # there is text, but no record with text ends
+        raise DataError(f"{path}: the quote opened in the header is never closed")
     return int(ends[np.argmin(blank)]) + 1
 
 
@@ -100,7 +102,7 @@ def _unquoted(text: str) -> str:
 
 
 def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
-    """Return the column names, trimmed and in Unicode NFC; an empty one is named by its position."""
+    """Return the column names, trimmed and in Unicode NFC. An empty name becomes the column's position."""
     try:
         fields = next(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter=separator), [""])
     except csv.Error as error:
@@ -111,7 +113,7 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
         places = [i + 1 for i, name in enumerate(names) if name == twice[0]]
         raise DataError(
             f"{path}: the header has {twice[0]!r} more than once (columns {', '.join(map(str, places))}): "
-            "give every column its own name, or, if the file has no header, set data.header=false"
+            "give every column a unique name, or set data.header=false if the file has no header"
         )
     other = max(SEPARATORS, key=_unquoted(text).count)
     if len(names) == 1:
@@ -121,21 +123,22 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
             else ""
         )
         raise DataError(
-            f"{path}: one column only ({names[0]!r}), separated by {separator!r}; expected a target and at "
+            f"{path}: found only one column ({names[0]!r}), separated by {separator!r}; expected "
+            f"a target and at "
             f"least one input{hint}"
         )
     return names
 
 
 def _check_bytes(path: str, body: bytes, where: str | Callable[[int], str]) -> None:
-    """Raise DataError for what is no text in UTF-8. where: of the bytes, or says it of a position."""
+    """Raise DataError for bytes that are not UTF-8. where: their location, or a function of the position."""
     if found := not_utf8(body):
         position, problem = found
         raise DataError(f"{path}: {where if isinstance(where, str) else where(position)} holds {problem}")
 
 
 def not_utf8(content: bytes) -> tuple[int, str] | None:
-    """Return the place of the first byte that is not UTF-8 text, with what it is and what to do, or None.
+    """Return the position of the first byte that is not UTF-8, with an explanation, or None.
 
     >>> not_utf8("größe".encode("cp1252"))[1][:75]
     "byte 0xf6, which is not UTF-8 (the file is probably Latin-1: 'größe'): save"
@@ -152,11 +155,11 @@ def not_utf8(content: bytes) -> tuple[int, str] | None:
     around = content[max(position - 20, 0) : position + 20].decode("cp1252", errors="replace")
     word = next((w for w in re.findall(r"\w+", around) if not w.isascii()), around)
     said = f"byte 0x{content[position]:02x}, which is not UTF-8 (the file is probably Latin-1: {word!r})"
-    return position, f"{said}: save it as UTF-8, as iconv -f WINDOWS-1252 -t UTF-8 does"
+    return position, f"{said}: save it as UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8"
 
 
 def shape(block: bytes, separator: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each record's end in the block, its number of fields, and True for a blank one."""
+    """Return, for each record, its end in the block, its number of fields, and whether it is blank."""
     data = np.frombuffer(block, np.uint8)
     ends, marks = np.flatnonzero(data == 10), np.flatnonzero(data == ord(separator))
     quotes = np.flatnonzero(data == 34)
@@ -192,9 +195,9 @@ def cut(block: bytes, ends: np.ndarray) -> list[bytes]:
 
 
 def raw_blocks(path: str) -> Iterator[bytes]:
-    """Yield the file's bytes, each block a whole number of records, without a byte order mark.
+    """Yield the bytes of the file in blocks of whole records, without a byte order mark.
 
-    A carriage return alone as line end, as on old Macs, becomes a line feed.
+    A single carriage return as line end, as on old Macs, becomes a line feed.
     """
     rest = b""
     try:
@@ -207,12 +210,12 @@ def raw_blocks(path: str) -> Iterator[bytes]:
                 chunk = file.read(BLOCK)
                 if size := _whole(rest):
                     block, rest = rest[:size], rest[size:]
-                    # Without any words there can be no header.
+                    # Without any text there can be no header.
                     if not block.isspace():
                         yield block
                 elif len(rest) > LONGEST:
                     raise DataError(
-                        f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote left open?"
+                        f"{path}: a record is longer than {LONGEST >> 20} MB; is a quote not closed?"
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
@@ -221,7 +224,7 @@ def raw_blocks(path: str) -> Iterator[bytes]:
 
 
 def _whole(block: bytes) -> int:
-    """Return the number of bytes that make whole records."""
+    """Return the number of bytes in whole records."""
     if b'"' not in block:
         return block.rfind(b"\n") + 1
     ends, _, _ = shape(block, ",")
@@ -229,7 +232,7 @@ def _whole(block: bytes) -> int:
 
 
 def open_bytes(path: str) -> IO[bytes]:
-    """Open the file for reading, decompressing it if it begins like gzip."""
+    """Open the file for reading, and decompress it if it starts like gzip."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]  # a GzipFile reads as IO[bytes] does

@@ -22,11 +22,12 @@ CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0, "24 hours": 24.0}
 class Column:
     """One raw column (or channel) and its encoding as numbers.
 
-    number, boolean, date: (x - offset) * factor, clipped smoothly if `clip`; with `flag`, one more output is
-    1 where the value is missing; `fill` replaces a missing value. A date is the days since 1970 and the sine
-    and cosine of each of its `cycles`, a time of day the hours and those of the day. category: one output for
-    each of `categories`, then one for all `rare` ones, if there are any, then, with `flag`, one for missing.
-    A category not in train is 0 in all of them.
+    number, boolean, date: (x - offset) * factor, clipped smoothly if `clip`. `fill` replaces a missing value,
+        and with `flag` an additional output is 1 for a missing value. A date is encoded as the days since
+        1970 and as sine and cosine of each of its `cycles`, a time of day as hours and as sine and cosine of
+        the day.
+    category: one output for each of `categories`, one for all `rare` ones if there are any, and with `flag`
+        one for missing. All of them are 0 for a category that is not in the training split.
     format: the spelling of numbers or dates (see `spelling`).
     """
 
@@ -58,7 +59,7 @@ class Column:
         return (*names, f"{self.name} is missing") if self.flag else tuple(names)
 
     def encode(self, values: Values, out: np.ndarray, warnings: list[str]) -> None:
-        """Write the outputs into `out` [outputs, N]; append warnings of new values to `warnings`."""
+        """Write the outputs into `out` [outputs, N]. Append warnings about new values to `warnings`."""
         if self.kind == "category":
             self._encode_category(as_text(values), out, warnings)
             return
@@ -68,7 +69,8 @@ class Column:
             numbers = np.where(missing, self.fill, numbers)
             if not self.flag:
                 warnings.append(
-                    f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, none in training; "
+                    f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, but "
+                    "none in training; "
                     f"filled with {self.fill:g}"
                 )
         scaled = (numbers - self.offset) * self.factor
@@ -87,7 +89,8 @@ class Column:
         if unseen:
             rows = sum(unseen.values())
             warnings.append(
-                f"column {self.name!r}: {counted(rows, 'row')} with a category that training has not seen "
+                f"column {self.name!r}: {counted(rows, 'row')} with a category that is not in the "
+                f"training split "
                 f"({phrase(unseen, 4)}); it is encoded as unknown (0 for every known category)"
             )
         where = np.minimum(np.array([*places, -1], np.int32), len(self.categories))[text.codes]
@@ -99,13 +102,13 @@ class Column:
             out[-1] = missing
         elif missing.any():
             warnings.append(
-                f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, none in training: "
+                f"column {self.name!r}: {counted(missing.sum(), 'missing value')}, but none in training: "
                 "encoded as unknown"
             )
 
 
 def encode(columns: Sequence[Column], values: dict[str, Values]) -> tuple[np.ndarray, list[str]]:
-    """Encode a table as float32 [outputs, N]; return it with warnings. Removes the columns from `values`.
+    """Encode a table as float32 [outputs, N] and return it with warnings. Removes the columns from `values`.
 
     Each column is freed as soon as it is encoded.
     """
@@ -121,18 +124,18 @@ def encode(columns: Sequence[Column], values: dict[str, Values]) -> tuple[np.nda
 
 
 def numeric_of(columns: Sequence[Column]) -> tuple[int, ...]:
-    """Return the indices of the outputs that are numbers; the others are 0 or 1."""
+    """Return the indices of the numeric outputs. The others are 0 or 1."""
     named = [(name, column.kind) for column in columns for name in column.outputs()]
     plain = [kind not in ("category", "boolean") and not name.endswith(" is missing") for name, kind in named]
     return tuple(np.flatnonzero(plain).tolist())
 
 
 def constant_warnings(columns: Sequence[Column]) -> list[str]:
-    """Return one sentence about all uninformative columns, those that are constant in train."""
+    """Return one sentence about all columns that are constant in the training split."""
     constant = [column.name for column in columns if column.factor == 0]
     constant += [c.name for c in columns if c.kind == "category" and len(c.outputs()) <= 1]
     if not constant:
         return []
     verb = "does" if len(constant) == 1 else "do"
     number = counted(len(constant), "input column")
-    return [f"{number} {verb} not vary in the training part: {phrase(constant)}"]
+    return [f"{number} {verb} not vary in the training split: {phrase(constant)}"]

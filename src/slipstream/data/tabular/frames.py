@@ -16,7 +16,7 @@ from slipstream.data.messages import brief, naming, phrase
 from slipstream.data.tabular.any_column import tensor_values, values_of
 from slipstream.data.tabular.values import Values
 
-OF_FRAMES = ("iter_columns", "iterrows", "itercolumns")  # methods of polars', pandas' and pyarrow's tables
+OF_FRAMES = ("iter_columns", "iterrows", "itercolumns")  # methods of polars, pandas and pyarrow tables
 TABLE = "the table"  # its name in messages
 
 
@@ -25,14 +25,14 @@ def from_any(
 ) -> dict[str, Values]:
     """Return the named columns of a table (see `is_table`) as raw columns.
 
-    names: True for a column whose values are words, such as categories, for which 9007199254740993 is not
-    9007199254740992. Other columns are ignored; a named one that does not exist is left out.
+    names: True for a column whose values are text, such as categories, so that 9007199254740993 differs from
+    9007199254740992. Other columns of the table and names without a column are ignored.
     """
     wanted, found = {name_of(name): name for name in names}, dict[str, DataLike]()
     for spelled, column in columns_in(data).items():
         name = name_of(str(spelled))
         if name in wanted and wanted[name] in found:
-            raise DataError(f"{TABLE} has two columns {name!r}, in two ways to write it; leave one out")
+            raise DataError(f"{TABLE} has two columns {name!r} in different spellings; remove one")
         if name in wanted:
             found[wanted[name]] = column
     made = in_rows({name: found[name] for name in names if name in found})
@@ -41,7 +41,7 @@ def from_any(
 
 
 def columns_in(table: DataLike) -> Mapping[DataLike, DataLike]:
-    """Return a table's columns by name. Raises DataError for two of one name, or names of several levels."""
+    """Return a table's columns by name. Raises DataError for duplicate or multi-level names."""
     if not isinstance(table, Mapping):
         import narwhals.stable.v2 as nw
 
@@ -50,58 +50,61 @@ def columns_in(table: DataLike) -> Mapping[DataLike, DataLike]:
             frame = nw.from_native(table, eager_only=True)
         except nw.exceptions.DuplicateError as error:
             raise DataError(
-                f"{TABLE} has two columns of one name: {' '.join(str(error).split())}; give every column its "
-                "own name"
+                f"{TABLE} has two columns with the same name: {' '.join(str(error).split())}; "
+                f"give every column a "
+                "unique name"
             ) from error
         return {series.name: series.to_native() for series in frame.iter_columns()}
     for name in table:
         if not isinstance(name, str | Number):
-            raise DataError(f"{TABLE}: found {brief(name)} as the name of a column, expected words")
+            raise DataError(f"{TABLE}: found {brief(name)} as the name of a column, expected a string")
     return table
 
 
 def _require_names(table: DataLike) -> None:
-    """Raise DataError for a frame of pandas whose columns have no names, or names of several levels."""
+    """Raise DataError for a pandas frame whose columns have no names, or multi-level names."""
     for name in table.columns if hasattr(table, "itertuples") else ():
         if isinstance(name, tuple):
             raise DataError(
-                f"{TABLE}: the names of its columns have several levels, such as {name}; join them to one: "
+                f"{TABLE}: the column names have several levels, such as {name}; join them: "
                 "frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
             )
-        if name != name or not isinstance(name, str | Number | date):  # NaN stands for none
-            raise DataError(f"{TABLE}: a column has no name (found {name!r}); give every column its own name")
+        if name != name or not isinstance(name, str | Number | date):  # NaN means no name
+            raise DataError(
+                f"{TABLE}: a column has no name (found {name!r}); give every column a unique name"
+            )
 
 
 def columns_of(data: DataLike, names: Mapping[str, bool], settings: Mapping[str, Plain]) -> dict[str, Values]:
-    """Return all named columns of a table (see `from_any`), of one length. Raises DataError.
+    """Return all named columns of a table (see `from_any`). Raises DataError if one is missing.
 
     settings: `missing`, the words that mean a missing value.
     """
     columns = from_any(data, names, missing_words(settings.get("missing", ())))
     absent = [name for name in names if name not in columns]
     if absent:
-        raise DataError(f"the table lacks columns that training had: {phrase(absent)}")
+        raise DataError(f"the table lacks columns of the training data: {phrase(absent)}")
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
-        raise DataError(f"columns of different lengths: {phrase(sorted(lengths))}")
+        raise DataError(f"found columns of different lengths: {phrase(sorted(lengths))}")
     return columns
 
 
 def array_of(data: DataLike) -> np.ndarray:
-    """Return new examples that are no table as an array of numbers. Raises DataError."""
+    """Return new examples that are not a table as an array of numbers. Raises DataError."""
     if isinstance(data, torch.Tensor):
         data = tensor_values("inputs", data)
     if not isinstance(data, np.ndarray | list):
         raise DataError(
-            f"found {type(data).__module__}.{type(data).__name__}, expected an array, a data frame of "
+            f"found {type(data).__module__}.{type(data).__name__}, expected an array, a data frame from "
             "polars, pandas or pyarrow, or a mapping of column names to values"
         )
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise DataError("found lists of different lengths, expected one length in all rows") from error
+        raise DataError("found lists of different lengths, expected the same length in all rows") from error
     if array.dtype.kind not in "fiub":
-        raise DataError(f"found an array of {array.dtype}, expected numbers; give words as a mapping")
+        raise DataError(f"found an array of {array.dtype}, expected numbers; pass text in a mapping")
     return array
 
 
@@ -118,8 +121,8 @@ def in_rows(columns: Mapping[str, Plain]) -> Mapping[str, Plain]:
     if len(single) < len(columns):
         other = next(name for name in columns if name not in single)
         raise DataError(
-            f"column {single[0]!r} is a single value and column {other!r} is a list; give every column a "
-            "value, for one row, or every column a list"
+            f"column {single[0]!r} is a single value but column {other!r} is a list; give every column a "
+            "value (for one row), or every column a list"
         )
     return {name: [value.item() if hasattr(value, "item") else value] for name, value in columns.items()}
 

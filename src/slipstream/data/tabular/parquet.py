@@ -20,9 +20,9 @@ from slipstream.data.tabular.values import Text, Values
 def read_parquet(
     path: str, missing: frozenset[str], wanted: Callable[[str], bool], as_words: frozenset[str]
 ) -> tuple[list[str], dict[str, Values], dict[str, str]]:
-    """Return all names, the wanted columns by name, and the kinds given by their types. Raises DataError.
+    """Return all names, the wanted columns by name, and the kinds of their types. Raises DataError.
 
-    as_words: columns whose values are words, such as labels, so that integers stay exact.
+    as_words: columns whose values are text, such as labels, so that integers stay exact.
     """
     import polars as pl
 
@@ -33,8 +33,8 @@ def read_parquet(
         for name in schema:
             if names.setdefault(name_of(name), name) != name:
                 raise DataError(
-                    f"{path}: two columns are called {name_of(name)!r}, in two ways to write it: give every "
-                    "column its own name"
+                    f"{path}: two columns are named {name_of(name)!r} in different spellings: give every "
+                    "column a unique name"
                 )
         columns, kinds = {}, {}
         for name, spelled in names.items():
@@ -46,17 +46,17 @@ def read_parquet(
                 if kind:
                     kinds[name] = kind
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: is no complete Parquet file: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: is not a complete Parquet file: {str(error).splitlines()[0]}") from error
     if not columns or len(next(iter(columns.values()))) == 0:
-        raise DataError(f"{path}: no rows; expected at least 3")
+        raise DataError(f"{path}: found no rows, expected at least 3")
     return list(names), columns, kinds
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Suppress the backtraces that polars' threads print when a broken file makes them panic.
+    """Suppress the backtraces that polars threads print when a damaged file makes them panic.
 
-    The panic itself arrives as an exception.
+    The panic itself is raised as an exception.
     """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -73,7 +73,7 @@ def from_series(
 ) -> tuple[Values, str | None]:
     """Return a polars column as raw values, and the kind given by its type (boolean, date) or None.
 
-    words: True if its values are words, such as labels, so that integers stay exact.
+    words: True if its values are text, such as labels, so that integers stay exact.
     """
     import polars as pl
 
@@ -99,8 +99,8 @@ def from_series(
     if kind in (pl.String, pl.Categorical, pl.Enum):
         return _coded(series.cast(pl.String), missing, str, "text"), None
     raise DataError(
-        f"column {series.name!r} holds {kind}, expected numbers, booleans, dates or words: "
-        f"leave it out with {kind_setting(name_of(series.name), 'ignore')}"
+        f"column {series.name!r} holds {kind}, expected numbers, booleans, dates or strings: "
+        f"ignore it with {kind_setting(name_of(series.name), 'ignore')}"
     )
 
 
@@ -131,7 +131,7 @@ def _coded(series: DataLike, missing: Collection[str], spelled: Callable[[DataLi
 
 
 def _floats(series: DataLike) -> np.ndarray:
-    """Return float64 [N], NaN for null; a copy, since polars keeps the memory that it frees."""
+    """Return float64 [N] with NaN for null. This is a copy, since polars keeps memory that it frees."""
     import polars as pl
 
     numbers = own_memory(len(series))

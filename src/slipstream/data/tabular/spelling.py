@@ -1,9 +1,9 @@
-"""The spelling of numbers and dates in a column of words: marks, signs, the order of day and month.
+"""The spelling of numbers and dates in a text column: separators, signs, the order of day and month.
 
-A word is read by one grammar. Whatever a single word leaves open (which mark is the decimal mark, if the day
-comes first, which sign all values have) is decided by the whole column and kept as its format: for numbers
-the decimal mark and the sign (`,€`), or `:` for times of day, which become hours; for dates `d` or `m` for
-what comes first; "" for plain ones.
+One grammar parses all words. The whole column decides what a single word leaves open (the decimal mark, the
+order of day and month, the sign of all values). The result is the column's format: the decimal mark and the
+sign for numbers (`,€`), `:` for times of day, which become hours, and `d` or `m` for dates that begin with
+the day or the month. It is "" for normal spelling.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _CODES = (
     "KRW|RUB|TRY|SGD|HKD|ILS|THB|IDR|Fr.|kr.|kr|Rs.|Rs|zł|Kč|Ft"
 )
 _SIGN = "|".join([*map(re.escape, _CODES.split("|")), "[$¢£¤¥฿₠-₿﹩＄￠￡￥]"])
-_SPACES = " \u00a0\u2009\u202f'’"  # more thousands marks, for either decimal mark
+_SPACES = " \u00a0\u2009\u202f'’"  # more thousands separators, for either decimal mark
 
 
 def _numbers_with(decimal: str, mark: str) -> re.Pattern[str]:
-    """Match numbers with signs and thousands marks: one mark throughout, groups of three (two in India)."""
+    """Match numbers with signs and one kind of thousands separator, in groups of three (two in India)."""
     marked = rf"[1-9]\d{{0,2}}(?P<mark>[{mark}{_SPACES}])\d{{3}}(?:(?P=mark)\d{{3}})*"
     indian = rf"[1-9]\d?(?:{re.escape(mark)}\d\d)+{re.escape(mark)}\d{{3}}"
     return re.compile(
@@ -51,9 +51,9 @@ _GRAMMAR = {".": _numbers_with(".", ","), ",": _numbers_with(",", ".")}
 
 
 def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
-    """Parse a word as a number and its sign (% or a currency, "" for none); None if it is neither.
+    """Parse a word as a number with a sign (% or a currency, "" for none). Return None for other words.
 
-    Parentheses or a trailing minus make it negative, as in accounting.
+    Parentheses or a trailing minus make the number negative, as in accounting.
 
     >>> number_of("$1,100.50"), number_of("(8,9 %)", ","), number_of("0,5")
     ((1100.5, '$'), (-8.9, '%'), None)
@@ -68,7 +68,7 @@ def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
         return None
     if found["before"] and found["after"]:
         return None
-    if found["trailing"] and not (found["grouped"] or found["part"]):  # 2- is more likely a school grade
+    if found["trailing"] and not (found["grouped"] or found["part"]):  # 2- is probably a school grade
         return None
     whole = re.sub(r"\D", "", found["grouped"] or found["plain"] or "0")
     value = float(f"{whole}.{found['part'] or 0}{found['power'] or ''}")
@@ -76,13 +76,13 @@ def number_of(word: str, decimal: str = ".") -> tuple[float, str] | None:
 
 
 def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]:
-    """Return the format of a column of numbers or times of day, and remarks on it.
+    """Return the format of a column of numbers or times of day, and notes about it.
 
-    Raises DataError, with rows, for two signs, or for thousands marks equal to the data.decimal mark.
+    Raises DataError with rows for two signs, or for thousands separators equal to data.decimal.
     """
     if clock := _mostly_times(text):
         said = f"{name} ({brief(clock)} is {hours_of(clock):.4g})"
-        return CLOCK, [("times of day are read in hours", said)]
+        return CLOCK, [("times of day are read as hours", said)]
     signs: dict[str, int] = {}
     grouped = ""
     for i in _present(text):
@@ -96,29 +96,30 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
     mixed = ["%", ""] if named == ["%"] and "" in signs else named
     if len(mixed) > 1:
         one, other = (f"{brief(text.values[signs[s]])} (row {_row(text, signs[s])})" for s in mixed[:2])
-        raise DataError(f"column {name!r}: {one} and {other} are of different units; bring all to one")
-    notes = [("numbers are read without their signs", f"{name} ({named[0]})")] if named else []
+        raise DataError(f"column {name!r}: {one} and {other} have different units; convert all to one unit")
+    notes = [("signs of numbers are ignored", f"{name} ({named[0]})")] if named else []
     if grouped:
         read = number_of(grouped, decimal)
         assert read is not None
         notes.append(
-            ("thousands marks are left out", f"{name} ({brief(grouped)} is {_plain(read[0])})"),
+            ("thousands separators are removed", f"{name} ({brief(grouped)} is {_plain(read[0])})"),
         )
     doubtful = thousands_under(text, decimal)
     if doubtful:
         count, word, sure = doubtful
         if decimal == "," and sure:
             raise DataError(
-                f"column {name!r}: in {counted(count, 'value')} such as {brief(word)} every ',' stands "
-                "before three digits, and the others are whole numbers below 1000: these are thousands "
-                f"marks, which {typed('data.decimal', ',')} would make decimal ones; leave data.decimal out"
+                f"column {name!r}: in {counted(count, 'value')} such as {brief(word)}, every ',' is "
+                "before three digits, and the others are whole numbers below 1000. These are thousands "
+                f"separators, which {typed('data.decimal', ',')} would read as decimal marks; "
+                f"remove data.decimal"
             )
         if decimal == "," or sure:
-            how = "leave data.decimal out" if decimal == "," else f"set {typed('data.decimal', ',')}"
+            how = "remove data.decimal" if decimal == "," else f"set {typed('data.decimal', ',')}"
             notes.append(
                 (
-                    f"every '{decimal}' stands before three digits and is read as the decimal mark; if it "
-                    f"marks thousands, {how} or write the numbers without",
+                    f"every '{decimal}' is before three digits and is read as the decimal mark; if it "
+                    f"separates thousands, {how} or write the numbers without it",
                     f"{name} ({brief(word)})",
                 )
             )
@@ -126,7 +127,7 @@ def number_format(name: str, text: Text, decimal: str) -> tuple[str, list[Note]]
 
 
 def _mostly_times(text: Text) -> str:
-    """Return a sample from a column that is mostly times of day, or ""."""
+    """Return an example from a column that is mostly times of day, or ""."""
     counts = text.counts()
     found = [i for i in _present(text) if hours_of(text.values[i]) is not None]
     return text.values[found[0]] if counts[found].sum() > counts.sum() / 2 else ""
@@ -142,9 +143,9 @@ def _plain(number: float) -> str:
 
 
 def thousands_under(text: Text, mark: str) -> tuple[int, str, bool] | None:
-    """Detect decimal marks in the position of thousands marks (2,101 and 503, never 2,1).
+    """Detect decimal marks in the position of thousands separators (2,101 and 503, never 2,1).
 
-    Return how many values have one, one of them, and True if other values are whole, as they would be.
+    Return how many values have one, an example, and True if other values are whole numbers.
     """
     counts, marked, others = text.counts(), [], 0
     for i in _present(text):
@@ -161,7 +162,7 @@ def thousands_under(text: Text, mark: str) -> tuple[int, str, bool] | None:
 
 
 def number_reader(format: str) -> Callable[[str], float | None]:
-    """Return a parser for numbers in this format; it returns None for other words."""
+    """Return a function that parses numbers in this format and returns None for other words."""
     if format == CLOCK:
         return hours_of
     decimal, sign = format[:1] or ".", format[1:]
@@ -217,7 +218,7 @@ def days_of(word: str, first: str = "") -> float | None:
 
 
 def _parts(word: str, first: str) -> tuple[tuple[int, int, int], timedelta] | None:
-    """Return year, month and day, and the time of day."""
+    """Return (year, month, day) and the time of day."""
     if found := _MONTH_YEAR.fullmatch(word):
         return (int(found[2]), int(found[1]), 1), timedelta()
     if found := _FIGURES.fullmatch(word):
@@ -238,7 +239,7 @@ def _parts(word: str, first: str) -> tuple[tuple[int, int, int], timedelta] | No
 
 
 def _year(digits: str) -> int:
-    """Expand two digits as POSIX does: 69 to 99 are in the last century."""
+    """Expand a two-digit year as POSIX does: 69 to 99 are in the 20th century."""
     year = int(digits)
     return year if len(digits) == 4 else year + (1900 if year > 68 else 2000)
 
@@ -276,15 +277,15 @@ def is_date(word: str) -> bool:
 
 
 def is_season(word: str) -> bool:
-    """Return True if a word is more likely a season, 2009-10, than a month."""
+    """Return True if a word is more likely a season, such as 2009-10, than a month."""
     found = re.fullmatch(r"(\d{4})[-/](\d\d)", word)
     return found is not None and (int(found[1]) + 1) % 100 == int(found[2])
 
 
 def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[str, list[Note]]:
-    """Return `d` or `m` if a column's dates begin with day or month, and remarks on it.
+    """Return `d` or `m` if a column's dates begin with day or month, and notes about it.
 
-    Raises DataError, with rows, if some dates begin with the day and others with the month, or if one
+    Raises DataError with rows if some dates begin with the day and others with the month, or if one
     contradicts day_first.
     """
     found = [(int(i), _FIGURES.fullmatch(text.values[i])) for i in _present(text)]
@@ -295,15 +296,15 @@ def date_format(name: str, text: Text, day_first: DayFirst = "auto") -> tuple[st
     ways = {"" if len(date[1]) == 4 else date[2]: i for i, date in reversed(found) if date and date[4]}
     if len(ways) > 1:
         examples = phrase([brief(text.values[i]) for i in sorted(ways.values())])
-        notes.append(("dates are written in several ways; write all as 2026-01-31", f"{name} ({examples})"))
+        notes.append(("dates have several formats; write all as 2026-01-31", f"{name} ({examples})"))
     return order, notes
 
 
 def _order_of(
     name: str, text: Text, dates: Sequence[tuple[int, re.Match[str]]], day_first: DayFirst
 ) -> tuple[str, list[Note]]:
-    """Return what `date_format` does, for dates in figures whose order is open."""
-    beyond: dict[str, int] = {}  # the first date that must begin with a day, with a month
+    """Return the result of `date_format` for numeric dates with an ambiguous order."""
+    beyond: dict[str, int] = {}  # the first date that must begin with a day, and with a month
     for i, date in dates:
         for key, part in (("d", date[1]), ("m", date[3])):
             if int(part) > 12:
@@ -311,7 +312,7 @@ def _order_of(
     if len(beyond) == 2:
         one, other = (f"{brief(text.values[i])} (row {_row(text, i)})" for i in beyond.values())
         raise DataError(
-            f"column {name!r}: {one} and {other} cannot both be of one order of day and month; "
+            f"column {name!r}: {one} and {other} have different orders of day and month; "
             "write all dates as 2026-01-31"
         )
     if day_first != "auto":
@@ -320,10 +321,10 @@ def _order_of(
             word, row = brief(text.values[beyond[other]]), _row(text, beyond[other])
             raise DataError(
                 f"column {name!r}, row {row}: {word} begins with the {ORDERS[other]}, but "
-                f"{order_setting(asked)}: leave it out, or write the dates as 2026-01-31"
+                f"{order_setting(asked)}: remove this setting, or write the dates as 2026-01-31"
             )
         return asked, []
-    # Ambiguous dates with slashes are read month first, as most software writes them.
+    # Ambiguous dates with slashes are read with the month first, the order of most software.
     first = next(iter(beyond), "m" if {date[2] for _, date in dates} == {"/"} else "d")
     telling = [i for i, date in dates if int(date[1]) != int(date[3])] or [dates[0][0]]
     example = text.values[beyond.get(first, telling[0])]
@@ -333,7 +334,7 @@ def _order_of(
     if beyond:
         return first, [(said, item)]
     other = "d" if first == "m" else "m"
-    return first, [(f"{said}, which none tells; if the {ORDERS[other]} is, set {order_setting(other)}", item)]
+    return first, [(f"{said}, but all are ambiguous; otherwise set {order_setting(other)}", item)]
 
 
 def order_setting(first: str) -> str:
@@ -353,7 +354,7 @@ def _row(text: Text, value: int) -> int:
 
 
 def described(notes: Iterable[Note]) -> list[str]:
-    """Join columns that share a remark in one sentence."""
+    """Return a sentence for each note, with all columns that share it."""
     items: dict[str, list[str]] = {}
     for head, item in notes:
         items.setdefault(head, []).append(item)

@@ -1,4 +1,4 @@
-"""One file of a table: its columns, read by kind and by role."""
+"""A file of a table, with columns that are read by kind or by role."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from slipstream.data.tabular.type_inference import (
 from slipstream.data.tabular.values import Text, Values
 from slipstream.data.targets import check_labels, may_be_labels
 
-HEADLESS = "set data.header=false, which calls them 'column 1', 'column 2' and so on"
+HEADLESS = "set data.header=false, which names them 'column 1', 'column 2' and so on"
 PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
 
@@ -35,8 +35,8 @@ PART_WORDS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, 
 class ReadingRules:
     """Rules for reading files.
 
-    missing: words that mean a missing value. as_words: columns whose values are always words, never numbers.
-    labels: columns that may turn out to hold labels.
+    missing: words that mean a missing value. as_words: columns whose values are always text, never numbers.
+    labels: columns that may contain labels.
     """
 
     missing: frozenset[DataLike]
@@ -63,17 +63,17 @@ def where_in(files: Sequence[File]) -> Where:
 
 
 def labels_among(targets: Iterable[str], task: str) -> frozenset[str]:
-    """Return the target columns that may turn out to hold labels."""
+    """Return the target columns that may contain labels."""
     return frozenset(targets if task != "regression" else ())
 
 
 @dataclass
 class File:
-    """The raw columns of one file, for one split. Its errors name the file.
+    """The raw columns of one file, for one split. Errors name the file.
 
-    names: of all its columns, unused ones included. keep: the rows that have a target; rows keep their
-    numbers in messages, since columns are read before others are left out. headless: the first row may not be
-    column names. how: the reading rules.
+    names: of all columns, including unused ones. keep: the rows that have a target; messages refer to the row
+    numbers before others are removed. headless: the first row may not be column names. how: the reading
+    rules.
     """
 
     path: str
@@ -112,7 +112,7 @@ class File:
         made = cls(path, part, names, columns, kinds, separator, [], keep, {}, how.decimal, how=how)
         if separator is not None and how.header and names_look_like_data(columns):
             made.headless = (
-                f"the first row of {path} looks like data ({phrase(names, 4)}): if it names no columns, "
+                f"the first row of {path} looks like data ({phrase(names, 4)}): if it is not a header, "
                 + HEADLESS
             )
             made.warnings.append(made.headless)
@@ -127,14 +127,14 @@ class File:
                     sentences = any(other.count(" ") > 2 for other in self.names)  # of data=text
                     reads_header = self.separator and self.how and self.how.header
                     if not hint and reads_header and sentences and not nearest(name, self.names):
-                        hint = f"if the first row is no header, {HEADLESS}"
+                        hint = f"if the first row is not a header, {HEADLESS}"
                     raise DataError(
-                        f"{self.path}: data.{key} names {name!r}, which is no column, "
+                        f"{self.path}: data.{key} names {name!r}, which is not a column, "
                         f"{did_you_mean(name, self.names)}" + (hint and f"; {hint}")
                     )
 
     def read_targets(self, names: list[str], task: str, classes: list[str] | None, drop: bool | None) -> None:
-        """Read the target columns; drop the rows without a target, or raise DataError for them.
+        """Read the target columns. Drop rows without a target, or raise DataError for them.
 
         drop: None if no row may be dropped.
         """
@@ -167,17 +167,17 @@ class File:
         if drop is None:
             raise DataError(f"{said}: correct {them}{hint}")
         if not drop:
-            drop_them = f"leave {these} out with data.missing_target=drop"
+            drop_them = f"drop {these} with data.missing_target=drop"
             raise DataError(f"{said}: correct {them}, or {drop_them}{hint}")
         if gone.all():
-            raise DataError(f"{said}: nothing is left{hint}")
+            raise DataError(f"{said}: no rows remain{hint}")
         self.warnings.append(f"{said}; {left} left out{hint}")
         self.keep = ~gone
         self.targets = {name: pick(values, self.keep) for name, values in self.targets.items()}
 
     def _said_to_be_missing(self, names: list[str], gone: np.ndarray) -> str:
-        """Suggest a data.missing if targets hold words that mean missing: they may be labels."""
-        if self.how is None:  # not read from our file, so data.missing does not apply
+        """Suggest a setting data.missing if targets contain words that mean missing but may be labels."""
+        if self.how is None:  # not read from a text file, so data.missing does not apply
             return ""
         asked = frozenset(names)
         how = replace(self.how, missing=frozenset([""]), wanted=asked.__contains__, as_words=asked)
@@ -189,22 +189,23 @@ class File:
             return ""
         others = sorted(self.how.missing - set(found))
         return (
-            f"; data.missing takes {phrase(map(repr, found))} for missing: if it is a label, set "
+            f"; data.missing treats {phrase(map(repr, found))} as missing: if it is a label, set "
             f"{typed('data.missing', others)}"
         )
 
     def kind(self, name: str, asked: str | None, listed: bool) -> tuple[str, str | None]:
-        """Return a column's kind, given or inferred, with a warning if it is left out or doubtful.
+        """Return a column's kind, given or inferred, with a warning if it is ignored or doubtful.
 
-        listed: the user names it as an input, so it is used whatever its values.
+        listed: the user lists it as an input, so it is always used.
         """
         values = self.columns[name]
         if asked is not None:
             told = self.kinds.get(name)
             if isinstance(values, np.ndarray) and asked == "date" and told != "date":
                 raise DataError(
-                    f"{self.path}: {kind_setting(name, 'date')}, but the column holds numbers; write dates "
-                    "as 2026-01-31, or leave this setting out"
+                    f"{self.path}: {kind_setting(name, 'date')}, but the column contains numbers; "
+                    f"write dates "
+                    "as 2026-01-31, or remove this setting"
                 )
             return asked, None
         if is_missing(values).all():
@@ -216,23 +217,26 @@ class File:
             if isinstance(values, np.ndarray):
                 check_finite(f"column {name!r}", values, missing=True)
                 if looks_like_dates(values):
-                    self.notes.append(("dates without marks are read as numbers; write 2026-01-31", name))
+                    self.notes.append(
+                        ("dates without separators are read as numbers; write 2026-01-31", name)
+                    )
         if listed:
             return kind, None
         if looks_like_identifier(name, values, kind):
             return "ignore", (
                 f"column {name!r} looks like an identifier and is left out; "
-                f"{kind_setting(name, kind)} takes it in"
+                f"{kind_setting(name, kind)} includes it"
             )
         if counts_rows(values):
             return (
                 kind,
-                f"column {name!r} counts the rows; if it says nothing, set {kind_setting(name, 'ignore')}",
+                f"column {name!r} counts the rows; if it is uninformative, set "
+                f"{kind_setting(name, 'ignore')}",
             )
         return kind, None
 
     def format_of(self, kind: str, name: str, values: Values) -> str:
-        """Return the format of a column's numbers or dates (see `spelling`); append remarks to `notes`."""
+        """Return the format of a column's numbers or dates (see `spelling`). Append notes to `notes`."""
         found: tuple[str, list[Note]] = ("", [])
         with naming(self.path):
             if kind == "number":
@@ -251,13 +255,13 @@ class File:
         return read if self.keep.all() else pick(read, self.keep)
 
     def role(self, key: str, name: str) -> DataLike:
-        """Return the values of a group, time, split or weight column, none of them missing."""
+        """Return the values of a group, time, split or weight column. Raises DataError for missing values."""
         values = self._pop(name)
         with naming(f"{self.path}: data.{key}={name}"):
-            self._forbid(is_missing(values), "the value is missing; expected one in every row")
+            self._forbid(is_missing(values), "the value is missing, expected one in every row")
             if key == "split_column":
                 text = as_text(values)
-                words = [*text.values, ""]  # the last is for a row without target and split
+                words = [*text.values, ""]  # the last one stands for a row without target and split
                 values = np.array([PART_WORDS.get(word.lower(), -1) for word in words])[text.codes]
                 found = words[text.codes[np.argmax(values < 0)]]
                 self._forbid(values < 0, f"found {brief(found)}, expected {', '.join(PARTS)}")
@@ -266,13 +270,11 @@ class File:
                 values = read_as(kind, name, values, self.format_of(kind, name, values))
             elif key == "weight_column":
                 values = as_numbers(name, values, self.format_of("number", name, values))
-                self._forbid(
-                    values < 0, f"found {np.nanmin(values):g}, expected a weight that is not negative"
-                )
+                self._forbid(values < 0, f"found {np.nanmin(values):g}, expected a weight >= 0")
         return pick(values, self.keep)
 
     def _forbid(self, wrong: np.ndarray, message: str) -> None:
-        """Raise DataError for the first invalid row that has a target."""
+        """Raise DataError for the first row with a target that is invalid."""
         wrong = wrong & self.keep
         if wrong.any():
             raise DataError(f"row {int(np.argmax(wrong)) + 1}: {message}")

@@ -1,4 +1,4 @@
-"""Tables: a row is an example."""
+"""Tables in which each row is an example."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECE = 2048  # rows of a table transposed at a time
 
 @dataclass(frozen=True)
 class TablePreprocessing(Preprocessing):
-    """Columns of numbers, booleans, dates and categories; new rows are found by their columns' names."""
+    """The encoding of columns of numbers, booleans, dates and categories. New data match columns by name."""
 
     @classmethod
     def fit(cls, raw: RawData, rows: np.ndarray, scaling: str) -> tuple[Self, list[str]]:
@@ -34,7 +34,7 @@ class TablePreprocessing(Preprocessing):
         return cls(columns), warnings
 
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
-        """Encode column by column, float32 [N, outputs]."""
+        """Encode each split column by column as float32 [N, outputs]."""
         encoded, warnings = encode(self.columns, raw.inputs.columns)
         return [rows_of(encoded, part) for part in rows], warnings
 
@@ -56,19 +56,19 @@ class TablePreprocessing(Preprocessing):
 
     @property
     def spec(self) -> InputSpec:
-        """A vector of all columns' outputs."""
+        """The input spec: a vector of the outputs of all columns."""
         return InputSpec("vector", (len(self.names),), numeric=numeric_of(self.columns))
 
     @classmethod
     def table_of(cls, raw: RawData) -> Table:
-        """The table itself."""
+        """Return the table itself."""
         return raw.inputs, None
 
 
 def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return some rows of a table stored by columns [C, N] as [rows, C], stored by rows.
+    """Return some rows of a column-major table [C, N] as a row-major one [rows, C].
 
-    Works column by column on pieces that fit into the cache: three times as fast as gathering whole
+    This works column by column on pieces that fit into the cache, three times as fast as gathering whole
     columns.
     """
     out = np.empty((len(rows), len(columns)), np.float32)
@@ -82,10 +82,10 @@ def rows_of(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[tuple[Column, ...], list[str]]:
-    """Fit the encoding of a table's columns on the given rows; return it with warnings."""
+    """Fit the encoding of a table's columns on the given rows and return it with warnings."""
     if SCALINGS[scaling].pooled:
         raise DataError(
-            f"data.scaling: {scaling} is for inputs of one unit (pixels), and these are columns of a table; "
+            f"data.scaling: {scaling} is for inputs with a common unit (pixels), not for columns of a table; "
             "expected standard, minmax, robust or none"
         )
     columns, warnings = [], []
@@ -104,7 +104,7 @@ def fit_frame(frame: Frame, rows: np.ndarray, scaling: str) -> tuple[tuple[Colum
 
 
 def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
-    """Fit the categories of the training rows; the most frequent `most` each get an output."""
+    """Fit the categories of the training rows. The `most` most frequent ones each get an output."""
     codes = text.codes[rows]
     counts = Text(codes, text.values).counts()
     seen = sorted(np.flatnonzero(counts), key=lambda i: (-counts[i], text.values[i]))
@@ -116,7 +116,7 @@ def fit_category(name: str, text: Text, rows: np.ndarray, most: int) -> Column:
 
 
 def alike(name: str, text: Text) -> list[str]:
-    """Count the categories of a column that differ from another only in case or blanks."""
+    """Warn about the categories of a column that differ from another only in case or spaces."""
     counts = text.counts()
     there = np.flatnonzero(counts)
     found = [there[i] for group in lookalikes([text.values[i] for i in there]) for i in group]
@@ -124,8 +124,8 @@ def alike(name: str, text: Text) -> list[str]:
         return []
     said = phrase([f"{brief(text.values[i])} ({counts[i]})" for i in found], 4)
     return [
-        f"column {brief(name)}: {len(found)} of {len(there)} categories differ from another in upper and "
-        f"lower case or blanks alone ({said}), each learned by itself: write them alike if they are one"
+        f"column {brief(name)}: {len(found)} of {len(there)} categories differ from another one only "
+        f"in case or spaces ({said}), and each is learned separately: spell them alike if they are one"
     ]
 
 
@@ -152,6 +152,8 @@ def fit_number(
     cycles: tuple[str, ...] = ()
     if kind == "date":
         cycles = ("year", "week", "day") if (numbers[~np.isnan(numbers)] % 1).any() else ("year", "week")
-        if scaling == "none":  # days since 1970 are some 20,000: too large for any network, an arbitrary unit
+        if (
+            scaling == "none"
+        ):  # days since 1970 are about 20,000, too large for a network, in an arbitrary unit
             column = replace(column, offset=fill)
     return replace(column, fill=fill, flag=len(present) < len(train), cycles=cycles)

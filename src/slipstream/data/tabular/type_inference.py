@@ -13,13 +13,13 @@ from slipstream.data.tabular.spelling import hours_of, is_date, is_season, numbe
 from slipstream.data.tabular.values import Text, Values
 
 IDENTIFIER = re.compile(r"(^|[ _.-])(id|uuid|guid|key|index|nr|no|row|column 1)$|Id$|ID$", re.IGNORECASE)
-SOME = 20  # rows from which a column of distinct values counts as an identifier
+SOME = 20  # the minimum number of rows for a column of distinct values to count as an identifier
 
 
 def kind_of_words(text: Text) -> str:
-    """Infer the kind: number (of hours, too), boolean, date or category.
+    """Infer the kind: number (including hours), boolean, date or category.
 
-    A column that is mostly numbers or dates is one; its other words are errors when it is read.
+    A column that is mostly numbers or dates has that kind. Reading it then raises errors for its other words.
     """
     counts = text.counts()
     words = [word.lower() for word, count in zip(text.values, counts, strict=True) if count]
@@ -34,15 +34,15 @@ def kind_of_words(text: Text) -> str:
 
 
 def _numeric(word: str) -> bool:
-    # Either decimal mark counts, so that the wrong one is an error with a hint, not a category.
+    # Either decimal mark counts, so that the wrong one gives an error with a hint instead of a category.
     return any(found is not None for found in (number_of(word), number_of(word, ","), hours_of(word)))
 
 
 def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
     """Return True if a column identifies its rows, judged from 20 values or more.
 
-    Its values are distinct whole numbers under a name like `id`, or words of which at most one in ten is a
-    repeat. Missing values are ignored.
+    Its values are distinct whole numbers under a name like `id`, or words with at most one duplicate in ten.
+    Missing values are ignored.
     """
     there = ~is_missing(values)
     count = int(there.sum())
@@ -56,7 +56,7 @@ def looks_like_identifier(name: str, values: Values, kind: str) -> bool:
 
 
 def counts_rows(values: Values) -> bool:
-    """Return True if a column of 20 rows or more counts up by one per row, apart from gaps."""
+    """Return True if a column of at least 20 rows increases by one per row, except for gaps."""
     if isinstance(values, Text):
         return False
     rows = np.flatnonzero(~np.isnan(values))
@@ -64,7 +64,7 @@ def counts_rows(values: Values) -> bool:
 
 
 def looks_like_dates(numbers: np.ndarray) -> bool:
-    """Return True if all numbers are dates without separators, such as 20260131, in 20 rows or more."""
+    """Return True if all numbers of at least 20 rows are dates without separators, such as 20260131."""
     found = numbers[~np.isnan(numbers)]
     if len(found) < SOME or (found % 1 != 0).any() or found.min() < 19000101 or found.max() > 21001231:
         return False

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Text:
-    """A column of words: codes int32 [N] into its distinct `values`; -1 for a missing value.
+    """A text column: codes int32 [N] into its distinct `values`, -1 for a missing value.
 
     kind: the original type, `text`, `number` or `boolean`; `untyped` if read from a text file.
     """
@@ -26,12 +26,12 @@ class Text:
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
 
 
-Values = np.ndarray | Text  # float64 [N] with NaN where missing, or words
+Values = np.ndarray | Text  # float64 [N] with NaN for missing values, or text
 
 
 @dataclass
 class Frame:
-    """A table's input columns with their kinds (number, boolean, date, category), still to be encoded.
+    """A table's input columns with their kinds (number, boolean, date, category), not yet encoded.
 
     formats: the spelling of numbers or dates, for new data; the columns themselves are already parsed.
     """

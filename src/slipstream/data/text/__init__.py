@@ -1,1 +1,1 @@
-"""Texts as tokens of a vocabulary."""
+"""Texts as sequences of tokens from a vocabulary."""

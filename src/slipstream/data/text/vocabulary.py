@@ -1,7 +1,7 @@
-"""Texts split into words or characters, and the vocabulary that numbers them.
+"""Splitting texts into words or characters, and the vocabulary that maps them to ids.
 
-Ids: 0 is padding, at the end; 1 is a token that is not in the vocabulary; the others are tokens by their
-frequency in the training split.
+Id 0 is padding at the end, and 1 is a token that is not in the vocabulary. The other ids are tokens sorted by
+their frequency in the training split.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from slipstream.data.preprocessing import NONE, Encoded, EncodedSplits, Preproce
 from slipstream.data.tabular.encoding import Column
 from slipstream.data.tabular.frames import is_table
 
-# No token is spelled like these: a word has no <, and a character has length one.
+# No token looks like these, since a word has no < and a character has length one.
 SPECIAL = ("<padding>", "<unknown>")
 PADDING, UNKNOWN = range(2)
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """The rules by which a text becomes a row of ids.
+    """The rules for converting a text to a row of ids.
 
     level: `word` (a run of letters, digits and _, including apostrophes between them; every other visible
-    character is a separate token) or `character` (a code point; blanks count). lower: convert to lower case.
+        character is a separate token) or `character` (a code point, including spaces). lower: convert to
+        lower case.
     unicode: the normal form, NFC or NFKC. length: T, the maximum number of tokens. keep: the first or the
-    last tokens of longer texts.
+        last tokens of longer texts.
     """
 
     level: str
@@ -58,7 +59,7 @@ class Tokenizer:
 
 
 def _marks(text: str) -> str:
-    """Return the combining marks in a text, in order: `re` does not count them as part of a word."""
+    """Return the combining marks in a text in order. `re` does not count them as parts of a word."""
     if text.isascii():
         return ""
     return "".join(sorted(c for c in set(text) if unicodedata.category(c)[0] == "M"))
@@ -72,10 +73,10 @@ def _words(marks: str) -> re.Pattern[str]:
 
 @dataclass
 class Texts:
-    """N texts, split into tokens but not numbered.
+    """N texts, split into tokens but not yet converted to ids.
 
     tokens: int32, the tokens of all texts in turn, as indices into `words`, the distinct ones. lengths: int64
-    [N], at most tokenizer.length. cut_off: bool [N], True if tokens were left out. column: the input's name.
+    [N], at most tokenizer.length. cut_off: bool [N], True if tokens were removed. column: the input's name.
     min_count, max_words: of the vocabulary, see `vocabulary`.
     """
 
@@ -134,16 +135,16 @@ class Texts:
         return np.bincount(self.tokens[np.repeat(wanted, self.lengths)], minlength=len(self.words))
 
     def vocabulary(self, rows: np.ndarray) -> tuple[str, ...]:
-        """Return the words by id: the two special ones, then those of the given rows.
+        """Return the words by id: the two special ones, followed by the words of the given rows.
 
-        Words with fewer than `min_count` occurrences are left out. At most `max_words` are kept, the most
-        frequent first, ties in alphabetical order.
+        Words with fewer than `min_count` occurrences are ignored. At most `max_words` are kept, sorted by
+        descending frequency and then alphabetically.
         """
         counts, least = self.counts(rows), self.min_count
         kept = sorted(np.flatnonzero(counts >= least), key=lambda i: (-counts[i], self.words[i]))
         if not kept:
             raise DataError(
-                f"no {self.tokenizer.level} stands in the training part at least {counted(least, 'time')}; "
+                f"no {self.tokenizer.level} occurs at least {counted(least, 'time')} in the training split; "
                 "lower data.min_count"
             )
         return (*SPECIAL, *(self.words[i] for i in kept[: self.max_words]))
@@ -154,9 +155,9 @@ class Texts:
         return np.array([place.get(word, UNKNOWN) for word in self.words], np.int64)
 
     def encode(self, vocabulary: tuple[str, ...], length: int) -> np.ndarray:
-        """Return ids [N, length], padded at the end: int16 if that holds the vocabulary, else int32.
+        """Return ids [N, length], padded at the end: int16 if the vocabulary fits, otherwise int32.
 
-        A text without tokens becomes one unknown token: an example is never all padding.
+        A text without tokens becomes one unknown token, so that no example is only padding.
         """
         out = np.zeros((len(self), length), np.int16 if len(vocabulary) <= 32767 else np.int32)
         present = np.arange(length) < self.lengths[:, None]
@@ -177,13 +178,13 @@ class Texts:
             return said
         unknown = int((self.known(vocabulary)[self.tokens] == UNKNOWN).sum())
         blank = int((self.lengths == 0).sum())
-        said += [f"{counted(blank, 'text')} without any {level}: taken as unknown"] if blank else []
+        said += [f"{counted(blank, 'text')} without any {level}, treated as unknown"] if blank else []
         are = "is" if unknown == 1 else "are"
         words = f"{unknown:,} of {counted(len(self.tokens), level)}"
-        return said + ([f"{words} {are} not in the vocabulary: taken as unknown"] if unknown else [])
+        return said + ([f"{words} {are} not in the vocabulary, treated as unknown"] if unknown else [])
 
     def describe(self, vocabulary: tuple[str, ...], rows: Mapping[str, np.ndarray]) -> str:
-        """Describe a fitted vocabulary in a sentence: its size, the unknown tokens, the share of padding.
+        """Describe a fitted vocabulary in a sentence: its size, unknown tokens and the share of padding.
 
         rows: the splits' row numbers by name.
         """
@@ -194,13 +195,14 @@ class Texts:
                 counts = self.counts(numbers)
                 said.append(f"{part} {counts[ids == UNKNOWN].sum() / counts.sum():.1%} unknown")
         return (
-            f"Tokens: {', '.join(said)}; {1 - self.lengths.mean() / longest:.0%} of all places are padding."
+            f"Tokens: {', '.join(said)}; {1 - self.lengths.mean() / longest:.0%} of all "
+            f"positions are padding."
         )
 
 
 @dataclass(frozen=True)
 class TextPreprocessing(Preprocessing):
-    """A tokenizer and a vocabulary; the one column is that of the texts.
+    """A tokenizer and a vocabulary. The only column is the column of texts.
 
     shape: [T]. vocabulary: the tokens by id.
     """
@@ -220,19 +222,19 @@ class TextPreprocessing(Preprocessing):
         return cls((Column(texts.column, "text"),), (longest,), texts.vocabulary(rows), tokenizer), []
 
     def encode_splits(self, raw: RawData, rows: list[np.ndarray], how: str) -> EncodedSplits:
-        """Number all tokens; the vocabulary is described in the notes."""
+        """Convert all tokens to ids, and describe the vocabulary in the notes."""
         raw.notes.append(raw.inputs.describe(self.vocabulary, dict(zip(PARTS, rows, strict=False))))
         ids = raw.inputs.encode(self.vocabulary, self.shape[0])
         return [ids[part] for part in rows], []
 
     def transform(self, data: DataLike, settings: Settings = NONE) -> Encoded:
-        """Transform a list of texts, or a table with their column."""
+        """Transform a list of texts, or a table with a column of texts."""
         texts = Texts.of(texts_of(data, self.columns[0].name), self.tokenizer)
         return texts.encode(self.vocabulary, self.shape[0]), texts.warnings(self.vocabulary)
 
     @property
     def spec(self) -> InputSpec:
-        """The ids of the longest text's tokens."""
+        """The input spec, with the length of the longest text."""
         return InputSpec("tokens", self.shape, vocabulary=len(self.vocabulary))
 
     def __str__(self) -> str:
@@ -240,18 +242,18 @@ class TextPreprocessing(Preprocessing):
 
 
 def texts_of(data: DataLike, column: str) -> list[str]:
-    """Return new texts from a list or array of words, or a table's column of that name. Raises DataError."""
+    """Return new texts from a list, an array, or a column of a table. Raises DataError if there are none."""
     if is_table(data):
         names = list(data) if isinstance(data, Mapping) else list(data.columns)
         if column not in names:
-            raise DataError(f"the table lacks the column of texts, {column!r}, {did_you_mean(column, names)}")
+            raise DataError(f"the table has no text column {column!r}, {did_you_mean(column, names)}")
         data = data[column]
     if isinstance(data, str):
-        raise DataError("found one text, expected a list of texts; put it in brackets")
+        raise DataError("found one string, expected a list of texts; put it in brackets")
     found = ["" if text is None else text for text in data]
     for i, text in enumerate(found):
         if not isinstance(text, str):
-            raise DataError(f"text {i + 1}: found {type(text).__name__}, expected words")
+            raise DataError(f"text {i + 1}: found {type(text).__name__}, expected a string")
     if not found:
         raise DataError("found no texts, expected at least one")
     return found

@@ -1,1 +1,1 @@
-"""Exported networks: a folder that predicts without slipstream."""
+"""Export of networks to a folder that predicts without slipstream."""

@@ -1,4 +1,4 @@
-"""The description of an exported folder: vocabulary.json for its loader, a model card for people."""
+"""The description of an exported folder: vocabulary.json for its loader, and a model card for people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphInput:
-    """An input of the graph: [N, *shape]. least: the lowest value that it may have."""
+    """An input [N, *shape] of the graph. least: its lowest allowed value."""
 
     name: str
     dtype: torch.dtype
@@ -39,7 +39,7 @@ class GraphInput:
 
 @dataclass(frozen=True)
 class Described:
-    """The graph's inputs, the words they are numbered by, and vocabulary.json."""
+    """The graph's inputs, their vocabularies, and the content of vocabulary.json."""
 
     inputs: tuple[GraphInput, ...]
     words: Words
@@ -47,7 +47,7 @@ class Described:
 
 
 def described(ensemble: Ensemble, file: str) -> Described:
-    """Describe the networks of a run for a loader. file: that of the graph."""
+    """Describe the networks of a run for the loader. file: the name of the graph's file."""
     model, target = ensemble.first, ensemble.target
     words = common_words(ensemble.models)
     saved, settings = model.preprocessing.to_json(), model.data
@@ -97,7 +97,7 @@ def described(ensemble: Ensemble, file: str) -> Described:
 
 
 def _inputs(model: Model) -> tuple[str, tuple[GraphInput, ...]]:
-    """Return the kind of examples, and the graph's inputs."""
+    """Return the kind of the examples and the graph's inputs."""
     preprocessing = model.preprocessing
     shape = preprocessing.spec.shape
     if isinstance(preprocessing, TextPreprocessing):
@@ -132,7 +132,7 @@ def card(ensemble: Ensemble, about: Described, checked: Checked, to: str) -> str
         "",
         f"{what}. Trained by slipstream {__version__} with model={names['model']}, loss={names['loss']}, "
         f"optimizer={names['optimizer']} on data={names['data']}; {runs}, "
-        f"{counted(saved['networks'], 'network')} whose scores are averaged.",
+        f"{counted(saved['networks'], 'network')} with averaged scores.",
         "",
         "## Use",
         "",
@@ -147,7 +147,7 @@ def card(ensemble: Ensemble, about: Described, checked: Checked, to: str) -> str
         'found["prediction"], found["scores"]',
         "```",
         "",
-        "## Inputs and output of the graph",
+        "## Inputs and outputs of the graph",
         "",
         "| name | type | shape |",
         "| --- | --- | --- |",
@@ -180,37 +180,38 @@ def _example(about: dict[str, Plain]) -> str:
 def _taken(about: dict[str, Plain]) -> str:
     shape = axes(tuple(about["shape"]))
     return {
-        "table": "a mapping of columns, or a frame",
-        "sequence": "a mapping of columns, or a frame, with a row for each step",
+        "table": "a mapping of columns, or a data frame",
+        "sequence": "a mapping of columns, or a data frame, with a row for each step",
         "text": "a list of texts",
         "image": f"images of {shape}, a numpy array [N, ...]",
     }.get(about["kind"], f"a numpy array [N, ...] of {shape}")
 
 
 def _meaning(about: dict[str, Plain]) -> list[str]:
-    """Return sentences about the inputs, and the columns in order."""
+    """Return sentences that describe the inputs and list the columns in order."""
     if about["kind"] in ("table", "sequence"):
         told = (
-            "`numbers` has NaN for a missing value, dates as days since 1970, times of day as hours, "
-            "booleans as 0 and 1. `categories` has the index of the word in vocabulary.json, then one for "
-            "missing, then one for unknown. Scaling, filling, flags and one-hot columns are inside the graph."
+            "`numbers` contains NaN for a missing value, dates as days since 1970, times of day as hours, "
+            "and booleans as 0 and 1. `categories` contains the index of the word in vocabulary.json, or the "
+            "next index for missing, or the one after it for unknown. Scaling, imputation, missing flags and "
+            "one-hot columns are part of the graph."
         )
         kinds = [f"{i}. {column['name']}: {column['kind']}" for i, column in enumerate(about["columns"], 1)]
         more = (
-            [f"`lengths` are the steps of each sequence, at most {about['shape'][0]}."]
+            [f"`lengths` contains the number of steps of each sequence, at most {about['shape'][0]}."]
             if about["steps"]
             else []
         )
         return [told, *more, "", *kinds]
     if about["kind"] == "text":
-        return ["`ids` are the words' places in vocabulary.json: 0 is padding at the end, 1 an unknown word."]
+        return ["`ids` contains indices into vocabulary.json: 0 is padding at the end, 1 an unknown word."]
     if about["kind"] == "image":
-        return ["Images come in the size, channels and range of training; scaling is inside the graph."]
-    return ["Arrays come as in training; scaling is inside the graph."]
+        return ["Images have the size, channels and range of training. Scaling is part of the graph."]
+    return ["Arrays have the shape of training. Scaling is part of the graph."]
 
 
 def _metrics(runs: Sequence[RunOrigin]) -> list[str]:
-    """Return summary.json's metrics of the best epoch as a table: the mean over the runs."""
+    """Return a table of the best epoch's metrics from summary.json, averaged over the runs."""
     found = []
     for origin in runs:
         try:

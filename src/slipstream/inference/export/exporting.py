@@ -1,4 +1,4 @@
-"""`export`: a folder that predicts without slipstream, checked against the run that it comes from."""
+"""`export`: a folder that predicts without slipstream, checked against its run."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from slipstream.inference.export.standalone import standalone
 Format = Literal["onnx", "torch"]
 FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
-TRACED = 3  # examples that the graph is traced with: 0 and 1 would be taken for constants
+TRACED = 3  # examples to trace the graph with; torch would treat the sizes 0 and 1 as constants
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported folder, its files, and what its own check has found."""
+    """An exported folder, its files and the result of its check."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -39,13 +39,22 @@ class Exported:
 
 
 def export(ensemble: Ensemble, to: Format, folder: Path) -> Exported:
-    """Write a run's networks to a new folder, and compare its predictions with those of the run.
+    """Write a run's networks to a new folder and compare its predictions with those of the run.
 
-    Raises UserError where the folder exists, a package is missing, the network cannot be exported, or the
-    predictions differ by more than rounding.
+    Args:
+        ensemble: the trained networks, from `open_run`.
+        to: the format, "onnx" or "torch".
+        folder: a folder that does not exist.
+
+    Returns:
+        The folder, its files and the largest difference from the run's own scores.
+
+    Raises:
+        UserError: the folder exists, a package is missing, the network cannot be exported, or the predictions
+            differ by more than rounding.
     """
     if folder.exists():
-        raise UserError(f"{folder}: exists already; choose another folder with -o DIR")
+        raise UserError(f"{folder}: already exists; choose another folder with -o DIR")
     if to == "onnx":
         _require_packages()
     about = described(ensemble, FILES[to])
@@ -74,17 +83,17 @@ def _require_packages() -> None:
     if absent:
         raise UserError(
             f"export --to onnx: needs {', '.join(absent)}; install with: {install('export')}, "
-            "or take --to torch"
+            "or use --to torch"
         )
 
 
 def _traced(network: Portable, about: Described) -> ExportedProgram:
-    """Return the graph of a network, for any number of examples."""
+    """Return the graph of a network for any number of examples."""
     examples = tuple(torch.zeros((TRACED, *one.shape), dtype=one.dtype) + one.least for one in about.inputs)
     batch = Dim("batch", min=1)
     try:
         with torch.no_grad(), quiet("torch.onnx"):
-            # Its inputs are one argument of any number of tensors.
+            # The inputs are one variadic argument.
             program = torch.export.export(
                 network, examples, dynamic_shapes=(tuple({0: batch} for _ in examples),)
             )
@@ -94,7 +103,7 @@ def _traced(network: Portable, about: Described) -> ExportedProgram:
         reason = str(error).strip().splitlines()
         raise UserError(
             f"export: torch cannot trace this network for any number of examples: {type(error).__name__}: "
-            f"{reason[0] if reason else 'no reason given'}; slipstream predict works with the run itself"
+            f"{reason[0] if reason else 'no reason given'}; use slipstream predict with the run instead"
         ) from error
 
 
@@ -115,7 +124,7 @@ def _save(program: ExportedProgram, about: Described, path: Path, to: Format) ->
         except Exception as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise UserError(
-                f"export: ONNX lacks what this network computes: {reason}; take --to torch"
+                f"export: ONNX does not support an operation of this network: {reason}; use --to torch"
             ) from error
         assert made is not None
         made.save(path)

@@ -1,4 +1,4 @@
-"""Predict with an exported network. It needs numpy, and onnxruntime (or torch for a .pt2 file).
+"""Predict with an exported network. Needs numpy, and onnxruntime (or torch for a .pt2 file).
 
 python predict.py new.csv -o predicted.csv
 
@@ -26,17 +26,17 @@ from slipstream.data.identity import Known, exact, nfc, plain, spell
 from slipstream.data.tabular.spelling import days_of, number_reader
 from slipstream.data.text.vocabulary import Tokenizer
 
-# A value out of JSON, a table or array of any library: told by what it has, none is imported for it.
+# A value from JSON, or a table or array of any library. Duck typing avoids importing these libraries.
 Value: TypeAlias = Any
 FOLDER = Path(__file__).resolve().parent
-BLOCK = 4096  # rows predicted at a time
+BLOCK = 4096  # rows per prediction call
 TRUTH = dict.fromkeys(("true", "yes", "y", "t", "1"), 1.0) | dict.fromkeys(
     ("false", "no", "n", "f", "0"), 0.0
 )
 
 
 class Predictor:
-    """An exported network with the reading of its examples."""
+    """An exported network together with the encoding of its examples."""
 
     def __init__(self, folder: str | Path = FOLDER) -> None:
         self.folder = Path(folder)
@@ -50,9 +50,15 @@ class Predictor:
     def predict(self, examples: Value) -> dict[str, np.ndarray]:
         """Predict examples.
 
-        examples: a mapping of column names to values (or a pandas or polars frame); for texts a list of
-        them; for images bytes [N, C, H, W] in the size of training; for arrays an array [N, ...].
-        Returns `prediction` [N] (labels or values; [N, D] for several) and `scores` [N, C].
+        Args:
+            examples: a mapping of column names to values (or a pandas or polars frame), a list of texts,
+                uint8 images [N, C, H, W] in the size of training, or an array [N, ...], as in training.
+
+        Returns:
+            `prediction` [N] (labels or values; [N, D] for several targets) and `scores` [N, C].
+
+        Raises:
+            ValueError: the examples do not match those of training.
         """
         scores = self.scores(examples)
         if self.about["task"] == "regression":
@@ -74,7 +80,7 @@ class Predictor:
         return np.concatenate(found)
 
     def inputs(self, examples: Value) -> dict[str, np.ndarray]:
-        """Return what the network takes, by the names of its inputs."""
+        """Return the encoded inputs of the network by name."""
         kind = self.about["kind"]
         if kind == "text":
             return {"ids": self._ids(examples)}
@@ -85,7 +91,7 @@ class Predictor:
         return {self.about["inputs"][0]["name"]: self._array(examples)}
 
     def _array(self, examples: Value) -> np.ndarray:
-        """Return an array of the shape and type of training."""
+        """Return an array with the shape and type of training."""
         shape = tuple(self.about["shape"])
         if hasattr(examples, "keys") or hasattr(examples, "columns"):
             table = self._table(examples, self.columns)
@@ -103,29 +109,29 @@ class Predictor:
             raise ValueError(f"found an array of {array.dtype}, expected finite numbers")
         wanted = np.dtype(self.about["inputs"][0]["type"])
         if wanted.kind in "iu" and ((array % 1 != 0).any() or array.min(initial=0) < 0):
-            raise ValueError("found numbers with a fraction or below 0, expected whole ones")
+            raise ValueError("found negative or fractional numbers, expected whole numbers >= 0")
         if wanted == np.uint8 and array.max(initial=0) > 255:
             raise ValueError(f"found pixels up to {array.max()}, expected 0 to 255")
         return array.astype(wanted)
 
     def _table(self, examples: Value, columns: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-        """Return the named columns; other columns are ignored, single values are one row."""
+        """Return the named columns. Other columns are ignored; single values make one row."""
         if not hasattr(examples, "keys") and not hasattr(examples, "columns"):
-            raise ValueError("expected a mapping of column names to values, or a frame")
+            raise ValueError("expected a mapping of column names to values, or a data frame")
         spelled = {nfc(str(name)).strip(): name for name in examples}
         if hasattr(examples, "columns"):
             spelled = {nfc(str(name)).strip(): name for name in examples.columns}
         steps = self.about["steps"]
         wanted = [*([steps["id"], steps["time"]] if steps else []), *(column["name"] for column in columns)]
         if absent := [name for name in wanted if name not in spelled]:
-            raise ValueError(f"lacks the columns {', '.join(absent)}; found {', '.join(spelled)}")
+            raise ValueError(f"missing the columns {', '.join(absent)}; found {', '.join(spelled)}")
         table = {name: _values(examples[spelled[name]]) for name in wanted}
         if len({len(values) for values in table.values()}) > 1:
             raise ValueError("columns have different lengths")
         return table
 
     def _encoded(self, table: Mapping[str, Value]) -> dict[str, np.ndarray]:
-        """Return numbers float64 [N, F] and categories int64 [N, G], if there are any."""
+        """Return numbers float64 [N, F] and categories int64 [N, G], each only if there are any."""
         numbers = [c for c in self.columns if c["kind"] != "category"]
         categories = [c for c in self.columns if c["kind"] == "category"]
         feed = {}
@@ -145,7 +151,10 @@ class Predictor:
             read = self._reader(column)
             found = np.array([self._number(column, read, i, v) for i, v in enumerate(values)], np.float64)
         if np.isinf(found).any():
-            raise ValueError(f"column {column['name']!r}, row {np.isinf(found).argmax() + 1}: is infinite")
+            raise ValueError(
+                f"column {column['name']!r}, row {np.isinf(found).argmax() + 1}: found infinity, expected a "
+                "finite number"
+            )
         return found
 
     @staticmethod
@@ -171,7 +180,7 @@ class Predictor:
         return found
 
     def _word(self, value: Value) -> str | None:
-        """Return a value as a word; None for a missing one."""
+        """Return a value as text, or None for a missing one."""
         if value is None or _is_nan(value):
             return None
         if isinstance(value, (bool, np.bool_)):
@@ -185,7 +194,7 @@ class Predictor:
         return None if word in self.missing or plain(word) in self.missing else word
 
     def _codes(self, column: Mapping[str, Value], values: Value) -> np.ndarray:
-        """Return the index of every category among the column's words, then missing, then unknown."""
+        """Return each category's index among the column's words; missing and unknown come after the words."""
         words = column["words"]
         known, places = Known(words), {}
         for value in dict.fromkeys(_hashed(v) for v in values):
@@ -196,7 +205,7 @@ class Predictor:
         return np.array([places[_hashed(v)] for v in values], np.int64)
 
     def _ids(self, texts: Value) -> np.ndarray:
-        """Return the tokens of texts by the vocabulary, int64 [N, T], padded at the end with 0."""
+        """Return the token ids of texts, int64 [N, T], padded with 0 at the end."""
         about, name = self.about["tokenizer"], self.columns[0]["name"]
         if hasattr(texts, "keys") or hasattr(texts, "columns"):
             texts = self._table(texts, self.columns)[name]
@@ -213,12 +222,12 @@ class Predictor:
         return out
 
     def _sequences(self, table: Mapping[str, Value]) -> dict[str, np.ndarray]:
-        """Arrange rows as sequences, in the order of their first rows, each by time."""
+        """Arrange rows as sequences sorted by time, in the order of their first rows."""
         steps = self.about["steps"]
         names = [self._word(value) for value in table[steps["id"]]]
         times = self._times(steps, table[steps["time"]])
         if None in names or np.isnan(times).any():
-            raise ValueError(f"every row needs a value of {steps['id']} and of {steps['time']}")
+            raise ValueError(f"every row needs a value in the columns {steps['id']} and {steps['time']}")
         order = {name: i for i, name in enumerate(dict.fromkeys(names))}
         owner = np.array([order[name] for name in names])
         rows = np.lexsort((times, owner))
@@ -227,7 +236,7 @@ class Predictor:
         groups = [group[-length:] if last else group[:length] for group in groups]
         lengths = np.array([len(group) for group in groups], np.int64)
         if not self.about["masked"] and lengths.min() < length:
-            raise ValueError(f"a sequence's length is {lengths.min()}, in training it was always {length}")
+            raise ValueError(f"found a sequence of length {lengths.min()}, expected {length} as in training")
         feed, absent = {}, [len(column["words"]) for column in self.columns if column["kind"] == "category"]
         for name, flat in self._encoded(table).items():
             gone = absent if name == "categories" else np.nan
@@ -246,7 +255,7 @@ class Predictor:
 
 
 def _forward(steps: np.ndarray, gone: Value) -> np.ndarray:
-    """Fill a missing value with the last one before it."""
+    """Fill a missing value with the last value before it."""
     missing = np.isnan(steps) if steps.dtype.kind == "f" else steps == np.asarray(gone)
     last = np.maximum.accumulate(np.where(missing, -1, np.arange(len(steps))[:, None]), 0)
     filled = np.take_along_axis(steps, np.maximum(last, 0), 0)
@@ -285,7 +294,7 @@ def _is_number(word: str) -> bool:
 
 
 def _network(path: Path, names: Sequence[str]) -> Value:
-    """Return a function from inputs by name to scores."""
+    """Return a function that maps inputs by name to scores."""
     if path.suffix == ".pt2":
         import torch
 
@@ -304,7 +313,7 @@ def _network(path: Path, names: Sequence[str]) -> Value:
 
 
 def read(path: str, about: Mapping[str, Value]) -> Value:
-    """Read examples from a file: .npy for arrays and images, lines for texts, else a CSV table."""
+    """Read examples from a file: .npy for arrays and images, text lines for texts, a CSV table otherwise."""
     if path.endswith(".npy"):
         return np.load(path, allow_pickle=False)
     if about["kind"] in ("image", "array", "tokens") and not about["columns_named"]:
@@ -323,15 +332,15 @@ def read(path: str, about: Mapping[str, Value]) -> Value:
             if not row:
                 continue
             if len(row) != len(names):
-                found = f"the number of values is {len(row)}, expected {len(names)}"
-                raise ValueError(f"{path}, row {number}: {found}")
+                found = f"has length {len(row)}, expected {len(names)}"
+                raise ValueError(f"{path}, row {number} {found}")
             for name, value in zip(names, row, strict=True):
                 columns[name].append(value)
     return columns
 
 
 def lines(found: Mapping[str, np.ndarray], about: Mapping[str, Value]) -> Iterator[list[Value]]:
-    """Return the rows of a CSV file of predictions, the header first."""
+    """Yield the rows of a CSV file of predictions, starting with the header."""
     prediction, scores = found["prediction"], found["scores"]
     if about["task"] == "regression":
         several = scores.shape[1] > 1

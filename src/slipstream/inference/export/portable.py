@@ -1,7 +1,8 @@
-"""A run's networks as one module from raw numbers to scores, for exporters.
+"""A run's networks as one module that maps raw numbers to scores, for exporters.
 
-Its inputs are what a program without slipstream can make of a row: numbers as they are with NaN for missing,
-categories and words as indices. Centers, scales, fill values, flags and one-hot columns are inside.
+A program without slipstream can build its inputs from a row: unscaled numbers with NaN for missing values,
+and categories and words as indices. Centers, scales, fill values, missing flags and one-hot columns are part
+of the module.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from slipstream.models.functional import put_tensors
 from slipstream.runs.prediction import Model
 from slipstream.training.evaluate import side_by_side
 
-Words = Sequence[Sequence[str]]  # the words that inputs are numbered by: of each category, or of texts
+Words = Sequence[Sequence[str]]  # the vocabulary of each categorical column, or of the texts
 
 
 class Portable(nn.Module):
-    """Raw inputs -> scores: class scores float32 [N, C], or float64 values in original units [N, D].
+    """Map raw inputs to class scores float32 [N, C], or to values in original units float64 [N, D].
 
-    Several models, or several networks of one, are averaged.
+    The scores of several models, or of several networks of one model, are averaged.
     """
 
     def __init__(self, models: Sequence[Model], words: Words) -> None:
@@ -45,7 +46,7 @@ class Portable(nn.Module):
 
 
 class _Member(nn.Module):
-    """One model: its preprocessing, its networks, its scores."""
+    """One model: its preprocessing, its networks and its scores."""
 
     def __init__(self, model: Model, words: Words) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class _Member(nn.Module):
 
 
 def _reader(model: Model, words: Words) -> nn.Module:
-    """Return the module that does what `Model.inputs` does."""
+    """Return a module that computes the same as `Model.inputs`."""
     preprocessing: Preprocessing = model.preprocessing
     if isinstance(preprocessing, TextPreprocessing):
         return _Ids(preprocessing.vocabulary, words[0])
@@ -83,10 +84,11 @@ def _doubles(values: Sequence[float] | np.ndarray) -> Tensor:
 
 
 class _Table(nn.Module):
-    """Columns to the network's inputs, as `Column.encode` does: float32 [N, outputs].
+    """Encode columns as the network's inputs float32 [N, outputs], as `Column.encode` does.
 
-    forward takes numbers float64 [N, F] where there are any, NaN for missing, and categories int64 [N, G]
-    where there are any: indices into the column's words, then one for missing and one for unknown.
+    forward takes numbers float64 [N, F] with NaN for missing, and categories int64 [N, G]: indices into the
+    column's words, followed by one index for missing and one for unknown. Each argument is omitted if the
+    table has no such columns.
     """
 
     offset: Tensor
@@ -122,7 +124,7 @@ class _Table(nn.Module):
         self.register_buffer("order", torch.tensor(_order(columns), dtype=torch.int64))
 
     def _number_categories(self, categories: Sequence[Column], words: Words) -> None:
-        """Keep one table from the columns' words to this model's codes, and the code of every output."""
+        """Store a table from the columns' words to this model's codes, and the code of every output."""
         table: list[int] = []
         begins: list[int] = []
         sources: list[int] = []
@@ -160,7 +162,7 @@ class _Table(nn.Module):
 
 
 def _order(columns: Sequence[Column]) -> list[int]:
-    """Return the place of every output among scaled numbers, sines, cosines, flags and categories."""
+    """Return the index of every output among scaled numbers, sines, cosines, flags and categories."""
     numbers = [column for column in columns if column.kind != "category"]
     waves = sum(len(column.cycles) for column in numbers)
     flags = sum(column.flag for column in numbers)
@@ -184,12 +186,12 @@ def _order(columns: Sequence[Column]) -> list[int]:
 
 
 def _clipped(x: Tensor) -> Tensor:
-    """The smooth clip of `data.scaling`."""
+    """Apply the smooth clipping of `data.scaling`."""
     return x / torch.sqrt(1 + (x / CLIP) ** 2)
 
 
 class _Steps(nn.Module):
-    """Sequences [N, T, ...] of steps with the columns of a table, and lengths [N] -> float32 [N, T, C]."""
+    """Encode sequences [N, T, ...] of table rows with lengths [N] as float32 [N, T, C]."""
 
     places: Tensor
 
@@ -208,7 +210,7 @@ class _Steps(nn.Module):
 
 
 class _Ids(nn.Module):
-    """Ids [N, T] by the common vocabulary -> those of the model's own."""
+    """Map token ids [N, T] of the common vocabulary to ids of the model's own vocabulary."""
 
     table: Tensor
 
@@ -224,7 +226,7 @@ class _Ids(nn.Module):
 
 
 class _Channels(nn.Module):
-    """Arrays [N, ...] scaled by channel; ids as they are."""
+    """Scale arrays [N, ...] by channel; token ids stay unchanged."""
 
     offset: Tensor
     factor: Tensor
@@ -246,7 +248,7 @@ class _Channels(nn.Module):
 
 
 class _Pixels(nn.Module):
-    """Raw images [N, C, H, W] to what the network takes, as `training.inputs.ready` does."""
+    """Scale raw images [N, C, H, W] for the network, as `training.inputs.ready` does."""
 
     offset: Tensor
     factor: Tensor
@@ -269,16 +271,17 @@ class _Pixels(nn.Module):
 
 
 def common_words(models: Sequence[Model]) -> Words:
-    """Return the words that inputs are numbered by, together for all models.
+    """Return the vocabularies that index the inputs, shared by all models.
 
-    Raises UserError where the models read their examples in different ways.
+    Raises UserError if the models read their examples in different ways.
     """
     first = models[0].preprocessing
     for model in models[1:]:
         if _way(model.preprocessing) != _way(first):
             raise UserError(
-                "export: members of the best trial read their examples in different ways (columns, lengths "
-                "or spellings differ between their folds); export one of them: slipstream export SWEEP/NUMBER"
+                "export: the members of the best trial read their examples in different ways (columns, "
+                "lengths or spellings differ between folds); export one of them with "
+                "slipstream export SWEEP/NUMBER"
             )
     if isinstance(first, TextPreprocessing):
         own = [model.preprocessing.to_json()["vocabulary"] for model in models]
@@ -292,7 +295,7 @@ def common_words(models: Sequence[Model]) -> Words:
 
 
 def _way(preprocessing: Preprocessing) -> object:
-    """Return what must be equal for one reading of examples: names, kinds, spellings, lengths."""
+    """Return the properties that must be equal to read examples alike: names, kinds, spellings, lengths."""
     saved = preprocessing.to_json()
     columns = [(column.name, column.kind, column.format) for column in preprocessing.columns]
     shape = preprocessing.spec.shape if preprocessing.spec.kind != "vector" else ()

@@ -1,4 +1,4 @@
-"""Recurrent layers as a scan over steps, the loop that exporters keep instead of unrolling it."""
+"""Recurrent layers as a scan over steps, a loop that exporters keep instead of unrolling it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from slipstream.models.recurrent import Direction, advance
 
 
 class Scanned(nn.Module):
-    """A cell over all steps [T, N, C] -> [T, N, H], as `Direction` computes it."""
+    """Apply a cell to all steps, [T, N, C] -> [T, N, H], as `Direction` does."""
 
     def __init__(self, direction: Direction) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Scanned(nn.Module):
 
 
 def with_scans(network: nn.Module) -> nn.Module:
-    """Replace the cells of a network by scans, in place."""
+    """Replace the recurrent cells of a network by scans, in place."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, Direction) and not isinstance(module, Scanned):

@@ -1,4 +1,4 @@
-"""The comparison of an exported folder with the run that it comes from, on the run's own test rows."""
+"""Comparison of an exported folder with its run on the run's own test rows."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from slipstream.runs.prediction import Model
 from slipstream.training.inputs import ready
 
 MOST = 1000  # rows compared
-# Sums in another order, in float32: rounding of some units in the last place, over a network's layers.
+# Sums in another order differ by a few float32 units in the last place, which grows over a network's layers.
 TOLERANCE = 1e-4
-ROUGH = 5e-2  # of networks that were trained and compared in bfloat16, which the exported one does not use
+ROUGH = 5e-2  # for networks trained and compared in bfloat16, which the exported network does not use
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The largest difference of scores, in units of what they mean, and the rows compared."""
+    """The largest difference between scores, relative to their scale, and the rows compared."""
 
     rows: int
     difference: float
@@ -48,19 +48,19 @@ class Checked:
 
     def __str__(self) -> str:
         where = f"on {counted(self.rows, 'example')} {self.on}"
-        found = f"{self.difference:.2g} (at most {self.tolerance:g})"
+        found = f"{self.difference:.2g} (tolerance {self.tolerance:g})"
         return f"Largest difference from the run's own scores {where}: {found}"
 
 
 def check(ensemble: Ensemble, folder: Path) -> Checked:
-    """Compare the folder's own loader with the run. Raises UserError for a difference beyond rounding."""
+    """Compare the exported loader with the run. Raises UserError for a difference beyond rounding."""
     try:
         examples, expected = _own(ensemble)
-        on = "of the run's test part"
+        on = "of the run's test split"
     except (UserError, OSError) as error:
         examples = _synthetic(ensemble.first)
         expected = ensemble.scores(examples)
-        on = f"drawn in the range of training, because the run's data cannot be read ({error})"
+        on = f"drawn at random, because the run's data cannot be read ({error})"
     module = _loaded(folder / "predict.py")
     found = module.Predictor(folder).scores(examples)
     rough = any(model.program.autocast is not None for model in ensemble.models)
@@ -68,27 +68,27 @@ def check(ensemble: Ensemble, folder: Path) -> Checked:
     checked = Checked(len(expected), difference, ROUGH if rough else TOLERANCE, on)
     if not np.isfinite(found).all() or difference > checked.tolerance:
         raise UserError(
-            f"export: {str(checked)[0].lower()}{str(checked)[1:]}: not what the run computes, nothing is "
-            "written; try --to torch, and report it with the run's config.yaml"
+            f"export: {str(checked)[0].lower()}{str(checked)[1:]}. Nothing was written. Try --to torch, and "
+            "report the problem with the run's config.yaml"
         )
     return checked
 
 
 def _unit(ensemble: Ensemble, expected: np.ndarray) -> np.ndarray:
-    """Return the unit of differences: a target's deviation, or the largest score, at least 1."""
+    """Return the scale of differences: a target's standard deviation, or max(1, the largest score)."""
     if ensemble.target.scale:
         return np.array(ensemble.target.scale)
     return np.array(max(1.0, float(np.abs(expected).max())))
 
 
 def _loaded(path: Path) -> ModuleType:
-    """Import the exported loader, as its user does."""
+    """Import the exported loader, as a user would."""
     spec = importlib.util.spec_from_file_location("exported_predict", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look it up
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder is for others
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # keep __pycache__ out of the folder
     try:
         spec.loader.exec_module(module)
     finally:
@@ -98,7 +98,7 @@ def _loaded(path: Path) -> ModuleType:
 
 
 def _own(ensemble: Ensemble) -> tuple[DataLike, np.ndarray]:
-    """Return examples of the run's test part (else validation, else train) and our scores of them."""
+    """Return examples of the run's test split (or validation or train) and the run's scores for them."""
     origin = ensemble.origins[0]
     config = validate(origin.config)
     settings = {"name": config.data.name, **config.data.settings}
@@ -117,7 +117,7 @@ def _own(ensemble: Ensemble) -> tuple[DataLike, np.ndarray]:
 
 
 def _picked(raw: RawData, rows: np.ndarray) -> RawData:
-    """Return some rows of raw data, of which encoding may consume the inputs."""
+    """Return a copy of some rows of raw data, because encoding may consume the inputs."""
     inputs = raw.inputs
     if isinstance(inputs, Frame):
         found: Plain = _frame(inputs, rows)
@@ -138,7 +138,7 @@ def _frame(frame: Frame, rows: np.ndarray) -> Frame:
 
 
 def _examples(inputs: Plain) -> DataLike:
-    """Return raw inputs as the loader takes them."""
+    """Return raw inputs in the form that the loader expects."""
     if isinstance(inputs, Frame):
         return {name: _listed(values) for name, values in inputs.columns.items()}
     if isinstance(inputs, Sequences):
@@ -160,7 +160,7 @@ def _listed(values: Values) -> Plain:
 
 
 def _synthetic(model: Model) -> DataLike:
-    """Draw examples in the range of the preprocessing."""
+    """Draw random examples within the range of the training data."""
     draw, count = np.random.default_rng(0), 64
     preprocessing = model.preprocessing
     shape, columns = preprocessing.spec.shape, preprocessing.columns
@@ -189,7 +189,7 @@ def _synthetic(model: Model) -> DataLike:
 
 
 def _drawn(column: Column, draw: np.random.Generator, count: int) -> Plain:
-    """Draw values of a column, some of them missing where training had missing ones."""
+    """Draw values of a column, some of them missing if training had missing values."""
     gone = draw.random(count) < (0.1 if column.flag else 0.0)
     if column.kind == "category":
         words = [*column.categories, *column.rare] or ["none"]

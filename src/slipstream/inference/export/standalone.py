@@ -1,4 +1,4 @@
-"""One file of Python out of several: a module with the definitions that it takes from slipstream."""
+"""Inlining of a module's slipstream imports, so that it is one independent Python file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PACKAGE = "slipstream"
 
 
 def standalone(module: ModuleType) -> str:
-    """Return the source of a module with what it imports from slipstream written into it.
+    """Return the source of a module with its imports from slipstream inlined.
 
-    So words are read by the same functions there and here. Only definitions that are used are taken, in their
-    order, and only what they need besides the standard library.
+    The exported loader therefore reads words by the same functions as slipstream. Only definitions that are
+    used are copied, in their order, along with the imports that they need.
     """
     source = inspect.getsource(module)
     tree = ast.parse(source)
@@ -39,7 +39,7 @@ def _inside(name: str | None) -> bool:
 
 
 class _Taken:
-    """Definitions by module and name, and the imports that they need."""
+    """Definitions to copy, by module and name, and the imports that they need."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, tuple[int, str]]] = {}
@@ -48,7 +48,7 @@ class _Taken:
         self.home: dict[str, str] = {}
 
     def take(self, name: str, definition: str) -> None:
-        """Take a definition of a module and all that it uses."""
+        """Add a definition of a module and everything that it uses."""
         if definition in self.found.setdefault(name, {}):
             return
         if self.home.setdefault(definition, name) != name:
@@ -80,7 +80,7 @@ class _Taken:
             self.order.append(name)
 
     def texts(self) -> Iterator[str]:
-        """Return the definitions, what others use first."""
+        """Yield the definitions; a definition comes before the ones that use it."""
         for name in self.order:
             yield from dict.fromkeys(text for _, text in sorted(self.found[name].values()))
 
@@ -97,7 +97,7 @@ def _names(node: ast.stmt) -> Iterator[str]:
 
 
 def _used(node: ast.AST) -> Iterator[str]:
-    """Return the names that a definition uses when it runs; annotations are not evaluated."""
+    """Yield the names that a definition uses when it runs. Annotations are not evaluated."""
     if isinstance(node, ast.Name):
         yield node.id
     for field, value in ast.iter_fields(node):

@@ -1,1 +1,1 @@
-"""The plan of a sweep: its space and its members, frozen in its folder."""
+"""The plan of a sweep: its space and its members, stored in its folder."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Job:
     """One member to train.
 
-    number: its folder's name in the sweep. trial: the configuration that it repeats; members of a trial
-    differ in seed or fold only. overrides: its whole command line. values: the swept ones, key -> plain
-    value, without keys that do not apply to it.
+    number: its folder's name in the sweep. trial: the number of its configuration; members of a trial differ
+    only in seed or fold. overrides: its complete command line. values: the swept values by key, without keys
+    that do not apply to it.
     """
 
     number: int
@@ -37,8 +37,8 @@ class Outcome:
 
     status: finished | stopped_early | diverged | pruned | failed | interrupted | running | waiting. value:
     the best value of the monitored metric, None if there is none. best: the metrics of the best epoch,
-    `split/name` -> value. test: the metrics on test rows, by which nothing is chosen: they are shown only for
-    the chosen trial.
+    `split/name` -> value. test: the metrics on test rows, which are never used for selection and are shown
+    only for the best trial.
     """
 
     number: int
@@ -66,7 +66,7 @@ class End:
 
 
 def ended(directory: Path) -> End | None:
-    """Return how the member of a folder ended, None if it is unfinished or has no files."""
+    """Return how the member of a folder ended, or None if it is unfinished or has no files."""
     try:
         found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
         status, value = found["status"], found["value"]

@@ -1,4 +1,4 @@
-"""Planning: from a command line to a valid plan, with its fixed and swept keys and every job of a grid."""
+"""Planning: converting a command line to a valid plan with fixed and swept keys, and all jobs of a grid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OBJECTIVE = ("trainer.monitor", "trainer.mode", "early_stopping.metric", "early_
 
 
 def is_sweep(overrides: Sequence[str]) -> bool:
-    """Return True if YAML chosen by a command line without -m is a sweep, that is, has a space."""
+    """Return True if the YAML selected by a command line without -m defines a sweep, that is, a space."""
     if folder_of(overrides) is not None:
         return False
     try:
@@ -49,7 +49,7 @@ class Command:
 
 
 def plan(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> SweepPlan:
-    """Parse and validate a sweep. Raises ConfigError with all problems of all jobs; nothing is written.
+    """Parse and validate a sweep without writing anything. Raises ConfigError with all problems of all jobs.
 
     overrides: as typed, including axes and sweep.*. space: further axes, as in `sweep.space`.
     """
@@ -57,7 +57,7 @@ def plan(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> 
 
 
 def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) -> Command:
-    """Return the `plan`, and what Hydra needs in addition."""
+    """Return the plan (see `plan`) together with the overrides for Hydra."""
     with composition.loading():
         typed = syntax.read(overrides)
         try:
@@ -82,27 +82,27 @@ def command(overrides: Sequence[str], space: Mapping[str, Plain] | None = None) 
         reading.problems += _contradictions(reading, chosen, name)
         reading.problems += _other_plugins(chosen, sweeper, launcher)
         if hydra.sweeper.get("max_batch_size") is not None and launcher == "packs":
-            reading.problems.append("hydra.sweeper.max_batch_size: packs take all jobs at once; leave it out")
+            reading.problems.append("hydra.sweeper.max_batch_size: packs train all jobs together; remove it")
         if reading.problems:
             raise ConfigError(dict.fromkeys(reading.problems))
         context = [*typed.hydra, *typed.sweep]
         made = _assemble(reading, context, chosen, name)
-        if sweeper == "basic" and made.notes:  # it would train values that apply nowhere, and duplicates
-            raise ConfigError([f"hydra/sweeper=basic: {note}; leave it out" for note in made.notes])
+        if sweeper == "basic" and made.notes:  # it would train inapplicable values and duplicates
+            raise ConfigError([f"hydra/sweeper=basic: {note}; remove it" for note in made.notes])
         return Command(made, context, sweeper, launcher)
 
 
 def _other_plugins(chosen: sweep_settings.GridSettings, sweeper: str, launcher: str) -> Iterator[str]:
-    """Return what would be ignored if a plugin other than ours makes or runs the jobs."""
+    """Yield settings that would be ignored if another plugin creates or runs the jobs."""
     searches = isinstance(chosen, sweep_settings.SearchSettings)
     if sweeper not in ("space", "basic"):
-        yield f"hydra/sweeper={sweeper}: leave it out; sweep=random, tpe, cma_es, gp search"
+        yield f"hydra/sweeper={sweeper}: remove it; use sweep=random, tpe, cma_es or gp to search"
     if sweeper == "basic" and (searches or chosen.space or chosen.members > 1):
-        yield "hydra/sweeper=basic: knows comma-separated values only; leave it out"
+        yield "hydra/sweeper=basic: supports only comma-separated values; remove it"
     if launcher == "packs":
         return
     if searches:
-        yield f"hydra/launcher={launcher}: a search needs hydra/launcher=packs; sweep.pack=1 packs nothing"
+        yield f"hydra/launcher={launcher}: a search needs hydra/launcher=packs; sweep.pack=1 disables packs"
     if chosen.pack not in ("auto", 1) or chosen.workers > 1 or chosen.cluster is not None:
         yield f"hydra/launcher={launcher}: sweep.pack, workers and cluster are for hydra/launcher=packs"
 
@@ -114,7 +114,7 @@ def _take(reading: syntax.CommandParts, more: syntax.CommandParts) -> None:
 
 
 def _composed(reading: syntax.CommandParts) -> tuple[dict[str, Plain], DictConfig]:
-    """Compose the sweep's section and Hydra's from the chosen options, without single values."""
+    """Compose the sections of the sweep and of Hydra from the selected options, without single values."""
     with composition.loading() as loader:
         groups = set(loader.list_groups(""))
         chosen = [line for key, line in reading.lines.items() if line is not None and key in groups]
@@ -136,7 +136,7 @@ def _settings(section: Mapping[str, Plain]) -> tuple[sweep_settings.GridSettings
 
 
 def _searchers_with(key: str, value: Plain) -> str | None:
-    """Return the hint for a setting that other sweeps have."""
+    """Return the hint for a setting that other sweep options have."""
     setting = key.partition(".")[2]
     having = [name for name in sweep_settings.SWEEPS if setting in settings("sweep", name)]
     if not having:
@@ -149,28 +149,34 @@ def _contradictions(
 ) -> Iterator[str]:
     searches = isinstance(chosen, sweep_settings.SearchSettings)
     if chosen.repeats > 1 and "seed" in reading.axes:
-        yield "sweep.repeats: seed is swept already; leave one of them out"
+        yield "sweep.repeats: seed is already swept; remove one of them"
     for key in ("data.folds", "data.fold"):
         if chosen.folds is not None and key in reading.lines:
-            yield f"sweep.folds: sets {key} itself; leave one of them out"
+            yield f"sweep.folds: sets {key} itself; remove one of them"
     if searches and not reading.axes:
-        yield f"sweep={name}: nothing to search; give an axis: {shell('optimizer.lr' + syntax.LOGARITHMIC)}"
+        yield (
+            f"sweep={name}: there is nothing to search; add an axis: "
+            f"{shell('optimizer.lr' + syntax.LOGARITHMIC)}"
+        )
     for key, axis in reading.axes.items():
         if key.partition("@")[0].lstrip("+~").partition(".")[0] in ("sweep", "hydra", "resume"):
             yield f"{key}: cannot be swept"
         elif key == "trainer.portable":
-            yield f"{key}: is one for all members of a sweep, and cannot be swept"
+            yield f"{key}: is the same for all members of a sweep and cannot be swept"
         elif isinstance(axis, Interval) and not searches:
-            yield f"{key}: sweep=grid has no end of values in an interval; list some, or take sweep=random"
+            yield f"{key}: sweep=grid cannot enumerate an interval; list values, or use sweep=random"
         elif isinstance(axis, Interval) and not is_plain(key, axis.low):
-            yield f"{key}: an interval is for the key of a number"
+            yield f"{key}: an interval needs a numeric setting"
         elif searches and key in OBJECTIVE:
-            yield f"{key}: decides what is best and cannot be searched"
+            yield f"{key}: determines which trial is best, so it cannot be searched"
         elif searches and key in REPEATING:
-            yield f"{key}: sweep={name} would search for a lucky one; {REPEATING[key]}=N repeats every trial"
+            yield (
+                f"{key}: sweep={name} would only search for a lucky value; use "
+                f"{REPEATING[key]}=N to repeat every trial"
+            )
     size = Space(tuple(reading.axes.values())).size
     if not searches and size is not None and size * chosen.members > LARGEST_GRID:
-        yield f"sweep=grid: {size * chosen.members:,} members; take fewer values, or sweep=random"
+        yield f"sweep=grid: {size * chosen.members:,} members; use fewer values, or sweep=random"
 
 
 def _assemble(
@@ -214,23 +220,23 @@ def _assemble(
     if few is None or len(few) >= chosen.trials:
         return made
     all_of_them = (
-        f"the space has {counted(len(few), 'configuration')}, fewer than sweep.trials: each is tried once"
+        f"the space has {counted(len(few), 'configuration')}, fewer than sweep.trials, so each is tried once"
     )
     return replace(made, notes=(*made.notes, all_of_them))
 
 
 def _unrepeated(reading: syntax.CommandParts) -> Iterator[str]:
-    """Keep each value of an axis once; return a sentence for each that was repeated."""
+    """Remove repeated values of axes. Yield a sentence for each of them."""
     for key, axis in reading.axes.items():
         if isinstance(axis, Choices):
             reading.axes[key], repeated = without_repetition(axis)
             for value, times in repeated:
                 often = "twice" if times == 2 else f"{times} times"
-                yield f"{key}={spell(value)}: is named {often} and counts once"
+                yield f"{key}={spell(value)}: appears {often} and counts once"
 
 
 def _require_sound(made: SweepPlan) -> None:
-    """Raise ConfigError for values invalid in every composition, and for every invalid job."""
+    """Raise ConfigError for values that are invalid in every composition, and for every invalid job."""
     try:
         if made.grid is None:
             faults, tried = Faults(), list(probes(made.space))
@@ -250,7 +256,7 @@ def _require_sound(made: SweepPlan) -> None:
 
 
 def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Plain]:
-    """Return fixed keys of components that apply to some swept options only: they are set after composing."""
+    """Return fixed keys that apply only to some swept options. They are set after composing."""
     late: dict[str, Plain] = {}
     for key, line in reading.lines.items():
         if line is not None and key.partition(".")[0] in PARTS and "." in key:
@@ -262,7 +268,7 @@ def _late_values(reading: syntax.CommandParts, groups: set[str]) -> dict[str, Pl
 
 
 def _sets(key: str, values: Sequence[Plain], groups: set[str], lines: Mapping[str, str | None]) -> bool:
-    """Return True if values of a key can be set on a composition, since none of them affects composing."""
+    """Return True if values of a key can be set on a composition because none of them affects composing."""
     if key in groups or not all(is_plain(key, value) for value in values):
         return False
     below = any(other.startswith(f"{key}.") for other in lines)
@@ -282,7 +288,7 @@ def _typed(axis: Axis, templates: Templates) -> Axis:
 
 
 def _annotations(tree: Mapping[str, Plain], group: str) -> dict[str, Plain]:
-    """Return the settings of the chosen options in a group, `name.setting` in a list."""
+    """Return the settings of the selected options in a group, as `name.setting` for list groups."""
     section = tree.get(group)
     if not isinstance(section, Mapping):
         return {}
@@ -296,7 +302,7 @@ def _annotations(tree: Mapping[str, Plain], group: str) -> dict[str, Plain]:
 def _conditions(
     keys: Sequence[str], choosing: Sequence[str], swept: Mapping[str, Axis], templates: Templates
 ) -> dict[str, Condition]:
-    """Return the conditions of keys that apply to some of the swept options and not to others."""
+    """Return the conditions of keys that apply only to some of the swept options."""
     found = {}
     for key in keys:
         group, _, setting = key.partition(".")
@@ -315,7 +321,7 @@ def _conditions(
 
 
 def _decides(axis: str, group: str, templates: Templates) -> bool:
-    """Return True if the options of one group choose among those of another, as model=perceptron does."""
+    """Return True if options of one group select options of another, as model=perceptron does."""
     first = _annotations(templates.tree(templates.first), group)
     return any(
         _annotations(templates.tree(combination), group) != first
@@ -334,4 +340,4 @@ def _told(conditions: Mapping[str, Condition]) -> Iterator[str]:
             f"{axis}={'|'.join(dict.fromkeys(spell(row[n]) for row in condition.allowed))}"
             for n, axis in enumerate(condition.axes)
         ]
-        yield f"{key} applies where {' and '.join(where)}"
+        yield f"{key} applies only to {' and '.join(where)}"

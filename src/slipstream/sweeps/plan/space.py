@@ -1,7 +1,7 @@
-"""The space of a sweep: its axes, and the conditions under which they apply. Plain values only.
+"""The space of a sweep: its axes and the conditions under which they apply, as plain values.
 
-An axis is a swept key. It may apply under a condition: `optimizer.momentum` if the chosen optimizer has a
-momentum, `regularizer.dropout.rate` if dropout is in the list.
+An axis is a swept key, which may apply only under a condition: `optimizer.momentum` if the selected optimizer
+has a momentum, `regularizer.dropout.rate` if dropout is in the list.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cached_property
 
 from slipstream.core.types import Plain
 
-MOST = 100_000  # maximum configurations to enumerate
+MOST = 100_000  # the maximum number of configurations to enumerate
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A key and its values, in order: texts, numbers, bools, null or lists."""
+    """A key and its values in order: strings, numbers, booleans, null or lists."""
 
     key: str
     values: tuple[Plain, ...]
@@ -44,7 +44,7 @@ Axis = Choices | Interval
 
 
 def identity(value: Plain) -> Hashable:
-    """Return an object that is equal for equivalent values: for 1 and 1.0, not for 1 and true or "1" and 1.
+    """Return an object that is equal for equivalent values such as 1 and 1.0, but not for 1 and true or "1".
 
     The order of a mapping counts, since that of regularizers may matter.
 
@@ -70,7 +70,7 @@ def without_repetition(axis: Choices) -> tuple[Choices, list[tuple[Plain, int]]]
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition for a key: it applies if the values of these axes, together, are among the allowed ones."""
+    """A condition for a key, which applies if the combined values of these axes are allowed."""
 
     axes: tuple[str, ...]
     allowed: tuple[tuple[Plain, ...], ...]
@@ -80,8 +80,8 @@ class Condition:
 class Space:
     """The axes of a sweep in order, and the conditions of keys that have one.
 
-    conditions: by key; a key that does not vary may have one too. Axes in a condition are Choices and have no
-    condition themselves.
+    conditions: by key; fixed keys may also have one. Axes in a condition are Choices without conditions of
+    their own.
     """
 
     axes: tuple[Axis, ...] = ()
@@ -100,12 +100,12 @@ class Space:
 
     @property
     def in_asking_order(self) -> tuple[Axis, ...]:
-        """Return the axes in an order in which every `applies` can be answered: dependent ones last."""
+        """Return the axes sorted such that `applies` can always be evaluated: dependent ones come last."""
         return tuple(sorted(self.axes, key=lambda axis: axis.key in self.conditions))
 
     @property
     def size(self) -> int | None:
-        """Return the maximum number of combinations of a grid, None if an axis is an interval."""
+        """Return the maximum number of combinations of a grid, or None if an axis is an interval."""
         size = 1
         for axis in self.axes:
             if isinstance(axis, Interval):
@@ -115,7 +115,7 @@ class Space:
 
     @cached_property
     def countable(self) -> tuple[dict[str, Plain], ...] | None:
-        """Return all configurations, with the integers of intervals; None if they are too many."""
+        """Return all configurations, including all integers of intervals, or None if there are too many."""
         axes = [_listed(axis) for axis in self.axes]
         size = math.prod(math.inf if axis is None else len(axis) for axis in axes)
         if size > MOST:
@@ -124,14 +124,15 @@ class Space:
         return tuple(Space(tuple(choices), self.conditions).grid())
 
     def grid(self) -> Iterator[dict[str, Plain]]:
-        """Yield all combinations, the last axis fastest: key -> value, without keys that do not apply.
+        """Yield all combinations (key -> value) without keys that do not apply. The last axis varies fastest.
 
-        Combinations that become equal that way occur once. Raises ValueError if an axis is an interval.
+        Combinations that are equal without these keys occur once. Raises ValueError if an axis is an
+        interval.
         """
         columns = []
         for axis in self.axes:
             if isinstance(axis, Interval):
-                raise ValueError(f"{axis.key}: an interval has no end of values")
+                raise ValueError(f"{axis.key}: an interval cannot be enumerated")
             columns.append(axis.values)
         seen: set[str] = set()
         for row in itertools.product(*columns):
@@ -144,7 +145,7 @@ class Space:
             yield values
 
     def to_json(self) -> dict[str, Plain]:
-        """Return plain dicts and lists, from which `from_json` makes an equal space."""
+        """Return plain dicts and lists from which `from_json` restores an equal space."""
         return {
             "axes": [_axis_to_json(axis) for axis in self.axes],
             "conditions": {
@@ -155,7 +156,7 @@ class Space:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> Space:
-        """Return the space that `to_json` wrote."""
+        """Restore a space from its `to_json`."""
         return cls(
             tuple(
                 Choices(axis["key"], tuple(decoded(axis["values"]))) if "values" in axis else Interval(**axis)
@@ -169,7 +170,7 @@ class Space:
 
 
 def _listed(axis: Axis) -> Sequence[Plain] | None:
-    """Return the values of an axis, None if they are not countable."""
+    """Return the values of an axis, or None if they cannot be enumerated."""
     if isinstance(axis, Choices):
         return axis.values
     return range(int(axis.low), int(axis.high) + 1) if axis.integer else None
@@ -188,7 +189,7 @@ def _axis_to_json(axis: Axis) -> dict[str, Plain]:
 
 
 def encoded(value: Plain) -> Plain:
-    """Encode a plain value for JSON: mappings become pairs, since JSON keys must be strings.
+    """Encode a plain value for JSON. Mappings become pairs, since JSON keys must be strings.
 
     >>> encoded([{1: 0.5}, None])
     [{'pairs': [[1, 0.5]]}, None]

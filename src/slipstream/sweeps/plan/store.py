@@ -1,4 +1,4 @@
-"""The plan in its sweep's folder: written once, joined by the same plan, changed only in free settings."""
+"""The stored plan of a sweep: written once, joined by equal plans, and changed only in free settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from slipstream.sweeps.plan.space import Choices
 from slipstream.sweeps.plan.sweep_plan import SweepPlan
 
 FILE = "sweep.json"
-# How and where members are trained: not part of what is computed.
+# Settings of how and where members are trained, which do not affect what is computed.
 WORKERS = ("workers", "cluster", "slurm")
 
 
@@ -33,7 +33,7 @@ def holds_sweep(folder: Path) -> bool:
 
 
 def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
-    """Write the plan into the sweep's folder; if it has an identical one, join it, with its kernels.
+    """Write the plan into the sweep's folder. If it has an identical one, join it and use its kernels.
 
     Returns the plan. Raises ConfigError if the folder has a different one, UserError if it cannot be
     written.
@@ -42,13 +42,13 @@ def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
         folders.mkdir(folder)
         folders.require_own(folder)
         if (folder / "config.yaml").exists():
-            raise UserError(f"{folder}: is the folder of a run; choose another with hydra.sweep.dir=DIR")
+            raise UserError(f"{folder}: is the folder of a run; choose another one with hydra.sweep.dir=DIR")
         if not holds_sweep(folder) and _write_first(plan, folder):
             return plan
     except OSError as error:
         raise UserError(
-            f"{folder}: the folder of the sweep cannot be made: {error.strerror}. "
-            "Choose another with hydra.sweep.dir=DIR"
+            f"{folder}: cannot create the folder of the sweep: {error.strerror}. "
+            "Choose another one with hydra.sweep.dir=DIR"
         ) from error
     saved = _join(folder)
     found = list(_differences(saved, plan, folder))
@@ -58,7 +58,7 @@ def freeze(plan: SweepPlan, folder: Path) -> SweepPlan:
 
 
 def _write_first(plan: SweepPlan, folder: Path) -> bool:
-    """Write the plan unless another process was faster. The file is complete from the moment it exists."""
+    """Write the plan unless another process was faster. The file is complete as soon as it exists."""
     with folders.held(folder):
         return storage.write_first(folder / FILE, _text(plan))
 
@@ -90,23 +90,25 @@ def _load(folder: Path) -> tuple[SweepPlan, object]:
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
         if saved["format"] != 1:
-            raise ConfigError([f"{file}: is of format {saved['format']}, and this slipstream reads 1"])
+            raise ConfigError(
+                [f"{file}: has format {saved['format']}, but this version of slipstream reads 1"]
+            )
         if saved.pop("sha256") != _digest(saved):
             text = (
-                "was changed after it was written: its checksum differs. Restore the file from a copy; the "
+                "was changed after it was written (its checksum differs). Restore the file from a copy; the "
             )
             raise ConfigError([f"{file}: {text}members' own folders are not affected"])
         return SweepPlan.from_json(saved), saved.get("mkl_cbwr", kernels.NONE)
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError([f"{file}: is not what slipstream wrote: {type(error).__name__} {error}"]) from None
+        raise ConfigError([f"{file}: is damaged: {type(error).__name__} {error}"]) from None
 
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> SweepPlan:
-    """Return the plan of a resumed sweep with permitted changes: free keys, workers, and more trials.
+    """Return the plan of a resumed sweep with allowed changes: free keys, workers, and more trials.
 
-    Raises ConfigError with the difference for anything else. Permanent changes are written.
+    Raises ConfigError with the difference for any other change. Permanent changes are written.
     """
     folders.require_own(folder)
     saved = _join(folder)
@@ -135,9 +137,9 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
     key, line = override.get_key_element(), override.input_line or ""
     section, _, setting = key.partition(".")
     if section == "hydra" or override.is_hydra_override():
-        raise ConfigError([f"{line}: a resumed sweep stays in its folder; leave it out"])
+        raise ConfigError([f"{line}: a resumed sweep keeps its folder; remove this"])
     if override.is_sweep_override():
-        raise ConfigError([f"{line}: a resumed sweep gets no further values; start another one"])
+        raise ConfigError([f"{line}: a resumed sweep cannot get more values; start another sweep"])
     value = override.value()
     if section == "sweep":
         return replace(plan, settings=_setting(plan, setting, value, line, folder))
@@ -146,7 +148,7 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
     for step in key.split("."):
         known = known.get(step) if isinstance(known, Mapping) else None
     if key in {axis.key for axis in plan.space.axes}:
-        raise ConfigError([f"{key}: is swept in {folder}; a resumed sweep keeps its values"])
+        raise ConfigError([f"{key}: is swept in {folder}; a resumed sweep cannot change its values"])
     if classify(key, known, value) == "free":
         if key == "logger":
             names = [str(name) for name in (value if isinstance(value, list) else [value])]
@@ -159,7 +161,9 @@ def _changed(plan: SweepPlan, override: Override, folder: Path) -> SweepPlan:
     chosen = known.get("name", list(known)) if isinstance(known, Mapping) else known
     if chosen == value and isinstance(chosen, bool) is isinstance(value, bool):
         return plan
-    raise ConfigError([f"{key}: was {show(chosen)} in {folder}, now {show(value)}; a resumed sweep keeps it"])
+    raise ConfigError(
+        [f"{key}: was {show(chosen)} in {folder}, now {show(value)}; a resumed sweep cannot change it"]
+    )
 
 
 def _setting(plan: SweepPlan, key: str, value: Plain, line: str, folder: Path) -> sweep_settings.GridSettings:
@@ -169,7 +173,7 @@ def _setting(plan: SweepPlan, key: str, value: Plain, line: str, folder: Path) -
     old = getattr(plan.settings, key)
     grows = key == "trials" and isinstance(value, int) and value >= old
     if key not in WORKERS and not grows and value != old:
-        hint = "they may only be raised" if key == "trials" else "a resumed sweep keeps it"
+        hint = "it can only be increased" if key == "trials" else "a resumed sweep cannot change it"
         raise ConfigError([f"sweep.{key}: was {show(old)} in {folder}, now {show(value)}; {hint}"])
     valid, problems = check({key: known[key]}, {key: value}, "sweep", f"sweep={plan.name}")
     if problems:
@@ -189,7 +193,7 @@ def _with(
 
 
 def _differences(saved: SweepPlan, new: SweepPlan, folder: Path) -> Iterator[str]:
-    """Return the differences that make it another sweep, as sentences."""
+    """Yield a sentence for each difference that makes it another sweep."""
     where = f"in {folder}; choose another hydra.sweep.dir, or continue it with {typed('resume', folder)}"
     if saved.name != new.name:
         yield f"sweep: was {saved.name} {where}"
@@ -203,7 +207,7 @@ def _differences(saved: SweepPlan, new: SweepPlan, folder: Path) -> Iterator[str
     if before != after:
         return
     if list(before) != list(after):
-        yield f"{', '.join(after)}: stood in another order {where}"
+        yield f"{', '.join(after)}: had another order {where}"
     changes: dict[str, None] = {}
     for combination in saved.templates.composed.keys() & new.templates.composed.keys():
         trees = saved.templates.tree(combination), new.templates.tree(combination)

@@ -1,4 +1,4 @@
-"""The plan of a sweep: everything that its members consist of, so that no YAML file is read again."""
+"""The plan of a sweep, which contains everything about its members, so that YAML files are not read again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slipstream.sweeps.plan.templates import Combination, Templates
 
 Values = Mapping[str, Plain]
 
-# The keys in which members of one configuration differ, and the settings that vary them.
+# The keys that differ between members of one configuration, and the settings that vary them.
 REPEATING = {"seed": "sweep.repeats", "data.fold": "sweep.folds", "data.folds": "sweep.folds"}
 
 
@@ -27,10 +27,10 @@ REPEATING = {"seed": "sweep.repeats", "data.fold": "sweep.folds", "data.folds": 
 class SweepPlan:
     """A valid sweep, ready for training.
 
-    lines: the command line of a job, key -> override, None in place of an axis's value. fixed: those of them
-    that are set as values. space: the swept keys. settings: of the sweep. templates: the compositions of all
-    choices. grid: values of every configuration of a grid, None for a searcher. notes: sentences for the
-    user.
+    lines: the command line of a job, key -> override, or None for an axis. fixed: the lines that are set as
+        values.
+    space: the swept keys. settings: of the sweep. templates: the compositions of all choices. grid: the
+    values of every configuration of a grid, or None for a searcher. notes: sentences for the user.
     """
 
     lines: Mapping[str, str | None]
@@ -44,19 +44,19 @@ class SweepPlan:
 
     @property
     def members(self) -> int:
-        """The number of members of a configuration: repeats times folds."""
+        """The number of members per configuration: repeats x folds."""
         return self.settings.members
 
     @property
     def trials(self) -> int:
-        """The maximum number of configurations that a searcher tries, none of them twice."""
+        """The maximum number of different configurations that a searcher tries."""
         assert isinstance(self.settings, sweep_settings.SearchSettings)
         known = self.space.countable
         return self.settings.trials if known is None else min(self.settings.trials, len(known))
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
-        """Return every member of a grid, () for a searcher. Raises ConfigError if some are invalid."""
+        """Return all members of a grid, or () for a searcher. Raises ConfigError if some are invalid."""
         made: list[Job] = []
         faults = Faults()
         trials: dict[str, int] = {}
@@ -78,13 +78,13 @@ class SweepPlan:
 
     @property
     def example(self) -> Job:
-        """Return the first job, or for a searcher the one with every axis at its first value."""
+        """Return the first job, or for a searcher a job with the first value of every axis."""
         return self._job(0, 0, 0, self.grid[0] if self.grid else next(probes(self.space), {}))
 
     def distinct(self) -> SweepPlan:
-        """Return the plan of a grid without trials whose configurations occurred earlier.
+        """Return the plan of a grid without duplicate configurations.
 
-        Different values may be equivalent: `${seed}` and a number, or two experiments with the same
+        Different values may be equivalent, such as `${seed}` and a number, or two experiments with the same
         content.
         """
         trials: dict[int, list[Job]] = {}
@@ -102,7 +102,7 @@ class SweepPlan:
         kept = [values for trial, values in zip(rows, self.grid or (), strict=True) if trial not in same]
         repeats, earlier = (" ".join(self.own(_own(job.values))) for job in next(iter(same.values())))
         said = counted(len(same), "configuration is", "configurations are")
-        note = f"{said} the same as an earlier one and left out: {repeats} is {earlier}"
+        note = f"{said} the same as an earlier one and left out: {repeats} equals {earlier}"
         return replace(self, grid=tuple(kept), notes=(*self.notes, note))
 
     def own(self, values: Values) -> list[str]:
@@ -139,7 +139,7 @@ class SweepPlan:
         return tuple(places[key][spell(values[key])] for key in self.templates.axes)
 
     def _repeats(self, combination: Combination, sets: Sequence[tuple[str, Plain]], repeat: int) -> Values:
-        """Return the keys in which members of one configuration differ."""
+        """Return the keys that differ between members of one configuration."""
         changes: dict[str, Plain] = {}
         number, fold = divmod(repeat, self.settings.folds or 1)
         if self.settings.repeats > 1:
@@ -151,7 +151,7 @@ class SweepPlan:
         return changes
 
     def to_json(self) -> dict[str, Plain]:
-        """Return all of it as plain data, so that resuming reads no YAML file."""
+        """Return the whole plan as plain data, so that resuming reads no YAML files."""
         return {
             "format": 1,
             "lines": dict(self.lines),
@@ -166,7 +166,7 @@ class SweepPlan:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> SweepPlan:
-        """Return the plan that `to_json` wrote."""
+        """Restore a plan from its `to_json`."""
         return cls(
             saved["lines"],
             {renamed(key): value for key, value in decoded(saved["fixed"]).items()},
@@ -180,12 +180,12 @@ class SweepPlan:
 
 
 def _own(values: Values) -> dict[str, Plain]:
-    """Return the swept values without the keys in which a trial's members differ."""
+    """Return the swept values without the keys that differ between a trial's members."""
     return {key: value for key, value in values.items() if key not in REPEATING}
 
 
 class Faults:
-    """Problems of jobs, each sentence once, with the jobs that have it."""
+    """The problems of jobs. Each sentence appears once, with the jobs that have the problem."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, dict[tuple[str, ...], None]] = {}
@@ -193,7 +193,7 @@ class Faults:
 
     @contextmanager
     def of(self, plan: SweepPlan, values: Values) -> Iterator[None]:
-        """Collect errors inside `with` as problems of the job with these values."""
+        """Collect errors inside the block as problems of the job with these values."""
         own = tuple(plan.own(values))
         self._all.append(own)
         try:
@@ -203,7 +203,7 @@ class Faults:
                 self._jobs.setdefault(problem, {})[own] = None
 
     def report(self, total: int) -> None:
-        """Raise ConfigError with all of them. total: the number of jobs; one of all jobs needs no list."""
+        """Raise ConfigError with all problems. total: the number of jobs; one of all jobs lists none."""
         if not self._jobs:
             return
         sentences = []
@@ -215,14 +215,14 @@ class Faults:
         raise ConfigError(sentences)
 
     def _apart(self, jobs: Iterable[tuple[str, ...]]) -> str:
-        """Return how to leave out a combination of values that are valid one by one."""
+        """Return advice on excluding a combination of individually valid values."""
         wrong = set(jobs)
         sound = {line for own in self._all if own not in wrong for line in own}
         shared = [line for line in next(iter(wrong)) if all(line in own for own in wrong)]
         if len(shared) != 2 or not sound.issuperset(shared):
             return ""
         one, other = map(shell, shared)
-        return f"; to leave this out, sweep {one} in a command of its own, without {other}"
+        return f"; to exclude this combination, sweep {one} in a separate command without {other}"
 
 
 def probes(space: Space) -> Iterator[dict[str, Plain]]:

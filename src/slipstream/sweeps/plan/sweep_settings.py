@@ -1,6 +1,6 @@
-"""The settings of a sweep: the choice of values, repeats of a configuration, and workers.
+"""The settings of a sweep: the search method, repeats of configurations, and workers.
 
-They are not part of a run: the configurations of the members do not contain them.
+They are not part of the members' configurations.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ PRUNERS: dict[str, tuple[str, ...]] = {
 class GridSettings:
     """All combinations of the values, each once.
 
-    space: the swept keys, key -> values; on the command line type the key itself. repeats: members of every
-    configuration, with the seeds seed, seed + 1, ... folds: members of every configuration, one for each fold
-    of a cross-validation. pack: members trained together; auto measures the fastest, 1 trains one after
-    another. workers: processes that share the sweep. cluster: where they run, null for this process and its
-    children. slurm: parameters of submitit, such as {partition: gpu}.
+    space: the swept keys, key -> values; on the command line, use the key itself. repeats: members per
+    configuration, with the seeds seed, seed + 1, ... folds: members per configuration, one for each fold of a
+    cross-validation. pack: members trained together; `auto` measures the fastest number, 1 trains them one
+    after another. workers: processes that share the sweep. cluster: where they run; null for this process and
+    its children. slurm: parameters of submitit, such as {partition: gpu}.
     """
 
     space: dict[str, Plain]
@@ -54,10 +54,11 @@ class GridSettings:
 class SearchSettings(GridSettings):
     """Draw values trial by trial.
 
-    trials: total configurations. at_once: trials started before one of them has ended. seed: of the draws.
-    pruner: the rule that stops unpromising trials early. min_epochs: epochs before it may (median, asha,
-    hyperband, patient). reduction: one in how many continues (asha, hyperband). patience: epochs without
-    improvement to tolerate (patient).
+    trials: the total number of configurations. at_once: trials in progress at the same time. seed: of the
+        draws.
+    pruner: the rule that stops unpromising trials early. min_epochs: epochs before it may stop a trial
+    (median, asha, hyperband, patient). reduction: one in this many trials continues (asha, hyperband).
+    patience: tolerated epochs without improvement (patient).
     """
 
     trials: Count
@@ -82,15 +83,17 @@ SWEEPS: dict[str, type[GridSettings]] = {
     "grid": GridSettings,
     "random": _searcher("Random", "Draws every trial independently of the others."),
     "quasi_random": _searcher("QuasiRandom", "Draws a Sobol sequence: random, but evenly spread."),
-    "tpe": _searcher("Tpe", "Draws where good trials lie close and bad ones do not (Parzen estimators)."),
-    "cma_es": _searcher("CmaEs", "Moves and shapes a normal distribution towards the best numbers (CMA-ES)."),
-    "gp": _searcher("Gp", "Fits a Gaussian process and draws where it expects most: for few, costly trials."),
+    "tpe": _searcher("Tpe", "Draws near good trials and away from bad ones (Parzen estimators)."),
+    "cma_es": _searcher("CmaEs", "Adapts a normal distribution towards the best numbers (CMA-ES)."),
+    "gp": _searcher(
+        "Gp", ("Fits a Gaussian process and draws where it expects the most, for few, costly trials.")
+    ),
 }
 SECTIONS["sweep"] = SWEEPS
 
 
 def problems(settings: GridSettings) -> Iterator[str]:
-    """Return a sentence for every setting that would be ignored."""
+    """Yield a sentence for every setting that would have no effect."""
     if settings.slurm and settings.cluster != "slurm":
         yield "sweep.slurm: is for sweep.cluster=slurm"
     if not isinstance(settings, SearchSettings):
@@ -102,6 +105,6 @@ def problems(settings: GridSettings) -> Iterator[str]:
             yield f"sweep.{key}: sweep.pruner={pruner} has no such setting; it is for {having}"
     if pruner == "wilcoxon" and settings.members == 1:
         yield (
-            "sweep.pruner=wilcoxon: compares configurations member by member, and each has one; "
-            "set sweep.repeats or sweep.folds, or take sweep.pruner=median"
+            "sweep.pruner=wilcoxon: compares configurations member by member, but each has only one; "
+            "set sweep.repeats or sweep.folds, or use sweep.pruner=median"
         )

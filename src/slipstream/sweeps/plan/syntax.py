@@ -27,7 +27,7 @@ from slipstream.sweeps.plan.space import Axis, Choices, Interval
 CHANGE = OverrideType.CHANGE
 LOGARITHMIC = "=tag(log,interval(1e-4,1))"
 INTERVAL = ("low", "high", "log", "integer")
-WIDE = 1000.0  # from this ratio on, uniform draws rarely reach an interval's lower end
+WIDE = 1000.0  # for larger ratios, uniform draws rarely reach an interval's lower end
 
 
 @dataclass
@@ -45,7 +45,7 @@ class CommandParts:
     problems: list[str] = field(default_factory=list)
 
     def add(self, key: str, entry: Axis | str) -> None:
-        """Add a fixed override or an axis. A repeated key has its last value, in its first position."""
+        """Add a fixed override or an axis. A repeated key keeps its last value at its first position."""
         self.axes.pop(key, None)
         self.lines[key] = entry if isinstance(entry, str) else None
         if not isinstance(entry, str):
@@ -60,13 +60,13 @@ def read(overrides: Sequence[str]) -> CommandParts:
         parser = OverridesParser.create(config_loader=loader)
         for text in words:
             try:
-                (override,) = parser.parse_overrides([text])  # for glob(...), which parse_override refuses
+                (override,) = parser.parse_overrides([text])  # for glob(...), which parse_override rejects
                 head = override.key_or_group.partition(".")[0].partition("/")[0]
                 if override.is_hydra_override():
                     reading.hydra.append(text)
                 elif head in ("sweep", "resume"):
                     reading.problems += _refused(head, override)
-                    # A cluster's parameters are open-ended: our YAML lists none.
+                    # A cluster's parameters are open-ended, so the YAML lists none.
                     opens = override.key_or_group.startswith("sweep.slurm") and override.type is CHANGE
                     reading.sweep.append(f"++{text}" if opens else text)
                 elif override.is_sweep_override():
@@ -81,7 +81,7 @@ def read(overrides: Sequence[str]) -> CommandParts:
 
 
 def read_space(written: Mapping[Plain, Plain], where: str) -> CommandParts:
-    """Parse axes from YAML: texts as they would be typed, lists of values, and {low, high, log, integer}."""
+    """Parse axes from YAML: strings as on the command line, lists of values, or {low, high, log, integer}."""
     reading = CommandParts()
     for key, value in written.items():
         name = f"{where}: {key}"
@@ -111,11 +111,11 @@ def read_space(written: Mapping[Plain, Plain], where: str) -> CommandParts:
 def _refused(head: str, override: Override) -> list[str]:
     line, key = override.input_line, override.key_or_group
     if head == "resume":
-        return [f"{line}: resume continues a run or a sweep: leave out -m"]
+        return [f"{line}: resume continues a run or a sweep; remove -m"]
     if key == "sweep.space" or key.startswith("sweep.space."):
-        return [f"{line}: type the key that is swept and its values: optimizer.lr=0.1,0.01"]
+        return [f"{line}: write the swept key and its values: optimizer.lr=0.1,0.01"]
     if override.is_sweep_override():
-        return [f"{line}: settings of the sweep itself have one value"]
+        return [f"{line}: settings of the sweep itself must have one value"]
     return []
 
 
@@ -140,14 +140,16 @@ def _axis(override: Override) -> tuple[str, Axis]:
     if shuffled:  # the same command sweeps in the same order
         random.Random(line).shuffle(values)  # noqa: S311
     if not values:
-        raise ConfigError([f"{line}: gives no value, expected one or more"])
+        raise ConfigError([f"{line}: has no values, expected at least one"])
     return key, Choices(key, tuple(values))
 
 
 def _interval(key: str, name: str, written: Mapping[Plain, Plain]) -> Interval:
     unknown = [str(inner) for inner in written if inner not in INTERVAL]
     if unknown or not {"low", "high"} <= set(written):
-        raise ConfigError([f"{name}: found {show(dict(written))}, expected low, high and maybe log, integer"])
+        raise ConfigError(
+            [f"{name}: found {show(dict(written))}, expected low and high, optionally log and integer"]
+        )
     low, high = written["low"], written["high"]
     flags = {inner: written.get(inner, False) for inner in ("log", "integer")}
     wrong = [inner for inner, flag in flags.items() if not isinstance(flag, bool)]
@@ -160,9 +162,9 @@ def _interval(key: str, name: str, written: Mapping[Plain, Plain]) -> Interval:
 def _sound(interval: Interval, name: str) -> Interval:
     low, high = interval.low, interval.high
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError([f"{name}: expected two numbers, the lower one first"])
+        raise ConfigError([f"{name}: expected two numbers in ascending order"])
     if interval.log and low <= 0:
-        raise ConfigError([f"{name}: a logarithmic interval starts above 0"])
+        raise ConfigError([f"{name}: a logarithmic interval must start above 0"])
     if interval.integer and (int(low) != low or int(high) != high):
         raise ConfigError([f"{name}: expected whole numbers at both ends"])
     kind = int if interval.integer else float
@@ -175,10 +177,11 @@ def whole(interval: Interval) -> Interval:
 
 
 def notes(axes: Iterable[Axis]) -> list[str]:
-    """Return a sentence for every interval that was probably meant to be logarithmic."""
+    """Return a sentence for every interval that should probably be logarithmic."""
     return [
-        f"{axis.key}: the interval is linear, 9 of 10 draws lie above {0.9 * axis.low + 0.1 * axis.high:g}; "
-        f"to draw evenly over its powers of ten write "
+        f"{axis.key}: the interval is linear, so 9 of 10 draws are above "
+        f"{0.9 * axis.low + 0.1 * axis.high:g}; "
+        f"to draw uniformly over its powers of ten, write "
         + shell(f"{axis.key}=tag(log,interval({axis.low:g},{axis.high:g}))")
         for axis in axes
         if isinstance(axis, Interval) and not axis.log and axis.low > 0 and axis.high / axis.low >= WIDE

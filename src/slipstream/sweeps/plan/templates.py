@@ -1,8 +1,8 @@
-"""Templates: many configurations of one sweep, composed by Hydra as few times as possible.
+"""Templates: composing the many configurations of a sweep with as few calls of Hydra as possible.
 
-Composing takes 60 ms, so a thousand members would wait for a minute. Here Hydra composes only choices: group
-options, and whatever else is not a plain value of a plain key. An option whose file affects only its own
-section is composed once, with the first options of the other groups, and combinations of such options are
+Composing takes 60 ms, so a thousand members would take a minute. Here, Hydra composes only choices: group
+options, and everything else that is not a plain value of a plain key. An option whose file affects only its
+own section is composed once, with the first options of the other groups, and combinations of such options are
 assembled from their sections. Values of plain keys are set on a copy, and references such as
 ${trainer.monitor} are resolved afterwards, as Hydra does.
 """
@@ -25,7 +25,7 @@ Tree = dict[str, Plain]
 Combination = tuple[int, ...]  # the index of a choice for every axis
 
 _REFERENCE = re.compile(r"\$\{(\w[\w.]*)\}")
-# References that no swept key can change: resolved when Hydra composes.
+# References that no swept key can change are resolved when Hydra composes.
 _SETTLED = re.compile(r"\$\{(hydra|now|oc\.env):[^${}]*\}")
 _PLAIN_KEY = re.compile(r"\w+(\.\w+)*")
 
@@ -49,7 +49,7 @@ class Templates:
         self._merged: dict[Combination, Tree] = {}
         self._references: dict[int, list[tuple[Plain, ...]]] = {}
         self._reaching: dict[tuple[str, int], bool] = {}
-        # A user's own files can do anything: one may set two groups at once.
+        # A user's own files can do anything, such as setting two groups at once.
         own = any(line.lstrip("+").startswith("hydra.searchpath") for line in self.context)
         self.places = {
             key: {line.partition("=")[2]: n for n, line in enumerate(choices)}
@@ -82,13 +82,13 @@ class Templates:
         return (0,) * len(self.axes)
 
     def combinations(self, keys: Sequence[str]) -> Iterator[tuple[Combination, dict[str, int]]]:
-        """Yield all choices of some axes with the others at their first, and the positions of those axes."""
+        """Yield all choices of some axes, with the others at their first, and the indices of these axes."""
         for row in itertools.product(*(range(len(self.axes[key])) for key in keys)):
             places = dict(zip(keys, row, strict=True))
             yield tuple(places.get(key, 0) for key in self.axes), places
 
     def singles(self) -> Iterator[Combination]:
-        """Yield every choice of every axis with the others at their first."""
+        """Yield every choice of every axis, with the others at their first choice."""
         yield self.first
         for key in self.axes:
             yield from (combination for combination, _ in self.combinations([key]))
@@ -102,7 +102,7 @@ class Templates:
         return tree
 
     def _merge(self, combination: Combination) -> Tree | None:
-        """Assemble a combination from the sections of its single options, None if Hydra has to compose it."""
+        """Assemble a combination from the sections of its options; None if Hydra must compose it."""
         base = tuple(
             place if self._reaches(key, place) else self._home(key)
             for key, place in zip(self.axes, combination, strict=True)
@@ -147,16 +147,16 @@ class Templates:
         return copy, problems
 
     def to_json(self) -> dict[str, Plain]:
-        """Return data from which `from_json` makes the same compositions, even if YAML files change."""
+        """Return data from which `from_json` restores the same compositions, even if YAML files change."""
         return {
             "lines": self.lines,
             "axes": {key: list(choices) for key, choices in self.axes.items()},
             "context": self.context,
-            # The files' remarks at that time.
+            # The notes about the files at that time.
             "reaching": [
                 [key, n] for key in self.axes for n in range(len(self.axes[key])) if self._reaches(key, n)
             ],
-            # As YAML, which unlike JSON keeps keys that are not strings.
+            # YAML, unlike JSON, keeps keys that are not strings.
             "composed": [
                 [list(combination), OmegaConf.to_yaml(OmegaConf.create(tree))]
                 for combination, tree in self.composed.items()
@@ -165,7 +165,7 @@ class Templates:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Plain]) -> Templates:
-        """Return the templates that `to_json` wrote."""
+        """Restore templates from their `to_json`."""
         made = cls(saved["lines"], saved["axes"], saved["context"])
         reaching = {(key, place) for key, place in saved["reaching"]}
         for key, choices in made.axes.items():
@@ -237,7 +237,7 @@ def _set(tree: Tree, key: str, value: Plain) -> str | None:
 
 
 def _open_leaves(node: Plain, path: tuple[Plain, ...] = ()) -> Iterator[tuple[Plain, ...]]:
-    """Yield the positions of texts that are references or mark a missing value."""
+    """Yield the paths of strings that are references or mark a missing value."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from _open_leaves(value, (*path, key))
@@ -252,7 +252,7 @@ def _at(node: Plain, path: Sequence[Plain]) -> Plain:
 
 
 class _Unclear(Exception):
-    """Raised for what is left to OmegaConf: an escape, a function, a reference to a section or to nothing."""
+    """OmegaConf must resolve a value: an escape, a function, or a reference to a section or to nothing."""
 
 
 def _fill_in(tree: Tree, paths: Sequence[tuple[Plain, ...]]) -> None:

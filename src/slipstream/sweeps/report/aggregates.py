@@ -15,13 +15,13 @@ from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Axis, Interval
 from slipstream.sweeps.report.chance import chances
 
-SOUND = ("finished", "stopped_early")  # their value is what the configuration can achieve
+SOUND = ("finished", "stopped_early")  # statuses whose value is representative of the configuration
 BROKEN = ("diverged", "failed")
-REPEATS = ("seed", "data.fold", "data.folds")  # keys in which members of a trial differ
-EDGE = 0.05  # share of an interval's length that counts as its end
+REPEATS = ("seed", "data.fold", "data.folds")  # keys that differ between members of a trial
+EDGE = 0.05  # fraction of an interval's length that counts as its end
 FORESTS, TREES = 20, 25
 TOLD = 0.05  # of the ranks' variance; 64 trials of pure noise reached at most 0.02 in 12
-ROUNDING = 1e-12  # relative to the values: smaller differences are none
+ROUNDING = 1e-12  # relative to the values; smaller differences count as 0
 CHANCE = 0.05  # significance level
 LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer trials are no evidence of importance
 
@@ -30,10 +30,10 @@ LEAST_TRIALS, TRIALS_A_KEY = 12, 6  # fewer trials are no evidence of importance
 class Group:
     """A trial: the members of one configuration.
 
-    values: the swept values, without the keys in which its members differ. mean, std: of the sound members'
-    values (and the pruned ones' if the trial was pruned), std with n - 1; None if n is below 2 or if pruned
-    members had different numbers of epochs: values after 3 and 30 epochs differ by their budgets. n: the
-    number of these members. Repeats of one seed and fold count once.
+    values: the swept values, without keys that differ between its members. mean, std: of the successful
+    members' values (and of pruned ones if the trial was pruned), std with n - 1. std is None if n < 2, or if
+    pruned members had different numbers of epochs, since values after 3 and 30 epochs are not comparable. n:
+    the number of these members. Repeats of the same seed and fold count once.
     """
 
     trial: int
@@ -45,12 +45,12 @@ class Group:
 
     @property
     def whole(self) -> bool:
-        """Return True if the mean is comparable with others': no member was pruned or broke."""
+        """Return True if the mean is comparable with others: no member was pruned or failed."""
         return self.mean is not None and not any(m.status in (*BROKEN, "pruned") for m in self.members)
 
     @property
     def remark(self) -> str:
-        """Describe the members that are not in the mean or stopped early."""
+        """Describe the members that stopped early or are not part of the mean."""
         counts = {s: sum(m.status == s for m in self.members) for s in (m.status for m in self.members)}
         said = [
             status if count == len(self.members) else f"{count} of {len(self.members)} {status}"
@@ -83,7 +83,7 @@ class Importance:
 
 
 def groups(outcomes: Sequence[Outcome], minimize: bool) -> list[Group]:
-    """Return the trials, best first: whole ones, pruned ones, those with a broken member, then the rest."""
+    """Return the sorted trials: complete ones, pruned ones, those with a failed member, and the rest."""
     trials: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
         trials.setdefault(outcome.trial, []).append(outcome)
@@ -103,7 +103,7 @@ def mixes_budgets(members: Sequence[Outcome]) -> bool:
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Return the deviation with n - 1, None for fewer than two; 0 if they are equal up to rounding."""
+    """Return the standard deviation with n - 1: None for fewer than two values, 0 if they are equal."""
     if len(values) < 2:
         return None
     found = float(np.std(values, ddof=1))
@@ -127,7 +127,7 @@ def _group(trial: int, members: Sequence[Outcome]) -> Group:
 
 
 def pair_of(member: Outcome) -> tuple[int, Hashable]:
-    """Return what pairs a member with one of another trial: the seed, and the fold of how many."""
+    """Return the key that pairs members of different trials: the seed, the fold and the number of folds."""
     return member.seed, None if member.fold is None else (member.fold, member.values.get("data.folds"))
 
 
@@ -140,12 +140,12 @@ def _tier(group: Group) -> int:
 
 
 def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance], str]:
-    """Return the importance of each swept key for the order of the trials; or none, and the reason.
+    """Return the importance of each swept key for the order of the trials, or none and the reason.
 
-    Random forests learn the trials' ranks (diverged ones are last, failed and pruned ones are left out) from
-    resampled trials. A key's share is the loss of accuracy on the trials that were not drawn when that key's
-    values are permuted among them (Breiman, "Random forests", 2001): interactions count. Its significance is
-    tested separately, by permutations of its values (`chances`).
+    Random forests learn the trials' ranks (diverged ones last, without failed and pruned ones) from resampled
+    trials. A key's share is the loss of accuracy on out-of-bag trials when its values are permuted (Breiman,
+    "Random forests", 2001), so interactions count. Its significance is tested separately, by permutations of
+    its values (`chances`).
     """
     trials = [group for group in found if _tier(group) == 0 or _has_diverged(group)]
     keys = [key for key in _keys(trials) if len({repr(g.values.get(key)) for g in trials}) > 1]
@@ -154,13 +154,13 @@ def importance(found: Sequence[Group], minimize: bool) -> tuple[list[Importance]
     needed = max(LEAST_TRIALS, TRIALS_A_KEY * len(keys))
     if len(trials) < needed:
         few = counted(len(trials), "trial is", "trials are")
-        reason = f"{few} too few to say which of {len(keys)} keys matter: about {needed} are needed"
+        reason = f"{few} too few to tell which of {len(keys)} keys are important: about {needed} are needed"
         return [], reason
     order = np.array([math.inf if _has_diverged(g) else _signed(g, minimize) for g in trials])
     order = ranks(order) / (len(trials) - 1)
     shares, told = _shares(_columns(trials, keys), order)
     if told < TOLD:
-        return [], f"{len(trials)} trials do not show which keys matter: their order looks like chance"
+        return [], f"{len(trials)} trials do not show which keys are important: their order looks random"
     ps = chances([[_told(group, key) for group in trials] for key in keys], order)
     made = [
         Importance(key, float(part.mean()), float(part.std(ddof=1)), p)
@@ -180,7 +180,7 @@ def _signed(group: Group, minimize: bool) -> float:
 
 
 def _told(group: Group, key: str) -> Plain:
-    """Return a trial's value, None only if the key does not apply."""
+    """Return a trial's value, or None only if the key does not apply."""
     value = group.values.get(key)
     return "null" if value is None and key in group.values else value
 
@@ -190,14 +190,14 @@ def _keys(found: Sequence[Group]) -> list[str]:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 0; equal values share a rank."""
+    """Return ranks from 0. Equal values share a rank."""
     different, place = np.unique(values, return_inverse=True)
     counts = np.bincount(place, minlength=len(different))
     return (np.cumsum(counts) - (counts + 1) / 2)[place]
 
 
 def _columns(trials: Sequence[Group], keys: Sequence[str]) -> list[np.ndarray]:
-    """Return for each key the features of a tree [trials, columns]: a number, or one column per value."""
+    """Return the tree features [trials, columns] of each key: a number, or one column per value."""
     made = []
     for key in keys:
         values = [group.values.get(key) for group in trials]
@@ -212,7 +212,7 @@ def _columns(trials: Sequence[Group], keys: Sequence[str]) -> list[np.ndarray]:
 
 
 def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return every key's share in every resample [forests, keys], and the explained share of the variance."""
+    """Return every key's share in every resample [forests, keys], and the explained variance."""
     from sklearn.ensemble import RandomForestRegressor
 
     rows, owners = np.hstack(columns), np.cumsum([0, *(part.shape[1] for part in columns)])
@@ -223,7 +223,7 @@ def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarr
         left = np.setdiff1d(np.arange(n), drawn)
         forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=number, max_features=0.7)
         forest.fit(rows[drawn], target[drawn])
-        # One call for all: most of a prediction's cost is the call.
+        # Make one call for all, because most of a prediction's cost is the call.
         permuted = np.repeat(rows[left][None], len(columns) + 1, axis=0)
         for k in range(len(columns)):
             part = slice(owners[k], owners[k + 1])
@@ -237,14 +237,14 @@ def _shares(columns: Sequence[np.ndarray], target: np.ndarray) -> tuple[np.ndarr
 
 
 def is_number(value: Plain) -> TypeGuard[int | float]:
-    """Return True for a number, which a bool is not."""
+    """Return True for a number that is not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def edges(axes: Sequence[Axis], found: Sequence[Group], ties: Sequence[Group]) -> list[str]:
     """Return advice if the best trial has a value at the end of a range.
 
-    ties: trials that are equally good; those inside the range are named.
+    ties: trials that are equally good. The advice mentions those inside the range.
     """
     if not found or not found[0].whole:
         return []
@@ -266,7 +266,7 @@ def _edge(axis: Axis, best: Group, ties: Sequence[Group]) -> str:
 
 
 def _side(axis: Axis, value: float) -> int:
-    """Return 1 at the upper end of an axis, -1 at the lower one, 0 between or without a range."""
+    """Return 1 at the upper end of an axis, -1 at the lower end, and 0 between them or without a range."""
     if isinstance(axis, Interval):
         low, high, at = axis.low, axis.high, value
         if axis.log:
@@ -274,11 +274,11 @@ def _side(axis: Axis, value: float) -> int:
         place = (at - low) / ((high - low) or 1.0)
         return int(place >= 1 - EDGE) - int(place <= EDGE)
     numbers = sorted({number for number in axis.values if is_number(number)})
-    if len(numbers) < 3:  # one of two is always the better one
+    if len(numbers) < 3:  # one of two values is always at an end
         return 0
     return int(value == numbers[-1]) - int(value == numbers[0])
 
 
 def _cannot_widen(side: int, value: float) -> bool:
-    """Return True if a range cannot be widened: no setting accepts values below 0, or a count below one."""
+    """Return True if a range cannot be widened, since no setting accepts values below 0 or counts below 1."""
     return side < 0 and (value <= 0 or (isinstance(value, int) and value <= 1))

@@ -18,17 +18,17 @@ from slipstream.sweeps.report.parallel_coordinates import picture
 from slipstream.sweeps.report.reading import lines
 from slipstream.training.member import METRICS
 
-TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders: TensorBoard gives each a colour
-MORE_METRICS = 3  # columns of the table besides the monitored metric
+TRIALS = ("trials/best", "trials/median", "trials/worst")  # folders; TensorBoard gives each one a color
+MORE_METRICS = 3  # columns of the table in addition to the monitored metric
 Records = Sequence[Mapping[str, Plain]]
 
 
 def write(report: Report, axes: Sequence[Axis], jobs: Sequence[Job]) -> None:
     """Write the events, replacing those of an earlier report.
 
-    They are the columns of the HParams tab, whose rows the members write themselves: the swept keys and the
-    monitored metric; curves of the best, the median and the worst trial on one chart, each in its own colour;
-    parallel coordinates as an image; and the report as text. Raises OSError if they cannot be written.
+    They are the columns of the HParams tab (the members write its rows) with the swept keys and the monitored
+    metric, the curves of the best, the median and the worst trial in one chart with a color each, parallel
+    coordinates as an image, and the report as text. Raises OSError if they cannot be written.
     """
     whole = [group for group in report.groups if group.whole]
     board = TensorBoard(report.directory, leads=True, curves=TRIALS if whole else ())
@@ -55,10 +55,10 @@ def _logged(members: Sequence[Records]) -> list[str]:
 
 
 def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Plain]]:
-    """Return the swept keys as in the members' rows, the most important first: name -> all values.
+    """Return the swept keys as in the members' rows, sorted by importance: name -> all values.
 
-    Parallel coordinates draw no line for a row that lacks a column, so a key that does not apply to every
-    member has no column.
+    Parallel coordinates omit rows that lack a column, so a key that does not apply to all members has no
+    column.
     """
     rows = [hyperparameters(job.config.raw, job.values) for job in jobs]
     found = {}
@@ -71,7 +71,7 @@ def _columns(report: Report, jobs: Sequence[Job]) -> dict[str, list[Plain]]:
 
 
 def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
-    """Return metrics of the best epoch: the monitored one, and others on the same split."""
+    """Return metrics of the best epoch: the monitored metric and others on the same split."""
     split = decides.partition("/")[0]
     others = [name for name in logged if name.startswith(f"{split}/") and name != decides]
     others = [name for name in others if not name.endswith("norm")]
@@ -79,10 +79,10 @@ def _metrics(decides: str, logged: Sequence[str]) -> list[str]:
 
 
 def _draw(board: TensorBoard, chosen: Mapping[str, Sequence[Records]], metrics: Sequence[str]) -> None:
-    """Draw a chart per metric with the trials' curves: the mean over a trial's members, by epoch.
+    """Write a chart per metric with the mean over each trial's members by epoch.
 
-    A stopped member keeps its last values, so that a curve is about the same members at every epoch: over
-    only those still training it would jump when one stops.
+    A stopped member keeps its last values, so that a curve always covers the same members. Otherwise, it
+    would jump when a member stops.
     """
     for name, members in chosen.items():
         longest = max(map(len, members), default=0)

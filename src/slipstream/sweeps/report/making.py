@@ -1,4 +1,4 @@
-"""The report of a sweep, as leaderboard.csv and report.json."""
+"""The report of a sweep: leaderboard.csv and report.json."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LEADERBOARD, REPORT = "leaderboard.csv", "report.json"
 class Report:
     """The results of a sweep.
 
-    keys: the swept keys, in order. groups: the trials, the best first. comparisons: of each with the first
-    one; None for itself and for those that are not whole. silence: the reason if there is no importance.
+    keys: the swept keys in order. groups: the trials, the best first. comparisons: of each with the first
+    one; None for itself and for incomplete trials. silence: the reason if there is no importance.
     test: of the best trial when all members have ended, `test/name` -> mean, deviation and n; those of other
     trials are only in their members' summaries.
     """
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def best(self) -> Group | None:
-        """Return the first trial, if it ended soundly."""
+        """Return the first trial if it succeeded."""
         return self.groups[0] if self.groups and self.groups[0].whole else None
 
     @property
@@ -63,7 +63,7 @@ class Report:
 def make(
     directory: Path, found: Sequence[Outcome], axes: Sequence[Axis], metric: str, minimize: bool
 ) -> Report:
-    """Make the report of a sweep's outcomes. Nothing is written."""
+    """Create the report of a sweep's outcomes without writing anything."""
     ranked = aggregates.groups(found, minimize)
     best = ranked[0] if ranked and ranked[0].whole else None
     others = [other for other in ranked if best and other.whole and other is not best]
@@ -89,7 +89,7 @@ def make(
 
 
 def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
-    """Return mean, deviation with n - 1 and n of each test metric over a trial's sound members."""
+    """Return mean, deviation (with n - 1) and n of each test metric over a trial's successful members."""
     members = list({pair_of(m): m for m in best.members if m.status in aggregates.SOUND}.values())
     made = {}
     for name in dict.fromkeys(name for member in members for name in member.test):
@@ -100,30 +100,30 @@ def _test(best: Group) -> dict[str, tuple[float, float | None, int]]:
 
 
 def _longer(best: Group | None) -> Iterator[str]:
-    """A word on a best trial whose members were all still improving in their last epoch."""
+    """Yield a note if all members of the best trial were still improving in their last epoch."""
     members = best.members if best and "trainer.max_epochs" not in best.values else ()
     if members and all(m.status == "finished" and m.best_epoch == m.epochs > 1 for m in members):
         yield (
-            "the best trial's best epoch is its last one: more may be better, as "
+            "the best trial's best epoch is its last one; more may help: "
             f"trainer.max_epochs={2 * members[0].epochs}"
         )
 
 
 def _optimism(found: Sequence[Outcome]) -> Iterator[str]:
-    """Return a note on folds whose rows choose the epoch that they evaluate."""
+    """Yield a note about folds whose rows select the epoch that they evaluate."""
     sound = [outcome for outcome in found if outcome.status in aggregates.SOUND]
     chosen = any(outcome.epochs > 1 for outcome in sound)
     if chosen and all(outcome.fold is not None and not outcome.test for outcome in sound):
         yield (
-            "the values are optimistic: each fold's is the best of its epochs, chosen by the rows that judge "
-            "it; data.test=0.2 keeps rows apart that choose nothing"
+            "the values are optimistic, because the same rows select each fold's best epoch and evaluate "
+            "it; data.test=0.2 holds out independent rows"
         )
 
 
 def write(
     directory: Path, found: Sequence[Outcome], axes: Sequence[Axis], metric: str, minimize: bool
 ) -> Report:
-    """Write leaderboard.csv and report.json into a sweep's folder. Raises UserError if that fails."""
+    """Write leaderboard.csv and report.json into a sweep's folder. Raises UserError on failure."""
     report = make(directory, found, axes, metric, minimize)
     replace(directory / LEADERBOARD, leaderboard(report))
     replace(directory / REPORT, json.dumps(_plain(report), indent=1, allow_nan=False) + "\n")
@@ -131,9 +131,9 @@ def write(
 
 
 def leaderboard(report: Report) -> str:
-    """Return a line per member, the best trial's first, without test scores, by which nothing may be chosen.
+    """Return a line per member, the best trial's first, without test scores, which must not select anything.
 
-    An empty cell means that the key does not apply, or that there is no value.
+    An empty cell means that the key does not apply or that there is no value.
     """
     swept = [key for key in report.keys if key not in aggregates.REPEATS]
     metrics = dict.fromkeys(name for outcome in report.outcomes for name in outcome.best)

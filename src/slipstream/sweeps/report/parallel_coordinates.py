@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line for each trial from its swept values to its result. Drawn with Pillow."""
+"""Parallel coordinates: a line for each trial from its swept values to its result, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slipstream.sweeps.report.aggregates import REPEATS, Group
 
 GAP, TOP, HEIGHT, BOTTOM, SIDE = 220, 76, 420, 68, 110
 FRAME = (150, 150, 150)
-FONT = 20  # large for the image: TensorBoard shows it 340 pixels wide until it is enlarged
+FONT = 20  # large, because TensorBoard initially shows an image 340 pixels wide
 GOOD, BAD = (200, 30, 30), (190, 205, 235)
 BEST = 5  # trials drawn last, with thick lines
 LABELS = 12  # on an axis
@@ -24,10 +24,10 @@ Place = Callable[[Plain], float]  # position of a value, from 0 (bottom) to 1 (t
 
 
 def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image.Image:
-    """Draw the trials, the best first: its line is the reddest, and it ends at the top.
+    """Draw the trials, sorted from the best, whose line is the reddest and ends at the top.
 
-    An interval has its own scale, a list of values one position each; the metric's axis shows the ranks. A
-    line runs below an axis that does not apply to it.
+    An interval has a continuous scale, and a list has a position for each value. The metric's axis shows
+    ranks. A line runs below an axis that does not apply to it.
     """
     shown = [axis for axis in axes if axis.key not in REPEATS]
     columns = [(axis.key, *_scale(axis)) for axis in shown]
@@ -46,7 +46,7 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
     for i, (name, _, labels) in enumerate([*columns, (metric, None, ends)]):
         x = SIDE + GAP * i
         draw.line((x, TOP, x, TOP + HEIGHT), fill=FRAME)
-        # Of two adjacent labels one is higher than the other; none extends beyond the image.
+        # Adjacent labels have different heights, and none extends beyond the image.
         title = shortened(name, FONT, 2 * GAP - 10)
         middle = min(max(x, width(title, FONT) / 2 + 6), made.width - width(title, FONT) / 2 - 6)
         write(draw, (middle, TOP - 52 + (FONT + 6) * (i % 2)), title, FONT, anchor="mm")

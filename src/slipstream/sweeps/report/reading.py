@@ -18,7 +18,7 @@ ENDED = (*SOUND, "pruned", "diverged", "failed", "interrupted")
 
 
 def outcomes(directory: Path, jobs: Sequence[Job]) -> list[Outcome]:
-    """Return how each member of a sweep ended, or its progress. Damaged files count as missing."""
+    """Return the outcome or progress of each member of a sweep. Damaged files count as missing."""
     return [_outcome(directory / str(job.number), job) for job in jobs]
 
 
@@ -32,7 +32,7 @@ def _outcome(folder: Path, job: Job) -> Outcome:
 
 
 def _ended(folder: Path) -> dict[str, Plain] | None:
-    """Read an outcome from the summary, None if there is no readable one."""
+    """Read an outcome from the summary, or return None if there is no readable one."""
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if found["status"] not in ENDED:
@@ -54,7 +54,7 @@ def _ended(folder: Path) -> dict[str, Plain] | None:
 
 
 def _begun(folder: Path, job: Job) -> dict[str, Plain]:
-    """Read the progress of an unfinished member from its epochs' lines."""
+    """Read the progress of an unfinished member from its metrics."""
     records = lines(folder / METRICS)
     begun = records or (folder / CONFIG).exists()
     stopping = job.config.early_stopping.settings
@@ -76,7 +76,7 @@ def _begun(folder: Path, job: Job) -> dict[str, Plain]:
 
 
 def lines(path: Path) -> list[dict[str, Plain]]:
-    """Return the records of a file with one JSON object per line, up to the first damaged or torn one."""
+    """Return the records of a file with one JSON object per line, up to the first damaged or partial one."""
     records: list[dict[str, Plain]] = []
     try:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""The display of a sweep's results when it ends."""
+"""The terminal output of a sweep's results at its end."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# With more than 40 runs TensorBoard selects none, unless an expression leaves few: here three trials.
+# With more than 40 runs, TensorBoard selects none unless an expression leaves a few, here three trials.
 PAGE = "http://localhost:6006/#custom_scalars&regexInput=trials%2F"
 TOO_FEW = "too few to tell"
 VERDICTS = ("worse", "tie", TOO_FEW)
-TESTED = 4  # test scores shown of the best trial; all are in report.json
-REASONS = 3  # shown of members that diverged
+TESTED = 4  # test scores of the best trial to show; all of them are in report.json
+REASONS = 3  # reasons of diverged members to show
 SHOWN = 10  # trials in the table, and failures in the list
 
 
 def show(console: Console, report: Report) -> None:
-    """Show the best trials, what mattered, what to try next, what failed, and where everything is."""
+    """Show the best trials, the important keys, advice, failures, and the location of the files."""
 
     def say(line: str = "") -> None:
         console.print(line, soft_wrap=True)
@@ -41,7 +41,7 @@ def show(console: Console, report: Report) -> None:
         if len(report.groups) > SHOWN:
             say(f"and {len(report.groups) - SHOWN} more in {LEADERBOARD}")
         if any(len(group.members) > 1 for group in report.groups):
-            say("folder: that of the trial's best member")
+            say("folder: of the trial's best member")
         if best.values:
             say(f"\nbest: {overrides(best.values)}")
     for line in _remarks(report, "±" if _has(console, "±") else "+/-"):
@@ -61,7 +61,7 @@ def _counts(report: Report) -> str:
 
 
 def _table(report: Report, console: Console) -> Table:
-    """Make a table of the best trials with a column per key, or one for all keys if that is too wide."""
+    """Create a table of the best trials with a column per key, or one for all keys if it is too wide."""
     from rich.table import Table
 
     keys = [key for key in report.keys if _differs(key, report.groups)]
@@ -103,7 +103,7 @@ def _shown(values: Mapping[str, Plain], key: str) -> str:
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last word of each key, if that is unambiguous."""
+    """Return the last part of each key if it is unambiguous, otherwise the whole key."""
     words = Counter(key.rpartition(".")[2] for key in keys)
     return {key: word if words[word := key.rpartition(".")[2]] == 1 else key for key in keys}
 
@@ -113,7 +113,7 @@ def _with_deviation(mean: float | None, std: float | None, n: int, sign: str) ->
 
 
 def _mark(group: Group, compared: Comparison | None) -> str:
-    """Return the remark on a trial's members, or its comparison with the best if there is one."""
+    """Return the note about a trial's members, or its comparison with the best one if there is one."""
     if compared is None or compared.pairs < 2:
         return group.remark
     return group.remark or ("?" if compared.verdict == TOO_FEW else compared.verdict)
@@ -127,7 +127,7 @@ def _folder(group: Group, report: Report) -> str:
 
 
 def _remarks(report: Report, sign: str) -> Iterator[str]:
-    """Return sentences for below the table, if there are any."""
+    """Yield the sentences below the table."""
     compared = [entry for entry in report.comparisons if entry is not None]
     repeated = [entry for entry in compared if entry.pairs > 1]
     if repeated:
@@ -141,9 +141,9 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
             what, more = (
                 ("folds", 2 * max(folds, LEAST_PAIRS)) if folds else ("repeats", 2 * max(most, LEAST_PAIRS))
             )
-            yield f"?: too few to tell, {members} a trial; more {what} tell more, as sweep.{what}={more}"
+            yield f"?: too few to tell, {members} per trial; use more {what}, such as sweep.{what}={more}"
     elif compared:
-        yield "one member a trial: nothing says how much of a difference is noise; try sweep.repeats=5"
+        yield "one member per trial, so noise cannot be estimated; try sweep.repeats=5"
     if report.importance:
         unclear = [entry.key for entry in report.importance if not entry.clear]
         clear = [
@@ -151,9 +151,9 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
             for entry in report.importance
             if entry.clear
         ]
-        yield f"what mattered: {', '.join(clear) or 'no key clearly'}"
+        yield f"important: {', '.join(clear) or 'no key clearly'}"
         if unclear:
-            yield f"not told from chance: {', '.join(unclear)}"
+            yield f"not distinguishable from chance: {', '.join(unclear)}"
     elif report.silence:
         yield report.silence
     yield from report.advice
@@ -163,12 +163,12 @@ def _remarks(report: Report, sign: str) -> Iterator[str]:
 
 
 def _tested(report: Report, sign: str) -> Iterator[str]:
-    """Return the test scores of the best trial, the monitored metric's first."""
+    """Yield the test scores of the best trial, starting with the monitored metric."""
     decides = f"test/{report.metric.partition('/')[2]}"
     names = sorted(report.test, key=lambda name: name != decides)[:TESTED]
     if names:
         said = ", ".join(f"{name} {_with_deviation(*report.test[name], sign)}" for name in names)
-        yield f"the best on the test rows, which chose nothing: {said}"
+        yield f"test scores of the best (not used for selection): {said}"
 
 
 def _diverged(report: Report) -> Iterator[str]:
@@ -193,7 +193,7 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"  and {len(report.failures) - SHOWN} more in {REPORT}"
     which = "it" if len(report.failures) == 1 else "them"
     again = typed("resume", report.directory)
-    yield f"to train {which} again, when the cause is fixed: python train.py {again}"
+    yield f"to train {which} again after fixing the cause: python train.py {again}"
 
 
 def _numbers(found: Sequence[int]) -> str:
@@ -202,7 +202,7 @@ def _numbers(found: Sequence[int]) -> str:
 
 
 def overrides(values: Mapping[str, Plain]) -> str:
-    """Return the swept values as they would be typed.
+    """Return the swept values as overrides.
 
     >>> overrides({"optimizer": "adam", "optimizer.lr": 0.01, "regularizer": ["l2"]})
     'optimizer=adam optimizer.lr=0.01 "regularizer=[l2]"'

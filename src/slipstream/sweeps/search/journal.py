@@ -1,10 +1,10 @@
-"""The study's journal: Optuna's own format, written in transactions.
+"""The journal of a study, in Optuna's own format and written in transactions.
 
-Optuna's file backend appends, and waits for the disk, once per parameter and per reported value; a process
-that dies while appending leaves half a line, after which nobody can open the study, and half a trial. Here
-each transaction is one write under one lock: the number of trials can be checked and raised without a race,
-a pack's epoch costs one wait for the disk, and the next process drops an incomplete transaction entirely.
-Optuna's own tools can read the file.
+Optuna's file backend appends, and waits for the disk, once per parameter and reported value. A process that
+dies while appending leaves a partial trial and a partial line, after which nobody can open the study. Here,
+each transaction is one write under one lock: the number of trials can be checked and increased without a
+race, an epoch of a pack waits for the disk once, and the next process drops an incomplete transaction
+entirely. Optuna's own tools can read the file.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Journal(BaseJournalBackend):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Exclude other processes; write everything at once at the end, or nothing after an exception.
+        """Exclude other processes. Write everything together at the end, or nothing after an exception.
 
-        After an exception the storage knows records that the file never will: reopen it.
+        After an exception, the storage has records that are not in the file, so it must be reopened.
         """
         with writing(self._path):
             self._acquire()
@@ -69,8 +69,8 @@ class Journal(BaseJournalBackend):
     def _acquire(self) -> None:
         """Wait for the lock.
 
-        A process killed before it wrote its name leaves an empty marker, for which filelock waits forever;
-        here it is removed, since nobody takes that long.
+        A process that is killed before it wrote its name leaves an empty marker, for which filelock waits
+        forever. This removes such a marker after a while.
         """
         marker = Path(self._lock.lock_file)
         while True:
@@ -91,7 +91,7 @@ class Journal(BaseJournalBackend):
     def append_logs(self, logs: list[Log]) -> None:
         """Add to the transaction."""
         if self._pending is None:
-            raise RuntimeError("the journal is written in transactions only")
+            raise RuntimeError("the journal can be written only in transactions")
         for log in logs:
             text = json.dumps(log, separators=(",", ":"))
             self._pending.append(text)
@@ -121,7 +121,7 @@ class Journal(BaseJournalBackend):
         with writing(self._path), folders.opened(self._path, "ab") as file:
             if self._lock.compromise is not None or file.tell() != self._end:
                 raise UserError(
-                    f"{self._path}: another process took the lock over while this one stood still. "
+                    f"{self._path}: another process took over the lock while this one was suspended. "
                     f"Nothing is lost: continue with {typed('resume', self._path.parent)}"
                 )
             file.write(data)
@@ -153,7 +153,7 @@ def _whole(data: bytes, path: Path) -> tuple[list[Log], int]:
         if log is None:
             if any(_parse(later) for later in lines[number + 1 :]):
                 raise UserError(
-                    f"{path}: damaged, the line at byte {position} of those last read is not a record. "
+                    f"{path}: is damaged: the line at byte {position} of the last read is not a record. "
                     "Restore the file from a copy; the members' own folders are not affected"
                 )
             break

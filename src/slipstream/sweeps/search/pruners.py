@@ -1,8 +1,8 @@
 """Pruning of unpromising trials.
 
-`median`, `patient` and `wilcoxon` are Optuna's. Halving is ours: members of a pack reach a rung at the same
-epoch, while Optuna's compares each only with those judged before it, so that the first always pass; and
-Optuna's Hyperband reads all trials at every report to find a bracket.
+`median`, `patient` and `wilcoxon` are Optuna's. Halving is implemented here, because members of a pack reach
+a rung at the same epoch, while Optuna compares each of them only with those judged before, so the first ones
+always pass. Optuna's Hyperband also reads all trials at every report to find a bracket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def make(settings: Mapping[str, Plain], epochs: int) -> BasePruner | None:
-    """Return the pruner that the settings name, None for `none`.
+    """Return the pruner for the settings, or None for `none`.
 
     epochs: the maximum length of a trial.
     """
@@ -56,15 +56,15 @@ def make(settings: Mapping[str, Plain], epochs: int) -> BasePruner | None:
 
 
 def reads(pruner: BasePruner, number: int, step: int) -> bool:
-    """Return True if a report at this step can matter: others are not written."""
+    """Return True if a report at this step can matter. Other reports are not written."""
     return not isinstance(pruner, Halving) or pruner.is_rung(number, step)
 
 
 def since(pruner: BasePruner, step: int) -> int:
-    """Return the step from which a trial that is given up at this one counts as given up.
+    """Return the step from which a trial that is pruned at this step counts as pruned.
 
-    Epochs arrive in order, and a process that repeats some hears of it only then. Repeats and folds have no
-    order, so they count from the first.
+    Epochs arrive in order, and a process that repeats some of them learns of it only then. Repeats and folds
+    have no order, so they count from the first.
     """
     return 0 if isinstance(pruner, WilcoxonPruner) else step
 
@@ -80,7 +80,7 @@ class Halving(BasePruner):
 
     def __init__(self, first: int, reduction: int, brackets: int) -> None:
         self._first, self._reduction = first, reduction
-        # The paper's number of trials in a bracket: the earlier it prunes the more it takes.
+        # The paper's number of trials per bracket: brackets that prune earlier get more.
         sizes = [
             math.ceil(brackets * reduction ** (brackets - 1 - b) / (brackets - b)) for b in range(brackets)
         ]

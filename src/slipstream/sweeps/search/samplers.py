@@ -1,6 +1,6 @@
-"""The choice of the next configuration. Every sampler is created anew for each trial, from (seed, number).
+"""Sampling of the next configuration. A new sampler is created for each trial, from (seed, number).
 
-So its proposals depend on the seed and on the study, never on the process.
+Its proposals therefore depend on the seed and on the study, but never on the process.
 
 Conditions. `tpe` draws only what applies to a trial and models each branch. `gp` and `cma_es` need a value of
 every key: one that does not apply is drawn too and left out, and the objective is constant along it. (96

@@ -1,7 +1,7 @@
-"""The choices of a study as other tools read them: values in the journal, indices in the samplers.
+"""The choices of a study in readable form: values in the journal, indices in the samplers.
 
-A sampler models the index of a choice: three or more numbers in order are steps on a line. Whoever opens the
-study wants to read `optimizer = adam`, not `optimizer = 1`. So the storage translates.
+Samplers model the index of a choice, because three or more ordered numbers are steps on a line. But a user
+who opens the study wants to read `optimizer = adam` instead of `optimizer = 1`. The storage translates.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ SCALARS = (str, int, float, bool, type(None))  # the values that Optuna stores
 def stored(values: Sequence[Plain]) -> list[str | int | float | bool | None]:
     """Return the values of an axis as a study stores them, all different.
 
-    Texts, numbers, booleans and null are themselves, lists and mappings their JSON text. Where two of the
-    axis would then be equal in Python (1 and true, the list [1] and the text "[1]"), all are JSON texts.
+    Strings, numbers, booleans and null stay unchanged; lists and mappings become JSON text. If two values of
+    the axis would then be equal in Python (1 and true, the list [1] and the text "[1]"), all become JSON
+    text.
 
     >>> stored(["adam", None, 0.1]), stored([[], ["dropout", "l2"]]), stored([True, 1, "1"])
     (['adam', None, 0.1], ['[]', '["dropout", "l2"]'], ['true', '1', '"1"'])
@@ -42,10 +43,10 @@ def _distinct(values: Iterable[Plain]) -> bool:
 
 
 class ValueStorage(JournalStorage):
-    """A journal that holds the values of listed choices and shows their indices.
+    """A journal that stores the values of listed choices and returns their indices.
 
-    indices: the distribution of each axis's index, as the samplers know it. A study that an earlier version
-    began holds indices, and goes on with them: Optuna takes one distribution for each name.
+    indices: the distribution of each axis's index for the samplers. A study from an earlier version contains
+    indices and continues with them, because Optuna allows only one distribution per name.
     """
 
     def __init__(
@@ -58,24 +59,24 @@ class ValueStorage(JournalStorage):
         listed = {axis.key: axis.values for axis in axes if isinstance(axis, Choices)}
         self._indices = {key: indices[key] for key in listed}
         self._values = {key: CategoricalDistribution(stored(values)) for key, values in listed.items()}
-        self._old: set[str] | None = None  # keys whose indices are stored, None before the study was read
+        self._old: set[str] | None = None  # keys stored as indices; None before the study is read
         self._shown: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}  # by number: as stored, with indices
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """Return a trial with indices."""
+        """Return a trial with indices instead of values."""
         return self._translated(super().get_trial(trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the trials with indices."""
+        """Return the trials with indices instead of values."""
         found = [self._translated(t) for t in super().get_all_trials(study_id, deepcopy=False, states=states)]
         return copy.deepcopy(found) if deepcopy else found
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        """Store the value of an index."""
+        """Store the value for an index."""
         if param_name in self._values and param_name not in self._stored_as_indices(trial_id):
             param_value_internal = int(distribution.to_external_repr(param_value_internal))
             distribution = self._values[param_name]

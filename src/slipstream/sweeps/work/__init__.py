@@ -1,1 +1,1 @@
-"""The training of a sweep's members."""
+"""Training of a sweep's members."""

@@ -1,8 +1,8 @@
-"""Calibration: the size of packs of a kind, and whether to compile. Measured, not guessed.
+"""Calibration: measuring the best pack size for members of a kind, and whether to compile.
 
-A pack saves the overhead of torch's operations, not the arithmetic: on small networks that is nearly
-everything, on wide ones nothing. So a few steps of one member alone and of packs are timed, eagerly, for
-about a second.
+A pack saves the overhead of torch's operations but not the arithmetic. For small networks the overhead is
+nearly everything, for wide ones nothing. Therefore, a few eager steps of a single member and of packs are
+timed for about a second.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from slipstream.sweeps.plan.job import Job
     from slipstream.sweeps.plan.sweep_settings import GridSettings
 
-CHOICES = "packing"  # in the sweep's folder: a choice is kept, because bytes depend on it
+CHOICES = "packing"  # in the sweep's folder; choices are recorded because bytes depend on them
 SIZES = (8, 64, 256)  # pack sizes to time; larger ones gain nothing more
-SECONDS, WORTH = 1.0, 0.1  # for timing all of them, and its maximum share of the expected work
+SECONDS, WORTH = 1.0, 0.1  # for timing all sizes, and its maximum share of the expected work
 # steps timed at each size; seconds after which LEAST suffice; three times that: any number
 MOST, LEAST, ENOUGH = 10, 5, 0.05
 APART = "members"  # begins the reason why a network cannot be vectorized, which a sweep says
-MARGIN = 0.85  # a pack is chosen if it needs less than this share of the members' time alone
-ALIKE = 1.05  # among sizes about as fast the smallest is chosen: it needs the least memory
+MARGIN = 0.85  # a pack is chosen if it needs less than this fraction of the members' single time
+ALIKE = 1.05  # among sizes that are about equally fast, the smallest is chosen to save memory
 # The share of an eager step's time that remains when compiled, alone and packed, and the cost of compiling in
 # seconds, with inductor's cache cold and warm: torch 2.13, 2 cores (docs/performance.md). The share of a pack
 # is the largest observed (1/7 to 0.44). Only orders of magnitude matter. Models that spend their time in
@@ -61,9 +61,9 @@ COLD, WARM = 10.0, COMPILED_BEFORE
 class PackChoice:
     """The choice of how to train the members of a kind.
 
-    size: maximum members together. packed: True if they are vectorized, even a last one alone. compile: True
-    if their functions are compiled. reason: for the user. measured: seconds of a member's step by pack size,
-    eager.
+    size: the maximum number of members together. packed: True if they are vectorized, even a single last one.
+    compile: True if their functions are compiled. reason: for the user. measured: seconds of a member's eager
+    step by pack size.
     """
 
     size: int
@@ -76,8 +76,9 @@ class PackChoice:
 class PlannedWork(NamedTuple):
     """The work ahead for a kind.
 
-    It has the waiting members; updates of all together; `trainer.compile`; the seconds that compiling costs
-    by pack size; left: the share of an eager step's time that remains when compiled, alone and packed.
+    The fields are the waiting members, their total updates, `trainer.compile`, the seconds of compilation by
+    pack
+    size, and left: the fraction of an eager step's time that remains when compiled, single and packed.
     """
 
     members: int
@@ -113,11 +114,11 @@ def choose(
         need = needs(1) / 2**30
         raise ConfigError(
             [
-                f"model: needs about {need:.1f} GB to train and {(free or 0) / 2**30:.1f} GB are free; "
+                f"model: needs about {need:.1f} GB to train, but only {(free or 0) / 2**30:.1f} GB are free; "
                 f"lower data.batch_size, or one of {sizes(config.model.settings)}"
             ]
         )
-    short = f"; {room} {'fits' if room == 1 else 'fit'} into the memory" if room < most else ""
+    short = f"; {room} {'fits' if room == 1 else 'fit'} into memory" if room < most else ""
     if pack != "auto" or room == 1:  # nothing to choose except compiling
         measured = {room: timed(room)} if work.compile == "auto" else {}
         compiled = _expected(work, room, measured[room])[1] if measured else work.compile is True
@@ -134,7 +135,7 @@ def choose(
     if together < MARGIN * apart:
         saved = f"{apart / together:.1f} times as fast as one after another"
         return _choice(size, compile_pack, f"{size} together: {saved}{short}", measured)
-    return _choice(1, compile_alone, "one after another: together they would not be faster", measured)
+    return _choice(1, compile_alone, "one after another, since packs would not be faster", measured)
 
 
 def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float]) -> PackChoice:
@@ -144,7 +145,7 @@ def _choice(size: int, compiled: bool, reason: str, measured: Mapping[int, float
 
 
 def _expected(work: PlannedWork, size: int, each: float) -> tuple[float, bool]:
-    """Return the expected seconds of the work, and True if it is compiled. each: a member's step, eager."""
+    """Return the expected seconds of the work, and True if it is compiled. each: a member's eager step."""
     eager = work.updates * each
     left = work.left[size > 1]
     if work.compile == "auto" and eager * (1 - left) < WARM:  # not worth checking inductor's cache
@@ -156,12 +157,12 @@ def _expected(work: PlannedWork, size: int, each: float) -> tuple[float, bool]:
 
 
 def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[int, float]:
-    """Return the seconds of a member's step, by size, without sizes that would take too long to time."""
+    """Return the seconds of a member's step by size, without sizes that would take too long to time."""
     began = time.monotonic()
     measured = {1: timed(1)}
     deadline = began + min(SECONDS, WORTH * updates * measured[1])
     for size in (*(size for size in SIZES if size < most), most):
-        # A first step warms up and costs about as much as any other; a pack is rarely slower than alone.
+        # A first step warms up at about the usual cost. A pack is rarely slower than single members.
         if len(measured) > 1 and 3 * size * min(measured.values()) > deadline - time.monotonic():
             break
         measured[size] = timed(size)
@@ -169,14 +170,14 @@ def _time_all(timed: Callable[[int], float], most: int, updates: int) -> dict[in
 
 
 class _Timer:
-    """A timer of steps of packs of one configuration's members."""
+    """A timer for steps of packs with members of one configuration."""
 
     def __init__(self, config: Config, folds: Sequence[Data], device: torch.device) -> None:
         self.config = replace(config, trainer=replace(config.trainer, compile=False))
         self.data, self.device = folds[0], device
 
     def __call__(self, size: int) -> float:
-        """Return the fastest of some steps after a warm-up: other load on the machine only adds time."""
+        """Return the time of the fastest step after a warm-up, since other load only adds time."""
         engine = Engine([self.config] * size, self.data, self.device)
         plan, state = engine.plan(0), engine.start()
         steps = engine.batching.steps
@@ -196,9 +197,9 @@ class _Timer:
 
 
 class Chooser:
-    """A chooser that decides once for every kind of a sweep and records the choice in the sweep's folder.
+    """A chooser that decides once for every kind of member and records the choice in the sweep's folder.
 
-    members: returns all members of the sweep, ended ones too: a lost choice is recovered from them.
+    members: returns all members of the sweep, including ended ones, from which a lost choice is recovered.
     """
 
     def __init__(
@@ -208,13 +209,13 @@ class Chooser:
         self.members = members
 
     def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> PackChoice:
-        """Choose. jobs: the waiting ones of the kind. folds: their data, all of one form."""
+        """Return the choice for a kind. jobs: its waiting jobs. folds: their data, all of one form."""
         first, datas = jobs[0].config, list(folds.values())
         kind = _digest(signature(first))
         path = self.directory / f"{kind}.json"
         with writing(path):
             folders.mkdir(self.directory)
-        # While one worker measures, others wait: they would disturb it.
+        # Other workers wait while one measures, because they would disturb it.
         with FileLock(path.with_suffix(".lock")):
             if recorded := _read(path):
                 return recorded
@@ -222,10 +223,10 @@ class Chooser:
             return self._choose(path, first, datas, device, len(jobs), how)
 
     def _as_begun(self, kind: str, *, lost: bool) -> resuming.How | None:
-        """Recover a kind's choice from its checkpoints; None if they do not determine it.
+        """Recover a kind's choice from its checkpoints, or return None if they do not determine it.
 
-        lost: True if there was a record. Otherwise a search may have trained a single member without a
-        choice.
+        lost: True if there was a record. Otherwise, a search may have trained a single member without a
+            choice.
         """
         lonely = hasattr(self.settings, "trials") and not lost
         for job in self._begun.get(kind, ()):
@@ -237,7 +238,7 @@ class Chooser:
 
     @cached_property
     def _begun(self) -> dict[str, list[Job]]:
-        """Return the members that began before this process looked, by kind, the latest first."""
+        """Return members that started before this process checked, by kind, the latest first."""
         found: dict[str, list[Job]] = {}
         for job in reversed(self.members()):
             if (self.sweep / str(job.number) / run_folder.CONFIG).exists():
@@ -264,23 +265,23 @@ class Chooser:
         choice = choose(config, datas, device, work, pack, free=free)
         if how is not None:
             choice = _alike(choice, how)
-        if config.trainer.portable:  # a member alone would be rounded differently
+        if config.trainer.portable:  # a single member would be rounded differently
             choice = replace(choice, packed=True)
         if choice.compile:
             _note_compiled(config, datas[0], choice.size)
-        # A member that waits alone in a search may soon have company, so nothing is recorded.
+        # A member that waits alone in a search may soon be followed by others, so nothing is recorded.
         lonely = waiting == 1 and hasattr(self.settings, "trials")
         return choice if lonely else _record(path, choice)
 
     def _work(self, config: Config, data: Data, waiting: int) -> PlannedWork:
-        # A search asks for more later, presumably of all kinds in the same proportion.
+        # A search proposes more later, presumably of all kinds in the same proportion.
         rounds = getattr(self.settings, "trials", 1) / getattr(self.settings, "at_once", 1)
         batching = Batching.of(
             len(data.train.inputs), config.data.settings["batch_size"], config.trainer.accumulate
         )
         updates = round(waiting * max(rounds, 1) * config.trainer.max_epochs * batching.steps)
         setting = config.trainer.compile
-        # Raises if it is requested and impossible.
+        # This raises an error if compilation is requested but impossible.
         if not compile_pays(setting, sys.maxsize, Pack(2), able=can_compile(config, Pack(2))):
             setting = False
         if setting == "auto" and why_eager(config, data):
@@ -310,7 +311,7 @@ def _note_compiled(config: Config, data: Data, size: int) -> None:
 
 
 def _alike(choice: PackChoice, how: resuming.How) -> PackChoice:
-    """Return a choice that keeps the bytes of a kind whose other members have been trained already."""
+    """Return a choice that keeps the bytes of a kind whose other members have already been trained."""
     packs = {int(size): each for size, each in choice.measured.items() if int(size) > 1}
     size = choice.size if choice.size > 1 or not packs else min(packs, key=packs.__getitem__)
     return replace(
@@ -318,7 +319,7 @@ def _alike(choice: PackChoice, how: resuming.How) -> PackChoice:
         size=size if how.packed else 1,
         packed=how.packed,
         compile=how.compile,
-        reason="as its first members were trained: the record of the choice was lost",
+        reason="as its first members were trained, since the record of the choice was lost",
     )
 
 
@@ -327,14 +328,14 @@ def _digest(text: str) -> str:
 
 
 def _read(path: Path) -> PackChoice | None:
-    """Read a recorded choice; a damaged one counts as none."""
+    """Read a recorded choice. A damaged record counts as none."""
     with suppress(OSError, ValueError, TypeError):
         return PackChoice(**json.loads(path.read_text(encoding="utf-8")))
     return None
 
 
 def _record(path: Path, choice: PackChoice) -> PackChoice:
-    """Write the choice, complete or not at all. Among several workers' choices the first one counts."""
+    """Write the choice atomically. If several workers write one, the first counts."""
     text = json.dumps(asdict(choice), indent=1) + "\n"
     with writing(path):
         folders.mkdir(path.parent)

@@ -1,4 +1,4 @@
-"""Sources of a sweep's members: the list of a grid, or a study."""
+"""Sources of a sweep's members: the list of a grid, or a study that proposes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slipstream.sweeps.search.study import Study, Trial
     from slipstream.sweeps.work.leases import Leases
 
-REASON = "others were better by then"
+REASON = "others were better at that point"
 Verdict = tuple[str, str]  # status and reason
 End = tuple[Job, str, float | None]  # a job with status and best value
 
@@ -32,26 +32,26 @@ class JobSource(Protocol):
         """Return the members that have not ended, as far as is known, in any worker."""
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
-        """Claim jobs; return those that this worker may now train."""
+        """Claim jobs and return those that this worker may now train."""
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
-        """Return, after an epoch, status and reason of the members, by number, that must stop."""
+        """Return status and reason, by number, of the members that must stop after an epoch."""
 
     def ended(self, ends: Sequence[End]) -> None:
         """Handle the ends of members."""
 
     def give_back(self) -> None:
-        """Release what this worker has claimed and not ended."""
+        """Release members that this worker has claimed but not ended."""
 
     @property
     def lost(self) -> bool:
         """Return True if others have taken over this worker's members."""
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """Put back claimed jobs that are in use nevertheless."""
+        """Return claimed jobs that are still in use elsewhere."""
 
     def elsewhere(self) -> int:
-        """Return the number of members in other workers that had not ended at the last look."""
+        """Return the number of unfinished members in other workers at the last check."""
 
 
 class GridSource:
@@ -64,12 +64,12 @@ class GridSource:
         self._others: set[int] = set()
 
     def waiting(self) -> list[Job]:
-        """Return what nobody has claimed, as far as is known; if that is nothing, check the others again."""
+        """Return jobs that nobody is known to have claimed. If there are none, check other workers again."""
         taken = self._mine | self._others
         return [job for number, job in self._left.items() if number not in taken]
 
     def unfinished(self) -> list[Job]:
-        """Return the rest of the list."""
+        """Return the remaining jobs of the list."""
         return list(self._left.values())
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
@@ -78,7 +78,7 @@ class GridSource:
         got = set(self.leases.take(numbers, len(numbers)))
         self._mine |= got
         self._others |= set(numbers) - got
-        # Another worker may have finished it between our look at its folder and its release.
+        # Another worker may have finished it between the check of its folder and its release.
         over = {n for n in got if ended(self.directory / str(n))}
         for number in over:
             self._forget(number)
@@ -104,14 +104,14 @@ class GridSource:
         return self.leases.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """Count the jobs as another worker's, until the next look."""
+        """Count the jobs as another worker's until the next check."""
         numbers = {job.number for job in jobs}
         self.leases.release(sorted(numbers))
         self._mine -= numbers
         self._others |= numbers
 
     def elsewhere(self) -> int:
-        """Check the folders of other workers' members: those of dead workers wait again."""
+        """Check the folders of other workers' members. Members of dead workers wait again."""
         for number in [n for n in self._others if ended(self.directory / str(n))]:
             self._forget(number)
         got = self.leases.take(sorted(self._others), len(self._others))
@@ -127,7 +127,7 @@ class GridSource:
 
 @dataclass
 class Out:
-    """A trial of this worker: its members that have not ended, the results of the others, and the curves."""
+    """A trial of this worker: its unfinished members, the results of the others, and the curves."""
 
     open: dict[int, Job]
     values: dict[int, float | None] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class SearchSource:
             self._begin(trial)
 
     def waiting(self) -> list[Job]:
-        """Ask for trials up to the number allowed at a time."""
+        """Request trials up to the number allowed at the same time."""
         while len(self._out) < self.at_once:
             trials = self.study.ask(self.at_once - len(self._out))
             if not trials:
@@ -182,7 +182,7 @@ class SearchSource:
             jobs = [self.job(trial.number, i, trial.values) for i in range(self.members)]
         except ConfigError as error:  # values that are valid one by one but contradict each other
             self.study.tell(trial.number, None, FAILED)
-            self.warn(f"trial {trial.number} cannot be: {'; '.join(error.problems)}")
+            self.warn(f"trial {trial.number} is invalid: {'; '.join(error.problems)}")
             return
         numbers = [job.number for job in jobs]
         got = self.leases.take(numbers, len(numbers))
@@ -197,17 +197,17 @@ class SearchSource:
                 self._end(job, end.status, end.value)
 
     def unfinished(self) -> list[Job]:
-        """Return this worker's own members; others have as many of theirs."""
+        """Return this worker's own members. Other workers have as many of their own."""
         own = [job for out in self._out.values() for job in out.open.values()]
         return own * self.workers
 
     def claim(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs: they were claimed when they were asked for."""
+        """Return the jobs unchanged, since they were claimed when they were requested."""
         self._placed |= {job.number for job in jobs}
         return list(jobs)
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, Verdict]:
-        """Report the mean of a trial's members for every epoch that all have reached."""
+        """Report the mean of a trial's members for every epoch that all of them have reached."""
         for job, member in trained:
             self._out[job.trial].curves[job.number] = member.history.raw
         if not self.paired:
@@ -227,7 +227,7 @@ class SearchSource:
             self._out[trial].pruned = True
 
     def ended(self, ends: Sequence[End]) -> None:
-        """Tell the study the mean of a trial when its last member has ended."""
+        """Report the mean of a trial to the study when its last member has ended."""
         with self.study.together():
             for end in ends:
                 self._end(*end)
@@ -252,7 +252,7 @@ class SearchSource:
         del self._out[job.trial]
 
     def give_back(self) -> None:
-        """Release the claims; the trials stay begun in the study."""
+        """Release the claims. The trials stay in progress in the study."""
         self.leases.release([number for out in self._out.values() for number in out.open])
 
     @property
@@ -261,7 +261,7 @@ class SearchSource:
         return self.leases.lost
 
     def leave(self, jobs: Sequence[Job]) -> None:
-        """Leave jobs waiting until there is nothing else to do."""
+        """Keep jobs waiting until there is nothing else to do."""
         self._placed -= {job.number for job in jobs}
 
     def elsewhere(self) -> int:

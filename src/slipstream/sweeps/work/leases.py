@@ -1,10 +1,10 @@
 """Leases: the assignment of members to processes or machines that share a sweep's folder.
 
-Every worker has a lease, `workers/<id>.lease`, that filelock renews while the worker lives. The history of a
-member is a chain of small files in its folder: `.worker`, `.worker.1`, `.worker.2`, ..., each naming a
-worker, or nobody after one released the member. The last one counts. A link is added by creating the next
-file exclusively and nothing is ever changed or removed, so exactly one of many workers gets a member, on
-every file system, and one that slept through its lease can undo nothing.
+Every worker has a lease, `workers/<id>.lease`, that filelock renews while the worker is alive. The history of
+a member is a chain of small files in its folder, `.worker`, `.worker.1`, `.worker.2`, ..., that each name a
+worker, or nobody after a worker released the member. The last one counts. A worker adds a link by creating
+the next file exclusively, and nothing is ever changed or removed. So exactly one worker gets a member, on
+every file system, and a worker that slept past its lease cannot undo anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from slipstream.core.errors import UserError
 from slipstream.core.wording import typed
 
 CLAIM, WORKERS, LEASE_SECONDS = ".worker", "workers", 30.0
-GLANCE = 0.1  # between two looks at a file that may be changing
+GLANCE = 0.1  # between two checks of a file that may be changing
 ID = re.compile(r"([A-Za-z0-9-]{1,64})-([0-9]{1,10})-([0-9a-f]{8})\n")
 
 
@@ -46,7 +46,7 @@ def host() -> str:
 
 
 class Leases:
-    """One worker's claims to members; entering takes the worker's lease, leaving releases everything.
+    """One worker's claims to members. Entering takes the worker's lease, and leaving releases everything.
 
     directory: the sweep's folder. lease_seconds: the time without a sign of life after which others consider
     a worker dead, equal for all workers of a sweep. A death on this machine is detected at once.
@@ -61,7 +61,7 @@ class Leases:
         self._mine: set[int] = set()
         self._tops: dict[int, tuple[int, str]] = {}  # member -> its chain's last known link and its worker
         self._watched: dict[str, SoftFileLease] = {}
-        # Worker -> its lease's marker as last seen, and since when it has been so.
+        # Worker -> the last seen marker of its lease, and the time since which it is unchanged.
         self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
         self._paused = False
 
@@ -75,12 +75,12 @@ class Leases:
     def __exit__(self, *error: object) -> None:
         with suppress(OSError):
             folders.remove(self._path(".claim"))
-        with suppress(OSError):  # if the disk is gone, the lease just expires
+        with suppress(OSError):  # if the disk is gone, the lease expires
             self._lease.release()
         self._mine.clear()
 
     def take(self, numbers: Iterable[int], limit: int) -> list[int]:
-        """Claim up to `limit` of these members, in their order: free ones, and those of dead workers.
+        """Claim up to `limit` of these members in order: free ones, and those of dead workers.
 
         Members that this worker already has are skipped. Returns nothing if the lease is lost.
         """
@@ -102,16 +102,16 @@ class Leases:
         return got
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Release members, so that others may take them at once. Those of others are not touched."""
+        """Release members so that others may take them immediately. Members of others are not affected."""
         for number in self._mine.intersection(numbers):
-            with suppress(OSError):  # leaving releases them in any case
+            with suppress(OSError):  # leaving releases them anyway
                 link, holder = self._top(number)
                 if holder == self.id:
                     self._add(number, link + 1, "")
             self._mine.discard(number)
 
     def mine(self) -> set[int]:
-        """Return the members that this worker has now: fewer than it took if others considered it dead."""
+        """Return the members that this worker still has: fewer if others considered it dead."""
         if self.lost:
             return set()
         with self._usable():
@@ -119,9 +119,9 @@ class Leases:
 
     @property
     def lost(self) -> bool:
-        """Return True if others consider this worker dead: it must not touch its members again."""
+        """Return True if others consider this worker dead. It must not touch its members again."""
         if not self._lost:
-            # Others move the marker aside for a moment while they check it: only the second miss counts.
+            # Others briefly move the marker aside while they check it, so only the second miss counts.
             self._lost = self._lease.compromise is not None or not (self._marked() or self._marked(GLANCE))
         return self._lost
 
@@ -146,7 +146,7 @@ class Leases:
         return self._add(number, link + 1, self.id)
 
     def _top(self, number: int) -> tuple[int, str]:
-        """Return the last link of a member's chain, -1 if there is none, and its worker, "" for nobody."""
+        """Return the last link of a member's chain (-1 for none) and its worker ("" for nobody)."""
         link, holder = self._tops.get(number, (-1, ""))
         while (found := self._read(self._link(number, link + 1))) is not None:
             link, holder = link + 1, found
@@ -155,7 +155,7 @@ class Leases:
         return link, holder
 
     def _read(self, path: Path) -> str | None:
-        """Return the worker that a link names, "" for a released, torn or foreign link, None for no link."""
+        """Return the worker in a link: "" for a released, incomplete or foreign link, None for no link."""
         try:
             text = path.read_bytes()[:200].decode("ascii", "replace")
         except FileNotFoundError:
@@ -165,7 +165,7 @@ class Leases:
         return text.strip() if ID.fullmatch(text) else ""
 
     def _add(self, number: int, link: int, worker: str) -> bool:
-        """Create a complete link or none; return False if another worker was faster."""
+        """Create a link atomically. Return False if another worker was faster."""
         path = self._link(number, link)
         folders.mkdir(path.parent)
         try:
@@ -175,8 +175,8 @@ class Leases:
         except FileExistsError:
             return False
         except OSError:
-            # This file system has no hard links, or no more of them. A reader of the link before it has its
-            # content considers it released and adds the next: `take` looks again after a moment.
+            # This disk has no (more) hard links. A reader that sees the link before its content considers it
+            # released and adds the next one, so `take` checks again after a moment.
             self._paused = True
         try:
             with folders.opened(path, "x", "ascii") as stream:
@@ -198,7 +198,7 @@ class Leases:
         return SoftFileLease(path, lease_duration=self.lease_seconds, thread_local=False)
 
     def _marked(self, after: float = 0.0) -> bool:
-        """Return True if the marker of our lease is ours, or if the disk does not answer at the moment."""
+        """Return True if the marker of this lease is valid, or if the disk does not respond at the moment."""
         time.sleep(after)
         try:
             return f"token={self._lease.token}\n" in self._path(".lease").read_text("ascii", "replace")
@@ -208,7 +208,7 @@ class Leases:
             return True  # if that lasts, the heartbeat notices
 
     def _dead(self, worker: str) -> bool:
-        """Return True if a worker has ended, or given no sign of life for the length of its lease."""
+        """Return True if a worker has ended, or has shown no sign of life for the length of its lease."""
         path = self._path(".lease", worker)
         lease = self._watched.setdefault(worker, self._lease_of(worker))
         try:
@@ -218,7 +218,7 @@ class Leases:
                 lease.acquire(blocking=False)
                 lease.release()
         except (Timeout, LeaseSettingsMismatch):
-            # NFS and SMB cannot swap two names, without which filelock keeps a dead worker's lease forever.
+            # NFS and SMB cannot swap two names, so filelock would keep a dead worker's lease forever.
             if not self._silent(worker, path, lease):
                 return False
         except OSError:
@@ -228,9 +228,9 @@ class Leases:
         return True
 
     def _silent(self, worker: str, path: Path, lease: SoftFileLease) -> bool:
-        """Return True if a lease has not been renewed for its length by this machine's clock, and end it."""
+        """Return True if a lease was not renewed for its length by this machine's clock, and end it."""
         try:
-            with open(path, "rb") as file:  # opening makes NFS ask its server
+            with open(path, "rb") as file:  # opening makes NFS query its server
                 state = os.fstat(file.fileno())
         except FileNotFoundError:
             return True
@@ -244,9 +244,9 @@ class Leases:
         if marker != before or now - since < patience:
             return False
         try:
-            folders.remove(path)  # so that the worker notices if it wakes up
+            folders.remove(path)  # the worker notices this if it wakes up
         except OSError:
-            return False  # Windows: it still has it open
+            return False  # on Windows, the worker still has it open
         return True
 
     @contextmanager
@@ -256,5 +256,6 @@ class Leases:
         except OSError as error:
             raise UserError(
                 f"{error.filename or self.directory}: a worker of the sweep must read and write there "
-                f"({error.strerror or error}). Fix that, then go on with {typed('resume', self.directory)}"
+                f"({error.strerror or error}). Fix the problem, then continue with "
+                f"{typed('resume', self.directory)}"
             ) from error

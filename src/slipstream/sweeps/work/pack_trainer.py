@@ -1,7 +1,7 @@
-"""A pack whose slots are refilled as they become free, and which shrinks when no jobs are left.
+"""A pack whose slots are refilled when they become free, and which shrinks when no jobs are left.
 
-A pack trainer has one engine and the members in its slots. Members begin, stop and are replaced at the ends
-of epochs; what a member computes depends on none of that (docs/design.md, "The promise about bits"). It
+A pack trainer has one engine and the members in its slots. Members start, stop and are replaced at the ends
+of epochs, and none of that affects what a member computes (docs/design.md, "The promise about bits"). It
 trains until no job of its kind is left.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from slipstream.data import Data
     from slipstream.training.interrupts import Interrupts
 
-REFILL = 16  # a pack takes new members when a 16th of its slots is free: each time it pauses
+REFILL = 16  # a pack takes new members when 1/16 of its slots is free, because it pauses each time
 
 
 class Listener(Protocol):
@@ -42,13 +42,13 @@ class Listener(Protocol):
         """Claim up to `count` more jobs of the pack's kind for this pack trainer."""
 
     def busy(self, jobs: Sequence[Job]) -> None:
-        """Put back jobs whose folders another process still uses, to be tried later."""
+        """Return jobs whose folders another process still uses, so that they are tried later."""
 
     def verdicts(self, trained: Sequence[tuple[Job, Member]]) -> Mapping[int, tuple[str, str]]:
         """Return, after an epoch, status and reason of the members, by number, that must stop."""
 
     def ended(self, ends: Sequence[tuple[Job, str, float | None]]) -> None:
-        """Handle the ends of members, with status and best value; their files are on disk."""
+        """Handle the ends of members, with status and best value. Their files are on disk."""
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass
 class JobSlot(Slot):
-    """A slot with a job; vacant without one: another job may take it."""
+    """A slot with a job. A slot without a job is vacant, so another job may take it."""
 
     job: Job | None = None
 
@@ -110,7 +110,7 @@ class PackTrainer(PackSession[JobSlot]):
     # The slots
 
     def _enter(self, jobs: Sequence[Job]) -> list[JobSlot]:
-        """Return slots for jobs, except those whose folder is in use by a worker that was considered dead."""
+        """Return slots for jobs, except jobs whose folder is used by a worker that was considered dead."""
         found = [(job, slot) for job, slot in zip(jobs, side_by_side(self._slot, jobs), strict=True)]
         busy = [job for job, slot in found if slot is None]
         if busy:
@@ -118,7 +118,7 @@ class PackTrainer(PackSession[JobSlot]):
         return [slot for _, slot in found if slot is not None]
 
     def _slot(self, job: Job) -> JobSlot | None:
-        """Lock the job's folder and find what an earlier process left; None if it is in use."""
+        """Lock the job's folder and find an earlier checkpoint. Return None if the folder is in use."""
         directory, warnings = self.setting.directory / str(job.number), list[str]()
         resume = (directory / run_folder.CONFIG).exists()
         with ExitStack() as stack:
@@ -127,7 +127,7 @@ class PackTrainer(PackSession[JobSlot]):
             except run_folder.Busy:
                 return None
             saved = resuming.find(directory, warnings) if resume else None
-            if saved is not None:  # a missing one needs no warning
+            if saved is not None:  # a missing checkpoint needs no warning
                 for text in warnings:
                     self.listener.warn(text)
             key = setup.data_key(job.config)
@@ -163,7 +163,7 @@ class PackTrainer(PackSession[JobSlot]):
         return {jobs[number]: verdict for number, verdict in self.listener.verdicts(told).items()}
 
     def failed(self, member: Member, error: UserError) -> None:
-        """End a member by its own error (as the loop's overseer)."""
+        """End a member because of its own error (as the loop's overseer)."""
         member.status, member.reason = FAILED, str(error)
 
     def pauses(self) -> bool:
@@ -188,13 +188,13 @@ class PackTrainer(PackSession[JobSlot]):
             assert slot.job is not None
             ends.append((slot.job, result.status, slot.member.best_value))
             self.loggers[k] = slot.job = None
-            # Nobody claims an ended member: its lock is no longer needed.
+            # Nobody claims an ended member, so its lock is no longer needed.
             run_folder.remove_lock(self.setting.directory / str(ends[-1][0].number))
             slot.lock.close()
         self.listener.ended(ends)
 
     def _refill(self) -> None:
-        """Fill the free slots with waiting members, each from its beginning."""
+        """Fill the free slots with waiting members, each from its start."""
         free = [k for k, slot in enumerate(self.slots) if slot.job is None]
         entered = self._enter(self.listener.take(len(free))) if free else []
         if entered:
@@ -203,7 +203,7 @@ class PackTrainer(PackSession[JobSlot]):
     # Shrinking
 
     def _smaller(self, running: int) -> int:
-        """Return the size to shrink to, a power of two; 0 if that does not pay."""
+        """Return the size to shrink to, a power of two, or 0 if shrinking does not pay."""
         size = max(SMALLEST, 1 << (running - 1).bit_length())
         if not running or not self.setting.packed or size > len(self.members) // 2:
             return 0
@@ -212,7 +212,7 @@ class PackTrainer(PackSession[JobSlot]):
         return size if saved > self.engine.price(size) else 0
 
     def _shrink(self) -> None:
-        """Move those that still run into a smaller engine."""
+        """Move the running members into a smaller engine."""
         running = [k for k, member in enumerate(self.members) if member.running]
         size = self._smaller(len(running))
         if not size:

@@ -1,7 +1,7 @@
-"""Further worker processes of a sweep: on this machine, or as jobs of a cluster.
+"""Additional worker processes of a sweep, on this machine or as jobs of a cluster.
 
-They share only the sweep's folder with the process that starts them. A worker that ends, for any reason,
-leaves its members to the others (leases.py); the last one trains the sweep to its end.
+They share only the sweep's folder with the process that starts them. A worker that ends for any reason leaves
+its members to the others (leases.py). The last one finishes the sweep.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from slipstream.sweeps.work.leases import WORKERS, host
 if TYPE_CHECKING:
     from slipstream.training.interrupts import Interrupts
 
-WORKER = "SLIPSTREAM_WORKER"  # in a further worker's environment: its number, from 1
+WORKER = "SLIPSTREAM_WORKER"  # environment variable of additional workers with their number, from 1
 MODULE = ("-m", "slipstream")
-# exit codes of a worker that did its work: finished, some members failed, stopped
+# exit codes of a worker without errors: finished, some members failed, stopped
 ENDINGS = (0, 3, 129, 130, 143, 152)
 TAIL = 20  # lines of a log to show
 POLL_SECONDS = 0.2
-MINUTES = {"slurm": 24 * 60, "local": 30 * 24 * 60}  # submitit's own 2 or 5 are for experiments
+MINUTES = {"slurm": 24 * 60, "local": 30 * 24 * 60}  # submitit's defaults are only 2 or 5 minutes
 
 
 def index() -> int:
-    """Return this process's number among those that one process started, 0 for that one itself."""
+    """Return this process's number among the processes of one sweep; 0 for the process that started them."""
     text = os.environ.get(WORKER, "")
     return int(text) if text.isdecimal() else 0
 
@@ -46,8 +46,8 @@ def index() -> int:
 def program() -> tuple[str, ...]:
     """Return the program of this process, for workers that must know the same components.
 
-    Only a command line may pass it to `start`: any other program would run from its beginning in every
-    worker.
+    Only a command line may pass it to `start`, because any other program would run from its beginning in
+    every worker.
     """
     main = sys.modules["__main__"]
     spec, script = getattr(main, "__spec__", None), str(getattr(main, "__file__", ""))
@@ -89,7 +89,7 @@ def _command(directory: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Fallen:
-    """A worker that ended neither by finishing nor by a signal. As text: a message for the user."""
+    """A worker that ended neither by finishing nor by a signal. Its string is a message for the user."""
 
     index: int
     code: int
@@ -102,20 +102,20 @@ class Fallen:
             lines = [f"({error.strerror or error})"]
         shown = "".join(f"\n  {line}" for line in lines) or "\n  (nothing was written)"
         return (
-            f"Worker {self.index} {self._ending()}; its members go to the others. "
+            f"Worker {self.index} {self._ending()}; other workers take over its members. "
             f"The last lines of {self.log}:{shown}"
         )
 
     def _ending(self) -> str:
         if self.code == -getattr(signal, "SIGKILL", 9):
-            return "was killed, perhaps for want of memory"
+            return "was killed, perhaps because memory ran out"
         if self.code < 0:
             return f"ended by signal {-self.code}"
         return f"ended with exit code {self.code}"
 
 
 class Helpers:
-    """Workers that this process started. Leaving waits for them; an error tells them to stop first."""
+    """Workers that this process started. Leaving waits for them; after an error, it stops them first."""
 
     def __init__(self) -> None:
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
@@ -148,11 +148,11 @@ class Helpers:
         return found
 
     def stop(self, number: int) -> None:
-        """Pass a signal on to those that have not ended, each signal once: they save, release and end."""
+        """Pass a signal on to running workers once, so that they save, release their members and end."""
         if number in self._told:
             return
         self._told.add(number)
-        # Windows has one signal for another process, and only for one in its own group.
+        # Windows has only one signal for another process, which must be in its own group.
         sent = getattr(signal, "CTRL_BREAK_EVENT", number)
         for process, _ in self._processes:
             process.send_signal(sent)  # does nothing if it has ended
@@ -160,7 +160,7 @@ class Helpers:
     def wait(
         self, interrupts: Interrupts | None = None, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Wait until all have ended. A signal that arrives meanwhile is passed on."""
+        """Wait until all have ended. Signals that arrive meanwhile are passed on."""
         while self.alive:
             try:
                 meanwhile()
@@ -172,13 +172,12 @@ class Helpers:
 
 
 def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> Helpers:
-    """Start further workers on this machine, each `python <program> resume=<directory>`.
+    """Start additional workers on this machine, each as `python <program> resume=<directory>`.
 
-    They are numbers 1 ... count, this process is 0: each has WORKER in its environment, an equal share of the
-    cores, one GPU if there are several, and `workers/<host>-<pid>-<number>.log`. Signals from the terminal
-    reach this process alone, which passes them on. If it is killed they continue: the sweep is finished
-    without it.
-    Raises UserError if they cannot be started.
+    They have the numbers 1 to count, and this process is 0. Each has WORKER in its environment, an equal
+    share of the cores, one GPU if there are several, and the log `workers/<host>-<pid>-<number>.log`. Signals
+    from the terminal reach only this process, which passes them on. If it is killed, the workers continue and
+    finish the sweep. Raises UserError if they cannot be started.
     """
     directory = directory.absolute()
     gpus, helpers = devices(), Helpers()
@@ -204,7 +203,7 @@ def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> He
         helpers.stop(signal.SIGTERM)
         helpers.wait()
         why = f"{error.filename or sys.executable}: {error.strerror or error}"
-        raise UserError(f"A worker of the sweep could not be started: {why}") from error
+        raise UserError(f"Cannot start a worker of the sweep: {why}") from error
     return helpers
 
 
@@ -213,7 +212,7 @@ def start(directory: Path, count: int, *, program: Sequence[str] = MODULE) -> He
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """A worker as a job of submitit: only plain values are pickled.
+    """A worker as a job of submitit, which pickles only plain values.
 
     device: its GPU, None for the cluster's assignment. threads: of the CPU, None for all it may use.
     """
@@ -242,7 +241,7 @@ class WorkerJob:
         return code
 
     def checkpoint(self) -> Plain:
-        """Return the same job for later; called by submitit when the cluster preempts it or its time is up.
+        """Return the same job to submit again. submitit calls this when the job is preempted or times out.
 
         The members continue from their last saved step, here or in another worker.
         """
@@ -277,12 +276,13 @@ def submit(
     *,
     program: Sequence[str] = MODULE,
 ) -> list[Plain]:
-    """Submit workers as jobs of a cluster (slurm, or local for this machine); return submitit's jobs.
+    """Submit workers as jobs of a cluster (slurm, or local for this machine), and return submitit's jobs.
 
-    parameters: submitit's, such as {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. A job that runs
-    out of time is submitted again. It returns at once, and the jobs need no process to wait for them: to
-    watch or to help, resume the sweep. Logs are in workers/submitit.
-    Raises UserError if submitit is missing or refuses.
+    This returns immediately, and no process needs to wait for the jobs; resume the sweep to watch or help. A
+    job that times out is submitted again. Logs are in workers/submitit.
+    parameters: submitit's, such as
+    {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. Raises UserError if submitit is missing or
+    refuses.
     """
     try:
         import submitit
@@ -309,5 +309,5 @@ def submit(
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
     except (NameError, ValueError, AssertionError, RuntimeError, OSError) as error:
-        raise UserError(f"sweep.cluster={cluster}: submitit refused: {error}") from error
+        raise UserError(f"sweep.cluster={cluster}: submitit failed: {error}") from error
     return submitted

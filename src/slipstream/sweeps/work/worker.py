@@ -1,7 +1,7 @@
-"""A worker: one process that takes a sweep's members by kind, trains them as packs and reports their ends.
+"""A worker: a process that takes a sweep's members by kind, trains them in packs and reports how they end.
 
-Leases record which worker has a member, the members' own summaries which have ended; a dead worker leaves
-nothing else behind.
+Leases record which worker has a member, and the members' summaries record which have ended. A dead worker
+leaves nothing else behind.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from slipstream.data import Data
     from slipstream.sweeps.work.calibration import PackChoice
 
-POLL_SECONDS = 1.0  # between two looks at what other workers do
+POLL_SECONDS = 1.0  # between two checks of the other workers
 ERROR = "error.txt"
 
 
 class SameMistake(Exception):
-    """The error that the first and the last member of the first pack share, as would all others."""
+    """The first and the last member of the first pack have the same error, as would all others."""
 
     def __init__(self, error: Exception, count: int) -> None:
         self.error, self.count = error, count
@@ -49,11 +49,11 @@ class SameMistake(Exception):
 
 
 class Lost(StorageError):
-    """Raised if others consider this worker dead and have its members."""
+    """Other workers consider this worker dead and have taken over its members."""
 
 
 class Broken(Exception):
-    """An error that ended a pack; `left` are its members that had not ended."""
+    """An error has ended a pack. `left` are its unfinished members."""
 
     def __init__(self, error: Exception, left: Sequence[Job]) -> None:
         self.error, self.left = error, left
@@ -64,7 +64,7 @@ class Observer(Watcher, Protocol):
     """An observer of a worker's progress. It changes nothing."""
 
     def begins(self, pack: PackTrainer) -> None:
-        """Handle the begin of a pack: the epochs to come are its own."""
+        """Handle the start of a pack. The following epochs belong to it."""
 
     def ended(self, job: Job, status: str, value: float | None) -> None:
         """Handle the end of a member."""
@@ -80,14 +80,14 @@ class Observer(Watcher, Protocol):
 
 
 class PackChooser(Protocol):
-    """The decision how to train the members of a kind."""
+    """A function that decides how to train the members of a kind."""
 
     def __call__(self, jobs: Sequence[Job], folds: Mapping[str, Data], device: torch.device) -> PackChoice:
-        """Choose. jobs: the waiting ones of the kind. folds: their data, all of one form."""
+        """Return the choice for a kind. jobs: its waiting jobs. folds: their data, all of one form."""
 
 
 class Worker:
-    """A worker, which trains members of a source until none is left. It is its pack trainer's listener.
+    """A worker that trains the members of a source until none is left. It is its pack trainer's listener.
 
     workers: the number of processes that share the sweep, so that the first leaves some for the others.
     given: the rows of data=memory.
@@ -119,7 +119,7 @@ class Worker:
         self._chosen = self._how = resuming.How(packed=False, compile=False)
 
     def run(self) -> None:
-        """Train until nothing is left to take, or until a signal.
+        """Train until no member is left or a signal arrives.
 
         Raises SameMistake if the first pack shows that no member can be trained.
         """
@@ -139,7 +139,7 @@ class Worker:
     # Kinds
 
     def _train_kind(self, waiting: Sequence[Job]) -> None:
-        """Train the waiting members of the first one's kind."""
+        """Train the waiting members that have the same kind as the first one."""
         first = waiting[0]
         self._kind = self._structure(first)
         alike = [job for job in waiting if self._structure(job) == self._kind]
@@ -152,7 +152,7 @@ class Worker:
             how = self.choose(alike, self._folds, device)
         except StorageError:
             raise
-        except Exception as error:  # nothing of this kind can be trained
+        except Exception as error:  # no member of this kind can be trained
             self._blame_all(self.source.claim(alike), error)
             return
         if how.reason.startswith(APART):
@@ -184,7 +184,7 @@ class Worker:
         return found
 
     def _show_data(self, job: Job, data: Data) -> None:
-        """Show what was read: one card for all folds and settings of a source."""
+        """Show a description of the data, once for all folds and settings of a source."""
         what = (job.config.data.name, str(job.config.data.settings.get("path")))
         if what not in self._shown:
             self._shown.add(what)
@@ -201,13 +201,13 @@ class Worker:
         return self._data_keys[job.number]
 
     def _begun(self, job: Job) -> resuming.Begun:
-        """Return a member's progress within an epoch, and how it was trained: equal for members of a pack."""
+        """Return a member's progress within an epoch and how it was trained; equal within a pack."""
         if job.number not in self._stands:
             self._stands[job.number] = resuming.begun(self.directory / str(job.number))
         return self._stands[job.number]
 
     def _how_of(self, job: Job) -> resuming.How:
-        """Return how to train a member: as it was so far, or as chosen if it has not begun."""
+        """Return how to train a member: as before, or as chosen if it has not started."""
         return self._begun(job).how or self._chosen
 
     def _fits(self, job: Job) -> bool:
@@ -232,7 +232,7 @@ class Worker:
         return self.source.claim(fitting[:count])
 
     def busy(self, jobs: Sequence[Job]) -> None:
-        """Leave members in use to their owners for now."""
+        """Leave members that are in use to their owners for now."""
         self.source.leave(jobs)
         for job in jobs:  # they continue meanwhile
             self._stands.pop(job.number, None)
@@ -242,8 +242,9 @@ class Worker:
         """Return the source's verdicts on the members that trained. Raises Lost."""
         if self.source.lost:
             raise Lost(
-                f"{self.directory}: this process gave no sign of life for too long, and another one has "
-                f"taken over its members; nothing is lost. To help again: " + typed("resume", self.directory)
+                f"{self.directory}: this process showed no sign of life for too long, so another one has "
+                f"taken over its members; nothing is lost. To help again, use "
+                f"" + typed("resume", self.directory)
             )
         return self.source.verdicts(trained)
 
@@ -263,7 +264,7 @@ class Worker:
     # Training, and isolating the member that causes an error
 
     def _train(self, setting: Setting, jobs: Sequence[Job]) -> None:
-        """Train these members, then others of their kind in their slots. An error ends only its member."""
+        """Train these members, then others of their kind in their slots. An error ends only one member."""
         try:
             self._train_pack(setting, jobs)
         except Broken as broken:
@@ -292,20 +293,22 @@ class Worker:
                 pack.close()
 
     def _halve(self, setting: Setting, broken: Broken) -> None:
-        """Halve a pack that is too large: train each half separately, down to one member alone."""
+        """Halve a pack that is too large and train each half separately, down to single members."""
         left = list(broken.left)
         broken.error.__traceback__ = None  # it holds references to the pack's memory
         gc.collect()
         if len(left) == 1:
-            self._fail(left[0], MemoryError("the memory of this machine is too small for this member alone"))
+            self._fail(left[0], MemoryError("this machine has too little memory for this member"))
             return
         middle = (len(left) + 1) // 2
-        self.observer.warn(f"{len(left)} members together need more memory than there is: {middle} at a time")
+        self.observer.warn(
+            f"{len(left)} members together need more memory than available; training {middle} at a time"
+        )
         for part in (left[:middle], left[middle:]):
             self._train(replace(setting, size=middle), part)
 
     def _blame(self, setting: Setting, broken: Broken) -> None:
-        """Find the member that causes an error: try the first and the last alone, then halves."""
+        """Find the member that causes an error by trying the first and the last one, and then halves."""
         left = list(broken.left)
         if len(left) == 1:
             self._fail(left[0], broken.error)

@@ -1,8 +1,8 @@
 """The updates of a large pack, one block of members after another.
 
-Members are independent. So a block makes several updates in place while its parameters, moments and
-gradients stay in the processor's cache, or at least in memory that is allocated once; then comes the next
-block. A member's bytes are the same in any block. docs/performance.md has the gains.
+Members are independent. A block therefore makes several updates in place before the next block follows, while
+its parameters, moments and gradients stay in the processor's cache, or at least in memory that is allocated
+once. A member's bytes are the same in any block. docs/performance.md lists the gains.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from slipstream.training.step import Batch, Examples, Step, StepOutput
 # fit in a cache; in eager mode every operation allocates such a vector, and larger ones are returned to the
 # system after every operation (memory.py).
 COMPILED, EAGER = 2**22, 2**25
-FEWEST, MOST = 16, 256  # members of a block: with fewer, call overhead dominates; more gain nothing
+FEWEST, MOST = 16, 256  # members per block: with fewer, call overhead dominates; more gain nothing
 UPDATES, UPDATES_EAGER = 16, 8  # per block before the next one. A signal waits for them
 
 
 def block_size(members: int, parameters: int, device: torch.device, *, compiled: bool) -> int:
-    """Return the number of members per block: all if they fit, else about as many in every block."""
+    """Return the number of members per block: all if they fit, otherwise about equally many in each."""
     if device.type != "cpu":
         return members
     fitting = 1 << max(((COMPILED if compiled else EAGER) // (4 * parameters)).bit_length() - 1, 0)
@@ -50,7 +50,7 @@ def in_place(step: Step) -> Callable[..., StepOutput]:
 
 
 class Blocks:
-    """Splits the axis of K members into blocks of one size; copies of the last member fill the last block."""
+    """Blocks of equal size along the axis of K members. Copies of the last member fill the last block."""
 
     def __init__(self, members: int, size: int) -> None:
         self.members, self.size, self.count = members, size, ceil(members / size)
@@ -79,7 +79,7 @@ class Blocks:
             for number, (batch, (lr, t)) in enumerate(of_block, start=1):
                 if number == len(of_block):
                     before[here] = mine.params
-                # On the meta device memory is counted, and every block needs as much as the first one.
+                # The meta device only counts memory, and every block needs as much as the first one.
                 again = before.is_meta and seen
                 made = pytree.tree_map(torch.empty_like, seen[0]) if again else None
                 seen.append(made or update(mine, data, batch, lr, t, own))
@@ -94,7 +94,7 @@ class Blocks:
         return torch.cat([x, x[-1:].expand(more, *x.shape[1:])])
 
     def _cut(self, here: slice, tree: Tree) -> Tree:
-        """Return a block's part of a tree."""
+        """Return the slice of a tree that belongs to a block."""
         if self.count == 1:
             return tree
 
@@ -107,7 +107,7 @@ class Blocks:
         return pytree.tree_map(cut, tree)
 
     def _joined(self, parts: Sequence[StepOutput]) -> StepOutput:
-        """Join the outputs of every block's update."""
+        """Join the outputs of all blocks."""
         if self.count == 1:
             return parts[0]
         return StepOutput(*(self._members(torch.cat(column)) for column in zip(*parts, strict=True)))

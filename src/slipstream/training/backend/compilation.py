@@ -27,11 +27,11 @@ Read = Callable[[Tree, list[Tensor]], None]
 
 
 class Compiled:
-    """A function of trees of tensors, compiled on the first call as one graph of fixed shapes.
+    """A function of trees of tensors, compiled on the first call as one graph with fixed shapes.
 
     It may overwrite its arguments. Shapes and memory layouts are those of the first call. The traced graph
-    goes straight to inductor: `torch.compile` would first read the function's bytecode and check guards at
-    every call, which costs a second at the start and 40 us per call.
+    goes directly to inductor, because `torch.compile` first analyzes the function's bytecode and checks
+    guards at every call, which costs a second at the start and 40 us per call.
     """
 
     def __init__(self, function: Function) -> None:
@@ -62,7 +62,7 @@ class Compiled:
 
         functional = torch.func.functionalize(flat, remove="mutations")
         prepare()
-        compile_graph = compat.compile_fx_inner  # its import loads what pooling's decompositions use
+        compile_graph = compat.compile_fx_inner  # its import loads the decompositions of pooling
         with compilers.explained(), compilers.stopped_with(), settings(), torch.no_grad(), compat.compiling():
             trace = make_fx(
                 functional, compat.select_decomp_table(), tracing_mode="fake", _allow_non_fake_inputs=True
@@ -75,7 +75,7 @@ class Compiled:
 
 
 def reader(template: Tree) -> Read:
-    """Return a function that appends a tree's leaves to a list, dict keys in the template's order."""
+    """Return a function that appends a tree's leaves to a list, with dict keys in the template's order."""
     if isinstance(template, Tensor):
         return lambda tree, leaves: leaves.append(tree)
     keys = list(template) if isinstance(template, Mapping) else range(len(template))
@@ -116,23 +116,23 @@ def cache_problem() -> str | None:
         folder = compilers.folder()
         if "TORCHINDUCTOR_CACHE_DIR" not in os.environ and _foreign(usual := _usual_folder()):
             folder = usual
-            raise PermissionError(errno.EPERM, "belongs to somebody else, whose code would be run")
+            raise PermissionError(errno.EPERM, "belongs to another user, whose code would be executed")
         folders.mkdir(folder)
         with TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        with suppress(OSError):  # there is no writable place at all: compiling reports it
+        with suppress(OSError):  # if no place is writable, the compiler reports it
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = mine = mkdtemp(prefix="slipstream-")
             atexit.register(shutil.rmtree, mine, ignore_errors=True)
         return (
-            f"{folder}: {error.strerror or error}; what is compiled cannot be kept there and costs its time "
-            "in every process; set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
+            f"{folder}: {error.strerror or error}; compiled code cannot be cached there, so every process "
+            "compiles again; set TORCHINDUCTOR_CACHE_DIR to a writable folder"
         )
 
 
 def _usual_folder() -> Path:
     """Return inductor's default cache folder."""
-    with suppress(KeyError, OSError):  # a user without a name
+    with suppress(KeyError, OSError):  # the user has no name
         return Path(gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser()))
     return Path(gettempdir(), f"torchinductor_{os.getuid()}")
 
@@ -149,12 +149,12 @@ def _foreign(folder: Path) -> bool:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Set inductor's options inside the block. torch keeps options by thread, so each compilation sets them.
+    """Set inductor's options inside the block. torch keeps options per thread, so each compilation sets them.
 
-    With portable kernels, code is generated for all processors with AVX2, one function after another: the
-    threads that compile several at once would not see the target, and compile for this processor.
+    With portable kernels, code is generated for all processors with AVX2, one function after another, because
+    threads that compile in parallel would not see the target and would compile for this processor.
 
-    The compiler is assumed to support the processor's vector instructions: testing them takes 7 s the
+    The compiler is assumed to support the processor's vector instructions, since testing them takes 7 s the
     first time.
     """
     inductor: Any = compat.inductor_config  # Any: torch adds `patch` to the modules when it loads them
@@ -173,11 +173,11 @@ def settings() -> Iterator[None]:
 
 @cache
 def prepare() -> None:
-    """Change how inductor splits loops and writes files, once per process before the first compilation.
+    """Configure how inductor splits loops and writes files, once per process before the first compilation.
 
-    Sums stay in one thread: inductor splits a long sum among threads if there are few other loops to run in
-    parallel, so its rounding would depend on the number of members in a pack (for a sum over more than
-    4,800 K elements). A single member keeps the split: nothing else could run in parallel.
+    Sums stay in one thread. inductor splits a long sum (over more than 4,800 K elements) among threads if few
+    other loops can run in parallel, so its rounding would depend on the size of the pack. A single member
+    keeps the split, since nothing else can run in parallel.
     """
     LoopNest, ParallelDepth = compat.LoopNest, compat.ParallelDepth
 

@@ -25,13 +25,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def stopped_with() -> Iterator[None]:
-    """End compilation inside the block, including compilers, on a signal. Raises Abandoned then."""
+    """Stop compilation inside the block, including compilers, on a signal. Raises Abandoned in that case."""
     before = _descendants()
     try:
         with abandonable():
             yield
     except Abandoned:
-        with suppress(Exception):  # inductor's own; at worst they finish on their own
+        with suppress(Exception):  # errors of inductor; in the worst case, compilers finish by themselves
             from slipstream.core.compat import AsyncCompile
 
             if AsyncCompile.pool.cache_info().currsize:
@@ -42,7 +42,7 @@ def stopped_with() -> Iterator[None]:
 
 
 def _end(before: set[int]) -> None:
-    """End the new processes: with SIGTERM, so that they can clean up, and after a second with SIGKILL."""
+    """Stop new processes with SIGTERM, so that they can clean up, and with SIGKILL after a second."""
     for number, seconds in ((signal.SIGTERM, 1.0), (getattr(signal, "SIGKILL", signal.SIGTERM), 0.0)):
         for process in _descendants() - before:
             with suppress(OSError):
@@ -55,7 +55,7 @@ def _end(before: set[int]) -> None:
 def write_whole() -> None:
     """Make inductor's compilers write files atomically.
 
-    Otherwise a killed linker leaves an incomplete library, which every later process would load.
+    Otherwise, a killed linker leaves an incomplete library, which every later process would load.
     """
     from slipstream.core.compat import cpp_builder
 
@@ -80,7 +80,7 @@ def write_whole() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn compiler failures into messages. Raises StorageError and ConfigError."""
+    """Convert compiler failures to messages. Raises StorageError or ConfigError."""
     try:
         yield
     except Exception as error:
@@ -97,21 +97,22 @@ def explained() -> Iterator[None]:
         lines = [line.strip() for line in str(failed[-1]).splitlines()]
         told = [line for line in lines if "error:" in line] or [*filter(None, lines), "no reason given"]
         damaged = isinstance(failed[-1], ImportError)
-        cure = "remove that file" if damaged else "see what it lacks"
+        cure = "remove that file" if damaged else "fix the compiler"
         raise ConfigError(
-            [f"trainer.compile: compiling failed ({told[0]}); {cure}, or train with trainer.compile=false"]
+            [f"trainer.compile: compilation failed ({told[0]}); {cure}, or use trainer.compile=false"]
         ) from error
 
 
 def _full(problem: str) -> str:
     return (
-        f"trainer.compile: there is no room for what is compiled ({problem}). Free some, or set TMPDIR and "
-        "TORCHINDUCTOR_CACHE_DIR to folders with room, or train with trainer.compile=false"
+        f"trainer.compile: there is no disk space for compiled code ({problem}). Free some, or "
+        f"set TMPDIR and "
+        "TORCHINDUCTOR_CACHE_DIR to folders with enough space, or use trainer.compile=false"
     )
 
 
 def folder() -> Path:
-    """Return inductor's cache folder. Raises OSError if there is no place for it."""
+    """Return inductor's cache folder. Raises OSError if it cannot be created."""
     return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or gettempdir())
 
 
@@ -126,13 +127,13 @@ def no_room() -> str | None:
     named = [os.environ[name] for name in ("TMPDIR", "TMP", "TEMP") if os.environ.get(name)]
     try:
         places = [folder(), *map(Path, named[:1]), Path(gettempdir())]
-    except OSError as error:  # Python has tried all usual places
+    except OSError as error:  # Python has tried all default locations
         return error.strerror or str(error)
     for place in dict.fromkeys(places):
         try:
             free = shutil.disk_usage(place if place.is_dir() else place.parent).free
             if free < NEEDED:
-                return f"{place}: {free / 2**20:.0f} MB are free"
+                return f"{place}: only {free / 2**20:.0f} MB free"
             if place.is_dir():
                 with TemporaryFile(dir=place) as file:
                     file.write(bytes(2**16))

@@ -1,7 +1,7 @@
-"""The memory that a pack will need, predicted before it starts.
+"""Prediction of the memory that a pack needs, before it starts.
 
-The engine itself runs on torch's `meta` device, where a tensor has a shape but no data, and the peak of live
-bytes is counted. It takes a third of a second, regardless of the size.
+The engine itself runs on torch's `meta` device, where tensors have shapes but no data, while the peak of live
+bytes is counted. This takes a third of a second, regardless of the size.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ class Alive(TorchDispatchMode):
 
 
 def keep_freed() -> None:
-    """Let glibc keep some freed memory for the next update.
+    """Make glibc keep some freed memory for the next update.
 
-    Returning it and fetching it again, page by page, took up to a third of a pack's step. Does nothing
-    without glibc.
+    Returning it to the system and fetching it again page by page took up to a third of a pack's step. Without
+    glibc, this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -91,7 +91,7 @@ def keep_freed() -> None:
 def predict(
     config: Config, folds: Sequence[Data], members: int, *, device: torch.device = CPU, compiled: bool = False
 ) -> int:
-    """Return the most bytes that `members` members of this configuration need in addition to current use.
+    """Return the peak bytes that `members` members of this configuration need in addition to current use.
 
     config: resolved (runs.setup.resolve). folds: the data, already in memory. device: to train on. All
     members are assumed to have different seeds.
@@ -109,7 +109,7 @@ def predict(
     code = CODE_ALONE if members == 1 else CODE
     starts = _bytes(start) * min(members, max(STARTS // engine.program.layout.size, 1))  # Engine.start_of
     ahead = 0
-    if "train" in engine.splits.files:  # read by threads, which Alive does not see
+    if "train" in engine.splits.files:  # read by threads, which Alive does not observe
         rows = engine.batching.size * engine.batching.accumulate * members
         ahead = bytes_ahead(rows * prod(engine.splits.files["train"].shape[1:]))
     result: int = round(code + compiled * COMPILER + alive.peak - there + starts + ahead)
@@ -117,7 +117,7 @@ def predict(
 
 
 def _shapes(data: Data) -> Data:
-    """Return the data without their content; images that stay in their file have none."""
+    """Return the data without content. Images that stay in their file have none."""
 
     def shape(split: Split) -> Split:
         named = ((each.name, getattr(split, each.name)) for each in fields(split))
@@ -127,7 +127,7 @@ def _shapes(data: Data) -> Data:
 
 
 def _train(engine: Engine, start: State) -> None:
-    """Make the calls of training/loop.py and runs/summary.py, with up to two updates for a whole run."""
+    """Make the same calls as training/loop.py and runs/summary.py, with at most two updates."""
     size = engine.pack.size
     base = state = engine.to_device([start] * size)
     best = pytree.tree_map(torch.clone, engine.evaluated(state))  # of an earlier epoch
@@ -155,11 +155,11 @@ def _bytes(tree: Tree) -> int:
 def is_small(config: Config, folds: Sequence[Data], members: int, free: int | None) -> bool:
     """Return True if a pack is so small relative to free memory that counting is unnecessary.
 
-    A generous bound: forty vectors of parameters and eight layers' outputs of every row. The first
-    count in a process takes 0.9 s of imports.
+    The bound is generous: forty vectors of parameters, and the outputs of eight layers for every row. The
+    first count in a process takes 0.9 s of imports.
     """
     data = folds[0]
-    if data.form.kind != "vector":  # the size of a layer's output depends on more than its weights
+    if data.form.kind != "vector":  # the size of a layer's output does not depend only on its weights
         return False
     program = ModelSpec(config, data.target, form_of(config, data), members)
     if program.hooks["epoch"]:  # which may keep many networks
@@ -187,7 +187,7 @@ def _free_here() -> Iterator[int]:
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        with suppress(OSError, ValueError):  # without a limit it contains "max", or there is no such file
+        with suppress(OSError, ValueError):  # without a limit, the file contains "max" or does not exist
             group = Path("/sys/fs/cgroup")
             yield int((group / limit).read_text()) - int((group / used).read_text())
 

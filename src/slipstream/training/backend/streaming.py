@@ -1,6 +1,6 @@
-"""Sources of a step's examples: the device, or a file that is read a few updates ahead.
+"""Sources of a step's examples: the device, or a file that is read a few updates in advance.
 
-A step gets the same rows either way, so its bytes are the same. Results do not depend on reading ahead:
+Both give a step the same rows, so its bytes are the same. Results do not depend on reading ahead, since
 missing rows are read on demand.
 """
 
@@ -22,16 +22,16 @@ from slipstream.data.image.stored import Stored
 from slipstream.training.pack import Pack
 from slipstream.training.step import Batch, Examples
 
-WORKERS = 4  # threads: they wait for the disk or copy, both without holding the GIL
-AHEAD = 8  # most requests in progress or waiting to be used
-BUFFER = 2**28  # most bytes of all requests, though two are always allowed
+WORKERS = 4  # threads, which wait for the disk or copy, both without holding the GIL
+AHEAD = 8  # maximum number of requests in progress or waiting to be used
+BUFFER = 2**28  # maximum bytes of all requests; two are always allowed
 
 
 class BatchSource(Protocol):
     """The training examples of a pack."""
 
     def ahead(self, strides: Sequence[Sequence[Batch]]) -> AbstractContextManager[None]:
-        """Announce, for the duration of the block, the batches that will be taken, in this order."""
+        """Announce the batches that will be taken inside the block, in this order."""
 
     def take(self, batches: Sequence[Batch]) -> tuple[Examples, Sequence[Batch]]:
         """Return examples with the batches' rows, and the batches with indices into them."""
@@ -77,7 +77,7 @@ class Streamed:
 
     @contextmanager
     def ahead(self, strides: Sequence[Sequence[Batch]]) -> Iterator[None]:
-        """Read ahead in threads inside the block. They end with the block, also on an exception."""
+        """Read ahead in threads inside the block. The threads end with the block, also on an exception."""
         requests = self._requests(strides)
         self._coming.extend((stride[0], request) for stride, request in zip(strides, requests, strict=True))
         rows = [request.rows for request in requests]
@@ -89,7 +89,7 @@ class Streamed:
                 self._coming.clear()
 
     def take(self, batches: Sequence[Batch]) -> tuple[Examples, Sequence[Batch]]:
-        """Return just these batches' rows. Raises DataError if the file can no longer be read."""
+        """Return only the rows of these batches. Raises DataError if the file can no longer be read."""
         if self._coming and self._coming[0][0] is batches[0]:
             _, request = self._coming.popleft()
             inputs = next(self._inputs)
@@ -110,7 +110,7 @@ class Streamed:
             return []
         micro = torch.stack([i for stride in strides for batch in stride for i in batch.indices])
         size = micro.shape[-1]
-        if micro.is_meta:  # shapes, to count memory: every member has rows of its own, the most there can be
+        if micro.is_meta:  # to count memory, assume the maximum: every member has its own rows
             micro = torch.arange(micro.numel(), device="cpu")
         host = micro.view(len(strides), -1, self.pack.size, size).transpose(1, 2).cpu().numpy()
         return [self._request(orders.reshape(self.pack.size, -1)) for orders in host]
@@ -141,7 +141,7 @@ class Streamed:
 
 
 def _widened(table: Tensor, rows: int) -> Tensor:
-    """Extend the table to `rows` rows; the content of the additional ones is never used."""
+    """Extend the table to `rows` rows. The content of the additional rows is never used."""
     if len(table) == rows:
         return table
     wide = table.new_empty(rows, *table.shape[1:])
@@ -188,14 +188,14 @@ def depth(size: int) -> int:
 
 
 def bytes_ahead(size: int) -> int:
-    """Return the most bytes that requests of `size` bytes take: those ahead, one in use, and the next."""
+    """Return the peak bytes of requests of `size` bytes: those read ahead, one in use, and the next."""
     return (depth(size) + 2) * size
 
 
 def chunks(
     stored: Stored, rows: int, size: int, folds: int | Sequence[int], device: torch.device
 ) -> Generator[Tensor]:
-    """Yield a split in chunks: [size, ...] of one fold, or [K, size, ...] with each member's own fold.
+    """Yield a split in chunks: [size, ...] for one fold, or [K, size, ...] with each member's own fold.
 
     stored: all folds, each with `rows` rows.
     """
