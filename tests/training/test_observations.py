@@ -1,12 +1,15 @@
 """Observations against plain numpy and torch, alone and in packs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data
+from slipstream.models.functional import put_tensors
+from slipstream.models.layers import Activity
 from slipstream.training.observations import by_unit, probe_rows, rank, saturated, similarity
 from slipstream.training.step import StepOutput
 
@@ -37,14 +40,13 @@ def test_values_of_a_dense_network_are_those_of_plain_torch():
         start += parameter.numel()
     train = engine.parts["train"]
     x, y = train.inputs, train.targets
-    half = len(x) // 2
 
     def gradients(rows):
         module.zero_grad()
         torch.nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
         return {name: p.grad.clone() for name, p in named.items()}
 
-    first, second = gradients(slice(0, half)), gradients(slice(half, None))
+    first, second = gradients(slice(0, None, 2)), gradients(slice(1, None, 2))
     for name, weight in named.items():
         if not name.endswith("weight"):
             continue
@@ -57,7 +59,7 @@ def test_values_of_a_dense_network_are_those_of_plain_torch():
         cosines = np.abs(np.corrcoef(w) if False else (w @ w.T) / np.outer(*[np.linalg.norm(w, axis=1)] * 2))
         np.fill_diagonal(cosines, 0)
         assert of["unit_similarity"] == pytest.approx(cosines.max(), rel=1e-5)
-    hidden = module.get_submodule("hidden.0.linear")(x[half:]).detach().numpy()
+    hidden = module.get_submodule("hidden.0.linear")(x).detach().numpy()
     given = hidden.astype(float)
     made = np.maximum(given, 0)
     tap = {q.rpartition("/")[2]: float(v) for q, v in values.items() if q.startswith("layers/hidden.0/")}
@@ -79,6 +81,62 @@ def test_values_of_a_dense_network_are_those_of_plain_torch():
     assert tap["rank"] == pytest.approx(
         eigenvalues.sum() ** 2 / (eigenvalues**2).sum() / min(made.shape), rel=1e-4
     )
+
+
+def test_all_rows_of_the_probe_count():
+    """Loss, gradient and classes are those of all rows by plain torch, with weights, sorted by class."""
+    data = tiny_data()
+    train = data.train
+    order = train.targets.argsort(stable=True)[:-1]  # an odd number
+    weights = torch.rand(len(order), generator=torch.Generator().manual_seed(1)) + 0.1
+    train = replace(train, inputs=train.inputs[order], targets=train.targets[order], weights=weights)
+    engine, state, values = observed(tiny(), replace(data, train=train))
+    params = state.params.clone().requires_grad_()
+    x, y = train.inputs, train.targets
+    outputs, _ = engine.program.infer(engine.program.views(params), state.buffers, x)
+    loss = (torch.nn.functional.cross_entropy(outputs, y, reduction="none") * weights).sum() / weights.sum()
+    loss.backward()
+    assert float(values["probe/loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert float(values["probe/gradient_norm"]) == pytest.approx(float(params.grad.norm()), rel=1e-4)
+    probabilities = torch.softmax(outputs.detach(), 1).numpy()
+    found = probabilities.argmax(1)
+    assert float(values["probe/confidence"]) == pytest.approx(probabilities.max(1).mean(), rel=1e-5)
+    assert float(values["probe/accuracy"]) == pytest.approx((found == y.numpy()).mean())
+    assert float(values["probe/lowest_recall"]) == min(
+        (found[y == c] == c).mean() for c in y.unique().numpy()
+    )
+    assert float(values["probe/predicted_classes"]) == pytest.approx(len(set(found)) / 3)
+
+
+def test_the_penalty_on_activations_is_part_of_the_penalty():
+    config = tiny({"regularizer": ["activity_l2", "l2"], "activation": "tanh"})
+    engine, state, values = observed(config)
+    train, module = engine.parts["train"], engine.program.infer.module
+    put_tensors(
+        module,
+        dict(zip(engine.program.layout.names, engine.program.views(state.params), strict=True))
+        | state.buffers,
+    )
+    hidden = []
+    for layer in module.modules():
+        if isinstance(layer, Activity):
+            layer.register_forward_hook(lambda _, inputs, __: hidden.append(inputs[0].detach()))
+    made = module(train.inputs)
+    loss = float(torch.nn.functional.cross_entropy(made, train.targets).detach())
+    settings = config.raw["regularizer"]
+    penalty = settings["activity_l2"]["strength"] * sum(float(h.square().sum()) / len(h) for h in hidden)
+    weights = [p for name, p in module.named_parameters() if name.endswith("weight")]
+    penalty += settings["l2"]["strength"] * sum(float(w.detach().square().sum()) for w in weights)
+    assert hidden
+    assert float(values["probe/penalty_share"]) == pytest.approx(penalty / (loss + penalty), rel=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "share", "left"), [("norm", 0.5, 0.875), ("value", math.nan, math.nan)])
+def test_norms_tell_of_clipping_by_norm_alone(mode, share, left):
+    settings = {"regularizer.gradient_clipping.mode": mode, "regularizer.gradient_clipping.max_norm": 3.0}
+    values = observed(tiny({"regularizer": ["gradient_clipping"], **settings}))[2]  # norms of 2 and 4
+    assert float(values["updates/clipped_share"]) == pytest.approx(share, nan_ok=True)
+    assert float(values["updates/gradient_left_by_clipping"]) == pytest.approx(left, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +178,17 @@ def test_symptoms_are_seen():
     assert by_unit(torch.zeros(2, 3, 4, 5)).shape == (40, 3)
     assert probe_rows(1000).tolist()[:3] == [0, 3, 7]
     assert probe_rows(3).tolist() == [0, 1, 2]
+
+
+def test_an_own_change_of_the_gradient_needs_no_max_norm():
+    engine = engine_of([tiny({"regularizer": ["gradient_clipping"]})])
+    (clipping,) = engine.program.hooks["gradient"]
+    engine.program.hooks["gradient"] = [replace(clipping, name="halving")]
+    state = engine.start()
+    seen = [StepOutput(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0))]
+    numbers = {name: v for name, v in engine.numbers.items() if name != "gradient_clipping"}
+    engine.numbers = numbers | {"halving": {"share": torch.tensor(0.5)}}
+    found = engine.observe(state, state.params, seen)
+    values = dict(zip(engine.observer.names, found.tolist(), strict=True))
+    assert values["updates/clipped_share"] == 0
+    assert values["updates/gradient_left_by_clipping"] == 1

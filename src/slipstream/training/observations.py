@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slipstream.core.types import Numbers
 from slipstream.models.functional import Functional
-from slipstream.models.layers import Activation
+from slipstream.models.layers import Activation, Activity
 from slipstream.models.recurrent import Direction
 from slipstream.training.model_spec import ModelSpec
 
@@ -47,6 +47,21 @@ class Probe(NamedTuple):
     inputs: Tensor
     targets: Tensor
     weights: Tensor
+
+
+class ProbeHalf(NamedTuple):
+    """Every other row of the probe: what the network makes of them.
+
+    weight: the sum of the rows' weights. loss: their weighted mean. gradient [P]: of the loss. outputs
+    [n, ...]. activity: the penalties on activations. seen: inputs and outputs [R, units] of each tap.
+    """
+
+    gradient: Tensor
+    weight: Tensor
+    loss: Tensor
+    outputs: Tensor
+    activity: Tensor
+    seen: list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,10 @@ class LayerObserver:
         module = copy.deepcopy(program.infer.module)
         self.taps = taps(module)
         self._seen: list[tuple[Tensor, Tensor]] = []
+        self._activity: list[Tensor] = []
+        for inside in module.modules():
+            if isinstance(inside, Activity):
+                inside.register_forward_hook(self._penalize)
         for tap in self.taps:
             tap.module.register_forward_hook(self._keep)
         self.forward = Functional(module, program.autocast, program.infer.nature)
@@ -109,7 +128,10 @@ class LayerObserver:
         self.names = list(self._names())
 
     def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._seen.append((inputs[0], output))
+        self._seen.append((by_unit(inputs[0]), by_unit(output)))
+
+    def _penalize(self, module: Activity, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._activity.append(module.function(inputs[0], **module.settings()))
 
     def _names(self) -> Iterator[str]:
         for name in self.weights:
@@ -140,69 +162,73 @@ class LayerObserver:
         params, before [P]: after and before the epoch's last update. updates: gradient norms and objectives
         [S] of the epoch's updates. numbers: of the components.
         """
-        x, y, weights = probe
-        half = len(x) // 2
-        first, (_, _, _) = self._gradient(params, buffers, x[:half], y[:half], weights[:half], numbers)
-        second, (loss, outputs, seen) = self._gradient(
-            params, buffers, x[half:], y[half:], weights[half:], numbers
-        )
-        gradient, noise = (first + second) / 2, (first - second) / 2
-        penalty = self._penalty(params, numbers)
-        values = [*self._of_weights(params, before, gradient, noise), *self._of_units(seen)]
+        # Every other row: training rows keep the order of their file, whose halves may be of other classes.
+        first, second = (self._half(params, buffers, probe, start, numbers) for start in (0, 1))
+        share = first.weight / (first.weight + second.weight + TINY)
+        gradient = share * first.gradient + (1 - share) * second.gradient
+        loss = share * first.loss + (1 - share) * second.loss
+        noise, total = first.gradient - second.gradient, first.gradient + second.gradient
+        rows = len(first.outputs), len(second.outputs)
+        activity = (rows[0] * first.activity + rows[1] * second.activity) / sum(rows)
+        penalty = self._penalty(params, numbers) + activity
+        seen = [
+            (torch.cat([a, c]), torch.cat([b, d]))
+            for (a, b), (c, d) in zip(first.seen, second.seen, strict=True)
+        ]
+        values = [*self._of_weights(params, before, (gradient, noise, total)), *self._of_units(seen)]
         values += self._of_updates(*updates, numbers)
         values += [loss, penalty / (loss.abs() + penalty.abs() + TINY)]
-        values += [_norm(gradient), _norm(noise) / (_norm(gradient) + TINY)]
+        values += [_norm(gradient), _norm(noise) / (_norm(total) + TINY)]
         if self.classes:
-            values += self._of_classes(outputs, y[half:], numbers)
+            outputs = torch.cat([first.outputs, second.outputs])
+            targets = torch.cat([probe.targets[0::2], probe.targets[1::2]])
+            values += self._of_classes(outputs, targets, numbers)
         return torch.stack([value.double() for value in values])
 
-    def _gradient(
-        self,
-        params: Tensor,
-        buffers: dict[str, Tensor],
-        x: Tensor,
-        y: Tensor,
-        weights: Tensor,
-        numbers: Numbers,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
-        """Return the gradient of the loss on some rows, and (loss, outputs, inputs and outputs of taps)."""
+    def _half(
+        self, params: Tensor, buffers: dict[str, Tensor], probe: Probe, start: int, numbers: Numbers
+    ) -> ProbeHalf:
+        """Return every other row of the probe, from `start`."""
+        x, y, weights = (tensor[start::2] for tensor in probe)
+        weight = weights.sum()
 
-        def loss_of(flat: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
-            self._seen = []
+        def loss_of(
+            flat: Tensor,
+        ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
+            self._seen, self._activity = [], []
             outputs, _ = self.forward(self.program.views(flat), buffers, x)
             seen, self._seen = self._seen, []
+            penalties, self._activity = self._activity, []
             losses = self.program.losses(outputs, y, numbers)
-            loss = (losses * weights).sum() / (weights.sum() + TINY)
-            return loss, (loss, outputs, seen)
+            loss = (losses * weights).sum() / (weight + TINY)
+            return loss, (loss, outputs, sum(penalties, params.new_zeros(())), seen)
 
         if self.alone:  # any network at all, also one that torch.func cannot transform
             leaf = params.detach().requires_grad_()
-            loss, (_, outputs, seen) = loss_of(leaf)
-            (gradient,) = torch.autograd.grad(loss, leaf)
+            value, (_, outputs, activity, seen) = loss_of(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
             pairs = [(given.detach(), made.detach()) for given, made in seen]
-            return gradient, (loss.detach(), outputs.detach(), pairs)
-        result: tuple[Tensor, tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]] = torch.func.grad(
-            loss_of, has_aux=True
-        )(params)
-        return result
+            return ProbeHalf(gradient, weight, value.detach(), outputs.detach(), activity.detach(), pairs)
+        gradient, aux = torch.func.grad(loss_of, has_aux=True)(params)
+        return ProbeHalf(gradient, weight, *aux)
 
     def _of_weights(
-        self, params: Tensor, before: Tensor, gradient: Tensor, noise: Tensor
+        self, params: Tensor, before: Tensor, gradients: tuple[Tensor, Tensor, Tensor]
     ) -> Iterator[Tensor]:
+        """Yield what `WEIGHTS` names. gradients [P]: of the probe, its halves' difference and their sum."""
         layout = self.program.layout
-        parts = (flat.split(layout.sizes) for flat in (params, before, gradient, noise))
-        for name, weight, old, grad, noisy in zip(layout.names, *parts, strict=True):
+        parts = (flat.split(layout.sizes) for flat in (params, before, *gradients))
+        for name, weight, old, grad, noise, total in zip(layout.names, *parts, strict=True):
             if name in self.weights:
                 yield _norm(weight)
                 yield (weight == 0).double().mean()
                 yield similarity(weight.view(self.weights[name]).flatten(1))
                 yield _norm(weight - old) / (_norm(old) + TINY)
                 yield _norm(grad)
-                yield _norm(noisy) / (_norm(grad) + TINY)
+                yield _norm(noise) / (_norm(total) + TINY)
 
     def _of_units(self, seen: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-        for tap, (inputs, outputs) in zip(self.taps, seen, strict=True):
-            made, given = by_unit(outputs), by_unit(inputs)
+        for tap, (given, made) in zip(self.taps, seen, strict=True):
             yield (made == 0).all(0).double().mean()
             yield saturated(made, tap.bounds) if tap.saturates else made.new_full((), math.nan)
             yield given.mean()
@@ -219,11 +245,14 @@ class LayerObserver:
 
     def _of_updates(self, norms: Tensor, objectives: Tensor, numbers: Numbers) -> list[Tensor]:
         """Return what `UPDATES` names, of gradient norms and objectives [S]."""
-        clipped = [
-            numbers[c.name]["max_norm"] for c in self.program.hooks["gradient"] if not c.part.traits.keyed
-        ]
-        share = (norms > clipped[0]).double().mean() if clipped else norms.new_zeros(())
-        left = torch.where(norms > clipped[0], clipped[0] / norms, 1.0).mean() if clipped else share + 1.0
+        clips = [c for c in self.program.hooks["gradient"] if c.name == "gradient_clipping"]
+        share, left = norms.new_zeros(()), norms.new_ones(())
+        if clips and clips[0].function.keywords["mode"] == "norm":
+            most = numbers["gradient_clipping"]["max_norm"]
+            share = (norms > most).double().mean()
+            left = torch.where(norms > most, most / norms, 1.0).mean()
+        elif clips:  # of entries, which norms do not tell
+            share, left = share * math.nan, left * math.nan
         steps = objectives.diff().abs().mean() if len(objectives) > 1 else objectives.new_zeros(())
         return [
             objectives[0],
