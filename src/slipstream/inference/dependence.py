@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import numpy as np
 from torch import Tensor
 
 from slipstream.data.scaling import CLIP
 from slipstream.data.tabular.encoding import Column
+from slipstream.data.tabular.spelling import day_told
 from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.perturbations import slices
 
@@ -104,5 +104,5 @@ def _raw(column: Column, value: float) -> float | str:
     if column.kind == "boolean":
         return "true" if raw > 0.5 else "false"
     if column.kind == "date" and "year" in column.cycles:
-        return (date(1970, 1, 1) + timedelta(days=round(raw))).isoformat()
+        return day_told(raw)
     return float(f"{raw:.6g}")

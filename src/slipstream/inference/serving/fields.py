@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from slipstream.data.array_preprocessing import ArrayPreprocessing
 from slipstream.data.image.image_preprocessing import ImagePreprocessing
 from slipstream.data.sequence.long_table import SequencePreprocessing
 from slipstream.data.tabular.encoding import Column
-from slipstream.data.tabular.spelling import CLOCK, EPOCH
+from slipstream.data.tabular.spelling import CLOCK, day_told
 from slipstream.data.tabular.values import Text
 from slipstream.data.text.vocabulary import TextPreprocessing
 from slipstream.inference.ensemble import Ensemble
@@ -158,7 +157,11 @@ def typical(column: Column, scaling: str, impute: str, arrays: bool) -> tuple[np
         values = np.array([value])
         how = IMPUTED.get(impute, "median") if column.kind != "boolean" else "most frequent value"
         how = CENTRES.get(scaling, "mean") if arrays else how
-        shown = _example(column, column.kind, value)
+        shown = (
+            day_told(value)
+            if column.kind == "date" and column.format != CLOCK
+            else _example(column, column.kind, value)
+        )
         shown = str(shown).lower() if isinstance(shown, bool) else shown
         told = f"the {how}, {shown}" if how else f"{shown}"
     out = np.empty((len(column.outputs()), len(values)), np.float32)
@@ -173,7 +176,7 @@ def _example(column: Column, kind: str, value: float) -> Plain:
         return bool(value)
     if kind == "date":
         try:
-            return (EPOCH + timedelta(days=value)).date().isoformat()
+            return day_told(value)[:10]  # the page asks for a day
         except OverflowError:
             return "2026-01-31"
     if column.format == CLOCK:
