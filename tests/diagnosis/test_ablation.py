@@ -71,3 +71,13 @@ def test_effects_are_corrected_judged_and_know_divergence():
     assert lower.p == pytest.approx(3 * plain)
     higher, *_ = effects(rows, "val/loss", minimize=False)
     assert higher.verdict == "worse"
+
+
+@pytest.mark.parametrize(("seeds", "tied"), [(4, False), (5, True)])
+def test_few_seeds_are_never_a_tie(seeds, tied):
+    """A difference that is lost in noise is a tie with five seeds or more."""
+    change, noise = Change(("seed=1",)), (0.3, -0.2, 0.25, -0.3, 0.1)
+    rows = [branch(NOTHING, k, 1.0) for k in range(seeds)]
+    rows += [branch(change, k, 1.0 + noise[k]) for k in range(seeds)]
+    (found,) = effects(rows, "val/loss", minimize=True)
+    assert (found.verdict == "tie") == tied

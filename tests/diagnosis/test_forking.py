@@ -37,3 +37,10 @@ def test_without_an_epoch_it_begins_after_the_last_saved_one(small_run):
 def test_mistakes_are_explained(small_run, run, overrides, says):
     with pytest.raises((ConfigError, UserError), match=says):
         slipstream.fork(f"{small_run}{run}", *overrides)
+
+
+@pytest.mark.parametrize("command", [["fork", "optimizer.lr=1"], ["ablate"], ["verify"]])
+def test_a_folder_above_runs_names_one(small_run, code, capsys, command):
+    """A sweep's folder is no run: a run below it is named."""
+    assert code([command[0], str(small_run.parent), *command[1:]]) == 2
+    assert f"choose one, such as {small_run}" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slipstream.diagnosis.branches import NOTHING, Branch, Change, of
-from slipstream.sweeps.report.comparisons import LEVEL, holm
+from slipstream.sweeps.report.comparisons import LEAST_PAIRS, LEVEL, holm
 
 Verdict = Literal["better", "worse", "tie", "cannot be told"]
 DOUBT = 0.1  # an uncorrected p above which a small difference is called a tie
@@ -115,7 +115,7 @@ def _judged(effect: Effect, p: float | None, minimize: bool, *, uncorrected: flo
     equal = effect.difference == 0 and uncorrected == 1.0
     if p is not None and p < LEVEL:
         verdict: Verdict = "better" if improves else "worse"
-    elif equal or (uncorrected is not None and uncorrected >= DOUBT and effect.difference is not None):
+    elif n >= LEAST_PAIRS and (equal or ((uncorrected or 0) >= DOUBT and effect.difference is not None)):
         verdict = "tie"
     else:
         verdict = "cannot be told"
