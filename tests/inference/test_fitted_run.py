@@ -267,3 +267,23 @@ def test_nothing_is_written_where_no_directory_is_given(tmp_path):
     done = subprocess.run(command, env=env, cwd=tmp_path / "here", capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     assert [path for name in ("home", "here", "tmp") for path in (tmp_path / name).rglob("*")] == []
+
+
+def test_results_print_short_without_their_rows(run, frame):
+    """What a prompt shows of an evaluation, importances or a comparison is what they say."""
+    found = run.evaluate(frame)
+    assert repr(found).startswith("<evaluation of the run, 240 rows: loss ")
+    assert f"accuracy {found.whole.values['accuracy']:.4g}" in repr(found)
+    assert "age 0." in repr(run.importance(frame, repeats=1))
+    assert slipstream.compare([run, run], frame).others[0].sentence in repr(
+        slipstream.compare([run, run], frame)
+    )
+    assert all(len(repr(one)) < 500 for one in (found, run.importance(frame, repeats=1)))
+
+
+def test_saving_over_a_run_is_refused_in_words_of_python(run, tmp_path):
+    """A saved run is not overwritten, and the advice is no override of the command line."""
+    run.save(tmp_path / "run")
+    with pytest.raises(UserError, match="choose another folder") as error:
+        run.save(tmp_path / "run")
+    assert "hydra" not in str(error.value)

@@ -63,7 +63,10 @@ class ArrayPreprocessing(Preprocessing):
         if flat or (array.ndim == 1 and self.shape == (1,)):
             array = array.reshape(-1, *self.shape)
         if array.shape[1:] != self.shape:
-            raise DataError(f"found inputs of shape {array.shape[1:]}, expected {self.shape} as in training")
+            one = "; a single example is x[None]" if array.shape == self.shape else ""
+            raise DataError(
+                f"found inputs of shape {array.shape}, expected {axes(self.shape)} as in training{one}"
+            )
         check_finite("inputs", array)
         return self._scaled(array), []
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slipstream.core.console import number
 from slipstream.core.registry import component
 from slipstream.core.types import DataLike, Plain, Target
+from slipstream.core.wording import counted
 from slipstream.inference.asked_data import asked_data, trained_on
 from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.new_data import NewData
@@ -82,6 +84,11 @@ class Evaluation:
     whole: Measured
     groups: Mapping[str, Measured]
     networks: int = 1
+
+    def __repr__(self) -> str:
+        """Return the metrics in a line, without the rows."""
+        values = ", ".join(f"{name} {number(value)}" for name, value in self.whole.values.items())
+        return f"<evaluation of {self.name}, {counted(len(self.data), self.data.raw.unit)}: {values}>"
 
     @cached_property
     def confusion(self) -> np.ndarray | None:

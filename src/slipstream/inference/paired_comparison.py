@@ -60,6 +60,11 @@ class ComparisonResult:
     others: tuple[AgainstFirst, ...]
     origins: tuple[tuple[RunOrigin, ...], ...]
 
+    def __repr__(self) -> str:
+        """Return the verdicts in a line each."""
+        told = "\n".join(other.sentence for other in self.others)
+        return f"<comparison of {', '.join(self.names)} on {counted(self.rows, 'example')}: {told}>"
+
 
 def compare(
     runs: Sequence[RunLike], *data: DataLike, target: DataLike = None, metric: str | None = None

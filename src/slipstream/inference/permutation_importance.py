@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slipstream.core.console import number
 from slipstream.core.errors import ConfigError, did_you_mean
 from slipstream.core.registry import component
 from slipstream.core.types import DataLike
+from slipstream.core.wording import counted
 from slipstream.inference.asked_data import asked_data
 from slipstream.inference.dependence import Dependence, dependence_of
 from slipstream.inference.ensemble import Ensemble, RunLike, open_run
@@ -33,6 +35,7 @@ from slipstream.metrics import every
 REPEATS, GRID, WORDS, DEPENDENCE = 5, 4, 200, 3
 MOST_ROWS = 20_000  # larger data are subsampled to this many rows
 RESAMPLES = 400  # of the rows, for the intervals
+SHOWN = 6  # features in a repr
 SEED = 0  # of the permutations, so that importances repeat exactly
 
 
@@ -87,6 +90,13 @@ class ImportanceResult:
     repeats: int
     features: tuple[FeatureImportance, ...]
     dependence: tuple[Dependence, ...]
+
+    def __repr__(self) -> str:
+        """Return the largest importances in a line."""
+        told = ", ".join(f"{each.name} {number(each.worse)}" for each in self.features[:SHOWN])
+        more = ", ..." if len(self.features) > SHOWN else ""
+        rows = counted(self.rows, "example")
+        return f"<importance for {self.name} by {self.metric} on {rows}, {self.source}: {told}{more}>"
 
 
 def importance(
@@ -157,8 +167,8 @@ def importance_of(
     mode = "min" if metric == "loss" else component("metric", metric).traits.mode
     what = perturbations([m.preprocessing for m in ensemble.models], examples.inputs, grid, words)
     found = []
-    for number, one in enumerate(what):
-        progress(number, len(what))
+    for done, one in enumerate(what):
+        progress(done, len(what))
         found.append(examples.importance(one, -1.0 if mode == "max" else 1.0, repeats))
     progress(len(what), len(what))
     found.sort(key=lambda each: -np.inf if each.worse is None else each.worse, reverse=True)
