@@ -112,6 +112,8 @@ def test_evaluate_prints_tables_and_writes_files(run, tmp_path, capsys):
     assert code == 0
     assert "recomputed" in out
     assert "-o DIR" in out
+    code, _, err = typed(capsys, "evaluate", folder, "--by", "c")
+    assert (code, "--by needs data to group" in err) == (2, True)
 
 
 def test_predict_writes_a_line_for_each_row(run, tmp_path, capsys):

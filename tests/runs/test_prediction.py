@@ -261,7 +261,7 @@ def test_a_folder_of_runs_names_one_to_load(tmp_path):
     trained(folder, {"data": "iris", "trainer.max_epochs": 1})
     with pytest.raises(UserError) as error:
         slipstream.load(tmp_path)
-    assert f"it contains 1 run: choose one, such as slipstream.load({str(folder)!r})" in str(error.value)
+    assert f"it contains 1 run: choose one, such as {folder}" in str(error.value)
     with pytest.raises(UserError, match="expected a folder with config"):
         slipstream.load(folder / "checkpoints")
     with pytest.raises(UserError, match="no such folder"):
@@ -275,3 +275,24 @@ def test_the_errors_are_importable_from_the_package():
         errors.DataError,
         errors.UserError,
     )
+
+
+def test_a_component_that_is_not_registered_here_is_named(tmp_path):
+    """A run with an own model says who must import it; an own logger is not needed any more."""
+    folder = tmp_path / "run"
+    trained(folder, {"data": "iris", "trainer.max_epochs": 1})
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(saved | {"logger": {"printed": {"every": 1}}}))
+    slipstream.load(folder)
+    own = saved | {"model": saved["model"] | {"name": "own_resnet"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(own))
+    with pytest.raises(UserError, match="model=own_resnet, which is not registered here") as error:
+        slipstream.load(folder)
+    assert "did you mean" not in str(error.value)
+
+
+def test_one_example_without_its_axis_is_told_so():
+    """A vector given to a network of vectors is not taken for N numbers."""
+    run = slipstream.fit(np.eye(40, 4), np.arange(40.0) + 0.5, "trainer.max_epochs=1")
+    with pytest.raises(DataError, match=r"found inputs of shape \(4,\), expected \[N, 4\].* x\[None\]"):
+        run.predict(np.zeros(4))

@@ -44,8 +44,13 @@ def run(arguments: Sequence[str]) -> int:
             found = evaluate(given.run, *given.overrides, by=given.by)
         else:
             ensemble = open_run(given.run)
-            if len(ensemble.models) > 1 or given.by is not None:
-                raise UserError(f"{given.run}: names no data; add for example data.path=new.csv")
+            if given.by is not None:
+                raise UserError("--by needs data to group; add for example data.path=new.csv")
+            if len(ensemble.models) > 1:
+                raise UserError(
+                    f"{given.run}: several members predict together, whose metrics no summary.json has; "
+                    f"add data, such as data.path=new.csv, or name one member, such as {ensemble.folders[0]}"
+                )
             values, data = own_data.repeated(ensemble.folders[0])
             screen.print(metrics_table(values, f"{ensemble}, recomputed"))
             name, examples = own_data.shown(ensemble.first, data)

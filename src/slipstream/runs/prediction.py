@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from slipstream.config.files import completed, defaults
 from slipstream.config.run_config import Config
+from slipstream.config.schema import CHOICES, options
 from slipstream.config.validation import for_target, validate
 from slipstream.core.errors import UserError
 from slipstream.core.types import DataLike, Plain, Target
@@ -178,7 +179,7 @@ def _no_run(folder: Path) -> str:
     for depth in ("*", "*/*", "*/*/*"):
         if found := sorted(file.parent for file in folder.glob(f"{depth}/config.yaml")):
             many = f"it contains {counted(len(found), 'run')}"
-            return f"not a run; {many}: choose one, such as slipstream.load({str(found[-1])!r})"
+            return f"not a run; {many}: choose one, such as {found[-1]}"
     return "not a run, expected a folder with config.yaml and checkpoints"
 
 
@@ -205,8 +206,6 @@ def load(directory: str | Path) -> Model:
         (1, 3)
     """
     folder = Path(directory)
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: {_no_run(folder)}")
     try:
         raw, fitted = saved_config(folder), json.loads(_read(folder / "preprocessing.json"))
         described = _described(raw, fitted)
@@ -268,8 +267,25 @@ def _model(
 
 
 def saved_config(folder: Path) -> dict[str, Plain]:
-    """Return the configuration in a run's folder, with defaults for settings newer than the run."""
-    return completed(yaml.safe_load(_read(folder / "config.yaml")))
+    """Return the configuration in a run's folder, with defaults for settings newer than the run.
+
+    Loggers that are not registered are left out: nothing but training needs them. Raises UserError if the
+    folder is not a run, or another component is not registered.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: {_no_run(folder)}")
+    raw = completed(yaml.safe_load(_read(folder / "config.yaml")))
+    if isinstance(loggers := raw.get("logger"), dict):
+        raw["logger"] = {name: value for name, value in loggers.items() if name in options("logger")}
+    for group in CHOICES:
+        name = raw[group]["name"]
+        if name not in options(group):
+            raise UserError(
+                f"{folder}: was trained with {group}={name}, which is not registered here. Import the module "
+                "that registers it; on the command line, use the program that imports it, such as "
+                "python train.py, in place of slipstream"
+            )
+    return raw
 
 
 def _weights(
