@@ -186,7 +186,7 @@ def test_another_version_or_shape_is_refused(load):
     saved = load("iris").preprocessing
     with pytest.raises(DataError, match="version 7"):
         from_json(saved | {"version": 7})
-    with pytest.raises(DataError, match=r"found inputs of shape \(3,\), expected \(4,\) as in training"):
+    with pytest.raises(DataError, match=r"found inputs of shape \(2, 3\), expected \[N, 4\] as"):
         from_json(saved).transform(np.zeros((2, 3)))
 
 

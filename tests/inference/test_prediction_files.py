@@ -176,3 +176,10 @@ def test_a_sweep_predicts_with_its_best_trial(tmp_path):
     (tmp_path / "s" / "report.json").unlink()
     with pytest.raises(UserError, match=r"has no report yet; finish it with python train\.py resume="):
         open_run(tmp_path / "s")
+
+
+def test_a_file_of_arrays_is_refused_with_the_way_in_python(run, tmp_path):
+    """NumPy's files are not read as text."""
+    np.save(tmp_path / "x.npy", np.zeros((2, 3)))
+    with pytest.raises(UserError, match=r"arrays are predicted in Python: slipstream.load\('.*'\).predict"):
+        predict_file(run, tmp_path / "x.npy", tmp_path / "p.csv")

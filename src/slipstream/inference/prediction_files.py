@@ -92,8 +92,10 @@ def _blocks(ensemble: Ensemble, path: Path, kind: str, keep: str) -> Iterator[Bl
         )
     if kind == "sequence" and ensemble.first.preprocessing.columns:
         return _sequences(ensemble, path)
-    if not ensemble.first.preprocessing.columns:
-        raise UserError(f"{path}: this run was trained on arrays; use slipstream.load(...).predict in Python")
+    if not ensemble.first.preprocessing.columns or path.suffix in (".npy", ".npz"):
+        raise UserError(
+            f"{path}: arrays are predicted in Python: slipstream.load({str(ensemble.path)!r}).predict(array)"
+        )
     return _table(ensemble, path, keep)
 
 
