@@ -130,7 +130,7 @@ def hub(
         for name in targets:
             if name not in chosen[0].column_names:
                 near = did_you_mean(name, chosen[0].column_names)
-                raise DataError(f"{place}: data.target names {name!r}, which is no column, {near}")
+                raise DataError(f"{place}: data.target names {name!r}, which is not a column, {near}")
         rest = [n for n in chosen[0].column_names if n not in targets and asked.get(n) != "ignore"]
         names = rest if inputs is None else names_of(inputs)
         what = _kind(chosen[0], names, place, kind)
