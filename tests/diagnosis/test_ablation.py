@@ -14,6 +14,7 @@ def test_every_ingredient_has_its_removal():
     raw = slipstream.compose(
         *("data=iris", "optimizer=sgd", "optimizer.lr=0.5", "regularizer=[dropout,l2]"),
         *("regularizer.l2.strength=0.2", "augmentation=[]", "trainer.max_epochs=3", "data.batch_size=16"),
+        *("trainer.device=cpu", "trainer.threads=1", "trainer.compile=false", "logger=[]"),
     )
     assert {name: str(change) for name, change in removals(raw).items()} == {
         "data.batch_size=16": "data.batch_size=64",

@@ -63,7 +63,10 @@ def test_the_splits_of_a_dataset_are_the_runs(hub):
     with pytest.raises(DataError, match=r"the splits train, test, expected one.*data\['test'\]"):
         run.predict(splits)
     for wrong, said in (
-        (lambda: slipstream.fit(held, "labl", *FEW), "data.target names 'labl', which is not a column.*label"),
+        (
+            lambda: slipstream.fit(held, "labl", *FEW),
+            "data.target names 'labl', which is not a column.*label",
+        ),
         (lambda: slipstream.fit(held, held["label"], *FEW), "expected the name of a column of the dataset"),
         (lambda: slipstream.fit(held.to_iterable_dataset(), "label"), "found a streamed IterableDataset"),
     ):

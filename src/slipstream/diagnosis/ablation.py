@@ -17,7 +17,11 @@ from slipstream.diagnosis.paired_effects import Effect, effects
 from slipstream.early_stopping import direction
 
 SEEDS = 5  # of each change: the fewest that can show a tie (sweeps/report/comparisons.py)
-GIVEN = ("data", "data.path", "data.target", "name")  # the question, not an ingredient of the answer
+# The question and the place, not an ingredient of the answer.
+GIVEN = (
+    *("data", "data.path", "data.target", "name", "logger"),
+    *("trainer.device", "trainer.threads", "trainer.compile", "trainer.metrics", "trainer.observations"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def removals(raw: Mapping[str, Plain]) -> dict[str, Change]:
     for text in changes(raw):
         key, _, _ = text.partition("=")
         parts = key.split(".")
-        if key in GIVEN:
+        if key in GIVEN or key.startswith("logger."):
             continue
         if key in LISTS:
             for name in raw[key]:
