@@ -43,7 +43,7 @@ def test_an_example_runs_as_its_first_line_says(tmp_path, name):
     typed(tmp_path, *line(name), *SMALL.get(name, ()), *FAST, ONE, "hydra.run.dir=run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "finished"
-    assert "test part" in typed(tmp_path, str(EXAMPLES / f"{name}.py"), "evaluate", "run")
+    assert "test split" in typed(tmp_path, str(EXAMPLES / f"{name}.py"), "evaluate", "run")
 
 
 @pytest.mark.slow
@@ -66,4 +66,4 @@ def test_a_strangers_network_goes_through_a_runs_whole_life(tmp_path):
     assert "1.3.weight" not in same
     said = typed(tmp_path, *own[:1], "-m", *own[1:], ONE, "seed=0,1", "hydra.sweep.dir=sweep")
     assert "members of model=own_resnet train one after another: it draws random numbers" in said
-    assert "at most 0.0001" in typed(tmp_path, own[0], "export", "frozen", "--to", "torch", "-o", "exported")
+    assert "tolerance 0.0001" in typed(tmp_path, own[0], "export", "frozen", "--to", "torch", "-o", "exported")
