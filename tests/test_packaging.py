@@ -90,10 +90,12 @@ def test_everything_imported_is_declared():
     declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_").lower() for requirement in told}
     other_names = {
         "huggingface_hub": "datasets",
+        "IPython": "ipykernel",
         "PIL": "pillow",
         "hydra": "hydra_core",
         "mlflow": "mlflow_skinny",
         "sklearn": "scikit_learn",
+        "starlette": "fastapi",
         "yaml": "pyyaml",
     }
     missing = set()

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,13 +51,21 @@ def read(folder):
     return own, settings, history, summary
 
 
+def whole(folder, epochs):
+    """The same, once wandb's own process, which writes the files, has written these epochs."""
+    until = time.monotonic() + 60
+    while len((found := read(folder))[2]) < epochs and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
+
+
 def test_an_offline_run_has_every_epoch_once_and_goes_on_when_resumed(tmp_path):
     """The files have configuration, metrics.jsonl's values and the end; interrupted and resumed, one id."""
     made = validate(small(*TINY))
     with at_step(6, terminate):
         assert run(made, tmp_path / "r").status == "interrupted"
     run(made, tmp_path / "r", resume=True)
-    own, settings, history, summary = read(tmp_path / "r")
+    own, settings, history, summary = whole(tmp_path / "r", 3)
     assert {one.run_id for one in own} == {json.loads((tmp_path / "r" / "wandb.json").read_text())["id"]}
     assert {(one.project, one.display_name) for one in own} == {("spirals", "r")}
     assert settings["optimizer.name"] == "sgd"

@@ -72,7 +72,7 @@ def test_the_splits_of_a_dataset_are_the_runs(hub):
     ):
         with pytest.raises(DataError, match=said):
             wrong()
-    with pytest.raises(ConfigError, match="are given as arguments"):
+    with pytest.raises(ConfigError, match="are passed as arguments"):
         slipstream.fit(held, "label", "data.dataset=mnist")
 
 

@@ -240,7 +240,7 @@ opened = []
 def seen(event, given):
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     flags = given[2] if event == "open" and isinstance(given[2], int) else 0
-    unnamed = flags & os.O_TMPFILE == os.O_TMPFILE  # it has no name, and is gone when it is closed
+    unnamed = os.path.isdir(given[0]) if flags else False  # a temporary file that is gone when it is closed
     if flags & writes and not unnamed and given[0] != os.devnull:
         opened.append(given[0])
     if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.remove"):

@@ -37,7 +37,10 @@ ALIKE = {"rtol": 1e-3, "atol": 1e-3}  # a network in a pack is rounded different
 
 def searches():
     """As scikit-learn checks GridSearchCV: a classifier, a regressor, and pipelines that end in them."""
-    nets = [SlipstreamClassifier(max_epochs=20), SlipstreamRegressor(max_epochs=20)]
+    nets = [
+        SlipstreamClassifier(max_epochs=20, random_state=0),
+        SlipstreamRegressor(max_epochs=20, random_state=0),
+    ]
     pipes = [Pipeline([("scaler", StandardScaler()), ("net", net)]) for net in nets]
     # Shuffled: a regressor refuses a constant target, which the first half of sorted ones may be.
     words = {"cv": KFold(2, shuffle=True, random_state=0), "error_score": "raise"}

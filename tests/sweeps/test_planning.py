@@ -352,7 +352,7 @@ def test_a_searchers_members_have_their_numbers():
         (["sweep=tpe", "sweep.pruner=wilcoxon", "optimizer.lr=interval(0.1,1)"], "set sweep.repeats"),
         (["sweep.slurm={a: 1}", "seed=1,2"], "sweep.cluster=slurm"),
         (["seed=range(200000)"], "200,000 members"),
-        (["seed=1,2", "hydra/sweeper=basic", "sweep.repeats=2", "sweep=grid"], "comma-separated values only"),
+        (["seed=1,2", "hydra/sweeper=basic", "sweep.repeats=2", "sweep=grid"], "only comma-separated values"),
         (["seed=1,2", "hydra/launcher=basic", "sweep.workers=2"], "are for hydra/launcher=packs"),
         (["sweep=random", "model.depth=interval(1,9)", "model.depth=[a"], "a bracket is not closed"),
         (["sweep=random", "optimizer.lr=interval(-1,1)"], "found -1.0, expected number > 0"),
@@ -469,8 +469,8 @@ def test_values_that_are_alike_and_not_the_same_stay():
 @pytest.mark.parametrize(
     ("overrides", "count", "note"),
     [
-        (("data.split_seed='${seed}',7", "seed=7"), 1, "data.split_seed=7 is data.split_seed='${seed}'"),
-        (("regularizer=[l2],l2,[]", "sweep.repeats=2"), 4, "regularizer=l2 is regularizer=[l2]"),
+        (("data.split_seed='${seed}',7", "seed=7"), 1, "data.split_seed=7 equals data.split_seed='${seed}'"),
+        (("regularizer=[l2],l2,[]", "sweep.repeats=2"), 4, "regularizer=l2 equals regularizer=[l2]"),
         (("data=iris,wine", "scheduler=constant", "name=a,b"), 4, None),
         (("data.split_seed='${seed}',7", "seed=7,8"), 4, None),  # one of two seeds is no repetition
     ],

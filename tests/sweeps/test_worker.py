@@ -84,7 +84,7 @@ def drain(
     log = log or Log()
 
     def choose(alike, folds, device):
-        return SimpleNamespace(size=size, packed=packed, compile=False)
+        return SimpleNamespace(size=size, packed=packed, compile=False, reason="")
 
     interrupts = interrupts or Interrupts()
     Worker(directory, GridSource(jobs, directory, claims or NoOthers()), interrupts, log, choose).run()
@@ -301,7 +301,10 @@ def test_the_same_bug_in_all_stops_after_the_first_pack(tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(1, "the first member failed; nothing"), (3, "all 3 members of the first pack failed alike; nothing")],
+    [
+        (1, "the first member failed; nothing"),
+        (3, "all 3 members of the first pack failed in the same way; nothing"),
+    ],
 )
 def test_how_many_failed_alike_is_said_in_the_right_number(count, said):
     """One member is not alike to itself."""

@@ -58,7 +58,7 @@ def offers(before: Sequence[str], prefix: str) -> list[str]:
     """Return what the word that begins with `prefix` may be, after the words `before` of a command line.
 
     >>> offers(["optimizer=adam"], "scheduler=cos")
-    ['scheduler=coslog', 'scheduler=cosine', 'scheduler=cosine_restarts']
+    ['scheduler=cosine', 'scheduler=cosine_restarts', 'scheduler=coslog']
     >>> offers(["optimizer=adam"], "optimizer.b")
     ['optimizer.beta1=', 'optimizer.beta2=']
     """
@@ -147,8 +147,15 @@ def _settings(group: str, option: str, before: Sequence[str]) -> list[str]:
         own = re.search(rf"^{group}:\n((?:  .*\n)+)", text, re.MULTILINE)
         text = re.sub("^  ", "", own[1] if own else "", flags=re.MULTILINE)
     shared = [_settings(group, base, before) for base in re.findall(r"^  - (_\w+)$", text, re.MULTILINE)]
-    names = [*re.findall(r"^(\w+):", text, re.MULTILINE), *chain(*shared)]
+    names = [*re.findall(r"^(\w+):", text, re.MULTILINE), *chain(*shared), *_of_all_options(group)]
     return [name for name in dict.fromkeys(names) if name not in ("name", "defaults")]
+
+
+def _of_all_options(group: str) -> list[str]:
+    """Return the names of the settings that all options of a group have, from train.yaml."""
+    text = (folder() / "train.yaml").read_text(encoding="utf-8")
+    own = re.search(rf"^{group}:\n((?:  .*\n)+)", text, re.MULTILINE)
+    return re.findall(r"^  (\w+):", own[1], re.MULTILINE) if own else []
 
 
 def _words(before: Sequence[str], key: str) -> list[str]:

@@ -16,9 +16,11 @@ from slipstream.config.schema import GROUPS, describe, options, section, setting
 from slipstream.core import contracts, registry
 from slipstream.core.errors import UserError, did_you_mean
 from slipstream.core.registry import LISTS
+from slipstream.core.traits import foreign
 from slipstream.core.types import Plain
 
 ALL = (*GROUPS, "sweep", "experiment", "metric")
+MISSING = "???"  # a value that must be typed
 USAGE = "slipstream list, slipstream list GROUP, slipstream list GROUP OPTION, slipstream list OPTION"
 
 
@@ -118,7 +120,8 @@ def _option(console: Console, group: str, name: str, own: Path | None) -> None:
     for key, annotation in known.items():
         table.add_row(prefix + key, describe(annotation), _value(values, key))
     console.print(table)
-    if set(known) - set(values):
+    ours = section(group) is not None or not foreign(registry.component(group, name).function)
+    if not ours and any(values.get(key, MISSING) == MISSING for key in known):
         where = f"DIR/{group}/{name}.yaml: list {group} {name} --config-dir DIR shows them"
         console.print(f"\nThe defaults of your own options are in {where}", soft_wrap=True)
     return None
@@ -151,4 +154,4 @@ def _value(values: dict[str, Plain], key: str) -> str:
     value = values[key]
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return "required" if value == "???" else str(value)
+    return "required" if value == MISSING else str(value)

@@ -98,7 +98,8 @@ def explain(
         >>> run = slipstream.train(slipstream.compose("data=iris", "trainer.max_epochs=5"))
         >>> slipstream.explain(run, row=0)
         Traceback (most recent call last):
-        slipstream.core.errors.ConfigError: row: found 0, expected 1 to 22 of the test rows of the run
+        slipstream.core.errors.ConfigError: 1 problem in the configuration:
+          row: found 0, expected 1 to 22 of the test rows of the run
     """
     ensemble = open_run(run)
     _output(ensemble, output)  # before data are read
