@@ -92,6 +92,7 @@ def test_everything_imported_is_declared():
         "huggingface_hub": "datasets",
         "IPython": "ipykernel",
         "PIL": "pillow",
+        "h11": "uvicorn",
         "hydra": "hydra_core",
         "mlflow": "mlflow_skinny",
         "sklearn": "scikit_learn",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
@@ -368,8 +369,11 @@ def main() -> None:
         found = predictor.predict(read(given.file, predictor.about))
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    with open(given.output, "w", encoding="utf-8", newline="") if given.output else sys.stdout as file:
-        csv.writer(file, lineterminator="\n").writerows(lines(found, predictor.about))
+    try:
+        with open(given.output, "w", encoding="utf-8", newline="") if given.output else sys.stdout as file:
+            csv.writer(file, lineterminator="\n").writerows(lines(found, predictor.about))
+    except BrokenPipeError:  # the reader has gone (`| head -1`)
+        os._exit(141)
 
 
 if __name__ == "__main__":
