@@ -235,7 +235,8 @@ def test_classes_may_be_given_by_number():
 
 
 WATCHED = """
-import os, sys
+import os, sys, tempfile
+tempfile.gettempdir()  # tries, once, whether the folder can be written
 opened = []
 def seen(event, given):
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
