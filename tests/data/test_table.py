@@ -248,7 +248,7 @@ def test_shares_against_a_split_column_are_refused(load_table):
         load_table(csv(), split_column="part", test=0.2, inputs=["size"])
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
         st.binary(max_size=300),

@@ -67,22 +67,33 @@ class Origin:
             raise UserError(f"{self.folder}: was trained on rows in memory, which are not there any more")
 
     @cached_property
-    def saved(self) -> dict[int, Path]:
-        """The checkpoints at the ends of epochs that verify, by epoch."""
-        found = {}
+    def _read(self) -> tuple[dict[int, Path], list[str]]:
+        """The checkpoints at the ends of epochs that verify, by epoch, and what is wrong with the others."""
+        found, damaged = {}, []
         for path in checkpoints.steps(self.folder / "checkpoints"):
             try:
                 _, state = checkpoints.load(path)
-            except CheckpointError:
+            except CheckpointError as error:
+                damaged.append(str(error))
                 continue
             if not state["steps_into_epoch"]:
                 found[int(state["epoch"])] = path
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())), damaged
 
-    def config(self, change: Change = NOTHING, seed: int | None = None) -> Config:
-        """Return the configuration of a branch. Raises ConfigError if the change does not fit."""
-        plain = composed(self.typed(change, seed))
-        return validate({key: value for key, value in plain.items() if key != "resume"})
+    @property
+    def saved(self) -> dict[int, Path]:
+        """The checkpoints at the ends of epochs that verify, by epoch."""
+        return self._read[0]
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence about each checkpoint that does not verify."""
+        return self._read[1]
+
+    @staticmethod
+    def composed(words: Sequence[str]) -> Config:
+        """Return the configuration of a command line. Raises ConfigError if its words do not fit."""
+        return validate({key: value for key, value in composed(words).items() if key != "resume"})
 
     def typed(self, change: Change = NOTHING, seed: int | None = None) -> list[str]:
         """Return the command line of a branch."""
@@ -97,8 +108,7 @@ class Origin:
         """
         own = inherited(self.folder, ())
         try:
-            plain = {key: value for key, value in composed(own).items() if key != "resume"}
-            return written(self.raw) if diff(self.raw, validate(plain).raw) else own
+            return written(self.raw) if diff(self.raw, self.composed(own).raw) else own
         except ConfigError:  # the paths of the data alone, without the rest
             return written(self.raw)
 
@@ -124,7 +134,7 @@ class Origin:
         """Train the run itself from a snapshot, computing as `how`, the state of a checkpoint, says."""
         kernels.use(how.get("mkl_cbwr", kernels.NONE))
         kernels.use_capability(how.get("cpu_capability"))
-        config = setup.as_saved(self.config(), ({}, how))
+        config = setup.as_saved(self.composed(self.typed()), ({}, how))
         return train_grouped([config], [taken], until=until, packed=bool(how["packed"]))[0]
 
 
@@ -157,9 +167,9 @@ def branches(
     """
     first, snapshot = int(origin.raw["seed"]), origin.at(at)
     asked = [(change, (first + k) % SEEDS) for change in changes for k in range(seeds)]
-    configs = [origin.config(change, seed) for change, seed in asked]
-    folders = None if into is None else [into / str(k) for k in range(len(asked))]
     typed = [origin.typed(change, seed) for change, seed in asked]
+    configs = [origin.composed(words) for words in typed]
+    folders = None if into is None else [into / str(k) for k in range(len(asked))]
     same = origin.raw["optimizer"]["name"]
     entries = [
         snapshot and branched(snapshot, same_optimizer=config.optimizer.name == same) for config in configs
@@ -173,6 +183,6 @@ def branches(
     return [Branch(*pair, one.result) for pair, one in zip(asked, ended, strict=True)]
 
 
-def of(change: Change, found: Sequence[Branch]) -> list[Branch]:
+def with_change(change: Change, found: Sequence[Branch]) -> list[Branch]:
     """Return the branches of a change, seed by seed."""
     return [branch for branch in found if branch.change == change]

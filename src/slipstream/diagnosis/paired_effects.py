@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from slipstream.diagnosis.branches import NOTHING, Branch, Change, of
-from slipstream.sweeps.report.comparisons import LEAST_PAIRS, LEVEL, holm
+from slipstream.diagnosis.branches import NOTHING, Branch, Change, with_change
+from slipstream.sweeps.report.comparisons import DOUBT, LEAST_PAIRS, LEVEL, holm
 
 Verdict = Literal["better", "worse", "tie", "cannot be told"]
-DOUBT = 0.1  # an uncorrected p above which a small difference is called a tie
 CONFIDENCE = 0.95
 
 
@@ -50,9 +49,11 @@ def effects(found: Sequence[Branch], metric: str, *, minimize: bool) -> list[Eff
 
     metric: `split/name`. minimize: True if smaller is better.
     """
-    control = of(NOTHING, found)
+    control = with_change(NOTHING, found)
     changes = dict.fromkeys(branch.change for branch in found if branch.change != NOTHING)
-    measured = [_measured(change, of(change, found), control, metric, minimize) for change in changes]
+    measured = [
+        _measured(change, with_change(change, found), control, metric, minimize) for change in changes
+    ]
     corrected = holm([effect.p for effect in measured])
     return [
         _judged(effect, p, minimize, uncorrected=effect.p)
@@ -120,8 +121,3 @@ def _judged(effect: Effect, p: float | None, minimize: bool, *, uncorrected: flo
     else:
         verdict = "cannot be told"
     return replace(effect, p=p, verdict=verdict)
-
-
-def as_mapping(effect: Effect) -> Mapping[str, object]:
-    """Return an effect for JSON."""
-    return {**vars(effect), "change": list(effect.change.overrides)}

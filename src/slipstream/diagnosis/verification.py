@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 import torch
 
 from slipstream.core import storage
 from slipstream.core.errors import UserError
-from slipstream.core.storage import CheckpointError
 from slipstream.core.types import Plain
 from slipstream.core.version import __version__
+from slipstream.core.wording import counted
 from slipstream.diagnosis.branches import Origin
 from slipstream.runs import checkpoints, resuming
 from slipstream.runs.grouped import Ended
@@ -101,8 +101,7 @@ def verify(run: str | Path, *, whole: bool = False) -> Receipt:
         True
     """
     origin = Origin(run)
-    damaged = list(_damaged(origin.folder))
-    saved = origin.saved
+    saved, damaged = origin.saved, list(origin.damaged)
     if not saved:
         raise UserError(
             "\n".join([f"{origin.folder}: has no checkpoint of a whole epoch to compare", *damaged])
@@ -135,18 +134,13 @@ def _differing(saved: Taken, again: Taken) -> Iterator[str]:
     """Yield the names of what is not equal to the byte."""
     if saved[1]["fingerprint"] != again[1]["fingerprint"]:
         yield "the data"
-    for number, (was, now) in enumerate(_longest(saved[1]["records"], again[1]["records"]), start=1):
+    nothing: Mapping[str, Plain] = {}
+    pairs = zip_longest(saved[1]["records"], again[1]["records"], fillvalue=nothing)
+    for number, (was, now) in enumerate(pairs, start=1):
         if was != now:
             names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
             yield f"{', '.join(names[:2])} of epoch {number}"
     yield from (f"{file}: {name}" for file, name in _tensors(saved[0], again[0]))
-
-
-def _longest(
-    was: Sequence[Mapping[str, Plain]], now: Sequence[Mapping[str, Plain]]
-) -> Iterator[tuple[Mapping[str, Plain], Mapping[str, Plain]]]:
-    for k in range(max(len(was), len(now))):
-        yield (was[k] if k < len(was) else {}), (now[k] if k < len(now) else {})
 
 
 def _tensors(saved: Tensors, again: Tensors) -> Iterator[tuple[str, str]]:
@@ -159,15 +153,6 @@ def _tensors(saved: Tensors, again: Tensors) -> Iterator[tuple[str, str]]:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().flatten().view(torch.uint8)
-
-
-def _damaged(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with files whose sizes and SHA-256 a checkpoint recorded."""
-    for path in checkpoints.steps(folder / "checkpoints"):
-        try:
-            checkpoints.load(path)
-        except CheckpointError as error:
-            yield str(error)
 
 
 def _records(folder: Path, records: Sequence[Mapping[str, Plain]]) -> Iterator[str]:
@@ -201,7 +186,7 @@ def _threads(origin: Origin, begin: int, end: int) -> str | None:
     recorded = checkpoints.load(origin.saved[end])[1]["threads"]
     for threads in THREADS:
         if threads != recorded and not _again(origin, begin, end, threads).differing:
-            return f"{threads} thread{'s' * (threads > 1)}; the run recorded {recorded}"
+            return f"{counted(threads, 'thread')}; the run recorded {recorded}"
     return None
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, pairwise
 from math import ceil
 from typing import NamedTuple
@@ -155,10 +154,7 @@ def _size(configs: Sequence[Config], kind: _Kind) -> int:
     """
     config = setup.resolve(configs[0], kind.datas[0])
     device, most = setup.set_up(config), min(len(configs), LARGEST)
-    free = memory.free_bytes(device)
-    if most == 1 or memory.is_small(config, kind.datas, most, free):
-        return most
-    return max(memory.fits(partial(memory.predict, config, kind.datas, device=device), most, free), 1)
+    return 1 if most == 1 else max(memory.fitting(config, kind.datas, most, device), 1)
 
 
 def _train(fits: Sequence[PendingFit], kind: _Kind, places: range) -> dict[int, TrainedFit]:

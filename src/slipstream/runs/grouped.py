@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from slipstream.config.run_config import Config
@@ -13,7 +12,7 @@ from slipstream.core.errors import UserError
 from slipstream.data import Data
 from slipstream.data.in_memory import InMemory
 from slipstream.runs import run_folder, setup
-from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
+from slipstream.runs.pack_session import Slot, opened, prepared, with_idle
 from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
 from slipstream.training.backend import memory
@@ -23,7 +22,7 @@ from slipstream.training.member import STOPPED, Member
 from slipstream.training.pack import signature
 from slipstream.training.snapshot import Taken
 
-LARGEST = 64  # members of a pack: more gain little (docs/performance.md)
+LARGEST = 64  # members of a pack: each of these is observed, which takes memory as an update of 256 rows
 LEFT = "left at the epoch asked for"
 
 
@@ -131,11 +130,9 @@ def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[tuple[list[in
         if why_alone(first, datas[slots[places[0]].fold]):
             packs += [([k], False) for k in places]
             continue
-        device = setup.device_of(first)
         used = [datas[fold] for fold in sorted({slots[k].fold for k in places})]
-        most, free = min(len(places), LARGEST), memory.free_bytes(device)
-        if not memory.is_small(first, used, most, free):
-            most = max(memory.fits(partial(memory.predict, first, used, device=device), most, free), 1)
+        most = min(len(places), LARGEST)
+        most = max(memory.fitting(first, used, most, setup.device_of(first)), 1)
         packs += [(places[i : i + most], True) for i in range(0, len(places), most)]
     return packs
 
@@ -144,17 +141,10 @@ def _train(
     slots: list[Slot], datas: Sequence[Data], interrupts: Interrupts, until: int | None, packed: bool
 ) -> list[Ended]:
     """Train the slots of one pack to their ends."""
-    known, config = range(len(slots)), slots[0].member.config
-    used = sorted({slot.fold for slot in slots})
+    known, used = range(len(slots)), sorted({slot.fold for slot in slots})
     for slot in slots:
         slot.fold = used.index(slot.fold)
-    with ExitStack() as stack:
-        device = setup.set_up(config)
-        stack.enter_context(setup.flushing_denormals())
-        stack.enter_context(setup.explain_oom(config))
-        session = PackSession(with_idle(slots) if packed else slots, [datas[fold] for fold in used], device)
-        stack.callback(session.close)
-        stack.enter_context(setup.limit_threads(session.engine))
+    with opened(with_idle(slots) if packed else slots, [datas[fold] for fold in used]) as session:
         session.begin(lambda text: None)
         overseer = None if until is None else Until(until, session.members)
         if overseer is not None:  # a snapshot may be of that epoch already

@@ -5,8 +5,8 @@ A single run, a pack from Python and a pack of a sweep are all sessions. A singl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -198,3 +198,22 @@ class PackSession(Generic[S]):
                         logger.tensorboard.close()
         for slot in self.slots:
             slot.lock.close()
+
+
+@contextmanager
+def opened(
+    slots: Sequence[Slot], datas: Sequence[Data], tracking: Tracking | None = None
+) -> Iterator[PackSession[Slot]]:
+    """Set up the device and open the session of a pack, which is closed at the end.
+
+    Raises ConfigError if there is no such device, UserError if the memory does not suffice.
+    """
+    config = slots[0].member.config
+    with ExitStack() as stack:
+        device = setup.set_up(config)
+        stack.enter_context(setup.flushing_denormals())
+        stack.enter_context(setup.explain_oom(config))
+        session = PackSession(slots, datas, device, tracking)
+        stack.callback(session.close)
+        stack.enter_context(setup.limit_threads(session.engine))
+        yield session

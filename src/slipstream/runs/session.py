@@ -11,7 +11,7 @@ from slipstream.config.run_config import Config
 from slipstream.core.errors import ConfigError
 from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, run_folder, setup, summary
-from slipstream.runs.pack_session import PackSession, Slot, prepared, with_idle
+from slipstream.runs.pack_session import PackSession, Slot, opened, prepared, with_idle
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
@@ -122,16 +122,11 @@ def _run_together(
             slots.append(Slot(member, fold, overrides[k], saved=entry, resume=resume))
         known, config = range(len(slots)), slots[0].member.config
         _require_liftable(config, datas[0], len(slots))
-        device = setup.set_up(config)
-        stack.enter_context(setup.flushing_denormals())
-        stack.enter_context(setup.explain_oom(config))
         if (saved[0] is not None and saved[0][1].get("packed")) or config.trainer.portable:
             slots = with_idle(slots)  # a pack, which is rounded differently from a single run
         tracking = Tracking()
         stack.callback(tracking.close)
-        session = PackSession(slots, datas, device, tracking)
-        stack.callback(session.close)
-        stack.enter_context(setup.limit_threads(session.engine))
+        session = stack.enter_context(opened(slots, datas, tracking))
         if resume and not any(resuming.unfinished(session.members[k]) for k in known):
             results = _nothing_left(session, known, interrupts.exit_code, quiet=quiet)
             _keep(session, known, results, keep)

@@ -314,12 +314,12 @@ class Engine:
         probes = []
         for fold in self.folds if self._own == 0 else self.folds[:1]:
             part = self.splits.part("train", fold)
-            inputs = part.inputs if self._counted else self.splits.training_inputs(fold)
-            if self._counted and "train" in self.splits.files:  # of which only the shape is known
+            if "train" not in self.splits.files:
+                x = part.inputs[at]
+            elif self._counted:  # only the shape is known
                 x = torch.empty(len(at), *self.splits.forms[0].shape, dtype=part.inputs.dtype)
-            elif isinstance(inputs, Tensor):
-                x = inputs[at]
             else:
+                inputs = self.splits.training_inputs(fold)
                 x = torch.cat([inputs[slice(i, i + 1)] for i in at.tolist()])
             probes.append(Probe(x.to(self.device), part.targets[at], part.weights[at]))
         return self.pack.stack(probes) if self._own == 0 else probes[0]

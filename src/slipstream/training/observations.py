@@ -27,12 +27,8 @@ FLAT = 0.02  # of a bounded activation's range: nearer to a bound it is saturate
 TINY = 1e-30
 
 WEIGHTS = (
-    "weight_norm",
-    "weight_zeros",
-    "unit_similarity",
-    "update_ratio",
-    "gradient_norm",
-    "gradient_noise",
+    *("weight_norm", "weight_zeros", "unit_similarity", "update_ratio"),
+    *("gradient_norm", "gradient_noise"),
 )
 UPDATES = (
     *("first_objective", "mean_objective", "last_objective", "objective_change"),
@@ -69,7 +65,7 @@ class Tap:
     """A place of a network whose outputs are observed.
 
     name: of the hidden layer. bounds: of the activation's outputs, where its gradient vanishes; infinite ones
-    do not count. channels: the axis of the units.
+    do not count.
     """
 
     name: str
@@ -279,7 +275,7 @@ class LayerObserver:
 
 
 def by_unit(values: Tensor) -> Tensor:
-    """Return a layer's values as [rows, units]. The units of [N, C, H, W] and [N, C, L] are the channels."""
+    """Return a layer's values as [rows, units]: of [N, C, H, W] the channels, otherwise the last axis."""
     if values.dim() == 4:
         values = values.movedim(1, -1)
     return values.flatten(0, -2).float()

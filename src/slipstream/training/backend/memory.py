@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,17 @@ def _free_here() -> Iterator[int]:
         with suppress(OSError, ValueError):  # without a limit, the file contains "max" or does not exist
             group = Path("/sys/fs/cgroup")
             yield int((group / limit).read_text()) - int((group / used).read_text())
+
+
+def fitting(config: Config, folds: Sequence[Data], most: int, device: torch.device) -> int:
+    """Return the largest number of members up to `most` that fit into the device's free memory; 0 if none.
+
+    config: resolved. folds: the data, already in memory.
+    """
+    free = free_bytes(device)
+    if is_small(config, folds, most, free):
+        return most
+    return fits(partial(predict, config, folds, device=device), most, free)
 
 
 def fits(need: Callable[[int], int], most: int, free: int | None) -> int:
