@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -231,7 +232,8 @@ def test_clients_that_are_slow_or_speak_no_http_block_nobody(url, row, monkeypat
         assert ask(url, body=row).status == 200
         assert time.monotonic() - begun < 5
         slow[0].settimeout(5)
-        assert slow[0].recv(100) == b""  # closed: more than IDLE of them wait
+        with contextlib.suppress(ConnectionResetError):  # closed before its bytes were read
+            assert slow[0].recv(100) == b""  # closed: more than IDLE of them wait
     finally:
         for one in slow:
             one.close()
