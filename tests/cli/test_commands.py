@@ -190,6 +190,32 @@ def test_a_mistake_is_one_line_and_code_2(capsys, words, said):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["exaluate", "runs/x", "data.path=a b.csv"], 'slipstream evaluate runs/x "data.path=a b.csv"?'),
+        (["Predict", "mine", "a.csv", "-o", "b.csv"], "slipstream predict mine a.csv -o b.csv?"),
+        (["trian", "data=iris"], "slipstream train data=iris?"),
+        (["eval", "run"], "slipstream evaluate run?"),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(capsys, tmp_path, monkeypatch, words, said):
+    """The whole command line comes back, with the command that was meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    code, _, err = typed(capsys, *words)
+    assert (code, err) == (2, f"{words[0]}: no such command, did you mean {said}\n")
+
+
+def test_a_word_before_a_run_is_no_setting(capsys, tmp_path):
+    """A word that is like no command is one where a run's folder follows, and a setting's name elsewhere."""
+    (tmp_path / "config.yaml").touch()
+    assert typed(capsys, "infer", tmp_path)[2].startswith("infer: no such command, one of: ablate, compare, ")
+    assert "expected key=value" in typed(capsys, "infer", "nowhere")[2]
+    assert "expected key=value, did you mean trainer.metrics?" in typed(capsys, "score")[2]
+
+
 def test_train_may_be_said(capsys):
     """`slipstream train optimizer=...` is `slipstream optimizer=...`."""
     assert typed(capsys, "train", "optimizer=adm")[::2] == typed(capsys, "optimizer=adm")[::2]

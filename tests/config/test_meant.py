@@ -186,8 +186,8 @@ TYPED = {
     ),
     "blanks in one word": (["optimizer.lr = 0.1"], "did you mean optimizer.lr=0.1?", ["optimizer.lr=0.1"]),
     "a file": (["iris.csv"], "did you mean data=table data.path=iris.csv?", TABLE),
-    "a command": (["train"], "remove train: slipstream trains without a command", []),
-    "another command": (["predict"], "in Python: slipstream.load(FOLDER).predict(DATA)", []),
+    "a command": (["fit"], "remove fit: slipstream trains without a command", []),
+    "another command": (["predict"], "did you mean slipstream predict RUN FILE -o OUT?", []),
     "a metric": (
         ["trainer.monitor=val/acc"],
         "found 'val/acc', no such metric, did you mean trainer.monitor=val/accuracy?",

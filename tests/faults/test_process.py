@@ -254,9 +254,7 @@ def test_an_output_that_cannot_be_written_fails_before_data_is_read(tmp_path, mo
     """P11: a file stands where the folder should be (root may write everywhere else)."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("slipstream.runs.setup.load", lambda *_: pytest.fail("data was read"))
-    with pytest.raises(
-        UserError, match=r"cannot be written \(Not a directory\); choose another hydra.run.dir"
-    ):
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another folder"):
         train_in(tmp_path / "file" / "run")
 
 

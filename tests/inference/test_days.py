@@ -3,13 +3,15 @@
 from datetime import datetime, timedelta
 
 import numpy as np
+import pandas
 import pytest
 
 from slipstream.data.scaling import Statistics
 from slipstream.data.tabular.encoding import Column
-from slipstream.data.tabular.spelling import day_told, days_of
+from slipstream.data.tabular.spelling import CLOCK, day_told, days_of
+from slipstream.data.tabular.table_preprocessing import fit_number
 from slipstream.inference.dependence import levels_of
-from slipstream.inference.serving.fields import typical
+from slipstream.inference.serving.fields import _example, typical
 
 
 @pytest.mark.parametrize("hour", [0, 9, 14, 23])
@@ -23,6 +25,28 @@ def test_a_date_with_a_time_is_said_as_in_the_file(hour):
     encoded = np.empty((len(column.outputs()), len(days)), np.float32)
     column.encode(days, encoded, [])
     assert [told for _, told in levels_of(column, encoded.T)] == texts
+
+
+def test_the_minute_of_a_date_is_told_over_a_century():
+    """A float32 of 90 years is minutes off; the time of day is read from its own cycle."""
+    moments = pandas.date_range("1930-01-01 00:01", "2025-12-31 23:59", periods=2000).floor("min")
+    column = fit_number("when", "date", days_of_all(moments), np.arange(2000), "standard", "median")
+    encoded = np.empty((len(column.outputs()), 2000), np.float32)
+    column.encode(days_of_all(moments), encoded, [])
+    for row, moment in enumerate(moments):
+        assert levels_of(column, encoded.T[row : row + 1])[0][1] == str(moment)[:16].removesuffix(" 00:00")
+
+
+def days_of_all(moments):
+    """Days since 1970, as they are read from a file."""
+    return np.array([days_of(text, "") for text in moments.strftime("%Y-%m-%d %H:%M")], float)
+
+
+def test_an_example_of_a_time_of_day_is_to_the_minute():
+    """14:06 is 14.1 hours, of which a little less than 6 minutes are left."""
+    column = Column("at", "number", format=CLOCK, cycles=("24 hours",))
+    assert _example(column, "number", 14.1) == "14:06"
+    assert _example(column, "number", 23.999) == "00:00"
 
 
 def test_the_median_of_two_days_is_said_with_its_hour():

@@ -134,8 +134,14 @@ def test_a_run_is_saved_loaded_and_goes_on(tmp_path):
     assert np.array_equal(slipstream.load(folder).predict(table).scores, run.predict_proba(table))
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
     assert run.history["val/loss"] == [record["val/loss"] for record in run.records]
-    with pytest.raises(UserError, match="already contains a run"):
+    with pytest.raises(UserError, match=r"already contains a run, .* overwritten; choose another folder$"):
         run.save(folder)
+    with pytest.raises(UserError) as refused:
+        slipstream.fit(table, "y", *FEW, directory=folder)
+    assert str(refused.value).endswith(
+        f"pass another directory, or continue the run with slipstream.fit(..., directory={str(folder)!r}, "
+        "resume=True)"
+    )
     again = slipstream.fit(table, "y", directory=folder, resume=True)
     assert again.records == run.records
     assert np.array_equal(again.predict_proba(table), run.predict_proba(table))

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from harness import engine_of, tiny, tiny_data, train
+from ondisk import at_step, terminate
 from slipstream.config import for_target
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import register
 from slipstream.runs.grouped import train_grouped
-from slipstream.runs.session import OneByOne, _require_liftable
+from slipstream.runs.session import OneByOne, _require_liftable, train_pack
 from slipstream.training.lifting import DRAWS, why_alone, why_eager
 
 
@@ -272,6 +273,15 @@ def test_what_cannot_be_lifted_says_why():
         _require_liftable(portable, data, 1)
     with pytest.raises(ConfigError, match=r"trainer.compile: model=test_stranger: it draws"):
         engine_of(config(**{"trainer.compile": True}))
+
+
+def test_a_signal_ends_the_runs_that_would_have_come_after():
+    """One after another as in a pack, every run has a result: interrupted, the later ones at their start."""
+    keep = []
+    with at_step(2, terminate):
+        results = train_pack([config(seed=seed) for seed in range(3)], keep=keep)
+    assert [(result.status, result.exit_code) for result in results] == [("interrupted", 143)] * 3
+    assert [one.state["steps_into_epoch"] for one in keep] == [2, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path, where):
     """The message has the path, the system's reason and the setting to change."""
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UserError, match=r"cannot be written \(.+\); choose another hydra.run.dir") as error,
+        pytest.raises(UserError, match=r"cannot be written \(.+\); choose another folder") as error,
         run_folder.claim(tmp_path / where, resume=False),
     ):
         pass

@@ -112,8 +112,10 @@ def test_a_directory_is_never_overwritten(tmp_path):
     """A second run in one directory is refused, and not a byte of the first changes."""
     slipstream.train(small(), tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="already contains a run"):
+    with pytest.raises(UserError, match="already contains a run") as refused:
         slipstream.train(small("seed=1"), tmp_path / "run")
+    shell = f"slipstream resume={tmp_path / 'run'} in a shell"
+    assert str(refused.value).endswith(f"pass another directory, or continue the run with {shell}")
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from slipstream.cli import commands, early_signals, unexpected
 from slipstream.cli.hydra_task import Runner
-from slipstream.core.errors import ConfigError, UserError, printable
+from slipstream.core.errors import ConfigError, UserError, did_you_mean, nearest, printable
+from slipstream.core.wording import shell
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -90,6 +91,8 @@ def _run(arguments: list[str]) -> int:
         return commands.run(arguments)
     if arguments[:1] == ["train"]:
         arguments = arguments[1:]
+    elif arguments and arguments[0].isidentifier():
+        _require_command(*arguments)
     if {"-h", "--help"} & set(arguments):
         from slipstream.cli.help_page import page
 
@@ -101,6 +104,18 @@ def _run(arguments: list[str]) -> int:
         print(f"slipstream {__version__}")
         return 0
     return _hydra(arguments)
+
+
+def _require_command(word: str, *rest: str) -> None:
+    """Raise UserError for a first word that is nearly a command, or that a run's folder follows."""
+    from slipstream.config.hints import bare
+
+    known = (*commands.COMMANDS, "train", "list")
+    near = nearest(word, known)
+    if not (rest and Path(rest[0], "config.yaml").exists()) and (bare(word) or not near):
+        return
+    hint = f"did you mean {' '.join(map(shell, ['slipstream', near, *rest]))}?" if near else ""
+    raise UserError(f"{word}: no such command, {hint or did_you_mean(word, known)}")
 
 
 def _complete_for_hydra() -> int:

@@ -267,11 +267,10 @@ ANSWERS: Mapping[str, str] = {
 
 # Commands of other tools, typed as a single word.
 COMMANDS: Mapping[str, str] = {
-    **{word: f"remove {word}: slipstream trains without a command" for word in ("train", "fit", "run")},
-    **dict.fromkeys(
-        ("predict", "test", "evaluate", "eval", "infer"),
-        "a trained network predicts in Python: slipstream.load(FOLDER).predict(DATA)",
-    ),
+    **{word: f"remove {word}: slipstream trains without a command" for word in ("fit", "run")},
+    "train": "train stands before all settings: slipstream train KEY=VALUE",
+    **dict.fromkeys(("test", "evaluate", "eval"), "did you mean slipstream evaluate RUN?"),
+    **dict.fromkeys(("predict", "infer"), "did you mean slipstream predict RUN FILE -o OUT?"),
     **dict.fromkeys(
         ("sweep", "multirun", "tune", "search"),
         "-m sweeps every key that has several values: -m optimizer.lr=0.1,0.01",

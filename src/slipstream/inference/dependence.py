@@ -14,6 +14,7 @@ from slipstream.data.tabular.spelling import day_told
 from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.perturbations import slices
 
+NEARLY = 0.003  # days: a scaled date is a float32, and midnight is told without a time of day
 LEVELS = 20  # the largest number of values tried per column
 
 
@@ -93,16 +94,26 @@ def levels_of(column: Column, encoded: np.ndarray) -> list[tuple[int, float | st
         at = np.linspace(0, len(order) - 1, LEVELS).round().astype(int)
         _, first = np.unique(encoded[order[at], 0], return_index=True)
         distinct = order[at][first]
-    return [(int(row), _raw(column, float(encoded[row, 0]))) for row in distinct]
+    return [(int(row), _raw(column, encoded[row].astype(float))) for row in distinct]
 
 
-def _raw(column: Column, value: float) -> float | str:
-    """Return a scaled value in the units of the file, rounded to float32 precision."""
+def _raw(column: Column, outputs: np.ndarray) -> float | str:
+    """Return an encoded value [outputs] in the units of the file, rounded to float32 precision."""
+    value = float(outputs[0])
     if column.clip:
         value = value / float(np.sqrt(max(1 - (value / CLIP) ** 2, 1e-12)))
     raw = column.offset + (value / column.factor if column.factor else 0.0)
     if column.kind == "boolean":
         return "true" if raw > 0.5 else "false"
     if column.kind == "date" and "year" in column.cycles:
-        return day_told(raw)
+        return day_told(_with_time(column, raw, outputs))
     return float(f"{raw:.6g}")
+
+
+def _with_time(column: Column, days: float, outputs: np.ndarray) -> float:
+    """Return days since 1970 with the time of day of its cycle: over a century a float32 is minutes off."""
+    if "day" not in column.cycles:
+        return round(days) if abs(days - round(days)) < NEARLY else days
+    sine = 1 + 2 * column.cycles.index("day")
+    time = np.arctan2(outputs[sine], outputs[sine + 1]) / (2 * np.pi)
+    return float(round(days - time) + time)

@@ -97,7 +97,7 @@ def train_grouped(
     with ExitStack() as stack:
         for folder in folders:
             if folder is not None:
-                stack.enter_context(run_folder.claim(folder, resume=False))
+                stack.enter_context(run_folder.claim(folder, resume=False, advice="choose another folder"))
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(setup.portable_kernels(configs[0]))
         datas, folds = setup.load_all(configs, given)

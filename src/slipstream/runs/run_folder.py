@@ -24,8 +24,10 @@ class Busy(UserError):
 
 
 @contextmanager
-def claim(directory: Path, *, resume: bool) -> Iterator[None]:
+def claim(directory: Path, *, resume: bool, advice: str | None = None) -> Iterator[None]:
     """Lock the folder while a run uses it. Create it first if it does not exist.
+
+    advice: what to do if it contains a run; None is that of the command line.
 
     Raises Busy if another process uses it, and UserError if it cannot be written, contains files that no run
     creates or, unless resuming, already contains a run.
@@ -55,12 +57,12 @@ def claim(directory: Path, *, resume: bool) -> Iterator[None]:
             kind = StorageError if error.errno in FULL else UserError
             said = f"{directory}: cannot be written ({why}). Fix the problem, then {go_on(directory)}"
             raise kind(said) from error
-        raise UserError(f"{directory}: cannot be written ({why}); choose another hydra.run.dir") from error
+        raise UserError(f"{directory}: cannot be written ({why}); choose another folder") from error
     try:
         if not resume and (directory / CONFIG).exists():
+            usual = f"continue it with {typed('resume', directory)}, or choose another hydra.run.dir"
             raise UserError(
-                f"{directory}: already contains a run, which is never overwritten; "
-                f"continue it with {typed('resume', directory)}, or choose another hydra.run.dir"
+                f"{directory}: already contains a run, which is never overwritten; {advice or usual}"
             )
         yield
     finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from slipstream.config.run_config import Config
 from slipstream.core.errors import ConfigError
+from slipstream.core.wording import typed
 from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, run_folder, setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, opened, prepared, with_idle
@@ -75,16 +77,14 @@ def run_pack(
     """
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
+    asked = _Asked(configs, directories, overrides, resume, quiet, given, loaded, keep, curve)
     try:
-        return _run_together(configs, directories, overrides, (), resume, quiet, given, loaded, keep, curve)
+        return _run_together(asked)
     except OneByOne as apart:
         results: list[Result] = []
-        for k, config in enumerate(configs):
-            if results and results[-1].status == INTERRUPTED:
-                break
-            told, read = () if results else (str(apart),), loaded and (loaded[0], [loaded[1][k]])
-            one = [config], [directories[k]], [overrides[k]]
-            results += _run_together(*one, told, resume, quiet, given, read, keep, curve)
+        for k in range(len(configs)):
+            signal = results[-1].exit_code - 128 if results and results[-1].status == INTERRUPTED else None
+            results += _run_together(asked.alone(k), () if k else (str(apart),), signal)
         return results
 
 
@@ -92,60 +92,97 @@ class OneByOne(Exception):
     """Members that cannot train together as one computation, with the reason."""
 
 
-def _run_together(
-    configs: Sequence[Config],
-    directories: Sequence[Path | None],
-    overrides: Sequence[Sequence[str]],
-    told: Sequence[str],
-    resume: bool,
-    quiet: bool,
-    given: InMemory | None,
-    loaded: tuple[Sequence[Data], Sequence[int]] | None,
-    keep: list[Trained] | None,
-    curve: Curve | None,
-) -> list[Result]:
-    """Train members together. told: warnings to begin with. Raises OneByOne before anything is written."""
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments of `run_pack`."""
+
+    configs: Sequence[Config]
+    directories: Sequence[Path | None]
+    overrides: Sequence[Sequence[str]]
+    resume: bool
+    quiet: bool
+    given: InMemory | None
+    loaded: tuple[Sequence[Data], Sequence[int]] | None
+    keep: list[Trained] | None
+    curve: Curve | None
+
+    def advice(self, directory: Path) -> str | None:
+        """Return what to do in Python with a folder that has a run; None for a command line."""
+        if not self.quiet:
+            return None
+        more = f"slipstream {typed('resume', directory)} in a shell"
+        if self.given is not None:
+            more = f"slipstream.fit(..., directory={str(directory)!r}, resume=True)"
+        return f"pass another directory, or continue the run with {more}"
+
+    def alone(self, k: int) -> _Asked:
+        """Return what is asked of one run."""
+        read = self.loaded and (self.loaded[0], [self.loaded[1][k]])
+        return replace(
+            self,
+            configs=[self.configs[k]],
+            directories=[self.directories[k]],
+            overrides=[self.overrides[k]],
+            loaded=read,
+        )
+
+
+def _run_together(asked: _Asked, told: Sequence[str] = (), signal: int | None = None) -> list[Result]:
+    """Train members together. told: warnings to begin with. Raises OneByOne before anything is written.
+
+    signal: one that has ended a run before these, which ends these at their first update.
+    """
     with ExitStack() as stack:
-        for directory in directories:
+        for directory in asked.directories:
             if directory is not None:
-                stack.enter_context(run_folder.claim(directory, resume=resume))
+                advice = asked.advice(directory)
+                stack.enter_context(run_folder.claim(directory, resume=asked.resume, advice=advice))
         interrupts = stack.enter_context(Interrupts())
-        stack.enter_context(setup.portable_kernels(configs[0]))
-        warnings = list(told)
-        saved = [resuming.find(directory, warnings) if resume else None for directory in directories]
-        datas, folds = loaded or setup.load_all(configs, given)
-        if any(setup.form(other) != setup.form(datas[0]) for other in datas):
-            raise ConfigError(["data.fold: the folds differ in size or in the scaling of the target"])
-        slots = []
-        for k, (fold, entry) in enumerate(zip(folds, saved, strict=True)):
-            member = prepared(setup.as_saved(configs[k], entry), directories[k], datas[fold], entry)
-            slots.append(Slot(member, fold, overrides[k], saved=entry, resume=resume))
+        interrupts.received = signal
+        stack.enter_context(setup.portable_kernels(asked.configs[0]))
+        slots, datas, warnings = _slots(asked)
         known, config = range(len(slots)), slots[0].member.config
         _require_liftable(config, datas[0], len(slots))
-        if (saved[0] is not None and saved[0][1].get("packed")) or config.trainer.portable:
+        saved = slots[0].saved
+        if (saved is not None and saved[1].get("packed")) or config.trainer.portable:
             slots = with_idle(slots)  # a pack, which is rounded differently from a single run
         tracking = Tracking()
         stack.callback(tracking.close)
         session = stack.enter_context(opened(slots, datas, tracking))
-        if resume and not any(resuming.unfinished(session.members[k]) for k in known):
-            results = _nothing_left(session, known, interrupts.exit_code, quiet=quiet)
-            _keep(session, known, results, keep)
+        if asked.resume and not any(resuming.unfinished(session.members[k]) for k in known):
+            results = _nothing_left(session, known, interrupts.exit_code, quiet=asked.quiet)
+            _keep(session, known, results, asked.keep)
             return results
-        kind = "none" if quiet else config.trainer.progress
+        kind = "none" if asked.quiet else config.trainer.progress
         screen = Screen(kind, session.members, session.engine.batching.examples)
         try:
             session.begin(screen.warn)
-            _introduce(screen, session, [*warnings, *datas[0].warnings], resume=resume)
-            if curve is not None:
-                curve.begin(session.members)
-            session.advance([screen, *([curve] if curve is not None else [])], interrupts)
+            _introduce(screen, session, [*told, *warnings, *datas[0].warnings], resume=asked.resume)
+            if asked.curve is not None:
+                asked.curve.begin(session.members)
+            session.advance([screen, *([asked.curve] if asked.curve is not None else [])], interrupts)
         finally:
             screen.close()
         results = _conclude(session, known, screen, interrupts.exit_code)
         for text in tracking.close():
             screen.warn(text)
-        _keep(session, known, results, keep)
+        _keep(session, known, results, asked.keep)
         return results
+
+
+def _slots(asked: _Asked) -> tuple[list[Slot], Sequence[Data], list[str]]:
+    """Return a slot for each run, the data, and warnings about checkpoints."""
+    warnings: list[str] = []
+    saved = [resuming.find(path, warnings) if asked.resume else None for path in asked.directories]
+    datas, folds = asked.loaded or setup.load_all(asked.configs, asked.given)
+    if any(setup.form(other) != setup.form(datas[0]) for other in datas):
+        raise ConfigError(["data.fold: the folds differ in size or in the scaling of the target"])
+    slots = []
+    for k, (fold, entry) in enumerate(zip(folds, saved, strict=True)):
+        config = setup.as_saved(asked.configs[k], entry)
+        member = prepared(config, asked.directories[k], datas[fold], entry)
+        slots.append(Slot(member, fold, asked.overrides[k], saved=entry, resume=asked.resume))
+    return slots, datas, warnings
 
 
 def _require_liftable(config: Config, data: Data, members: int) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipstream.core import storage
-from slipstream.core.errors import UserError
 from slipstream.core.types import Plain
 from slipstream.runs import checkpoints, run_folder
 from slipstream.runs.recorder import yaml_text
@@ -38,11 +37,7 @@ class Trained:
 
     def save(self, directory: Path) -> None:
         """Write the run's folder. Raises UserError if it already contains a run."""
-        if (directory / run_folder.CONFIG).exists():
-            raise UserError(
-                f"{directory}: already contains a run, which is never overwritten; choose another folder"
-            )
-        with run_folder.claim(directory, resume=False):
+        with run_folder.claim(directory, resume=False, advice="choose another folder"):
             run_folder.write_start(directory, self.overrides, yaml_text(self.raw))
             storage.replace(directory / "preprocessing.json", self.fitted)
             storage.replace(directory / METRICS, "".join(map(storage.line, self.state["records"])))

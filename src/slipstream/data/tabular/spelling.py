@@ -26,7 +26,6 @@ CLOCK = ":"  # the format of times of day
 DayFirst = bool | Literal["auto"]  # True if dates such as 03/10/2020 begin with the day
 ORDERS = {"d": "day", "m": "month"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NEARLY = 0.003  # days
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
 
 _CODES = (
@@ -339,16 +338,13 @@ def _order_of(
 
 
 def day_told(days: float) -> str:
-    """Return days since 1970 as a date, with the time of day unless it is midnight.
-
-    Within 4 minutes is midnight: a scaled date is a float32.
+    """Return days since 1970 as a date, with the time of day, to the minute, unless it is midnight.
 
     >>> day_told(19060.0), day_told(19060.5)
     ('2022-03-09', '2022-03-09 12:00')
     """
-    if abs(days - round(days)) < NEARLY:
-        return (EPOCH + timedelta(days=round(days))).date().isoformat()
-    return (EPOCH + timedelta(minutes=round(days * 1440))).replace(tzinfo=None).isoformat(" ", "minutes")
+    moment = (EPOCH + timedelta(minutes=round(days * 1440))).replace(tzinfo=None)
+    return moment.isoformat(" ", "minutes").removesuffix(" 00:00")
 
 
 def order_setting(first: str) -> str:

@@ -180,7 +180,8 @@ def _example(column: Column, kind: str, value: float) -> Plain:
         except OverflowError:
             return "2026-01-31"
     if column.format == CLOCK:
-        return f"{int(value) % 24:02}:{int(value % 1 * 60):02}"
+        hour, minute = divmod(round(value * 60), 60)
+        return f"{hour % 24:02}:{minute:02}"
     short = float(f"{value:.4g}")
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
