@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slipstream.diagnosis.ablation import ablate as ablate
     from slipstream.diagnosis.forking import fork as fork
     from slipstream.diagnosis.verification import verify as verify
+    from slipstream.diagnosis.why import why as why
     from slipstream.inference.estimators import SlipstreamClassifier as SlipstreamClassifier
     from slipstream.inference.estimators import SlipstreamRegressor as SlipstreamRegressor
     from slipstream.inference.evaluation import Evaluation as Evaluation
@@ -59,6 +60,7 @@ _HOMES = {
     "SweepResult": "slipstream.sweeps.api",
     **dict.fromkeys(("SlipstreamClassifier", "SlipstreamRegressor"), "slipstream.inference.estimators"),
     "verify": "slipstream.diagnosis.verification",
+    "why": "slipstream.diagnosis.why",
 }
 
 

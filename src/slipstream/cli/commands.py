@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "slipstream.cli.report_command",
     "serve": "slipstream.cli.serve_command",
     "verify": "slipstream.cli.verify_command",
+    "why": "slipstream.cli.why_command",
 }
 
 

@@ -47,11 +47,16 @@ NOTHING = Change()
 
 @dataclass(frozen=True)
 class Branch:
-    """A trained branch. seed: of its weights, order and noise, equal for the branches of a pair."""
+    """A trained branch.
+
+    seed: of its weights, order and noise, equal for the branches of a pair. kept: whether it delivers the
+    weights of its best epoch; otherwise it delivers the last.
+    """
 
     change: Change
     seed: int
     result: Result
+    kept: bool = True
 
 
 class Origin:
@@ -144,7 +149,10 @@ def branches(
     *,
     at: int = 0,
     seeds: int = 1,
+    first: int = 0,
+    split_again: bool = False,
     until: int | None = None,
+    least: int = 1,
     into: Path | None = None,
 ) -> list[Branch]:
     """Train branches of a run that differ in their changes, and in nothing else.
@@ -156,7 +164,11 @@ def branches(
         seeds: how many of each change are trained. The first has the run's own seed, the others the numbers
             after it: each seed is a pair with the other changes' branches of this seed. After an epoch all
             begin with the same weights, and seeds change the order of examples and the noise that follow.
+        first: how many seeds are skipped, for seeds that no earlier branch has used.
+        split_again: True gives each further seed its own random split, for differences that do not depend on
+            which rows validate.
         until: the epoch at which all are left; None trains to the end.
+        least: branches of a structure that has fewer train one by one.
         into: a folder for the branches' run folders, named by number; None writes nothing.
 
     Returns:
@@ -165,22 +177,36 @@ def branches(
     Raises:
         ConfigError: a change does not fit. UserError: the run has no such epoch.
     """
-    first, snapshot = int(origin.raw["seed"]), origin.at(at)
-    asked = [(change, (first + k) % SEEDS) for change in changes for k in range(seeds)]
+    own, split, snapshot = int(origin.raw["seed"]), int(origin.raw["data"]["split_seed"]), origin.at(at)
+    numbers = range(first, first + seeds)
+    asked = [(change, (own + k) % SEEDS) for change in changes for k in numbers]
+    splits = {seed: (split + seed - own) % SEEDS if split_again else split for _, seed in asked}
+    raws = {change: composed(origin.typed(change)) for change in dict.fromkeys(change for change, _ in asked)}
     typed = [origin.typed(change, seed) for change, seed in asked]
-    configs = [origin.composed(words) for words in typed]
+    configs = [_seeded(raws[change], seed, splits[seed]) for change, seed in asked]
     folders = None if into is None else [into / str(k) for k in range(len(asked))]
     same = origin.raw["optimizer"]["name"]
     entries = [
         snapshot and branched(snapshot, same_optimizer=config.optimizer.name == same) for config in configs
     ]
     try:
-        ended = train_grouped(configs, entries, folders, typed, until=until)
+        ended = train_grouped(configs, entries, folders, typed, until=until, least=least)
     except CheckpointError as error:
         raise ConfigError(
             [f"a change makes another network, which cannot go on from epoch {at}: {error}"]
         ) from error
-    return [Branch(*pair, one.result) for pair, one in zip(asked, ended, strict=True)]
+    kept = [bool(config.early_stopping.settings["restore_best"]) for config in configs]
+    return [
+        Branch(*pair, one.result, restored) for pair, one, restored in zip(asked, ended, kept, strict=True)
+    ]
+
+
+def _seeded(raw: Mapping[str, Plain], seed: int, split_seed: int) -> Config:
+    """Return a configuration with another seed; composing takes most of the time, so it is done once."""
+    data = {**raw["data"], "split_seed": split_seed}
+    return validate(
+        {key: value for key, value in raw.items() if key != "resume"} | {"seed": seed, "data": data}
+    )
 
 
 def with_change(change: Change, found: Sequence[Branch]) -> list[Branch]:

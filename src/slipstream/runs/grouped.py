@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipstream.config.run_config import Config
@@ -71,6 +71,7 @@ def train_grouped(
     until: int | None = None,
     given: InMemory | None = None,
     packed: bool = True,
+    least: int = 1,
 ) -> list[Ended]:
     """Train runs; those of equal structure as packs, each as if it were alone.
 
@@ -82,6 +83,7 @@ def train_grouped(
         until: the epoch at which runs are left; their schedules still extend to `trainer.max_epochs`.
         given: the rows of data=memory.
         packed: True computes a run that is alone in its structure as a member of a pack.
+        least: runs of a structure that has fewer train one by one, which is faster for two of them.
 
     Returns:
         The ended runs, in the order of `configs`.
@@ -106,7 +108,7 @@ def train_grouped(
             member = prepared(setup.as_saved(config, entry), folders[k], datas[fold], entry)
             slots.append(Slot(member, fold, typed[k], saved=entry))
         ended: dict[int, Ended] = {}
-        for which, liftable in _grouped(slots, datas):
+        for which, liftable in _grouped(slots, datas, least):
             found = _train([slots[k] for k in which], datas, interrupts, until, packed and liftable)
             ended |= zip(which, found, strict=True)
             if interrupts.received is not None:
@@ -114,20 +116,20 @@ def train_grouped(
     return [ended[k] for k in range(len(configs))]
 
 
-def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[tuple[list[int], bool]]:
+def _grouped(slots: Sequence[Slot], datas: Sequence[Data], least: int) -> list[tuple[list[int], bool]]:
     """Return the places of the slots that train as one pack, which fits into memory.
 
-    False beside them says that the network cannot be vectorized: each trains alone.
+    False beside them says that each trains alone: they are few, or the network cannot be vectorized.
     """
     kinds: dict[object, list[int]] = {}
     for k, slot in enumerate(slots):
         into = 0 if slot.saved is None else slot.saved[1]["steps_into_epoch"]
-        kind = signature(slot.member.config), repr(setup.form(datas[slot.fold])), into
+        kind = signature(_alike(slot.member.config)), repr(setup.form(datas[slot.fold])), into
         kinds.setdefault(kind, []).append(k)
     packs = []
     for places in kinds.values():
         first = slots[places[0]].member.config
-        if why_alone(first, datas[slots[places[0]].fold]):
+        if len(places) < least or why_alone(first, datas[slots[places[0]].fold]):
             packs += [([k], False) for k in places]
             continue
         used = [datas[fold] for fold in sorted({slots[k].fold for k in places})]
@@ -135,6 +137,17 @@ def _grouped(slots: Sequence[Slot], datas: Sequence[Data]) -> list[tuple[list[in
         most = max(memory.fitting(first, used, most, setup.device_of(first)), 1)
         packs += [(places[i : i + most], True) for i in range(0, len(places), most)]
     return packs
+
+
+def _alike(config: Config) -> Config:
+    """Return the configuration without what members of a pack may differ in here, beyond what sweeps allow.
+
+    Each has its own split, and what decides on its best epoch is its early stopping's setting.
+    """
+    data, trainer = dict(config.raw["data"]), dict(config.raw["trainer"])
+    for section, key in ((data, "split_seed"), (trainer, "monitor"), (trainer, "mode")):
+        section.pop(key, None)
+    return replace(config, raw={**config.raw, "data": data, "trainer": trainer})
 
 
 def _train(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipstream.config.run_config import Config
 from slipstream.core.errors import ConfigError
-from slipstream.core.wording import typed
+from slipstream.core.wording import shell, typed
 from slipstream.data.in_memory import InMemory
 from slipstream.runs import resuming, run_folder, setup, summary
 from slipstream.runs.pack_session import PackSession, Slot, opened, prepared, with_idle
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
+from slipstream.runs.symptoms import facts, symptoms
 from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
@@ -229,7 +230,24 @@ def _conclude(
     results = session.conclude(known, exit_code)
     for k, result in zip(known, results, strict=True):
         summary.show(screen, session.members[k], result, session.datas[0].target)
+        _suspect(screen, session, k, result)
     return results
+
+
+def _suspect(screen: Screen, session: PackSession[Slot], k: int, result: Result) -> None:
+    """Show what is suspicious about a run that has ended, and the command that finds out why."""
+    if screen.kind == "none" or result.status == INTERRUPTED:
+        return
+    slot = session.slots[k]
+    found = symptoms(facts(session.members[k].config, session.datas[slot.fold], result))
+    if found:
+        ask = (
+            ""
+            if result.directory is None
+            else f"; to find out why: slipstream why {shell(str(result.directory))}"
+        )
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        screen.say(f"suspicious: {found[0]}{more}{ask}")
 
 
 def _nothing_left(

@@ -1,0 +1,188 @@
+"""What is known about a run before anything is tried: settings, curves, observations and data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from slipstream.config.changes import chosen
+from slipstream.config.files import defaults
+from slipstream.config.run_config import Config
+from slipstream.core.errors import UserError
+from slipstream.core.types import Plain
+from slipstream.data import Data
+from slipstream.diagnosis.branches import Origin
+from slipstream.runs import setup
+from slipstream.runs.summary import Result
+from slipstream.runs.symptoms import EndOfRun, class_shares, facts
+
+Record = Mapping[str, Plain]
+
+
+class Evidence:
+    """A run's files, and its data once they are asked for.
+
+    folder: of a run that has ended. Raises UserError if it holds none, or has not finished an epoch and did
+    not diverge either.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.origin = Origin(folder)
+        self.folder = self.origin.folder
+        self.raw = self.origin.raw
+        summary = self.folder / "summary.json"
+        if not summary.exists():
+            raise UserError(f"{folder}: has not ended; continue it with: python train.py resume={folder}")
+        self.summary: Record = json.loads(summary.read_text())
+        self.records: list[Record] = _lines(self.folder / "metrics.jsonl")
+        self.observations: list[Record] = _lines(self.folder / "observations.jsonl")
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, validated, with everything that its data decide."""
+        return setup.resolve(self.origin.composed(self.origin.typed()), self.data)
+
+    @cached_property
+    def data(self) -> Data:
+        """The run's data, loaded again."""
+        return setup.load_all([self.origin.composed(self.origin.typed())])[0][0]
+
+    # Settings.
+
+    def setting(self, key: str, default: Plain = None) -> Plain:
+        """Return a setting such as `optimizer.lr`, or the default if the run has none of this name."""
+        value: Plain = self.raw
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    def usual(self, key: str) -> Plain:
+        """Return the default of a setting of a chosen option, such as `optimizer.lr` of sgd."""
+        group, _, rest = key.partition(".")
+        name = "default" if group == "trainer" else self.raw[group]["name"]
+        return defaults(group, name).get(rest)
+
+    def changed(self, key: str) -> bool:
+        """Return True if a setting or a choice differs from its default."""
+        if "." not in key:
+            return bool(self.raw[key]["name"] != chosen()[key])
+        return bool(self.setting(key) != self.usual(key))
+
+    def number(self, key: str) -> float | None:
+        """Return a setting if it is a number."""
+        value = self.setting(key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    @property
+    def regularizers(self) -> Mapping[str, Mapping[str, Plain]]:
+        """The regularizers with their settings."""
+        found: Mapping[str, Mapping[str, Plain]] = self.raw["regularizer"]
+        return found
+
+    # Sizes.
+
+    @cached_property
+    def rows(self) -> int:
+        """The rows of the training split."""
+        return len(self.data.train)
+
+    @cached_property
+    def batch(self) -> int:
+        """The rows of a batch."""
+        size = self.setting("data.batch_size")
+        return self.rows if size == "full" else min(int(size), self.rows)
+
+    @cached_property
+    def steps(self) -> int:
+        """The updates of an epoch."""
+        return max(-(-self.rows // self.batch) // int(self.setting("trainer.accumulate", 1)), 1)
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that were trained."""
+        return len(self.records)
+
+    # Curves and observations.
+
+    def curve(self, name: str) -> np.ndarray:
+        """Return a metric of every epoch, NaN where it is undefined, float64 [epochs]."""
+        return np.array([_float(record.get(name)) for record in self.records])
+
+    def seen(self, name: str, at: int = -1) -> float:
+        """Return an observation of a whole network, by default the last; NaN if there is none."""
+        return _float(self.observations[at].get(name)) if self.observations else math.nan
+
+    def layers(self, quantity: str, at: int = -1) -> dict[str, float]:
+        """Return an observed quantity of each layer that has it, in order, by default the last."""
+        line = self.observations[at] if self.observations else {}
+        named = {key.split("/")[1]: _float(line[key]) for key in line if key.endswith(f"/{quantity}")}
+        return {name: value for name, value in named.items() if not math.isnan(value)}
+
+    # The end.
+
+    @property
+    def status(self) -> str:
+        """How the run ended: finished, stopped_early, diverged or interrupted."""
+        return str(self.summary["status"])
+
+    @property
+    def keeps_best(self) -> bool:
+        """True if the run delivers the weights of its best epoch, not of its last."""
+        return bool(self.setting("early_stopping.restore_best", True))
+
+    @cached_property
+    def facts(self) -> EndOfRun:
+        """What symptoms are read from."""
+        said = self.summary
+        result = Result(
+            str(said["status"]),
+            str(said["reason"]),
+            int(said["best_epoch"]),
+            said["best"],
+            said["last"],
+            list(map(dict, self.records)),
+            {},
+            observations=list(map(dict, self.observations)),
+        )
+        return facts(self.config, self.data, result)
+
+    @cached_property
+    def final(self) -> Record:
+        """The metrics of the weights that the run delivers."""
+        values: Record = self.summary["best" if self.keeps_best else "last"]
+        return values
+
+    @cached_property
+    def split(self) -> str:
+        """The split that judges changes: val, or train if there are no validation rows."""
+        return "val" if len(self.data.validation.inputs) else "train"
+
+    def scored(self, metric: str, split: str | None = None) -> float:
+        """Return a metric of the delivered weights, on the split that judges by default."""
+        return _float(self.final.get(f"{split or self.split}/{metric}"))
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes, 0 without classes."""
+        target = self.data.target
+        return len(target.classes) if target.task in ("binary", "multiclass") else 0
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """The share of each class among the training rows, float64 [classes]."""
+        return class_shares(self.data)
+
+
+def _float(value: Plain) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _lines(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,167 @@
+"""Symptoms of a run that does not work, from what was logged anyway. A healthy run has none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipstream.config.files import defaults
+from slipstream.config.run_config import Config
+from slipstream.core.types import Plain, Target
+from slipstream.core.wording import counted
+from slipstream.data import Data
+from slipstream.early_stopping import direction
+from slipstream.runs.summary import Result
+from slipstream.training.member import DIVERGED, FINISHED, STOPPED
+
+FLAT = 0.8  # share of a layer's units that are dead or saturated
+PENALTY = 0.6  # share of the objective
+CLIPPED = 0.05  # factor that clipping leaves of the gradient
+FAR = 30.0  # ratio of a rate to the usual one
+CHANCE = 0.02  # above the accuracy, or R2, of a constant prediction
+GAP, ERRORS = 0.12, 4.0  # of a metric between splits: at least, and in standard errors of the smaller split
+SOON = 4  # epochs within which early stopping ends few runs that work
+FALLING = 0.1  # relative fall of the loss over the last tenth of the epochs
+
+
+@dataclass(frozen=True)
+class EndOfRun:
+    """What is known of a run when it ends.
+
+    sizes: the rows of train, validation and test. shares: the share of each class among the training rows,
+    None without classes.
+    """
+
+    config: Config
+    target: Target
+    result: Result
+    sizes: tuple[int, int, int]
+    shares: np.ndarray | None
+
+    @property
+    def metric(self) -> str:
+        """The metric by which splits are compared: accuracy or r2."""
+        return "accuracy" if self.shares is not None else "r2"
+
+    def scored(self, split: str) -> float:
+        """Return the metric of the delivered weights on a split, NaN if there is none."""
+        kept = self.config.early_stopping.settings["restore_best"]
+        values = self.result.best if kept else self.result.last
+        found = values.get(f"{split}/{self.metric}")
+        return math.nan if found is None else found
+
+    @property
+    def chance(self) -> float:
+        """The metric of a constant prediction."""
+        return 0.0 if self.shares is None else float(self.shares.max())
+
+
+def facts(config: Config, data: Data, result: Result) -> EndOfRun:
+    """Return what is known of a run that has ended."""
+    sizes = len(data.train), len(data.validation.inputs), len(data.test.inputs)
+    classes = data.target.task in ("binary", "multiclass")
+    return EndOfRun(config, data.target, result, sizes, class_shares(data) if classes else None)
+
+
+def class_shares(data: Data) -> np.ndarray:
+    """Return the share of each class among the training rows, float64 [classes]."""
+    counts = np.bincount(data.train.targets.numpy().reshape(-1), minlength=len(data.target.classes))
+    shares: np.ndarray = counts / max(counts.sum(), 1)
+    return shares
+
+
+def symptoms(facts: EndOfRun) -> list[str]:
+    """Return a sentence for each symptom of a run that has ended, the gravest first."""
+    found = [_divergence, _settings, _units, _updates, _chance, _gaps, _length]
+    return [sentence for symptom in found for sentence in symptom(facts)]
+
+
+def _divergence(facts: EndOfRun) -> Iterator[str]:
+    if facts.result.status == DIVERGED:
+        yield "the loss diverged"
+
+
+def _settings(facts: EndOfRun) -> Iterator[str]:
+    rate = facts.config.optimizer.settings.get("lr")
+    usual = defaults("optimizer", facts.config.optimizer.name).get("lr")
+    if rate and usual and not 1 / FAR < rate / usual < FAR and _poor(facts):
+        yield f"the learning rate {rate:g} is {rate / usual:.2g} x the usual {usual:g}"
+    stopping = facts.config.early_stopping.settings
+    metric, mode = stopping["metric"], stopping["mode"]
+    if direction(metric, mode) != direction(metric, "auto"):
+        yield f"mode={mode} keeps the worst epoch by {metric}"
+
+
+def _units(facts: EndOfRun) -> Iterator[str]:
+    if not facts.result.observations:
+        return
+    last: Mapping[str, Plain] = facts.result.observations[-1]
+    for quantity, said in (
+        ("dead", "of the units of {} are 0 for every row"),
+        ("saturated", "of the outputs of {} are in the flat ends of the activation"),
+    ):
+        found = {key.split("/")[1]: value for key, value in last.items() if key.endswith(f"/{quantity}")}
+        known = {name: float(value) for name, value in found.items() if value is not None}
+        if known and max(known.values()) > FLAT:
+            name = max(known, key=lambda key: known[key])
+            yield f"{known[name]:.0%} {said.format(name)}"
+
+
+def _updates(facts: EndOfRun) -> Iterator[str]:
+    if not facts.result.observations:
+        return
+    last: Mapping[str, Plain] = facts.result.observations[-1]
+    share, left = last.get("probe/penalty_share"), last.get("updates/gradient_left_by_clipping")
+    if share is not None and share > PENALTY:
+        yield f"{share:.0%} of the objective is penalty"
+    if left is not None and left < CLIPPED:
+        yield f"clipping leaves {left:.1%} of the gradient"
+
+
+def _chance(facts: EndOfRun) -> Iterator[str]:
+    value, chance = facts.scored("train"), facts.chance
+    if math.isfinite(value) and value < chance + CHANCE and chance < 0.98:
+        yield f"train/{facts.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+        return
+    value = facts.scored("val")
+    if math.isfinite(value) and value < chance - CHANCE:
+        yield f"val/{facts.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+
+
+def _gaps(facts: EndOfRun) -> Iterator[str]:
+    """Yield a gap between train and validation, or validation and test, beyond chance."""
+    values = [facts.scored(split) for split in ("train", "val", "test")]
+    for a, b in ((0, 1), (1, 2)):
+        first, second, rows = values[a], values[b], facts.sizes[b]
+        if not (math.isfinite(first) and math.isfinite(second) and rows):
+            continue
+        error = math.sqrt(max(second * (1 - second), 0.05) / rows) if facts.shares is not None else 0.05
+        if first - second > max(GAP, ERRORS * error):
+            names = ("train", "val", "test")
+            yield f"{names[a]}/{facts.metric} is {first:.3g}, and {names[b]}/{facts.metric} is {second:.3g}"
+
+
+def _length(facts: EndOfRun) -> Iterator[str]:
+    records: Sequence[Mapping[str, Plain]] = facts.result.records
+    planned = facts.config.trainer.max_epochs
+    if facts.result.status == STOPPED and facts.result.best_epoch <= SOON and planned >= 10:
+        yield f"early stopping kept epoch {facts.result.best_epoch} of {planned}"
+    if facts.result.status != FINISHED or len(records) < 2:
+        return
+    losses = [record.get("val/loss", record.get("train/loss")) for record in records]
+    known = [float(loss) for loss in losses if loss is not None]
+    part = max(len(known) // 10, 1)
+    if len(known) <= part or known[-1 - part] <= 0 or not _poor(facts):
+        return
+    fall = (known[-1 - part] - known[-1]) / known[-1 - part]
+    if fall > FALLING:
+        yield f"the loss still falls, by {fall:.0%} in the last {counted(part, 'epoch')}"
+
+
+def _poor(facts: EndOfRun) -> bool:
+    """Return True if there is room for more than noise."""
+    value = facts.scored("val") if facts.sizes[1] else facts.scored("train")
+    return not value > 0.95

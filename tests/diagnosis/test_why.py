@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import slipstream
+from slipstream.core.errors import UserError
+from slipstream.diagnosis.branches import NOTHING, Branch, Change
+from slipstream.diagnosis.evidence import Evidence
+from slipstream.diagnosis.judging import Measure, gain_of
+from slipstream.diagnosis.suspicion import suspect
+from slipstream.diagnosis.verdicts import TriedCause
+from slipstream.diagnosis.why import _verdicts, why
+from slipstream.runs.summary import Result
+
+ACCURACY = Measure("val/accuracy", 0.5)
+
+
+def branch(change, value, seed=0, status="finished"):
+    values = {"val/accuracy": value}
+    return Branch(change, seed, Result(status, "", 1, values, values, [], {}))
+
+
+def branches_of(change, *values):
+    return [branch(change, value, seed) for seed, value in enumerate(values)]
+
+
+def test_gains_are_paired_and_in_units_of_what_matters():
+    before, after = [0.50, 0.60, 0.70], [0.90, 0.85, 0.95]
+    gain = gain_of(branches_of(Change(("a=1",)), *after), branches_of(NOTHING, *before), [ACCURACY])
+    apart = np.subtract(after, before) / 0.04
+    assert gain.mean == pytest.approx(apart.mean())
+    assert gain.p == pytest.approx(stats.ttest_rel(after, before, alternative="greater").pvalue)
+    assert (gain.better, gain.pairs, gain.before, gain.after) == (
+        3,
+        3,
+        pytest.approx(0.6),
+        pytest.approx(0.9),
+    )
+
+
+def test_a_branch_that_diverged_counts_as_one_that_knows_nothing():
+    control = [branch(NOTHING, 0.9, status="diverged")]
+    assert gain_of([branch(Change(("a=1",)), 0.7)], control, [ACCURACY]).mean == pytest.approx(5)
+
+
+def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
+    control = branches_of(NOTHING, 0.50, 0.52, 0.49, 0.51, 0.50)
+    good, equal, weak = Change(("a=1",)), Change(("b=1",)), Change(("c=1",))
+    fresh = [
+        *control,
+        *branches_of(good, 0.90, 0.91, 0.89, 0.90, 0.92),
+        *branches_of(equal, 0.86, 0.87, 0.85, 0.86, 0.84),
+        *branches_of(weak, 0.60, 0.61, 0.59, 0.60, 0.62),
+    ]
+    gain = gain_of(branches_of(good, 0.9), control[:1], [ACCURACY])
+    finalists = [
+        TriedCause(f"{c} cause", s, "", c, gain) for c, s in ((good, 0.3), (equal, 0.8), (weak, 0.9))
+    ]
+    found = list(_verdicts(finalists, fresh, [ACCURACY]))
+    assert [verdict.cause for verdict in found] == ["b=1 cause", "a=1 cause"]
+    assert found[0].proof.startswith(
+        "with b=1 val/accuracy is 0.856 instead of 0.504, better in 5 of 5 fresh seeds"
+    )
+
+
+def test_what_fresh_seeds_do_not_confirm_is_no_verdict():
+    change = Change(("a=1",))
+    fresh = [*branches_of(NOTHING, 0.5, 0.9, 0.6, 0.8, 0.7), *branches_of(change, 0.9, 0.5, 0.8, 0.6, 0.75)]
+    gain = gain_of(branches_of(change, 0.9), branches_of(NOTHING, 0.5), [ACCURACY])
+    assert list(_verdicts([TriedCause("luck", 0.9, "", change, gain)], fresh, [ACCURACY])) == []
+
+
+def test_a_suspicion_lists_alternative_changes():
+    found = suspect("too few epochs", 0.5, "2 epochs", "trainer.max_epochs=10", ("a=1", "b=2"))
+    assert [str(change) for change in found.changes] == ["trainer.max_epochs=10", "a=1 b=2"]
+
+
+@pytest.mark.slow
+def test_why_finds_a_rate_that_is_too_low(tmp_path, capsys, code):
+    words = ("data=iris", "model.width=16", "optimizer.lr=1e-7", "trainer.max_epochs=20")
+    slipstream.train(slipstream.compose(*words), tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    found = why(tmp_path / "run")
+    assert found.verdicts[0].cause == "learning rate too low"
+    assert found.verdicts[0].remedy[0].startswith("optimizer.lr=")
+    assert found.symptoms[0].startswith("the learning rate 1e-07 is")
+    assert sorted((tmp_path / "run").rglob("*")) == before
+    assert code(["why", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"][0]["cause"] == "learning rate too low"
+
+
+def test_a_folder_without_a_run_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="run"):
+        Evidence(tmp_path)
