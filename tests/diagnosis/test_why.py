@@ -10,6 +10,7 @@ from slipstream.diagnosis.branches import NOTHING, Branch, Change
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
 from slipstream.diagnosis.suspicion import suspect
+from slipstream.diagnosis.trials import TrainedChange
 from slipstream.diagnosis.verdicts import TriedCause
 from slipstream.diagnosis.why import _verdicts, why
 from slipstream.runs.summary import Result
@@ -24,6 +25,10 @@ def branch(change, value, seed=0, status="finished"):
 
 def branches_of(change, *values):
     return [branch(change, value, seed) for seed, value in enumerate(values)]
+
+
+def trained(control, change, *values):
+    return TrainedChange(change, tuple(branches_of(change, *values)), tuple(control))
 
 
 def test_gains_are_paired_and_in_units_of_what_matters():
@@ -49,10 +54,9 @@ def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
     control = branches_of(NOTHING, 0.50, 0.52, 0.49, 0.51, 0.50)
     good, equal, weak = Change(("a=1",)), Change(("b=1",)), Change(("c=1",))
     fresh = [
-        *control,
-        *branches_of(good, 0.90, 0.91, 0.89, 0.90, 0.92),
-        *branches_of(equal, 0.86, 0.87, 0.85, 0.86, 0.84),
-        *branches_of(weak, 0.60, 0.61, 0.59, 0.60, 0.62),
+        trained(control, good, 0.90, 0.91, 0.89, 0.90, 0.92),
+        trained(control, equal, 0.86, 0.87, 0.85, 0.86, 0.84),
+        trained(control, weak, 0.60, 0.61, 0.59, 0.60, 0.62),
     ]
     gain = gain_of(branches_of(good, 0.9), control[:1], [ACCURACY])
     finalists = [
@@ -67,7 +71,7 @@ def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
 
 def test_what_fresh_seeds_do_not_confirm_is_no_verdict():
     change = Change(("a=1",))
-    fresh = [*branches_of(NOTHING, 0.5, 0.9, 0.6, 0.8, 0.7), *branches_of(change, 0.9, 0.5, 0.8, 0.6, 0.75)]
+    fresh = [trained(branches_of(NOTHING, 0.5, 0.9, 0.6, 0.8, 0.7), change, 0.9, 0.5, 0.8, 0.6, 0.75)]
     gain = gain_of(branches_of(change, 0.9), branches_of(NOTHING, 0.5), [ACCURACY])
     assert list(_verdicts([TriedCause("luck", 0.9, "", change, gain)], fresh, [ACCURACY])) == []
 

@@ -1,4 +1,4 @@
-"""What is known about a run before anything is tried: settings, curves, observations and data."""
+"""Evidence about a run before anything is tried: settings, curves, observations and data."""
 
 from __future__ import annotations
 
@@ -128,8 +128,13 @@ class Evidence:
     # The end.
 
     @property
+    def seconds(self) -> float:
+        """The seconds that training took."""
+        return float(self.summary["seconds"])
+
+    @property
     def status(self) -> str:
-        """How the run ended: finished, stopped_early, diverged or interrupted."""
+        """The status at the end: finished, stopped_early, diverged or interrupted."""
         return str(self.summary["status"])
 
     @property
@@ -139,7 +144,7 @@ class Evidence:
 
     @cached_property
     def facts(self) -> EndOfRun:
-        """What symptoms are read from."""
+        """The facts that symptoms are read from."""
         said = self.summary
         result = Result(
             str(said["status"]),

@@ -1,4 +1,4 @@
-"""What counts as better: gains in units of what matters, paired by seed, with the noise of seeds."""
+"""Gains of changes, in units of what matters and paired by seed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Suspicion:
         cause: its name, such as "learning rate too high".
         score: from 0 to 1, how strongly the evidence suggests it.
         evidence: a sentence with a number.
-        changes: alternative remedies; the cause is proved where one of them mends the run.
+        changes: alternative remedies; the cause is proved where one of them improves the run.
     """
 
     cause: str

@@ -1,4 +1,4 @@
-"""What `why` found out about a run: causes with their proof, or what was tried."""
+"""Verdicts on a run: causes with their proof, and what was tried."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The causes that `why` knows: what suggests each, and the change that proves it."""
+"""Causes that `why` knows: what suggests each, and the change that proves it."""

@@ -12,6 +12,8 @@ EQUAL = 0.9999  # cosine of two units' weights
 DEAD = SATURATED = 0.8  # share of a layer
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 LINEAR = ("identity",)
+STRUCTURES = {"image": ("convnet",), "sequence": ("convnet", "rnn"), "tokens": ("convnet", "rnn")}
+NOUNS = {"image": "pixels", "sequence": "steps", "tokens": "words"}
 
 
 def initial_weights(run: Evidence) -> Iterator[Suspicion]:
@@ -142,6 +144,30 @@ def size(run: Evidence) -> Iterator[Suspicion]:
                 )
 
 
+def structure(run: Evidence) -> Iterator[Suspicion]:
+    """A dense network for images, sequences or text."""
+    model, kind = str(run.raw["model"]["name"]), run.data.form.kind
+    if model in ("mlp", "perceptron") and kind in STRUCTURES:
+        yield suspect(
+            "wrong structure for the data",
+            0.35,
+            f"model={model} does not know the order of {NOUNS[kind]}",
+            *(f"model={name}" for name in STRUCTURES[kind]),
+        )
+
+
+def prior(run: Evidence) -> Iterator[Suspicion]:
+    """Biases that make the first predictions surely wrong."""
+    bias = run.number("initializer.bias") or 0.0
+    if abs(bias) > 1:
+        yield suspect(
+            "bad prior of the output bias",
+            0.3,
+            f"initializer.bias={bias:g} is also the bias of the output",
+            "initializer.bias=0",
+        )
+
+
 def output(run: Evidence) -> Iterator[Suspicion]:
     """An activation after the last layer that cannot reach the targets, or squashes the logits."""
     name = run.setting("model.output_activation", "identity")
@@ -166,4 +192,4 @@ def _parameters(run: Evidence) -> str:
     return counted(int(run.summary.get("parameters", 0)), "parameter")
 
 
-CAUSES = (initial_weights, units, signal, size, output)
+CAUSES = (initial_weights, units, signal, size, structure, prior, output)

@@ -1,4 +1,4 @@
-"""Causes in the objective and the preparation of the data, as far as a setting mends them."""
+"""Causes in the objective and the preparation of the data."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from slipstream.schedulers import Clock, factors
 
 BATCH = 32  # rows of an ordinary batch
 TINY_BATCH, FEW_UPDATES = 4, 4
+ROUGH = 0.3  # share of epochs in which the training loss rises
 CLIPPED = 0.1  # factor that clipping leaves of the gradient
 
 
@@ -86,6 +87,20 @@ def schedule_factors(run: Evidence) -> np.ndarray:
         return rates / max(float(run.setting("optimizer.lr")), 1e-300)
     clock = Clock(np.arange(epochs) * run.steps, steps_per_epoch=run.steps, total_steps=epochs * run.steps)
     return factors(component("scheduler", str(run.raw["scheduler"]["name"])), settings, clock)
+
+
+def warm_up(run: Evidence) -> Iterator[Suspicion]:
+    """No warm-up, where the first updates at the full rate are too large."""
+    rough = roughness(run.curve("train/loss"))
+    if run.setting("scheduler.warmup_steps") or not (run.status == "diverged" or rough > ROUGH):
+        return
+    total = run.steps * int(run.setting("trainer.max_epochs"))
+    yield suspect(
+        "no warm-up",
+        0.3,
+        f"the training loss rises in {rough:.0%} of the epochs, and the first update has the full rate",
+        f"scheduler.warmup_steps={max(round(0.1 * total), 1)}",
+    )
 
 
 def batch(run: Evidence) -> Iterator[Suspicion]:
@@ -182,4 +197,4 @@ def _short(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-CAUSES = (learning_rate, schedule, batch, momentum, clipping, precision, frozen)
+CAUSES = (learning_rate, schedule, warm_up, batch, momentum, clipping, precision, frozen)

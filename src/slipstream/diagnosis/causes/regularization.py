@@ -10,6 +10,7 @@ import numpy as np
 from slipstream.core.wording import spell
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.suspicion import Suspicion, suspect
+from slipstream.runs.advice import ADAPTIVE
 
 # regularizer -> cause, its setting, the strength that is surely too much, and a mild one
 STRENGTHS = {
@@ -28,7 +29,6 @@ STRENGTHS = {
     "label_smoothing": ("label smoothing too strong", "amount", 0.4, 0.01),
     "dense_sparse_dense": ("sparsity too high", "sparsity", 0.9, 0.3),
 }
-AMOUNT = 4  # settings of a regularizer are compared by the ratio to the strength that is surely too much
 OVERFIT = 0.1
 
 
@@ -53,6 +53,27 @@ def regularizers(run: Evidence) -> Iterator[Suspicion]:
         if value > mild:
             changes.insert(0, f"regularizer.{name}.{key}={spell(mild)}")
         yield suspect(cause, score, said, *changes)
+
+
+def combinations(run: Evidence) -> Iterator[Suspicion]:
+    """Regularizers that do not go together."""
+    names, strength = list(run.regularizers), run.number("regularizer.l2.strength") or 0.0
+    if "l2" in names and run.raw["optimizer"]["name"] in ADAPTIVE and strength >= 1e-3:
+        decay = ["weight_decay" if name == "l2" else name for name in names]
+        yield suspect(
+            "L2 inside Adam",
+            0.4,
+            f"the penalty's gradient, of strength {strength:g}, is divided by Adam's scale as well",
+            (f"regularizer=[{','.join(decay)}]", "regularizer.weight_decay.strength=0.01"),
+        )
+    if "dropout" in names and "batch_norm" in names:
+        kept = ",".join(name for name in names if name != "dropout")
+        yield suspect(
+            "dropout before batch norm",
+            0.4,
+            "batch norm's variance is of dropped units in training, and of all units afterwards",
+            f"regularizer=[{kept}]",
+        )
 
 
 def augmentations(run: Evidence) -> Iterator[Suspicion]:
@@ -114,4 +135,4 @@ def _restrained(run: Evidence) -> Iterator[str | tuple[str, ...]]:
         yield "early_stopping=patience", "early_stopping.restore_best=true"
 
 
-CAUSES = (regularizers, augmentations, overfitting)
+CAUSES = (regularizers, combinations, augmentations, overfitting)

@@ -13,6 +13,7 @@ from slipstream.early_stopping import direction
 
 LEAST_EPOCHS = 25
 PATIENT = 30
+LONG = 10.0  # seconds
 
 
 def epochs(run: Evidence) -> Iterator[Suspicion]:
@@ -29,7 +30,7 @@ def epochs(run: Evidence) -> Iterator[Suspicion]:
         "too few epochs",
         score,
         f"the loss still falls after {counted(planned, 'epoch')} ({slope:.1%} over the last tenth)",
-        f"trainer.max_epochs={max(LEAST_EPOCHS, 5 * planned)}",
+        f"trainer.max_epochs={max(LEAST_EPOCHS, (5 if run.seconds < LONG else 2) * planned)}",
     )
 
 

@@ -1,0 +1,97 @@
+"""Trials of changes: branches with each, beside the control, for as long as the budget allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slipstream.core.errors import UserError
+from slipstream.diagnosis.branches import NOTHING, Branch, Change, branches, with_change
+from slipstream.diagnosis.evidence import Evidence
+from slipstream.diagnosis.judging import Gain, Measure, gain_of, gain_on
+from slipstream.runs.summary import Result
+
+BUDGET = 3.0  # times the run, of all that is trained
+START = 4.0  # seconds of a run besides its training
+RUNS = 16.0  # runs that a diagnosis costs if all branches are trained to their end: packs are cheaper
+LEAST_EPOCHS = 8  # of a branch that is left early
+PACKED = 3  # branches of one structure from which on a pack is faster
+# Changes that are seen only at the end of a run.
+OF_LENGTH = ("trainer.max_epochs", "trainer.mode", "trainer.monitor", "early_stopping")
+
+
+@dataclass(frozen=True)
+class TrainedChange:
+    """The branches with a change, and as many without, seed by seed and trained for as long."""
+
+    change: Change
+    branches: tuple[Branch, ...]
+    control: tuple[Branch, ...]
+
+    def gain(self, judges: Sequence[Measure]) -> Gain:
+        """Return the gain on the measure where it is largest."""
+        return gain_of(self.branches, self.control, judges)
+
+    def gain_on(self, metric: str, judges: Sequence[Measure]) -> Gain:
+        """Return the gain on one measure."""
+        return gain_on(metric, self.branches, self.control, judges)
+
+
+def explored(run: Evidence, changes: Sequence[Change]) -> list[TrainedChange]:
+    """Train each change that makes a valid configuration, with the run's own seed."""
+    possible = [change for change in dict.fromkeys(changes) if _fits(run, change)]
+    return _trained(run, possible, seeds=1, first=0)
+
+
+def repeated(run: Evidence, changes: Sequence[Change], seeds: int) -> list[TrainedChange]:
+    """Train each change with fresh seeds, each with its own random split."""
+    return _trained(run, list(dict.fromkeys(changes)), seeds=seeds, first=1)
+
+
+def _fits(run: Evidence, change: Change) -> bool:
+    try:
+        run.origin.composed(run.origin.typed(change))
+    except UserError:
+        return False
+    return True
+
+
+def _trained(run: Evidence, changes: Sequence[Change], *, seeds: int, first: int) -> list[TrainedChange]:
+    """Train branches; those whose change is seen only at the end, and all of a short run, to the end."""
+    until, found = horizon(run), list[TrainedChange]()
+    long = [change for change in changes if until is None or _is_seen_late(change)]
+    for group, end in ((long, None), ([change for change in changes if change not in long], until)):
+        if not group:
+            continue
+        known = first == 0 and end is None
+        made = branches(
+            run.origin,
+            [*([] if known else [NOTHING]), *group],
+            seeds=seeds,
+            first=first,
+            split_again=True,
+            until=end,
+            least=PACKED,
+        )
+        control = (_itself(run),) if known else tuple(with_change(NOTHING, made))
+        found += [TrainedChange(change, tuple(with_change(change, made)), control) for change in group]
+    return found
+
+
+def _is_seen_late(change: Change) -> bool:
+    return any(text.startswith(OF_LENGTH) for text in change.overrides)
+
+
+def _itself(run: Evidence) -> Branch:
+    """Return the run as a branch without a change."""
+    result = Result(run.status, "", 0, run.summary["best"], run.summary["last"], [], {})
+    return Branch(NOTHING, int(run.raw["seed"]), result, run.keeps_best)
+
+
+def horizon(run: Evidence) -> int | None:
+    """Return the epoch at which branches are left; None trains them to their end."""
+    planned = int(run.setting("trainer.max_epochs"))
+    whole = run.seconds / max(run.epochs, 1) * planned
+    share = BUDGET * (run.seconds + START) / (RUNS * max(whole, 1e-9))
+    return None if share >= 1 else max(math.ceil(share * planned), min(planned, LEAST_EPOCHS))
