@@ -16,7 +16,7 @@ BUDGET = 3.0  # times the run, of all that is trained
 START = 4.0  # seconds of a run besides its training
 RUNS = 16.0  # runs that a diagnosis costs if all branches are trained to their end: packs are cheaper
 LEAST_EPOCHS = 8  # of a branch that is left early
-PACKED = 3  # branches of one structure from which on a pack is faster
+PACKED = 3  # branches of one structure: a pack is faster than one by one
 # Changes that are seen only at the end of a run.
 OF_LENGTH = ("trainer.max_epochs", "trainer.mode", "trainer.monitor", "early_stopping")
 
@@ -28,6 +28,10 @@ class TrainedChange:
     change: Change
     branches: tuple[Branch, ...]
     control: tuple[Branch, ...]
+
+    def after(self, other: TrainedChange) -> TrainedChange:
+        """Return the branches of both."""
+        return TrainedChange(self.change, other.branches + self.branches, other.control + self.control)
 
     def gain(self, judges: Sequence[Measure]) -> Gain:
         """Return the gain on the measure where it is largest."""
@@ -44,9 +48,17 @@ def explored(run: Evidence, changes: Sequence[Change]) -> list[TrainedChange]:
     return _trained(run, possible, seeds=1, first=0)
 
 
-def repeated(run: Evidence, changes: Sequence[Change], seeds: int) -> list[TrainedChange]:
-    """Train each change with fresh seeds, each with its own random split."""
-    return _trained(run, list(dict.fromkeys(changes)), seeds=seeds, first=1)
+def repeated(
+    run: Evidence, changes: Sequence[Change], seeds: int, before: Sequence[TrainedChange] = ()
+) -> list[TrainedChange]:
+    """Train each change with fresh seeds, each with its own random split.
+
+    before: the same changes with earlier seeds, which are joined to them.
+    """
+    used = max((len(one.branches) for one in before), default=0)
+    found = _trained(run, list(dict.fromkeys(changes)), seeds=seeds, first=1 + used)
+    earlier = {one.change: one for one in before}
+    return [one.after(earlier[one.change]) if before else one for one in found]
 
 
 def _fits(run: Evidence, change: Change) -> bool:

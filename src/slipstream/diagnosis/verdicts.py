@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from slipstream.core.types import Plain
 from slipstream.core.wording import counted, shell
 from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.judging import Gain
+from slipstream.diagnosis.paired_effects import Effect
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,16 @@ class Diagnosis:
         folder: the run.
         symptoms: sentences about what is suspicious.
         verdicts: the causes that were proved, the likeliest root first.
-        trials: every suspected cause that was tried, the likeliest first.
+        tried: every suspected cause, the likeliest first.
+        needs: for a run that works, the effect of removing each ingredient.
         trained: the number of branches that were trained for it, and the seconds it took.
     """
 
     folder: Path
     symptoms: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
-    trials: tuple[TriedCause, ...]
+    tried: tuple[TriedCause, ...]
+    needs: tuple[Effect, ...]
     trained: int
     seconds: float
 
@@ -82,45 +84,34 @@ class Diagnosis:
             if verdict.proof:
                 yield f"   {verdict.proof}"
             if verdict.remedy:
-                yield f"   to mend it: {' '.join(map(shell, verdict.remedy))}"
-        found = {verdict.cause for verdict in self.verdicts}
-        others = [trial for trial in self.trials if trial.cause not in found]
-        if others:
-            yield "tried as well, without a gain that matters or as clear:"
-        for trial in others:
-            gain = trial.gain
-            values = f"{gain.metric} {gain.after:.4g} instead of {gain.before:.4g}"
-            yield f"   {trial.cause}: {trial.change}: {values}"
+                yield f"   to fix it: {' '.join(map(shell, verdict.remedy))}"
+        yield from self._needed()
+        yield from self._others()
         yield f"{counted(self.trained, 'branch', 'branches')} in {self.seconds:.1f} s"
+
+    def _needed(self) -> Iterator[str]:
+        if self.needs:
+            seeds = counted(len(self.needs[0].values), "seed")
+            yield f"what the run needs ({self.needs[0].metric}, {seeds}):"
+        for effect in self.needs:
+            if effect.difference is None or effect.interval is None:
+                size = "diverges"
+            else:
+                low, high = effect.interval
+                size = f"{effect.difference:+.3g} ± {(high - low) / 2:.2g}"
+            yield f"   with {effect.change} instead: {size} ({effect.verdict})"
+
+    def _others(self) -> Iterator[str]:
+        found = {verdict.cause for verdict in self.verdicts}
+        others = [cause for cause in self.tried if cause.cause not in found]
+        if others:
+            yield "tried as well, with a smaller gain or none:"
+        for cause in others:
+            gain = cause.gain
+            values = f"{gain.metric} {gain.after:.4g} instead of {gain.before:.4g}"
+            yield f"   {cause.cause}: {cause.change}: {values}"
 
     def as_json(self) -> str:
         """Return the answer as JSON."""
-        content: dict[str, Plain] = {
-            "run": str(self.folder),
-            "symptoms": list(self.symptoms),
-            "verdicts": [
-                {
-                    "cause": verdict.cause,
-                    "evidence": verdict.evidence,
-                    "proof": verdict.proof,
-                    "remedy": list(verdict.remedy),
-                    "confirmed": verdict.confirmed,
-                    "score": verdict.score,
-                    "gain": None if verdict.gain is None else verdict.gain.__dict__,
-                }
-                for verdict in self.verdicts
-            ],
-            "tried": [
-                {
-                    "cause": trial.cause,
-                    "score": trial.score,
-                    "evidence": trial.evidence,
-                    "change": list(trial.change.overrides),
-                    "gain": trial.gain.__dict__,
-                }
-                for trial in self.trials
-            ],
-            "branches": self.trained,
-            "seconds": round(self.seconds, 3),
-        }
-        return json.dumps(content, indent=1) + "\n"
+        content = asdict(self) | {"folder": str(self.folder)}
+        return json.dumps(content, indent=1, default=str) + "\n"

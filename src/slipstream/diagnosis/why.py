@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slipstream.diagnosis.ablation import ablate, removals
 from slipstream.diagnosis.causes.known import suspicions
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, measures
+from slipstream.diagnosis.paired_effects import Effect
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
 from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict
@@ -21,23 +23,26 @@ FINALISTS = 3  # causes that are confirmed
 PROMISING = 0.8  # gain on the run's own seed that is worth fresh seeds
 HARM = -0.7  # gain on another measure below which a change is no remedy
 SAME = 0.7  # of the largest gain: a change that gains this much explains the same
+SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
+REPEAT = 0.3  # p up to which as many seeds again may decide
 LEAST_P = 0.0001  # that is shown
 
 
 def why(run: str | Path) -> Diagnosis:
-    """Find out what keeps a run from working, and prove it.
+    """Find the causes that keep a run from working, with a proof of each.
 
     The evidence - settings, curves, observations, data - suggests causes. Each is tried as a branch of the
     run that differs in one thing and has the run's own seed. The most promising are trained again with fresh
     seeds, and each seed with its own random split; differences are paired, p is of a one-sided paired t-test
-    with Holm's correction. Of the changes that mend the run equally, the one with the strongest evidence is
+    with Holm's correction. Of the changes that improve the run equally, the one with the strongest evidence is
     the root cause. Nothing is written to disk.
 
     Args:
         run: the folder of a run that has ended.
 
     Returns:
-        The verdicts, the likeliest root cause first, and what was tried.
+        The verdicts, the likeliest root cause first, and what was tried. For a run that works, also what it
+        loses without each of its ingredients.
 
     Raises:
         UserError: the folder holds no run that has ended, or rows in memory trained it.
@@ -57,15 +62,27 @@ def why(run: str | Path) -> Diagnosis:
     tried = list(_tried(suspected, first, judges))
     finalists = sorted(filter(_promising, tried), key=_promise)[-FINALISTS:]
     fresh = repeated(evidence, [cause.change for cause in finalists], CONFIRMED)
+    if any(_undecided(one.gain(judges)) for one in fresh):
+        fresh = repeated(evidence, [one.change for one in fresh], CONFIRMED, before=fresh)
+    verdicts = tuple(_verdicts(finalists, fresh, judges))
+    needs = () if verdicts or evidence.seconds > SHORT else _needs(evidence, judges[0].name)
     trained = [*first, *fresh]
     return Diagnosis(
         evidence.folder,
         tuple(symptoms(evidence.facts)),
-        tuple(_verdicts(finalists, fresh, judges)),
+        verdicts,
         tuple(tried),
+        needs,
         trained=sum(len(change.branches) for change in trained),
         seconds=time.monotonic() - began,
     )
+
+
+def _needs(run: Evidence, metric: str) -> tuple[Effect, ...]:
+    """Return what the run loses without each of its ingredients; nothing if all are the defaults."""
+    if not removals(run.raw):
+        return ()
+    return ablate(run.folder, metric=metric, seeds=CONFIRMED).effects
 
 
 def _tried(
@@ -96,7 +113,7 @@ def _verdicts(
     gains = {one.change: one.gain(judges) for one in fresh}
     corrected = dict(zip(gains, holm([gain.p for gain in gains.values()]), strict=True))
     sure = {change: p for change, p in corrected.items() if p is not None and p < LEVEL}
-    accepted = [one for one in fresh if one.change in sure and _mends(gains[one.change])]
+    accepted = [one for one in fresh if one.change in sure and _helps(gains[one.change])]
     if not accepted:
         return
     best = max((gains[one.change] for one in accepted), key=lambda gain: gain.mean)
@@ -109,7 +126,11 @@ def _verdicts(
             yield Verdict(cause.cause, cause.evidence, proof, remedy, True, cause.score, gain)
 
 
-def _mends(gain: Gain) -> bool:
+def _undecided(gain: Gain) -> bool:
+    return gain.mean >= 1 and gain.p is not None and LEVEL / FINALISTS < gain.p < REPEAT
+
+
+def _helps(gain: Gain) -> bool:
     return gain.mean >= 1 and gain.worst > HARM
 
 

@@ -29,7 +29,7 @@ FALLING = 0.1  # relative fall of the loss over the last tenth of the epochs
 
 @dataclass(frozen=True)
 class EndOfRun:
-    """What is known of a run when it ends.
+    """A run at its end.
 
     sizes: the rows of train, validation and test. shares: the share of each class among the training rows,
     None without classes.
@@ -60,7 +60,7 @@ class EndOfRun:
 
 
 def facts(config: Config, data: Data, result: Result) -> EndOfRun:
-    """Return what is known of a run that has ended."""
+    """Return a run at its end."""
     sizes = len(data.train), len(data.validation.inputs), len(data.test.inputs)
     classes = data.target.task in ("binary", "multiclass")
     return EndOfRun(config, data.target, result, sizes, class_shares(data) if classes else None)
