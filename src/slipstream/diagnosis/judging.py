@@ -95,7 +95,8 @@ def gain_of(changed: Sequence[Branch], control: Sequence[Branch], judges: Sequen
     """Return the gain of a change over the control, in pairs of seeds."""
     found = [_measured(changed, control, judge) for judge in judges]
     best = max(found, key=lambda gain: gain.mean)
-    worst = min(gain.mean for gain in found if not gain.metric.endswith("balanced_accuracy"))
+    others = (gain.mean for gain in found if not gain.metric.endswith("balanced_accuracy"))
+    worst = min(others, default=best.mean)
     return replace(best, worst=worst)
 
 

@@ -15,6 +15,7 @@ class Suspicion:
         cause: its name, such as "learning rate too high".
         score: from 0 to 1, how strongly the evidence suggests it.
         evidence: a sentence with a number.
+        measure: the only metric that judges its changes, such as "balanced_accuracy"; empty for all.
         changes: alternative remedies; the cause is proved where one of them improves the run.
     """
 
@@ -22,9 +23,12 @@ class Suspicion:
     score: float
     evidence: str
     changes: tuple[Change, ...]
+    measure: str = ""
 
 
-def suspect(cause: str, score: float, evidence: str, *changes: str | tuple[str, ...]) -> Suspicion:
+def suspect(
+    cause: str, score: float, evidence: str, *changes: str | tuple[str, ...], measure: str = ""
+) -> Suspicion:
     """Return a suspicion; each change is one override or several."""
     made = [Change((change,)) if isinstance(change, str) else Change(change) for change in changes]
-    return Suspicion(cause, score, evidence, tuple(made))
+    return Suspicion(cause, score, evidence, tuple(made), measure)

@@ -50,6 +50,7 @@ class TriedCause:
     evidence: str
     change: Change
     gain: Gain
+    measure: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def why(run: str | Path) -> Diagnosis:
     The evidence - settings, curves, observations, data - suggests causes. Each is tried as a branch of the
     run that differs in one thing and has the run's own seed. The most promising are trained again with fresh
     seeds, and each seed with its own random split; differences are paired, p is of a one-sided paired t-test
-    with Holm's correction. Of the changes that improve the run equally, the one with the strongest evidence is
-    the root cause. Nothing is written to disk.
+    with Holm's correction. Of the changes that improve the run equally, the one with the strongest evidence
+    is the root cause. Nothing is written to disk.
 
     Args:
         run: the folder of a run that has ended.
@@ -89,12 +89,19 @@ def _tried(
     suspected: Sequence[Suspicion], trained: Sequence[TrainedChange], judges: Sequence[Measure]
 ) -> Iterator[TriedCause]:
     """Yield each suspicion with its best change."""
-    gains = {one.change: one.gain(judges) for one in trained}
     for suspicion in suspected:
-        known = [(gains[change], change) for change in suspicion.changes if change in gains]
+        asked = _judges(suspicion.measure, judges)
+        known = [(one.gain(asked), one.change) for one in trained if one.change in suspicion.changes]
         if known:
             gain, change = max(known, key=lambda pair: pair[0].mean)
-            yield TriedCause(suspicion.cause, suspicion.score, suspicion.evidence, change, gain)
+            yield TriedCause(
+                suspicion.cause, suspicion.score, suspicion.evidence, change, gain, suspicion.measure
+            )
+
+
+def _judges(measure: str, judges: Sequence[Measure]) -> Sequence[Measure]:
+    """Return the measures that judge a cause."""
+    return [judge for judge in judges if judge.name.endswith(f"/{measure}")] or judges
 
 
 def _promising(cause: TriedCause) -> bool:
@@ -110,20 +117,23 @@ def _verdicts(
     finalists: Sequence[TriedCause], fresh: Sequence[TrainedChange], judges: Sequence[Measure]
 ) -> Iterator[Verdict]:
     """Yield the finalists that fresh seeds confirm and that explain the same, the likeliest root first."""
-    gains = {one.change: one.gain(judges) for one in fresh}
-    corrected = dict(zip(gains, holm([gain.p for gain in gains.values()]), strict=True))
-    sure = {change: p for change, p in corrected.items() if p is not None and p < LEVEL}
-    accepted = [one for one in fresh if one.change in sure and _helps(gains[one.change])]
+    trained = {one.change: one for one in fresh}
+    gains = [trained[cause.change].gain(_judges(cause.measure, judges)) for cause in finalists]
+    corrected = holm([gain.p for gain in gains])
+    accepted = [
+        (cause, gain, p)
+        for cause, gain, p in zip(finalists, gains, corrected, strict=True)
+        if p is not None and p < LEVEL and _helps(gain)
+    ]
     if not accepted:
         return
-    best = max((gains[one.change] for one in accepted), key=lambda gain: gain.mean)
-    same = [one.change for one in accepted if one.gain_on(best.metric, judges).mean >= SAME * best.mean]
-    for cause in sorted(finalists, key=lambda one: -one.score):
-        if cause.change in same:
-            gain = gains[cause.change]
-            proof = _proof(cause, gain, sure[cause.change])
+    best = max((gain for _, gain, _ in accepted), key=lambda gain: gain.mean)
+    for cause, gain, p in sorted(accepted, key=lambda one: -one[0].score):
+        if trained[cause.change].gain_on(best.metric, judges).mean >= SAME * best.mean:
             remedy = cause.change.overrides
-            yield Verdict(cause.cause, cause.evidence, proof, remedy, True, cause.score, gain)
+            yield Verdict(
+                cause.cause, cause.evidence, _proof(cause, gain, p), remedy, True, cause.score, gain
+            )
 
 
 def _undecided(gain: Gain) -> bool:

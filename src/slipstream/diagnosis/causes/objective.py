@@ -69,6 +69,7 @@ def imbalance(run: Evidence) -> Iterator[Suspicion]:
             0.75 if low else 0.2,
             f"the rarest class has {shares.min():.1%} of the rows; balanced accuracy is {balanced:.3g}",
             "data.class_weights=balanced",
+            measure="balanced_accuracy",
         )
 
 
