@@ -24,6 +24,7 @@ PROMISING = 0.8  # gain on the run's own seed that is worth fresh seeds
 HARM = -0.7  # gain on another measure below which a change is no remedy
 SAME = 0.7  # of the largest gain: a change that gains this much explains the same
 SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
+STRONG = 0.8  # score of evidence that is reported without a proof
 REPEAT = 0.3  # p up to which as many seeds again may decide
 LEAST_P = 0.0001  # that is shown
 
@@ -64,7 +65,7 @@ def why(run: str | Path) -> Diagnosis:
     fresh = repeated(evidence, [cause.change for cause in finalists], CONFIRMED)
     if any(_undecided(one.gain(judges)) for one in fresh):
         fresh = repeated(evidence, [one.change for one in fresh], CONFIRMED, before=fresh)
-    verdicts = tuple(_verdicts(finalists, fresh, judges))
+    verdicts = tuple(_verdicts(finalists, fresh, judges)) or tuple(_likely(finalists))
     needs = () if verdicts or evidence.seconds > SHORT else _needs(evidence, judges[0].name)
     trained = [*first, *fresh]
     return Diagnosis(
@@ -80,9 +81,8 @@ def why(run: str | Path) -> Diagnosis:
 
 def _needs(run: Evidence, metric: str) -> tuple[Effect, ...]:
     """Return what the run loses without each of its ingredients; nothing if all are the defaults."""
-    if not removals(run.raw):
-        return ()
-    return ablate(run.folder, metric=metric, seeds=CONFIRMED).effects
+    ingredients = [text for text in removals(run.raw) if not text.startswith("data.")]
+    return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED).effects if ingredients else ()
 
 
 def _tried(
@@ -134,6 +134,18 @@ def _verdicts(
             yield Verdict(
                 cause.cause, cause.evidence, _proof(cause, gain, p), remedy, True, cause.score, gain
             )
+
+
+def _likely(finalists: Sequence[TriedCause]) -> Iterator[Verdict]:
+    """Yield the finalist with strong evidence that fresh seeds did not confirm."""
+    for cause in sorted(finalists, key=lambda one: -one.score)[:1]:
+        if cause.score >= STRONG and cause.gain.mean >= 1:
+            gain = cause.gain
+            proof = (
+                f"not proved: with {cause.change} {gain.metric} is {gain.after:.4g} instead of "
+                f"{gain.before:.4g} for the run's own seed, and fresh seeds do not confirm it"
+            )
+            yield Verdict(cause.cause, cause.evidence, proof, cause.change.overrides, False, cause.score)
 
 
 def _undecided(gain: Gain) -> bool:
