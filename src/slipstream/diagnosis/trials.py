@@ -14,7 +14,7 @@ from slipstream.runs.summary import Result
 
 BUDGET = 3.0  # times the run, of all that is trained
 START = 4.0  # seconds of a run besides its training
-RUNS = 16.0  # runs that a diagnosis costs if all branches are trained to their end: packs are cheaper
+RUNS = 10.0  # runs that a diagnosis costs if all branches are trained to their end: packs are cheaper
 LEAST_EPOCHS = 8  # of a branch that is left early
 PACKED = 3  # branches of one structure: a pack is faster than one by one
 # Changes that are seen only at the end of a run.
@@ -23,7 +23,7 @@ OF_LENGTH = ("trainer.max_epochs", "trainer.mode", "trainer.monitor", "early_sto
 
 @dataclass(frozen=True)
 class TrainedChange:
-    """The branches with a change, and as many without, seed by seed and trained for as long."""
+    """The branches with a change, and as many without, seed by seed."""
 
     change: Change
     branches: tuple[Branch, ...]
@@ -70,25 +70,26 @@ def _fits(run: Evidence, change: Change) -> bool:
 
 
 def _trained(run: Evidence, changes: Sequence[Change], *, seeds: int, first: int) -> list[TrainedChange]:
-    """Train branches; those whose change is seen only at the end, and all of a short run, to the end."""
-    until, found = horizon(run), list[TrainedChange]()
+    """Train branches; those whose change is seen only at the end, and all of a short run, to the end.
+
+    The control always ends as the run does: a branch that is left early and still better is not just faster.
+    """
+    until = horizon(run)
     long = [change for change in changes if until is None or _is_seen_late(change)]
-    for group, end in ((long, None), ([change for change in changes if change not in long], until)):
-        if not group:
-            continue
-        known = first == 0 and end is None
-        made = branches(
-            run.origin,
-            [*([] if known else [NOTHING]), *group],
-            seeds=seeds,
-            first=first,
-            split_again=True,
-            until=end,
-            least=PACKED,
-        )
-        control = (_itself(run),) if known else tuple(with_change(NOTHING, made))
-        found += [TrainedChange(change, tuple(with_change(change, made)), control) for change in group]
-    return found
+    short = [change for change in changes if change not in long]
+    control = [_itself(run)] if first == 0 else []
+    found = _branches(run, [*([] if control else [NOTHING]), *long], None, seeds, first) if changes else []
+    found += _branches(run, short, until, seeds, first)
+    usual = tuple(control or with_change(NOTHING, found))
+    return [TrainedChange(change, tuple(with_change(change, found)), usual) for change in changes]
+
+
+def _branches(
+    run: Evidence, changes: Sequence[Change], until: int | None, seeds: int, first: int
+) -> list[Branch]:
+    return branches(
+        run.origin, changes, seeds=seeds, first=first, split_again=True, until=until, least=PACKED
+    )
 
 
 def _is_seen_late(change: Change) -> bool:
