@@ -6,12 +6,13 @@ from scipy import stats
 
 import slipstream
 from slipstream.core.errors import UserError
+from slipstream.diagnosis import why_files
 from slipstream.diagnosis.branches import NOTHING, Branch, Change
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
 from slipstream.diagnosis.suspicion import suspect
 from slipstream.diagnosis.trials import TrainedChange
-from slipstream.diagnosis.verdicts import TriedCause
+from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict
 from slipstream.diagnosis.why import _verdicts, why
 from slipstream.runs.summary import Result
 
@@ -85,14 +86,38 @@ def test_a_suspicion_lists_alternative_changes():
 def test_why_finds_a_rate_that_is_too_low(tmp_path, capsys, code):
     words = ("data=iris", "model.width=16", "optimizer.lr=1e-7", "trainer.max_epochs=20")
     slipstream.train(slipstream.compose(*words), tmp_path / "run")
-    before = sorted((tmp_path / "run").rglob("*"))
+    before = set((tmp_path / "run").rglob("*"))
     found = why(tmp_path / "run")
     assert found.verdicts[0].cause == "learning rate too low"
     assert found.verdicts[0].remedy[0].startswith("optimizer.lr=")
     assert found.symptoms[0].startswith("the learning rate 1e-07 is")
-    assert sorted((tmp_path / "run").rglob("*")) == before
-    assert code(["why", str(tmp_path / "run"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["verdicts"][0]["cause"] == "learning rate too low"
+    assert set((tmp_path / "run").rglob("*")) == before
+    files = why_files.write(found, tmp_path / "run")
+    assert [file.name for file in files] == ["why.json", "why.csv", "why.png"]
+    assert json.loads(files[0].read_text())["verdicts"][0]["cause"] == "learning rate too low"
+    assert files[1].read_text().count("True") == 1
+    assert code(["report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html")]) == 0
+    assert "1. learning rate too low" in (tmp_path / "page.html").read_text()
+
+
+def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeypatch):
+    gain = gain_of(branches_of(Change(("a=1",)), 0.9), branches_of(NOTHING, 0.5), [ACCURACY])
+    verdict = Verdict(
+        "dead ReLU units", "100% are 0", "better in 5 of 5", ("activation=leaky_relu",), True, 0.9
+    )
+    tried = TriedCause("linear network", 0.2, "depth 0", Change(("a=1",)), gain)
+    found = Diagnosis(tmp_path, ("the loss diverged",), (verdict,), (tried,), (), 7, 1.5)
+    monkeypatch.setattr("slipstream.diagnosis.why.why", lambda run: found)
+    assert code(["why", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "seen: the loss diverged",
+        "1. dead ReLU units: 100%",
+        "   better in 5",
+        "   to fix it: activation=leaky_relu",
+        "explains less, or was not confirmed: linear network (a=1: val/accuracy 0.9 instead of 0.5)",
+    ]
+    assert code(["why", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"][0]["remedy"] == ["activation=leaky_relu"]
 
 
 def test_a_folder_without_a_run_is_no_run(tmp_path):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from slipstream.core.wording import counted, shell
 from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.judging import Gain
 from slipstream.diagnosis.paired_effects import Effect
+
+MATTERS = 0.8  # gain below which a change is called no cause
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,9 @@ class Diagnosis:
 
     def _others(self) -> Iterator[str]:
         found = {verdict.cause for verdict in self.verdicts}
-        others = [cause for cause in self.tried if cause.cause not in found]
-        if others:
-            yield "tried as well, with a smaller gain or none:"
-        for cause in others:
-            gain = cause.gain
-            values = f"{gain.metric} {gain.after:.4g} instead of {gain.before:.4g}"
-            yield f"   {cause.cause}: {cause.change}: {values}"
-
-    def as_json(self) -> str:
-        """Return the answer as JSON."""
-        content = asdict(self) | {"folder": str(self.folder)}
-        return json.dumps(content, indent=1, default=str) + "\n"
+        for cause in self.tried:
+            if cause.cause not in found:
+                gain, less = cause.gain, cause.gain.mean < MATTERS
+                values = f"{gain.metric} {gain.after:.4g} instead of {gain.before:.4g}"
+                said = "not the cause" if less else "explains less, or was not confirmed"
+                yield f"{said}: {cause.cause} ({cause.change}: {values})"

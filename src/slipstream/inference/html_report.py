@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from html import escape
@@ -99,6 +100,7 @@ def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
         "<h2>Evaluation</h2>",
         *map(html_table, evaluation_files.tables(measured)),
         *_pictures(evaluation_files.pictures(measured)),
+        *_why(ensemble),
         "<h2>Importance</h2>",
         _text(importance_files.explanation(found)),
         *map(html_table, importance_files.tables(found)),
@@ -139,6 +141,18 @@ def _sweep(ensemble: Ensemble) -> Iterator[str]:
         yield "<h2>Sweep</h2>"
         yield html_table(sweep_section.leaderboard(found))
         yield from map(_text, sweep_section.remarks(found))
+
+
+def _why(ensemble: Ensemble) -> Iterator[str]:
+    """Yield what `slipstream why` found out about the runs that it was asked about."""
+    for origin in ensemble.origins:
+        file = None if origin.folder is None else origin.folder / "why.json"
+        if file is not None and file.exists():
+            yield "<h2>Why</h2>"
+            yield _code("\n".join(json.loads(file.read_text("utf-8"))["text"]))
+            picture = file.with_suffix(".png")
+            if picture.exists():
+                yield from _pictures([("gain of each change", Image.open(picture))])
 
 
 def _named(ensemble: Ensemble) -> dict[str, RunOrigin]:
