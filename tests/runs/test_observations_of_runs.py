@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -27,11 +28,86 @@ def test_the_first_the_last_and_every_so_many_epochs_are_observed(tmp_path):
     assert "layers/hidden.0/dead" in result.observations[0]
 
 
-def test_tensorboard_shows_them_by_layer(tmp_path):
-    slipstream.train(config("logger=tensorboard"), tmp_path / "run")
-    events = EventAccumulator(str(tmp_path / "run")).Reload()
-    values = [event.value for event in events.Scalars("layers/hidden.0/rank")]
-    assert values == pytest.approx([line["layers/hidden.0/rank"] for line in lines(tmp_path / "run")])
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A run of 25 epochs, 44 updates each, read by TensorBoard's own reader: (result, folder, events)."""
+    folder = tmp_path_factory.mktemp("logged") / "run"
+    words = (
+        "logger=tensorboard",
+        "data.batch_size=16",
+        "regularizer=[l2]",
+        "logger.tensorboard.histograms=2",
+    )
+    result = slipstream.train(config(*words, epochs=25), folder)
+    everything = {"scalars": 0, "tensors": 0}
+    return result, folder, EventAccumulator(str(folder), size_guidance=everything).Reload()
+
+
+def test_tensorboard_shows_them_by_layer(logged):
+    """Each value that is a number, at its step."""
+    _, folder, events = logged
+    for name in lines(folder)[0].keys() - {"epoch", "step"}:
+        told = [(line["step"], line[name]) for line in lines(folder) if line[name] is not None]
+        shown = [(e.step, e.value) for e in events.Scalars(name)] if told else []
+        assert [step for step, _ in shown] == [step for step, _ in told]
+        assert [v for _, v in shown] == pytest.approx([v for _, v in told], rel=1e-6), name
+
+
+def test_tensorboard_has_histograms_by_layer(logged):
+    """Of gradients, last updates, inputs and outputs of activations: first, last, `histograms` more."""
+    result, folder, events = logged
+    shown = set(events.PluginTagToContent("histograms"))
+    expected = {f"{of}/{name}" for of in ("weights", "gradients", "last_update") for name in result.weights}
+    expected |= {
+        f"{of}/{layer}" for of in ("activation_inputs", "activations") for layer in ("hidden.0", "hidden.1")
+    }
+    assert shown == expected
+    for tag in expected:
+        made = events.Tensors(tag)
+        epochs = [12, 24] if tag.startswith("weights/") else [1, 24, 25]  # observed: 1, 12, 24, 25
+        assert [e.step // 44 for e in made] == epochs
+    table = histogram(events, "activations/hidden.0", -1)
+    assert table[:, 2].sum() == 2048
+    assert table[0, 0] == 0  # relu
+    name = "gradients/hidden.0.linear.weight"
+    counts = histogram(events, name, 0)
+    assert counts[:, 2].sum() == result.weights["hidden.0.linear.weight"].numel()
+    # The norm of the gradient lies between those of the buckets' edges.
+    edges = np.sort(np.abs(counts[:, :2]), axis=1)
+    low, high = np.sqrt((edges**2 * counts[:, 2:]).sum(0))
+    norm = lines(folder)[0]["layers/hidden.0.linear.weight/gradient_norm"]
+    assert low * 0.7 <= norm <= high * 1.001
+
+
+def histogram(events, tag, place):
+    """Left edge, right edge and count of each bucket."""
+    return np.frombuffer(events.Tensors(tag)[place].tensor_proto.tensor_content, np.float32).reshape(-1, 3)
+
+
+def test_loss_and_penalty_are_separate_curves(logged):
+    """The penalty after each epoch beside the loss; of the last one it is that of the last weights."""
+    result, folder, events = logged
+    for name in ("train/loss", "train/penalty"):
+        assert [e.step for e in events.Scalars(name)] == [44 * epoch for epoch in range(1, 26)]
+    shown = {e.step: e.value for e in events.Scalars("train/penalty")}
+    for line in lines(folder):
+        assert shown[line["step"]] == pytest.approx(line["probe/penalty"], rel=1e-5)
+    assert "train/penalty" not in result.records[0]
+
+
+def test_the_penalty_on_activations_is_in_the_curve(tmp_path):
+    """Alone and in a pack, and a run without a penalty has no such curve."""
+    words = ("logger=tensorboard", "model.depth=1")
+    configs = [config(*words, "regularizer=[activity_l2]", f"seed={seed}") for seed in (1, 2)]
+    slipstream.train_pack(configs, [tmp_path / "1", tmp_path / "2"])
+    slipstream.train(configs[1], tmp_path / "alone")
+    slipstream.train(config(*words), tmp_path / "none")
+    read = {name: EventAccumulator(str(tmp_path / name)).Reload() for name in ("2", "alone", "none")}
+    packed, alone = ([e.value for e in read[name].Scalars("train/penalty")] for name in ("2", "alone"))
+    assert packed == pytest.approx(alone, rel=1e-4)
+    assert len(alone) == 3
+    assert min(alone) > 0
+    assert "train/penalty" not in read["none"].Tags()["scalars"]
 
 
 def test_a_resumed_run_keeps_its_lines(tmp_path):

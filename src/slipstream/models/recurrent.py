@@ -125,7 +125,7 @@ class Direction(nn.Module):
         self, parts: LayerFactory, cell: str, features: int, width: int, *, first: str, forget_bias: float
     ) -> None:
         super().__init__()
-        self.cell, self.width, self.alone = cell, width, parts.alone
+        self.cell, self.features, self.width, self.alone = cell, features, width, parts.alone
         self.activation = parts.activation()
         self.joins = parts.width_factor > 1
         blocks = GATES[cell] - 1 + parts.width_factor

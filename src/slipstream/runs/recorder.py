@@ -126,13 +126,16 @@ class Recorder:
         logger = log.tensorboard
         if logger is None:
             return
-        logger.scalars({name: v for name, v in record.items() if name not in NO_SCALARS}, record["step"])
+        penalty = {} if member.penalty is None else {"train/penalty": member.penalty}
+        logger.scalars({n: v for n, v in record.items() if n not in NO_SCALARS} | penalty, record["step"])
         for split in logger.curves:
             log_curve(logger, split, member, record)
+        times = member.config.loggers["tensorboard"]["histograms"]
         if member.observations and member.observations[-1]["epoch"] == record["epoch"]:
             observed = {name: v for name, v in member.observations[-1].items() if name not in NO_SCALARS}
             logger.scalars(observed, record["step"])
-        times = member.config.loggers["tensorboard"]["histograms"]
+            if self.engine.draws(record["epoch"], times):
+                logger.histograms(member.samples, record["step"])
         if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
             params = self.engine.pack.member(progress.state.params, k)
             named = self.engine.program.layout.unflatten(params.detach().cpu())

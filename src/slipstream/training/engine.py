@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,7 +35,14 @@ from slipstream.training.evaluate import (
 )
 from slipstream.training.lifting import why_not_compiled
 from slipstream.training.model_spec import ModelSpec, State
-from slipstream.training.observations import LayerObserver, Probe, probe_rows
+from slipstream.training.observations import (
+    LastUpdate,
+    LayerObserver,
+    Observed,
+    Probe,
+    penalty_of_update,
+    probe_rows,
+)
 from slipstream.training.pack import Pack, T
 from slipstream.training.step import (
     Batch,
@@ -54,7 +61,7 @@ if TYPE_CHECKING:
 # Seconds that a compiled step saves over an eager one, and that compilation takes: measured with torch
 # 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
-# Updates for each observation, which takes as long as 2 to 5 eager ones (scripts/bench_observations.py).
+# Updates for each observation, which takes as long as 2 to 8 eager ones (scripts/bench_observations.py).
 OBSERVED_EVERY, OBSERVED_EVERY_COMPILED = 500, 2000
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
@@ -296,17 +303,29 @@ class Engine:
         ]
         return [StepOutput(*row) for row in zip(*columns, strict=True)]
 
+    @property
+    def _apart(self) -> int:
+        """Epochs from one observation to the next."""
+        return -(-(OBSERVED_EVERY_COMPILED if self.compiled else OBSERVED_EVERY) // self.batching.steps)
+
     def due(self, epoch: int) -> bool:
         """Return True if the network is observed after this epoch, from 1: so rarely that it costs little."""
-        updates = OBSERVED_EVERY_COMPILED if self.compiled else OBSERVED_EVERY
-        every = -(-updates // self.batching.steps)
         last = self.configs[0].trainer.max_epochs
-        return self.observes and (epoch in (1, last) or epoch % every == 0)
+        return self.observes and (epoch in (1, last) or epoch % self._apart == 0)
+
+    def draws(self, epoch: int, times: int) -> bool:
+        """Return True if an observation has histograms: the first, the last, and `times` in between."""
+        last = self.configs[0].trainer.max_epochs
+        return times > 0 and (
+            epoch in (1, last) or epoch * times // last > (epoch - self._apart) * times // last
+        )
 
     @cached_property
     def observer(self) -> LayerObserver:
         """The function that observes one member, with the names of its values."""
-        return LayerObserver(self.program, alone=self.pack.single)
+        loggers = [config.loggers.get("tensorboard", {}) for config in self.configs]
+        samples = any(settings.get("histograms", 0) for settings in loggers)
+        return LayerObserver(self.program, alone=self.pack.single, samples=samples)
 
     def _probe(self) -> Probe:
         """Return the training rows that are observed, with a pack axis if members have different folds."""
@@ -324,12 +343,22 @@ class Engine:
             probes.append(Probe(x.to(self.device), part.targets[at], part.weights[at]))
         return self.pack.stack(probes) if self._own == 0 else probes[0]
 
-    def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Tensor:
-        """Return [(K,) Q]: what `observer.names` names. before: the parameters before the last update."""
+    def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Observed:
+        """Return what the observer sees of each member. before: the parameters before the last update."""
         _, norms, objectives = zip(*seen, strict=True)
-        updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)
-        observe = self.pack.vmap(self.observer, 0, 0, 0, 0, self._own, 0)
-        result: Tensor = observe(state.params, before, state.buffers, updates, self.probe, self.numbers)
+        evaluated, _ = self.evaluated(state)
+        of_updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)
+        last = LastUpdate(state.params, before, evaluated, *of_updates)
+        observe = self.pack.vmap(self.observer, 0, 0, self._own, 0)
+        result: Observed = observe(last, state.buffers, self.probe, self.numbers)
+        return result
+
+    def penalty(self, state: State) -> Tensor | None:
+        """Return the penalties [(K,)] that the objective adds to the loss, None if it has none."""
+        if not (self.observes and (self.program.hooks["penalty"] or self.program.activities)):
+            return None
+        lifted = self.pack.vmap(partial(penalty_of_update, self.program), 0, 0, 0)
+        result: Tensor = lifted(state.params, state.buffers, self.numbers)
         return result
 
     def close_epoch(self, state: State, epochs: Sequence[int]) -> State:

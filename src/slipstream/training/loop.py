@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from slipstream.core.errors import UserError
@@ -168,14 +169,17 @@ def _finish_epoch(
     Returns the members that ended with this epoch.
     """
     evaluated = engine.evaluated(epoch.state)
-    rows = engine.pack.rows(engine.report(epoch.plan, progress.seen, epoch.state, epoch.before))
+    report = engine.report(epoch.plan, progress.seen, epoch.state, epoch.before)
+    penalties = engine.penalty(epoch.state)
+    rows = engine.pack.rows(report if penalties is None else torch.cat([penalties[..., None], report], -1))
+    if penalties is not None:
+        for member, row in zip(members, rows, strict=True):
+            member.penalty = row.pop(0)
 
     running = [k for k, member in enumerate(members) if member.running]
     due = [k for k in running if rows[k][-1] > 0 and engine.due(members[k].epoch + 1)]
     if due:
-        observed = engine.pack.rows(engine.observe(epoch.state, epoch.before, progress.seen))
-        for k in due:
-            members[k].observe(as_values(engine.observer.names, observed[k]), engine.batching.steps)
+        _observe(engine, members, due, progress.seen, epoch)
     _commit_state(engine, members, progress, epoch, [row[-1] > 0 for row in rows])
     progress.seen = []
     improved = [False] * len(members)
@@ -192,6 +196,22 @@ def _finish_epoch(
     if any(improved):
         progress.best = engine.pack.where(improved, evaluated, progress.best)
     return [k for k in running if not members[k].running]
+
+
+def _observe(
+    engine: Engine, members: Sequence[Member], due: Sequence[int], seen: Sequence[StepOutput], epoch: Epoch
+) -> None:
+    """Keep what the layers of some members look like after the epoch."""
+    observed = engine.observe(epoch.state, epoch.before, seen)
+    rows, names = engine.pack.rows(observed.values), engine.observer.sampled
+    samples = observed.samples.cpu().numpy() if names else None
+    for k in due:
+        member, own = members[k], samples if engine.pack.single or samples is None else samples[k]
+        values = as_values(engine.observer.names, rows[k]) | {
+            "updates/lr_factor": member.lr_factor(epoch.rates[k])
+        }
+        drawn = {} if own is None else dict(zip(names, own, strict=True))
+        member.observe(values, engine.batching.steps, drawn)
 
 
 def _record_epoch(member: Member, record: Record, overseer: Overseer | None) -> bool:

@@ -54,6 +54,8 @@ class Member:
         self.records: list[Record] = []
         self.timings: list[Record] = []
         self.observations: list[Record] = []
+        self.samples: Mapping[str, np.ndarray] = {}  # of the last observation, for histograms
+        self.penalty: float | None = None  # of the last epoch
         self._written = self._observed = 0
         self.history = History([], direction(self.metric, settings["mode"]), [], [], 0.0)
 
@@ -157,9 +159,17 @@ class Member:
         """True if the run keeps the weights of the best epoch instead of the last ones."""
         return bool(self.config.early_stopping.settings["restore_best"])
 
-    def observe(self, values: Record, steps: int) -> None:
-        """Keep the observations of the epoch that has just been trained. steps: updates an epoch."""
-        epoch = self.epoch + 1
+    def lr_factor(self, rates: np.ndarray) -> float | None:
+        """Return the last rate of an epoch as a multiple of `optimizer.lr`: where its schedule stands."""
+        lr = self.config.optimizer.settings["lr"]
+        return float(rates[-1]) / lr if lr else None
+
+    def observe(self, values: Record, steps: int, samples: Mapping[str, np.ndarray]) -> None:
+        """Keep the observations of the epoch that has just been trained.
+
+        steps: updates an epoch. samples: of tensors, by name, for histograms.
+        """
+        epoch, self.samples = self.epoch + 1, samples
         self.observations.append({"epoch": epoch, "step": epoch * steps, **values})
 
     def flush(self) -> None:

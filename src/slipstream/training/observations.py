@@ -8,33 +8,47 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slipstream.core.types import Numbers
 from slipstream.models.functional import Functional
-from slipstream.models.layers import Activation, Activity
-from slipstream.models.recurrent import Direction
 from slipstream.training.model_spec import ModelSpec
+from slipstream.training.probes import examples
+from slipstream.training.quantities import (
+    SAMPLE,
+    TINY,
+    at_ends,
+    course,
+    lost,
+    norm_of,
+    rank,
+    sample,
+    sample_places,
+    saturated,
+    similarity,
+    statistics_gap,
+)
+from slipstream.training.taps import LayerWatch, Seen
 
 PROBE = 256  # training rows that are observed, evenly spaced
-ROWS = 256  # rows of a layer's outputs (examples, positions, steps) for what needs all pairs of units
-UNITS = 256  # units of a layer, evenly spaced, for what needs all pairs of units
-FLAT = 0.02  # of a bounded activation's range: nearer to a bound it is saturated
-TINY = 1e-30
+CLASSES = 20  # most classes whose recall is told of each
 
 WEIGHTS = (
-    *("weight_norm", "weight_zeros", "unit_similarity", "update_ratio"),
+    *("weight_norm", "weight_zeros", "unit_similarity", "update_ratio", "update_lost"),
     *("gradient_norm", "gradient_noise"),
 )
+UNIT = ("dead", "saturated", "input_mean", "input_std", "rank")
 UPDATES = (
     *("first_objective", "mean_objective", "last_objective", "objective_change"),
+    *("objective_slope", "objective_turns", "late_spread"),
     *("mean_gradient_norm", "largest_gradient_norm", "clipped_share", "gradient_left_by_clipping"),
+    "unchanged_weights",
 )
-UNIT = ("dead", "saturated", "input_mean", "input_std", "rank")
+PROBED = ("loss", "penalty", "penalty_share", "gradient_norm", "gradient_noise")
+OF_CLASSES = ("accuracy", "confidence", "lowest_recall", "predicted_classes")
 
 
 class Probe(NamedTuple):
@@ -45,49 +59,40 @@ class Probe(NamedTuple):
     weights: Tensor
 
 
+class LastUpdate(NamedTuple):
+    """What the updates of an epoch have left.
+
+    params, before [P]: after and before the last update. evaluated [P]: the parameters to evaluate with, or
+    more of an ensemble. norms, objectives [S]: the gradient's norm and the objective of each update.
+    """
+
+    params: Tensor
+    before: Tensor
+    evaluated: Tensor
+    norms: Tensor
+    objectives: Tensor
+
+
+class Observed(NamedTuple):
+    """Values [Q], float64, and samples [H, SAMPLE] of tensors for histograms, filled up with NaN."""
+
+    values: Tensor
+    samples: Tensor
+
+
 class ProbeHalf(NamedTuple):
     """Every other row of the probe: what the network makes of them.
 
-    weight: the sum of the rows' weights. loss: their weighted mean. gradient [P]: of the loss. outputs
-    [n, ...]. activity: the penalties on activations. seen: inputs and outputs [R, units] of each tap.
+    gradient [P]: of the loss. at_ends: squared norms [2] of its gradient by the first and the last inputs of
+    each recurrent layer. weight: the sum of the rows' weights. loss: their weighted mean. outputs [n, ...].
     """
 
     gradient: Tensor
+    at_ends: list[Tensor]
     weight: Tensor
     loss: Tensor
     outputs: Tensor
-    activity: Tensor
-    seen: list[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A place of a network whose outputs are observed.
-
-    name: of the hidden layer. bounds: of the activation's outputs, where its gradient vanishes; infinite ones
-    do not count.
-    """
-
-    name: str
-    module: nn.Module
-    bounds: tuple[float, float]
-
-    @property
-    def saturates(self) -> bool:
-        """True if both bounds are finite."""
-        return all(map(math.isfinite, self.bounds))
-
-
-def taps(module: nn.Module) -> list[Tap]:
-    """Return the activations of a network's hidden layers, and its recurrent layers, in order."""
-    recurrent = [name for name, inside in module.named_modules() if isinstance(inside, Direction)]
-    found = []
-    for name, inside in module.named_modules():
-        if isinstance(inside, Direction):
-            found.append(Tap(name, inside, (-math.inf, math.inf)))
-        elif isinstance(inside, Activation) and not any(name.startswith(f"{r}.") for r in recurrent):
-            found.append(Tap(name.rpartition(".")[0] or name, inside, inside.bounds))
-    return [tap for tap in found if not tap.name.startswith("output")]
+    seen: Seen
 
 
 def probe_rows(rows: int) -> Tensor:
@@ -96,90 +101,113 @@ def probe_rows(rows: int) -> Tensor:
     return torch.arange(count) * rows // max(count, 1)
 
 
+def weight_penalty(program: ModelSpec, params: Tensor, numbers: Numbers) -> Tensor:
+    """Return the penalties on the weights that the objective adds to the loss."""
+    weights = params * program.mask(params.device)
+    total = params.new_zeros(())
+    for choice in program.hooks["penalty"]:
+        total = total + choice.function(weights, **numbers[choice.name])
+    return total
+
+
+def penalty_of_update(
+    program: ModelSpec, params: Tensor, buffers: dict[str, Tensor], numbers: Numbers
+) -> Tensor:
+    """Return all penalties, those on activations as the last update met them: float64."""
+    total = weight_penalty(program, params, numbers)
+    for name in program.activities:
+        total = total + buffers[name]
+    return total.double()
+
+
 class LayerObserver:
     """Observes a network. It is a function for one member, to be vectorized.
 
-    alone: it will not be vectorized.
+    alone: it will not be vectorized. samples: also return samples for histograms.
 
     Attributes:
-        names: of the values that a call returns, `layers/LAYER/QUANTITY` and `probe/QUANTITY`.
+        names: of the values that a call returns, `layers/LAYER/QUANTITY`, `updates/...`, `probe/...`.
+        sampled: of the tensors that it samples, `gradients/WEIGHT`, `last_update/WEIGHT`,
+            `activation_inputs/LAYER`, `activations/LAYER`.
     """
 
-    def __init__(self, program: ModelSpec, *, alone: bool) -> None:
-        self.program, self.alone = program, alone
+    def __init__(self, program: ModelSpec, *, alone: bool, samples: bool = False) -> None:
+        self.program, self.alone, self.samples = program, alone, samples
         module = copy.deepcopy(program.infer.module)
-        self.taps = taps(module)
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._activity: list[Tensor] = []
-        for inside in module.modules():
-            if isinstance(inside, Activity):
-                inside.register_forward_hook(self._penalize)
-        for tap in self.taps:
-            tap.module.register_forward_hook(self._keep)
+        example = examples(program.form, 2).to(torch.get_default_device()) if program.own else None
+        self.watch = LayerWatch(module, example)
         self.forward = Functional(module, program.autocast, program.infer.nature)
         layout = program.layout
         named = zip(layout.names, layout.shapes, layout.penalized, strict=True)
         self.weights = {name: shape for name, shape, weight in named if weight and len(shape) > 1}
-        self.classes = len(program.target.classes) if program.target.task in ("binary", "multiclass") else 0
-        self.names = list(self._names())
-
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._seen.append((by_unit(inputs[0]), by_unit(output)))
-
-    def _penalize(self, module: Activity, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._activity.append(module.function(inputs[0], **module.settings()))
+        frozen = (p for p in module.parameters() if not p.requires_grad and p.dim() > 1)
+        self.frozen = sum(1 for _ in frozen)
+        task = program.target.task
+        self.classes = program.target.classes if task in ("binary", "multiclass") else ()
+        kept = [choice for choice in program.keeping if choice.place != "mask"]
+        averages = bool(kept) or program.optimizer.part.traits.evaluate is not None
+        self.averages = averages and all(choice.part.traits.start is None for choice in kept)
+        self.names, self.sampled = list(self._names()), list(self._sampled()) if samples else []
+        self._places = self._of_parameters() if samples else None
 
     def _names(self) -> Iterator[str]:
         for name in self.weights:
             yield from (f"layers/{name}/{quantity}" for quantity in WEIGHTS)
-        for tap in self.taps:
+        for tap in self.watch.taps:
             yield from (f"layers/{tap.name}/{quantity}" for quantity in UNIT)
+        yield from (f"layers/{tap.name}/first_step_gradient" for tap in self.watch.taps if tap.recurrent)
+        yield from (f"layers/{name}/statistics_gap" for name in self.watch.norms)
         yield from (f"updates/{quantity}" for quantity in UPDATES)
-        yield from ("probe/loss", "probe/penalty_share", "probe/gradient_norm", "probe/gradient_noise")
+        yield from ["updates/average_distance"] if self.averages else []
+        yield from (f"probe/{quantity}" for quantity in PROBED)
         if self.classes:
-            yield from (
-                "probe/accuracy",
-                "probe/confidence",
-                "probe/lowest_recall",
-                "probe/predicted_classes",
-            )
+            yield from (f"probe/{quantity}" for quantity in OF_CLASSES)
+            yield from (f"probe/recall/{name}" for name in self.classes[:CLASSES])
+
+    def _sampled(self) -> Iterator[str]:
+        for of in ("gradients", "last_update"):
+            yield from (f"{of}/{name}" for name in self.program.layout.names)
+        for tap in self.watch.taps:
+            yield from (f"{of}/{tap.name}" for of in ("activation_inputs", "activations"))
+
+    def _of_parameters(self) -> Tensor:
+        """Return the places of the samples of each parameter: [N, SAMPLE], -1 where it has no more."""
+        rows, start = [], 0
+        for size in self.program.layout.sizes:
+            places = sample_places(size, torch.device("cpu")) + start
+            rows.append(torch.nn.functional.pad(places, (0, SAMPLE - len(places)), value=-1))
+            start += size
+        return torch.stack(rows)
 
     def __call__(
-        self,
-        params: Tensor,
-        before: Tensor,
-        buffers: dict[str, Tensor],
-        updates: tuple[Tensor, Tensor],
-        probe: Probe,
-        numbers: Numbers,
-    ) -> Tensor:
-        """Return the values of `names`, float64 [Q]; NaN where one does not apply.
-
-        params, before [P]: after and before the epoch's last update. updates: gradient norms and objectives
-        [S] of the epoch's updates. numbers: of the components.
-        """
+        self, last: LastUpdate, buffers: dict[str, Tensor], probe: Probe, numbers: Numbers
+    ) -> Observed:
+        """Return the values of `names`, NaN where one does not apply, and the samples of `sampled`."""
         # Every other row: training rows keep the order of their file, whose halves may be of other classes.
-        first, second = (self._half(params, buffers, probe, start, numbers) for start in (0, 1))
+        first, second = (self._half(last.params, buffers, probe, start, numbers) for start in (0, 1))
         share = first.weight / (first.weight + second.weight + TINY)
         gradient = share * first.gradient + (1 - share) * second.gradient
         loss = share * first.loss + (1 - share) * second.loss
         noise, total = first.gradient - second.gradient, first.gradient + second.gradient
-        rows = len(first.outputs), len(second.outputs)
-        activity = (rows[0] * first.activity + rows[1] * second.activity) / sum(rows)
-        penalty = self._penalty(params, numbers) + activity
-        seen = [
+        units = [
             (torch.cat([a, c]), torch.cat([b, d]))
-            for (a, b), (c, d) in zip(first.seen, second.seen, strict=True)
+            for (a, b), (c, d) in zip(first.seen.units, second.seen.units, strict=True)
         ]
-        values = [*self._of_weights(params, before, (gradient, noise, total)), *self._of_units(seen)]
-        values += self._of_updates(*updates, numbers)
-        values += [loss, penalty / (loss.abs() + penalty.abs() + TINY)]
-        values += [_norm(gradient), _norm(noise) / (_norm(total) + TINY)]
+        values = [*self._of_weights(last, (gradient, noise, total)), *self._of_units(units)]
+        for one, other in zip(first.at_ends, second.at_ends, strict=True):
+            begin, end = (share**2 * one + (1 - share) ** 2 * other).sqrt()
+            values.append(begin / (end + TINY))
+        values += self._of_norms(first.seen.norms, second.seen.norms, buffers)
+        values += self._of_updates(last, gradient, numbers)
+        penalty = self._penalty(last.params, first, second, numbers)
+        values += [loss, penalty, penalty / (loss.abs() + penalty.abs() + TINY)]
+        values += [norm_of(gradient), norm_of(noise) / (norm_of(total) + TINY)]
         if self.classes:
             outputs = torch.cat([first.outputs, second.outputs])
             targets = torch.cat([probe.targets[0::2], probe.targets[1::2]])
             values += self._of_classes(outputs, targets, numbers)
-        return torch.stack([value.double() for value in values])
+        samples = self._samples(gradient, last, units)
+        return Observed(torch.stack([value.double() for value in values]), samples)
 
     def _half(
         self, params: Tensor, buffers: dict[str, Tensor], probe: Probe, start: int, numbers: Numbers
@@ -188,128 +216,118 @@ class LayerObserver:
         x, y, weights = (tensor[start::2] for tensor in probe)
         weight = weights.sum()
 
-        def loss_of(
-            flat: Tensor,
-        ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, list[tuple[Tensor, Tensor]]]]:
-            self._seen, self._activity = [], []
+        def loss_of(parts: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, tuple[Tensor, Tensor, Seen]]:
+            flat, offsets = parts
+            self.watch.begin(offsets)
             outputs, _ = self.forward(self.program.views(flat), buffers, x)
-            seen, self._seen = self._seen, []
-            penalties, self._activity = self._activity, []
+            seen = self.watch.end(params)
             losses = self.program.losses(outputs, y, numbers)
             loss = (losses * weights).sum() / (weight + TINY)
-            return loss, (loss, outputs, sum(penalties, params.new_zeros(())), seen)
+            return loss, (loss, outputs, seen)
 
+        parts = params, self.watch.offsets(self.program.form.shape[0], len(x), params)
         if self.alone:  # any network at all, also one that torch.func cannot transform
-            leaf = params.detach().requires_grad_()
-            value, (_, outputs, activity, seen) = loss_of(leaf)
-            (gradient,) = torch.autograd.grad(value, leaf)
-            pairs = [(given.detach(), made.detach()) for given, made in seen]
-            return ProbeHalf(gradient, weight, value.detach(), outputs.detach(), activity.detach(), pairs)
-        gradient, aux = torch.func.grad(loss_of, has_aux=True)(params)
-        return ProbeHalf(gradient, weight, *aux)
+            leaves = [part.detach().requires_grad_() for part in (parts[0], *parts[1])]
+            value, (_, outputs, seen) = loss_of((leaves[0], leaves[1:]))
+            gradient, *inputs = torch.autograd.grad(value, leaves)
+            loss, outputs = value.detach(), outputs.detach()
+            seen = Seen(
+                [(given.detach(), made.detach()) for given, made in seen.units],
+                [norm.detach() for norm in seen.norms],
+                seen.activity.detach(),
+            )
+        else:
+            (gradient, inputs), (loss, outputs, seen) = torch.func.grad(loss_of, has_aux=True)(parts)
+        return ProbeHalf(gradient, [at_ends(steps) for steps in inputs], weight, loss, outputs, seen)
 
-    def _of_weights(
-        self, params: Tensor, before: Tensor, gradients: tuple[Tensor, Tensor, Tensor]
-    ) -> Iterator[Tensor]:
+    def _of_weights(self, last: LastUpdate, gradients: tuple[Tensor, Tensor, Tensor]) -> Iterator[Tensor]:
         """Yield what `WEIGHTS` names. gradients [P]: of the probe, its halves' difference and their sum."""
         layout = self.program.layout
-        parts = (flat.split(layout.sizes) for flat in (params, before, *gradients))
+        parts = (flat.split(layout.sizes) for flat in (last.params, last.before, *gradients))
         for name, weight, old, grad, noise, total in zip(layout.names, *parts, strict=True):
             if name in self.weights:
-                yield _norm(weight)
+                yield norm_of(weight)
                 yield (weight == 0).double().mean()
                 yield similarity(weight.view(self.weights[name]).flatten(1))
-                yield _norm(weight - old) / (_norm(old) + TINY)
-                yield _norm(grad)
-                yield _norm(noise) / (_norm(total) + TINY)
+                yield norm_of(weight - old) / (norm_of(old) + TINY)
+                yield lost(weight, old, grad)
+                yield norm_of(grad)
+                yield norm_of(noise) / (norm_of(total) + TINY)
 
-    def _of_units(self, seen: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-        for tap, (given, made) in zip(self.taps, seen, strict=True):
+    def _of_units(self, units: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        for tap, (given, made) in zip(self.watch.taps, units, strict=True):
+            undefined = made.new_full((), math.nan)
+            if not made.numel():  # a layer that this call left out
+                yield from [undefined] * len(UNIT)
+                continue
             yield (made == 0).all(0).double().mean()
-            yield saturated(made, tap.bounds) if tap.saturates else made.new_full((), math.nan)
+            yield saturated(made, tap.bounds) if tap.saturates else undefined
             yield given.mean()
             yield given.std()
             yield rank(made)
 
-    def _penalty(self, params: Tensor, numbers: Numbers) -> Tensor:
-        """Return the penalties on the weights that the objective adds to the loss."""
-        weights = params * self.program.mask(params.device)
-        total = params.new_zeros(())
-        for choice in self.program.hooks["penalty"]:
-            total = total + choice.function(weights, **numbers[choice.name])
-        return total
+    def _of_norms(
+        self, first: list[Tensor], second: list[Tensor], buffers: dict[str, Tensor]
+    ) -> Iterator[Tensor]:
+        for name, *halves in zip(self.watch.norms, first, second, strict=True):
+            values = torch.cat(halves)
+            own = (buffers[f"{name}.{of}".lstrip(".")] for of in ("running_mean", "running_var"))
+            yield statistics_gap(values, *own) if values.numel() else values.new_full((), math.nan)
 
-    def _of_updates(self, norms: Tensor, objectives: Tensor, numbers: Numbers) -> list[Tensor]:
-        """Return what `UPDATES` names, of gradient norms and objectives [S]."""
-        clips = [c for c in self.program.hooks["gradient"] if c.name == "gradient_clipping"]
-        share, left = norms.new_zeros(()), norms.new_ones(())
-        if clips and clips[0].function.keywords["mode"] == "norm":
-            most = numbers["gradient_clipping"]["max_norm"]
-            share = (norms > most).double().mean()
-            left = torch.where(norms > most, most / norms, 1.0).mean()
-        elif clips:  # of entries, which norms do not tell
-            share, left = share * math.nan, left * math.nan
+    def _penalty(self, params: Tensor, first: ProbeHalf, second: ProbeHalf, numbers: Numbers) -> Tensor:
+        rows = len(first.outputs), len(second.outputs)
+        activity = rows[0] * first.seen.activity + rows[1] * second.seen.activity
+        return weight_penalty(self.program, params, numbers) + activity / sum(rows)
+
+    def _of_updates(self, last: LastUpdate, gradient: Tensor, numbers: Numbers) -> Iterator[Tensor]:
+        """Yield what `UPDATES` names. gradient [P]: of the probe."""
+        objectives, norms = last.objectives, last.norms
         steps = objectives.diff().abs().mean() if len(objectives) > 1 else objectives.new_zeros(())
-        return [
-            objectives[0],
-            objectives.mean(),
-            objectives[-1],
-            steps,
-            norms.mean(),
-            norms.amax(),
-            share,
-            left,
-        ]
+        yield from (objectives[0], objectives.mean(), objectives[-1], steps)
+        yield from course(objectives)
+        yield from (norms.mean(), norms.amax())
+        yield from self._of_clipping(norms, gradient, numbers)
+        sizes = self.program.layout.sizes
+        pairs = zip(
+            self.program.layout.names, last.params.split(sizes), last.before.split(sizes), strict=True
+        )
+        same = [(after == before).all().double() for name, after, before in pairs if name in self.weights]
+        yield sum(same, norms.new_zeros(())) + self.frozen
+        if self.averages:
+            yield norm_of(last.evaluated - last.params) / (norm_of(last.params) + TINY)
+
+    def _of_clipping(self, norms: Tensor, gradient: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """Return the share that was clipped, and the mean factor on the gradient's norm.
+
+        By norm it is the share of updates; by value, which norms do not tell, of the probe's gradient.
+        """
+        clips = [c for c in self.program.hooks["gradient"] if c.name == "gradient_clipping"]
+        if not clips:
+            return norms.new_zeros(()), norms.new_ones(())
+        most = numbers["gradient_clipping"]["max_norm"]
+        if clips[0].function.keywords["mode"] == "norm":
+            left = torch.where(norms > most, most / norms, 1.0).mean()
+            return (norms > most).double().mean(), left
+        clipped: Tensor = clips[0].function(gradient, max_norm=most)
+        return (clipped != gradient).double().mean(), norm_of(clipped) / (norm_of(gradient) + TINY)
 
     def _of_classes(self, outputs: Tensor, y: Tensor, numbers: Numbers) -> list[Tensor]:
-        """Return accuracy, mean confidence, the lowest recall, and the share of classes ever predicted."""
+        """Return what `OF_CLASSES` names, then recalls, NaN for classes that the probe has not."""
         scores = self.program.scores(outputs, numbers).double()
         confidence, predicted = scores.max(-1)
         right = (predicted == y).double()
-        classes = torch.arange(self.classes, device=y.device)
+        classes = torch.arange(len(self.classes), device=y.device)
         of_class = (y[:, None] == classes).double()
-        recall = (of_class * right[:, None]).sum(0) / of_class.sum(0).clamp(min=1)
-        there = torch.where(of_class.sum(0) > 0, recall, torch.ones_like(recall))
+        recall = (of_class * right[:, None]).sum(0) / of_class.sum(0)
+        lowest = torch.where(of_class.sum(0) > 0, recall, torch.ones_like(recall)).min()
         share = (predicted[:, None] == classes).any(0).double().mean()
-        return [right.mean(), confidence.mean(), there.min(), share]
+        return [right.mean(), confidence.mean(), lowest, share, *recall[:CLASSES]]
 
-
-def by_unit(values: Tensor) -> Tensor:
-    """Return a layer's values as [rows, units]: of [N, C, H, W] the channels, otherwise the last axis."""
-    if values.dim() == 4:
-        values = values.movedim(1, -1)
-    return values.flatten(0, -2).float()
-
-
-def saturated(outputs: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Return the share of outputs [...] within FLAT of a bound, relative to the range."""
-    low, high = bounds
-    margin = FLAT * (high - low)
-    return ((outputs < low + margin) | (outputs > high - margin)).double().mean()
-
-
-def rank(outputs: Tensor) -> Tensor:
-    """Return the participation ratio of [R, F], as a share of the possible directions: 1 / F to 1.
-
-    (sum of the covariance's eigenvalues)^2 / sum of their squares, the number of directions that the outputs
-    use. 0 for constant outputs. Rows and units are thinned out to at most ROWS and UNITS.
-    """
-    thin = outputs[:: -(-outputs.shape[0] // ROWS), :: -(-outputs.shape[1] // UNITS)]
-    centered = thin - thin.mean(0)
-    small = centered.t() @ centered if thin.shape[1] <= thin.shape[0] else centered @ centered.t()
-    ratio: Tensor = small.diagonal().sum().square() / (small.square().sum() + TINY)
-    return ratio / min(thin.shape)
-
-
-def similarity(weight: Tensor) -> Tensor:
-    """Return the largest absolute cosine of two rows of [F, D]; 0 for a single row. Rows are thinned out."""
-    thin = weight[:: -(-len(weight) // UNITS)]
-    unit = thin / (torch.linalg.vector_norm(thin, dim=1, keepdim=True) + TINY)
-    cosines: Tensor = (unit @ unit.t()).abs()
-    own = torch.eye(len(thin), dtype=torch.bool, device=weight.device)
-    return cosines.masked_fill(own, 0.0).max()
-
-
-def _norm(vector: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(vector)
-    return norm
+    def _samples(self, gradient: Tensor, last: LastUpdate, units: list[tuple[Tensor, Tensor]]) -> Tensor:
+        if self._places is None:
+            return gradient.new_empty(0, SAMPLE)
+        self._places = places = self._places.to(gradient.device)
+        flat = torch.stack([gradient, last.params - last.before])
+        chosen = torch.where(places >= 0, flat[:, places.clamp(min=0)], torch.nan).flatten(0, 1)
+        layers = [sample(values) for pair in units for values in pair]
+        return torch.cat([chosen, torch.stack(layers)]) if layers else chosen
