@@ -330,6 +330,22 @@ def test_updates_that_rounding_removes_and_weights_that_stay():
     assert float(lost(weight, torch.tensor([1.0, 0.0, 2.0, 2.0]), gradient)) == 0.5
 
 
+def test_statistics_of_averaged_weights():
+    """schedule_free evaluates an average of the weights, with statistics of the weights that it trains."""
+    changes = {"regularizer": ["batch_norm"], "optimizer": "schedule_free", "optimizer.lr": 1.0}
+    run = train(tiny(changes))
+    engine, (average, buffers) = run.engine, run.engine.evaluated(run.progress.state)
+    module = plain(engine, run.progress.state._replace(params=average, buffers=buffers))
+    given = module.get_submodule("hidden.0.linear")(engine.parts["train"].inputs).detach().double()
+    mean, variance = (buffers[f"hidden.0.batch_norm.running_{of}"].double() for of in ("mean", "var"))
+    shift = (given.mean(0) - mean).abs() / (variance + 1e-5).sqrt()
+    stretch = 0.5 * ((given.var(0, unbiased=False) + 1e-5) / (variance + 1e-5)).log().abs()
+    seen = run.members[0].observations[-1]
+    found = seen["layers/hidden.0.batch_norm/average_statistics_gap"]
+    assert found == pytest.approx(float((shift + stretch).mean()), rel=1e-3)
+    assert found != pytest.approx(seen["layers/hidden.0.batch_norm/statistics_gap"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -346,9 +346,9 @@ class Engine:
     def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Observed:
         """Return what the observer sees of each member. before: the parameters before the last update."""
         _, norms, objectives = zip(*seen, strict=True)
-        evaluated, _ = self.evaluated(state)
+        evaluated, buffers = self.evaluated(state)
         of_updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)
-        last = LastUpdate(state.params, before, evaluated, *of_updates)
+        last = LastUpdate(state.params, before, evaluated, buffers, *of_updates)
         observe = self.pack.vmap(self.observer, 0, 0, self._own, 0)
         result: Observed = observe(last, state.buffers, self.probe, self.numbers)
         return result

@@ -25,16 +25,17 @@ from slipstream.training.quantities import (
     lost,
     norm_of,
     rank,
+    right_by_class,
     sample,
     sample_places,
     saturated,
     similarity,
     statistics_gap,
 )
-from slipstream.training.taps import LayerWatch, Seen
+from slipstream.training.taps import STATISTICS, LayerWatch, Seen
 
 PROBE = 256  # training rows that are observed, evenly spaced
-CLASSES = 20  # most classes whose recall is told of each
+CLASSES = 20  # most classes with a recall of their own
 
 WEIGHTS = (
     *("weight_norm", "weight_zeros", "unit_similarity", "update_ratio", "update_lost"),
@@ -60,15 +61,16 @@ class Probe(NamedTuple):
 
 
 class LastUpdate(NamedTuple):
-    """What the updates of an epoch have left.
+    """The results of the updates of an epoch.
 
-    params, before [P]: after and before the last update. evaluated [P]: the parameters to evaluate with, or
-    more of an ensemble. norms, objectives [S]: the gradient's norm and the objective of each update.
+    params, before [P]: after and before the last update. evaluated [P], buffers: those to evaluate with, more
+    of an ensemble. norms, objectives [S]: the gradient's norm and the objective of each update.
     """
 
     params: Tensor
     before: Tensor
     evaluated: Tensor
+    buffers: dict[str, Tensor]
     norms: Tensor
     objectives: Tensor
 
@@ -156,7 +158,8 @@ class LayerObserver:
         for tap in self.watch.taps:
             yield from (f"layers/{tap.name}/{quantity}" for quantity in UNIT)
         yield from (f"layers/{tap.name}/first_step_gradient" for tap in self.watch.taps if tap.recurrent)
-        yield from (f"layers/{name}/statistics_gap" for name in self.watch.norms)
+        for quantity in ["statistics_gap"] + ["average_statistics_gap"] * self.averages:
+            yield from (f"layers/{name}/{quantity}" for name in self.watch.norms)
         yield from (f"updates/{quantity}" for quantity in UPDATES)
         yield from ["updates/average_distance"] if self.averages else []
         yield from (f"probe/{quantity}" for quantity in PROBED)
@@ -197,7 +200,9 @@ class LayerObserver:
         for one, other in zip(first.at_ends, second.at_ends, strict=True):
             begin, end = (share**2 * one + (1 - share) ** 2 * other).sqrt()
             values.append(begin / (end + TINY))
-        values += self._of_norms(first.seen.norms, second.seen.norms, buffers)
+        norms = zip(first.seen.norms, second.seen.norms, strict=True)
+        values += self._of_norms([torch.cat(halves) for halves in norms], buffers)
+        values += self._of_averaged_norms(last, probe)
         values += self._of_updates(last, gradient, numbers)
         penalty = self._penalty(last.params, first, second, numbers)
         values += [loss, penalty, penalty / (loss.abs() + penalty.abs() + TINY)]
@@ -205,7 +210,8 @@ class LayerObserver:
         if self.classes:
             outputs = torch.cat([first.outputs, second.outputs])
             targets = torch.cat([probe.targets[0::2], probe.targets[1::2]])
-            values += self._of_classes(outputs, targets, numbers)
+            found = right_by_class(self.program.scores(outputs, numbers).double(), targets)
+            values += found[: len(OF_CLASSES) + CLASSES]
         samples = self._samples(gradient, last, units)
         return Observed(torch.stack([value.double() for value in values]), samples)
 
@@ -266,13 +272,18 @@ class LayerObserver:
             yield given.std()
             yield rank(made)
 
-    def _of_norms(
-        self, first: list[Tensor], second: list[Tensor], buffers: dict[str, Tensor]
-    ) -> Iterator[Tensor]:
-        for name, *halves in zip(self.watch.norms, first, second, strict=True):
-            values = torch.cat(halves)
-            own = (buffers[f"{name}.{of}".lstrip(".")] for of in ("running_mean", "running_var"))
+    def _of_norms(self, inputs: list[Tensor], buffers: dict[str, Tensor]) -> Iterator[Tensor]:
+        for name, values in zip(self.watch.norms, inputs, strict=True):
+            own = (buffers[f"{name}.{of}".lstrip(".")] for of in STATISTICS)
             yield statistics_gap(values, *own) if values.numel() else values.new_full((), math.nan)
+
+    def _of_averaged_norms(self, last: LastUpdate, probe: Probe) -> Iterator[Tensor]:
+        """Yield the same of averaged weights, whose statistics may be those of other weights."""
+        if self.averages and self.watch.norms:
+            self.watch.begin(())
+            with torch.no_grad():
+                self.forward(self.program.views(last.evaluated), last.buffers, probe.inputs)
+            yield from self._of_norms(self.watch.end(last.params).norms, last.buffers)
 
     def _penalty(self, params: Tensor, first: ProbeHalf, second: ProbeHalf, numbers: Numbers) -> Tensor:
         rows = len(first.outputs), len(second.outputs)
@@ -310,18 +321,6 @@ class LayerObserver:
             return (norms > most).double().mean(), left
         clipped: Tensor = clips[0].function(gradient, max_norm=most)
         return (clipped != gradient).double().mean(), norm_of(clipped) / (norm_of(gradient) + TINY)
-
-    def _of_classes(self, outputs: Tensor, y: Tensor, numbers: Numbers) -> list[Tensor]:
-        """Return what `OF_CLASSES` names, then recalls, NaN for classes that the probe has not."""
-        scores = self.program.scores(outputs, numbers).double()
-        confidence, predicted = scores.max(-1)
-        right = (predicted == y).double()
-        classes = torch.arange(len(self.classes), device=y.device)
-        of_class = (y[:, None] == classes).double()
-        recall = (of_class * right[:, None]).sum(0) / of_class.sum(0)
-        lowest = torch.where(of_class.sum(0) > 0, recall, torch.ones_like(recall)).min()
-        share = (predicted[:, None] == classes).any(0).double().mean()
-        return [right.mean(), confidence.mean(), lowest, share, *recall[:CLASSES]]
 
     def _samples(self, gradient: Tensor, last: LastUpdate, units: list[tuple[Tensor, Tensor]]) -> Tensor:
         if self._places is None:

@@ -97,6 +97,22 @@ def course(objectives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return slope, turns, late.std(unbiased=False)
 
 
+def right_by_class(scores: Tensor, y: Tensor) -> list[Tensor]:
+    """Return how well classes y [N] are told from scores [N, C], as 4 + C numbers.
+
+    Accuracy, mean confidence, the lowest recall, the share of classes ever predicted, then the recall of each
+    class, NaN for one without an example.
+    """
+    confidence, predicted = scores.max(-1)
+    right = (predicted == y).double()
+    classes = torch.arange(scores.shape[1], device=y.device)
+    of_class = (y[:, None] == classes).double()
+    recall = (of_class * right[:, None]).sum(0) / of_class.sum(0)
+    lowest = torch.where(of_class.sum(0) > 0, recall, torch.ones_like(recall)).min()
+    share = (predicted[:, None] == classes).any(0).double().mean()
+    return [right.mean(), confidence.mean(), lowest, share, *recall]
+
+
 def at_ends(gradient: Tensor) -> Tensor:
     """Return the squared norms [2] of gradients [T, N, C] at each example's first step, and at its last one.
 

@@ -54,7 +54,7 @@ class Tap:
 
 
 class Seen(NamedTuple):
-    """What one call of a network showed.
+    """The values that one call of a network has shown.
 
     units: inputs and outputs [R, units] of each tap, empty if it was not called. norms: the inputs [R, F] of
     each normalization with running statistics. activity: the sum of the penalties on activations.
