@@ -1,0 +1,1 @@
+"""Cases of `slipstream why`: faults that are planted, healthy runs, and programs of others."""
