@@ -111,8 +111,8 @@ def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeyp
     assert code(["why", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:5] == [
         "seen: the loss diverged",
-        "1. dead ReLU units: 100%",
-        "   better in 5",
+        "1. dead ReLU units: 100% are 0",
+        "   better in 5 of 5",
         "   to fix it: activation=leaky_relu",
         "explains less, or was not confirmed: linear network (a=1: val/accuracy 0.9 instead of 0.5)",
     ]
