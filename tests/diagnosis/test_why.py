@@ -106,7 +106,7 @@ def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeyp
         "dead ReLU units", "100% are 0", "better in 5 of 5", ("activation=leaky_relu",), True, 0.9
     )
     tried = TriedCause("linear network", 0.2, "depth 0", Change(("a=1",)), gain)
-    found = Diagnosis(tmp_path, ("the loss diverged",), (verdict,), (tried,), (), 7, 1.5)
+    found = Diagnosis(tmp_path, ("the loss diverged",), (verdict,), (tried,), (), (), 7, 1.5)
     monkeypatch.setattr("slipstream.diagnosis.why.why", lambda run: found)
     assert code(["why", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:5] == [

@@ -64,6 +64,7 @@ class Diagnosis:
         verdicts: the causes that were proved, the likeliest root first.
         tried: every suspected cause, the likeliest first.
         needs: for a run that works, the effect of removing each ingredient.
+        remarks: sentences about what limits the answer.
         trained: the number of branches that were trained for it, and the seconds it took.
     """
 
@@ -72,6 +73,7 @@ class Diagnosis:
     verdicts: tuple[Verdict, ...]
     tried: tuple[TriedCause, ...]
     needs: tuple[Effect, ...]
+    remarks: tuple[str, ...]
     trained: int
     seconds: float
 
@@ -89,6 +91,7 @@ class Diagnosis:
                 yield f"   to fix it: {' '.join(map(shell, verdict.remedy))}"
         yield from self._needed()
         yield from self._others()
+        yield from (f"note: {remark}" for remark in self.remarks)
         yield f"{counted(self.trained, 'branch', 'branches')} in {self.seconds:.1f} s"
 
     def _needed(self) -> Iterator[str]:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slipstream.diagnosis.ablation import ablate, removals
+import numpy as np
+
+from slipstream.core.wording import counted
+from slipstream.diagnosis.ablation import Ablation, ablate, removals
 from slipstream.diagnosis.causes.known import suspicions
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, measures
-from slipstream.diagnosis.paired_effects import Effect
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
 from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict
@@ -25,6 +27,8 @@ HARM = -0.7  # gain on another measure below which a change is no remedy
 SAME = 0.7  # of the largest gain: a change that gains this much explains the same
 SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
 STRONG = 0.8  # score of evidence that is reported without a proof
+LUCK, LUCKY_SPREADS = 1.5, 4.0  # gain over other seeds: that matters, and in their deviations
+FEW_ROWS = 50  # of validation
 REPEAT = 0.3  # p up to which as many seeds again may decide
 LEAST_P = 0.0001  # that is shown
 
@@ -66,23 +70,51 @@ def why(run: str | Path) -> Diagnosis:
     if any(_undecided(one.gain(judges)) for one in fresh):
         fresh = repeated(evidence, [one.change for one in fresh], CONFIRMED, before=fresh)
     verdicts = tuple(_verdicts(finalists, fresh, judges)) or tuple(_likely(finalists))
-    needs = () if verdicts or evidence.seconds > SHORT else _needs(evidence, judges[0].name)
+    works = None if verdicts or evidence.seconds > SHORT else _ablated(evidence, judges[0].name)
+    if works is not None and works.control:
+        verdicts = tuple(_lucky(evidence, works, judges[0]))
     trained = [*first, *fresh]
     return Diagnosis(
         evidence.folder,
         tuple(symptoms(evidence.facts)),
         verdicts,
         tuple(tried),
-        needs,
+        () if works is None else works.effects,
+        remarks(evidence, judges[0]),
         trained=sum(len(change.branches) for change in trained),
         seconds=time.monotonic() - began,
     )
 
 
-def _needs(run: Evidence, metric: str) -> tuple[Effect, ...]:
-    """Return what the run loses without each of its ingredients; nothing if all are the defaults."""
+def _ablated(run: Evidence, metric: str) -> Ablation | None:
+    """Return what the run loses without each of its ingredients; None if all are the defaults."""
     ingredients = [text for text in removals(run.raw) if not text.startswith("data.")]
-    return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED).effects if ingredients else ()
+    return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED) if ingredients else None
+
+
+def _lucky(run: Evidence, found: Ablation, judge: Measure) -> Iterator[Verdict]:
+    """Yield a verdict if the run is far better than the same run with other seeds."""
+    own, *others = (judge.floor if value is None else value for value in found.control)
+    usual, spread = float(np.mean(others)), float(np.std(others, ddof=1))
+    if judge.gain(usual, own) >= LUCK and abs(own - usual) > LUCKY_SPREADS * spread:
+        yield Verdict(
+            "lucky seed",
+            f"{judge.name} is {own:.4g}, and {usual:.4g} ± {spread:.2g} with {len(others)} other seeds",
+            "report the mean of several seeds: seed=0,1,2,3,4 -m",
+            (),
+            True,
+        )
+
+
+def remarks(run: Evidence, judge: Measure) -> tuple[str, ...]:
+    """Return sentences about what limits the answer."""
+    rows = len(run.data.validation.inputs) if run.split == "val" else 0
+    if not rows:
+        return ("no rows validate: changes are judged on training rows, where overfitting looks good",)
+    if rows < FEW_ROWS and run.classes:
+        least = 2 / rows
+        return (f"{counted(rows, 'row')} validate: differences of accuracy below {least:.2g} are two rows",)
+    return ()
 
 
 def _tried(
