@@ -99,7 +99,7 @@ def _lucky(run: Evidence, found: Ablation, judge: Measure) -> Iterator[Verdict]:
     if judge.gain(usual, own) >= LUCK and abs(own - usual) > LUCKY_SPREADS * spread:
         yield Verdict(
             "lucky seed",
-            f"{judge.name} is {own:.4g}, and {usual:.4g} ± {spread:.2g} with {len(others)} other seeds",
+            f"{judge.name} is {own:.4g}, and {usual:.4g} ± {spread:.2g} with {counted(len(others), 'other seed')}",
             "report the mean of several seeds: seed=0,1,2,3,4 -m",
             (),
             True,
