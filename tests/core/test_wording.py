@@ -179,6 +179,13 @@ NEVER_ONE = {
     ("training/member.py", "made"),
     ("training/model_spec.py", "parameters"),
     ("augmentations/pixels.py", "channels"),  # 1 is known
+    ("diagnosis/data_checks/part_checks.py", "name"),  # of a part
+    ("diagnosis/data_checks/label_checks.py", "name"),
+    ("diagnosis/data_checks/duplicate_checks.py", "name"),
+    ("diagnosis/data_checks/part_checks.py", "remedy"),  # no number
+    ("diagnosis/data_checks/column_checks.py", "ratio"),  # "5 times as far"
+    ("diagnosis/data_checks/column_checks.py", "len(np.unique(values))"),  # at least 20
+    ("diagnosis/data_checks/order_checks.py", "raw.inputs.shape[1]"),  # at least 4
 }
 
 
