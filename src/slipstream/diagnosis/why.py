@@ -10,7 +10,10 @@ import numpy as np
 
 from slipstream.core.wording import counted
 from slipstream.diagnosis.ablation import Ablation, ablate, removals
+from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.causes.known import suspicions
+from slipstream.diagnosis.data_checks.checking import data_findings
+from slipstream.diagnosis.data_checks.finding import SURE, Finding
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, measures
 from slipstream.diagnosis.suspicion import Suspicion
@@ -20,6 +23,8 @@ from slipstream.runs.symptoms import symptoms
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
 CONFIRMED = 5  # fresh seeds of each finalist
+# Causes in the data that a branch proves. What others are worth does not show on the run's own rows.
+TRIED = ("inputs not scaled", "target not scaled", "class imbalance", "outliers")
 MOST = 24  # causes that are tried
 FINALISTS = 3  # causes that are confirmed
 PROMISING = 0.8  # gain on the run's own seed that is worth fresh seeds
@@ -62,14 +67,17 @@ def why(run: str | Path) -> Diagnosis:
     began = time.monotonic()
     evidence = Evidence(run)
     judges = measures(evidence)
-    suspected = suspicions(evidence)[:MOST]
+    findings = data_findings(evidence.config, evidence.data)
+    suspected = [*map(_of_data, filter(_is_tried, findings)), *suspicions(evidence)][:MOST]
     first = explored(evidence, [change for suspicion in suspected for change in suspicion.changes])
     tried = list(_tried(suspected, first, judges))
     finalists = sorted(filter(_promising, tried), key=_promise)[-FINALISTS:]
     fresh = repeated(evidence, [cause.change for cause in finalists], CONFIRMED)
     if any(_undecided(one.gain(judges)) for one in fresh):
         fresh = repeated(evidence, [one.change for one in fresh], CONFIRMED, before=fresh)
-    verdicts = tuple(_verdicts(finalists, fresh, judges)) or tuple(_likely(finalists))
+    shown = [_shown(one) for one in findings if one.strength >= SURE and one.cause not in TRIED]
+    proved = [*shown, *_verdicts(finalists, fresh, judges)]
+    verdicts = tuple(sorted(proved, key=lambda one: -one.score)) or tuple(_likely(finalists))
     works = None if verdicts or evidence.seconds > SHORT else _ablated(evidence, judges[0].name)
     if works is not None and works.control:
         verdicts = tuple(_lucky(evidence, works, judges[0]))
@@ -95,11 +103,12 @@ def _ablated(run: Evidence, metric: str) -> Ablation | None:
 def _lucky(run: Evidence, found: Ablation, judge: Measure) -> Iterator[Verdict]:
     """Yield a verdict if the run is far better than the same run with other seeds."""
     own, *others = (judge.floor if value is None else value for value in found.control)
+    seeds = counted(len(others), "other seed")
     usual, spread = float(np.mean(others)), float(np.std(others, ddof=1))
     if judge.gain(usual, own) >= LUCK and abs(own - usual) > LUCKY_SPREADS * spread:
         yield Verdict(
             "lucky seed",
-            f"{judge.name} is {own:.4g}, and {usual:.4g} ± {spread:.2g} with {counted(len(others), 'other seed')}",
+            f"{judge.name} is {own:.4g}, and {usual:.4g} ± {spread:.2g} with {seeds}",
             "report the mean of several seeds: seed=0,1,2,3,4 -m",
             (),
             True,
@@ -115,6 +124,27 @@ def remarks(run: Evidence, judge: Measure) -> tuple[str, ...]:
         least = 2 / rows
         return (f"{counted(rows, 'row')} validate: differences of accuracy below {least:.2g} are two rows",)
     return ()
+
+
+def _is_tried(finding: Finding) -> bool:
+    return bool(finding.remedy) and finding.cause in TRIED
+
+
+def _of_data(finding: Finding) -> Suspicion:
+    """Return the suspicion that a test of the data raises, for training to prove."""
+    measure = "balanced_accuracy" if finding.cause == "class imbalance" else ""
+    change = Change(finding.remedy)
+    return Suspicion(finding.cause, finding.strength, _said(finding), (change,), measure)
+
+
+def _said(finding: Finding) -> str:
+    """Return the evidence without the name of the cause, which a verdict begins with."""
+    return finding.evidence.removeprefix(f"{finding.cause}: ")
+
+
+def _shown(finding: Finding) -> Verdict:
+    """Return the verdict of a test of the data, which is its own proof."""
+    return Verdict(finding.cause, _said(finding), finding.advice, finding.remedy, True, finding.strength)
 
 
 def _tried(

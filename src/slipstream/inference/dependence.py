@@ -14,7 +14,7 @@ from slipstream.data.tabular.spelling import day_told
 from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.perturbations import slices
 
-NEARLY = 0.003  # days: a scaled date is a float32, and midnight is told without a time of day
+NEARLY = 0.003  # days: a scaled date is a float32, and midnight is printed without a time of day
 LEVELS = 20  # the largest number of values tried per column
 
 

@@ -18,7 +18,7 @@ NOUNS = {"image": "pixels", "sequence": "steps", "tokens": "words"}
 
 def initial_weights(run: Evidence) -> Iterator[Suspicion]:
     """Equal units, and weights of the wrong size."""
-    remedy = _usual_initializer(run)
+    remedy = "initializer=auto"
     equal = {name: v for name, v in run.layers("unit_similarity", 0).items() if "output" not in name}
     same = [name for name, value in equal.items() if value > EQUAL]
     name = str(run.raw["initializer"]["name"])
@@ -70,7 +70,7 @@ def units(run: Evidence) -> Iterator[Suspicion]:
     saturated = run.layers("saturated")
     flat = max(saturated.values(), default=0.0)
     if flat > 0.4 or (bias and abs(bias) > 3 and activation in BOUNDED):
-        remedy = back or [_usual_initializer(run)] if run.changed("initializer") or bias else []
+        remedy = back or ["initializer=auto"] if run.changed("initializer") or bias else []
         yield suspect(
             "saturated units",
             0.88 if flat > SATURATED else 0.5,
@@ -168,22 +168,6 @@ def prior(run: Evidence) -> Iterator[Suspicion]:
         )
 
 
-def output(run: Evidence) -> Iterator[Suspicion]:
-    """An activation after the last layer that cannot reach the targets, or squashes the logits."""
-    name = run.setting("model.output_activation", "identity")
-    if name != "identity":
-        yield suspect(
-            "bounded output",
-            0.75,
-            f"model.output_activation={name} bounds what the network can say",
-            "model.output_activation=identity",
-        )
-
-
-def _usual_initializer(run: Evidence) -> str:
-    return "initializer=auto"
-
-
 def _hidden(run: Evidence) -> bool:
     return bool(run.raw["model"]["name"] != "perceptron" and run.setting("model.depth", 1) != 0)
 
@@ -192,4 +176,4 @@ def _parameters(run: Evidence) -> str:
     return counted(int(run.summary.get("parameters", 0)), "parameter")
 
 
-CAUSES = (initial_weights, units, signal, size, structure, prior, output)
+CAUSES = (initial_weights, units, signal, size, structure, prior)

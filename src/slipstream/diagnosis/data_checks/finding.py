@@ -1,4 +1,4 @@
-"""What a check of the data found."""
+"""Findings of the checks of a run's data."""
 
 from __future__ import annotations
 
