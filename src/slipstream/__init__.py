@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from slipstream.core.registry import register as register
     from slipstream.diagnosis.ablation import ablate as ablate
     from slipstream.diagnosis.forking import fork as fork
+    from slipstream.diagnosis.learning_rates import find_lr as find_lr
     from slipstream.diagnosis.verification import verify as verify
     from slipstream.diagnosis.why import why as why
     from slipstream.inference.estimators import SlipstreamClassifier as SlipstreamClassifier
@@ -47,6 +48,7 @@ _HOMES = {
     **dict.fromkeys(("ConfigError", "DataError", "UserError"), "slipstream.core.errors"),
     "Evaluation": "slipstream.inference.evaluation",
     "evaluate": "slipstream.inference.evaluation",
+    "find_lr": "slipstream.diagnosis.learning_rates",
     "fork": "slipstream.diagnosis.forking",
     "importance": "slipstream.inference.permutation_importance",
     "explain": "slipstream.inference.explanation",

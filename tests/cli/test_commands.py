@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shlex
 import shutil
@@ -135,6 +136,22 @@ def test_importance_prints_a_table_and_writes_files(run, tmp_path, capsys):
     assert "accuracy" in out
     assert "the test rows of the run" in out
     assert "-o DIR" in out
+
+
+def test_find_lr_names_a_rate_and_writes_files(tmp_path, capsys, monkeypatch):
+    words = ("find-lr", "data=xor", "optimizer=sgd", "model.width=4", "trainer.max_epochs=8")
+    code, out, _ = typed(capsys, *words, "-o", tmp_path / "rates")
+    assert code == 0
+    for said in ("lowest val/loss", "too low", "best", "instead of 0.1", "optimizer.lr="):
+        assert said in out
+    assert (tmp_path / "rates" / "learning_rates.png").exists()
+    code, _, err = typed(capsys, "find-lr", "optimizer.lrr=1")
+    assert (code, "did you mean optimizer.lr=1?" in err) == (2, True)
+    monkeypatch.setattr("slipstream.diagnosis.learning_rates.chosen", lambda tried: None)
+    code, out, _ = typed(capsys, *words, "--updates", "2", "--json")
+    assert (code, json.loads(out)["named"]) == (3, None)
+    code, out, _ = typed(capsys, *words, "--updates", "2")
+    assert (code, "no rate lowers val/loss within 2 updates" in out) == (3, True)
 
 
 def test_compare_prints_tables_and_a_sentence(run, tmp_path, capsys):

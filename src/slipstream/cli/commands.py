@@ -22,6 +22,7 @@ COMMANDS = {
     "completion": "slipstream.cli.completion_command",
     "evaluate": "slipstream.cli.evaluate_command",
     "export": "slipstream.cli.export_command",
+    "find-lr": "slipstream.cli.find_lr_command",
     "fork": "slipstream.cli.fork_command",
     "importance": "slipstream.cli.importance_command",
     "predict": "slipstream.cli.predict_command",

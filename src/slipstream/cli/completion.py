@@ -21,6 +21,7 @@ from slipstream.core.registry import LISTS
 FLAGS = ("--help", "--version", "--multirun", "-m", "--resolve", "--hydra-help", "--info")
 RUN = "RUN"  # a metavar with this word takes folders of runs, one with OVERRIDES settings of their data
 OVERRIDES = "data.KEY=VALUE"
+SETTINGS = "| KEY=VALUE"  # in the metavar of words that may be settings of train.py, too
 FILES = re.compile(r"data\.(\w+_)?(path|labels|cache)")  # settings that name a file or a folder
 DEEPEST, MOST = 3, 300  # how far below a folder runs are looked for, and among how many entries
 
@@ -65,11 +66,17 @@ def offers(before: Sequence[str], prefix: str) -> list[str]:
     if before[:1] == ["list"]:
         return _listed(before[1:], prefix)
     if before[:1] and before[0] in commands.COMMANDS:
-        return _of_run(prefix, before[1:], f"{RUN} {OVERRIDES}")
+        what = f"{RUN} {SETTINGS if before[0] == 'find-lr' else OVERRIDES}"
+        return _of_run(prefix, before[1:], what)
+    return _of_training(before, prefix, first=not before)
+
+
+def _of_training(before: Sequence[str], prefix: str, *, first: bool) -> list[str]:
+    """Return words of the command line of train.py; as the first one commands, too."""
     key, equals, value = prefix.partition("=")
     if equals:
         return [key + equals + found for found in _values(before, key, value)]
-    return sorted(word for word in _keys(before, prefix, first=not before) if word.startswith(prefix))
+    return sorted(word for word in _keys(before, prefix, first=first) if word.startswith(prefix))
 
 
 def _keys(before: Sequence[str], prefix: str, first: bool) -> Iterator[str]:
@@ -187,7 +194,9 @@ def _of_run(prefix: str, before: Sequence[str], what: str) -> list[str]:
     """Return folders of runs, and the data settings of the run that is named already."""
     key, equals, value = prefix.partition("=")
     found: list[str] = []
-    if equals and FILES.fullmatch(key):
+    if SETTINGS in what:
+        found = _of_training(before, prefix, first=False)
+    elif equals and FILES.fullmatch(key):
         found = [f"{key}={path}" for path in _paths(value, lambda entry: True)]
     elif OVERRIDES in what:
         run = next((Path(word) for word in before if "=" not in word and not word.startswith("-")), None)

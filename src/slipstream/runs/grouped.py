@@ -18,12 +18,13 @@ from slipstream.runs.trained import Trained
 from slipstream.training.backend import memory
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.lifting import why_alone
-from slipstream.training.member import STOPPED, Member
+from slipstream.training.member import INTERRUPTED, STOPPED, Member
 from slipstream.training.pack import signature
 from slipstream.training.snapshot import Taken
 
 LARGEST = 64  # members of a pack: each of these is observed, which takes memory as an update of 256 rows
 LEFT = "left at the epoch asked for"
+LEFT_WITHIN = "left at the update asked for"
 
 
 class Interrupted(UserError):
@@ -69,7 +70,9 @@ def train_grouped(
     overrides: Sequence[Sequence[str]] | None = None,
     *,
     until: int | None = None,
+    updates: int | None = None,
     given: InMemory | None = None,
+    loaded: Data | None = None,
     packed: bool = True,
     least: int = 1,
 ) -> list[Ended]:
@@ -81,7 +84,9 @@ def train_grouped(
         directories: a new folder for each run; None writes nothing to disk.
         overrides: the command line of each, for its folder.
         until: the epoch at which runs are left; their schedules still extend to `trainer.max_epochs`.
+        updates: the number of updates after which runs are left, within an epoch too, as interrupted.
         given: the rows of data=memory.
+        loaded: the data of all runs, if they are the same and in memory already.
         packed: True computes a run that is alone in its structure as a member of a pack.
         least: runs of a structure that has fewer train one by one, which is faster for two of them.
 
@@ -102,14 +107,17 @@ def train_grouped(
                 stack.enter_context(run_folder.claim(folder, resume=False, advice="choose another folder"))
         interrupts = stack.enter_context(Interrupts())
         stack.enter_context(setup.portable_kernels(configs[0]))
-        datas, folds = setup.load_all(configs, given)
+        datas, folds = (
+            ([loaded], [0] * len(configs)) if loaded is not None else setup.load_all(configs, given)
+        )
         slots = []
         for k, (config, fold, entry) in enumerate(zip(configs, folds, entries, strict=True)):
             member = prepared(setup.as_saved(config, entry), folders[k], datas[fold], entry)
             slots.append(Slot(member, fold, typed[k], saved=entry))
         ended: dict[int, Ended] = {}
+        limits = until, updates
         for which, liftable in _grouped(slots, datas, least):
-            found = _train([slots[k] for k in which], datas, interrupts, until, packed and liftable)
+            found = _train([slots[k] for k in which], datas, interrupts, limits, packed and liftable)
             ended |= zip(which, found, strict=True)
             if interrupts.received is not None:
                 raise Interrupted(interrupts)
@@ -151,9 +159,14 @@ def _alike(config: Config) -> Config:
 
 
 def _train(
-    slots: list[Slot], datas: Sequence[Data], interrupts: Interrupts, until: int | None, packed: bool
+    slots: list[Slot],
+    datas: Sequence[Data],
+    interrupts: Interrupts,
+    limits: tuple[int | None, int | None],
+    packed: bool,
 ) -> list[Ended]:
-    """Train the slots of one pack to their ends."""
+    """Train the slots of one pack to their ends, or to limits: of epochs and of updates."""
+    until, updates = limits
     known, used = range(len(slots)), sorted({slot.fold for slot in slots})
     for slot in slots:
         slot.fold = used.index(slot.fold)
@@ -164,6 +177,9 @@ def _train(
             for k, (status, reason) in overseer.verdicts(range(len(session.members))).items():
                 if session.members[k].running:
                     session.members[k].status, session.members[k].reason = status, reason
-        session.advance([], interrupts, overseer)
+        session.advance([], interrupts, overseer, updates)
+        for member in session.members:
+            if member.running:
+                member.status, member.reason = INTERRUPTED, LEFT_WITHIN
         results = session.conclude(known, interrupts.exit_code)
         return [Ended(result, session.trained(k, result)) for k, result in zip(known, results, strict=True)]

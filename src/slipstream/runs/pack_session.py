@@ -133,11 +133,15 @@ class PackSession(Generic[S]):
         )
 
     def advance(
-        self, watchers: Sequence[Watcher], interrupts: Interrupts, overseer: Overseer | None = None
+        self,
+        watchers: Sequence[Watcher],
+        interrupts: Interrupts,
+        overseer: Overseer | None = None,
+        limit: int | None = None,
     ) -> None:
-        """Train until every member has stopped, a signal arrives or the overseer pauses."""
+        """Train until every member has stopped, a signal arrives, the overseer pauses or `limit` updates."""
         watchers = [self.recorder, *watchers]
-        train_pack(self.engine, self.members, self.progress, watchers, interrupts, overseer)
+        train_pack(self.engine, self.members, self.progress, watchers, interrupts, overseer, limit)
 
     def conclude(self, which: Sequence[int], exit_code: int = 0) -> list[summary.Result]:
         """Write and return the results of members that have ended. exit_code: of an interrupted run."""

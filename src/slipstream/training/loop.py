@@ -84,13 +84,15 @@ def train_pack(
     watchers: Sequence[Watcher],
     interrupts: Interrupts,
     overseer: Overseer | None = None,
+    limit: int | None = None,
 ) -> None:
-    """Train until every member has stopped, a signal arrives or the overseer pauses.
+    """Train until every member has stopped, a signal arrives, the overseer pauses or the limit is reached.
 
-    Members may be at different epochs. Results are in members and progress.
+    Members may be at different epochs. Results are in members and progress. limit: updates, counted from
+    the start of the runs, after which all are left, within an epoch too; they are still running.
     """
     try:
-        _train_pack(engine, members, progress, watchers, interrupts, overseer)
+        _train_pack(engine, members, progress, watchers, interrupts, overseer, limit)
     except Abandoned:  # during compilation, before anything has changed
         _interrupt(members, progress, watchers, interrupts)
 
@@ -102,12 +104,16 @@ def _train_pack(
     watchers: Sequence[Watcher],
     interrupts: Interrupts,
     overseer: Overseer | None,
+    limit: int | None,
 ) -> None:
     began = time.monotonic()
     earlier = [member.seconds for member in members]
     while any(member.running for member in members):
         made, broken = len(progress.seen), list[int]()
-        epoch = _train_epoch(engine, members, progress, interrupts)
+        stop = _last_update(engine, members, limit)
+        if stop <= made:
+            return
+        epoch = _train_epoch(engine, members, progress, interrupts, stop)
         passed = time.monotonic() - began
         for member, before in zip(members, earlier, strict=True):
             if member.running:
@@ -132,10 +138,18 @@ def _train_pack(
             return
 
 
+def _last_update(engine: Engine, members: Sequence[Member], limit: int | None) -> int:
+    """Return the update of the current epochs at which they are left: their end, unless the limit is near."""
+    steps = engine.batching.steps
+    if limit is None:
+        return steps
+    return min(steps, limit - steps * max(member.epoch for member in members if member.running))
+
+
 def _train_epoch(
-    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts
+    engine: Engine, members: Sequence[Member], progress: Progress, interrupts: Interrupts, stop: int
 ) -> Epoch:
-    """Make the remaining updates of the members' current epochs, until the end or a signal."""
+    """Make the remaining updates of the members' current epochs, up to `stop` or a signal."""
     steps = engine.batching.steps
     plan = engine.plan([member.epoch if member.running else None for member in members])
     rates = [member.rates(steps) for member in members]
@@ -144,7 +158,7 @@ def _train_epoch(
 
     first = len(progress.seen)
     state, before = progress.state, progress.state.params
-    strides = [slice(i, i + engine.stride) for i in range(first, steps, engine.stride)]
+    strides = [slice(i, min(i + engine.stride, stop)) for i in range(first, stop, engine.stride)]
     with engine.source.ahead([plan.batches[here] for here in strides]):
         for here in strides:
             state, seen, before = engine.advance(state, plan.batches[here], arguments[here])
