@@ -123,3 +123,13 @@ def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeyp
 def test_a_folder_without_a_run_is_no_run(tmp_path):
     with pytest.raises(UserError, match="run"):
         Evidence(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_suspicious_run_ends_with_one_line_and_the_command(tmp_path, capsys, code):
+    run = tmp_path / "run"
+    assert (
+        code(["data=two_moons", "initializer.bias=-9", "trainer.max_epochs=2", f"hydra.run.dir={run}"]) == 0
+    )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("suspicious: ")]
+    assert line.endswith(f"; to find out why: slipstream why {run}")

@@ -157,7 +157,7 @@ def _length(facts: EndOfRun) -> Iterator[str]:
     if len(known) <= part or known[-1 - part] <= 0 or not _poor(facts):
         return
     fall = (known[-1 - part] - known[-1]) / known[-1 - part]
-    if fall > FALLING:
+    if fall > FALLING and known[-1] <= min(known):
         yield f"the loss still falls, by {fall:.0%} in the last {counted(part, 'epoch')}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from slipstream.core.wording import counted
@@ -10,6 +11,7 @@ from slipstream.diagnosis.suspicion import Suspicion, suspect
 
 EQUAL = 0.9999  # cosine of two units' weights
 DEAD = SATURATED = 0.8  # share of a layer
+FAST = 3.0  # times the usual rate
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 LINEAR = ("identity",)
 STRUCTURES = {"image": ("convnet",), "sequence": ("convnet", "rnn"), "tokens": ("convnet", "rnn")}
@@ -59,10 +61,12 @@ def units(run: Evidence) -> Iterator[Suspicion]:
     activation = str(run.raw["activation"]["name"])
     worst = max(dead.values(), default=0.0)
     back = ["initializer.bias=0"] if bias else []
+    fast = (run.number("optimizer.lr") or 0.0) > FAST * float(run.usual("optimizer.lr") or math.inf)
     if worst > 0.5 and activation in ("relu", "relu6"):
         yield suspect(
             "dead ReLU units",
-            0.9 if worst > DEAD else 0.4,
+            # Large updates kill units, too: then the rate is the root.
+            0.9 if bias < 0 else 0.4 if fast or worst < DEAD else 0.75,
             f"{worst:.0%} of a layer's units are 0 for every row of the probe",
             *back,
             "activation=leaky_relu",
