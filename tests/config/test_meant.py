@@ -198,6 +198,16 @@ TYPED = {
         "did you mean regularizer.dropout.rate=0.5?",
         ["regularizer=dropout", "regularizer.dropout.rate=0.5"],
     ),
+    "a column to leave out": (
+        [*TABLE, "data.ignore=a"],
+        "data.ignore: data=table has no such setting, did you mean data.kinds.a=ignore?",
+        [*TABLE, "data.kinds.a=ignore"],
+    ),
+    "columns to leave out": (
+        [*TABLE, "drop_columns=[a,b c]"],
+        "did you mean \"data.kinds={a:ignore,'b c':ignore}\"?",
+        [*TABLE, "data.kinds={a:ignore,'b c':ignore}"],
+    ),
     "a kind": (
         [*TABLE, "data.kinds.b=numeric"],
         "'category', 'ignore', did you mean data.kinds.b=number?",

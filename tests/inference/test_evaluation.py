@@ -15,6 +15,7 @@ import slipstream
 from sampling import slow_after
 from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.inference import own_data
+from slipstream.inference.asked_data import predicted_again
 from slipstream.inference.evaluation import evaluate
 from slipstream.inference.evaluation_files import write
 
@@ -240,3 +241,10 @@ def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind)
     examples = frame["t"].to_list() if kind == "text" else frame
     expected = slipstream.load(tmp_path / "run").predict(examples).scores
     np.testing.assert_allclose(found.scores, expected, atol=1e-6)
+
+
+def test_a_folder_that_was_trained_on_is_called_a_folder(tmp_path):
+    """Of images there are no rows, and no file."""
+    configs = [{"data": {"path": str(tmp_path)}}]
+    said = f"{tmp_path}: the run was trained on examples of this folder, which it knows"
+    assert predicted_again(configs, str(tmp_path)) == [said]

@@ -144,5 +144,5 @@ def test_without_captum_the_line_to_type_is_said(monkeypatch):
     run = slipstream.fit(table(), "y", *FEW)
     with pytest.raises(UserError, match=r'needs captum; install with: pip install "captum>=0.9"'):
         run.explain()
-    with pytest.raises(ConfigError, match="output: 'z' is none of this run"):
+    with pytest.raises(ConfigError, match="'z': no such target in this run, one of: y"):
         run.explain(output="z")

@@ -9,12 +9,12 @@ from typing import NamedTuple
 from slipstream.config import schema
 from slipstream.config.files import folder
 from slipstream.config.schema import CHOICES, GROUPS
-from slipstream.config.synonyms import ANSWERS, OPTIONS, SETTINGS, VALUES
+from slipstream.config.synonyms import ANSWERS, LEFT_OUT, OPTIONS, SETTINGS, VALUES
 from slipstream.core import registry
 from slipstream.core.errors import did_you_mean, folded, nearest
 from slipstream.core.registry import LISTS
 from slipstream.core.types import Plain
-from slipstream.core.wording import spell, typed
+from slipstream.core.wording import entry, spell, typed
 
 Chosen = Mapping[str, Sequence[str]]  # group -> its chosen options
 
@@ -70,6 +70,7 @@ def key(path: str, found: Plain, chosen: Chosen | None = None) -> str | None:
     head, _, rest = path.partition(".")
     word = path.rpartition(".")[2]
     tries = (
+        _left_out(path, found, chosen),
         _within(path, found, chosen),
         _misspelt_group(head, rest, found, chosen),
         _of_option(head, rest, found, chosen) if rest else [],
@@ -161,6 +162,17 @@ def _within(path: str, found: Plain, chosen: Chosen) -> list[str]:
         or (_overrides(own, [near], found) if near else [])
         or _anywhere(word, found, _unchosen(chosen, [place] if place in CHOICES else []))
     )
+
+
+def _left_out(path: str, found: Plain, chosen: Chosen) -> list[str]:
+    """Find the kinds of columns that a setting of another tool leaves out: data.ignore=id."""
+    place, _, word = path.rpartition(".")
+    names = [name for name in (found if isinstance(found, list) else [found]) if isinstance(name, str)]
+    kinds = any("kinds" in schema.settings("data", name) for name in chosen.get("data", ()))
+    if not (kinds and names and place in ("", "data") and folded(word) in LEFT_OUT):
+        return []
+    several = typed("data.kinds", dict.fromkeys(names, "ignore"))
+    return [entry("data.kinds", names[0], "ignore") if len(names) == 1 else several]
 
 
 def _almost(word: str, settings: Mapping[str, Plain]) -> str | None:

@@ -265,6 +265,12 @@ ANSWERS: Mapping[str, str] = {
     ),
 }
 
+# Settings of other tools that name columns to leave out.
+LEFT_OUT = (
+    *("ignore", "ignorecolumns", "ignoredcolumns", "ignorecols", "drop", "dropcolumns", "dropcols", "skip"),
+    *("skipcolumns", "exclude", "excludecolumns", "excluded", "columnstodrop", "omit", "remove"),
+)
+
 # Commands of other tools, typed as a single word.
 COMMANDS: Mapping[str, str] = {
     **{word: f"remove {word}: slipstream trains without a command" for word in ("fit", "run")},

@@ -49,7 +49,8 @@ def trained_on(configs: Sequence[Mapping[str, Plain]], overrides: Sequence[str])
     own = [config["data"].get("path") for config in configs]
     if not paths or not any(path is not None and same_file(Path(paths[-1]), Path(path)) for path in own):
         return []
-    known = f"{paths[-1]}: the run was trained on rows of this file, which it knows"
+    what = "examples of this folder" if Path(paths[-1]).is_dir() else "rows of this file"
+    known = f"{paths[-1]}: the run was trained on {what}, which it knows"
     return [f"{known}: it does better on them than on new ones; without data.path its test rows are taken"]
 
 

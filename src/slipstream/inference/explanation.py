@@ -233,7 +233,8 @@ def _output(ensemble: Ensemble, asked: str | None) -> int | None:
     """Return the place of an output that is asked for. Raises ConfigError."""
     known = list(_outputs(ensemble))
     if asked is not None and str(asked) not in known:
-        raise ConfigError([f"output: {asked!r} is none of this run, {did_you_mean(str(asked), known)}"])
+        what = "class" if ensemble.target.classes else "target"
+        raise ConfigError([f"{asked!r}: no such {what} in this run, {did_you_mean(str(asked), known)}"])
     return None if asked is None else known.index(str(asked))
 
 

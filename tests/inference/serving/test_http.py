@@ -123,7 +123,7 @@ REFUSED = [
     (b"age,city\n", "text/csv", 422, "the CSV has no rows"),
     (b"age,city\n1,\0\n", "text/csv", 400, "the CSV holds a zero byte"),
     (b'age,city\n1,"x\n', "text/csv", 400, "the CSV cannot be read: line 2"),
-    (b"age,city\n1,Oslo\n", "text/csv", 422, "row 1, column 'since': is missing"),
+    (b"age,city\n1,Oslo\n", "text/csv", 422, "column 'since': is missing from the header of the"),
     (b"x", "", 415, "no Content-Type: this run takes application/json, text/csv, multipart/form-data"),
     (b"x", "text/plain", 415, "Content-Type: text/plain: this run takes"),
     (b"x", "image/png", 415, "Content-Type: image/png: this run takes"),
@@ -183,6 +183,16 @@ def test_missing_and_unknown_columns_are_named_with_the_nearest(url, row):
     assert told["agee"].startswith("is no column of training, did you mean age?")
     assert answer.told == f"row 1, column 'age': {told['age']} (and 2 more in `problems`)"
     assert ask(url, body=row | {"churned": "no"}).status == 200  # the target may stand there
+
+
+def test_a_missing_column_of_a_csv_is_said_once(url):
+    """The header lacks it, whatever the number of rows, and has another name for it."""
+    answer = ask(
+        url, body=b"agee,city,since,member,at\n" + b"3,Oslo,2019-02-28,true,14:30\n" * 30, kind="text/csv"
+    )
+    said = "is missing from the header of the CSV; the header has 'agee': write 'age'"
+    assert answer.body["problems"] == [{"row": None, "column": "age", "message": said}]
+    assert answer.told == f"column 'age': {said}"
 
 
 def test_a_number_beyond_the_network_is_no_prediction(url, row):

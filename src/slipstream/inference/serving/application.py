@@ -208,9 +208,7 @@ class Application:
         if layout == "texts" and kind == "text/plain":
             return lambda files: self.checker.of_rows(lines_of(files[0].content, rows), strict=False)
         if layout in ("table", "steps", "texts") and kind in CSV:
-            return lambda files: self.checker.of_rows(
-                csv_rows(files[0].content, settings, rows), strict=False
-            )
+            return lambda files: self.checker.of_csv(csv_rows(files[0].content, settings, rows))
         found = f"Content-Type: {kind}" if kind else "no Content-Type"
         takes = ", ".join(self.body["content"])
         raise RequestError(

@@ -143,7 +143,7 @@ def answer_schema(ensemble: Ensemble) -> dict[str, Plain]:
 def refusal_schema() -> dict[str, Plain]:
     """Return the JSON schema of a refusal."""
     place = {
-        "row": {"type": "integer"},
+        "row": {"type": ["integer", "null"]},
         "column": {"type": ["string", "null"]},
         "message": {"type": "string"},
     }

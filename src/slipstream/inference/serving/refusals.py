@@ -13,15 +13,16 @@ MOST = 20  # problems that an answer lists
 
 @dataclass(frozen=True)
 class Problem:
-    """A mistake in one row. row: from 1. column: None for the row as a whole."""
+    """A mistake. row: from 1, None for the header of a CSV. column: None for the row as a whole."""
 
-    row: int
+    row: int | None
     column: str | None
     message: str
 
     def __str__(self) -> str:
-        where = f"row {self.row}" if self.column is None else f"row {self.row}, column {self.column!r}"
-        return f"{where}: {self.message}"
+        places = [f"row {self.row}"] if self.row is not None else []
+        places += [f"column {self.column!r}"] if self.column is not None else []
+        return f"{', '.join(places)}: {self.message}"
 
 
 class RequestError(Exception):

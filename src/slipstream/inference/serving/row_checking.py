@@ -63,6 +63,22 @@ class RowChecker:
             raise RequestError(422, f"the list is empty; expected {self._expected()}")
         return self.of_rows(rows, strict=True)
 
+    def of_csv(self, rows: Sequence[Mapping[str, Plain]]) -> RequestRows:
+        """Return the examples of a CSV file's rows, whose columns are those of its header."""
+        if problems := self._absent([*map(name_of, rows[0])]):
+            raise RequestError.of(problems)
+        return self.of_rows(rows, strict=False)
+
+    def _absent(self, names: Sequence[str]) -> list[Problem]:
+        """Return what a header lacks."""
+        unknown, problems = [name for name in names if name not in self.names | self.ignored], []
+        for field in self.inputs.fields:
+            if field.name not in names:
+                near = nearest(field.name, unknown)
+                hint = f"; the header has {near!r}: write {field.name!r}" if near else ""
+                problems.append(Problem(None, field.name, f"is missing from the header of the CSV{hint}"))
+        return problems
+
     def of_rows(self, rows: Sequence[Plain], strict: bool) -> RequestRows:
         """Return the examples of rows. strict: refuse columns that the run does not have."""
         if len(rows) > self.most:
