@@ -247,4 +247,5 @@ def test_a_folder_that_was_trained_on_is_called_a_folder(tmp_path):
     """Of images there are no rows, and no file."""
     configs = [{"data": {"path": str(tmp_path)}}]
     said = f"{tmp_path}: the run was trained on examples of this folder, which it knows"
-    assert predicted_again(configs, str(tmp_path)) == [said]
+    (found,) = predicted_again(configs, str(tmp_path))
+    assert found.startswith(said)
