@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ONE = "trainer.max_epochs=1"
 FAST = ("trainer.compile=false", "trainer.progress=none")
+STAND_INS = Path(__file__).parent / "stand_ins"
 # Those that need a library of the environment.
 OWN = ("own_module", "own_dataset", "own_loss", "own_metric", "own_logger")
 SMALL = {"own_module": ("data.rows=120", "model.width=4"), "own_dataset": ("data.count=60",)}
 
 
-def typed(folder, *words):
-    """What a file of examples/ does with these words, typed in a folder."""
+def typed(folder, *words, path=None):
+    """What a file of examples/ does with these words, typed in a folder. path: modules that come first."""
+    env = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
     ended = subprocess.run(
-        [sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *words],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout + ended.stderr
@@ -68,3 +79,68 @@ def test_a_strangers_network_goes_through_a_runs_whole_life(tmp_path):
     assert "members of model=own_resnet train one after another: it draws random numbers" in said
     said = typed(tmp_path, own[0], "export", "frozen", "--to", "torch", "-o", "exported")
     assert "tolerance 0.0001" in said
+
+
+@pytest.fixture(params=["stand-in", "library"])
+def modules(request):
+    """A function from a library to the folder of its stand-in, or None for the library itself."""
+
+    def of(name):
+        if request.param == "stand-in":
+            return STAND_INS
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install -e '.[{name}]'")
+        return None
+
+    return of
+
+
+def best(folder):
+    """The weights of a run's best epoch, and the file."""
+    (file,) = folder.glob("checkpoints/step-*/best.safetensors")
+    return load_file(file), file
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_trains_from_random_weights_and_from_a_file(tmp_path, modules):
+    """All but the head comes from the file, and stays where it is frozen."""
+    path = modules("timm")
+    words = (*line("timm_backbone"), "model.architecture=test_resnet", "data.rows=60", *FAST, ONE)
+    typed(tmp_path, *words, "hydra.run.dir=first", path=path)
+    before, file = best(tmp_path / "first")
+    more = (f"model.weights={file}", "model.weights_skip=[fc.*]", "trainer.freeze=[conv1.*]", "seed=1")
+    typed(tmp_path, *words, *more, "hydra.run.dir=second", path=path)
+    after, _ = best(tmp_path / "second")
+    kept = [name for name in before if name.startswith("conv1.")]
+    assert kept
+    assert all(np.array_equal(before[name], after[name]) for name in kept)
+    assert not np.array_equal(before["fc.weight"], after["fc.weight"])
+
+
+@pytest.mark.slow
+def test_an_encoder_of_transformers_trains_from_random_weights_and_from_a_folder(tmp_path, modules):
+    """The folder's config.json says how large it is, and frozen it keeps the folder's weights."""
+    path = modules("transformers")
+    lines = [f"{'good' if i % 2 else 'bad'} film {i % 7},{'pn'[i % 2]}" for i in range(60)]
+    (tmp_path / "texts.csv").write_text("review,label\n" + "\n".join(lines) + "\n")
+    more = ("data.text=review", "data.target=label", "model=encoder")
+    words = (*line("transformers_encoder"), *more, *FAST, ONE)
+    typed(tmp_path, *words, "model.width=8", "hydra.run.dir=first", path=path)
+    vocabulary, width = best(tmp_path / "first")[0][EMBEDDINGS[path is None]].shape
+    assert width == 8
+    typed(tmp_path, "-c", MAKES_BERT.format(vocabulary), path=path)
+    more = ("model.folder=bert", "trainer.freeze=[encoder.*]")
+    typed(tmp_path, *words, *more, "hydra.run.dir=second", path=path)
+    saved, trained = load_file(tmp_path / "bert" / "model.safetensors"), best(tmp_path / "second")[0]
+    name = EMBEDDINGS[path is None]
+    assert np.array_equal(trained[name], saved[name.removeprefix("encoder.")])
+    assert trained[name].shape == (vocabulary, 12)
+
+
+EMBEDDINGS = ("encoder.embeddings.weight", "encoder.embeddings.word_embeddings.weight")
+MAKES_BERT = """
+from transformers import AutoModel, BertConfig
+small = BertConfig(vocab_size={}, hidden_size=12, num_hidden_layers=1, num_attention_heads=2,
+                   intermediate_size=16, max_position_embeddings=64)
+AutoModel.from_config(small).save_pretrained("bert")
+"""

@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import venv
@@ -15,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 import slipstream
 from slipstream.cli import main
 from slipstream.core.errors import UserError
+from slipstream.data.image.image_files import ImageFormat, read_images
 from slipstream.inference.ensemble import open_run
-from slipstream.inference.export import exporting, loader, self_check
+from slipstream.inference.export import example_files, exporting, loader, self_check
 from slipstream.inference.export.exporting import export
 from slipstream.inference.export.standalone import standalone
 
@@ -206,6 +209,83 @@ def test_the_loader_reads_a_file_as_the_run_does(trained, exported, tmp_path, na
         assert found["prediction"].to_list() == labels
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of images in several sizes and modes, one of them deeper, and what is no image."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(4)
+    (folder / "b").mkdir()
+    for name, size in (("z.png", (8, 8)), ("a.jpg", (19, 30)), ("b/c.webp", (40, 7))):
+        Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(draw.integers(0, 2**16, (9, 9), dtype=np.uint16)).save(folder / "deep.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@SLOW
+def test_the_loader_reads_a_folder_of_images_as_the_run_does(trained, exported, photos, tmp_path):
+    """Resized, converted and scaled to the bit, with the names in the first column; one file, too."""
+    files = ["a.jpg", "b/c.webp", "deep.png", "z.png"]
+    with _silent():
+        expected = open_run(trained("bytes")).scores([str(photos / file) for file in files])
+    folder = exported("bytes").folder
+    found = predicted_by(folder, photos)
+    assert found["file"].to_list() == files
+    scores = found.select(pl.exclude("file", "prediction")).cast(pl.Float64).to_numpy()
+    assert np.abs(scores - expected).max() <= ROUNDING
+    assert predicted_by(folder, photos / "z.png")["file"].to_list() == ["z.png"]
+    predictor = self_check._loaded(folder / "predict.py").Predictor(folder)
+    with Image.open(photos / "a.jpg") as picture:
+        assert np.abs(predictor.scores(picture) - expected[:1]).max() <= ROUNDING
+    np.savez(tmp_path / "some.npz", inputs=np.zeros((2, 3, 8, 8), np.uint8), others=[1])
+    assert len(predicted_by(folder, tmp_path / "some.npz")) == 2
+    with pytest.raises(ValueError, match=r"notes.txt is not a PNG, JPEG or WebP image"):
+        predictor.predict([photos / "notes.txt"])
+
+
+@SLOW
+def test_the_loader_reads_parquet_as_the_run_does(trained, exported, tmp_path):
+    """Typed columns: dates, booleans, numbers with gaps."""
+    rows = table(50, 2).with_columns(
+        pl.col("day").str.to_date("%d/%m/%Y"), pl.col("member") == "yes", pl.col("grade").cast(int)
+    )
+    rows.write_parquet(tmp_path / "new.parquet")
+    with _silent():
+        expected = open_run(trained("table")).scores(rows)
+    scores = predicted_by(exported("table").folder, tmp_path / "new.parquet").select(pl.exclude("prediction"))
+    assert np.abs(scores.cast(pl.Float64).to_numpy() - expected).max() <= ROUNDING
+
+
+IMAGES = {"kind": "image", "shape": [3, 8, 8], "pictures": {"fit": "pad", "background": "white", "bits": 16}}
+
+
+def test_images_of_an_exported_folder_fit_as_in_training(photos):
+    """The settings of the run's files count: here a wide picture gets white above and below."""
+    (made,) = example_files.pixels([photos / "b" / "c.webp"], IMAGES)
+    settings = {"fit": "pad", "background": "white"}
+    (expected,) = read_images([photos / "b" / "c.webp"], ImageFormat((8, 8), 3, **settings))
+    assert np.array_equal(made, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "said"),
+    [
+        ("z.png", "PIL", "z.png: image files need Pillow; install it with pip install pillow, or"),
+        ("t.parquet", "pyarrow.parquet", "t.parquet: Parquet files need pyarrow; install it with pip"),
+        ("two.npz", "nothing", "two.npz: has the arrays a, b; expected a single one, or `inputs`"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_the_cure(
+    monkeypatch, photos, tmp_path, name, package, said
+):
+    np.savez(tmp_path / "two.npz", a=[1], b=[2])
+    monkeypatch.setitem(sys.modules, package, None)
+    file = photos / name if name == "z.png" else tmp_path / name
+    about = IMAGES if name == "z.png" else {"kind": "table", "columns_named": True}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        example_files.pixels(example_files.read(str(file), about), about)
+
+
 @SLOW
 def test_the_loader_takes_columns_single_rows_and_frames(trained, exported):
     with _silent():
@@ -286,11 +366,11 @@ def test_the_loader_is_one_file_without_slipstream():
     names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     names |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     roots = {name.split(".")[0] for name in names}
-    assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "torch"}
+    assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "torch", "PIL", "pyarrow"}
 
 
 @pytest.mark.exhaustive
-def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, exported, tmp_path):
+def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, exported, photos, tmp_path):
     """`python -m venv`, pip install numpy onnxruntime, python predict.py."""
     with _silent():
         expected = open_run(trained("table")).scores(table(50, 2))
@@ -306,6 +386,15 @@ def test_a_fresh_environment_with_numpy_and_onnxruntime_predicts(trained, export
     subprocess.run(words, check=True, env=clean, cwd="/")
     found = pl.read_csv(out).select(pl.exclude("prediction")).to_numpy()
     assert np.abs(found - expected).max() <= ROUNDING
+    np.save(tmp_path / "pixels.npy", np.zeros((2, 3, 8, 8), np.uint8))
+    for file, said in (
+        (tmp_path / "pixels.npy", ""),
+        (photos / "z.png", "image files need Pillow; install it with pip install pillow"),
+    ):
+        words = [python, str(exported("bytes").folder / "predict.py"), str(file)]
+        done = subprocess.run(words, env=clean, cwd="/", capture_output=True, text=True, check=False)
+        assert (done.returncode == 0, said in done.stderr) == (not said, True)
+        assert len(done.stderr.splitlines()) == bool(said)
 
 
 def test_a_table_without_header_is_read_by_the_places_of_its_columns(tmp_path):

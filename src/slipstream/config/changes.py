@@ -26,19 +26,15 @@ def changes(raw: Mapping[str, Plain]) -> list[str]:
     Files appear by name.
     raw: as `Config.raw`.
     """
+    usual = [f"{group}={name}" for group, name in chosen().items()] + [f"{group}=[]" for group in LISTS]
     found: list[str] = []
-    for group in CHOICES:
-        own = dict(raw[group])
-        name = own.pop("name")
-        if group == "data":
-            own |= {key: Path(own[key]).name for key in paths({"name": name, **own})}
-        found += [f"{group}={name}"] if name != chosen()[group] else []
-        found += _settings(group, own, defaults(group, name))
-    for group in (group for group in LISTS if group != "logger"):
-        found += [f"{group}=[{','.join(raw[group])}]"] if raw[group] else []
-        for name, own in raw[group].items():
-            found += _settings(f"{group}.{name}", own, defaults(group, name))
-    found += _settings("trainer", raw["trainer"], defaults("trainer", "default"))
+    for choice, key, own, default in _sections(raw):
+        if key.partition(".")[0] == "logger":
+            continue
+        if key == "data":
+            own |= {path: Path(own[path]).name for path in paths(raw["data"])}
+        found += [choice] if choice not in ("", *usual) else []
+        found += _settings(key, own, default)
     return found
 
 
@@ -48,15 +44,25 @@ def written(raw: Mapping[str, Plain]) -> list[str]:
     raw: as `Config.raw`, with the paths of files as they are.
     """
     found = [f"{key}={spell(raw[key])}" for key in ("name", "seed")]
+    for choice, key, own, default in _sections(raw):
+        found += [choice] if choice else []
+        found += _differing(raw, key, own, default)
+    return found
+
+
+def _sections(
+    raw: Mapping[str, Plain],
+) -> Iterator[tuple[str, str, Mapping[str, Plain], Mapping[str, Plain]]]:
+    """Yield each section's choice ("" if there is none to type), its key, its settings and their defaults."""
     for group in CHOICES:
         own = dict(raw[group])
         name = own.pop("name")
-        found += [f"{group}={name}", *_differing(raw, group, own, defaults(group, name))]
+        yield f"{group}={name}", group, own, defaults(group, name)
     for group in LISTS:
-        found += [f"{group}=[{','.join(raw[group])}]"]
+        yield f"{group}=[{','.join(raw[group])}]", group, {}, {}
         for name, own in raw[group].items():
-            found += _differing(raw, f"{group}.{name}", own, defaults(group, name))
-    return found + list(_differing(raw, "trainer", raw["trainer"], defaults("trainer", "default")))
+            yield "", f"{group}.{name}", own, defaults(group, name)
+    yield "", "trainer", raw["trainer"], defaults("trainer", "default")
 
 
 def _differing(

@@ -15,6 +15,7 @@ from slipstream.core.version import __version__
 from slipstream.core.wording import axes, counted
 from slipstream.data.array_preprocessing import ArrayPreprocessing
 from slipstream.data.identity import labels, missing_words
+from slipstream.data.image.image_files import bits_of
 from slipstream.data.image.image_preprocessing import ImagePreprocessing
 from slipstream.data.messages import phrase
 from slipstream.data.sequence.long_table import SequencePreprocessing
@@ -91,6 +92,11 @@ def described(ensemble: Ensemble, file: str) -> Described:
         "header": settings.get("header", True),
         "tokenizer": saved["tokenizer"],
         "steps": saved["steps"],
+        "pictures": {
+            "fit": settings.get("fit", "crop"),
+            "background": settings.get("background", "black"),
+            "bits": bits_of(settings.get("bits", "auto")),
+        },
         "vocabulary": list(words[0]) if kind == "text" else list(saved["vocabulary"]),
     }
     return Described(inputs, words, about)
@@ -137,7 +143,7 @@ def card(ensemble: Ensemble, about: Described, checked: Checked, to: str) -> str
         "## Use",
         "",
         "```",
-        f"pip install numpy {'onnxruntime' if to == 'onnx' else 'torch'}",
+        f"pip install numpy {'onnxruntime' if to == 'onnx' else 'torch'}{_more(saved)}",
         f"python predict.py {_example(saved)} -o predicted.csv",
         "```",
         "",
@@ -174,7 +180,15 @@ def _axes(shape: Sequence[Plain]) -> str:
 
 
 def _example(about: dict[str, Plain]) -> str:
+    if about["kind"] == "image":
+        return "photos"
     return "new.csv" if about["columns_named"] else "new.npy"
+
+
+def _more(about: dict[str, Plain]) -> str:
+    """Return the packages that files need."""
+    files = {"image": " pillow  # for files of images; arrays need none"}
+    return files.get(about["kind"], "  # and pyarrow, for Parquet" if about["columns_named"] else "")
 
 
 def _taken(about: dict[str, Plain]) -> str:
@@ -183,7 +197,7 @@ def _taken(about: dict[str, Plain]) -> str:
         "table": "a mapping of columns, or a data frame",
         "sequence": "a mapping of columns, or a data frame, with a row for each step",
         "text": "a list of texts",
-        "image": f"images of {shape}, a numpy array [N, ...]",
+        "image": f"paths of images, or a numpy array [N, ...] of {shape}",
     }.get(about["kind"], f"a numpy array [N, ...] of {shape}")
 
 

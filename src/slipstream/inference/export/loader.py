@@ -1,5 +1,7 @@
 """Predict with an exported network. Needs numpy, and onnxruntime (or torch for a .pt2 file).
 
+Files of images need Pillow, and Parquet files pyarrow.
+
 python predict.py new.csv -o predicted.csv
 
 from predict import Predictor
@@ -14,10 +16,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,11 +27,13 @@ import numpy as np
 from slipstream.data.identity import Known, exact, nfc, plain, spell
 from slipstream.data.tabular.spelling import days_of, number_reader
 from slipstream.data.text.vocabulary import Tokenizer
+from slipstream.inference.export.example_files import are_pictures, lines, names, pixels, read
 
 # A value from JSON, or a table or array of any library. Duck typing avoids importing these libraries.
 Value: TypeAlias = Any
 FOLDER = Path(__file__).resolve().parent
 BLOCK = 4096  # rows per prediction call
+AT_ONCE = 256  # images that are read for one
 TRUTH = dict.fromkeys(("true", "yes", "y", "t", "1"), 1.0) | dict.fromkeys(
     ("false", "no", "n", "f", "0"), 0.0
 )
@@ -53,7 +56,8 @@ class Predictor:
 
         Args:
             examples: a mapping of column names to values (or a pandas or polars frame), a list of texts,
-                uint8 images [N, C, H, W] in the size of training, or an array [N, ...], as in training.
+                paths of images or Pillow images, uint8 images [N, C, H, W] in the size of training, or an
+                array [N, ...], as in training.
 
         Returns:
             `prediction` [N] (labels or values; [N, D] for several targets) and `scores` [N, C].
@@ -70,6 +74,10 @@ class Predictor:
 
     def scores(self, examples: Value) -> np.ndarray:
         """Return the scores [N, C] of each class, or values [N, D] in the target's own units."""
+        if self.about["kind"] == "image" and are_pictures(examples):
+            files = examples if isinstance(examples, (list, tuple)) else [examples]
+            parts = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
+            return np.concatenate([self.scores(pixels(part, self.about)) for part in parts])
         feed = self.inputs(examples)
         count = len(next(iter(feed.values())))
         found = [
@@ -313,65 +321,22 @@ def _network(path: Path, names: Sequence[str]) -> Value:
     return lambda feed: session.run(["scores"], dict(feed))[0]
 
 
-def read(path: str, about: Mapping[str, Value]) -> Value:
-    """Read examples from a file: .npy for arrays and images, text lines for texts, a CSV table otherwise."""
-    if path.endswith(".npy"):
-        return np.load(path, allow_pickle=False)
-    if about["kind"] in ("image", "array", "tokens") and not about["columns_named"]:
-        raise ValueError(f"{path}: expected an array in a .npy file")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if about["kind"] == "text" and not path.endswith((".csv", ".tsv")):
-            return [line.rstrip("\r\n") for line in file]
-        head = file.readline()
-        file.seek(0)
-        separator = about["separator"] or max("\t;,|", key=head.count)
-        rows = csv.reader(file, delimiter=separator)
-        first = next(rows, [])
-        names = first if about["header"] else [f"column {i}" for i in range(1, len(first) + 1)]
-        columns: dict[str, list[str]] = {name: [] for name in names}
-        for number, row in enumerate(rows if about["header"] else chain([first], rows), 1):
-            if not row:
-                continue
-            if len(row) != len(names):
-                found = f"has length {len(row)}, expected {len(names)}"
-                raise ValueError(f"{path}, row {number} {found}")
-            for name, value in zip(names, row, strict=True):
-                columns[name].append(value)
-    return columns
-
-
-def lines(found: Mapping[str, np.ndarray], about: Mapping[str, Value]) -> Iterator[list[Value]]:
-    """Yield the rows of a CSV file of predictions, starting with the header."""
-    prediction, scores = found["prediction"], found["scores"]
-    if about["task"] == "regression":
-        several = scores.shape[1] > 1
-        yield [f"predicted {name}" for name in about["names"]] if several else ["prediction"]
-        yield from scores.tolist()
-        return
-    kind = "probability" if about["probabilistic"] else "score"
-    scored = [f"{kind} {name}" for name in about["classes"]]
-    if about["task"] == "multilabel":
-        yield [*(f"predicted {name}" for name in about["classes"]), *scored]
-        yield from ([*p, *s] for p, s in zip(prediction.tolist(), scores.tolist(), strict=True))
-        return
-    yield ["prediction", *scored]
-    yield from ([p, *s] for p, s in zip(prediction.tolist(), scores.tolist(), strict=True))
-
-
 def main() -> None:
     """Predict the examples of a file."""
     parser = argparse.ArgumentParser(description="Predict with an exported network.")
-    parser.add_argument("file", help="CSV table, lines of text, or .npy array")
+    parser.add_argument("file", help="CSV or Parquet table, text lines, .npy or .npz array, image or folder")
     parser.add_argument("-o", "--output", help="CSV file; standard output by default")
     given = parser.parse_args()
     predictor = Predictor()
     try:
-        found = predictor.predict(read(given.file, predictor.about))
+        examples = read(given.file, predictor.about)
+        found = predictor.predict(examples)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
+    files = names(given.file, examples) if predictor.about["kind"] == "image" else []
     try:
         with open(given.output, "w", encoding="utf-8", newline="") if given.output else sys.stdout as file:
-            csv.writer(file, lineterminator="\n").writerows(lines(found, predictor.about))
+            csv.writer(file, lineterminator="\n").writerows(lines(found, predictor.about, files))
     except BrokenPipeError:  # the reader has gone (`| head -1`)
         os._exit(141)
 
