@@ -70,6 +70,7 @@ class Origin:
         self.raw: Mapping[str, Plain] = saved_config(self.folder)
         if self.raw["data"]["name"] == "memory":
             raise UserError(f"{self.folder}: was trained on rows in memory, which are not there any more")
+        self._composed: dict[Change, Mapping[str, Plain]] = {}
 
     @cached_property
     def _read(self) -> tuple[dict[int, Path], list[str]]:
@@ -99,6 +100,12 @@ class Origin:
     def composed(words: Sequence[str]) -> Config:
         """Return the configuration of a command line. Raises ConfigError if its words do not fit."""
         return validate({key: value for key, value in composed(words).items() if key != "resume"})
+
+    def with_change(self, change: Change) -> Mapping[str, Plain]:
+        """Return a branch's configuration, which is composed once. Raises ConfigError if it does not fit."""
+        if change not in self._composed:
+            self._composed[change] = self.composed(self.typed(change)).raw
+        return self._composed[change]
 
     def typed(self, change: Change = NOTHING, seed: int | None = None) -> list[str]:
         """Return the command line of a branch."""
@@ -181,9 +188,8 @@ def branches(
     numbers = range(first, first + seeds)
     asked = [(change, (own + k) % SEEDS) for change in changes for k in numbers]
     splits = {seed: (split + seed - own) % SEEDS if split_again else split for _, seed in asked}
-    raws = {change: composed(origin.typed(change)) for change in dict.fromkeys(change for change, _ in asked)}
     typed = [origin.typed(change, seed) for change, seed in asked]
-    configs = [_seeded(raws[change], seed, splits[seed]) for change, seed in asked]
+    configs = [_seeded(origin.with_change(change), seed, splits[seed]) for change, seed in asked]
     folders = None if into is None else [into / str(k) for k in range(len(asked))]
     same = origin.raw["optimizer"]["name"]
     entries = [
@@ -203,10 +209,7 @@ def branches(
 
 def _seeded(raw: Mapping[str, Plain], seed: int, split_seed: int) -> Config:
     """Return a configuration with another seed; composing takes most of the time, so it is done once."""
-    data = {**raw["data"], "split_seed": split_seed}
-    return validate(
-        {key: value for key, value in raw.items() if key != "resume"} | {"seed": seed, "data": data}
-    )
+    return validate({**raw, "seed": seed, "data": {**raw["data"], "split_seed": split_seed}})
 
 
 def with_change(change: Change, found: Sequence[Branch]) -> list[Branch]:

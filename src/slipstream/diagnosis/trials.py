@@ -63,7 +63,7 @@ def repeated(
 
 def _fits(run: Evidence, change: Change) -> bool:
     try:
-        run.origin.composed(run.origin.typed(change))
+        run.origin.with_change(change)
     except UserError:
         return False
     return True
