@@ -32,7 +32,7 @@ import slipstream
 from slipstream.core.errors import UserError
 from slipstream.diagnosis.branches import Change, Origin
 from why_cases import files
-from why_cases.measuring import MENDED_ON, QUIET, gain, measures, typed
+from why_cases.measuring import MENDED_ON, QUIET, measures, taken_back, typed
 from why_cases.panel import RULES, old_rules, panel
 
 CASES = Path(__file__).parent / "why_cases"
@@ -71,12 +71,6 @@ class Case:
     remedy: str = ""
     faulty: tuple[float | None, ...] = ()
     mended: tuple[float | None, ...] = ()
-
-    @property
-    def harm(self) -> float:
-        """By how much the remedy betters the metric in the table, the mean over its seeds."""
-        gains = [gain(a, b, self.metric) for a, b in zip(self.faulty, self.mended, strict=True)]
-        return statistics.fmean(gains) if gains else 0.0
 
 
 @dataclass
@@ -162,14 +156,14 @@ def _diagnose(found: Found, case: Case, folder: Path, why: Callable[[Path], Diag
         found.regained = regained(case, folder, tuple(said.verdicts[0].remedy))
 
 
-def regained(case: Case, folder: Path, remedy: tuple[str, ...]) -> float | None:
+def regained(case: Case, folder: Path, remedy: tuple[str, ...]) -> float:
     """Return the share of the harm that overrides take back, the mean over seeds that were never used."""
-    gains = []
+    shares = []
     for seed in MENDED_ON:
         before = _again(case, folder, (), seed)
         after = _again(case, folder, remedy, seed)
-        gains.append(gain(before, after, case.metric))
-    return statistics.fmean(gains) / case.harm if case.harm else None
+        shares.append(taken_back(before, after, (case.faulty, case.mended), case.metric))
+    return statistics.fmean(shares)
 
 
 def _again(case: Case, folder: Path, change: tuple[str, ...], seed: int) -> float | None:

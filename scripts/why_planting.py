@@ -14,13 +14,16 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import slipstream
+from slipstream.core.errors import UserError
 from why_cases import files
 from why_cases.deepfd import programs
 from why_cases.healthy_runs import healthy
-from why_cases.measuring import Measured, Unknown, changed, clear
+from why_cases.measuring import Measured, Unknown, changed, clear, taken_back, typed
+from why_cases.panel import panel
 from why_cases.templates import KINDS, Base, Kind, Ladder, eligible, metric_of
 
 CASES = Path(__file__).parent / "why_cases"
@@ -85,13 +88,44 @@ def planted(kind: Kind, one: Base, ladder: Sequence[tuple[str, str]], measured: 
 def faults(part: str, measured: Measured, most: int, kinds: Sequence[Kind] = KINDS) -> Iterator[Case]:
     """Yield the clear faults of a part: at most so many of each kind, on different data sets if there are."""
     for kind in kinds:
-        kept, tried = 0, spread(list(eligible(kind, part)))[:TRIES]
+        kept, tried = 0, spread(list(eligible(kind, part)))
+        tried = tried[: TRIES if measured.trains else None]
         for one, ladder in tried:
             with suppress(Unknown):
                 if kept < most and (case := planted(kind, one, ladder, measured)):
                     kept += 1
                     yield case
         print(f"{part} {kind.name}: {kept} of {most}", flush=True)
+
+
+# Changes of the panel, and the verdict that each would mean.
+CONFUSED = {
+    "rate x10": "learning rate too low",
+    "rate /10": "learning rate too high",
+    "epochs x4": "too few epochs",
+    "width x4": "network too small",
+    "channels x4": "network too small",
+    "batch /8": "batch too large",
+    "loss auto": "wrong loss",
+}
+NEARLY = 0.8  # of the harm: a remedy that takes back this much makes its verdict no mistake
+
+
+def confused(case: Case, measured: Measured) -> str:
+    """Return the other verdicts whose remedy mends a fault nearly as well, for the first seed."""
+    table, metric = ([case.faulty[0]], [case.mended[0]]), case.metric
+    raw = slipstream.compose(*typed(case.arguments, measured.folder, 0))
+    also = list(filter(None, case.also.split(";")))
+    for name, overrides in panel(raw):
+        verdict = CONFUSED.get(name)
+        if verdict is None or verdict in (case.kind.verdict, *also) or case.kind.proof != "rerun":
+            continue
+        line = changed(case.arguments, " ".join(overrides))
+        with suppress(UserError, Unknown):
+            slipstream.compose(*typed(line, measured.folder, 0))
+            if taken_back(case.faulty[0], measured.metric(line, metric, 0), table, metric) >= NEARLY:
+                also.append(verdict)
+    return ";".join(also)
 
 
 def spread(found: list[tuple[Base, Ladder]]) -> list[tuple[Base, Ladder]]:
@@ -143,7 +177,10 @@ def plant(asked: argparse.Namespace, measured: Measured) -> None:
     else:
         place, count = map(int, asked.share.split("/"))
         for most in range(1, PER_PART + 1):
-            rows = [case.fields() for case in faults(part, measured, most, KINDS[place::count])]
+            rows = []
+            for case in faults(part, measured, most, KINDS[place::count]):
+                also = confused(case, measured) if asked.also else case.also
+                rows.append(replace(case, also=also).fields())
             if count == 1:  # a table after each, so that one can stop early
                 write(CASES / "faults.tsv", "p", HEAD, COLUMNS, part, rows)
 
@@ -156,6 +193,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of the data files; made if it is not there")
     parser.add_argument("--share", default="0/1", help="only every so many-th kind, and no table")
     parser.add_argument("--known", action="store_true", help="only what the memory holds, without training")
+    parser.add_argument("--also", action="store_true", help="try the remedies of other verdicts, too")
     parser.add_argument("--healthy", action="store_true", help="the healthy runs, not the faults")
     parser.add_argument("--deepfd", action="store_true", help="the programs of DeepFD, not the faults")
     asked = parser.parse_args()

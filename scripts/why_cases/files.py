@@ -179,15 +179,15 @@ def _blurred(table: pl.DataFrame, target: str, rng: np.random.Generator) -> pl.S
 
 
 def series(rng: np.random.Generator, kind: str, count: int = 360, steps: int = 14) -> pl.DataFrame:
-    """Return series, a row for each step: `tones` differ in frequency, `flags` in their first step."""
-    label = rng.integers(3 if kind == "tones" else 2, size=count)
+    """Return series, a row for each step: `tones` differ in frequency, others in their first step."""
+    label = rng.integers(2 if kind == "flags" else 3, size=count)
     time = np.arange(steps)
     phase = rng.uniform(0, 2 * np.pi, (count, 1))
     if kind == "tones":
         values = np.sin(time * (0.4 + 0.5 * label[:, None]) + phase) + rng.normal(size=(count, steps)) * 0.2
     else:
         values = rng.normal(size=(count, steps)) * 0.5
-        values[:, 0] = np.where(label == 1, 2, -2)
+        values[:, 0] = np.where(label == 1, 2, -2) if kind == "flags" else 2.0 * label - 2
     table = {"who": np.repeat(np.arange(count), steps), "when": np.tile(time, count)}
     return pl.DataFrame(
         {**table, "value": np.round(values, 3).ravel(), "kind": np.repeat(label, steps)}
@@ -231,6 +231,8 @@ def write(folder: Path) -> None:
             rows.write_csv(folder / f"{file}.csv")
     for number, name in enumerate(("tones", "flags")):
         series(np.random.default_rng(200 + number), name).write_csv(folder / f"{name}.csv")
+    marks = series(np.random.default_rng(250), "marks", steps=24)
+    marks.write_csv(folder / "marks.csv")
     for number, name in enumerate(("notes", "orders")):
         texts(np.random.default_rng(300 + number), name).write_csv(folder / f"{name}.csv")
     np.savez(folder / "stripes.npz", **stripes(np.random.default_rng(400)))

@@ -149,3 +149,20 @@ def clear(faulty: Sequence[float | None], mended: Sequence[float | None], metric
     """Return True if the mean gain is clear, and every seed gains."""
     gains = [gain(a, b, metric) for a, b in zip(faulty, mended, strict=True)]
     return min(gains) > 0 and sum(gains) / len(gains) >= margin(metric, faulty[0])
+
+
+Values = Sequence[float | None]
+
+
+def taken_back(before: float | None, after: float | None, table: tuple[Values, Values], metric: str) -> float:
+    """Return the share of a fault's harm that a change takes back.
+
+    table: the metric with the fault and without, by seed, which tells the harm. Of a run that broke it is 1
+    where the change comes as near to the sound runs as two margins, else 0.
+    """
+    sound = [value for value in table[1] if value is not None]
+    if before is None:
+        good = sum(sound) / len(sound)
+        return float(after is not None and gain(good, after, metric) >= -2 * margin(metric, good))
+    whole = [gain(a, b, metric) for a, b in zip(*table, strict=True) if a is not None and b is not None]
+    return gain(before, after, metric) / (sum(whole) / len(whole)) if whole else 0.0

@@ -96,6 +96,7 @@ BASES = (
     table("dev", "waves", "tabm", 40, **NUMBER),
     base("dev", "tones", "rnn", "data=sequences data.path={data}/tones.csv data.id=who data.time=when data.target=kind data.batch_size=32", 25, lr=0.01, **SERIES),
     base("dev", "notes", "rnn", "data=text data.path={data}/notes.csv data.text=words data.target=kind data.batch_size=32", 20, lr=0.01, **TEXT),
+    base("dev", "marks", "rnn", "data=sequences data.path={data}/marks.csv data.id=who data.time=when data.target=kind data.batch_size=32", 25, lr=0.01, **SERIES),
     base("held", "circles", "mlp", "data=circles data.rows=600 data.noise=0.1 data.batch_size=32", 40),
     base("held", "circles", "realmlp", "data=circles data.rows=600 data.noise=0.1 data.batch_size=32", 25),
     base("held", "spirals", "mlp", "data=spirals data.rows=600 data.turns=0.8 data.batch_size=32", 60, lr=0.01),
@@ -202,19 +203,38 @@ def losses(b: Base) -> Ladder:
 
 
 def bounded(b: Base) -> Ladder:
-    """Return outputs that a bounded function squeezes."""
-    if b.task == "class" or b.model in ("realmlp", "perceptron"):
+    """Return outputs that a bounded function squeezes: targets of unit size, or scores that must be negative."""
+    if b.model in ("realmlp", "perceptron") or (b.table and b.task == "number"):
         return []
-    key = "model.output_activation"
-    return [(f"{key}={name}", f"{key}=identity") for name in ("sigmoid", "softsign", "relu")]
+    if b.task == "number":
+        names = ("sigmoid", "softsign", "relu")
+        whole = "data.target_scaling=none"
+    else:
+        names = ("relu", "softplus")
+        whole = "loss=hinge"
+    return [(f"{whole} model.output_activation={name}", "model.output_activation=identity") for name in names]
+
+
+NOISY = {
+    "two_moons": "data.noise=0.4",
+    "circles": "data.noise=0.3",
+    "xor": "data.noise=0.4",
+    "spirals": "data.noise=0.15",
+    "linear": "data.noise=2 data.inputs=50",
+    "sine": "data.noise=0.7",
+}
 
 
 def overfit(b: Base) -> Ladder:
-    """Return long runs of wide networks on few rows, mended by early stopping."""
-    if b.model not in ("mlp", "realmlp"):
+    """Return long runs of wide networks on few noisy rows, mended by early stopping."""
+    if b.data not in NOISY or b.model not in ("mlp", "realmlp"):
         return []
-    wide = "data.test=0.7 early_stopping=none early_stopping.restore_best=false"
-    return [(f"{wide} trainer.max_epochs={n} model.width=256", "early_stopping=patience early_stopping.restore_best=true") for n in (120, 250)]  # fmt: skip
+    wide = f"{NOISY[b.data]} data.test=0.6 model.width=256 model.depth=3 {STAY}"
+    stop = "early_stopping=patience early_stopping.restore_best=true"
+    return [(f"{wide} trainer.max_epochs={n}", stop) for n in (100, 200)]
+
+
+STAY = "early_stopping=none early_stopping.restore_best=false"
 
 
 def augmented(b: Base) -> Ladder:
@@ -241,8 +261,8 @@ def cut(b: Base) -> Ladder:
     """Return inputs of which the part that matters is cut off."""
     if b.shape == "text":
         return [("data.max_length=5", "data.max_length=200")]
-    if b.data == "flags":
-        return [("data.max_length=6 data.keep=last", "data.max_length=14")]
+    if b.data in ("flags", "marks"):
+        return [("data.max_length=6 data.keep=last", "data.max_length=30")]
     return [("data.max_length=2 data.keep=last", "data.max_length=14")] if b.data == "tones" else []
 
 
@@ -266,8 +286,6 @@ def optimism(b: Base) -> str:
     return b.metric.replace("test/", "optimism/")
 
 
-STAY = "early_stopping=none early_stopping.restore_best=false"
-STOP = "optimizer.lr=0.001"
 number = lambda b: b.task == "number"  # noqa: E731
 classes = lambda b: b.task == "class"  # noqa: E731
 KINDS = (
@@ -296,7 +314,7 @@ KINDS = (
     Kind("dropout_strong", "dropout too strong", only(lambda b: hidden(b) and b.model != "resnet", regularizer("dropout", "rate", (0.9, 0.98), 0.02))),
     Kind("noise_strong", "noise too strong", only(lambda b: b.shape == "vector" and b.model != "tabm", regularizer("gaussian_noise", "std", (3, 20), 0.01))),
     Kind("smoothing_strong", "label smoothing too strong", only(classes, regularizer("label_smoothing", "amount", (0.9,), 0.01)), metric="test/log_loss"),
-    Kind("sparsity_high", "sparsity too high", only(hidden, regularizer("dense_sparse_dense", "sparsity", (0.99,), 0.1, STAY + " regularizer.dense_sparse_dense.dense_from=0.99"))),
+    Kind("sparsity_high", "sparsity too high", only(hidden, regularizer("dense_sparse_dense", "sparsity", (0.99, 0.999), 0.1, STAY))),
     Kind("clipping_tight", "gradient clipping too tight", descent(0.1, regularizer("gradient_clipping", "max_norm", (0.001, 0.0001), 5))),
     Kind("momentum_high", "momentum too high", lambda b: [(f"optimizer=momentum optimizer.lr={r} optimizer.momentum=0.999", "optimizer.momentum=0.9") for r in (0.02, 0.1)]),
     Kind("batch_large", "batch too large", setting("data.batch_size", ("full",), 32)),
@@ -304,7 +322,7 @@ KINDS = (
     Kind("batch_norm_tiny", "batch norm with tiny batches", only(lambda b: b.dense and b.data != "digits", lambda b: [(f"regularizer=[batch_norm] data.batch_size=2 trainer.max_epochs={n}", "data.batch_size=32") for n in (8, 15)]), also="batch too small"),
     Kind("exploding", "exploding gradients", only(stable, lambda b: [(f"optimizer=sgd optimizer.lr=0.05 model.depth={d} initializer=normal initializer.std={s}", "regularizer=[gradient_clipping] regularizer.gradient_clipping.max_norm=1") for d, s in ((4, 0.5), (6, 0.4))]), also="initialization too large;learning rate too high"),
     Kind("forgetting", "forgetting recurrent cell", forgetting),
-    Kind("cell_simple", "forgetting recurrent cell", only(lambda b: b.model == "rnn", setting("model.cell", ("simple",), "gru"))),
+    Kind("cell_simple", "forgetting recurrent cell", only(lambda b: b.model == "rnn", lambda b: [(f"{long} model.cell=simple", "model.cell=gru") for long in ("", "data.length=25") if not long or b.data == "adding_problem"])),
     Kind("wrong_loss", "wrong loss", losses),
     Kind("bounded_output", "bounded output", bounded),
     Kind("monitor_wrong", "wrong monitor", setting("trainer.mode", ("max",), "auto")),
@@ -315,8 +333,8 @@ KINDS = (
     Kind("no_signal", "no signal", spoiled("_random", "", clean()), proof="data"),
     Kind("noise_features", "features without signal", spoiled("_noise", "", useful), proof="data"),
     Kind("constant_features", "constant features", spoiled("_flat", "", clean()), proof="data"),
-    Kind("label_noise", "label noise", spoiled("_mislabeled", "data.split_column=part", clean("_parts")), proof="data"),
-    Kind("shift", "distribution shift", spoiled("_shifted", "data.split_column=part", clean("_parts")), proof="data"),
+    Kind("label_noise", "label noise", spoiled("_mislabeled", "~data.test data.split_column=part", clean("_parts")), proof="data"),
+    Kind("shift", "distribution shift", spoiled("_shifted", "~data.test data.split_column=part", clean("_parts")), proof="data"),
     Kind("wrong_order", "split in wrong order", spoiled("_sorted", "data.split=time", lambda b: "data.split=auto")),
     Kind("imbalance", "class imbalance", only(classes, spoiled("_rare", "trainer.max_epochs=8", lambda b: "data.class_weights=balanced")), metric="test/balanced_accuracy"),
     Kind("leak", "leaking feature", spoiled("_leak", "", ignoring("visits")), metric="fresh", proof="fresh"),
@@ -326,11 +344,14 @@ KINDS = (
     Kind("input_cut", "input cut off", cut),
     Kind("bfloat16", "bfloat16 too coarse", only(lambda b: number(b) and b.model in ("mlp", "perceptron"), lambda b: [(f"{more} trainer.dtype=bfloat16", "trainer.dtype=float32") for more in ("data.noise=0" if b.data in ("linear", "sine") else "",)]), metric="test/rmse"),
     Kind("frozen", "frozen parameters", only(hidden, lambda b: [("trainer.freeze=[*]", "trainer.freeze=[]")])),
+    Kind("wrong_structure", "wrong structure for the data", only(lambda b: b.model == "convnet" and b.data != "digits", lambda b: [("~model.channels model=mlp model.width=48" + (" data.shift=1" if b.data == "shapes" else ""), "model=convnet ~model.width model.channels=8")])),
 )  # fmt: skip
 
 
 def metric_of(kind: Kind, one: Base) -> str:
     """Return the metric that shows a fault on a base."""
+    if kind.name == "overfit" and one.task == "number":
+        return one.metric
     if kind.metric in ("fresh", "optimism"):
         return one.metric.replace("test/", f"{kind.metric}/")
     return kind.metric or one.metric
@@ -340,7 +361,5 @@ def eligible(kind: Kind, part: str) -> Iterator[tuple[Base, Ladder]]:
     """Yield the bases of a part on which a fault makes sense, rotated so that kinds differ in theirs."""
     found = [(one, kind.ladder(one)) for one in BASES if one.part == part]
     found = [(one, ladder) for one, ladder in found if ladder]
-    if kind.name == "overfit":
-        found = [(one, ladder) for one, ladder in found if one.task == "class"]
     turn = 5 * KINDS.index(kind) % max(len(found), 1)
     yield from [*found[turn:], *found[:turn]]

@@ -24,7 +24,7 @@ batch norm with tiny batches; exploding gradients; forgetting recurrent cell; wr
 wrong monitor; augmentation destroys labels; inputs not scaled; target not scaled; outliers; no signal;
 features without signal; constant features; label noise; class imbalance; leaking feature; identifier
 column; duplicates across parts; distribution shift; split in wrong order; leakage by time; input cut
-off; average lags; bfloat16 too coarse; frozen parameters; bottleneck
+off; average lags; bfloat16 too coarse; wrong structure for the data; frozen parameters; bottleneck
 """
 VERDICTS = {" ".join(word.split()) for word in WORDS.split(";")}
 
@@ -89,6 +89,15 @@ def test_files_repeat(tmp_path):
     tables = [files.whole("blobs", 3, 20) for _ in range(2)]
     assert tables[0].equals(tables[1])
     assert tables[0].columns[-1] == files.target_of(tables[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "share"), [(0.5, 0.7, 0.5), (0.5, 0.9, 1.0), (None, 0.82, 1.0), (None, 0.7, 0.0)]
+)
+def test_share_of_the_harm(before, after, share):
+    """Of the harm in the table; a run that broke is mended where it comes near to a sound one."""
+    found = measuring.taken_back(before, after, ([0.5, None, 0.5], [0.9, 0.9, 0.9]), "test/accuracy")
+    assert found == pytest.approx(share)
 
 
 def test_share_has_a_wilson_interval():
