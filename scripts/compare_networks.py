@@ -50,7 +50,7 @@ def shapes(seeds: list[int]) -> None:
     """A row for each network and amount of shift."""
     print("| shapes | network | test accuracy | seconds for all seeds |\n|---|---|---|---|")
     for shift in (0.0, 1.0):
-        where = "shifted" if shift else "in the middle"
+        where = "shifted" if shift else "centered"
         for name, network in NETWORKS.items():
             runs, seconds = trained({"seed": seeds}, *SHAPES, *network, f"data.shift={shift}")
             print(f"| {where} | {name} | {summary(runs, 'test/accuracy')} | {seconds:.0f} |", flush=True)

@@ -44,7 +44,8 @@ def test_a_signal_ends_it_with_the_code_that_is_documented(run, number, code, na
         lines = [process.stdout.readline() for _ in range(2)]
         assert lines[0].startswith(f"{run}: multiclass: class (setosa, versicolor, virginica), from")
         url = re.match(
-            r"(http://127\.0\.0\.1:\d+)  \(the page; .*/docs says how to ask; Ctrl-C ends it\)", lines[1]
+            r"(http://127\.0\.0\.1:\d+)  \(the page; .*/docs describes the API; Ctrl-C stops the server\)",
+            lines[1],
         )[1]
         assert ask(url, body=[5.1, 3.5, 1.4, 0.2]).status == 200
         process.send_signal(number)
@@ -56,7 +57,7 @@ def test_a_port_in_use_says_how_to_take_another(run, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, err = typed(capsys, run, "--port", port)
-    told = "another program has this port; take another, or a free one with --port 0"
+    told = "in use by another program; use another port, or --port 0 for a free one"
     assert (code, err) == (2, f"--port {port}: {told}\n")
 
 
@@ -71,7 +72,7 @@ def test_a_port_in_use_says_how_to_take_another(run, capsys):
         ),
         (
             ["--host", "192.0.2.1", "--port", "0"],
-            "--host 192.0.2.1: is no address of this machine; take 127.0.0.1",
+            "--host 192.0.2.1: not an address of this machine; use 127.0.0.1",
         ),
         (["--host", "no such host", "--port", "0"], "--host no such host: no such address"),
     ],

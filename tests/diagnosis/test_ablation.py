@@ -64,7 +64,7 @@ def test_effects_are_corrected_judged_and_know_divergence():
     assert (lower.verdict, same.verdict, broken.verdict) == (
         "better",
         "tie",
-        "cannot be told",
+        "inconclusive",
     )
     assert broken.difference is None
     assert broken.p == pytest.approx(2 * 2 / 2**6)  # the sign test of six pairs, times the two that are left

@@ -118,7 +118,7 @@ def test_a_row_is_explained_on_the_command_line(captum, tmp_path, capsys, monkey
     ]
     for words, said in (
         (["--row", "99"], "row: found 99, expected 1 to 22 of the test rows of the run"),
-        (["--of", "setosa"], "--of setosa: says what --row explains; add --row N"),
+        (["--of", "setosa"], "--of setosa: needs a row to explain; add --row N"),
         (["--row", "1", "--of", "setoza"], "did you mean setosa"),
         (["--row", "0"], "found '0', expected a whole number >= 1"),
     ):

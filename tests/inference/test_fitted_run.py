@@ -113,7 +113,7 @@ def test_a_run_on_a_file_and_its_member_of_a_pack_are_the_same_object(tmp_path):
     rows = slipstream.compose("data=memory", "data.target=y", *FEW)
     held = slipstream.train(rows, data=table)
     assert held.predict_proba(table).equals(slipstream.fit(table, "y", *FEW).predict_proba(table))
-    with pytest.raises(ConfigError, match="data=table has its own; compose data=memory"):
+    with pytest.raises(ConfigError, match="data=table reads its own; compose data=memory"):
         slipstream.train(slipstream.compose(words), data=table)
 
 
@@ -198,7 +198,7 @@ def test_a_notebook_shows_a_curve_that_ends_as_the_table(frame, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (lambda run, f: run.evaluate(f.drop(columns="y")), "lacks the target y, .*; or give the values"),
+        (lambda run, f: run.evaluate(f.drop(columns="y")), "lacks the target y, .*; or pass the values"),
         (lambda run, f: run.evaluate(f, f["y"][:5]), "240 examples and 5 targets, expected one target"),
         (lambda run, f: run.evaluate(f, target="y"), "found the name 'y', expected values"),
         (lambda run, f: run.evaluate(f.assign(y="maybe")), "maybe"),

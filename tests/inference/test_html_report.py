@@ -103,7 +103,7 @@ def test_a_report_of_numbers_of_a_sweep(tmp_path):
     assert re.findall(r"<tr><td>(\d)</td><td>([^<]*)</td>", board) == [("1", "0.01"), ("2", "1e-06")]
     assert f"{found.best.mean:.4g} ± {found.best.std:.2g}" in board
     assert "members: 4 finished." in text
-    assert "The best on the test rows, which chose nothing" in text
+    assert "The best trial on the test rows, which were not used for selection" in text
     assert "predicted against true" in text
     assert text.count("python train.py") == 2
     assert "the mean of 2 members" in text

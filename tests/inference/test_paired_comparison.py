@@ -115,7 +115,9 @@ def test_the_resampled_rows_are_the_same_for_all_runs(runs):
     (twin,) = found.others
     assert twin.differences["roc_auc"].interval == pytest.approx((low, high), abs=0.15 * (high - low))
     assert twin.verdict == "inconclusive"
-    assert twin.sentence.startswith("The rows do not show whether twin or good is better: roc_auc ")
+    assert twin.sentence.startswith(
+        "Inconclusive: the rows do not show whether twin or good is better: roc_auc "
+    )
 
 
 def test_verdicts_and_holms_correction(runs):

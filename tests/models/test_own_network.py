@@ -250,7 +250,7 @@ def test_batch_normalization_is_lifted_where_bytes_do_not_depend_on_the_place(wi
     """Statistics are state of each member; torch's kernel may round by the place, which a try finds."""
     chosen = [config(0.0, seed=seed, **{"model.width": width}) for seed in range(3)]
     if reason := why(chosen[0]):
-        assert reason == "its last digits would depend on the place in the pack"
+        assert reason == "its last digits would depend on its place in the pack"
         return
     three, two = train(chosen), train([chosen[2], chosen[0]])
     assert three.bytes(2) == two.bytes(0)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
 
-WHAT = """Take out every ingredient of a run in turn - what differs from the defaults, each regularizer and
-augmentation - and train it again with several seeds. Differences are paired by seed; p is corrected for the
-number of ingredients (Holm)."""
+WHAT = """Remove each ingredient of a run in turn and train the run again with several seeds. Ingredients are
+the settings that differ from the defaults, the regularizers and the augmentations. Differences are paired by
+seed; p is corrected for the number of ingredients (Holm)."""
 EXAMPLES = (
     "slipstream ablate outputs/mine",
     "slipstream ablate outputs/mine --only trainer.max_epochs=2 --seeds 8",
@@ -20,10 +20,14 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("ablate", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN", help="folder of a run")
-    made.add_argument("--only", metavar="INGREDIENT", action="append", default=[], help="take out only this")
-    made.add_count("--seeds", 5, "runs of each (5)")
     made.add_argument(
-        "--metric", metavar="SPLIT/NAME", help="what is compared (what decided on the best epoch)"
+        "--only", metavar="INGREDIENT", action="append", default=[], help="remove only this one"
+    )
+    made.add_count("--seeds", 5, "runs per ingredient (5)")
+    made.add_argument(
+        "--metric",
+        metavar="SPLIT/NAME",
+        help="the metric to compare (default: the one that chose the best epoch)",
     )
     return made
 

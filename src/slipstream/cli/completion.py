@@ -1,7 +1,7 @@
-"""Completion by Tab: commands, options, folders of runs, groups, settings and their values.
+"""Tab completion of commands, options, run folders, groups, settings and their values.
 
-argcomplete (`slipstream completion SHELL`) and Hydra (`python train.py -sc install=SHELL`) ask here.
-Names come from the files of the configs: importing what they stand for takes longer than Tab may.
+argcomplete (`slipstream completion SHELL`) and Hydra (`python train.py -sc install=SHELL`) call this module.
+Names come from the config files, because importing the components would be too slow for Tab.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from slipstream.config.files import folder
 from slipstream.core.registry import LISTS
 
 FLAGS = ("--help", "--version", "--multirun", "-m", "--resolve", "--hydra-help", "--info")
-RUN = "RUN"  # a metavar with this word takes folders of runs, one with OVERRIDES settings of their data
+RUN = "RUN"  # a metavar with this word takes run folders, one with OVERRIDES settings of their data
 OVERRIDES = "data.KEY=VALUE"
 SETTINGS = "| KEY=VALUE"  # in the metavar of words that may be settings of train.py, too
 FILES = re.compile(r"data\.(\w+_)?(path|labels|cache)")  # settings that name a file or a folder
-DEEPEST, MOST = 3, 300  # how far below a folder runs are looked for, and among how many entries
+DEEPEST, MOST = 3, 300  # how deep below a folder to search for runs, and among how many entries
 
 
 def answer() -> None:
@@ -31,15 +31,15 @@ def answer() -> None:
     from argcomplete import autocomplete
     from argcomplete.lexers import split_line
 
-    # The words between the program's name and the one that is being typed.
+    # The words between the program's name and the word being typed.
     before = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3][1:]
     if before and before[0] in commands.COMMANDS:
-        os.environ["_ARGCOMPLETE"] = "2"  # the parser's words begin behind the command's name
+        os.environ["_ARGCOMPLETE"] = "2"  # the parser's words begin after the command's name
         parser: ArgumentParser = commands.parser(before[0])
         for action in parser._actions:
             if RUN in str(action.metavar) or OVERRIDES in str(action.metavar):
                 offered = partial(_of_run, before=before[1:], what=str(action.metavar))
-                action.completer = _completer(offered)  # type: ignore[attr-defined]  # argcomplete's way
+                action.completer = _completer(offered)  # type: ignore[attr-defined]  # argcomplete's API
     else:
         parser = ArgumentParser("slipstream", add_help=False)
         for flag in FLAGS:
@@ -56,7 +56,7 @@ def _completer(offered: Callable[[str], list[str]]) -> Callable[..., list[str]]:
 
 
 def offers(before: Sequence[str], prefix: str) -> list[str]:
-    """Return what the word that begins with `prefix` may be, after the words `before` of a command line.
+    """Return the completions of `prefix` after the words `before` of a command line.
 
     >>> offers(["optimizer=adam"], "scheduler=cos")
     ['scheduler=cosine', 'scheduler=cosine_restarts', 'scheduler=coslog']
@@ -80,7 +80,7 @@ def _of_training(before: Sequence[str], prefix: str, *, first: bool) -> list[str
 
 
 def _keys(before: Sequence[str], prefix: str, first: bool) -> Iterator[str]:
-    """Yield words that end in `=` or `.`; as the first word commands, too."""
+    """Yield words that end in `=` or `.`, and commands for the first word."""
     section, dot, _ = prefix.partition(".")
     if dot:
         for option in _chosen(section, before):
@@ -90,13 +90,13 @@ def _keys(before: Sequence[str], prefix: str, first: bool) -> Iterator[str]:
     if first:
         yield from (*commands.COMMANDS, "list", "train")
     yield from (f"{group}=" if group != "trainer" else "trainer." for group in groups())
-    if prefix:  # else each group would be there twice
+    if prefix:  # otherwise each group would be listed twice
         yield from (f"{group}." for group in groups() if group not in ("experiment", "trainer"))
     yield from ("name=", "seed=", "resume=")
 
 
 def _values(before: Sequence[str], key: str, value: str) -> Iterator[str]:
-    """Yield the values of a key that go on from what is typed of them."""
+    """Yield the values of a key that begin with the typed text."""
     if key == "resume":
         yield from _paths(value, _has_runs)
     elif FILES.fullmatch(key):
@@ -109,7 +109,7 @@ def _values(before: Sequence[str], key: str, value: str) -> Iterator[str]:
 
 
 def groups() -> list[str]:
-    """Return the names of the groups of configs."""
+    """Return the names of the config groups."""
     return sorted(path.name for path in folder().iterdir() if path.is_dir())
 
 
@@ -120,12 +120,12 @@ def option_names(group: str, before: Sequence[str]) -> list[str]:
 
 
 def _places(before: Sequence[str]) -> list[Path]:
-    """Return the folders of configs: that of --config-dir, and the shipped one."""
+    """Return the config folders: that of --config-dir, and the shipped one."""
     return [*(Path(own) for flag, own in pairwise(before) if flag in ("--config-dir", "-cd")), folder()]
 
 
 def _chosen(group: str, before: Sequence[str]) -> list[str]:
-    """Return the options of a group that are chosen: by a word, an experiment or the shipped defaults."""
+    """Return the chosen options of a group: from a word, an experiment or the shipped defaults."""
     chosen = _said(group, before)
     if not chosen:
         for experiment in _said("experiment", before):
@@ -141,16 +141,16 @@ def _said(group: str, before: Sequence[str]) -> list[str]:
 
 
 def _defaults(file: Path, key: str) -> list[str]:
-    """Return what a YAML's list of defaults chooses for a key."""
+    """Return the options that a YAML file's defaults list chooses for a key."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     return re.findall(rf"^  - {re.escape(key)}: (\w+)", text, re.MULTILINE)
 
 
 def _settings(group: str, option: str, before: Sequence[str]) -> list[str]:
-    """Return the names of an option's settings, from its YAML: the registry would import numpy for some."""
+    """Return the names of an option's settings, from its YAML, because the registry may import numpy."""
     files = [place / group / f"{option}.yaml" for place in _places(before)]
     text = next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
-    if text.startswith("# @package _global_"):  # it sets keys of other groups, too
+    if text.startswith("# @package _global_"):  # it also sets keys of other groups
         own = re.search(rf"^{group}:\n((?:  .*\n)+)", text, re.MULTILINE)
         text = re.sub("^  ", "", own[1] if own else "", flags=re.MULTILINE)
     shared = [_settings(group, base, before) for base in re.findall(r"^  - (_\w+)$", text, re.MULTILINE)]
@@ -166,7 +166,7 @@ def _of_all_options(group: str) -> list[str]:
 
 
 def _words(before: Sequence[str], key: str) -> list[str]:
-    """Return the words that a setting takes: those of a Literal, true and false, null."""
+    """Return the words that a setting accepts: those of a Literal, true and false, null."""
     from slipstream.config.schema import GROUPS, fits, options, settings, words
 
     section, *path = key.split(".")
@@ -191,7 +191,7 @@ def _listed(before: Sequence[str], prefix: str) -> list[str]:
 
 
 def _of_run(prefix: str, before: Sequence[str], what: str) -> list[str]:
-    """Return folders of runs, and the data settings of the run that is named already."""
+    """Return run folders, and the data settings of a run that has already been named."""
     key, equals, value = prefix.partition("=")
     found: list[str] = []
     if SETTINGS in what:
@@ -209,7 +209,7 @@ def _of_run(prefix: str, before: Sequence[str], what: str) -> list[str]:
 
 
 def _paths(prefix: str, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
-    """Yield files and folders that begin with `prefix`; a folder that is no run ends in a slash."""
+    """Yield files and folders that begin with `prefix`; a folder that is not a run ends in a slash."""
     parent, name = os.path.split(prefix)
     try:
         entries = sorted(os.scandir(os.path.expanduser(parent) or "."), key=lambda entry: entry.name)
@@ -223,7 +223,7 @@ def _paths(prefix: str, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[
 
 
 def is_run(path: str) -> bool:
-    """Return True for the folder of a run, begun or ended, or of a sweep."""
+    """Return True for the folder of a run, finished or not, or of a sweep."""
 
     def has(name: str) -> bool:
         return os.path.exists(os.path.join(path, name))
@@ -232,7 +232,7 @@ def is_run(path: str) -> bool:
 
 
 def _has_runs(entry: os.DirEntry[str]) -> bool:
-    """Return True if a folder is a run, or one is below it, or it is too large to look."""
+    """Return True if a folder is a run, contains one, or is too large to search."""
     return entry.is_dir() and _found(entry.path, DEEPEST, [MOST])
 
 

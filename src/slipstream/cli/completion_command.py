@@ -1,4 +1,4 @@
-"""`slipstream completion SHELL`: the script that makes Tab complete slipstream's words."""
+"""`slipstream completion SHELL`: the script for tab completion of slipstream's commands and settings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
 
-WHAT = """Print the script that makes Tab complete commands, options, folders of runs and settings.
+WHAT = """Print the script for tab completion of commands, options, run folders and settings.
 
-For `python train.py` in place of slipstream: eval "$(python train.py -sc install=bash)"."""
+For `python train.py` instead of slipstream: eval "$(python train.py -sc install=bash)"."""
 EXAMPLES = (
     'eval "$(slipstream completion bash)"    # add this line to ~/.bashrc',
-    'eval "$(slipstream completion zsh)"     # to ~/.zshrc, after compinit',
-    "slipstream completion fish | source     # to ~/.config/fish/config.fish",
+    'eval "$(slipstream completion zsh)"     # for ~/.zshrc, after compinit',
+    "slipstream completion fish | source     # for ~/.config/fish/config.fish",
 )
 SHELLS = ("bash", "zsh", "fish")
 

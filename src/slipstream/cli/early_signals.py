@@ -1,4 +1,4 @@
-"""Signals before training hears them: a command ends as after Ctrl-C, and leaves no empty folder."""
+"""Signals that arrive before training handles them: a command ends as after Ctrl-C, without empty folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGXCPU") if 
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal from outside in place of Ctrl-C. number: the signal's."""
+    """A signal other than Ctrl-C. number: the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -25,9 +25,9 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise Terminated on the signals that would end the process at once, and on no others.
+    """Raise Terminated on the signals that would otherwise end the process at once.
 
-    One that is ignored (`nohup`) or handled already stays so. In training `Interrupts` hears them.
+    A signal that is ignored (`nohup`) or already handled stays so. `Interrupts` handles them during training.
     """
     main = threading.current_thread() is threading.main_thread()
     taken = [number for number in ENDING if main and signal.getsignal(number) is signal.SIG_DFL]

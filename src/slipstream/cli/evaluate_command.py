@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
                 raise UserError("--by needs data to group; add for example data.path=new.csv")
             if len(ensemble.models) > 1:
                 raise UserError(
-                    f"{given.run}: several members predict together, whose metrics no summary.json has; "
+                    f"{given.run}: several members predict together, and no summary.json has their metrics; "
                     f"add data, such as data.path=new.csv, or name one member, such as {ensemble.folders[0]}"
                 )
             values, data = own_data.repeated(ensemble.folders[0])
@@ -56,5 +56,5 @@ def run(arguments: Sequence[str]) -> int:
             name, examples = own_data.shown(ensemble.first, data)
             found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} split")
     show(screen, found)
-    keep(screen, given.output, partial(write, found), "this with every row and plots")
+    keep(screen, given.output, partial(write, found), "these results with every row and plots")
     return 0

@@ -1,4 +1,4 @@
-"""`slipstream fork RUN@EPOCH key=a,b`: the same instant, other futures."""
+"""`slipstream fork RUN@EPOCH key=a,b`: alternative futures of a run from one of its epochs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
 
-WHAT = """Train other futures of a run from one of its epochs, beside the unchanged one: with the same
-weights, order of examples and noise, but for the change. Several values of a setting are several futures.
+WHAT = """Train alternative futures of a run from one of its epochs, next to the unchanged one: with the same
+weights, order of examples and noise, except for the change. Each value of a setting is one future.
 
 Without @EPOCH they begin after the last saved epoch; @0 is the start of the run. An epoch that is not saved
 is trained again, to the same bytes."""
@@ -22,8 +22,8 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("fork", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN[@EPOCH]", help="folder of a run, and an epoch")
-    made.add_argument("overrides", metavar="KEY=VALUE[,VALUE...]", nargs="+", help="what changes")
-    made.add_count("--seeds", 1, "futures of each, with other orders and noise (1)")
+    made.add_argument("overrides", metavar="KEY=VALUE[,VALUE...]", nargs="+", help="settings to change")
+    made.add_count("--seeds", 1, "futures per change, with different orders and noise (1)")
     made.add_argument("-o", "--output", metavar="DIR", help="keep each future as a run folder in DIR")
     return made
 

@@ -1,4 +1,4 @@
-"""The page of `slipstream --help`: what can be typed, without composing a configuration."""
+"""The page of `slipstream --help`, made without composing a configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from slipstream.cli.commands import COMMANDS
 from slipstream.cli.completion import groups, option_names
 
-PAGE = """slipstream trains neural networks that a command line describes.
+PAGE = """slipstream trains neural networks described by a command line.
 
   python train.py                                    an MLP on the handwritten digits
   python train.py data=iris optimizer=sgd optimizer.lr=0.1
@@ -20,7 +20,7 @@ PAGE = """slipstream trains neural networks that a command line describes.
 
 slipstream list [GROUP [OPTION]] explains every group, option and setting.
 
-Commands for what is trained (slipstream COMMAND --help has examples):
+Commands for trained runs (slipstream COMMAND --help has examples):
 
 {commands}
 
@@ -30,12 +30,12 @@ Groups (group=option):
 
 Flags:
   --cfg job               print the configuration instead of running (--resolve fills in references)
-  --config-dir DIR        a folder with options of your own, such as DIR/optimizer/mine.yaml
+  --config-dir DIR        a folder with your own options, such as DIR/optimizer/mine.yaml
   -m, --multirun          a sweep: all combinations of comma-separated values, or a search
   -sc install=bash        tab completion: eval "$(python train.py -sc install=bash)"
   --version, --hydra-help
 
-Every other key is printed by --cfg job."""
+--cfg job prints all other keys."""
 
 
 def page(arguments: Sequence[str]) -> str:

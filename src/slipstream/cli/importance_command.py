@@ -18,9 +18,9 @@ WHAT = """Measure how much worse a trained network predicts when the values of o
 examples (tables, sequences, the channels of images), when one region of the images is filled with the mean
 color, or when one word is removed.
 
-RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. Measured is the metric that decided on the best epoch, on the run's test rows, if nothing else is
-said. With --row, one example's prediction is explained instead: what each of its values adds."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. By default, this uses the metric that chose the best epoch and the run's test rows.
+With --row, it explains the prediction of one example instead: what each of its values adds."""
 EXAMPLES = (
     "slipstream importance outputs/mine",
     "slipstream importance outputs/mine data.path=new.csv --metric roc_auc -o importance",
@@ -36,7 +36,7 @@ def parser() -> CommandParser:
     made.add_argument("--metric", metavar="NAME", help="a metric of the task, or loss")
     made.add_count("--repeats", 5, "permutations of each column (5)")
     made.add_count("--grid", 4, "regions along each side of an image (4)")
-    made.add_count("--words", 200, "how many of the most frequent words to try (200)")
+    made.add_count("--words", 200, "the number of most frequent words to try (200)")
     made.add_count("--row", None, "explain the prediction of this row, from 1 (needs the extra explain)")
     made.add_argument("--of", metavar="CLASS", help="with --row: the class, or target, to explain")
     made.add_argument("-o", "--output", metavar="DIR", help="write importance.json, importance.csv and plots")
@@ -81,7 +81,7 @@ def _explain(screen: Console, given: Namespace) -> int:
     from slipstream.inference.explanation import explain
 
     if given.row is None:
-        raise UserError(f"--of {given.of}: says what --row explains; add --row N")
+        raise UserError(f"--of {given.of}: needs a row to explain; add --row N")
     with warnings_shown(screen):
         found = explain(given.run, *given.overrides, row=given.row, output=given.of)
     explanation_files.show(screen, found)

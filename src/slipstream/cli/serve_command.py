@@ -11,12 +11,13 @@ from slipstream.cli.commands import CommandParser, warnings_shown
 from slipstream.core.errors import UserError
 from slipstream.core.wording import install
 
-WHAT = """Serve predictions over HTTP, and one page where a person types values or drops a file.
+WHAT = """Serve predictions over HTTP, with a page for typing values or dropping a file.
 
-RUN is the folder of a run, of a sweep's member, or of a sweep: then its best trial's seeds or folds predict
-together. POST /predict takes JSON rows, a CSV file, images or texts; / is the page, /docs says how to ask,
-/health and /metrics (Prometheus) are for machines. Requests that arrive together are computed together.
-Ctrl-C and SIGTERM end it once the requests under way are answered, with exit code 130 and 143."""
+RUN is the folder of a run, of a member of a sweep, or of a sweep. For a sweep, the seeds or folds of its best
+trial predict together. POST /predict accepts JSON rows, a CSV file, images or texts; / is the page, /docs
+describes the API, /health and /metrics (Prometheus) are for monitoring. Requests that arrive together are
+computed together. Ctrl-C and SIGTERM stop the server once running requests are answered, with exit codes 130
+and 143."""
 EXAMPLES = (
     "slipstream serve outputs/mine",
     "slipstream serve outputs/mine --port 8080 --max-rows 1000",
@@ -30,11 +31,11 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("serve", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN", help="folder of a run or a sweep")
-    what = "address to listen on; 127.0.0.1 (default) is this machine alone, 0.0.0.0 all networks"
+    what = "address to listen on; 127.0.0.1 (default) is only this machine, 0.0.0.0 is all networks"
     made.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help=what)
-    made.add_argument("--port", type=_port, default=8000, help="8000 by default; 0 takes a free one")
-    made.add_count("--max-body", 16, "megabytes of a request (16)")
-    made.add_count("--max-rows", 10_000, "rows of a request (10,000)")
+    made.add_argument("--port", type=_port, default=8000, help="8000 by default; 0 chooses a free one")
+    made.add_count("--max-body", 16, "largest request in megabytes (16)")
+    made.add_count("--max-rows", 10_000, "largest number of rows per request (10,000)")
     return made
 
 
@@ -64,10 +65,12 @@ def run(arguments: Sequence[str]) -> int:
         application = Application(ensemble, limits, given.host)
         url = http_server.url_of(listener)
         screen.print(f"{ensemble}: {pages.about(ensemble)}", soft_wrap=True)
-        screen.print(f"{url}  (the page; {url}/docs says how to ask; Ctrl-C ends it)", soft_wrap=True)
+        screen.print(
+            f"{url}  (the page; {url}/docs describes the API; Ctrl-C stops the server)", soft_wrap=True
+        )
         if own_hosts(given.host) is None:
-            told = "whoever reaches this address can ask: there is no password and no encryption"
-            screen.print(f"warning: {told}; put a proxy before it that has both", soft_wrap=True)
+            told = "anyone who can reach this address can send requests: there is no password or encryption"
+            screen.print(f"warning: {told}; put a proxy with both in front of it", soft_wrap=True)
         sys.stdout.flush()
         count = http_server.serve(application, listener, interrupts)
     screen.print(f"ended by {interrupts.name}: {count:,} answered")
@@ -75,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def require_packages() -> None:
-    """Raise UserError, with what to type, if packages of the extra `serve` are missing."""
+    """Raise UserError, with the command to type, if packages of the extra `serve` are missing."""
     absent = [name.replace("_", "-") for name in NEEDS if importlib.util.find_spec(name) is None]
     if absent:
         raise UserError(f"serve: needs {', '.join(absent)}; install with: {install('serve')}")

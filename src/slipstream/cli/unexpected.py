@@ -1,4 +1,4 @@
-"""Unexpected errors: finding their origin, and ending a command with a message."""
+"""Unexpected errors: finding their origin and ending a command with a message."""
 
 from __future__ import annotations
 

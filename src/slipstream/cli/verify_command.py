@@ -1,4 +1,4 @@
-"""`slipstream verify RUN`: stretches of the run are trained again, and their bytes compared."""
+"""`slipstream verify RUN`: train parts of the run again and compare the bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
 
-WHAT = """Train the epochs between a run's saved checkpoints again and compare every byte: weights, what the
-optimizer keeps, and all metrics. If they differ, say which file is damaged, or which condition has changed:
+WHAT = """Train the epochs between a run's saved checkpoints again and compare every byte of the weights, the
+optimizer state and all metrics. If bytes differ, report the damaged file or the condition that has changed:
 the version of torch, the processor's kernels, the number of threads, the data.
 
-Exit code 0: the bytes are the same. 1: they are not."""
+Exit code 0: all bytes are the same. 1: some differ."""
 EXAMPLES = ("slipstream verify outputs/mine", "slipstream verify outputs/mine --whole")
 
 

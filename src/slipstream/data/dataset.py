@@ -87,8 +87,8 @@ class RawData:
     targets: int64 [N] class indices, [N, L] of 0 and 1, or float64 [N, D]. parts: int8 [N], if the source
     assigns splits: train (0), validation (1), test (2); missing splits are drawn from the rows marked 0.
     groups: int64 [N]. order: float64 [N], the time of each row; None if only the row's position is known.
-    left_out: the file's unused columns. notes: sentences for the summary. kind: of the form (`types.Form`),
-    None if the number of axes determines it. vocabulary: for tokens, the words by id. masked: as in
+    left_out: the file's unused columns. notes: sentences for the summary. kind: of the `InputSpec`, None
+    if the number of axes determines it. vocabulary: for tokens, the words by id. masked: as in
     `InputSpec`. where: returns a row's location in the file of its split.
     """
 

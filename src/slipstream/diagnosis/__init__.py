@@ -1,1 +1,1 @@
-"""Diagnosis: why a run fails or works, proven by branches of it that differ in one thing."""
+"""Diagnosis: why a run fails or works, shown by branches of the run that differ in one thing."""

@@ -1,4 +1,4 @@
-"""Ablation: every ingredient of a run is taken out in turn, and its effect measured in pairs of seeds."""
+"""Ablation: each ingredient of a run is removed in turn, and its effect is measured in pairs of seeds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from slipstream.diagnosis.branches import NOTHING, Change, Origin, branches
 from slipstream.diagnosis.paired_effects import Effect, effects
 from slipstream.early_stopping import direction
 
-SEEDS = 5  # of each change: the fewest that can show a tie (sweeps/report/comparisons.py)
-# The question and the place, not an ingredient of the answer.
+SEEDS = 5  # per change, the fewest that can show a tie (sweeps/report/comparisons.py)
+# These keys define the task and the folder, and are not ingredients.
 GIVEN = (
     *("data", "data.path", "data.target", "name", "logger"),
     *("trainer.device", "trainer.threads", "trainer.compile", "trainer.metrics", "trainer.observations"),
@@ -26,13 +26,13 @@ GIVEN = (
 
 @dataclass(frozen=True)
 class Ablation:
-    """The effects of taking out a run's ingredients.
+    """The effects of removing a run's ingredients.
 
     Attributes:
         folder: the run.
-        metric: what is compared, at the best epoch; `minimize` says that smaller is better.
-        effects: of each ingredient's removal, the largest loss first. `effect.change` is what was typed.
-        control: the metric of the unchanged run, seed by seed.
+        metric: the metric that is compared, at the best epoch; `minimize` is True if smaller is better.
+        effects: the effect of each removal, the largest loss first. `effect.change` has the overrides.
+        control: the metric of the unchanged run, one value per seed.
     """
 
     folder: Path
@@ -43,10 +43,10 @@ class Ablation:
 
 
 def removals(raw: Mapping[str, Plain]) -> dict[str, Change]:
-    """Return the change that takes out each ingredient of a configuration, by the ingredient as typed.
+    """Return the change that removes each ingredient of a configuration, by the ingredient as typed.
 
-    An ingredient is an option or a setting that differs from the defaults, which it is put back to, and each
-    regularizer and augmentation, which is left out. Settings of the data count, its source does not.
+    An option or a setting that differs from its default is an ingredient; it is reset to the default. So is
+    each regularizer and augmentation, which is dropped. Settings of the data count, the data source does not.
     """
     found: dict[str, Change] = {}
     for text in changes(raw):
@@ -67,7 +67,7 @@ def removals(raw: Mapping[str, Plain]) -> dict[str, Change]:
 
 
 def _usual(raw: Mapping[str, Plain], parts: Sequence[str]) -> Plain:
-    """Return the default of a setting, given the option that is chosen."""
+    """Return the default of a setting, given the chosen option."""
     group, key = parts[0], parts[-1]
     option = parts[1] if group in LISTS else "default" if group == "trainer" else raw[group]["name"]
     return defaults(group, option).get(key)
@@ -78,20 +78,20 @@ def ablate(
 ) -> Ablation:
     """Measure what each ingredient of a run contributes.
 
-    Each is taken out in turn, everything else equal: weights, order of examples and noise of each seed.
+    Each ingredient is removed in turn, with the weights, order of examples and noise of each seed unchanged.
     Differences are paired by seed; Holm's correction applies over all ingredients.
 
     Args:
         run: the folder of a run.
-        only: ingredients to take out, such as "regularizer=dropout"; all of them by default.
-        seeds: runs of each, the run's own seed first. 5 or more can tell a tie from a small effect.
-        metric: `split/name`; by default the one that decided on the run's best epoch.
+        only: ingredients to remove, such as "regularizer=dropout"; all by default.
+        seeds: runs per ingredient, the run's own seed first. At least 5 are needed to show a tie.
+        metric: `split/name`; by default the one that chose the run's best epoch.
 
     Returns:
         The effects, with 95 % intervals.
 
     Raises:
-        UserError: the folder holds no run, or it has nothing that differs from the defaults.
+        UserError: the folder holds no run, or the run has no setting that differs from the defaults.
 
     Example:
         >>> import slipstream
@@ -105,7 +105,7 @@ def ablate(
     known = removals(origin.raw)
     asked = list(_asked(known, only))
     if not asked:
-        raise UserError(f"{origin.folder}: everything has its default; there is nothing to take out")
+        raise UserError(f"{origin.folder}: all settings have their defaults; there is nothing to remove")
     name = metric or str(origin.raw["early_stopping"]["metric"])
     minimize = direction(name, "auto") > 0
     found = branches(origin, [NOTHING, *(known[text] for text in asked)], seeds=seeds)
@@ -121,7 +121,7 @@ def ablate(
 def _asked(known: Mapping[str, Change], only: Sequence[str]) -> Iterator[str]:
     for text in only:
         if text not in known:
-            raise UserError(f"{text}: no ingredient of this run, {did_you_mean(text, list(known))}")
+            raise UserError(f"{text}: not an ingredient of this run, {did_you_mean(text, list(known))}")
     yield from only or known
 
 

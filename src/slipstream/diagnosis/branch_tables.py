@@ -1,4 +1,4 @@
-"""Tables of branches on the screen."""
+"""Terminal tables of branches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show_fork(screen: Console, found: Fork) -> None:
 
 
 def show_ablation(screen: Console, found: Ablation) -> None:
-    """Show what is lost without each ingredient, the largest loss first."""
+    """Show the effect of removing each ingredient, the largest loss first."""
     seeds = counted(len(found.control), "seed")
     title = f"{found.metric} of {found.folder} without each ingredient, {seeds}"
     table = Table(title=title, title_justify="left")

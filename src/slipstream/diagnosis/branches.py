@@ -1,7 +1,7 @@
 """Branches of a run: the same run with a change, from its start or from one of its epochs.
 
-A branch has the run's weights, order of examples and noise; it differs in nothing but the change. Branches of
-equal structure train as one pack.
+A branch has the run's weights, order of examples and noise, and differs only in the change. Branches of equal
+structure train as one pack.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a run. overrides: as typed on the command line; none leaves the run as it is.
+    """A change of a run. overrides: as typed on the command line; without any, the run is unchanged.
 
     >>> str(Change(("optimizer.lr=0.1", "optimizer=sgd")))
     'optimizer.lr=0.1 optimizer=sgd'
@@ -62,19 +62,19 @@ class Branch:
 class Origin:
     """A run that branches begin from.
 
-    folder: of the run. Raises UserError if it holds none, or rows in memory trained it.
+    folder: the run's. Raises UserError if it holds no run, or one that was trained on rows in memory.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.raw: Mapping[str, Plain] = saved_config(self.folder)
         if self.raw["data"]["name"] == "memory":
-            raise UserError(f"{self.folder}: was trained on rows in memory, which are not there any more")
+            raise UserError(f"{self.folder}: was trained on rows in memory, which no longer exist")
         self._composed: dict[Change, Mapping[str, Plain]] = {}
 
     @cached_property
     def _read(self) -> tuple[dict[int, Path], list[str]]:
-        """The checkpoints at the ends of epochs that verify, by epoch, and what is wrong with the others."""
+        """The intact checkpoints at the ends of epochs, by epoch, and sentences about damaged ones."""
         found, damaged = {}, []
         for path in checkpoints.steps(self.folder / "checkpoints"):
             try:
@@ -88,17 +88,17 @@ class Origin:
 
     @property
     def saved(self) -> dict[int, Path]:
-        """The checkpoints at the ends of epochs that verify, by epoch."""
+        """The intact checkpoints at the ends of epochs, by epoch."""
         return self._read[0]
 
     @property
     def damaged(self) -> list[str]:
-        """A sentence about each checkpoint that does not verify."""
+        """A sentence about each damaged checkpoint."""
         return self._read[1]
 
     @staticmethod
     def composed(words: Sequence[str]) -> Config:
-        """Return the configuration of a command line. Raises ConfigError if its words do not fit."""
+        """Return the configuration of a command line. Raises ConfigError if it is invalid."""
         return validate({key: value for key, value in composed(words).items() if key != "resume"})
 
     def with_change(self, change: Change) -> Mapping[str, Plain]:
@@ -114,9 +114,9 @@ class Origin:
 
     @cached_property
     def _typed(self) -> list[str]:
-        """A command line that composes to the run's configuration: its own, or one written out.
+        """A command line that composes to the run's configuration: its own, or one with all settings.
 
-        A run that Python trained has none of its own, and an older one may compose to other defaults now.
+        A run from Python has no command line, and that of an older run may compose to other defaults now.
         """
         own = inherited(self.folder, ())
         try:
@@ -125,16 +125,16 @@ class Origin:
             return written(self.raw)
 
     def at(self, epoch: int) -> Taken | None:
-        """Return the run's snapshot after an epoch, None for its start.
+        """Return the run's snapshot after an epoch, or None for its start.
 
-        An epoch that is not saved is trained again from the nearest one before, to the same bytes.
+        An epoch that is not saved is trained again from the nearest earlier one, to the same bytes.
         Raises UserError if the run has no such epoch.
         """
         if epoch == 0:
             return None
         last = max(self.saved, default=0)
         if not 0 < epoch <= last:
-            raise UserError(f"{self.folder}: has no epoch {epoch}, it was saved up to epoch {last}")
+            raise UserError(f"{self.folder}: has no epoch {epoch}; it was saved up to epoch {last}")
         before = max((e for e in self.saved if e <= epoch), default=0)
         taken = checkpoints.load(self.saved[before]) if before else None
         if before == epoch:
@@ -143,7 +143,7 @@ class Origin:
         return self.again(taken, how[1], until=epoch).trained.snapshot
 
     def again(self, taken: Taken | None, how: Mapping[str, Plain], until: int | None = None) -> Ended:
-        """Train the run itself from a snapshot, computing as `how`, the state of a checkpoint, says."""
+        """Train the run itself from a snapshot, with the computing settings of the checkpoint state `how`."""
         kernels.use(how.get("mkl_cbwr", kernels.NONE))
         kernels.use_capability(how.get("cpu_capability"))
         config = setup.as_saved(self.composed(self.typed()), ({}, how))
@@ -162,27 +162,27 @@ def branches(
     least: int = 1,
     into: Path | None = None,
 ) -> list[Branch]:
-    """Train branches of a run that differ in their changes, and in nothing else.
+    """Train branches of a run that differ only in their changes.
 
     Args:
         origin: the run.
-        changes: one for each branch; `NOTHING` trains the run itself again, the control.
+        changes: one per branch; `NOTHING` trains the unchanged run again as the control.
         at: the epoch after which they begin; 0 is the run's start.
-        seeds: how many of each change are trained. The first has the run's own seed, the others the numbers
-            after it: each seed is a pair with the other changes' branches of this seed. After an epoch all
-            begin with the same weights, and seeds change the order of examples and the noise that follow.
-        first: how many seeds are skipped, for seeds that no earlier branch has used.
-        split_again: True gives each further seed its own random split, for differences that do not depend on
-            which rows validate.
-        until: the epoch at which all are left; None trains to the end.
-        least: branches of a structure that has fewer train one by one.
+        seeds: the number of seeds per change: the run's own seed and the numbers after it. Branches of
+            different changes with the same seed are a pair. After an epoch, all branches begin with the same
+            weights, and the seed changes only the later order of examples and noise.
+        first: the number of seeds to skip, for seeds that no earlier branch has used.
+        split_again: True gives each further seed its own random split, so that differences do not depend on
+            the validation rows.
+        until: the epoch after which all branches stop; None trains to the end.
+        least: branches with fewer than this number per structure train one by one.
         into: a folder for the branches' run folders, named by number; None writes nothing.
 
     Returns:
         The branches, change by change, each with its seeds.
 
     Raises:
-        ConfigError: a change does not fit. UserError: the run has no such epoch.
+        ConfigError: a change does not fit the run. UserError: the run has no such epoch.
     """
     own, split, snapshot = int(origin.raw["seed"]), int(origin.raw["data"]["split_seed"]), origin.at(at)
     numbers = range(first, first + seeds)
@@ -199,7 +199,7 @@ def branches(
         ended = train_grouped(configs, entries, folders, typed, until=until, least=least)
     except CheckpointError as error:
         raise ConfigError(
-            [f"a change makes another network, which cannot go on from epoch {at}: {error}"]
+            [f"a change makes a different network, which cannot continue from epoch {at}: {error}"]
         ) from error
     kept = [bool(config.early_stopping.settings["restore_best"]) for config in configs]
     return [
@@ -213,5 +213,5 @@ def _seeded(raw: Mapping[str, Plain], seed: int, split_seed: int) -> Config:
 
 
 def with_change(change: Change, found: Sequence[Branch]) -> list[Branch]:
-    """Return the branches of a change, seed by seed."""
+    """Return the branches of a change, one per seed."""
     return [branch for branch in found if branch.change == change]

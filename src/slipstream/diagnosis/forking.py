@@ -1,4 +1,4 @@
-"""Forks of a run: the same instant, other futures."""
+"""Forks of a run: different continuations from the same epoch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Fork:
     """Branches of a run from one of its epochs.
 
     Attributes:
-        folder: the run. epoch: after which they begin; 0 is its start.
-        metric: what decides on the best epoch of each.
+        folder: the run. epoch: the epoch after which they begin; 0 is its start.
+        metric: the metric that chooses the best epoch of each.
         branches: the unchanged run first, then each combination of changes.
     """
 
@@ -31,22 +31,22 @@ class Fork:
 def fork(
     run: str | Path, *overrides: str, epoch: int | None = None, seeds: int = 1, into: str | Path | None = None
 ) -> Fork:
-    """Train other futures of a run from one of its epochs, as packs, beside the unchanged one.
+    """Train alternative futures of a run from one of its epochs, as packs, next to the unchanged one.
 
     Args:
         run: the folder of a run, or FOLDER@EPOCH.
-        overrides: what changes, such as "optimizer.lr=0.1,0.01": several values are several futures, of
-            several settings all combinations.
-        epoch: after which they begin; 0 is the run's start. An epoch that is not saved is trained again.
-            By default, or as "@last", the last saved one.
-        seeds: futures of each, with other orders and noise after the epoch.
+        overrides: the changes, such as "optimizer.lr=0.1,0.01". Each value is a future; several settings
+            with several values give all combinations.
+        epoch: the epoch after which they begin; 0 is the run's start. An epoch that is not saved is trained
+            again. The default, like "@last", is the last saved epoch.
+        seeds: the number of futures per change, with different orders and noise after the epoch.
         into: a folder for their run folders; None writes nothing.
 
     Returns:
         The branches with their results, the unchanged one first.
 
     Raises:
-        ConfigError: a change does not fit. UserError: the run has no such epoch.
+        ConfigError: a change does not fit the run. UserError: the run has no such epoch.
 
     Example:
         >>> import slipstream

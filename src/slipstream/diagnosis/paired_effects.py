@@ -1,4 +1,4 @@
-"""Effects of changes: the branches of each against the unchanged ones of the same seeds."""
+"""Effects of changes: the branches of each change against the unchanged branches of the same seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from slipstream.diagnosis.branches import NOTHING, Branch, Change, with_change
 from slipstream.sweeps.report.comparisons import DOUBT, LEAST_PAIRS, LEVEL, holm
 
-Verdict = Literal["better", "worse", "tie", "cannot be told"]
+Verdict = Literal["better", "worse", "tie", "inconclusive"]
 CONFIDENCE = 0.95
 
 
@@ -21,16 +21,16 @@ class Effect:
     """The effect of a change on a metric, paired by seed.
 
     Attributes:
-        change: what was changed.
+        change: the change.
         metric: `split/name`, at the best epoch.
-        values: the metric of each seed's branch with the change, None for one that diverged.
+        values: the metric of each seed's branch with the change, None for a branch that diverged.
         control: the same without the change.
-        difference: the mean of values less control; None if a branch diverged.
-        interval: of the difference at 95 %, from Student's t over the pairs; None for a single pair.
-        p: two-sided, of the paired t-test, or of the sign test if a branch diverged; Holm's correction over
-            all changes is applied. None if it cannot be computed.
+        difference: the mean of values minus control; None if a branch diverged.
+        interval: the 95 % interval of the difference, from Student's t over the pairs; None for one pair.
+        p: the two-sided p-value of the paired t-test, or of the sign test if a branch diverged, after Holm's
+            correction over all changes. None if it cannot be computed.
         better: the number of pairs in which the change is better.
-        verdict: better, worse, tie or cannot be told.
+        verdict: better, worse, tie or inconclusive.
     """
 
     change: Change
@@ -41,7 +41,7 @@ class Effect:
     interval: tuple[float, float] | None
     p: float | None
     better: int
-    verdict: Verdict = "cannot be told"
+    verdict: Verdict = "inconclusive"
 
 
 def effects(found: Sequence[Branch], metric: str, *, minimize: bool) -> list[Effect]:
@@ -96,7 +96,7 @@ def _student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None,
 
 
 def _sign_test(gain: np.ndarray) -> float | None:
-    """Return the two-sided p of the sign test; pairs that are equal are left out.
+    """Return the two-sided p of the sign test, without the pairs that are equal.
 
     >>> _sign_test(np.array([1.0, 2.0, np.inf, 1.0, 3.0, np.inf]))
     0.03125
@@ -119,5 +119,5 @@ def _judged(effect: Effect, p: float | None, minimize: bool, *, uncorrected: flo
     elif n >= LEAST_PAIRS and (equal or ((uncorrected or 0) >= DOUBT and effect.difference is not None)):
         verdict = "tie"
     else:
-        verdict = "cannot be told"
+        verdict = "inconclusive"
     return replace(effect, p=p, verdict=verdict)

@@ -1,4 +1,4 @@
-"""Verification of a run: stretches of it are trained again, and their bytes compared."""
+"""Verification of a run: stretches of epochs are trained again, and their bytes compared."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from slipstream.runs.grouped import Ended
 from slipstream.training.member import METRICS
 from slipstream.training.snapshot import Taken, Tensors
 
-THREADS = (1, 2, 4, 8)  # thread counts that are tried if the bytes differ
+THREADS = (1, 2, 4, 8)  # thread counts to try if the bytes differ
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Epochs that were trained again, after `begin` up to `end`.
+    """Epochs that were trained again, from after `begin` up to `end`.
 
     differing: names of tensors and records whose bytes differ from the saved ones; empty if all are equal.
     """
@@ -42,10 +42,10 @@ class Receipt:
 
     Attributes:
         folder: the run.
-        stretches: what was trained again.
-        damaged: files that are not as they were written, each with the reason.
-        conditions: what the bytes depend on and has changed since, such as the version of torch.
-        explained: the condition under which the saved bytes come out again, if one was found.
+        stretches: the epochs that were trained again.
+        damaged: files that have changed since they were written, each with the reason.
+        conditions: changes since the run that can affect the bytes, such as the version of torch.
+        explained: the condition that reproduces the saved bytes, if one was found.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Receipt:
 
     @property
     def holds(self) -> bool:
-        """True if nothing is damaged and all bytes came out again."""
+        """True if nothing is damaged and all bytes were reproduced."""
         return not self.damaged and all(not stretch.differing for stretch in self.stretches)
 
     def lines(self) -> Iterator[str]:
@@ -68,14 +68,14 @@ class Receipt:
             if stretch.differing:
                 more = len(stretch.differing) - 3
                 names = ", ".join(stretch.differing[:3]) + (f" and {more} more" if more > 0 else "")
-                yield f"{where}: trained again, not the same bytes: {names}"
+                yield f"{where}: trained again, different bytes: {names}"
             else:
-                yield f"{where}: trained again, the same bytes"
+                yield f"{where}: trained again, same bytes"
         yield from self.conditions
         if self.explained:
             yield f"the saved bytes are those of {self.explained}"
         if not self.holds and not self.damaged and not self.conditions and not self.explained:
-            yield "nothing that the run recorded has changed: its files were, or the machine errs"
+            yield "no recorded condition has changed: the files were modified, or the machine makes errors"
 
 
 def verify(run: str | Path, *, whole: bool = False) -> Receipt:
@@ -87,11 +87,11 @@ def verify(run: str | Path, *, whole: bool = False) -> Receipt:
             are trained again, or all if there is just one checkpoint.
 
     Returns:
-        What was trained again, what differs, and which recorded condition explains it: a damaged file,
-        another version of torch, other kernels, another number of threads, other data.
+        The epochs that were trained again, the differences, and the recorded condition that explains them: a
+        damaged file, another version of torch, other kernels, another number of threads, or other data.
 
     Raises:
-        UserError: the folder holds no run, or nothing that can be compared.
+        UserError: the folder holds no run, or no checkpoint of a whole epoch.
 
     Example:
         >>> import slipstream
@@ -131,7 +131,7 @@ def _again(origin: Origin, begin: int, end: int, threads: int | None = None) -> 
 
 
 def _differing(saved: Taken, again: Taken) -> Iterator[str]:
-    """Yield the names of what is not equal to the byte."""
+    """Yield the names of everything that differs in any byte."""
     if saved[1]["fingerprint"] != again[1]["fingerprint"]:
         yield "the data"
     nothing: Mapping[str, Plain] = {}
@@ -156,7 +156,7 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _records(folder: Path, records: Sequence[Mapping[str, Plain]]) -> Iterator[str]:
-    """Yield the lines of metrics.jsonl that are not those of the checkpoint."""
+    """Yield the lines of metrics.jsonl that differ from the checkpoint."""
     path = folder / METRICS
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -166,11 +166,11 @@ def _records(folder: Path, records: Sequence[Mapping[str, Plain]]) -> Iterator[s
     for number, record in enumerate(records):
         found = lines[number] if number < len(lines) else "missing"
         if found != storage.line(record).rstrip("\n"):
-            yield f"{path}: line {number + 1} is not what the run wrote: {found[:60]}"
+            yield f"{path}: line {number + 1} has changed since the run wrote it: {found[:60]}"
 
 
 def _conditions(folder: Path, state: Mapping[str, Plain]) -> Iterator[str]:
-    """Yield what the bytes depend on and has changed since the run."""
+    """Yield the changes since the run that can affect the bytes."""
     versions = state.get("versions", {})
     for name, now in (("torch", torch.__version__), ("slipstream", __version__)):
         if versions.get(name, now) != now:
@@ -182,7 +182,7 @@ def _conditions(folder: Path, state: Mapping[str, Plain]) -> Iterator[str]:
 
 
 def _threads(origin: Origin, begin: int, end: int) -> str | None:
-    """Return the number of threads with which the saved bytes come out again, if another one gives them."""
+    """Return a different number of threads that reproduces the saved bytes, or None."""
     recorded = checkpoints.load(origin.saved[end])[1]["threads"]
     for threads in THREADS:
         if threads != recorded and not _again(origin, begin, end, threads).differing:

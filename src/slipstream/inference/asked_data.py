@@ -1,4 +1,4 @@
-"""The examples that a caller asks about: new ones in a file or in memory, or a run's own."""
+"""The examples that a caller names: new ones in a file or in memory, or the run's own."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ def asked_data(
     """Return the examples that a caller names, and their description.
 
     data: overrides of the run's data settings, such as "data.path=new.csv", or one table, array or dataset;
-    nothing means the run's test rows, else its validation rows, else its training rows. target: the targets
-    of examples in memory, None for the columns of their table. by: a column whose values are groups.
+    without any, the run's test rows, or its validation or training rows if it has no others. target: the
+    targets of examples in memory, None for the table's own columns. by: a column whose values are groups.
     """
     configs = [origin.config for origin in ensemble.origins]
     texts = [one for one in data if isinstance(one, str)]
     if len(data) > len(texts):
         if len(data) > 1:
             raise ConfigError(
-                [f"found {len(data)} data, expected one table or array; its targets are target=..."]
+                [f"found {len(data)} data arguments, expected one table or array; pass targets as target=..."]
             )
         if isinstance(data[0], Path):
-            raise ConfigError([f"{data[0]}: is a path; files are named by 'data.path={data[0]}'"])
-        return given_data(ensemble.models, configs[0]["data"], data[0], target, by), "the rows given"
+            raise ConfigError([f"{data[0]}: is a path; pass files as 'data.path={data[0]}'"])
+        return given_data(ensemble.models, configs[0]["data"], data[0], target, by), "the given rows"
     if target is not None:
-        raise DataError("target: is for examples in memory, and none are given; files have their own columns")
+        raise DataError("target: only for examples in memory, but none are given; files have target columns")
     if texts:
         return new_data.read_as(ensemble.models, configs, texts, by), " ".join(texts)
     if by is not None:
-        raise ConfigError([f"by={by!r}: names a column of new data; add data.path=FILE, or give a table"])
+        raise ConfigError([f"by={by!r}: names a column of new data; add data.path=FILE, or pass a table"])
     own = own_data.unseen_rows(ensemble)
     return own.data, f"the {own.split} rows of the run"
 
 
 def trained_on(configs: Sequence[Mapping[str, Plain]], overrides: Sequence[str]) -> list[str]:
-    """Return a warning if the file that is named is one that the run was trained on."""
+    """Return a warning if the named file is one that the run was trained on."""
     paths = [text.removeprefix("data.path=") for text in overrides if text.startswith("data.path=")]
     own = [config["data"].get("path") for config in configs]
     if not paths or not any(path is not None and same_file(Path(paths[-1]), Path(path)) for path in own):
         return []
     what = "examples of this folder" if Path(paths[-1]).is_dir() else "rows of this file"
-    known = f"{paths[-1]}: the run was trained on {what}, which it knows"
-    return [f"{known}: it does better on them than on new ones; without data.path its test rows are taken"]
+    known = f"{paths[-1]}: the run was trained on {what}"
+    return [f"{known}, so it does better on them than on new ones; without data.path its test rows are used"]
 
 
 def predicted_again(configs: Sequence[Mapping[str, Plain]], source: str) -> list[str]:
@@ -60,7 +60,7 @@ def predicted_again(configs: Sequence[Mapping[str, Plain]], source: str) -> list
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Return True if two paths are of one file, or of files with the same content."""
+    """Return True if two paths name the same file, or files with the same content."""
     try:
         return one.samefile(other) or (one.is_file() and filecmp.cmp(one, other, shallow=False))
     except OSError:  # the run's own file is gone

@@ -1,4 +1,4 @@
-"""Predictions in the library of the examples that they are of."""
+"""Conversion of predictions to the library of the examples."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from slipstream.data.tabular.frames import is_table
 
 
 def like_caller(x: DataLike, values: np.ndarray, names: Sequence[str]) -> DataLike:
-    """Return predictions as the caller's library holds them.
+    """Return predictions in the type of the caller's data.
 
-    A data frame gives a column, or a frame for several, with the index of a frame of pandas; a tensor gives a
-    tensor if values are numbers; anything else an array. values: [N], or [N, C] for columns with these names.
+    For a data frame, return a column, or a frame for several columns, with the index of a pandas frame. For a
+    tensor, return a tensor if values are numbers. Otherwise return an array. values: [N], or [N, names].
     """
     if isinstance(x, torch.Tensor) and values.dtype.kind in "fiub":
         return torch.from_numpy(np.ascontiguousarray(values)).to(x.device)
@@ -26,7 +26,7 @@ def like_caller(x: DataLike, values: np.ndarray, names: Sequence[str]) -> DataLi
     frame = nw.from_native(x, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):  # a mapping of columns
         return values
-    words = values.dtype.kind == "U"  # numpy's words have a fixed length, which not every library takes
+    words = values.dtype.kind == "U"  # numpy's strings have a fixed length, which not every library accepts
     listed = values.astype(object) if words else values
     if values.ndim == 1:
         column = listed.tolist() if words else listed

@@ -48,8 +48,8 @@ RunLike: TypeAlias = "str | Path | Holder | Placed"
 class RunOrigin:
     """The run that a network comes from.
 
-    config: its configuration. folder: None if it has none. given: its rows, if they are in memory. trained:
-    what its folder would hold, if it has none.
+    config: its configuration. folder: its folder, or None. given: its rows, if they are in memory. trained:
+    the contents of its folder, if it has none.
     """
 
     config: Mapping[str, Plain]
@@ -59,7 +59,7 @@ class RunOrigin:
 
     @property
     def name(self) -> str:
-        """The folder's last name."""
+        """The last part of the folder's path."""
         return "the run" if self.folder is None else self.folder.name
 
     def taken(self) -> Taken:
@@ -90,7 +90,7 @@ class Ensemble:
         path: the folder that was opened.
         models: the trained networks, each with its preprocessing.
         folders: their run folders; empty for a run without.
-        held: what is known of a run without a folder.
+        held: the contents of a run without a folder.
     """
 
     path: Path
@@ -135,17 +135,17 @@ class Ensemble:
 def open_run(run: RunLike) -> Ensemble:
     """Return the networks of a run, of a sweep's member, or of a sweep's best trial.
 
-    A sweep is its best trial, whose seeds or folds predict together.
-    run: a folder, or what `slipstream.fit`, `train` or `sweep` returned.
-    Raises UserError for a folder that has no trained network, with what to do.
+    For a sweep, the networks of the best trial's seeds or folds predict together.
+    run: a folder, or the result of `slipstream.fit`, `train` or `sweep`.
+    Raises UserError, with advice, for a folder that has no trained network.
     """
     if hasattr(run, "ensemble"):
         held: Ensemble = run.ensemble
         return held
     if not isinstance(run, str | Path) and not hasattr(run, "directory"):
         raise UserError(
-            f"run: found {type(run).__name__}, expected the folder of a run or a sweep, or what "
-            "slipstream.fit, train or sweep returned"
+            f"run: found {type(run).__name__}, expected the folder of a run or a sweep, or the result of "
+            "slipstream.fit, train or sweep"
         )
     path = Path(run.directory if hasattr(run, "directory") else run)
     folders = _best_trial(path) if holds_sweep(path) else [path]

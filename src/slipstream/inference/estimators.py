@@ -105,7 +105,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
 
     @property
     def _sets_lr(self) -> bool:
-        """True if lr is set in the composed configuration, which candidates of a search then share."""
+        """True if lr is set in the composed configuration, so that candidates of a search share it."""
         return isinstance(self.lr, Real) and not any("optimizer.lr" in text for text in self.settings)
 
     def _config(self, words: Sequence[str], target: Mapping[str, Plain]) -> Config:
@@ -159,7 +159,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         offset: np.ndarray,
         scale: np.ndarray,
     ) -> None:
-        """Keep the network, of original units: inputs are scaled by offset and scale [C]."""
+        """Keep the network in original units: inputs are scaled by offset and scale [C]."""
         if not result.best_epoch:
             raise ValueError(f"no epoch ended with finite weights ({result.reason}); lower lr")
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(len(offset))])
@@ -170,7 +170,7 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         fitted["target"] |= dict(target)
         self.n_iter_ = len(result.records)
         self.loss_curve_ = [record["train/loss"] for record in result.records]
-        # Indented when it is saved: json indents in Python, which took a search a quarter of its own time.
+        # Indented only when saved: json indents in Python, which took a quarter of a search's time.
         self._keep(replace(trained, fitted=json.dumps(fitted)))
 
     def _keep(self, trained: Trained) -> None:

@@ -38,7 +38,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of some rows: values by name (None if undefined) and intervals (None if there is none)."""
+    """Metrics of some rows: values by name (None if undefined) and intervals (None if not computed)."""
 
     rows: int
     values: Mapping[str, float | None]
@@ -86,7 +86,7 @@ class Evaluation:
     networks: int = 1
 
     def __repr__(self) -> str:
-        """Return the metrics in a line, without the rows."""
+        """Return the metrics on one line, without the rows."""
         values = ", ".join(f"{name} {number(value)}" for name, value in self.whole.values.items())
         return f"<evaluation of {self.name}, {counted(len(self.data), self.data.raw.unit)}: {values}>"
 
@@ -130,19 +130,19 @@ def evaluate(run: RunLike, *data: DataLike, target: DataLike = None, by: str | N
     """Evaluate a run, a sweep's member or a sweep's best trial on examples with known targets.
 
     Args:
-        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
-        data: a table, an array or a dataset, as `slipstream.fit` takes them; or settings of the run's data
-            that change, such as "data.path=new.csv". All rows are evaluated. Without any, the run's test
-            rows, else its validation rows, else its training rows.
-        target: the targets of examples in memory, [N] or [N, D]; None takes the run's target columns of the
-            table. Classes are labels, or their numbers from 0 where the run's classes have names.
-        by: a column of a table: its values are groups that are measured one by one.
+        run: the folder of a run or a sweep, or the result of `slipstream.fit`, `train` or `sweep`.
+        data: a table, an array or a dataset, as in `slipstream.fit`; or overrides of the run's data
+            settings, such as "data.path=new.csv". All rows are evaluated. Without any, the run's test
+            rows, or its validation or training rows if it has no others.
+        target: the targets of examples in memory, [N] or [N, D]; None uses the run's target columns of the
+            table. Classes are labels, or their numbers from 0 if the run's classes have names.
+        by: a column of a table whose values are groups, each evaluated separately.
 
     Returns:
         Metrics with intervals, and scores and losses of every row.
 
     Raises:
-        UserError: the folder is no run. ConfigError, DataError: the data do not fit it.
+        UserError: the folder is not a run. ConfigError, DataError: the data do not fit the run.
 
     Example:
         >>> import polars, slipstream
@@ -230,7 +230,7 @@ def measure(names: Sequence[str], scores: Tensor, y: Tensor, w: Tensor, losses: 
 def resamples(w: Tensor, most: int = RESAMPLES, least: int = LEAST_RESAMPLES) -> Iterator[Tensor]:
     """Yield the weights [B, N] of rows in bootstrap resamples, block by block. They depend only on N.
 
-    A resample draws N rows with replacement. Row n counts as often as it was drawn, times its weight.
+    A resample draws N rows with replacement. Row n has its weight times the number of times it was drawn.
     """
     count = len(w)
     draws = int(np.clip(VALUES // count, least, max(least, most)))

@@ -33,7 +33,7 @@ def show(screen: Console, found: Evaluation) -> None:
     for table in tables(found):
         print_table(screen, table)
     if len(found.groups) > CLASSES:
-        screen.print(f"and {counted(len(found.groups) - CLASSES, 'more group')}, see {NUMBERS}")
+        screen.print(f"and {counted(len(found.groups) - CLASSES, 'more group')}; see {NUMBERS}")
 
 
 def tables(found: Evaluation) -> Iterator[Table]:
@@ -144,7 +144,7 @@ def _measured(found: Measured) -> dict[str, Plain]:
 
 
 def _rows(found: Evaluation) -> str:
-    """Return a CSV line for each row: its number from 1, true value, prediction, scores and loss."""
+    """Return a CSV line for each row: its number (from 1), true value, prediction, scores and loss."""
     truth, predicted = columns(found)
     shown = {**truth, **predicted}
     if found.target.classes:

@@ -1,4 +1,4 @@
-"""Explanation of the prediction for one example by Shapley values, from the library captum."""
+"""Explanation of the prediction for one example by Shapley values, computed with captum."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from slipstream.inference.ensemble import Ensemble, RunLike, open_run
 from slipstream.inference.new_data import NewData
 from slipstream.inference.perturbations import Kind, Perturbation, perturbations, slices
 
-EXACT = 5  # features up to which all orders are taken
-ORDERS, ROWS = 50, 50  # random orders otherwise; rows that stand for an absent value
+EXACT = 5  # the largest number of features for which all orders are used
+ORDERS, ROWS = 50, 50  # random orders otherwise; rows that replace an absent value
 GRID = 4  # regions along each side of an image
-SEED = 0  # of orders and rows: an explanation repeats to the digit
+SEED = 0  # of orders and rows, so that an explanation repeats to the digit
 AT_ONCE = 4096  # rows predicted together
 
 
@@ -29,7 +29,7 @@ AT_ONCE = 4096  # rows predicted together
 class Contribution:
     """The part of a prediction that one column, region or word explains.
 
-    value: the example's, "" if unknown. adds: how much it adds to the prediction.
+    value: the example's value, "" if unknown. adds: how much it adds to the prediction.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Explanation:
     """The prediction of one example as a sum.
 
     prediction = base + the sum of all `adds`, up to rounding: Shapley values (Lundberg and Lee,
-    arXiv 1705.07874), for up to 5 features over all orders, else over 50 random ones.
+    arXiv 1705.07874), over all orders of up to 5 features, otherwise over 50 random orders.
 
     Attributes:
         name: the run. row: the example's number in `source`, from 1.
         output: the class whose probability (or score) is explained, or the target, in its own units.
         prediction: its value. base: the mean prediction without any of the example's values: over `rows`
-            other examples, or of an image filled with the mean color, or of a text without words.
+            other examples, for an image filled with the mean color, or for a text without words.
         contributions: the largest first.
-        exact: True if all orders were taken.
+        exact: True if all orders were used.
 
     Example:
         >>> import slipstream
@@ -76,13 +76,13 @@ def explain(
 ) -> Explanation:
     """Explain the prediction of one example by Shapley values of its columns, regions or words.
 
-    A value is how much the prediction changes when the example's own value takes the place of those of other
-    examples, the mean over orders in which all values do. Needs the extra `explain` (captum).
+    A Shapley value is how much the prediction changes when the example's own value replaces those of other
+    examples, averaged over the orders of replacing all values. Needs the extra `explain` (captum).
 
     Args:
-        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
-        data: as `slipstream.evaluate` takes them; without any the run's test rows.
-        row: the example's number, from 1, as `evaluate` shows it.
+        run: the folder of a run or a sweep, or the result of `slipstream.fit`, `train` or `sweep`.
+        data: as in `slipstream.evaluate`; without any, the run's test rows.
+        row: the example's number, from 1, as shown by `evaluate`.
         target: the targets of examples in memory.
         output: the class, or the target column, to explain; by default the predicted class, or the first.
 
@@ -90,8 +90,8 @@ def explain(
         The prediction as a sum of contributions.
 
     Raises:
-        UserError: captum is not installed, or the folder is no run. ConfigError, DataError: data, row or
-            output do not fit.
+        UserError: captum is not installed, or the folder is not a run. ConfigError, DataError: the data, the
+            row or the output do not fit the run.
 
     Example:
         >>> import slipstream
@@ -102,7 +102,7 @@ def explain(
           row: found 0, expected 1 to 22 of the test rows of the run
     """
     ensemble = open_run(run)
-    _output(ensemble, output)  # before data are read
+    _output(ensemble, output)  # fail before reading data
     found, source = asked_data(ensemble, data, target)
     return explanation_of(ensemble, found, source, row, output)
 
@@ -110,7 +110,7 @@ def explain(
 def explanation_of(
     ensemble: Ensemble, data: NewData, source: str, row: int, output: str | None = None
 ) -> Explanation:
-    """Explain one of the examples that are read. source: their description."""
+    """Explain one of the examples that have been read. source: their description."""
     if not 1 <= row <= len(data):
         raise ConfigError([f"row: found {row}, expected 1 to {len(data)} of {source}"])
     one = tuple(x[row - 1 : row] for x in data.inputs)
@@ -164,10 +164,10 @@ def _shapley(switched: _Switched, place: int) -> tuple[np.ndarray, bool]:
 
 @dataclass(frozen=True)
 class _Switched:
-    """An example whose features can be taken away one by one.
+    """An example whose features can be removed one by one.
 
-    things: the features. inputs: for each network the example `count` times, followed by as many others where
-    an absent value is that of another example. order: exchanges both halves.
+    things: the features. inputs: for each network, the example `count` times, followed by as many other
+    examples if their values replace an absent one. order: swaps both halves.
     """
 
     ensemble: Ensemble
@@ -178,14 +178,14 @@ class _Switched:
 
     @classmethod
     def of(cls, ensemble: Ensemble, data: NewData, one: tuple[Tensor, ...]) -> _Switched:
-        """Return one of the examples with its features, and the others that stand for absent values."""
+        """Return one of the examples with its features, and the others that replace absent values."""
         preprocessings = [model.preprocessing for model in ensemble.models]
         tokens = preprocessings[0].spec.kind == "tokens"
         every = len(one[0][0].flatten()) if tokens else 0
         things = perturbations(preprocessings, one if tokens else data.inputs, GRID, every)
         things = [thing for thing in things if thing.kind != "channel"]
         if not things:
-            raise UserError("explain: this network reads nothing that can be taken away")
+            raise UserError("explain: this network has no inputs that can be removed")
         if not things[0].shuffles:
             return cls(ensemble, things, one, torch.zeros(1, dtype=torch.int64), 1)
         count = min(ROWS, len(data))
@@ -230,7 +230,7 @@ def _outputs(ensemble: Ensemble) -> Sequence[str]:
 
 
 def _output(ensemble: Ensemble, asked: str | None) -> int | None:
-    """Return the place of an output that is asked for. Raises ConfigError."""
+    """Return the index of the requested output. Raises ConfigError."""
     known = list(_outputs(ensemble))
     if asked is not None and str(asked) not in known:
         what = "class" if ensemble.target.classes else "target"
@@ -239,7 +239,7 @@ def _output(ensemble: Ensemble, asked: str | None) -> int | None:
 
 
 def told(found: Explanation) -> str:
-    """Say in sentences what the numbers mean."""
+    """Return sentences that explain the numbers."""
     where = "" if found.rows == 1 else f", the mean over {counted(found.rows, 'row')}"
     how = "all orders" if found.exact else f"{ORDERS} random orders"
     return (

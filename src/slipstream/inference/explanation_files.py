@@ -1,4 +1,4 @@
-"""The display and the files of an explanation."""
+"""The terminal output and the files of an explanation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipstream.runs.plots import bars_picture
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = 30  # contributions shown, and drawn
+SHOWN = 30  # contributions shown and plotted
 NUMBERS, TABLE = "explanation.json", "explanation.csv"
 
 
@@ -32,11 +32,11 @@ def show(screen: Console, found: Explanation) -> None:
         table.add_row(each.name, each.value, number(each.adds))
     print_table(screen, table)
     if len(found.contributions) > SHOWN:
-        screen.print(f"and {len(found.contributions) - SHOWN:,} more; -o DIR writes all")
+        screen.print(f"and {len(found.contributions) - SHOWN:,} more; -o DIR writes them all")
 
 
 def write(found: Explanation, folder: Path) -> list[Path]:
-    """Write explanation.json, explanation.csv and a picture into a folder; return the files."""
+    """Write explanation.json, explanation.csv and a plot into a folder, and return the files."""
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
     table.writerow(["kind", "name", "value", "adds"])

@@ -26,7 +26,7 @@ from slipstream.runs.trained import Trained
 
 @dataclass(frozen=True, repr=False)
 class FittedRun(Result):
-    """A run that has ended, from `slipstream.fit`, `train` or `train_pack`.
+    """A finished run, from `slipstream.fit`, `train` or `train_pack`.
 
     Attributes:
         status, reason, best_epoch, best, last, records, weights, directory, exit_code: as in `Result`.
@@ -71,7 +71,7 @@ class FittedRun(Result):
 
     @cached_property
     def ensemble(self) -> Ensemble:
-        """The one network, as `slipstream.evaluate` and its like take it."""
+        """The run's network, in the form that `slipstream.evaluate` and similar functions use."""
         path = self.directory or Path("the run")
         return Ensemble(path, (self.model,), (path,) if self.directory else (), (self.origin,))
 
@@ -88,15 +88,15 @@ class FittedRun(Result):
         return labels(target.classes, target.label_kind)
 
     def predict(self, x: DataLike) -> DataLike:
-        """Predict labels [N] in their original type, values [N] or [N, D], or for several labels bool [N, L].
+        """Predict labels [N] in their original type, values [N] or [N, D], or several labels as bool [N, L].
 
         Args:
             x: a table with the columns of training (others are ignored), an array in their order, or a
-                Dataset of Hugging Face's.
+                Hugging Face Dataset.
 
         Returns:
-            For a frame of pandas (with its index), polars or pyarrow a column of that library, or a frame for
-            several; for a tensor a tensor, if numbers are predicted; else an array.
+            For a pandas (with its index), polars or pyarrow frame, a column of that library, or a frame for
+            several columns. For a tensor, a tensor if numbers are predicted. Otherwise an array.
 
         Raises:
             DataError: the inputs do not match those of training.
@@ -104,16 +104,16 @@ class FittedRun(Result):
         return predict(self, x)
 
     def predict_proba(self, x: DataLike) -> DataLike:
-        """Predict probabilities [N, C] in the order of `classes`. x, and what is returned: as in `predict`.
+        """Predict probabilities [N, C] in the order of `classes`. x and the type returned: as in `predict`.
 
         Raises UserError for a run that predicts numbers, or whose loss gives no probabilities.
         """
         return predict_proba(self, x)
 
     def evaluate(self, *data: DataLike, target: DataLike = None, by: str | None = None) -> Evaluation:
-        """Measure examples with known targets: every metric with an interval, and each row.
+        """Evaluate the run on examples with known targets: metrics with intervals, and every row.
 
-        Args and errors: as in `slipstream.evaluate`; targets may also be the second of `data`.
+        Args and errors: as in `slipstream.evaluate`; the second item of `data` may also be the targets.
         """
         given = list(data)
         if len(given) == 2 and target is None and not isinstance(given[1], str):
@@ -135,8 +135,8 @@ class FittedRun(Result):
     def export(self, to: Literal["onnx", "torch"], directory: str | Path) -> Path:
         """Write a folder that predicts without slipstream, checked on the run's test rows. Return its path.
 
-        to: `onnx` (extra `export`) or `torch`. Raises UserError for a folder that exists, or a network that
-        cannot be exported.
+        to: `onnx` (extra `export`) or `torch`. Raises UserError if the folder exists or the network cannot be
+        exported.
         """
         from slipstream.inference.export.exporting import FILES, export
 
@@ -147,7 +147,7 @@ class FittedRun(Result):
     def save(self, directory: str | Path) -> Path:
         """Write the run's folder, for `slipstream.load` and the command line. Return its path.
 
-        Raises UserError if the folder holds a run already.
+        Raises UserError if the folder already holds a run.
         """
         assert self.origin.trained is not None
         self.origin.trained.save(Path(directory))
@@ -155,20 +155,20 @@ class FittedRun(Result):
 
 
 def predict(run: RunLike, x: DataLike) -> DataLike:
-    """Predict labels [N] in their original type, values [N] or [N, D], or for several labels bool [N, L].
+    """Predict labels [N] in their original type, values [N] or [N, D], or several labels as bool [N, L].
 
     Args:
-        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned. A sweep is
-            its best trial, whose seeds or folds predict together.
+        run: the folder of a run or a sweep, or the result of `slipstream.fit`, `train` or `sweep`. For a
+            sweep, the networks of the best trial's seeds or folds predict together.
         x: a table with the columns of training (others are ignored), an array in their order, a list of texts
-            or of images, or a Dataset of Hugging Face's: what `slipstream.load(folder).predict` takes.
+            or images, or a Hugging Face Dataset, as in `slipstream.load(folder).predict`.
 
     Returns:
-        For a frame of pandas (with its index), polars or pyarrow a column of that library, or a frame for
-        several; for a tensor a tensor, if numbers are predicted; else an array.
+        For a pandas (with its index), polars or pyarrow frame, a column of that library, or a frame for
+        several columns. For a tensor, a tensor if numbers are predicted. Otherwise an array.
 
     Raises:
-        UserError: the folder is no run. DataError: the inputs do not match those of training.
+        UserError: the folder is not a run. DataError: the inputs do not match those of training.
 
     Example:
         >>> import polars, slipstream
@@ -189,11 +189,11 @@ def predict_proba(run: RunLike, x: DataLike) -> DataLike:
     """Predict probabilities [N, C], a column for each class.
 
     Args:
-        run: as `slipstream.predict` takes it.
-        x: as `slipstream.predict` takes it.
+        run: as in `slipstream.predict`.
+        x: as in `slipstream.predict`.
 
     Returns:
-        A frame with a column for each class, a tensor or an array, as `slipstream.predict` chooses.
+        A frame with a column for each class, a tensor or an array, depending on x as in `slipstream.predict`.
 
     Raises:
         UserError: the run predicts numbers, or its loss gives no probabilities.
@@ -213,6 +213,6 @@ def predict_proba(run: RunLike, x: DataLike) -> DataLike:
 
 
 def fitted_run(result: Result, trained: Trained, given: InMemory | None = None) -> FittedRun:
-    """Return a run from its result, all that a folder would hold, and its rows if they are in memory."""
+    """Return a run from its result, the contents of its folder, and its rows if they are in memory."""
     origin = RunOrigin(trained.raw, result.directory, given, trained)
     return FittedRun(**{name: getattr(result, name) for name in Result.__dataclass_fields__}, origin=origin)

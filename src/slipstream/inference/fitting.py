@@ -38,11 +38,11 @@ def fit(
     """Train a run on data in memory.
 
     Args:
-        data: a table (of pandas, polars or pyarrow, or a mapping of names to columns), whose columns are used
-            by their types: a categorical one is a category even if it holds numbers, words that are not dates
-            are categories, numbers are numbers. Or an array or tensor [N, ...] of numbers. Or a Dataset or
-            DatasetDict of Hugging Face's, whose splits `validation` and `test` are those of the run, and
-            whose one column of images or of words makes it one of images or texts.
+        data: a table (pandas, polars, pyarrow, or a mapping of names to columns) whose columns are used by
+            type: a categorical column is a category even if it holds numbers, strings that are not dates are
+            categories, and numbers are numbers. Or an array or tensor [N, ...] of numbers. Or a Hugging Face
+            Dataset or DatasetDict, whose `validation` and `test` splits become those of the run; a single
+            column of images or strings makes it image or text data.
         target: the name of the column to predict, a list of names, or the values themselves: [N] or [N, D].
             Strings, booleans and a few distinct whole numbers are classes, unless data.task says otherwise.
         overrides: settings as on the command line, such as "model.width=64" or "data.test=0".
@@ -87,14 +87,14 @@ def train(
 ) -> FittedRun:
     """Train one run.
 
-    Only warnings are shown, on standard error, and in a notebook a curve: `trainer.progress` is for the
-    command line.
+    Only warnings are shown, on standard error, and a curve in a notebook. `trainer.progress` applies only to
+    the command line.
 
     Args:
-        config: a configuration from `slipstream.compose`, or a validated one.
+        config: a configuration from `slipstream.compose`, or an already validated one.
         directory: the run's folder; None writes nothing to disk.
         data: rows in memory for a configuration with data=memory, as in `slipstream.fit`.
-        target: their targets; None takes data.target of the configuration.
+        target: their targets; None uses data.target of the configuration.
 
     Returns:
         The trained run: metrics, weights and history, with `predict`, `evaluate`, `importance`, `export` and
@@ -123,10 +123,10 @@ def train_pack(
     data: DataLike = None,
     target: DataLike = None,
 ) -> list[FittedRun]:
-    """Train K runs as one stacked computation, each as if it were alone.
+    """Train K runs as one stacked computation, each as if it were trained alone.
 
     Args:
-        configs: one configuration per run. They may differ in seeds and in every number (learning rates,
+        configs: one configuration per run. They may differ in seeds and in all numbers (learning rates,
             decays, penalty weights, dropout rates, schedules, patience), but not in structure.
         directories: one folder per run; None writes nothing to disk.
         data: rows in memory, as in `slipstream.train`.
@@ -166,19 +166,19 @@ def sweep(
     Args:
         space: key -> list of values, {"low", "high", "log", "integer"} for an interval, or text as on the
             command line.
-        overrides: common to all members, and the searcher: "data=wine", "sweep=tpe".
-        data: rows in memory, as in `slipstream.fit`; then overrides name no data.
+        overrides: settings of all members, and the search method: "data=wine", "sweep=tpe".
+        data: rows in memory, as in `slipstream.fit`; overrides must then not set the data.
         target: the name of the column to predict, a list of names, or the values of all rows.
-        directory: the sweep's folder; one with the same plan is joined and continued. None makes a new
-            one below outputs/, and for rows in memory a temporary one, which goes with the result.
-        settings: of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
+        directory: the sweep's folder; a folder with the same plan is joined and continued. None creates a
+            new one below outputs/, or for rows in memory a temporary one that is deleted with the result.
+        settings: settings of the sweep: repeats=5, folds=5, trials=100, pruner="asha", ...
 
     Returns:
         The report and the members, including those that failed or diverged. `slipstream.predict`, `evaluate`
-        and their like take it for its best trial, whose seeds or folds predict together.
+        and similar functions use the best trial, whose seeds or folds predict together.
 
     Raises:
-        ConfigError: the space, an override or a setting is wrong.
+        ConfigError: the space, an override or a setting is invalid.
         UserError: the sweep cannot start or continue, such as DataError for unusable data.
 
     Example:
@@ -194,9 +194,9 @@ def sweep(
         return api.sweep(space, *overrides, directory=directory, **settings)
     given, names = InMemory.of(data, target)
     if any(text.lstrip("+").startswith(SOURCES) for text in (*overrides, *(f"{key}=" for key in space))):
-        raise ConfigError(["sweep: data and target are given as arguments; leave data=... out"])
+        raise ConfigError(["sweep: data and target are passed as arguments; remove data=..."])
     if settings.get("workers", 1) != 1 or any(text.startswith("sweep.workers=") for text in overrides):
-        raise ConfigError(["sweep.workers: only this process has the rows in memory; leave it out"])
+        raise ConfigError(["sweep.workers: only this process has the rows in memory; remove the setting"])
     texts = [*_source(given, names, overrides), *overrides]
     if directory is not None:
         return api.sweep(space, *texts, directory=directory, given=given, **settings)
@@ -260,7 +260,7 @@ def _rows_for(config: Config, data: DataLike, target: DataLike) -> InMemory | No
         return None
     name = config.data.name
     if not component("data", name).traits.in_memory:
-        raise ConfigError([f"train: rows are given, but data={name} has its own; compose data=memory"])
+        raise ConfigError([f"train: rows are given, but data={name} reads its own; compose data=memory"])
     named = names_of(config.data.settings["target"])
     return InMemory.of(data, named if target is None else target, called=named[0])[0]
 

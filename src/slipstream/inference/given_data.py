@@ -1,4 +1,4 @@
-"""New examples that a caller holds, with their targets, as networks take them."""
+"""New examples in memory with their targets, encoded for networks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def given_data(
     target: DataLike = None,
     by: str | None = None,
 ) -> NewData:
-    """Return examples in memory as networks take them, with targets, weights and groups.
+    """Return examples in memory, encoded for networks, with targets, weights and groups.
 
-    settings: the data settings of the first network's run. data: as `Model.predict` takes them. target: the
-    values of all examples; None takes the columns of the table that are the run's targets. by: a column of
+    settings: the data settings of the first network's run. data: as in `Model.predict`. target: the values
+    of all examples; None uses the columns of the table that are the run's targets. by: a column of
     the table whose values are groups. Raises ConfigError or DataError for data that do not fit the run.
     """
     meant, form = models[0].target, models[0].preprocessing.spec.kind
@@ -48,8 +48,8 @@ def given_data(
     if gone.any():
         row = int(np.argmax(gone)) + 1
         raise DataError(
-            f"the target is missing in {int(gone.sum())} of {counted(count, 'row')} (row {row}); expected a "
-            "value in each; leave such rows out"
+            f"the target is missing in {int(gone.sum())} of {counted(count, 'row')} (row {row}), expected a "
+            "value in each; remove these rows"
         )
     with naming("the targets"):
         indexed = _class_numbers(columns, meant)
@@ -64,7 +64,7 @@ def given_data(
 
 
 def _table_of(data: DataLike) -> DataLike | None:
-    """Return data as a table, None if they are none."""
+    """Return data as a table, or None if they are not tabular."""
     if is_dataset(data):
         split = one_split(data).with_format(None)
         pictures = [n for n, feature in split.features.items() if type(feature).__name__ == "Image"]
@@ -76,9 +76,9 @@ def _require_rows(table: DataLike | None, form: str, meant: Target) -> None:
     """Raise DataError if targets cannot be columns of the data."""
     names = phrase(meant.names)
     if form == "sequence":
-        raise DataError(f"target: give {names} of each sequence as a list, in the order of the sequences")
+        raise DataError(f"target: pass {names} of each sequence as a list, in the order of the sequences")
     if table is None:
-        raise DataError(f"target: the data are no table, whose column {names} they would be; give the values")
+        raise DataError(f"target: the data are not a table with a column {names}; pass the values as target")
 
 
 def _own_columns(table: DataLike, meant: Target, settings: Mapping[str, Plain]) -> list[Values]:
@@ -89,19 +89,19 @@ def _own_columns(table: DataLike, meant: Target, settings: Mapping[str, Plain]) 
     if absent:
         there = [str(name) for name in columns_in(table)]
         raise DataError(
-            f"{TABLE} lacks the target {phrase(absent)}, {did_you_mean(absent[0], there)}; or give the "
+            f"{TABLE} lacks the target {phrase(absent)}, {did_you_mean(absent[0], there)}; or pass the "
             "values of all rows as target"
         )
     return [found[name] for name in meant.names]
 
 
 def _given_columns(target: DataLike, meant: Target, settings: Mapping[str, Plain]) -> list[Values]:
-    """Return targets that are given beside the data, one column for each target of the run."""
+    """Return targets that are passed separately, one column for each target of the run."""
     words, missing = meant.task in ("binary", "multiclass"), missing_words(settings.get("missing", ()))
     if isinstance(target, str):
         raise DataError(
-            f"target: found the name {target!r}, expected values; without target the run's own targets, "
-            f"{phrase(meant.names)}, are taken from the table"
+            f"target: found the name {target!r}, expected values; without target, the run's own targets, "
+            f"{phrase(meant.names)}, are read from the table"
         )
     if is_table(target):
         columns = list(columns_in(target).values())
@@ -153,17 +153,17 @@ def _weights(table: DataLike | None, settings: Mapping[str, Plain]) -> np.ndarra
         raise DataError(f"{TABLE} lacks the column of weights, {name!r}, which training had")
     weights = as_numbers(name_of(name), found[name_of(name)])
     if np.isnan(weights).any() or (weights < 0).any() or not weights.any():
-        raise DataError(f"column {name!r} of weights: expected numbers from 0 in all rows, not all 0")
+        raise DataError(f"column {name!r} of weights: expected numbers >= 0 in all rows, not all 0")
     return weights
 
 
 def _groups(table: DataLike | None, by: str, settings: Mapping[str, Plain]) -> Text:
     """Return the groups of the rows."""
     if table is None:
-        raise ConfigError([f"by={by!r}: the data are no table, whose columns could be groups"])
+        raise ConfigError([f"by={by!r}: the data are not a table; groups are a column of a table"])
     for role in ("target", "weight_column"):
         if by in names_of(settings.get(role)):
-            raise ConfigError([f"by={by!r}: is data.{role}; take another column"])
+            raise ConfigError([f"by={by!r}: is the column of data.{role}; choose another column"])
     found = from_any(table, {by: True})
     if not found:
         there = [str(name) for name in columns_in(table)]

@@ -33,7 +33,7 @@ from slipstream.inference.html_table import html_table
 from slipstream.inference.permutation_importance import importance_of
 from slipstream.sweeps.plan.store import holds_sweep
 
-# The policy forbids a browser to load anything, whatever text a run contains.
+# The policy keeps a browser from loading anything, whatever text a run contains.
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
@@ -57,8 +57,8 @@ def report(run: RunLike, *data: DataLike, target: DataLike = None) -> str:
     configuration and the command that repeats the run.
 
     Args:
-        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
-        data: as `slipstream.evaluate` takes them; without any the run's test rows are evaluated.
+        run: the folder of a run or a sweep, or the result of `slipstream.fit`, `train` or `sweep`.
+        data: as in `slipstream.evaluate`; without any, the run's test rows are evaluated.
         target: the targets of examples in memory.
 
     Returns:

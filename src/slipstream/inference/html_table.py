@@ -1,4 +1,4 @@
-"""A table of the screen in HTML."""
+"""Conversion of a terminal table to HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def html_table(table: Table) -> str:
-    """Return a table as it is on the screen, in HTML."""
+    """Return a terminal table as HTML."""
     heads = "".join(f'<th scope="col">{escape(str(column.header))}</th>' for column in table.columns)
     rows: Iterable[tuple[object, ...]] = zip(*(column.cells for column in table.columns), strict=True)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)

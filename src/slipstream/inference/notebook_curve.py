@@ -1,4 +1,4 @@
-"""The curve of a run that trains in a notebook: drawn as it goes, and at the end a table."""
+"""The live curve of a run that trains in a notebook, and the table at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slipstream.inference.run_display import curves_svg
 from slipstream.training.loop import Progress
 from slipstream.training.member import Member
 
-SECONDS = 0.5  # between two drawings
+SECONDS = 0.5  # between two updates
 KERNEL = "ZMQInteractiveShell"  # IPython's class in a notebook; a terminal has another
 
 
@@ -34,12 +34,12 @@ class NotebookCurve:
         self._drawn = 0.0
 
     def begin(self, members: Sequence[Member]) -> None:
-        """Take the first of the members, and reserve the place."""
+        """Choose the first member, and reserve the place of the curve."""
         self._member = members[0]
         self._handle.display(self._html("training"))
 
     def epoch(self, progress: Progress, finished: Sequence[int]) -> None:
-        """Draw the curve again, twice a second at most."""
+        """Redraw the curve, at most twice a second."""
         now = time.monotonic()
         if self._member is not None and now - self._drawn > SECONDS:
             self._drawn = now
@@ -50,5 +50,5 @@ class NotebookCurve:
         """Do nothing: the end of the run says so."""
 
     def end(self, html: str) -> None:
-        """Put the run's table in the curve's place."""
+        """Replace the curve with the run's table."""
         self._handle.update(self._html(html))

@@ -1,4 +1,4 @@
-"""A search by scikit-learn's rules whose fits train together: `PackedSearchCV`."""
+"""A scikit-learn search whose fits train together: `PackedSearchCV`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slipstream.core.compat import check_method_params, safe_split
 from slipstream.core.types import DataLike, Plain
 from slipstream.inference.packed_training import PendingFit, TrainedFit, postponing, train_all
 
-TOGETHER = 4096  # fits that are prepared before any is scored: their rows and networks are in memory
+TOGETHER = 4096  # fits prepared before any is scored; their rows and networks are in memory
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -27,19 +27,19 @@ Split = tuple[np.ndarray, np.ndarray]
 class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no types
     """GridSearchCV and RandomizedSearchCV whose fits train together, as packs.
 
-    Fits of one structure (width, depth, batch size) and of equal numbers of rows are one stacked computation.
+    Fits with the same structure (width, depth, batch size) and number of rows are one stacked computation.
     They may differ in learning rates, decays, seeds and folds. Each network is that of
     `clone(estimator).set_params(**params).fit(X[train], y[train])`, rounded as in a pack, and does not depend
-    on the other candidates. Scaling, and what a pipeline does before its network, is fitted on the fold's
-    training rows alone. Other estimators are fitted one by one.
+    on the other candidates. Scaling and the earlier steps of a pipeline are fitted only on the fold's
+    training rows. Other estimators are fitted one by one.
 
     Args:
-        estimator: a `SlipstreamClassifier` or `SlipstreamRegressor`, or what ends in one, as a Pipeline.
-        param_grid: lists by parameter, or a list of such dicts; with n_iter also scipy's distributions.
-        n_iter: how many candidates to draw, as RandomizedSearchCV does; None for all of the grid.
+        estimator: a `SlipstreamClassifier` or `SlipstreamRegressor`, or a Pipeline that ends in one.
+        param_grid: lists by parameter, or a list of such dicts; with n_iter also scipy distributions.
+        n_iter: the number of candidates to draw, as in RandomizedSearchCV; None for the whole grid.
         scoring, refit, cv, verbose, error_score, return_train_score: as in GridSearchCV. There is no n_jobs:
             a pack uses all cores.
-        random_state: of the draws.
+        random_state: the seed of the draws.
 
     Attributes are those of GridSearchCV: `cv_results_`, `best_estimator_`, `best_params_`, `best_score_`,
     `best_index_`, `scorer_`, `n_splits_`, `refit_time_`, `multimetric_`. A fit's time is its share of its
@@ -92,7 +92,7 @@ class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no
         params: for the estimator, the scorers and the splitter, as in GridSearchCV: sample_weight, groups.
         """
         own = self.estimator
-        self.estimator = TrainedAhead(own)  # what GridSearchCV clones, fits and scores
+        self.estimator = TrainedAhead(own)  # GridSearchCV clones, fits and scores this
         self._given = X, y, params
         try:
             super().fit(X, y, **params)
@@ -110,7 +110,7 @@ class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no
         drawn = [name for grid in grids for name, values in grid.items() if hasattr(values, "rvs")]
         if drawn:
             raise ValueError(
-                f"param_grid: {drawn[0]} is a distribution, expected a list of values; or give n_iter, the "
+                f"param_grid: {drawn[0]} is a distribution, expected a list of values; or set n_iter, the "
                 "number of candidates to draw"
             )
         return list(ParameterGrid(self.param_grid))
@@ -129,7 +129,7 @@ class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no
         results["mean_fit_time"], results["std_fit_time"] = seconds.mean(axis=1), seconds.std(axis=1)
 
     def _routed(self, params: Mapping[str, Plain]) -> tuple[Mapping[str, Plain], Mapping[str, Plain]]:
-        """Return what the splitter and what the estimator's fit gets of the arguments of `fit`."""
+        """Return the arguments of `fit` for the splitter and those for the estimator's fit."""
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **params)
             return routed.splitter.split, routed.estimator.fit
@@ -137,7 +137,7 @@ class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no
 
 
 class _TheseSplits:
-    """A splitter whose splits are known: drawing them again may give others."""
+    """A splitter with fixed splits, because drawing them again may give others."""
 
     def __init__(self, splits: Sequence[Split]) -> None:
         self.splits = splits
@@ -147,9 +147,9 @@ class _TheseSplits:
 
 
 class PreparedFit(NamedTuple):
-    """A candidate on a split: fitted except for its networks, these, and the seconds that it took.
+    """A candidate on a split: the estimator without its networks, the networks' fits, and the seconds taken.
 
-    done: False if the whole fit is still to be made.
+    done: False if the whole fit has yet to run.
     """
 
     estimator: Any  # any of scikit-learn's kind
@@ -159,11 +159,11 @@ class PreparedFit(NamedTuple):
 
 
 class TrainedAhead:
-    """Stands for an estimator in GridSearchCV, which sets a candidate's parameters, fits and scores.
+    """A stand-in for an estimator in GridSearchCV, which sets a candidate's parameters, fits and scores.
 
-    It keeps the order of GridSearchCV: all splits of a candidate, then the next. What `set_params` returns is
-    the estimator of that candidate and split, trained already; its next `fit` does nothing. After the last
-    one it is a fresh clone, which is fitted as usual: the best candidate on all rows.
+    It relies on the order of GridSearchCV: all splits of a candidate, then the next. `set_params` returns the
+    already trained estimator of that candidate and split, whose next `fit` does nothing. After the last one
+    it returns a fresh clone, which is fitted as usual: the best candidate on all rows.
     """
 
     def __init__(self, estimator: Any) -> None:  # any of scikit-learn's kind
@@ -174,7 +174,7 @@ class TrainedAhead:
     def __repr__(self) -> str:
         return repr(self.estimator)
 
-    def __getattr__(self, name: str) -> Any:  # what the estimator has
+    def __getattr__(self, name: str) -> Any:  # an attribute of the estimator
         if name == "estimator" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.estimator, name)
@@ -188,7 +188,7 @@ class TrainedAhead:
         return self.estimator.__sklearn_tags__()
 
     def set_params(self, **params: Plain) -> Any:  # an estimator of the same kind
-        """Return the next estimator of the search, or afterwards a fresh one with these parameters."""
+        """Return the next estimator of the search, or after the last one a clone with these parameters."""
         found = next(self._ready, None)
         return clone(self.estimator).set_params(**params) if found is None else found
 
@@ -199,7 +199,7 @@ class TrainedAhead:
         given: tuple[DataLike, DataLike, Mapping[str, Plain]],
         say: Callable[[str], None],
     ) -> None:
-        """Take all candidates and splits. given: X, y and the arguments of the estimator's fit."""
+        """Store all candidates and splits. given: X, y and the arguments of the estimator's fit."""
 
         def ready() -> Iterator[Any]:  # estimators of any kind
             pairs = product(candidates, [train for train, _ in splits])
@@ -229,12 +229,12 @@ class TrainedAhead:
         try:
             with postponing() as networks:
                 estimator.fit(rows, **own) if y is None else estimator.fit(rows, targets, **own)
-        except Exception:  # its fit predicts, or is an error: it is made again when GridSearchCV calls it
+        except Exception:  # its fit predicts or fails: it is repeated when GridSearchCV calls it
             return PreparedFit(candidate(), [], 0.0, done=False)
         return PreparedFit(estimator, networks, time.perf_counter() - begun, done=True)
 
     def _trained(self, prepared: PreparedFit, ends: Sequence[TrainedFit]) -> Any:  # its estimator
-        """Return the estimator with a `fit` for one call, which tells how the fit ended."""
+        """Return the estimator with a one-time `fit` that returns it or raises the fit's error."""
         estimator, place = prepared.estimator, len(self.seconds)
         self.seconds.append(prepared.seconds + sum(end.seconds for end in ends))
         errors = [end.error for end in ends if end.error is not None]
@@ -256,4 +256,4 @@ class TrainedAhead:
 
 
 def quiet(line: str) -> None:
-    """Say nothing."""
+    """Discard a line."""

@@ -1,4 +1,4 @@
-"""Fits of estimators that are prepared one by one and trained together, as packs."""
+"""Fits of estimators that are prepared one by one and trained together as packs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from slipstream.training.backend import memory
 from slipstream.training.member import INTERRUPTED
 from slipstream.training.pack import HOST_GROUPS, OWN_KEYS, signature
 
-LARGEST = 256  # members of a pack: more gain nothing
-VARYING = 8  # settings that a line about a pack names at most
+LARGEST = 256  # members of a pack; larger packs gain nothing
+VARYING = 8  # the largest number of settings that a line about a pack names
 
 
 @dataclass(frozen=True)
 class PendingFit:
     """A fit whose rows are prepared and whose network is not trained yet.
 
-    given: the rows of data=memory. finish: takes what was trained; raises ValueError if that is no network.
+    given: the rows of data=memory. finish: called with the training's result; raises ValueError if it failed.
     """
 
     config: Config
@@ -44,7 +44,7 @@ class PendingFit:
 
 
 class TrainedFit(NamedTuple):
-    """The end of a fit: its share of the time, and the error that it raises, if any."""
+    """The result of a fit: its share of the time, and its error, if any."""
 
     seconds: float
     error: Exception | None
@@ -85,9 +85,9 @@ def submit(fit: PendingFit) -> None:
 
 
 def train_all(fits: Sequence[PendingFit], say: Callable[[str], None]) -> list[TrainedFit]:
-    """Train and finish all fits, those of one structure and of equal numbers of rows as packs.
+    """Train and finish all fits, as packs where structure and number of rows are equal.
 
-    say: takes a line about each kind of fits. Raises KeyboardInterrupt after a signal.
+    say: called with a line about each kind of fit. Raises KeyboardInterrupt after a signal.
     """
     ends: dict[int, TrainedFit] = {}
     kinds = _kinds(fits, ends)
@@ -107,7 +107,7 @@ def train_all(fits: Sequence[PendingFit], say: Callable[[str], None]) -> list[Tr
 
 
 def _kinds(fits: Sequence[PendingFit], ends: dict[int, TrainedFit]) -> list[_Kind]:
-    """Return the fits by kind; those whose data cannot be used go to `ends`. Equal rows are read once."""
+    """Return the fits by kind. Fits whose data cannot be used go to `ends`. Equal rows are read once."""
     read: dict[tuple[str, str], Data | UserError] = {}
     kinds: dict[tuple[str, str], _Kind] = {}
     for number, fit in enumerate(fits):
@@ -140,16 +140,16 @@ def _digest(given: InMemory) -> str:
 
 
 def _varying(configs: Sequence[Config]) -> list[list[str]]:
-    """Return the settings in which kinds differ, of each."""
+    """Return, for each kind, the settings in which kinds differ."""
     flats = [flat({k: v for k, v in c.raw.items() if k not in (*HOST_GROUPS, *OWN_KEYS)}) for c in configs]
     keys = [key for key in dict.fromkeys(chain(*flats)) if len({str(one.get(key)) for one in flats}) > 1]
     return [[f"{key}={one[key]}" for key in keys if key in one][:VARYING] for one in flats]
 
 
 def _size(configs: Sequence[Config], kind: _Kind) -> int:
-    """Return how many fits to train together: as many as fit into memory, on which no byte depends.
+    """Return how many fits to train together: as many as fit into memory. No result depends on it.
 
-    Whether packs are worth it is not measured: alone a network is rounded differently, and two searches would
+    The size is not calibrated by speed: a network trained alone is rounded differently, so two searches could
     differ.
     """
     config = setup.resolve(configs[0], kind.datas[0])
@@ -158,7 +158,7 @@ def _size(configs: Sequence[Config], kind: _Kind) -> int:
 
 
 def _train(fits: Sequence[PendingFit], kind: _Kind, places: range) -> dict[int, TrainedFit]:
-    """Train and finish fits as one pack. An error ends only its fit: halves are tried, down to one alone."""
+    """Train and finish fits as one pack. If one fails, halves are tried, so that only that fit is lost."""
     begun = time.perf_counter()
     keep: list[Trained] = []
     folds = [kind.folds[i] for i in places]

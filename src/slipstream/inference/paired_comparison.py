@@ -44,8 +44,8 @@ class ComparisonResult:
 
     Attributes:
         names: of the runs. rows: the number of examples, which come from `source`.
-        settings: what differs in the configurations: a value for each run, None where it has none.
-        metric: the one that decides, the first run's own, and its better direction, `mode`.
+        settings: the settings that differ, each with a value per run, None where a run lacks the setting.
+        metric: the deciding metric, by default the first run's, and its better direction, `mode`.
         values: metrics, one value for each run, None if undefined. others: the runs after the first.
         origins: of each run, or of its members: their folders and configurations.
     """
@@ -61,7 +61,7 @@ class ComparisonResult:
     origins: tuple[tuple[RunOrigin, ...], ...]
 
     def __repr__(self) -> str:
-        """Return the verdicts in a line each."""
+        """Return the verdicts, one per line."""
         told = "\n".join(other.sentence for other in self.others)
         return f"<comparison of {', '.join(self.names)} on {counted(self.rows, 'example')}: {told}>"
 
@@ -75,11 +75,10 @@ def compare(
     rows that only one of two runs predicts correctly. With several comparisons, Holm's correction applies.
 
     Args:
-        runs: folders of runs or sweeps, or what `slipstream.fit`, `train` or `sweep` returned, at least two.
-        data: as `slipstream.evaluate` takes them. Without any, the runs' own test rows, if they have the same
-            ones.
+        runs: at least two folders of runs or sweeps, or results of `slipstream.fit`, `train` or `sweep`.
+        data: as in `slipstream.evaluate`; without any, the test rows of the runs, which must be the same.
         target: the targets of examples in memory.
-        metric: decides which is better; by default the one that decided on the first run's best epoch.
+        metric: the deciding metric; by default the one that chose the first run's best epoch.
 
     Returns:
         The settings that differ, metrics, differences with intervals, and verdicts.
@@ -161,7 +160,7 @@ def _rows(
         datas, source = [rows for rows, _ in found], found[0][1]
         for one, rows in zip(ensembles[1:], datas[1:], strict=True):
             if not np.array_equal(rows.raw.targets, datas[0].raw.targets):
-                raise DataError(f"{source}: {one.path} reads other rows of it than {first.path}")
+                raise DataError(f"{source}: {one.path} reads different rows than {first.path}")
         return datas, source
     own = [own_data.unseen_rows(one) for one in ensembles]
     for one, other in zip(ensembles[1:], own[1:], strict=True):
@@ -210,7 +209,7 @@ def _judged(one: AgainstFirst, first: str, metric: str, mode: str, several: bool
     if found.difference and one.p is not None and one.p < LEVEL:
         verdict = "better" if (found.difference > 0) == (mode == "max") else "worse"
     if verdict == "inconclusive":
-        said = f"The rows do not show whether {label} or {first} is better"
+        said = f"Inconclusive: the rows do not show whether {label} or {first} is better"
     else:
         said = f"{label} is {verdict} than {first}"
     if found.difference is None:

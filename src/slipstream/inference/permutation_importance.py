@@ -116,11 +116,11 @@ def importance(
     permutations equal those of scikit-learn's `permutation_importance` with random_state=0.
 
     Args:
-        run: the folder of a run or a sweep, or what `slipstream.fit`, `train` or `sweep` returned.
-        data: as `slipstream.evaluate` takes them. Without any, the test rows of the run's own data, else its
-            validation rows, else its training rows.
+        run: the folder of a run or a sweep, or the result of `slipstream.fit`, `train` or `sweep`.
+        data: as in `slipstream.evaluate`; without any, the run's test rows, or its validation or training
+            rows if it has no others.
         target: the targets of examples in memory.
-        metric: a metric of the task, or "loss"; by default the one that decided on the run's best epoch.
+        metric: a metric of the task, or "loss"; by default the one that chose the run's best epoch.
         repeats: permutations of each column.
         grid: regions along each side of an image.
         words: the number of words to try, those in most texts.

@@ -40,9 +40,9 @@ def perturbations(
 ) -> list[Perturbation]:
     """Return the perturbations of the inputs of networks.
 
-    A column of a table takes the values of another example, with all the inputs that it is encoded as
-    (categories, the cycles of a date, the missing flag). So does the whole sequence of a column and each
-    channel of an image. For images, each region of a grid is also filled with the mean color. For texts, each
+    A column of a table takes the values of another example, in all the inputs that encode it (categories, the
+    cycles of a date, the missing flag). So does the whole sequence of a column and each channel of an image.
+    For images, each region of a grid is also filled with the mean color. For texts, each
     of the `words` most frequent words is removed.
     """
     spec = preprocessings[0].spec

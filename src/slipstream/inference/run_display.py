@@ -16,8 +16,8 @@ from slipstream.inference.html_table import html_table
 from slipstream.runs.summary import Result
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 480, 200, 52, 22  # pixels of a chart, and of its axes
-SPLITS = {"train": "#4477aa", "val": "#ee6677"}  # colours apart for the color-blind, too
-WIDE = 200  # letters of a line of a printed table
+SPLITS = {"train": "#4477aa", "val": "#ee6677"}  # distinguishable for color-blind readers
+WIDE = 200  # characters per line of a printed table
 POINTS = 400  # of a curve; more are thinned out
 
 
@@ -49,9 +49,9 @@ def _told(run: Result, meaning: str) -> list[str]:
 
 
 def curves_svg(records: Sequence[Mapping[str, Plain]], metric: str = "loss", epochs: int = 0) -> str:
-    """Return the curves of a metric by epoch, of train and validation, as SVG; "" if no epoch has ended.
+    """Return the train and validation curves of a metric by epoch, as SVG; "" before the first epoch.
 
-    epochs: the number planned, the right end of the axis; 0 for those that there are.
+    epochs: the planned number, which is the right end of the axis; 0 for the number of recorded epochs.
     """
     curves = {split: _points(records, f"{split}/{metric}") for split in SPLITS}
     values = [y for points in curves.values() for _, y in points]
@@ -88,7 +88,7 @@ def curves_svg(records: Sequence[Mapping[str, Plain]], metric: str = "loss", epo
 
 
 def _points(records: Sequence[Mapping[str, Plain]], name: str) -> list[tuple[int, float]]:
-    """Return the finite values of a metric by epoch, thinned out if they are many."""
+    """Return the finite values of a metric by epoch, thinned out if there are many."""
     found = [(epoch, record.get(name)) for epoch, record in enumerate(records, start=1)]
     there = [(e, float(v)) for e, v in found if isinstance(v, int | float) and math.isfinite(v)]
     step = -(-len(there) // POINTS) or 1

@@ -1,4 +1,4 @@
-"""A sweep's leaderboard and statistics in a report, as report.json has them."""
+"""The section of a report with a sweep's leaderboard and statistics, from report.json."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SHOWN = 20  # trials
 
 
 def read_report(sweep: Path) -> Mapping[str, Plain]:
-    """Return the content of a sweep's report.json, which is there: its best trial was read from it."""
+    """Return the content of a sweep's report.json, which exists because its best trial was read from it."""
     found: Mapping[str, Plain] = json.loads((sweep / REPORT).read_text("utf-8"))
     return found
 
 
 def leaderboard(found: Mapping[str, Plain]) -> Table:
-    """Return the best trials with their values, means and deviations, and how they compare with the first."""
+    """Return the best trials with their values, means and deviations, and their comparison with the first."""
     trials = found["trials"][:SHOWN]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["values"]))
     table = Table("rank", *keys, found["metric"], "members", "", title="leaderboard", title_justify="left")
@@ -38,7 +38,7 @@ def leaderboard(found: Mapping[str, Plain]) -> Table:
 
 
 def remarks(found: Mapping[str, Plain]) -> Iterator[str]:
-    """Yield sentences: how the members ended, what mattered, advice, and the best on the test rows."""
+    """Yield sentences: how the members ended, which settings mattered, advice, and the test metrics."""
     members = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in found["statuses"].items())
     yield f"{counted(len(found['trials']), 'trial')}; members: {members}."
     if len(found["trials"]) > SHOWN:
@@ -59,4 +59,4 @@ def remarks(found: Mapping[str, Plain]) -> Iterator[str]:
     test = found["test_of_the_best"]
     if test:
         said = ", ".join(f"{name} {number(one['mean'])} (n {one['n']})" for name, one in test.items())
-        yield f"The best on the test rows, which chose nothing: {said}."
+        yield f"The best trial on the test rows, which were not used for selection: {said}."

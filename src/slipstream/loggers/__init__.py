@@ -1,9 +1,8 @@
-"""The writers of a run's curves, besides metrics.jsonl, which every run has.
+"""Loggers of a run's curves, in addition to metrics.jsonl, which every run has.
 
 A logger is a function of the run and its settings. It returns log(values, epoch), a Tracker, or None if
-nothing is to be sent to it. It and what it returns are called in a thread of its own: it may wait, and what
-it raises costs a warning and never the run. TensorBoard alone is written by the thread that trains, and no
-other package imports it.
+there is nothing to log. Both run in a thread of their own: they may wait, and an exception causes a warning
+but never ends the run. Only TensorBoard is written by the training thread, and no other package imports it.
 """
 
 from slipstream.loggers import options as options

@@ -1,7 +1,7 @@
-"""Delivery of metrics to a logger by a thread of its own: training never waits for it.
+"""Delivery of metrics to a logger in its own thread, so that training never waits.
 
-What a logger cannot take is kept, up to a limit, and tried again. The thread is a daemon: a logger that hangs
-does not keep the process alive.
+Metrics that a logger cannot accept are kept, up to a limit, and sent again. The thread is a daemon, so a
+logger that hangs does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from slipstream.core.wording import counted
 from slipstream.loggers.tracker import Point, Tracker
 
-MOST = 50_000  # epochs of all runs that are kept
-AT_ONCE = 500  # epochs of one run in one call
-PAUSE = 0.2  # seconds in which the epochs of a pack come together
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before something that failed is tried again
-TELL_SECONDS = 30.0  # of failing, before a long run warns; a short one says at its end what is missing
-IN_A_ROW = 3  # runs that fail one after another: then the others wait, too
-CLOSE_SECONDS = 30.0  # that the end of a run waits for a logger
-LETTERS = 200  # of an error that are shown
+MOST = 50_000  # the largest number of epochs kept, over all runs
+AT_ONCE = 500  # epochs of one run per call
+PAUSE = 0.2  # seconds to collect the epochs of a pack
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before a retry
+TELL_SECONDS = 30.0  # of failure before a long run warns; a short run reports at its end what is missing
+IN_A_ROW = 3  # consecutive failing runs after which the others also wait
+CLOSE_SECONDS = 30.0  # how long the end of a run waits for a logger
+LETTERS = 200  # characters of an error that are shown
 
 
 class Sending:
-    """The way from one run to one logger. make: returns its tracker; called in the thread."""
+    """The connection of one run to one logger. make: returns its tracker; called in the thread."""
 
     def __init__(self, make: Callable[[], Tracker], epochs: int, delivery: Delivery) -> None:
         self._make, self._epochs, self._delivery = make, epochs, delivery
@@ -43,11 +43,11 @@ class Sending:
         self._delivery.end(self, (status, values, epoch))
 
     def waits(self) -> bool:
-        """Return True if something is to be done. Even a run without an epoch shows from its beginning."""
+        """Return True if there is something to send. A run appears even before its first epoch."""
         return not self.done and (self._tracker is None or bool(self.points) or self.ended is not None)
 
     def send(self) -> None:
-        """Send what there is; whatever the logger raises leaves everything as it was."""
+        """Send everything that is waiting. If the logger raises an error, nothing changes."""
         if self._tracker is None:
             made = self._make()
             last = self._epochs if made.last_epoch is None else made.last_epoch
@@ -84,14 +84,14 @@ class Delivery:
         threading.Thread(target=self._run, name=f"logger={name}", daemon=True).start()
 
     def begin(self, make: Callable[[], Tracker], epochs: int) -> Sending:
-        """Return what takes the metrics of one more run."""
+        """Return the connection for one more run."""
         with self._changed:
             self._sendings.append(Sending(make, epochs, self))
             self._wake()
             return self._sendings[-1]
 
     def add(self, sending: Sending, point: Point) -> None:
-        """Take the metrics of an epoch, or drop them where too many wait."""
+        """Queue the metrics of an epoch, or drop them if too many are waiting."""
         with self._changed:
             if self.kept >= MOST:
                 self._dropped += 1
@@ -101,18 +101,18 @@ class Delivery:
             self._wake()
 
     def sent(self, count: int) -> None:
-        """Count what was sent."""
+        """Count the epochs that were sent."""
         with self._changed:
             self.kept -= count
 
     def end(self, sending: Sending, ended: tuple[str, Mapping[str, float], int]) -> None:
-        """Take the end of a run."""
+        """Queue the end of a run."""
         with self._changed:
             sending.ended = sending.ended or ended
             self._wake()
 
     def finally_(self, last: Callable[[], None]) -> None:
-        """Call this in the thread when all runs have ended."""
+        """Call a function in the thread when all runs have ended."""
         with self._changed:
             self._last = last
             self._wake()
@@ -124,7 +124,7 @@ class Delivery:
         return news
 
     def close(self, seconds: float = CLOSE_SECONDS) -> str | None:
-        """Wait until all is sent, or for these seconds; return what is missing, or None."""
+        """Wait until everything is sent, or for this time. Return a warning if anything is missing."""
         end = time.monotonic() + seconds
         with self._changed:
             for sending in self._sendings:
@@ -177,13 +177,13 @@ class Delivery:
                     self._changed.wait(left)
 
     def _round(self, waiting: Sequence[Sending]) -> bool:
-        """Send what waits; return True if something failed."""
+        """Send everything that is waiting. Return True if something failed."""
         failed = in_a_row = 0
         for one in waiting:
             try:
                 one.send()
                 in_a_row = 0
-            except Exception as error:  # anybody's code: no exception of it may end a run
+            except Exception as error:  # a logger may be any code; no exception of it may end a run
                 self._tell(error)
                 failed, in_a_row = failed + 1, in_a_row + 1
             if in_a_row == IN_A_ROW or self._gone:
@@ -198,7 +198,7 @@ class Delivery:
         return failed > 0
 
     def _tell(self, error: Exception) -> None:
-        """Keep the reason; warn once if it has failed for a while: what fails for a moment lacks nothing."""
+        """Keep the reason, and warn once if failures persist, since a short failure loses nothing."""
         said = " ".join(str(error).split())
         said = f"{said[:LETTERS].rstrip('.')} ..." if len(said) > LETTERS else said
         with self._changed:
@@ -208,6 +208,6 @@ class Delivery:
             if not self._told and now - self._since >= TELL_SECONDS:
                 self._told = True
                 self._news.append(
-                    f"logger={self.name}: {self._error}. Training goes on; what is not sent is kept and "
-                    "tried again, and metrics.jsonl has all of it"
+                    f"logger={self.name}: {self._error}. Training continues. Unsent metrics are kept and "
+                    "sent again, and metrics.jsonl has all of them"
                 )

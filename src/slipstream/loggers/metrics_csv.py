@@ -1,4 +1,4 @@
-"""metrics.csv: what metrics.jsonl holds, for spreadsheets."""
+"""metrics.csv: the content of metrics.jsonl, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FILE = "metrics.csv"
 
 
 class MetricsCsv(Tracker):
-    """A row for each epoch. The columns are the metrics of the first epoch; an undefined one is empty."""
+    """One row per epoch. The columns are the metrics of the first epoch; undefined values are empty."""
 
-    last_epoch = 0  # the file is written anew, from the first epoch on
+    last_epoch = 0  # the file is rewritten from the first epoch
 
     def __init__(self, run: LoggedRun) -> None:
         self._path = run.directory / FILE
@@ -27,7 +27,7 @@ class MetricsCsv(Tracker):
         self.log_points([Point(epoch, values, 0)])
 
     def log_points(self, points: Sequence[Point]) -> None:
-        """Append rows, all of them or, where the disk is full, none."""
+        """Append all rows, or none if the disk is full."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         columns = self._columns or ["epoch", *points[0].values]

@@ -1,4 +1,4 @@
-"""Runs of MLflow, through its client; nothing here is called by the thread that trains."""
+"""Runs of MLflow, through its client. Nothing here is called by the training thread."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-# One attempt of a few seconds: what fails is tried again here, and a server that is gone must not hold the
-# thread for the minutes that MLflow waits. Its reports about use go to the network, its links to the screen.
+# One attempt of a few seconds: failures are retried here, and an unreachable server must not block the thread
+# for the minutes that MLflow waits. Usage reports would go to the network, and links to the screen.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -29,7 +29,7 @@ from slipstream.core.wording import spell
 from slipstream.loggers.tracker import LoggedRun, Point, Tracker, kept_in, remembered
 
 LOGGER = "mlflow"
-MOST_METRICS, MOST_PARAMS, MOST_TAGS = 1000, 100, 100  # in one request
+MOST_METRICS, MOST_PARAMS, MOST_TAGS = 1000, 100, 100  # per request
 LONGEST_VALUE, LONGEST_TAG = 6000, 5000
 STATUS = {"interrupted": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 BEST = "with_best_weights"  # the prefix of these tags, as in TensorBoard
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class MlflowRun(Tracker):
-    """One run. A resumed one goes on where the server's history ends; members are nested in their sweep's."""
+    """One run. A resumed run continues after the server's history; members are nested in the sweep's run."""
 
     def __init__(
         self, run: LoggedRun, uri: str | None, experiment: str, weights: bool, tags: Mapping[str, str]
@@ -69,7 +69,7 @@ class MlflowRun(Tracker):
         _keep(run.directory, self._id, uri)
 
     def _continued(self) -> tuple[str, int] | None:
-        """Return the run's id and last epoch on the server; None if it is new there."""
+        """Return the run's id and last epoch on the server, or None if it is new there."""
         found = remembered(self._run.directory, LOGGER).get("run_id")
         if not isinstance(found, str):
             return None
@@ -86,9 +86,10 @@ class MlflowRun(Tracker):
         return found, max(point.step for point in self._client.get_metric_history(found, tags[0]))
 
     def log_points(self, points: Sequence[Point]) -> None:
-        """Send the metrics of several epochs in as few requests as the server takes; the step is the epoch.
+        """Send the metrics of several epochs in as few requests as possible; the step is the epoch.
 
-        Sent twice, as after an answer that was lost, they are there once: MLflow knows a point by its time.
+        Metrics that are sent twice, for example after a lost response, are stored once, because MLflow
+        identifies a point by its time.
         """
         metrics = [
             Metric(_name(tag), value, point.milliseconds, point.epoch)
@@ -112,9 +113,9 @@ class MlflowRun(Tracker):
 
 
 def end_sweep(folder: Path, status: str, values: Mapping[str, Plain], files: Sequence[Path]) -> None:
-    """Send the best trial's metrics and the report to the run that a sweep's members are nested in."""
+    """Send the best trial's metrics and the report to the parent run of a sweep's members."""
     known = remembered(folder, LOGGER)
-    if not isinstance(known.get("run_id"), str):  # no member got so far
+    if not isinstance(known.get("run_id"), str):  # no member has created it
         return
     client, now = MlflowClient(known.get("uri")), int(time.time() * 1000)
     numbers = {tag: float(v) for tag, v in values.items() if isinstance(v, int | float)}
@@ -140,7 +141,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def _parent(client: MlflowClient, sweep: Path, experiment: str, uri: str | None) -> str:
-    """Return the run of a sweep, which the first of all its processes creates."""
+    """Return the run of a sweep, which the first of its processes creates."""
     known = remembered(sweep, LOGGER).get("run_id")
     if isinstance(known, str):
         return known
@@ -172,7 +173,7 @@ def _blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _name(key: str) -> str:
-    """Return a name that MLflow takes: it knows letters, digits, _ - . / and blanks."""
+    """Return a valid MLflow name, with only letters, digits, _ - . / and spaces."""
     return re.sub(r"[^\w\-./ ]", "_", key)
 
 

@@ -13,7 +13,7 @@ from slipstream.loggers.tracker import LoggedRun, Tracker
 
 @register("logger")
 def none(run: LoggedRun) -> None:
-    """Write nothing besides metrics.jsonl and summary.json."""
+    """Write nothing except metrics.jsonl and summary.json."""
 
 
 @register("logger")
@@ -23,12 +23,12 @@ def tensorboard(run: LoggedRun, *, histograms: Natural, graph: bool) -> None:
     histograms: how many times a run writes histograms of its weights, evenly spaced over the
     epochs; 0 for never. graph: write the network's graph.
     """
-    # The recorder writes them: pictures and histograms are of the engine.
+    # The recorder writes them, because images and histograms come from the engine.
 
 
 @register("logger")
 def csv(run: LoggedRun) -> Tracker:
-    """Write metrics.csv into the run's folder: a row for each epoch, a column for each metric."""
+    """Write metrics.csv into the run's folder, with a row per epoch and a column per metric."""
     from slipstream.loggers.metrics_csv import MetricsCsv
 
     return MetricsCsv(run)
@@ -44,11 +44,11 @@ def _of_sweep(folder: Path, status: str, values: Mapping[str, Plain], files: Seq
 def mlflow(
     run: LoggedRun, *, uri: str | None, experiment: str | None, weights: bool, tags: dict[str, str]
 ) -> Tracker:
-    """Send parameters, metrics, tags and files to MLflow; a sweep is a parent run with nested ones.
+    """Send parameters, metrics, tags and files to MLflow; a sweep is a parent run with nested runs.
 
-    uri: of the server, as http://127.0.0.1:5000, or of a file, as sqlite:///mlflow.db; null for
+    uri: a server, such as http://127.0.0.1:5000, or a file, such as sqlite:///mlflow.db; null for
     MLFLOW_TRACKING_URI or MLflow's own default. experiment: its name; null for the run's `name`. weights:
-    keep the best weights as an artifact, besides config.yaml and summary.json. tags: of your own.
+    keep the best weights as an artifact, next to config.yaml and summary.json. tags: your own tags.
     """
     from slipstream.loggers.mlflow_runs import MlflowRun
 
@@ -64,11 +64,11 @@ def wandb(
     mode: Literal["offline", "online"],
     tags: list[str],
 ) -> Tracker:
-    """Write runs of Weights & Biases; the members of a sweep are a group.
+    """Log to Weights & Biases; the members of a sweep are a group.
 
     project: its name; null for the run's `name`. entity: the user or team; null for your own. mode: offline
-    writes into the run's folder and never asks the network (`wandb sync` sends it later), online sends with
-    the key of `wandb login`. tags: of your own.
+    writes into the run's folder without using the network (`wandb sync` sends it later); online sends with
+    the key of `wandb login`. tags: your own tags.
     """
     from slipstream.loggers.wandb_runs import WandbRun
 

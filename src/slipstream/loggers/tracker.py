@@ -1,4 +1,4 @@
-"""The contract of a logger: its argument and its return value."""
+"""The interface of a logger: its argument and its return value."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from slipstream.core.types import Plain
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run as a logger sees it, before its first epoch.
+    """A run as passed to a logger, before its first epoch.
 
     Attributes:
-        name: of its folder.
+        name: the name of its folder.
         project: the configuration's `name`, by default that of the data.
         directory: its folder.
         settings: the configuration by dotted key, such as `optimizer.lr`.
-        changed: those that differ from the defaults, as they would be typed.
-        sweep: the folder of the sweep that it is a member of, or None.
+        changed: the settings that differ from the defaults, as typed.
+        sweep: the folder of its sweep, or None.
         swept: the keys that differ within the sweep.
-        epochs: recorded before; more than 0 for a resumed run.
+        epochs: the number of epochs already recorded; more than 0 for a resumed run.
     """
 
     name: str
@@ -37,7 +37,7 @@ class LoggedRun:
 
 @dataclass(frozen=True)
 class Point:
-    """The metrics of an epoch by tag, without undefined ones, and when it ended in ms since 1970."""
+    """The metrics of an epoch by tag, without undefined ones, and the time of its end in ms since 1970."""
 
     epoch: int
     values: Mapping[str, float]
@@ -45,9 +45,9 @@ class Point:
 
 
 class Tracker:
-    """A logger's work for one run, all of it in a thread of its own: it may wait and may raise.
+    """A logger of one run, called in a thread of its own: it may wait and may raise errors.
 
-    last_epoch: the last epoch that it has, None if it does not know; later ones are sent.
+    last_epoch: the last epoch that it has, or None if unknown; only later epochs are sent.
     """
 
     last_epoch: int | None = None
@@ -57,7 +57,7 @@ class Tracker:
         raise NotImplementedError
 
     def log_points(self, points: Sequence[Point]) -> None:
-        """Log the metrics of several epochs, in order. After an exception all of them are sent again."""
+        """Log the metrics of several epochs, in order. After an exception, all of them are sent again."""
         for point in points:
             self.log(point.values, point.epoch)
 
@@ -77,7 +77,7 @@ class FunctionTracker(Tracker):
 
 
 def remembered(folder: Path, logger: str) -> dict[str, Plain]:
-    """Return what a logger keeps in the folder of a run or a sweep; {} if there is nothing of its own."""
+    """Return the data that a logger stored in the folder of a run or a sweep, or {} without any."""
     try:
         found = json.loads(kept_in(folder, logger).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,5 +86,5 @@ def remembered(folder: Path, logger: str) -> dict[str, Plain]:
 
 
 def kept_in(folder: Path, logger: str) -> Path:
-    """Return the file with the name under which a logger's server knows a run or a sweep."""
+    """Return the file with the id of a run or a sweep on a logger's server."""
     return folder / f"{logger}.json"

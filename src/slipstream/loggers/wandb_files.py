@@ -1,4 +1,4 @@
-"""The files of Weights & Biases, read back: records in the blocks of LevelDB's log format."""
+"""Reading of Weights & Biases' files: records in the blocks of LevelDB's log format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEP = "_step"
 
 
 def records(file: Path) -> Iterator[bytes]:
-    """Yield the records of a .wandb file, up to the first that is torn."""
+    """Yield the records of a .wandb file, up to the first incomplete one."""
     data = file.read_bytes()
     if not data.startswith(HEADER):
         return
@@ -48,6 +48,6 @@ def history(file: Path) -> Iterator[dict[str, object]]:
 
 
 def last_step(folder: Path) -> int:
-    """Return the last step in all files below a folder; 0 if there is none."""
+    """Return the last step in all files below a folder, or 0 if there are none."""
     steps = [line.get(STEP) for file in folder.glob("offline-run-*/*.wandb") for line in history(file)]
     return max((step for step in steps if isinstance(step, int)), default=0)

@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases; nothing here is called by the thread that trains."""
+"""Runs of Weights & Biases. Nothing here is called by the training thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-# Its reports about errors and use would go to the network, offline too.
+# Its error and usage reports would go to the network even offline.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 import wandb
@@ -24,7 +24,7 @@ EXIT_CODES = {"interrupted": 255, "diverged": 3, "failed": 3}
 
 
 class WandbRun(Tracker):
-    """One run. A resumed one keeps its id; what its files or the server have is not logged again."""
+    """One run. A resumed run keeps its id, and epochs in its files or on the server are not logged again."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ def _settings() -> wandb.Settings:
 
 
 def _remove_links(folder: Path) -> None:
-    """Remove the links to W&B's own log: a run's folder with a link that leaves it is refused on resume."""
+    """Remove the links to W&B's own log, because a run folder with links to the outside cannot be resumed."""
     for path in folder.glob("*/logs/*"):
         if path.is_symlink():
             folders.remove(path)

@@ -1,4 +1,4 @@
-"""Runs of any structure, trained together: those of equal structure as one pack."""
+"""Training of runs of any structure; runs of equal structure train as one pack."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from slipstream.training.member import INTERRUPTED, STOPPED, Member
 from slipstream.training.pack import signature
 from slipstream.training.snapshot import Taken
 
-LARGEST = 64  # members of a pack: each of these is observed, which takes memory as an update of 256 rows
-LEFT = "left at the epoch asked for"
-LEFT_WITHIN = "left at the update asked for"
+LARGEST = 64  # members of a pack; observing each takes as much memory as an update of 256 rows
+LEFT = "stopped at the requested epoch"
+LEFT_WITHIN = "stopped at the requested update"
 
 
 class Interrupted(UserError):
     """Raised if a signal ended the training before its results were complete."""
 
     def __init__(self, interrupts: Interrupts) -> None:
-        super().__init__(f"interrupted by {interrupts.name}: nothing was concluded")
+        super().__init__(f"interrupted by {interrupts.name}: there are no results")
         self.exit_code = interrupts.exit_code
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that has ended: its result, and all of it as its folder would hold it."""
+    """A finished run: its result, and everything that its folder would contain."""
 
     result: Result
     trained: Trained
@@ -45,7 +45,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Until:
-    """An overseer that leaves every member at an epoch. Schedules keep the length of the whole run."""
+    """An overseer that stops every member at an epoch. Schedules keep the length of the whole run."""
 
     epoch: int
     members: Sequence[Member]
@@ -76,22 +76,23 @@ def train_grouped(
     packed: bool = True,
     least: int = 1,
 ) -> list[Ended]:
-    """Train runs; those of equal structure as packs, each as if it were alone.
+    """Train runs, as packs where structures are equal, each as if it were trained alone.
 
     Args:
-        configs: validated configurations of any structure. Runs of one data folder share it.
-        saved: a snapshot for each to begin from, or None; of another configuration: `snapshot.branched`.
+        configs: validated configurations of any structure. Runs with the same data share them.
+        saved: a snapshot for each run to begin from, or None. `snapshot.branched` makes one from a run with
+            another configuration.
         directories: a new folder for each run; None writes nothing to disk.
-        overrides: the command line of each, for its folder.
-        until: the epoch at which runs are left; their schedules still extend to `trainer.max_epochs`.
-        updates: the number of updates after which runs are left, within an epoch too, as interrupted.
+        overrides: the command line of each run, for its folder.
+        until: the epoch at which runs are stopped; their schedules still extend to `trainer.max_epochs`.
+        updates: the number of updates after which runs are stopped, even within an epoch, as if interrupted.
         given: the rows of data=memory.
-        loaded: the data of all runs, if they are the same and in memory already.
-        packed: True computes a run that is alone in its structure as a member of a pack.
-        least: runs of a structure that has fewer train one by one, which is faster for two of them.
+        loaded: the data of all runs, if they are the same and already in memory.
+        packed: True computes a run with a unique structure as a member of a pack.
+        least: runs with fewer than this number per structure train one by one, which is faster for two runs.
 
     Returns:
-        The ended runs, in the order of `configs`.
+        The finished runs, in the order of `configs`.
 
     Raises:
         ConfigError, DataError: a configuration cannot run. Interrupted: a signal arrived.
@@ -125,9 +126,9 @@ def train_grouped(
 
 
 def _grouped(slots: Sequence[Slot], datas: Sequence[Data], least: int) -> list[tuple[list[int], bool]]:
-    """Return the places of the slots that train as one pack, which fits into memory.
+    """Return the indices of the slots of each pack that fits into memory.
 
-    False beside them says that each trains alone: they are few, or the network cannot be vectorized.
+    The flag is False if each slot trains alone, because they are few or the network cannot be vectorized.
     """
     kinds: dict[object, list[int]] = {}
     for k, slot in enumerate(slots):
@@ -165,7 +166,7 @@ def _train(
     limits: tuple[int | None, int | None],
     packed: bool,
 ) -> list[Ended]:
-    """Train the slots of one pack to their ends, or to limits: of epochs and of updates."""
+    """Train the slots of one pack to the end, or up to limits of epochs and updates."""
     until, updates = limits
     known, used = range(len(slots)), sorted({slot.fold for slot in slots})
     for slot in slots:
@@ -173,7 +174,7 @@ def _train(
     with opened(with_idle(slots) if packed else slots, [datas[fold] for fold in used]) as session:
         session.begin(lambda text: None)
         overseer = None if until is None else Until(until, session.members)
-        if overseer is not None:  # a snapshot may be of that epoch already
+        if overseer is not None:  # a snapshot may already be at that epoch
             for k, (status, reason) in overseer.verdicts(range(len(session.members))).items():
                 if session.members[k].running:
                     session.members[k].status, session.members[k].reason = status, reason

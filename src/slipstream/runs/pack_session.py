@@ -77,8 +77,8 @@ def with_idle(slots: Sequence[S]) -> list[S]:
 class PackSession(Generic[S]):
     """Members in the slots of one engine.
 
-    slots: one for a single member, at least SMALLEST for a vectorized pack. datas: the folds. tracking: of
-    the process; who makes it closes it.
+    slots: one for a single member, at least SMALLEST for a vectorized pack. datas: the folds. tracking: the
+    process's; its creator closes it.
     """
 
     in_sweep = False  # True if one member will be selected; TensorBoard hides test scores until then
@@ -196,7 +196,7 @@ class PackSession(Generic[S]):
         """Release files and folders in any case; a full disk has already been reported."""
         for logger in self.loggers:
             if logger is not None:
-                logger.end(INTERRUPTED, {}, 0)  # unless it has been told of its end
+                logger.end(INTERRUPTED, {}, 0)  # ignored if its end was already logged
                 if logger.tensorboard is not None:
                     with suppress(OSError):
                         logger.tensorboard.close()
@@ -210,7 +210,7 @@ def opened(
 ) -> Iterator[PackSession[Slot]]:
     """Set up the device and open the session of a pack, which is closed at the end.
 
-    Raises ConfigError if there is no such device, UserError if the memory does not suffice.
+    Raises ConfigError if there is no such device, and UserError if there is not enough memory.
     """
     config = slots[0].member.config
     with ExitStack() as stack:

@@ -269,8 +269,8 @@ def _model(
 def saved_config(folder: Path) -> dict[str, Plain]:
     """Return the configuration in a run's folder, with defaults for settings newer than the run.
 
-    Loggers that are not registered are left out: nothing but training needs them. Raises UserError if the
-    folder is not a run, or another component is not registered.
+    Loggers that are not registered are removed, since only training needs them. Raises UserError if the
+    folder is not a run, or if another component is not registered.
     """
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: {_no_run(folder)}")
@@ -283,7 +283,7 @@ def saved_config(folder: Path) -> dict[str, Plain]:
             raise UserError(
                 f"{folder}: was trained with {group}={name}, which is not registered here. Import the module "
                 "that registers it; on the command line, use the program that imports it, such as "
-                "python train.py, in place of slipstream"
+                "python train.py, instead of slipstream"
             )
     return raw
 

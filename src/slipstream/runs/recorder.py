@@ -45,8 +45,8 @@ class Recorder:
     """The recorder of a pack: event files, metrics.jsonl and checkpoints.
 
     loggers: those of each member, or None if it logs nothing. members and loggers may be replaced in
-    their lists while the pack trains. warn: called with the metrics that are undefined, and for loggers that
-    fail. news: returns what there is to warn of loggers.
+    their lists while the pack trains. warn: called with undefined metrics and with loggers' errors.
+    news: returns the loggers' warnings.
     """
 
     def __init__(

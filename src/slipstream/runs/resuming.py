@@ -104,7 +104,7 @@ def begin(engine: Engine, members: Sequence[Member], saved: Sequence[Taken | Non
 
 
 def _require_same_weights(engine: Engine, member: Member, saved: Sequence[Taken | None]) -> None:
-    """Raise UserError if a run began with other initial weights than the file holds now."""
+    """Raise UserError if the file of initial weights has changed since the run began."""
     began = {entry[1].get("weights") for entry in saved if entry is not None}
     if began != {engine.weights_digest}:
         path = member.config.model.settings["weights"]

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Curve(Watcher, Protocol):
-    """A watcher that shows where the runs stand."""
+    """A watcher that shows the progress of runs."""
 
     def begin(self, members: Sequence[Member]) -> None:
-        """Handle the begin of training."""
+        """Handle the beginning of training."""
 
 
 def train_pack(
@@ -72,9 +72,9 @@ def run_pack(
 ) -> list[Result]:
     """Claim the folders, read the data, train, and write the summaries.
 
-    given: the rows of data=memory. loaded: what `setup.load_all` returns, if the data have been read. keep:
-    takes all of every run that ended, for use without a folder. curve: another watcher. Members whose network
-    cannot be vectorized train one after another.
+    given: the rows of data=memory. loaded: the result of `setup.load_all`, if the data have been read. keep:
+    called with everything about each finished run, for use without a folder. curve: another watcher. Members
+    whose network cannot be vectorized train one after another.
     """
     if any(directory is not None for directory in directories):
         require_installed(configs[0])
@@ -129,9 +129,9 @@ class _Asked:
 
 
 def _run_together(asked: _Asked, told: Sequence[str] = (), signal: int | None = None) -> list[Result]:
-    """Train members together. told: warnings to begin with. Raises OneByOne before anything is written.
+    """Train members together. told: initial warnings. Raises OneByOne before anything is written.
 
-    signal: one that has ended a run before these, which ends these at their first update.
+    signal: one that ended an earlier run, and ends these at their first update.
     """
     with ExitStack() as stack:
         for directory in asked.directories:
@@ -187,12 +187,12 @@ def _slots(asked: _Asked) -> tuple[list[Slot], Sequence[Data], list[str]]:
 
 
 def _require_liftable(config: Config, data: Data, members: int) -> None:
-    """Raise OneByOne or, where packs are asked for, ConfigError for a network that cannot be vectorized."""
+    """Raise OneByOne, or ConfigError if a pack was requested, for a network that cannot be vectorized."""
     if members == 1 and not config.trainer.portable:
         return
     if reason := why_alone(config, data):
         if config.trainer.portable:
-            found = "trainer.portable: trains each run as a member of a pack, and"
+            found = "trainer.portable: trains each run as a member of a pack, but"
             raise ConfigError([f"{found} model={config.model.name} cannot be one: {reason}"])
         raise OneByOne(f"model={config.model.name} trains one run after another: {reason}")
 

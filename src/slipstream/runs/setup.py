@@ -154,15 +154,15 @@ def set_up(config: Config) -> torch.device:
 
 
 def device_of(config: Config) -> torch.device:
-    """Return the device of a configuration, which may not be there."""
+    """Return the device of a configuration, which may not exist on this machine."""
     return choose_device("cpu" if config.trainer.portable else config.trainer.device)
 
 
 @contextmanager
 def portable_kernels(config: Config) -> Iterator[None]:
-    """Select the kernels of `trainer.portable`: those that all processors with AVX2 share, none of oneDNN.
+    """Select the kernels of `trainer.portable`: those that all processors with AVX2 share, without oneDNN.
 
-    oneDNN generates code for the processor. Enter this before anything is computed.
+    oneDNN generates code for each processor. Enter this before anything is computed.
     Raises ConfigError if such kernels are not available.
     """
     if not config.trainer.portable:
@@ -276,11 +276,11 @@ def open_member(
     tracking: Tracking | None = None,
     sweep: Path | None = None,
 ) -> RunLog | None:
-    """Write what is known of a member before its first step; return its loggers, or None if it has no folder.
+    """Write everything known about a member before its first step. Return its loggers; None without a folder.
 
     swept: keys that the HParams table must show. alone: True for a run that is not part of a sweep. Files of
     a sweep's member are not synced to disk, since it does not need them to restart. tracking: opens the
-    loggers besides TensorBoard. sweep: the folder of the member's sweep.
+    loggers other than TensorBoard. sweep: the folder of the member's sweep.
     """
     if member.directory is None:
         return None

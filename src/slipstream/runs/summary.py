@@ -64,7 +64,7 @@ class Result:
             best epoch if early_stopping.restore_best is set.
         directory: the run's folder, or None.
         exit_code: the exit code of the command line.
-        observations: the lines of observations.jsonl of this session, what each layer looks like.
+        observations: this session's lines of observations.jsonl, with statistics of each layer.
 
     Example:
         >>> import slipstream

@@ -30,7 +30,7 @@ class SweepResult:
     Attributes:
         directory: the sweep's folder.
         report: ranking, comparisons, importance and advice, as in report.json.
-        given: the rows in memory, if the sweep was of such.
+        given: the rows in memory, if the sweep was trained on such rows.
         exit_code: 0, or 3 if members diverged or failed, or 129, 130, 143 or 152 if a signal ended it.
 
     Example:

@@ -177,7 +177,7 @@ def work(
 
 
 def _end_tracking(tracking: Tracking, directory: Path, made: Report, interrupted: bool) -> list[str]:
-    """Send the end of the sweep to its loggers; return what they lack."""
+    """Send the end of the sweep to its loggers, and return warnings about missing metrics."""
     whole = [group for group in made.groups if group.whole]
     values: dict[str, Plain] = {**whole[0].values, made.metric: whole[0].mean} if whole else {}
     status = "interrupted" if interrupted else "finished" if whole else "failed"
@@ -190,7 +190,7 @@ def _end_tracking(tracking: Tracking, directory: Path, made: Report, interrupted
 def _reporting(directory: Path) -> Iterator[None]:
     """Let one process at a time read the outcomes and report them. The last one sees all of them.
 
-    Two processes that wrote the events at the same time would leave every curve twice. Raises UserError.
+    If two processes wrote the events at the same time, every curve would appear twice. Raises UserError.
     """
     lock = FileLock(directory / REPORTING)
     with writing(directory / REPORTING):

@@ -63,7 +63,7 @@ class Planner:
 
     keys: the words of each member's key. of_rows: the examples' weights in updates and in metrics, [N]
     each. offsets: the start of each member's examples among all, for members that train on different
-    folds. A call of Philox takes about a hundred operations regardless of its size, so the orders of a
+    folds. A call to Philox takes about a hundred operations regardless of its size, so the orders of a
     block of epochs are drawn together, and once for members that share a seed; an order is the same in any
     block. last: the largest number of epochs of any member, beyond which none are drawn.
     """

@@ -1,7 +1,7 @@
-"""Tries, before training, whether a user's network can be vectorized and compiled.
+"""Tests, before training, of whether a user's network can be vectorized and compiled.
 
-Our own layers can. A network of another's making may draw random numbers, branch on values or round by the
-place in a pack: its members then train one at a time.
+slipstream's own layers can. A user's network may draw random numbers, branch on values, or depend on its
+place in a pack by rounding; its members then train one at a time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
 
-ROWS, MEMBERS = 64, 3  # most examples and members of a try
-CLOSE = 1e-3  # share by which a pack may differ from a member alone: the order of sums
-DRAWS = "it draws random numbers from a generator as it goes (nn.Dropout does)"
+ROWS, MEMBERS = 64, 3  # examples and members of a test
+CLOSE = 1e-3  # relative difference allowed between a pack and a single member, from the order of sums
+DRAWS = "it draws random numbers from a generator in its forward pass (as nn.Dropout does)"
 
 
 def why_alone(config: Config, data: Data) -> str | None:
-    """Return why members of this configuration cannot train together as one computation, or None.
+    """Return the reason why members of this configuration cannot train as one computation, or None.
 
     config: resolved, with any compile mode.
     """
@@ -41,7 +41,7 @@ def why_alone(config: Config, data: Data) -> str | None:
 
 
 def why_eager(config: Config, data: Data) -> str | None:
-    """Return why the network of this configuration cannot be compiled, or None."""
+    """Return the reason why the network of this configuration cannot be compiled, or None."""
     program = _program(config, data)
     return None if program is None else why_not_compiled(program, config)
 
@@ -53,7 +53,7 @@ def _program(config: Config, data: Data) -> ModelSpec | None:
 
 
 def why_not_compiled(program: ModelSpec, config: Config) -> str | None:
-    """Return why a network cannot be compiled, or None: tried where it is not ours."""
+    """Return the reason why a network cannot be compiled, or None. Only users' networks are tested."""
     if not program.own:
         return None
     if program.draws:
@@ -91,9 +91,9 @@ def _why_alone(program: ModelSpec, batches: Sequence[Tensor]) -> str | None:
         packed = zip(pytree.tree_leaves(three), pytree.tree_leaves(two), strict=True)
         for (here, there), one in zip(packed, alone, strict=True):
             if not _close(here[k], one):
-                return "in a pack it computes something else than alone"
+                return "in a pack it computes different values than alone"
             if not torch.equal(here[k], there[place]):
-                return "its last digits would depend on the place in the pack"
+                return "its last digits would depend on its place in the pack"
     return None
 
 
@@ -130,7 +130,7 @@ def _batches(config: Config, program: ModelSpec, count: int) -> list[Tensor]:
 
 
 def _failed(what: str, error: Exception) -> str:
-    """Return the reason why a try failed. what: who could not do what."""
+    """Return the reason why a test failed. what: the failure."""
     text = " ".join(str(error).split())
     if "data-dependent" in text or ".item()" in text:
         return "it branches on the values of a tensor"

@@ -178,7 +178,7 @@ def _finish_epoch(
     epoch: Epoch,
     overseer: Overseer | None,
 ) -> list[int]:
-    """Evaluate, let every member decide, and keep the best weights. This is the epoch's only device sync.
+    """Evaluate, let every member decide, and keep the best weights. This is the only device sync per epoch.
 
     Returns the members that ended with this epoch.
     """

@@ -203,7 +203,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _epoch(text: str) -> float:
-    """Return the epoch of a line of observations, infinity if it cannot be read."""
+    """Return the epoch of a line of observations, or infinity if it cannot be read."""
     try:
         return float(json.loads(text)["epoch"])
     except (ValueError, KeyError, TypeError):

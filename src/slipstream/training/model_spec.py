@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Traits)
 
-NETWORK = (1 << 24) - 1  # numbers the key of what a user's network draws
+NETWORK = (1 << 24) - 1  # the number of the key for a user network's random draws
 VECTORS = 10  # parameters, gradient, update, best, and two of the rule, some of them old and new
 
 
@@ -140,7 +140,7 @@ class ModelSpec:
             raise ConfigError([f"model: too large for memory; lower one of {large}"]) from error
 
     def _tried(self, config: Config) -> Nature:
-        """Call a user's network once, and return what that shows."""
+        """Call a user's network once, and return its nature."""
         model = component("model", config.model.name)
         nature = require_network(model, self.module, self.form, self.outputs(config))
         self.layout = layout_of(self.module)
@@ -151,7 +151,7 @@ class ModelSpec:
         return nature
 
     def _build(self, config: Config, form: InputSpec | None = None) -> nn.Module:
-        """Build the network, with the parameters marked that are frozen or learn at a rate of their own."""
+        """Build the network, and mark the parameters that are frozen or have their own learning rate."""
         model, form = component("model", config.model.name), form or self.form
         if not foreign(model.function):
             made = self._made(config, form)

@@ -1,6 +1,6 @@
-"""Observations of a network: what each layer's weights, gradients and units look like on a fixed probe.
+"""Observations of a network: statistics of each layer's weights, gradients and units on a fixed probe.
 
-It is one function of a member's parameters, vectorized over a pack and read back with the epoch's report.
+One function of a member's parameters computes them, vectorized over a pack, together with the epoch's report.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Observed(NamedTuple):
 
 
 class ProbeHalf(NamedTuple):
-    """Every other row of the probe: what the network makes of them.
+    """The network's results for every other row of the probe.
 
     gradient [P]: of the loss. at_ends: squared norms [2] of its gradient by the first and the last inputs of
     each recurrent layer. weight: the sum of the rows' weights. loss: their weighted mean. outputs [n, ...].

@@ -20,7 +20,7 @@ from slipstream.training.step import StepOutput
 
 Tensors = dict[str, dict[str, Tensor]]
 Taken = tuple[Tensors, Mapping[str, Plain]]  # tensors by file and name, and the state as JSON
-BRANCH = "branch"  # in a state: the snapshot is of another configuration
+BRANCH = "branch"  # key of a state: the snapshot comes from another configuration
 
 
 def take(engine: Engine, progress: Progress, member: Member, k: int) -> tuple[Tensors, dict[str, Plain]]:
@@ -83,8 +83,8 @@ def enter(engine: Engine, member: Member, k: int, entry: Taken | None) -> tuple[
 def branched(entry: Taken, *, same_optimizer: bool) -> Taken:
     """Return a snapshot from which a run with another configuration can begin.
 
-    The network's parameters and running statistics are the snapshot's, and so is what the optimizer and the
-    regularizers keep, as far as the configuration still has it. The rest begins at these parameters.
+    The network's parameters and running statistics come from the snapshot, as does the state of the optimizer
+    and the regularizers that the configuration still has. All other state is initialized at these parameters.
     """
     tensors, state = entry
     kept = {n: x for n, x in tensors["optimizer"].items() if same_optimizer or not n.startswith("rule.")}
@@ -119,7 +119,7 @@ def _branch(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> t
     """Return the state and best network of a branch (`branched`)."""
     program, saved = engine.program, tensors["optimizer"]
     params = flattened(program.layout, tensors["weights"])
-    # Other buffers hold the configuration's numbers and random keys, which may be what the branch changes.
+    # Other buffers contain the configuration's numbers and random keys, which the branch may change.
     there = [name for name in program.carried if name in tensors["weights"]]
     buffers = fresh.buffers | {name: tensors["weights"][name] for name in there}
     rule = component("optimizer", member.config.optimizer.name)
@@ -138,7 +138,7 @@ def _branch(engine: Engine, member: Member, tensors: Tensors, fresh: State) -> t
 
 
 def _kept(prefix: str, begun: dict[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what begins anew, replaced by what is saved in the same shape."""
+    """Return the initial tensors, replaced by saved ones of the same shape."""
     both = {name: saved.get(f"{prefix}{name}", value) for name, value in begun.items()}
     return {name: x if x.shape == begun[name].shape else begun[name] for name, x in both.items()}
 
@@ -160,7 +160,7 @@ def _same_architecture(engine: Engine, member: Member, taken: Taken, fresh: Stat
     evaluated = _shapes(names(best[0]) | best[1])
     optimizer = _shapes(fresh.opt_state, "rule.") | _shapes(fresh.regularizer_state, "kept.")
     files = {"weights": network, "best": evaluated, "optimizer": optimizer}
-    if described.get(BRANCH):  # of which only the parameters must be the same
+    if described.get(BRANCH):  # only the parameters must match
         files = {"weights": _shapes(names(fresh.params))}
     for file, expected in files.items():
         found = {name: s for name, s in _shapes(tensors[file]).items() if not name.startswith("seen.")}

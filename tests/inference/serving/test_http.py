@@ -92,7 +92,7 @@ def test_explain_says_what_moved_a_prediction(url, row):
     (found,) = answer["predictions"]
     by_name = {one["name"]: one for one in found["moved"]}
     assert list(by_name) == ["age", "city", "since", "member", "at"]
-    assert "usual value" in answer["moved_by"]
+    assert "typical training value" in answer["moved_by"]
     usual = float(by_name["age"]["replaced_by"].rpartition(" ")[2])
     other = ask(url, body=row | {"age": usual}).body["predictions"][0]["probabilities"]
     for name, change in by_name["age"]["change"].items():
@@ -104,12 +104,12 @@ def test_explain_says_what_moved_a_prediction(url, row):
         found["probabilities"]["yes"] - np.mean(scores), abs=1e-6
     )
     refused = ask(url, "/predict?explain=true", body=[row] * 4)
-    assert (refused.status, refused.told) == (422, "explain=true is for at most 3 rows, found 4")
+    assert (refused.status, refused.told) == (422, "explain=true accepts at most 3 rows, found 4")
 
 
 REFUSED = [
     (b"", "application/json", 400, "the body is empty; expected JSON"),
-    (b'{"age": 1,}', "application/json", 400, "the body is no JSON: line 1, column 11"),
+    (b'{"age": 1,}', "application/json", 400, "the body is not valid JSON: line 1, column 11"),
     (b"[" * 100_000, "application/json", 400, "the JSON is nested too deep"),
     (b"[" + b"9" * 5000 + b"]", "application/json", 400, "the body cannot be read: Exceeds the limit"),
     (b'{"age": "\xff"}', "application/json", 400, "the body is not UTF-8 text: byte 0xff at position 10"),
@@ -117,16 +117,16 @@ REFUSED = [
     (b"3", "application/json", 422, "row 1: found 3, expected a row, which is an object with age"),
     (b"null", "application/json", 422, "row 1: found null"),
     (b"[[1, 2]]", "application/json", 422, "row 1: found a list of 2 values, expected a row"),
-    (b'{"age": 1, "age": 2}', "application/json", 422, "row 1, column 'age': the row has this column twice"),
+    (b'{"age": 1, "age": 2}', "application/json", 422, "row 1, column 'age': appears twice in the row"),
     (b"age,city\n1\n", "text/csv", 422, "row 1 of the CSV has 1 field, but the header has 2"),
     (b"age,age\n1,2\n", "text/csv", 422, "the header of the CSV has 'age' more than once"),
     (b"age,city\n", "text/csv", 422, "the CSV has no rows"),
-    (b"age,city\n1,\0\n", "text/csv", 400, "the CSV holds a zero byte"),
+    (b"age,city\n1,\0\n", "text/csv", 400, "the CSV contains a zero byte"),
     (b'age,city\n1,"x\n', "text/csv", 400, "the CSV cannot be read: line 2"),
     (b"age,city\n1,Oslo\n", "text/csv", 422, "column 'since': is missing from the header of the"),
-    (b"x", "", 415, "no Content-Type: this run takes application/json, text/csv, multipart/form-data"),
-    (b"x", "text/plain", 415, "Content-Type: text/plain: this run takes"),
-    (b"x", "image/png", 415, "Content-Type: image/png: this run takes"),
+    (b"x", "", 415, "no Content-Type: this run accepts application/json, text/csv, multipart/form-data"),
+    (b"x", "text/plain", 415, "Content-Type: text/plain: this run accepts"),
+    (b"x", "image/png", 415, "Content-Type: image/png: this run accepts"),
     (b"x", "multipart/form-data", 400, "the multipart body cannot be read"),
     (b"--XX--\r\n", "multipart/form-data; boundary=XX", 422, "the multipart body has no file"),
     (
@@ -179,8 +179,8 @@ def test_missing_and_unknown_columns_are_named_with_the_nearest(url, row):
     told = {one["column"]: one["message"] for one in answer.body["problems"]}
     assert answer.status == 422
     assert told["age"] == "is missing; the row has 'agee': write 'age'"
-    assert told["city"] == "is missing, null if it has no value"
-    assert told["agee"].startswith("is no column of training, did you mean age?")
+    assert told["city"] == "is missing; use null for a missing value"
+    assert told["agee"].startswith("not a column of training, did you mean age?")
     assert answer.told == f"row 1, column 'age': {told['age']} (and 2 more in `problems`)"
     assert ask(url, body=row | {"churned": "no"}).status == 200  # the target may stand there
 
@@ -216,7 +216,7 @@ def test_too_much_is_refused_before_it_is_read(url, row, monkeypatch):
     """By the declared length, chunk by chunk, and by rows."""
     monkeypatch.setattr(connections, "DRAIN_SECONDS", 0.1)
     answer = ask(url, body=b" " * 200_001)
-    assert (answer.status, answer.told[:40]) == (413, "the body has more than 200,000 bytes; se")
+    assert (answer.status, answer.told[:40]) == (413, "the body has more than 200,000 bytes; sp")
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     said = raw(url, head + b"Content-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n", wait=2)
     assert said.startswith(b"HTTP/1.1 413")
@@ -224,7 +224,7 @@ def test_too_much_is_refused_before_it_is_read(url, row, monkeypatch):
     said = raw(url, head + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 8, b"0\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413")
     answer = ask(url, body=[row] * 301)
-    assert (answer.status, answer.told[:42]) == (413, "more than 300 rows in one request; send pa")
+    assert (answer.status, answer.told[:42]) == (413, "more than 300 rows in one request; split i")
     lines = ("age,city,since,member,at\n" + "1,Oslo,2019-01-01,yes,10:00\n" * 301).encode()
     assert ask(url, body=lines, kind="text/csv").status == 413
     assert ask(url, body=row, Content_Encoding="gzip").status == 415
@@ -268,13 +268,13 @@ def test_a_body_that_does_not_come_is_408(url, monkeypatch):
     head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     said = raw(url, head + b"Content-Length: 100\r\n\r\n{")
     assert said.startswith(b"HTTP/1.1 408")
-    assert b"the body did not arrive within 0.2 seconds (1 byte did)" in said
+    assert b"the body did not arrive within 0.2 seconds (received 1 byte)" in said
 
 
 def test_another_host_name_is_refused(url, row):
     """A page of somebody else's cannot reach the server under a name of its own."""
     answer = ask(url, body=row, Host="evil.example")
-    assert (answer.status, answer.told) == (421, "the Host header names no address of this server")
+    assert (answer.status, answer.told) == (421, "the Host header is not an address of this server")
     assert ask(url, "/health", Host="localhost:1").status == 200
 
 
@@ -315,7 +315,7 @@ def test_a_bug_is_a_500_without_a_traceback_and_the_server_goes_on(
 
     monkeypatch.setattr(application.batcher, "compute", broken)
     answer = ask(url, body=row)
-    assert (answer.status, answer.told) == (500, "slipstream has a bug; the server's log says where")
+    assert (answer.status, answer.told) == (500, "internal error; the server's log has the traceback")
     monkeypatch.undo()
     assert ask(url, body=row).status == 200
 

@@ -99,7 +99,7 @@ def test_arrays_are_nested_lists_or_named_columns(tmp_path):
         assert (answer.status, answer.told) == (422, "row 2: found a list of 4 values, expected a list of 5")
         assert ask(url, body=[*one[:4], [0.5, "x"]]).told == "row 1: [4][1]: found 'x', expected a number"
         assert ask(url, body={"a": 1}).told == (
-            "found an object, expected nested lists of numbers, 5 x 2, or a list of such"
+            "found an object, expected nested lists of numbers, 5 x 2, or a list of them"
         )
 
 

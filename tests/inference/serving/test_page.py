@@ -27,7 +27,7 @@ def test_a_person_types_values_and_reads_the_prediction(url, row, tmp_path):
         shown = page.js("document.querySelector('#scores').innerText")
         assert f"{100 * known['probabilities'][known['prediction']]:.1f} %" in shown
         assert page.js("document.querySelectorAll('#moved .track').length") == 5
-        assert "usual value" in page.js("document.querySelector('#method').textContent")
+        assert "typical training value" in page.js("document.querySelector('#method').textContent")
         page.type("#fields label:nth-of-type(1) input", "old")
         page.click("#predict")
         told = page.wait("document.querySelector('#error').textContent")

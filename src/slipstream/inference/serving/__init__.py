@@ -1,1 +1,1 @@
-"""A trained run behind HTTP: rows, files and images in, predictions out."""
+"""Serving of a trained run over HTTP: it takes rows, files and images, and returns predictions."""

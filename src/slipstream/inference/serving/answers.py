@@ -1,4 +1,4 @@
-"""Scores as the JSON of an answer."""
+"""Conversion of scores to the JSON of a response."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from slipstream.inference.serving.occlusion import ABOUT
 
 
 class AnswerWriter:
-    """Turns scores of a run into JSON.
+    """Turns a run's scores into JSON.
 
-    Classes: `prediction` and the probability (or score) by class; several labels: those that are predicted.
-    Regression: `prediction`, or the values by name for several targets.
+    Classification gives `prediction` and the probability (or score) of each class; multilabel tasks list the
+    predicted labels. Regression gives `prediction`, with the values by name for several targets.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
@@ -30,7 +30,7 @@ class AnswerWriter:
         self.key = "probabilities" if all(model.probabilistic for model in ensemble.models) else "scores"
 
     def to_json(self, answer: Answer, ids: Sequence[str] = ()) -> dict[str, Plain]:
-        """Return the body of an answer. ids: of sequences."""
+        """Return the body of a response. ids: the ids of the sequences."""
         rows = [self._row(scores) for scores in answer.scores.tolist()]
         for row, name in zip(rows, ids, strict=False):
             row["id"] = name

@@ -1,4 +1,4 @@
-"""The application: paths, content types, and how a request becomes examples, a batch and an answer."""
+"""The application: paths, content types, and the way from a request to examples, a batch and a response."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from slipstream.inference.serving.row_checking import RequestRows, RowChecker
 from slipstream.inference.serving.row_reading import csv_rows, json_of, lines_of
 from slipstream.inference.serving.uploads import Upload, images_of, uploads_of
 
-USUAL_BATCH = 16  # requests of the computation that is timed at the start
-QUICK = 0.05  # seconds that it takes on one thread, if one is enough
-SMALL = 1 << 16  # bytes of a body that is read where the requests are
+USUAL_BATCH = 16  # requests in the computation that is timed at startup
+QUICK = 0.05  # seconds; a network that is faster than this on one thread uses only one
+SMALL = 1 << 16  # bytes; a smaller body is parsed on the event loop
 CSV = ("text/csv", "application/csv", "text/tab-separated-values")
 EXPLAIN = {"true": True, "1": True, "false": False, "0": False, "": True}
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The most that a request may have: bytes, rows, rows whose prediction is explained; and what may wait.
+    """The limits of a request (bytes, rows, rows to explain) and of the queue.
 
-    batch: rows computed together. queue: rows that wait.
+    batch: rows computed together. queue: rows that may wait.
     """
 
     body: int = 16 << 20
@@ -59,7 +59,7 @@ class ServerLimits:
 
 
 class Application:
-    """A run behind HTTP. `asgi` is what a server runs."""
+    """A run served over HTTP. `asgi` is the ASGI application that a server runs."""
 
     def __init__(self, ensemble: Ensemble, limits: ServerLimits, host: str = "127.0.0.1") -> None:
         self.ensemble, self.limits = ensemble, limits
@@ -68,7 +68,7 @@ class Application:
         self.batcher: Batcher[Question, Answer] = Batcher(
             partial(compute, ensemble), limits.batch, limits.queue, self.metrics.batch
         )
-        # One thread: Pillow's warnings are caught by a switch of the whole process.
+        # One thread, because catching Pillow's warnings changes state of the whole process.
         self.decoder = ThreadPoolExecutor(1, "slipstream-images")
         self.body = request_body(self.inputs)
         self.example = self._first_answer()
@@ -78,15 +78,15 @@ class Application:
         self.asgi: ASGIApp = Guard(app, self.metrics, paths, own_hosts(host))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads."""
         self.batcher.close()
         self.decoder.shutdown(wait=False)
 
     def _first_answer(self) -> dict[str, Plain]:
-        """Predict the example, so that the first request does not wait for what a first computation loads.
+        """Predict the example, so that the first request does not pay for lazy loading.
 
-        A network that is quick on one thread keeps one: more would cost more than they save, and compete with
-        the thread that reads requests.
+        A network that is fast on one thread keeps one: more threads would cost more than they save, and
+        compete with the thread that reads requests.
         """
         examples = self.checker.of_json(self.inputs.example)
         questions = [Question(examples)] * USUAL_BATCH
@@ -111,7 +111,7 @@ class Application:
         explain = {
             "name": "explain",
             "in": "query",
-            "description": f"also say what moved each prediction, of at most {most}",
+            "description": f"also return what moved each prediction, for at most {most}",
             "schema": {"type": "boolean", "default": False},
         }
         app.post(
@@ -121,10 +121,12 @@ class Application:
             responses=responses(self.ensemble),
             openapi_extra={"requestBody": self.body, "parameters": [explain]},
         )(self.predict)
-        # FastAPI's route describes the path; this one answers it, without looking for dependencies.
+        # FastAPI's route documents the path; this one answers it, without resolving dependencies.
         app.router.routes.insert(0, Route("/predict", self.predict, methods=["POST"]))
-        app.get("/health", summary="Whether the server is up, and what it serves")(self.health)
-        app.get("/metrics", summary="Counters and times for Prometheus", response_class=Response)(self.scrape)
+        app.get("/health", summary="Status of the server and the run that it serves")(self.health)
+        app.get("/metrics", summary="Counters and timings for Prometheus", response_class=Response)(
+            self.scrape
+        )
         app.get("/", include_in_schema=False)(self.show)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.add_exception_handler(RequestError, _refused)
@@ -133,17 +135,17 @@ class Application:
         return app
 
     async def predict(self, request: Request) -> Response:
-        """Predict what the body holds: a prediction for each row, image, text or sequence, in their order."""
+        """Return a prediction for each row, image, text or sequence of the body, in order."""
         explains = self._explains(request)
         examples = await self._examples(request)
         if explains and examples.count > self.limits.explained:
             most = counted(self.limits.explained, "row")
-            raise RequestError(422, f"explain=true is for at most {most}, found {examples.count:,}")
+            raise RequestError(422, f"explain=true accepts at most {most}, found {examples.count:,}")
         answer = await self.batcher.ask(Question(examples, explains), examples.count)
         return _json(self.writer.to_json(answer, examples.ids))
 
     async def health(self) -> dict[str, Plain]:
-        """Return what is served."""
+        """Return the status and a description of the run."""
         return {
             "status": "ok",
             "run": str(self.ensemble.path),
@@ -158,11 +160,11 @@ class Application:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def show(self) -> Response:
-        """Return the page for a person."""
+        """Return the page for trying the run in a browser."""
         return _html(self.page, self.page_policy)
 
     async def docs(self, request: Request) -> Response:
-        """Return the page for a programmer."""
+        """Return the page that documents the API."""
         origin = f"{request.url.scheme}://{request.url.netloc}"
         return _html(*pages.docs_page(self.ensemble, self.inputs, self.body, self.example, origin))
 
@@ -180,7 +182,7 @@ class Application:
         """Return the examples of a request's body."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.headers.get("content-encoding", "identity") != "identity":
-            raise RequestError(415, "Content-Encoding: the body is compressed; send it as it is")
+            raise RequestError(415, "Content-Encoding: the body is compressed; send it uncompressed")
         form = kind == "multipart/form-data" and "multipart/form-data" in self.body["content"]
         if not form:
             self._reader(kind)
@@ -191,14 +193,14 @@ class Application:
             files = await uploads_of(request, body, self.limits.rows)
         kinds = {file.kind for file in files}
         if len(files) > 1 and not all(kind.startswith("image/") for kind in kinds):
-            raise RequestError(422, f"found {counted(len(files), 'file')}; expected one, or several images")
+            raise RequestError(422, f"found {counted(len(files), 'file')}, expected one, or several images")
         read = self._reader(files[0].kind)
         if self.inputs.layout == "images" and "json" not in files[0].kind:
             return await asyncio.get_running_loop().run_in_executor(self.decoder, read, files)
         return read(files) if len(body) < SMALL else await asyncio.to_thread(read, files)
 
     def _reader(self, kind: str) -> Callable[[Sequence[Upload]], RequestRows]:
-        """Return what reads a body of a media type. Raises RequestError with those that the run takes."""
+        """Return the reader of a media type. Raises RequestError if this run does not accept the type."""
         layout, rows = self.inputs.layout, self.limits.rows
         settings = self.ensemble.first.data
         if kind == "application/json" or kind.endswith("+json"):
@@ -213,7 +215,8 @@ class Application:
         takes = ", ".join(self.body["content"])
         raise RequestError(
             415,
-            f"{found}: this run takes {takes}; say which, as curl with -H 'Content-Type: application/json'",
+            f"{found}: this run accepts {takes}; set the header, as curl does with "
+            "-H 'Content-Type: application/json'",
         )
 
 
@@ -253,5 +256,5 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    """Answer for a bug; its traceback goes to the server's log alone."""
-    return _json({"detail": "slipstream has a bug; the server's log says where"}, 500)
+    """Return the response for a bug, whose traceback goes only to the server's log."""
+    return _json({"detail": "internal error; the server's log has the traceback"}, 500)

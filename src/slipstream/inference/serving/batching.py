@@ -1,4 +1,4 @@
-"""Requests that arrive together become one computation, without a request waiting for another to come."""
+"""Batching of requests that arrive together. No request waits for another one to arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INLINE = (
 
 @dataclass(frozen=True)
 class Waiting(Generic[Q, A]):
-    """A question in the queue."""
+    """A request in the queue."""
 
     question: Q
     rows: int
@@ -31,16 +31,16 @@ class Waiting(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Collects questions while a computation is going on, and answers them in the next one.
+    """Collects requests during a computation, and answers them together in the next one.
 
-    A question that comes alone is computed at once; under load batches form by themselves, of all that came
-    during the computation before. Computations never overlap.
+    A request that arrives alone is computed at once. Under load, all requests that arrive during one
+    computation form the next batch. Computations never overlap.
 
     Args:
-        compute: answers questions, each with an answer or a RequestError.
-        most: rows of a batch; a larger question is a batch of its own.
-        queue: rows that wait at most; beyond them a question is refused with status 503.
-        told: called with the rows of every batch and the seconds that each of its questions waited.
+        compute: maps requests to an answer or a RequestError each.
+        most: the largest number of rows in a batch; a larger request is computed separately.
+        queue: the largest number of waiting rows; further requests are refused with status 503.
+        told: called with the rows of every batch and the seconds that each of its requests waited.
     """
 
     def __init__(
@@ -53,26 +53,26 @@ class Batcher(Generic[Q, A]):
         self.compute, self.most, self.limit, self.told = compute, most, queue, told
         self._waiting: deque[Waiting[Q, A]] = deque()
         self._rows = 0
-        self._busy = False  # a computation is scheduled or going on
+        self._busy = False  # a computation is scheduled or running
         self._pace = (1, 0.0)  # rows and seconds of the last one
         self._thread = ThreadPoolExecutor(1, "slipstream-compute")
 
     async def ask(self, question: Q, rows: int) -> A:
-        """Return the answer to a question about so many rows. Raises RequestError."""
+        """Return the answer to a request with this number of rows. Raises RequestError."""
         if self._waiting and self._rows + rows > self.limit:
-            raise RequestError(503, f"{counted(self._rows, 'row')} wait already; try again in a second")
+            raise RequestError(503, f"{counted(self._rows, 'row')} already waiting; try again in a second")
         loop = asyncio.get_running_loop()
         one: Waiting[Q, A] = Waiting(question, rows, loop.create_future(), time.perf_counter())
         self._waiting.append(one)
         self._rows += rows
         if not self._busy:
             self._busy = True
-            # Not now: requests whose bytes are here already join in.
+            # Deferred, so that requests whose bytes have already arrived join the batch.
             loop.call_soon(self._begin)
         return await one.answer
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False)
 
     def _begin(self) -> None:
@@ -112,7 +112,7 @@ class Batcher(Generic[Q, A]):
         self._pace = (rows, seconds)
         answers = [found] * len(batch) if isinstance(found, Exception) else found
         for one, answer in zip(batch, answers, strict=True):
-            if one.answer.done():  # its client is gone
+            if one.answer.done():  # its client has disconnected
                 continue
             if isinstance(answer, Exception):
                 one.answer.set_exception(answer)

@@ -1,4 +1,4 @@
-"""The computation of requests that arrive together: encoded, joined, one pass of the networks, cut apart."""
+"""Computation of a batch of requests: encode, concatenate, run the networks once, split the scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipstream.training.inputs import ready
 
 @dataclass(frozen=True)
 class Question:
-    """A request's examples. explains: also ask what moved the prediction of each."""
+    """A request's examples. explains: also return what moved each prediction."""
 
     examples: RequestRows
     explains: bool = False
@@ -28,7 +28,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Moved:
-    """The scores [C] of an example with one thing replaced."""
+    """The scores [C] of an example with one feature replaced."""
 
     name: str
     told: str
@@ -51,7 +51,7 @@ class _Encoded:
 
 
 def compute(ensemble: Ensemble, questions: Sequence[Question]) -> list[Answer | RequestError]:
-    """Answer requests in one pass of the networks; what is wrong with one does not touch the others."""
+    """Answer requests in one forward pass; an error in one request does not affect the others."""
     encoded = _encode(ensemble, questions)
     extra = [
         [
@@ -94,14 +94,14 @@ def _finite(scores: np.ndarray) -> RequestError | None:
     bad = ~np.isfinite(scores).all(axis=1)
     if not bad.any():
         return None
-    told = "the network's result is not finite: its values lie too far outside those of training"
+    told = "the prediction is not finite: the values lie too far outside those of training"
     return RequestError.of([Problem(int(np.argmax(bad)) + 1, None, told)])
 
 
 def _encode(ensemble: Ensemble, questions: Sequence[Question]) -> list[_Encoded | RequestError]:
-    """Return the inputs of each request; columns of several are encoded as one table, which costs the same.
+    """Return the inputs of each request. Columns of several requests are encoded as one table, for speed.
 
-    Where that fails or warns, each is encoded by itself, so that both reach the right one.
+    If that fails or warns, each request is encoded separately, so that the message reaches the right one.
     """
     if len(questions) > 1 and all(question.examples.joinable for question in questions):
         tables = [question.examples.data for question in questions]

@@ -1,4 +1,4 @@
-"""Limits on what a client may do to the server: bytes, seconds, connections."""
+"""Limits that protect the server from its clients: bytes, seconds, connections."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from slipstream.core.wording import counted
 from slipstream.inference.serving.refusals import RequestError
 
-HEADER_SECONDS = 10.0  # in which the head of a request has to be there
-BODY_SECONDS = 30.0  # in which its body has to be there
-DRAIN_SECONDS = 5.0  # in which the rest of a body that is too large is thrown away
-IDLE = 256  # connections without a request under way; the one that has waited longest gives way
+HEADER_SECONDS = 10.0  # time limit for the head of a request
+BODY_SECONDS = 30.0  # time limit for its body
+DRAIN_SECONDS = 5.0  # how long the rest of a body that is too large is read and discarded
+IDLE = 256  # idle connections; beyond this number the oldest is closed
 
 
 async def body_of(request: Request, most: int) -> bytes:
-    """Return a request's body of at most so many bytes; no more is ever held.
+    """Return a request's body, of which no more than the limit is ever in memory.
 
-    Raises RequestError with status 413 for a larger one and 408 for one that does not arrive in time.
+    Raises RequestError with status 413 for a larger body and 408 for one that does not arrive in time.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
@@ -39,23 +39,23 @@ async def body_of(request: Request, most: int) -> bytes:
                     raise too_large(most)
                 parts.append(part)
     except TimeoutError:
-        told = f"the body did not arrive within {BODY_SECONDS:g} seconds ({counted(size, 'byte')} did)"
+        told = f"the body did not arrive within {BODY_SECONDS:g} seconds (received {counted(size, 'byte')})"
         raise RequestError(408, told) from None
     except ClientDisconnect:
-        raise RequestError(400, "the client went away before its body was there") from None
+        raise RequestError(400, "the client disconnected before its body arrived") from None
     return b"".join(parts)
 
 
 def too_large(most: int) -> RequestError:
-    """Return the error of a body that is too large."""
+    """Return the error for a body that is too large."""
     told = f"the body has more than {counted(most, 'byte')}"
-    return RequestError(413, f"{told}; send parts, or start the server with a larger --max-body")
+    return RequestError(413, f"{told}; split it, or start the server with a larger --max-body")
 
 
 class ClosingResponse(Response):
-    """A response to a request whose body is not read: sent at once, then the rest is thrown away for a while.
+    """A response that is sent before the request's body is read; the rest of the body is then discarded.
 
-    A client that writes everything before it reads would otherwise see a broken connection in place of it.
+    A client that writes everything before it reads would otherwise see a broken connection, not the response.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,9 +73,9 @@ class ClosingResponse(Response):
 
 
 def again(body: bytes) -> Receive:
-    """Return the receiving side of a request whose body was read."""
+    """Return an ASGI `receive` that replays a body which was already read."""
 
-    async def receive() -> dict[str, Any]:  # a message of ASGI
+    async def receive() -> dict[str, Any]:  # an ASGI message
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
@@ -84,22 +84,22 @@ def again(body: bytes) -> Receive:
 class TimedConnection(H11Protocol):
     """A connection that is closed if the head of a request does not arrive in time.
 
-    Slow or silent clients cost no thread, and of those without a request under way at most IDLE are held:
-    beyond them the one that has waited longest is closed.
+    Slow or silent clients occupy no thread. At most IDLE idle connections stay open; beyond that, the one
+    that has been idle longest is closed.
     """
 
     head_seconds = HEADER_SECONDS
     _idle: dict[TimedConnection, asyncio.TimerHandle]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Start to wait for a request."""
-        # One for all connections of a server.
+        """Start waiting for a request."""
+        # Shared by all connections of a server.
         self._idle = self.server_state.__dict__.setdefault("slipstream_idle", {})
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Stop to wait once a request is under way."""
+        """Stop waiting once a request has begun."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -111,7 +111,7 @@ class TimedConnection(H11Protocol):
             self._wait()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or close the connection in the middle of a request."""
+        """Respond to bytes that are not HTTP, or close the connection during a request."""
         try:
             super().send_400_response(msg)
         except LocalProtocolError:

@@ -1,4 +1,4 @@
-"""The values that a run takes, field by field: kinds, usual values and examples, from its preprocessing."""
+"""The fields that a run accepts: kinds, typical values and examples, from its preprocessing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slipstream.data.text.vocabulary import TextPreprocessing
 from slipstream.inference.ensemble import Ensemble
 
 Layout = Literal["table", "steps", "texts", "images", "numbers"]
-IMPUTED = {"mean": "mean", "most_frequent": "most frequent value"}  # the others take the median
+IMPUTED = {"mean": "mean", "most_frequent": "most frequent value"}  # the others use the median
 CENTRES = {"standard": "mean", "global": "mean", "robust": "median", "minmax": "middle", "none": ""}
 
 
@@ -28,8 +28,8 @@ CENTRES = {"standard": "mean", "global": "mean", "robust": "median", "minmax": "
 class Field:
     """One value of a row.
 
-    kind: number, boolean, date, time of day, category, text, id or step time. example: a usual value, as
-    JSON. low, high: where most training values lie, None if that is not known. categories: those of training.
+    kind: number, boolean, date, time of day, category, text, id or step time. example: a typical value, as
+    JSON. low, high: the range of most training values, None if unknown. categories: those of training.
     optional: True if a missing value (null) can be encoded.
     """
 
@@ -44,7 +44,7 @@ class Field:
 
     @property
     def told(self) -> str:
-        """The values of training, in a few words."""
+        """A short description of the values seen in training."""
         if self.low is not None and self.high is not None:
             if self.low == self.high:
                 return f"always {self.low:g} in training"
@@ -56,10 +56,10 @@ class Field:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The examples that a run takes.
+    """The examples that a run accepts.
 
-    layout: rows of a table, steps of sequences, texts, images, or nested lists of numbers. shape: of one
-    example. ids: for numbers that are ids, how many there are, else 0.
+    layout: rows of a table, steps of sequences, texts, images, or nested lists of numbers. shape: the shape
+    of one example. ids: the number of ids if the numbers are ids, otherwise 0.
     """
 
     layout: Layout
@@ -69,7 +69,7 @@ class RunInputs:
 
     @property
     def example(self) -> Plain:
-        """One row, as JSON; of steps several."""
+        """One row as JSON, or several steps of a sequence."""
         row = {field.name: field.example for field in self.fields}
         if self.layout == "steps":
             order, time = self.fields[:2]
@@ -82,7 +82,7 @@ class RunInputs:
 
 
 def inputs_of(ensemble: Ensemble) -> RunInputs:
-    """Describe the examples that the networks take."""
+    """Describe the examples that the networks accept."""
     preprocessing, settings = ensemble.first.preprocessing, ensemble.first.data
     shape, scaling = preprocessing.spec.shape, settings.get("scaling", "standard")
     if isinstance(preprocessing, ImagePreprocessing):
@@ -118,7 +118,7 @@ def _fields(columns: Sequence[Column], scaling: str, optional: bool = True) -> t
 
 
 def _range(column: Column, scaling: str) -> tuple[float | None, float | None]:
-    """Return where most training values of a column lie: all, or within two deviations of the mean."""
+    """Return the range of most training values: all of them, or two standard deviations around the mean."""
     if scaling == "none":
         return None, None
     if column.factor == 0:
@@ -131,9 +131,9 @@ def _range(column: Column, scaling: str) -> tuple[float | None, float | None]:
 
 
 def centre(column: Column, scaling: str) -> float:
-    """Return a usual value of a column that is no category: what a missing one is filled with.
+    """Return a typical value of a column that is not categorical: the fill value of missing ones.
 
-    Columns of arrays have no such value; it is then the center of their scaling.
+    Columns of arrays have no fill value; theirs is the center of their scaling.
     """
     if column.fill or column.flag or column.kind != "number":
         return column.fill
@@ -142,9 +142,9 @@ def centre(column: Column, scaling: str) -> float:
 
 
 def typical(column: Column, scaling: str, impute: str, arrays: bool) -> tuple[np.ndarray, str]:
-    """Return encoded usual values of a column, float32 [outputs, V], and what they are.
+    """Return typical values of a column, encoded as float32 [outputs, V], and their description.
 
-    V is 1 for a number, and the number of categories for a category: their average stands for "any of them".
+    V is 1 for a number. For a category it is the number of categories, over which scores are averaged.
     """
     if column.kind == "category":
         words = [*column.categories, *column.rare][:64]
@@ -176,7 +176,7 @@ def _example(column: Column, kind: str, value: float) -> Plain:
         return bool(value)
     if kind == "date":
         try:
-            return day_told(value)[:10]  # the page asks for a day
+            return day_told(value)[:10]  # the page has a date field
         except OverflowError:
             return "2026-01-31"
     if column.format == CLOCK:

@@ -1,4 +1,4 @@
-"""Around every request: the host it names, its time limit, its count, the headers of the answer."""
+"""Checks around every request: its Host header, its time limit, its count, the response headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.inference.serving.metrics_page import ServerMetrics
 
-SECONDS = 120.0  # in which a request has to be answered, and its client has to take the answer
+SECONDS = 120.0  # time limit for computing and sending a response
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -22,10 +22,10 @@ HEADERS = [
 
 
 class Guard:
-    """Wraps the application: what is true of every request.
+    """Wraps the application with the checks that apply to every request.
 
-    hosts: names that a request's Host header may have; None for any. A page of somebody else's that a browser
-    shows could otherwise reach a server on this machine under a name of its own (DNS rebinding).
+    hosts: names that a request's Host header may have; None for any. Without this check, a foreign web page
+    in a browser could reach a server on this machine under its own domain name (DNS rebinding).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Guard:
                 if self._is_own(scope):
                     await self.app(scope, receive, counted)
                 else:
-                    await _plain(counted, 421, "the Host header names no address of this server")
+                    await _plain(counted, 421, "the Host header is not an address of this server")
         except TimeoutError:
             if not status:
                 with suppress(OSError):
@@ -69,7 +69,7 @@ class Guard:
 
 
 def own_hosts(host: str) -> frozenset[str] | None:
-    """Return the names under which a server on this host may be asked; None for any.
+    """Return the host names that a server on this host accepts; None for any.
 
     >>> sorted(own_hosts("127.0.0.1")), own_hosts("0.0.0.0")
     (['127.0.0.1', '::1', 'localhost'], None)

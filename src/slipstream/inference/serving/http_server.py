@@ -1,4 +1,4 @@
-"""uvicorn around the application: a port of its own, limits, signals, an end."""
+"""The HTTP server: uvicorn with a socket, limits and a clean shutdown on signals."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from slipstream.inference.serving.application import Application
 from slipstream.inference.serving.connections import TimedConnection
 from slipstream.training.interrupts import Interrupts
 
-GRACE = 10  # seconds that requests under way have once the server ends
-BACKLOG = 2048  # connections that wait to be accepted
-HEAD = 64 << 10  # bytes of a request's head
+GRACE = 10  # seconds that running requests have when the server stops
+BACKLOG = 2048  # connections that may wait to be accepted
+HEAD = 64 << 10  # the largest head of a request, in bytes
 
 
 class StoppableServer(uvicorn.Server):
-    """A server that ends when a signal was heard. uvicorn's own way raises the signal again at the end."""
+    """A server that stops after a signal. uvicorn itself would raise the signal again at the end."""
 
     interrupts: Interrupts | None = None
 
@@ -33,45 +33,45 @@ class StoppableServer(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Look for a signal, ten times a second."""
+        """Check for a signal, ten times a second."""
         if self.interrupts is not None and self.interrupts.received is not None:
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. port: 0 takes a free one. Raises UserError, with what to type instead."""
+    """Return a listening socket. port: 0 chooses a free one. Raises UserError, with the option to type."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
         return _listening(socket.socket(family, kind, protocol), address)
     except socket.gaierror as error:
         raise UserError(
-            f"--host {host}: no such address ({error.strerror}); take 127.0.0.1, or 0.0.0.0 for all"
+            f"--host {host}: no such address ({error.strerror}); use 127.0.0.1, or 0.0.0.0 for all"
         ) from error
     except PermissionError as error:
         raise UserError(
-            f"--port {port}: only the administrator may take it; take one from 1024, as --port 8000"
+            f"--port {port}: reserved for the administrator; use a port from 1024, such as --port 8000"
         ) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(
-                f"--port {port}: another program has this port; take another, or a free one with --port 0"
+                f"--port {port}: in use by another program; use another port, or --port 0 for a free one"
             ) from error
         if error.errno == errno.EADDRNOTAVAIL:
             raise UserError(
-                f"--host {host}: is no address of this machine; take 127.0.0.1, or 0.0.0.0 for all of them"
+                f"--host {host}: not an address of this machine; use 127.0.0.1, or 0.0.0.0 for all of them"
             ) from error
         raise UserError(f"--host {host} --port {port}: cannot listen ({error.strerror or error})") from error
 
 
 def _listening(made: socket.socket, address: tuple[Plain, ...]) -> socket.socket:
-    """Bind a socket, which is closed if that fails.
+    """Bind a socket, and close it if that fails.
 
-    It has its protocol's number, unlike one of `socket.create_server`: for others asyncio leaves Nagle's
-    algorithm on, which holds the second half of an answer back for 40 ms.
+    It is created with its protocol number, unlike by `socket.create_server`. Otherwise asyncio leaves Nagle's
+    algorithm on, which delays the second half of a response by 40 ms.
     """
     try:
-        if os.name == "posix":  # on Windows it would take the port of another program
+        if os.name == "posix":  # on Windows it would take over the port of another program
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         made.listen(BACKLOG)
@@ -88,7 +88,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def server_of(application: Application) -> StoppableServer:
-    """Return a server of the application that is not started."""
+    """Return a server for the application, not yet started."""
     return StoppableServer(
         uvicorn.Config(
             application.asgi,
@@ -107,7 +107,7 @@ def server_of(application: Application) -> StoppableServer:
 
 
 def serve(application: Application, listener: socket.socket, interrupts: Interrupts) -> int:
-    """Serve until a signal is heard; return the number of requests."""
+    """Serve until a signal arrives, and return the number of requests."""
     server = server_of(application)
     server.interrupts = interrupts
     try:

@@ -1,4 +1,4 @@
-"""Counters and times of a server, as Prometheus reads them."""
+"""Counters and timings of a server in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
 class ServerMetrics:
-    """The numbers of `/metrics`: requests by path and status, their seconds, batches and waiting times."""
+    """The metrics at `/metrics`: requests by path and status, their durations, batches and waiting times."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class ServerMetrics:
         )
         self.waits = Histogram(
             "slipstream_wait_seconds",
-            "Seconds that a request's rows waited for their batch",
+            "Seconds that a request waited for its batch",
             buckets=SECONDS,
             registry=self.registry,
         )
@@ -41,7 +41,7 @@ class ServerMetrics:
         self.seconds.labels(path).observe(seconds)
 
     def batch(self, rows: int, waits: Sequence[float]) -> None:
-        """Count a batch: its rows, and the seconds that each of its requests waited for it."""
+        """Count a batch with its rows and the seconds that each request waited for it."""
         self.rows.observe(rows)
         for seconds in waits:
             self.waits.observe(seconds)

@@ -1,4 +1,4 @@
-"""The reasons of a prediction: the scores of one example with one thing of it replaced, again and again."""
+"""The reasons for a prediction, by occlusion: scores of one example with one feature replaced at a time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from slipstream.inference.perturbations import perturbations, slices
 from slipstream.inference.serving.fields import typical
 from slipstream.runs.prediction import Model
 
-GRID, WORDS = 4, 40  # regions along a side of an image; words of a text
+GRID, WORDS = 4, 40  # regions along each side of an image; words of a text
 ABOUT = {
-    "vector": "The prediction minus that with one column at its usual value of training.",
-    "sequence": "The prediction minus that with one column at its usual value in all steps.",
-    "image": "The prediction minus that with one region filled with the image's mean color.",
-    "tokens": "The prediction minus that of the text without one word.",
+    "vector": "The prediction minus the prediction with one column at its typical training value.",
+    "sequence": "The prediction minus the prediction with one column at its typical value in all steps.",
+    "image": "The prediction minus the prediction with one region filled with the image's mean color.",
+    "tokens": "The prediction minus the prediction for the text without one word.",
 }
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """One thing of an example that is replaced, in one way or in several whose scores are averaged.
+    """A replacement of one feature of an example, by one value or by several whose scores are averaged.
 
-    inputs: those of each network, [V, ...] for V ways. told: by what it is replaced.
+    inputs: those of each network, [V, ...] for V values. told: a description of the replacement.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Replacement:
 
 
 def replacements(ensemble: Ensemble, inputs: Sequence[Tensor]) -> list[Replacement]:
-    """Return what can be replaced in one example. inputs: those of each network, [1, ...].
+    """Return the replacements of one example. inputs: those of each network, [1, ...].
 
-    A column takes its usual value (median, mean or most frequent one as `data.impute` says; any of its
-    categories in turn), a region of an image its mean color; a word is removed.
+    A column takes its typical value (median, mean or most frequent value as `data.impute` says; each of its
+    categories in turn), a region of an image takes the mean color, and a word is removed.
     """
     first = ensemble.first.preprocessing
     if first.spec.kind in ("image", "tokens"):
@@ -88,7 +88,7 @@ def _typical(model: Model, number: int) -> tuple[np.ndarray, str]:
 
 
 def _replaced(model: Model, x: Tensor, name: str) -> Tensor:
-    """Return the inputs [V, ...] with a column's encoding replaced by its V usual ones."""
+    """Return the inputs [V, ...] with a column's encoding replaced by its V typical ones."""
     places = slices(model.preprocessing)
     values = torch.from_numpy(_typical(model, list(places).index(name))[0].T)  # [V, outputs]
     made = x.repeat(len(values), *(1,) * (x.dim() - 1))

@@ -1,4 +1,4 @@
-"""The description of a run's requests and answers: JSON schemas made from its columns, with examples."""
+"""The OpenAPI description of a run's requests and responses, with JSON schemas made from its columns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TYPES = {
     "step time": ["number", "string"],
 }
 REFUSED = {
-    "400": "the body cannot be read: no JSON, no UTF-8, a damaged file",
-    "405": "another method",
+    "400": "the body cannot be read: not JSON, not UTF-8, or a damaged file",
+    "405": "the path does not accept this method",
     "408": "the body did not arrive in time",
     "413": "too many bytes, rows or pixels",
-    "415": "a content type that this run does not take",
-    "422": "rows that do not fit the run's columns; `problems` names row and column",
+    "415": "a content type that this run does not accept",
+    "422": "rows that do not fit the run's columns; `problems` lists rows and columns",
     "503": "too many requests are waiting",
 }
 
@@ -105,7 +105,7 @@ def _quoted(word: str) -> str:
 
 
 def answer_schema(ensemble: Ensemble) -> dict[str, Plain]:
-    """Return the JSON schema of an answer of `/predict`."""
+    """Return the JSON schema of a response of `/predict`."""
     writer = AnswerWriter(ensemble)
     named = {
         "type": "object",
@@ -125,7 +125,7 @@ def answer_schema(ensemble: Ensemble) -> dict[str, Plain]:
         "properties": {"name": {"type": "string"}, "replaced_by": {"type": "string"}, "change": named},
     }
     one["properties"] |= {
-        "id": {"type": "string", "description": "of sequences"},
+        "id": {"type": "string", "description": "the sequence's id"},
         "moved": {"type": "array", "items": change, "description": "with explain=true"},
     }
     texts = {"type": "array", "items": {"type": "string"}}
@@ -158,7 +158,7 @@ def refusal_schema() -> dict[str, Plain]:
 
 
 def responses(ensemble: Ensemble) -> dict[int | str, dict[str, Plain]]:
-    """Return the answers of `/predict` by status."""
+    """Return the responses of `/predict` by status."""
     refused = {"application/json": {"schema": refusal_schema()}}
     good = {
         "description": "A prediction for each row",

@@ -1,4 +1,4 @@
-"""The two pages of a server, which load nothing: one to try the run, one that says how to ask it."""
+"""The two pages of a server, which load no other files: one to try the run, and one for its API."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ code { overflow-wrap: anywhere }
 PATHS = {
     "GET /": "a page to type values or drop a file",
     "POST /predict": "predictions; ?explain=true adds what moved each of them",
-    "GET /health": "whether it is up, and what it serves",
-    "GET /metrics": "counters and times for Prometheus",
+    "GET /health": "status of the server and the run that it serves",
+    "GET /metrics": "counters and timings for Prometheus",
     "GET /docs": "this page",
     "GET /openapi.json": "the same for programs (OpenAPI)",
 }
 
 
 def about(ensemble: Ensemble) -> str:
-    """Say what a run predicts from what, in a line."""
+    """Return a line that says what a run predicts, and from which inputs."""
     target = ensemble.target
     names = phrase(target.names, 3) if target.task != "multilabel" else "labels"
     told = phrase(target.classes, 4) if target.classes else "numbers"
@@ -50,7 +50,7 @@ def about(ensemble: Ensemble) -> str:
 
 
 def try_page(ensemble: Ensemble, inputs: RunInputs, most: int) -> tuple[str, str]:
-    """Return the page for a person, and its content security policy. most: bytes of a body."""
+    """Return the page to try the run, and its content security policy. most: bytes of a body."""
     shown = {
         "title": f"slipstream: {ensemble.path}",
         "about": about(ensemble),
@@ -62,14 +62,14 @@ def try_page(ensemble: Ensemble, inputs: RunInputs, most: int) -> tuple[str, str
         "most": most,
     }
     page, policy = _template()
-    # In a script element only `<` could end it.
+    # Inside a script element, only `<` could end it.
     data = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
     made = page.replace("{{TITLE}}", escape(shown["title"]), 1).replace("{{DATA}}", data, 1)
     return made, policy
 
 
 def _typed(inputs: RunInputs) -> str:
-    """Return what stands in the page's one large field."""
+    """Return the initial text of the page's one large field."""
     if inputs.layout == "texts":
         return str(inputs.fields[0].example)
     if inputs.layout == "steps":
@@ -82,7 +82,7 @@ def _typed(inputs: RunInputs) -> str:
 def _template() -> tuple[str, str]:
     page = (Path(__file__).parent / "page.html").read_text("utf-8")
     scripts = _hashes(re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
-    # Widths of bars are set by the script, element by element, which no policy of style-src forbids.
+    # The script sets the bars' widths element by element, which style-src permits.
     styles = _hashes(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
     policy = (
         f"default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; "
@@ -99,11 +99,11 @@ def _hashes(texts: Iterable[str]) -> str:
 def docs_page(
     ensemble: Ensemble, inputs: RunInputs, body: Mapping[str, Plain], answer: Plain, origin: str
 ) -> tuple[str, str]:
-    """Return the page for a programmer, and its content security policy.
+    """Return the page of the API, and its content security policy.
 
-    body: the request body as OpenAPI describes it. answer: a real one. origin: where the server is asked.
+    body: the request body as OpenAPI describes it. answer: a real response. origin: the server's URL.
     """
-    title = f"slipstream: how to ask {ensemble.path}"
+    title = f"slipstream: the API of {ensemble.path}"
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
@@ -132,7 +132,7 @@ def docs_page(
 
 
 def commands(inputs: RunInputs, content: Mapping[str, Plain], origin: str) -> list[str]:
-    """Return command lines that ask, one for each content type."""
+    """Return example command lines, one for each content type."""
     at, made = f"curl {origin}/predict", []
     if "example" in content.get("application/json", {}):
         example = json.dumps(content["application/json"]["example"], ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Requests that are refused: a status, a sentence, and which row and column it is about."""
+"""Errors for refused requests: a status, a message, and the row and column of each problem."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slipstream.core.errors import printable
 from slipstream.core.types import Plain
 
-MOST = 20  # problems that an answer lists
+MOST = 20  # problems listed in a response
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Problem:
 
 
 class RequestError(Exception):
-    """A request that cannot be answered: status, the message for a person, and problems by row and column."""
+    """A request that cannot be answered: the status, a message, and the problems by row and column."""
 
     def __init__(self, status: int, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
@@ -34,11 +34,11 @@ class RequestError(Exception):
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> RequestError:
-        """Return the error of rows that do not fit: the first one's message, and all that were found."""
+        """Return the error for invalid rows, with the first problem's message and the list of all."""
         more = f" (and {len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
         return cls(422, f"{problems[0]}{more}", problems)
 
     def to_json(self) -> dict[str, Plain]:
-        """Return the body of the answer."""
+        """Return the body of the response."""
         told = [vars(p) | {"message": printable(p.message)} for p in self.problems[:MOST]]
         return {"detail": printable(str(self))} | ({"problems": told} if told else {})

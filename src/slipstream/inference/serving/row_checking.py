@@ -1,4 +1,4 @@
-"""Rows against what the run takes: every value is read as its column's kind, or refused with its place."""
+"""Validation of rows: every value is parsed as its column's kind, or refused with its row and column."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ValueReader = Callable[[Plain], Plain]
 class RequestRows:
     """N checked examples, as `Preprocessing.transform` takes them.
 
-    ids: the names of sequences. joinable: True for columns, which those of other requests can be appended to.
+    ids: the ids of sequences. joinable: True for columns, which can be concatenated with other requests'.
     """
 
     data: DataLike
@@ -39,7 +39,7 @@ class RequestRows:
 class RowChecker:
     """Checks rows against a run's columns.
 
-    inputs: what the run takes. ignored: columns that may stand in a row without being used: the targets.
+    inputs: the inputs that the run accepts. ignored: columns that may be present but are not used: targets.
     """
 
     def __init__(self, ensemble: Ensemble, most: int) -> None:
@@ -52,7 +52,7 @@ class RowChecker:
         self.names = {field.name for field in self.inputs.fields}
 
     def of_json(self, value: Plain) -> RequestRows:
-        """Return the examples of parsed JSON: one row or a list of rows."""
+        """Return the examples in parsed JSON: one row or a list of rows."""
         if self.inputs.layout in ("numbers", "images"):
             return self._numbers(value)
         rows = value if isinstance(value, list) else [value]
@@ -117,7 +117,7 @@ class RowChecker:
         strict: bool,
         problems: list[Problem],
     ) -> None:
-        """Append the values of one row to the columns, and what is wrong with it to the problems."""
+        """Append the values of one row to the columns, and its errors to the problems."""
         if isinstance(row, list) and len(row) == len(self.readers):
             row = dict(zip(columns, row, strict=True))
         if not isinstance(row, dict):
@@ -126,7 +126,7 @@ class RowChecker:
             problems.append(Problem(number, None, found))
             return
         if twice := twice_in(row):
-            problems.append(Problem(number, twice, "the row has this column twice"))
+            problems.append(Problem(number, twice, "appears twice in the row"))
             return
         if row.keys() != self.names:
             row = self._named(number, row, strict, problems)
@@ -140,25 +140,23 @@ class RowChecker:
     def _named(
         self, number: int, row: Mapping[str, Plain], strict: bool, problems: list[Problem]
     ) -> dict[str, Plain]:
-        """Return a row by the names of training; add its missing and unknown columns to the problems."""
+        """Return a row keyed by the names of training; report missing and unknown columns as problems."""
         named: dict[str, Plain] = {}
         for spelled, value in row.items():
             name = name_of(spelled)
             if name in named:
-                problems.append(
-                    Problem(number, name, "the row has this column twice, in two ways to write it")
-                )
+                problems.append(Problem(number, name, "appears twice in the row, in two spellings"))
             named[name] = value
         unknown = [name for name in named if name not in self.names and name not in self.ignored]
         for field in self.inputs.fields:
             if field.name not in named:
                 near = nearest(field.name, unknown)
                 hint = f"; the row has {near!r}: write {field.name!r}" if near else ""
-                null = ", null if it has no value" if field.optional and not near else ""
+                null = "; use null for a missing value" if field.optional and not near else ""
                 problems.append(Problem(number, field.name, f"is missing{hint}{null}"))
         for name in unknown if strict else ():
             hint = did_you_mean(name, self.names)
-            problems.append(Problem(number, name, f"is no column of training, {hint} Leave it out otherwise"))
+            problems.append(Problem(number, name, f"not a column of training, {hint} Otherwise remove it"))
         return named
 
     def _sequences(self, columns: Mapping[str, list[Plain]]) -> RequestRows:
@@ -181,7 +179,7 @@ class RowChecker:
         axes = " x ".join(map(str, shape))
         if not isinstance(rows, list) or depth not in (len(shape), len(shape) + 1) or not rows:
             found = f"found {_told(value)}{f' of {depth} levels' if depth else ''}"
-            raise RequestError(422, f"{found}, expected nested lists of numbers, {axes}, or a list of such")
+            raise RequestError(422, f"{found}, expected nested lists of numbers, {axes}, or a list of them")
         if len(rows) > self.most:
             too_many(self.most)
         flat: list[float] = []
@@ -227,7 +225,7 @@ def _null(field: Field) -> str:
 def _number(
     words: Callable[[str], float | None], expected: str, field: Field, missing: Collection[str]
 ) -> ValueReader:
-    """Return a reader of numbers, booleans or times of day; words are read as training read them."""
+    """Return a reader of numbers, booleans or times of day; text is parsed as in training."""
     boolean, clock = field.kind == "boolean", field.format == CLOCK
 
     def read(value: Plain) -> float | None:
@@ -267,7 +265,7 @@ def _date(field: Field, missing: Collection[str]) -> ValueReader:
 
 
 def _category(field: Field, missing: Collection[str]) -> ValueReader:
-    """Return a reader of categories; a number is matched by its value, as that of a numeric column is."""
+    """Return a reader of categories. A number matches by its value, as in a numeric column."""
     known = Known(field.categories)
 
     def read(value: Plain) -> str | None:
@@ -318,7 +316,7 @@ def _step_time(field: Field, missing: Collection[str]) -> ValueReader:
 
 
 def _flatten(value: Plain, shape: Sequence[int], ids: int, out: list[float], where: str) -> None:
-    """Append the numbers of nested lists. Raises ValueError with the place of what does not fit."""
+    """Append the numbers of nested lists. Raises ValueError with the position of the first mismatch."""
     if not shape:
         good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LIMIT
         if ids:

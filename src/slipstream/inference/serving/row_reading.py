@@ -1,4 +1,4 @@
-"""From the body of a request to rows: JSON, CSV and lines of text, each refused with its place."""
+"""Parsing of a request's body into rows: JSON, CSV and lines of text, with the place of each error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from slipstream.inference.serving.refusals import RequestError
 
 
 class _Twice(dict[str, Plain]):
-    """An object of JSON that has a key twice: which one is meant nobody knows."""
+    """A JSON object that has a key twice, which is ambiguous."""
 
 
 def json_of(body: bytes) -> Plain:
     """Parse JSON. Raises RequestError, with line and column, for anything else.
 
-    NaN and Infinity, which are no JSON, become the numbers: the check of the rows says where they stand.
+    NaN and Infinity, which JSON does not allow, become numbers, so that the row check reports their place.
     """
     if not body.strip():
         raise RequestError(400, "the body is empty; expected JSON: a row, or a list of rows")
@@ -32,10 +32,10 @@ def json_of(body: bytes) -> Plain:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         found = brief(error.doc[error.pos : error.pos + 20]) if error.pos < len(error.doc) else "the end"
-        raise RequestError(400, f"the body is no JSON: {place}: {error.msg}, found {found}") from None
+        raise RequestError(400, f"the body is not valid JSON: {place}: {error.msg}, found {found}") from None
     except RecursionError:
-        raise RequestError(400, "the JSON is nested too deep; expected a row, or a list of rows") from None
-    except ValueError as error:  # a whole number of more digits than Python reads
+        raise RequestError(400, "the JSON is nested too deeply; expected a row, or a list of rows") from None
+    except ValueError as error:  # an integer with more digits than Python parses
         raise RequestError(400, f"the body cannot be read: {str(error).partition(':')[0]}") from None
 
 
@@ -48,12 +48,12 @@ def _object(pairs: Sequence[tuple[str, Plain]]) -> dict[str, Plain]:
 
 
 def twice_in(row: Plain) -> str | None:
-    """Return the name that an object of JSON has twice, or None."""
+    """Return the name that a JSON object has twice, or None."""
     return row["name"] if isinstance(row, _Twice) else None
 
 
 def text_of(body: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark. Raises RequestError, with the place."""
+    """Decode UTF-8, with or without a byte order mark. Raises RequestError with the position."""
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -62,13 +62,13 @@ def text_of(body: bytes) -> str:
 
 
 def csv_rows(body: bytes, settings: Mapping[str, Plain], most: int) -> list[dict[str, Plain]]:
-    """Return the rows of a CSV file by column name; a field without words is None.
+    """Return the rows of a CSV file by column name; an empty field is None.
 
-    settings: the run's, of which `separator` and `header` count. most: rows that are accepted.
+    settings: the run's, of which `separator` and `header` are used. most: the largest number of rows.
     """
     text = text_of(body)
     if "\0" in text:
-        raise RequestError(400, "the CSV holds a zero byte; save it as UTF-8 text")
+        raise RequestError(400, "the CSV contains a zero byte; save it as UTF-8 text")
     head = next((line for line in text.splitlines() if line.strip()), "")
     separator = settings.get("separator") or max(SEPARATORS, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -87,7 +87,7 @@ def csv_rows(body: bytes, settings: Mapping[str, Plain], most: int) -> list[dict
                 raise RequestError(
                     422,
                     f"row {len(rows) + 1} of the CSV has {counted(len(record), 'field')}, but the header has "
-                    f"{len(names)}, separated by {separator!r}; put a field that has the separator in quotes",
+                    f"{len(names)}, separated by {separator!r}; quote fields that contain the separator",
                 )
             rows.append({name: field or None for name, field in zip(names, record, strict=True)})
             if len(rows) > most:
@@ -112,7 +112,7 @@ def lines_of(body: bytes, most: int) -> list[str]:
     lines = text_of(body).split("\n")
     lines = [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
     if not lines:
-        raise RequestError(422, "the body is empty; expected a text in each line")
+        raise RequestError(422, "the body is empty; expected one text per line")
     if len(lines) > most:
         too_many(most)
     return lines
@@ -122,6 +122,6 @@ def too_many(most: int) -> NoReturn:
     """Raise RequestError for more rows than one request may have."""
     raise RequestError(
         413,
-        f"more than {counted(most, 'row')} in one request; send parts, start the server with a larger "
+        f"more than {counted(most, 'row')} in one request; split it, start the server with a larger "
         "--max-rows, or predict the file: slipstream predict RUN FILE -o OUT",
     )

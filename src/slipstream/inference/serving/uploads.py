@@ -1,4 +1,4 @@
-"""Bodies that are files: one image or CSV as it is, or several as multipart/form-data."""
+"""Uploaded files: one image or CSV as the body, or several as multipart/form-data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from slipstream.inference.serving.connections import again
 from slipstream.inference.serving.refusals import Problem, RequestError
 from slipstream.inference.serving.row_checking import RequestRows
 
-PIXELS = 25_000_000  # of an image; 100 MB decoded
+PIXELS = 25_000_000  # the largest image, 100 MB decoded
 ENDINGS = {
     **dict.fromkeys((".csv", ".tsv"), "text/csv"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp"), "image/*"),
@@ -33,7 +33,7 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Upload:
-    """A file of a request. kind: its media type, as said, or as its name tells."""
+    """A file of a request. kind: its media type, as declared or by its name."""
 
     name: str
     kind: str
@@ -51,13 +51,13 @@ async def uploads_of(request: Request, body: bytes, most: int) -> list[Upload]:
     try:
         for name, part in form.multi_items():
             if not isinstance(part, UploadFile):
-                told = f"the part {brief(name)} is a value, expected files: curl -F file=@new.csv"
+                told = f"the part {brief(name)} is a value, expected a file, such as curl -F file=@new.csv"
                 raise RequestError(400, told)
             found.append(Upload(part.filename or name, _kind(part), await part.read()))
     finally:
         await form.close()
     if not found:
-        raise RequestError(422, "the multipart body has no file; expected one, as of curl -F file=@new.csv")
+        raise RequestError(422, "the multipart body has no file; expected one, such as curl -F file=@new.csv")
     return found
 
 
@@ -69,7 +69,7 @@ def _kind(part: UploadFile) -> str:
 
 
 def images_of(ensemble: Ensemble, files: Sequence[Upload]) -> RequestRows:
-    """Decode images as the run read its own. Raises RequestError, with the reason, for what is none.
+    """Decode images as in training. Raises RequestError, with the reason, for other files.
 
     Only headers are read before an image's pixels are counted.
     """
@@ -83,7 +83,7 @@ def images_of(ensemble: Ensemble, files: Sequence[Upload]) -> RequestRows:
                 width, height = image.size
             if width * height > PIXELS:
                 found = f"{brief(file.name)} has {width:,} x {height:,} pixels"
-                raise RequestError(413, f"{found}, expected at most {PIXELS:,} in all")
+                raise RequestError(413, f"{found}, expected at most {PIXELS:,} in total")
             made.append(preprocessing.transform([held.name], settings)[0])
         except BadImage as error:
             problems.append(Problem(number, None, f"{brief(file.name)} {error}"))

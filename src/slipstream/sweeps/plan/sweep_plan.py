@@ -102,7 +102,7 @@ class SweepPlan:
         kept = [values for trial, values in zip(rows, self.grid or (), strict=True) if trial not in same]
         repeats, earlier = (" ".join(self.own(_own(job.values))) for job in next(iter(same.values())))
         said = counted(len(same), "configuration is", "configurations are")
-        note = f"{said} the same as an earlier one and left out: {repeats} equals {earlier}"
+        note = f"{said} the same as an earlier one and skipped: {repeats} equals {earlier}"
         return replace(self, grid=tuple(kept), notes=(*self.notes, note))
 
     def own(self, values: Values) -> list[str]:
@@ -203,7 +203,7 @@ class Faults:
                 self._jobs.setdefault(problem, {})[own] = None
 
     def report(self, total: int) -> None:
-        """Raise ConfigError with all problems. total: the number of jobs; one of all jobs lists none."""
+        """Raise ConfigError with all problems. total: the number of jobs; a problem of all lists none."""
         if not self._jobs:
             return
         sentences = []

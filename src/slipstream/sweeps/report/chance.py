@@ -21,10 +21,10 @@ def chances(keys: Sequence[Sequence[object]], order: np.ndarray) -> list[float]:
     chosen by leave-one-out. Two statistics measure how similar the residual r is for trials that are similar
     in the key: r' K r with the key's kernel (the score test of Liu, Lin and Ghosh, 2007), and the largest of
     r' (K * L) r over the other keys' kernels L, in standard deviations, for a key that matters only together
-    with another. p is the share of permutations, the observed one included, with a statistic as large: in a
-    grid the key's values are permuted among the trials that are equal in all other keys, else among all that
-    have it. The noise is arbitrary, but values must not depend on earlier results, as they do in searchers
-    that learn. Corrected by Bonferroni for two tests and all keys.
+    with another. p is the share of permutations, including the observed one, with a statistic as large. In a
+    grid, the key's values are permuted among the trials that are equal in all other keys, otherwise among all
+    that have the key. The noise is arbitrary, but values must not depend on earlier results, as they do in
+    searchers that learn. p is corrected by Bonferroni for two tests and all keys.
     """
     draw = np.random.default_rng(0)
     kept = np.sort(draw.permutation(len(order))[:MOST_TRIALS])

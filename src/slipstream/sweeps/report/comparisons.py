@@ -45,14 +45,15 @@ class Comparison:
 def compare(best: Group, others: Sequence[Group], minimize: bool) -> list[Comparison]:
     """Decide which trials are worse than the best one, tie with it, or have too little data.
 
-    On the metric's own scale: over seeds the paired t-test. Folds share their training rows, so that their
-    differences are less independent than they look: the corrected resampled t-test, whose variance is (1/F +
-    1/(F - 1)) s^2 for F folds (Nadeau and Bengio, "Inference for the generalization error", 2003), with F - 1
-    degrees of freedom. A fold's seeds share its rows: s is the deviation of the folds' means over seeds, or
-    ten seeds of three folds would pass for thirty folds. On ranks, which a single diverged seed cannot
-    distort: over seeds Wilcoxon's signed-rank test, exact. Both are two-sided. A trial is worse if either
-    test shows it at 5 %, after Bonferroni's correction for two tests and Holm's over the trials (1979). It is
-    a tie if neither does at 10 % without any correction, given at least five pairs, or folds.
+    On the metric's own scale, the test over seeds is the paired t-test. Folds share their training rows, so
+    their differences are less independent than they look. The test over folds is therefore the corrected
+    resampled t-test, whose variance is (1/F + 1/(F - 1)) s^2 for F folds, with F - 1 degrees of freedom
+    (Nadeau and Bengio, "Inference for the generalization error", 2003). Seeds of a fold share its rows, so s
+    is the deviation of the folds' means over seeds; otherwise ten seeds of three folds would count as thirty
+    folds. On ranks, which a single diverged seed cannot distort, the test over seeds is Wilcoxon's exact
+    signed-rank test. Both are two-sided. A trial is worse if either test shows it at 5 %, after Bonferroni's
+    correction for two tests and Holm's over the trials (1979). It is a tie if neither does at 10 % without
+    any correction, given at least five pairs or folds.
     """
     measured = [_measure(best, other, minimize) for other in others]
     corrected = holm([entry.p_holm for entry in measured])
@@ -115,7 +116,7 @@ def _t_test(apart: np.ndarray, scale: float, folds: int) -> float | None:
 
 
 def signed_rank_test(apart: np.ndarray) -> float:
-    """Return the two-sided p of Wilcoxon's test (1945), exact over all signs; differences of 0 are left out.
+    """Return the two-sided p of Wilcoxon's test (1945), exact over all signs, without differences of 0.
 
     >>> signed_rank_test(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     0.03125

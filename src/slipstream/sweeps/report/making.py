@@ -104,7 +104,7 @@ def _longer(best: Group | None) -> Iterator[str]:
     members = best.members if best and "trainer.max_epochs" not in best.values else ()
     if members and all(m.status == "finished" and m.best_epoch == m.epochs > 1 for m in members):
         yield (
-            "the best trial's best epoch is its last one; more may help: "
+            "the best trial's best epoch is its last one, so more epochs may help: "
             f"trainer.max_epochs={2 * members[0].epochs}"
         )
 

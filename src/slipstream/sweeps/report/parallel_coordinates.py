@@ -56,7 +56,7 @@ def picture(trials: Sequence[Group], axes: Sequence[Axis], metric: str) -> Image
             box = (x + 6, y - FONT / 2, x + 10 + width(said, FONT), y + FONT / 2)
             draw.rectangle(box, fill="white")  # lines run below
             write(draw, (x + 8, y), said, FONT, anchor="lm")
-    thick = f"; the best {BEST} are thick" if len(trials) > BEST else ""
+    thick = f"; the best {BEST} have thick lines" if len(trials) > BEST else ""
     foot = f"{counted(len(trials), 'trial')}{thick}"
     write(draw, (6, TOP + HEIGHT + BOTTOM - 14), foot, FONT, anchor="lm")
     return made

@@ -2,12 +2,12 @@
 
 Its proposals therefore depend on the seed and on the study, but never on the process.
 
-Conditions. `tpe` draws only what applies to a trial and models each branch. `gp` and `cma_es` need a value of
-every key: one that does not apply is drawn too and left out, and the objective is constant along it. (96
-trials over 8 keys, 5 of them conditional, mean regret of the best: tpe 0.06 this way, with all keys 0.11; gp
-with all keys 0.02, with the others drawn at random 0.15; random 0.12.) Optuna's own Sobol and CMA-ES samplers
-are not used: the first draws conditional keys, and its first point, at random, the second stores pickles in
-the journal.
+Conditions. `tpe` draws only the keys that apply to a trial and models each branch. `gp` and `cma_es` need a
+value of every key: keys that do not apply are drawn and then dropped, so the objective is constant along
+them. (96 trials over 8 keys, 5 of them conditional, mean regret of the best: tpe 0.06 this way, with all keys
+0.11; gp with all keys 0.02, with the others drawn at random 0.15; random 0.12.) Optuna's own Sobol and CMA-ES
+samplers are not used: the first draws conditional keys and its first point at random, and the second stores
+pickles in the journal.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Distributions = Mapping[str, Distribution]
 # Samplers that need a value of every key for every trial.
 WHOLE = ("cma_es", "gp")
 
-# Samplers that propose something else with another seed; the others are deterministic given the study.
+# Samplers whose proposals depend on the seed; the others are deterministic given the study.
 DRAWING = ("random", "tpe", "cma_es")
 
-ORDER = "order"  # a trial's attribute: how many had ended before it
+ORDER = "order"  # a trial's attribute: the number of trials that ended before it
 SIGMA = 0.25  # the initial spread of CMA-ES, in widths of the space (its authors advise about a quarter)
 GENERATIONS = 10  # CMA-ES learns once per generation: minimum generations in a sweep
 
@@ -104,7 +104,7 @@ def _is_scale(values: tuple[Plain, ...]) -> bool:
 
 
 def propose(sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Callable[[str, Distribution], Plain]:
-    """Return what a sampler draws for each parameter of a trial. Nothing is stored."""
+    """Return a function that draws a sampler's value for each parameter of a trial, without storing it."""
     space = sampler.infer_relative_search_space(study, trial)
     together = sampler.sample_relative(study, trial, space)
 
@@ -157,7 +157,7 @@ def _line(kind: FloatDistribution | IntDistribution) -> tuple[float, float, Call
 
 
 class Sobol(BaseSampler):
-    """A scrambled Sobol sequence over all axes: trial n gets its point n. (Sobol 1967, Owen 1998.)"""
+    """A scrambled Sobol sequence over all axes, of which trial n gets point n (Sobol 1967, Owen 1998)."""
 
     def __init__(self, distributions: Distributions, seed: int) -> None:
         self._distributions = distributions
@@ -198,8 +198,8 @@ class Evolution(BaseSampler):
     """CMA-ES (Hansen 2016) on the unit cube, replayed from the study for each trial.
 
     A generation is the next `population` trials in the order in which they ended, so that none is wasted when
-    many train at once. Only their ranks count: by value, then pruned ones (the longer they lasted the
-    better), and last diverged ones. Choices are steps on a line.
+    many train at once. Only their ranks count: by value, then pruned trials (longer ones rank higher), and
+    diverged trials last. Choices are steps on a line.
     """
 
     def __init__(self, distributions: Distributions, seed: int, population: int) -> None:

@@ -1,7 +1,7 @@
 """The choices of a study in readable form: values in the journal, indices in the samplers.
 
 Samplers model the index of a choice, because three or more ordered numbers are steps on a line. But a user
-who opens the study wants to read `optimizer = adam` instead of `optimizer = 1`. The storage translates.
+who opens the study wants to read `optimizer = adam` instead of `optimizer = 1`. The storage converts.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ from slipstream.sweeps.search.stored_values import ValueStorage
 NAME = "sweep"
 OWN_ATTEMPTS = 8  # attempts of a searcher to propose something new
 CHANCES = 200  # random draws after that, if configurations are not countable
-PRUNED = "pruned"  # a trial's attribute: the epoch from which the pruner gave it up
-STATUS = "status"  # a trial's attribute: how it ended, in our terms
+PRUNED = "pruned"  # a trial's attribute: the epoch at which the pruner stopped it
+STATUS = "status"  # a trial's attribute: slipstream's name for how it ended
 
 
 Report = tuple[int, int, float]  # trial, epoch, value
@@ -58,10 +58,11 @@ class Study:
 
     journal: its file, None to keep everything in memory. space: the axes. settings: those of the sweep: name,
     trials, at_once, seed, pruner, min_epochs, reduction, patience. minimize: True if small values are good.
-    epochs: the maximum length of a trial. metric: what the values are, for other tools that read the study.
+    epochs: the maximum length of a trial. metric: the name of the values, for other tools that read the
+    study.
 
-    Proposals depend on the seed and the study alone: a reopened study continues as if it had never been
-    closed. Processes that share one influence each other's trials, since each learns from all results so
+    Proposals depend only on the seed and the study, so a reopened study continues as if it had never been
+    closed. Processes that share a study influence each other's trials, since each learns from all results so
     far.
     """
 
@@ -93,10 +94,10 @@ class Study:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make all calls inside one transaction: one wait for the disk, all of them or none.
+        """Make all calls inside the block one atomic transaction, which waits for the disk once.
 
-        Other processes wait meanwhile. Every call outside is a separate transaction. Trials asked for
-        inside exist only from its end: create no folder for them before.
+        Other processes wait meanwhile. Every call outside is a separate transaction. Trials requested inside
+        exist only after its end, so do not create folders for them earlier.
         """
         if self._open:
             yield
@@ -114,7 +115,7 @@ class Study:
                     self._check()
                 yield
         except BaseException:
-            # The storage knows records that the file never will; a study in memory has nothing else.
+            # The storage has records that are not in the file; a study in memory has nothing else.
             if self._path is not None:
                 self._optuna, self._asked, self._spent = None, asked, False
                 self._names = []
@@ -123,7 +124,7 @@ class Study:
             self._open = False
 
     def left(self) -> int:
-        """Return the number of trials that all processes together may still ask for: none repeats."""
+        """Return the number of trials that all processes together may still request, without repeats."""
         with self.together():
             left = self._settings["trials"] - len(self._trials())
             if self._space.countable is not None:
@@ -137,9 +138,9 @@ class Study:
             return [self._trial(trial) for trial in self._trials()]
 
     def waiting(self) -> list[Trial]:
-        """Return trials that have not ended and were asked for elsewhere, by a dead or a working process.
+        """Return unfinished trials that were requested elsewhere, by a dead or a live process.
 
-        The sweep's leases tell whose members these are.
+        The sweep's leases show which worker has their members.
         """
         with self.together():
             return [
@@ -161,12 +162,12 @@ class Study:
         return asked
 
     def report(self, reports: Iterable[tuple[int, int, float | None]]) -> set[int]:
-        """Report (trial, epoch, value) of all that trained an epoch; return the numbers of those to prune.
+        """Report (trial, epoch, value) of all trials that trained an epoch. Return the numbers to prune.
 
         epoch: from 1, increasing within a trial; for wilcoxon the number of the repeat or fold. All trials
         are written before any is judged, so that members of a pack are compared with each other. A resumed
-        trial may be reported again: it is judged as it was the first time. Undefined values (None, NaN) are
-        ignored. Costs nothing without a pruner.
+        trial may be reported again, and is judged as before. Undefined values (None, NaN) are ignored.
+        Without a pruner, this costs nothing.
         """
         pruner = self._pruner
         if pruner is None:
@@ -202,11 +203,11 @@ class Study:
                 self._storage.set_trial_user_attr(number, PRUNED, pruners.since(pruner, epoch))
 
     def tell(self, number: int, value: float | None, status: str) -> None:
-        """Tell how a trial ended: finished | stopped_early | diverged | pruned | failed. May be repeated.
+        """Record how a trial ended: finished | stopped_early | diverged | pruned | failed. May be repeated.
 
-        A diverged trial counts as the worst possible, whatever it had reached, so that searchers learn to
-        avoid it; so does an infinite value. Searchers ignore one that failed or has no value: the fault need
-        not lie in the configuration.
+        A diverged trial or an infinite value counts as the worst possible result, so that searchers learn to
+        avoid it. Searchers ignore a trial that failed or has no value, since its configuration may not be the
+        cause.
         """
         state, objective = self._verdict(value, status)
         with self.together(), quiet("optuna"):
@@ -229,7 +230,7 @@ class Study:
                 return TrialState.COMPLETE, value if math.isfinite(value) else worst
             case "finished" | "stopped_early" | "failed":
                 return TrialState.FAIL, None
-        raise ValueError(f"a trial does not end as {status}")
+        raise ValueError(f"a trial cannot end as {status}")
 
     def _load(self) -> optuna.Study:
         self._storage: BaseStorage
@@ -253,20 +254,20 @@ class Study:
         with self._as_written():
             for trial in self._trials():
                 if any(trial.distributions[key] != self._distributions[key] for key in trial.params):
-                    raise ValueError(f"trial {trial.number} is of another space")
+                    raise ValueError(f"trial {trial.number} belongs to another space")
                 self._trial(trial)
 
     @contextmanager
     def _as_written(self) -> Iterator[None]:
-        """Explain errors on hand-edited records, for which Optuna raises anything, assertions included."""
+        """Explain errors in hand-edited records, for which Optuna may raise any exception."""
         try:
             yield
         except (UserError, OSError):
             raise
         except Exception as error:
             raise UserError(
-                f"{self._path}: is not what slipstream wrote: {type(error).__name__} {error}. Restore the "
-                "file from a copy; the members' own folders are not affected"
+                f"{self._path}: was changed after it was written: {type(error).__name__} {error}. Restore "
+                "the file from a copy; the members' own folders are not affected"
             ) from error
 
     @property
@@ -311,7 +312,7 @@ class Study:
         return self._trial(self._trials()[number])
 
     def _new(self, number: int, tried: set[Hashable]) -> dict[str, Plain]:
-        """Draw from the searcher, again if that was tried; else pick one of the rest at random."""
+        """Draw from the searcher until the proposal is new; otherwise choose a remaining one at random."""
         drawing = self._settings["name"] in samplers.DRAWING
         known = self._space.countable
         attempts = [0, *range(1 if drawing else OWN_ATTEMPTS + 1, OWN_ATTEMPTS + 1)]
@@ -332,7 +333,7 @@ class Study:
         return kept | {key: samplers.drawn_for(axes[key], value) for key, value in values.items()}
 
     def _proposal(self, number: int, sampler: Plain) -> dict[str, Plain]:
-        """Return what a sampler draws for the axes of a trial, key -> Optuna's value."""
+        """Return a sampler's values for the axes of a trial, key -> Optuna's value."""
         propose = samplers.propose(sampler, self._study, self._trials()[number])
         drawn: dict[str, Plain] = {}
         chosen: dict[str, Plain] = {}
@@ -343,7 +344,7 @@ class Study:
         return drawn
 
     def _tried(self) -> set[Hashable]:
-        """Return the configurations of all trials, however they ended."""
+        """Return the configurations of all trials, regardless of how they ended."""
         names = self._names
         for trial in self._trials()[len(names) :]:
             names.append(self._name_of(trial.params))

@@ -46,7 +46,7 @@ SIZES = (8, 64, 256)  # pack sizes to time; larger ones gain nothing more
 SECONDS, WORTH = 1.0, 0.1  # for timing all sizes, and its maximum share of the expected work
 # steps timed at each size; seconds after which LEAST suffice; three times that: any number
 MOST, LEAST, ENOUGH = 10, 5, 0.05
-APART = "members"  # begins the reason why a network cannot be vectorized, which a sweep says
+APART = "members"  # the start of the reason why a network cannot be vectorized, which a sweep shows
 MARGIN = 0.85  # a pack is chosen if it needs less than this fraction of the members' single time
 ALIKE = 1.05  # among sizes that are about equally fast, the smallest is chosen to save memory
 # The share of an eager step's time that remains when compiled, alone and packed, and the cost of compiling in
@@ -77,8 +77,7 @@ class PlannedWork(NamedTuple):
     """The work ahead for a kind.
 
     The fields are the waiting members, their total updates, `trainer.compile`, the seconds of compilation by
-    pack
-    size, and left: the fraction of an eager step's time that remains when compiled, single and packed.
+    pack size, and left: the fraction of an eager step's time that remains when compiled, single and packed.
     """
 
     members: int

@@ -280,9 +280,8 @@ def submit(
 
     This returns immediately, and no process needs to wait for the jobs; resume the sweep to watch or help. A
     job that times out is submitted again. Logs are in workers/submitit.
-    parameters: submitit's, such as
-    {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. Raises UserError if submitit is missing or
-    refuses.
+    parameters: submitit's, such as {slurm_partition: gpu, timeout_min: 60, gpus_per_node: 1}. Raises
+    UserError if submitit is missing or fails.
     """
     try:
         import submitit

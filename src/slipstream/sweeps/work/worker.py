@@ -244,7 +244,7 @@ class Worker:
             raise Lost(
                 f"{self.directory}: this process showed no sign of life for too long, so another one has "
                 f"taken over its members; nothing is lost. To help again, use "
-                f"" + typed("resume", self.directory)
+                + typed("resume", self.directory)
             )
         return self.source.verdicts(trained)
 

@@ -47,7 +47,7 @@ SHARE = 0.8  # of free memory that a pack may use
 class Alive(TorchDispatchMode):
     """Counts the bytes of live tensors while functions run under it.
 
-    scatter: times that the heap of small tensors exceeds their bytes; may change on the way.
+    scatter: the factor by which the heap of small tensors exceeds their bytes; may change during counting.
     """
 
     def __init__(self, scatter: float = 1.0) -> None:
