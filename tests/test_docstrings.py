@@ -21,7 +21,14 @@ ROOMS |= {"config", "data", "sweeps", "testing", "__main__"}
 QUESTIONS = {"What", "Whether", "How", "Which", "Who", "Where", "When", "Why"}
 # Words of ours for which the field has others, and phrases that sound translated.
 UNUSUAL = re.compile(
-    r"\b(mend\w*|crews?|drains?|so many that|from which on|dear|(is|are) told|preparing\.\w+)\b"
+    r"\b(mend\w*|crews?|drains?|so many that|from which on|dear|(is|are) told|preparing\.\w+"
+    r"|taken out|begins? anew|says? nothing to)\b"
+)
+# The same in messages, where a word of code cannot be meant.
+UNUSUAL_MESSAGES = re.compile(
+    r"\b(taken out|cannot be told|begins? anew|is no (address|column|network|number|run|table|tensor)\b"
+    r"|are no (table|numbers)|none of this run|send parts|leave it out otherwise)",
+    re.IGNORECASE,
 )
 FILES = {"__init__": SOURCE / "__init__.py"} | NAMES
 PUBLIC = sorted(set(dir(slipstream)) - {"__version__"})
@@ -108,6 +115,16 @@ def test_docstrings_and_comments_use_the_fields_words():
         assert [text for text in summaries if not text[1].endswith((".", ":", ")", "?"))] == [], name
 
 
+def test_messages_use_the_fields_words():
+    """No file has a phrase that sounds translated, in messages as in docstrings."""
+    found = {
+        name: match[0]
+        for name, file in FILES.items()
+        if (match := UNUSUAL_MESSAGES.search(file.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_have_sections_and_an_example(name):
     """Each name of `slipstream` is documented with its arguments, its result and a doctest that runs."""
@@ -122,9 +139,42 @@ def test_public_names_have_sections_and_an_example(name):
         assert f"\n    {parameter}: " in text, parameter
 
 
+MODEL = importlib.import_module("slipstream.runs.prediction").Model  # what `load` returns
+CLASSES = [
+    thing for thing in (*(getattr(slipstream, name) for name in PUBLIC), MODEL) if inspect.isclass(thing)
+]
+
+
+def undescribed(names, text):
+    """Return the names of which no line of a section ("a, b: ...") tells."""
+    lines = re.findall(r"^    ((?:\w+, )*\w+): ", text, re.MULTILINE)
+    return sorted(set(names) - {name for line in lines for name in line.split(", ")})
+
+
+@pytest.mark.parametrize("thing", CLASSES, ids=lambda thing: thing.__name__)
+def test_public_classes_describe_their_arguments_and_methods(thing):
+    """A public class describes what it is made of, and its methods their arguments, results and errors."""
+    text = inspect.getdoc(thing)
+    assert "Example:" in text
+    if not issubclass(thing, Exception) and thing is not MODEL:
+        assert undescribed(inspect.signature(thing).parameters, text) == []
+    for name, member in vars(thing).items():
+        method = getattr(member, "__func__", member)
+        if inspect.isfunction(method) and not name.startswith("_") and thing.__module__ == method.__module__:
+            arguments = [each for each in inspect.signature(method).parameters if each not in ("self", "cls")]
+            own = inspect.getdoc(method)
+            wanted = ["Args:", "Returns:"] if arguments else []
+            wanted += ["Raises:"] if "raise " in inspect.getsource(method).replace(own, "") else []
+            assert [section for section in wanted if f"\n{section}\n" not in own] == [], name
+            assert undescribed(arguments, own) == [], name
+
+
+def test_a_missing_description_is_seen():
+    """Arguments count as described by themselves or several in one line, and not in prose."""
+    assert undescribed("abcd", "Args:\n    a, b: x.\n    c: y, and d: z.\n") == ["d"]
+
+
 def test_the_public_model_is_documented():
-    """`load` returns a Model whose class and `predict` have an example and sections."""
-    model = importlib.import_module("slipstream.runs.prediction").Model
-    assert "Example:" in inspect.getdoc(model)
+    """`load` returns a Model whose `predict` has all sections."""
     for section in ("Args:", "Returns:", "Raises:"):
-        assert f"\n{section}\n" in inspect.getdoc(model.predict)
+        assert f"\n{section}\n" in inspect.getdoc(MODEL.predict)

@@ -224,7 +224,7 @@ def test_what_fails_for_long_is_told_while_the_run_goes_on(monkeypatch):
     until(lambda: broken.tries > 2)
     (warning,) = delivery.news()
     assert "connection refused" in warning
-    assert "what is not sent is kept and tried again" in warning
+    assert "Unsent metrics are kept and sent again" in warning
     delivery.close(0)
 
 

@@ -61,7 +61,7 @@ def test_what_a_new_regularizer_keeps_begins_at_the_present_weights(small_run, n
 
 
 def test_another_network_cannot_go_on_from_an_epoch(small_run):
-    with pytest.raises(ConfigError, match="another network, which cannot go on from epoch 3"):
+    with pytest.raises(ConfigError, match="a different network, which cannot continue from epoch 3"):
         branches(Origin(small_run), [Change(("model.width=16",))], at=3)
 
 

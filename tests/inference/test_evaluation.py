@@ -236,7 +236,7 @@ def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind)
         "data.batch_size=8",
     ]
     slipstream.train(slipstream.compose(f"data={kind}", *words, *QUIET), tmp_path / "run")
-    with pytest.warns(UserWarning, match="trained on rows of this file.*its test rows are taken"):
+    with pytest.warns(UserWarning, match="trained on rows of this file.*its test rows are used"):
         found = evaluate(tmp_path / "run", f"data.path={tmp_path / 'f.csv'}")
     examples = frame["t"].to_list() if kind == "text" else frame
     expected = slipstream.load(tmp_path / "run").predict(examples).scores

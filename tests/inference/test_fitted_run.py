@@ -153,7 +153,7 @@ def test_a_sweep_on_rows_in_memory(frame, tmp_path):
     assert (tmp_path / "s" / "report.json").is_file()
     with pytest.raises(ConfigError, match=r"sweep.workers: only this process has the rows"):
         slipstream.sweep({"optimizer.lr": [0.01]}, *FEW, workers=2, **common)
-    with pytest.raises(ConfigError, match=r"given as arguments; leave data=\.\.\. out"):
+    with pytest.raises(ConfigError, match=r"passed as arguments; remove data=\.\.\."):
         slipstream.sweep({"optimizer.lr": [0.01]}, "data=iris", **common)
 
 
@@ -207,7 +207,7 @@ def test_a_notebook_shows_a_curve_that_ends_as_the_table(frame, monkeypatch):
         (lambda run, f: run.evaluate(f, by="y"), "by='y': is data.target"),
         (lambda run, f: run.evaluate(f.drop(columns="w")), "lacks the column of weights, 'w'"),
         (lambda run, f: run.evaluate(f[["age", "y", "w"]]), "lacks columns of the training data: city"),
-        (lambda run, f: run.evaluate(f["age"].to_numpy()), "the data are no table, whose column y"),
+        (lambda run, f: run.evaluate(f["age"].to_numpy()), "the data are not a table with a column y"),
         (lambda run, f: run.evaluate("new.csv"), "expected a data setting, such as data.path=new.csv"),
         (lambda run, f: run.predict(7), "found builtins.int, expected an array, a data frame"),
         (lambda run, f: run.importance(metric="acuracy"), "did you mean accuracy"),

@@ -326,9 +326,16 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
         return self
 
     def predict_proba(self, X: DataLike) -> np.ndarray:
-        """Return the probability of each class, [N, C] in the order of `classes_`.
+        """Predict the probability of each class.
 
-        Raises ValueError if the loss gives no probabilities.
+        Args:
+            X: inputs [N, C].
+
+        Returns:
+            Probabilities [N, classes] in the order of `classes_`.
+
+        Raises:
+            ValueError: the loss gives no probabilities, or the inputs are unsuitable.
         """
         scores = self._scores(X)
         if not self._network.probabilistic:
@@ -336,7 +343,14 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
         return scores
 
     def predict(self, X: DataLike) -> np.ndarray:
-        """Return the most probable labels [N]."""
+        """Predict the most probable labels.
+
+        Args:
+            X: inputs [N, C].
+
+        Returns:
+            Labels [N].
+        """
         scores = self._scores(X)
         found: np.ndarray = self.classes_[scores.argmax(axis=1)]
         return found
@@ -350,7 +364,9 @@ class SlipstreamClassifier(ClassifierMixin, SlipstreamEstimator):  # type: ignor
 class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network for regression, with one or several targets, that follows scikit-learn's API.
 
-    The arguments are those of `SlipstreamClassifier`.
+    Args:
+        width, depth, model, activation, optimizer, regularizer: as in `SlipstreamClassifier`.
+        lr, batch_size, max_epochs, validation, settings, random_state: as in `SlipstreamClassifier`.
 
     Example:
         >>> import slipstream
@@ -381,7 +397,14 @@ class SlipstreamRegressor(RegressorMixin, SlipstreamEstimator):  # type: ignore[
         return self
 
     def predict(self, X: DataLike) -> np.ndarray:
-        """Return the predicted values [N], or [N, D] for several targets."""
+        """Predict values.
+
+        Args:
+            X: inputs [N, C].
+
+        Returns:
+            Values [N], or [N, D] for several targets.
+        """
         values = self._scores(X)
         return values[:, 0] if self._single else values
 

@@ -57,6 +57,7 @@ class Evaluation:
         losses: the loss of each example, float64 [N]; for several networks, the mean of their losses.
         weights: the weights of the examples [N].
         data: the examples.
+        probabilistic: True if the scores are probabilities.
         networks: the number of networks that predict together.
         whole: metrics of all rows with 95 % bootstrap intervals.
         groups: the metrics of each group, if a column was named.
@@ -122,7 +123,14 @@ class Evaluation:
         ]
 
     def worst(self, count: int) -> list[int]:
-        """Return the indices of the rows with the largest losses, in descending order."""
+        """Return the rows with the largest losses.
+
+        Args:
+            count: the largest number of rows.
+
+        Returns:
+            The indices of the rows from 0, the largest loss first.
+        """
         return [int(row) for row in np.argsort(-self.losses, kind="stable")[:count]]
 
 

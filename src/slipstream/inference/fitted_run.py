@@ -29,7 +29,8 @@ class FittedRun(Result):
     """A finished run, from `slipstream.fit`, `train` or `train_pack`.
 
     Attributes:
-        status, reason, best_epoch, best, last, records, weights, directory, exit_code: as in `Result`.
+        status, reason, best_epoch, best, last, records, weights, directory, exit_code, observations: as in
+            `Result`.
         origin: its configuration, its folder if it has one, and its rows if they were given in memory.
 
     Example:
@@ -104,16 +105,32 @@ class FittedRun(Result):
         return predict(self, x)
 
     def predict_proba(self, x: DataLike) -> DataLike:
-        """Predict probabilities [N, C] in the order of `classes`. x and the type returned: as in `predict`.
+        """Predict probabilities [N, C] in the order of `classes`.
 
-        Raises UserError for a run that predicts numbers, or whose loss gives no probabilities.
+        Args:
+            x: as in `predict`.
+
+        Returns:
+            A frame with a column for each class, a tensor or an array, depending on x as in `predict`.
+
+        Raises:
+            UserError: the run predicts numbers, or its loss gives no probabilities.
         """
         return predict_proba(self, x)
 
     def evaluate(self, *data: DataLike, target: DataLike = None, by: str | None = None) -> Evaluation:
         """Evaluate the run on examples with known targets: metrics with intervals, and every row.
 
-        Args and errors: as in `slipstream.evaluate`; the second item of `data` may also be the targets.
+        Args:
+            data: as in `slipstream.evaluate`; the second item may also be the targets.
+            target: the targets of examples in memory; None uses the run's target columns of the table.
+            by: a column of a table whose values are groups, each evaluated separately.
+
+        Returns:
+            Metrics with intervals, and scores and losses of every row.
+
+        Raises:
+            ConfigError, DataError: the data do not fit the run.
         """
         given = list(data)
         if len(given) == 2 and target is None and not isinstance(given[1], str):
@@ -123,20 +140,53 @@ class FittedRun(Result):
     def importance(
         self, *data: DataLike, target: DataLike = None, metric: str | None = None, repeats: int = 5
     ) -> ImportanceResult:
-        """Measure how much worse a metric gets without each column. Args: as in `slipstream.importance`."""
+        """Measure how much worse a metric gets without each column.
+
+        Args:
+            data: as in `slipstream.evaluate`; without any, the run's test rows.
+            target: the targets of examples in memory.
+            metric: a metric of the task, or "loss"; by default the one that chose the best epoch.
+            repeats: the number of permutations of each column, >= 1.
+
+        Returns:
+            Importances with intervals, as in `slipstream.importance`.
+
+        Raises:
+            ConfigError, DataError: the data or the metric do not fit the run.
+        """
         return importance(self, *data, target=target, metric=metric, repeats=repeats)
 
     def explain(
         self, *data: DataLike, row: int = 1, target: DataLike = None, output: str | None = None
     ) -> Explanation:
-        """Explain the prediction of one example as a sum. Args: as in `slipstream.explain`."""
+        """Explain the prediction of one example as a sum.
+
+        Args:
+            data: as in `slipstream.evaluate`; without any, the run's test rows.
+            row: the example's number, from 1.
+            target: the targets of examples in memory.
+            output: the class, or the target column, to explain; by default the predicted class, or the first.
+
+        Returns:
+            The prediction as a sum of contributions, as in `slipstream.explain`.
+
+        Raises:
+            UserError: captum is not installed. ConfigError, DataError: data, row or output do not fit.
+        """
         return explain(self, *data, row=row, target=target, output=output)
 
     def export(self, to: Literal["onnx", "torch"], directory: str | Path) -> Path:
-        """Write a folder that predicts without slipstream, checked on the run's test rows. Return its path.
+        """Write a folder that predicts without slipstream, checked on the run's test rows.
 
-        to: `onnx` (extra `export`) or `torch`. Raises UserError if the folder exists or the network cannot be
-        exported.
+        Args:
+            to: "onnx" (extra `export`) or "torch".
+            directory: a folder that does not exist.
+
+        Returns:
+            The path of the folder.
+
+        Raises:
+            UserError: the folder exists, or the network cannot be exported.
         """
         from slipstream.inference.export.exporting import FILES, export
 
@@ -145,9 +195,16 @@ class FittedRun(Result):
         return export(self.ensemble, to, Path(directory)).folder
 
     def save(self, directory: str | Path) -> Path:
-        """Write the run's folder, for `slipstream.load` and the command line. Return its path.
+        """Write the run's folder, for `slipstream.load` and the command line.
 
-        Raises UserError if the folder already holds a run.
+        Args:
+            directory: a folder that does not exist or holds no run.
+
+        Returns:
+            The path of the folder.
+
+        Raises:
+            UserError: the folder already holds a run.
         """
         assert self.origin.trained is not None
         self.origin.trained.save(Path(directory))

@@ -89,7 +89,16 @@ class PackedSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn has no
     def fit(self, X: DataLike, y: DataLike = None, **params: Plain) -> Self:
         """Train every candidate on every split, and the best one on all rows.
 
-        params: for the estimator, the scorers and the splitter, as in GridSearchCV: sample_weight, groups.
+        Args:
+            X: inputs [N, C].
+            y: labels or target values, [N] or [N, D].
+            params: for the estimator, scorers and splitter, as in GridSearchCV: sample_weight, groups.
+
+        Returns:
+            The search itself.
+
+        Raises:
+            ValueError: param_grid has a distribution without n_iter, or the data are unsuitable.
         """
         own = self.estimator
         self.estimator = TrainedAhead(own)  # GridSearchCV clones, fits and scores this

@@ -125,17 +125,38 @@ class Model:
         return self.prediction(self.scores(self.inputs(x)))
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Return the network's outputs: logits or scaled values [N, C], or [N, E, C] for an ensemble."""
+        """Return the network's outputs for examples.
+
+        Args:
+            inputs: the result of `inputs`, [N, ...].
+
+        Returns:
+            Logits or scaled values [N, C], or [N, E, C] for an ensemble.
+        """
         with torch.no_grad():
             return torch.cat([self._outputs(part) for part in inputs.split(chunk_of(self.program.form))])
 
     def scores(self, inputs: Tensor) -> np.ndarray:
-        """Return class scores float32 [N, C], or values in original units float64 [N, D], for inputs."""
+        """Return the scores of examples.
+
+        Args:
+            inputs: the result of `inputs`, [N, ...].
+
+        Returns:
+            Class scores float32 [N, C], or values in original units float64 [N, D].
+        """
         result: np.ndarray = self.program.scores(self.outputs(inputs), self.numbers).numpy()
         return result
 
     def prediction(self, scores: np.ndarray) -> Classification | np.ndarray:
-        """Convert scores [N, C] to classes, or to values in original units."""
+        """Convert scores to predictions.
+
+        Args:
+            scores: the result of `scores`, [N, C] or [N, D].
+
+        Returns:
+            A `Classification` for classes; for regression, values [N], or [N, D] for several targets.
+        """
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
         if self.target.task == "multilabel":
@@ -162,8 +183,14 @@ class Model:
     def inputs(self, x: DataLike) -> Tensor:
         """Convert raw examples to network inputs: scaled, encoded and imputed.
 
-        The result is float32 [N, ...], token ids [N, T], or images of bytes [N, C, H, W], which the network
-        scales.
+        Args:
+            x: as in `predict`.
+
+        Returns:
+            float32 [N, ...], token ids [N, T], or images of bytes [N, C, H, W], which the network scales.
+
+        Raises:
+            DataError: the examples do not match those of training.
         """
         x = examples_of(x, self.preprocessing.spec.kind)
         array, unseen = self.preprocessing.transform(x, self.data)

@@ -110,7 +110,7 @@ def test_explain_says_what_moved_a_prediction(url, row):
 REFUSED = [
     (b"", "application/json", 400, "the body is empty; expected JSON"),
     (b'{"age": 1,}', "application/json", 400, "the body is not valid JSON: line 1, column 11"),
-    (b"[" * 100_000, "application/json", 400, "the JSON is nested too deep"),
+    (b"[" * 100_000, "application/json", 400, "the JSON is nested too deeply"),
     (b"[" + b"9" * 5000 + b"]", "application/json", 400, "the body cannot be read: Exceeds the limit"),
     (b'{"age": "\xff"}', "application/json", 400, "the body is not UTF-8 text: byte 0xff at position 10"),
     (b"[]", "application/json", 422, "the list is empty; expected a row, which is an object with age, city"),
