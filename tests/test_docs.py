@@ -43,7 +43,9 @@ def test_every_link_of_a_page_leads_somewhere(page):
 def test_a_broken_link_is_found():
     """The check knows a missing file and a missing heading from those that are there."""
     page = ROOT / "README.md"
-    text = "[a](docs/design.md#forms) [b](docs/none.md) [c](docs/design.md#none) [d](https://example.org)"
+    text = (
+        "[a](docs/design.md#input-specs) [b](docs/none.md) [c](docs/design.md#none) [d](https://example.org)"
+    )
     assert list(broken(page, text)) == ["docs/none.md", "docs/design.md#none"]
 
 
