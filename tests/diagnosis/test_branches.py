@@ -73,7 +73,7 @@ def test_until_keeps_the_schedule_of_the_whole_run(small_run):
 
 
 def test_an_epoch_that_the_run_does_not_have(small_run):
-    with pytest.raises(UserError, match="has no epoch 9, it was saved up to epoch 4"):
+    with pytest.raises(UserError, match="has no epoch 9; it was saved up to epoch 4"):
         Origin(small_run).at(9)
 
 

@@ -204,7 +204,7 @@ def test_a_notebook_shows_a_curve_that_ends_as_the_table(frame, monkeypatch):
         (lambda run, f: run.evaluate(f.assign(y="maybe")), "maybe"),
         (lambda run, f: run.evaluate(f.assign(y=None)), r"target is missing in 240 of 240 rows \(row 1\)"),
         (lambda run, f: run.evaluate(f, by="contry"), "by='contry': the table has no such column"),
-        (lambda run, f: run.evaluate(f, by="y"), "by='y': is data.target"),
+        (lambda run, f: run.evaluate(f, by="y"), "by='y': is the column of data.target"),
         (lambda run, f: run.evaluate(f.drop(columns="w")), "lacks the column of weights, 'w'"),
         (lambda run, f: run.evaluate(f[["age", "y", "w"]]), "lacks columns of the training data: city"),
         (lambda run, f: run.evaluate(f["age"].to_numpy()), "the data are not a table with a column y"),

@@ -98,7 +98,7 @@ def course(objectives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def right_by_class(scores: Tensor, y: Tensor) -> list[Tensor]:
-    """Return how well classes y [N] are told from scores [N, C], as 4 + C numbers.
+    """Return how well scores [N, C] predict the classes y [N], as 4 + C numbers.
 
     Accuracy, mean confidence, the lowest recall, the share of classes ever predicted, then the recall of each
     class, NaN for one without an example.
