@@ -246,6 +246,6 @@ def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind)
 def test_a_folder_that_was_trained_on_is_called_a_folder(tmp_path):
     """Of images there are no rows, and no file."""
     configs = [{"data": {"path": str(tmp_path)}}]
-    said = f"{tmp_path}: the run was trained on examples of this folder, which it knows"
+    said = f"{tmp_path}: the run was trained on examples of this folder, so it does better"
     (found,) = predicted_again(configs, str(tmp_path))
     assert found.startswith(said)
