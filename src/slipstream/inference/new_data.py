@@ -62,8 +62,8 @@ def read_as(
 ) -> NewData:
     """Read the data that `data.path=...` and other overrides of the runs' data name.
 
-    All rows are read, whatever split they would have had. configs: of the runs. by: a column of a table whose
-    values are groups.
+    All rows are read, regardless of the splits. configs: of the runs. by: a column of a table whose values
+    are groups.
     Raises ConfigError or DataError for settings that the data do not have, or a file that does not fit.
     """
     changes, inputs, raw, groups = _parsed(overrides), [], None, None

@@ -309,7 +309,7 @@ class Engine:
         return -(-(OBSERVED_EVERY_COMPILED if self.compiled else OBSERVED_EVERY) // self.batching.steps)
 
     def due(self, epoch: int) -> bool:
-        """Return True if the network is observed after this epoch, from 1: so rarely that it costs little."""
+        """Return True if the network is observed after this epoch, from 1: rarely, to keep the cost low."""
         last = self.configs[0].trainer.max_epochs
         return self.observes and (epoch in (1, last) or epoch % self._apart == 0)
 
@@ -344,7 +344,7 @@ class Engine:
         return self.pack.stack(probes) if self._own == 0 else probes[0]
 
     def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Observed:
-        """Return what the observer sees of each member. before: the parameters before the last update."""
+        """Return the observations of each member. before: the parameters before the last update."""
         _, norms, objectives = zip(*seen, strict=True)
         evaluated, buffers = self.evaluated(state)
         of_updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)

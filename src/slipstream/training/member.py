@@ -160,12 +160,12 @@ class Member:
         return bool(self.config.early_stopping.settings["restore_best"])
 
     def lr_factor(self, rates: np.ndarray) -> float | None:
-        """Return the last rate of an epoch as a multiple of `optimizer.lr`: where its schedule stands."""
+        """Return the last learning rate of an epoch as a multiple of `optimizer.lr`."""
         lr = self.config.optimizer.settings["lr"]
         return float(rates[-1]) / lr if lr else None
 
     def observe(self, values: Record, steps: int, samples: Mapping[str, np.ndarray]) -> None:
-        """Keep the observations of the epoch that has just been trained.
+        """Keep the observations of the epoch that has just ended.
 
         steps: updates an epoch. samples: of tensors, by name, for histograms.
         """

@@ -35,7 +35,7 @@ from slipstream.training.quantities import (
 from slipstream.training.taps import STATISTICS, LayerWatch, Seen
 
 PROBE = 256  # training rows that are observed, evenly spaced
-CLASSES = 20  # most classes with a recall of their own
+CLASSES = 20  # the largest number of classes with a separate recall
 
 WEIGHTS = (
     *("weight_norm", "weight_zeros", "unit_similarity", "update_ratio", "update_lost"),
@@ -63,8 +63,8 @@ class Probe(NamedTuple):
 class LastUpdate(NamedTuple):
     """The results of the updates of an epoch.
 
-    params, before [P]: after and before the last update. evaluated [P], buffers: those to evaluate with, more
-    of an ensemble. norms, objectives [S]: the gradient's norm and the objective of each update.
+    params, before [P]: after and before the last update. evaluated [P], buffers: those to evaluate with; an
+    ensemble has several. norms, objectives [S]: the gradient's norm and the objective of each update.
     """
 
     params: Tensor
@@ -85,8 +85,9 @@ class Observed(NamedTuple):
 class ProbeHalf(NamedTuple):
     """The network's results for every other row of the probe.
 
-    gradient [P]: of the loss. at_ends: squared norms [2] of its gradient by the first and the last inputs of
-    each recurrent layer. weight: the sum of the rows' weights. loss: their weighted mean. outputs [n, ...].
+    gradient [P]: of the loss. at_ends: squared norms [2] of its gradient with respect to the first and the
+    last inputs of each recurrent layer. weight: the sum of the rows' weights. loss: their weighted mean.
+    outputs [n, ...].
     """
 
     gradient: Tensor
@@ -115,7 +116,7 @@ def weight_penalty(program: ModelSpec, params: Tensor, numbers: Numbers) -> Tens
 def penalty_of_update(
     program: ModelSpec, params: Tensor, buffers: dict[str, Tensor], numbers: Numbers
 ) -> Tensor:
-    """Return all penalties, those on activations as the last update met them: float64."""
+    """Return the sum of all penalties, float64; those on activations come from the last update."""
     total = weight_penalty(program, params, numbers)
     for name in program.activities:
         total = total + buffers[name]
@@ -125,11 +126,11 @@ def penalty_of_update(
 class LayerObserver:
     """Observes a network. It is a function for one member, to be vectorized.
 
-    alone: it will not be vectorized. samples: also return samples for histograms.
+    alone: True if it will not be vectorized. samples: True to also return samples for histograms.
 
     Attributes:
-        names: of the values that a call returns, `layers/LAYER/QUANTITY`, `updates/...`, `probe/...`.
-        sampled: of the tensors that it samples, `gradients/WEIGHT`, `last_update/WEIGHT`,
+        names: the names of the returned values, `layers/LAYER/QUANTITY`, `updates/...`, `probe/...`.
+        sampled: the names of the sampled tensors, `gradients/WEIGHT`, `last_update/WEIGHT`,
             `activation_inputs/LAYER`, `activations/LAYER`.
     """
 
@@ -174,7 +175,7 @@ class LayerObserver:
             yield from (f"{of}/{tap.name}" for of in ("activation_inputs", "activations"))
 
     def _of_parameters(self) -> Tensor:
-        """Return the places of the samples of each parameter: [N, SAMPLE], -1 where it has no more."""
+        """Return the indices of the samples of each parameter, [N, SAMPLE], with -1 for missing ones."""
         rows, start = [], 0
         for size in self.program.layout.sizes:
             places = sample_places(size, torch.device("cpu")) + start
@@ -185,8 +186,8 @@ class LayerObserver:
     def __call__(
         self, last: LastUpdate, buffers: dict[str, Tensor], probe: Probe, numbers: Numbers
     ) -> Observed:
-        """Return the values of `names`, NaN where one does not apply, and the samples of `sampled`."""
-        # Every other row: training rows keep the order of their file, whose halves may be of other classes.
+        """Return the values of `names`, NaN if they do not apply, and the samples of `sampled`."""
+        # Every other row, because rows are in the order of the file, whose halves may have different classes.
         first, second = (self._half(last.params, buffers, probe, start, numbers) for start in (0, 1))
         share = first.weight / (first.weight + second.weight + TINY)
         gradient = share * first.gradient + (1 - share) * second.gradient
@@ -232,7 +233,7 @@ class LayerObserver:
             return loss, (loss, outputs, seen)
 
         parts = params, self.watch.offsets(self.program.form.shape[0], len(x), params)
-        if self.alone:  # any network at all, also one that torch.func cannot transform
+        if self.alone:  # works for any network, even one that torch.func cannot transform
             leaves = [part.detach().requires_grad_() for part in (parts[0], *parts[1])]
             value, (_, outputs, seen) = loss_of((leaves[0], leaves[1:]))
             gradient, *inputs = torch.autograd.grad(value, leaves)
@@ -247,7 +248,7 @@ class LayerObserver:
         return ProbeHalf(gradient, [at_ends(steps) for steps in inputs], weight, loss, outputs, seen)
 
     def _of_weights(self, last: LastUpdate, gradients: tuple[Tensor, Tensor, Tensor]) -> Iterator[Tensor]:
-        """Yield what `WEIGHTS` names. gradients [P]: of the probe, its halves' difference and their sum."""
+        """Yield the quantities of `WEIGHTS`. gradients [P]: the probe's, its halves' difference and sum."""
         layout = self.program.layout
         parts = (flat.split(layout.sizes) for flat in (last.params, last.before, *gradients))
         for name, weight, old, grad, noise, total in zip(layout.names, *parts, strict=True):
@@ -263,7 +264,7 @@ class LayerObserver:
     def _of_units(self, units: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
         for tap, (given, made) in zip(self.watch.taps, units, strict=True):
             undefined = made.new_full((), math.nan)
-            if not made.numel():  # a layer that this call left out
+            if not made.numel():  # a layer that was not called
                 yield from [undefined] * len(UNIT)
                 continue
             yield (made == 0).all(0).double().mean()
@@ -278,7 +279,7 @@ class LayerObserver:
             yield statistics_gap(values, *own) if values.numel() else values.new_full((), math.nan)
 
     def _of_averaged_norms(self, last: LastUpdate, probe: Probe) -> Iterator[Tensor]:
-        """Yield the same of averaged weights, whose statistics may be those of other weights."""
+        """Yield the same for averaged weights, whose statistics may belong to other weights."""
         if self.averages and self.watch.norms:
             self.watch.begin(())
             with torch.no_grad():
@@ -291,7 +292,7 @@ class LayerObserver:
         return weight_penalty(self.program, params, numbers) + activity / sum(rows)
 
     def _of_updates(self, last: LastUpdate, gradient: Tensor, numbers: Numbers) -> Iterator[Tensor]:
-        """Yield what `UPDATES` names. gradient [P]: of the probe."""
+        """Yield the quantities of `UPDATES`. gradient [P]: of the probe."""
         objectives, norms = last.objectives, last.norms
         steps = objectives.diff().abs().mean() if len(objectives) > 1 else objectives.new_zeros(())
         yield from (objectives[0], objectives.mean(), objectives[-1], steps)
@@ -310,7 +311,7 @@ class LayerObserver:
     def _of_clipping(self, norms: Tensor, gradient: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
         """Return the share that was clipped, and the mean factor on the gradient's norm.
 
-        By norm it is the share of updates; by value, which norms do not tell, of the probe's gradient.
+        For clipping by norm, it is the share of updates; by value, the share of the probe's gradient.
         """
         clips = [c for c in self.program.hooks["gradient"] if c.name == "gradient_clipping"]
         if not clips:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ROWS = 256  # rows of a layer's outputs (examples, positions, steps) for what needs all pairs of units
-UNITS = 256  # units of a layer, evenly spaced, for what needs all pairs of units
-FLAT = 0.02  # of a bounded activation's range: nearer to a bound it is saturated
+ROWS = 256  # rows of a layer's outputs (examples, positions, steps) for statistics over pairs of units
+UNITS = 256  # units of a layer, evenly spaced, for statistics over pairs of units
+FLAT = 0.02  # share of a bounded activation's range; outputs this close to a bound are saturated
 SAMPLE = 2048  # entries of a tensor for its histogram
-SPREAD = 40503  # odd, so that a sample meets all columns of a weight
-EPS = 1e-5  # as in batch normalization: features without variance do not count
+SPREAD = 40503  # odd, so that a sample covers all columns of a weight
+EPS = 1e-5  # as in batch normalization, so that features without variance do not matter
 TINY = 1e-30
 
 
@@ -57,17 +57,17 @@ def similarity(weight: Tensor) -> Tensor:
 
 
 def lost(weight: Tensor, before: Tensor, gradient: Tensor) -> Tensor:
-    """Return the share of entries with a gradient that the update left the same.
+    """Return the share of entries with a gradient that the update did not change.
 
-    What is smaller than half the last digit of a weight is rounded away. Weights that are exactly 0 do not
-    count, since a mask or a penalty may hold them there.
+    A change below half the last digit of a weight is rounded away. Weights that are exactly 0 are ignored,
+    since a mask or a penalty may keep them there.
     """
     moved = (gradient != 0) & ((weight != 0) | (before != 0))
     return (moved & (weight == before)).double().sum() / moved.double().sum().clamp(min=1)
 
 
 def statistics_gap(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Return how far running statistics [F] are from those of the values [R, F], 0 if they agree.
+    """Return the distance of running statistics [F] from those of the values [R, F], 0 if they agree.
 
     The mean over features of the means' difference in standard deviations, plus that of the absolute
     logarithm of the ratio of standard deviations.
@@ -81,9 +81,9 @@ def statistics_gap(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 def course(objectives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return slope, turns and late spread of the objectives [S] of successive updates.
 
-    slope: of the fitted line, times S - 1: the change over all of them. turns: the share of steps that go
-    back where the step before came from: 0 on a steady way, 2/3 for independent noise, 1 for a zigzag. late
-    spread: the standard deviation in the last quarter. All are 0 for a single update.
+    slope: the slope of the fitted line times S - 1, which is the change over all updates. turns: the share of
+    changes whose sign differs from the previous one: 0 for a steady course, 2/3 for independent noise, 1 for
+    a zigzag. late spread: the standard deviation in the last quarter. All are 0 for a single update.
     """
     count = len(objectives)
     zero = objectives.new_zeros(())
@@ -116,7 +116,7 @@ def right_by_class(scores: Tensor, y: Tensor) -> list[Tensor]:
 def at_ends(gradient: Tensor) -> Tensor:
     """Return the squared norms [2] of gradients [T, N, C] at each example's first step, and at its last one.
 
-    What is padding has no gradient. One that a cell forgets reaches the last step, but not the first.
+    Padding has no gradient. If a cell forgets, the gradient reaches the last step, but not the first.
     """
     squares = gradient.square().sum(-1)
     step = torch.arange(len(squares), device=squares.device)[:, None]

@@ -1,4 +1,4 @@
-"""Places of a network whose values are observed, and the hooks that keep them."""
+"""Places of a network whose values are observed, and the hooks that store them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ TORCH: dict[type[nn.Module], tuple[float, float]] = {
 class Tap:
     """A place of a network whose outputs are observed.
 
-    name: of the hidden layer; a module's further calls have a number. bounds: of the activation's outputs,
-    where its gradient vanishes; infinite ones do not count.
+    name: the hidden layer's; further calls of a module have a number. bounds: the limits of the activation's
+    outputs, where its gradient vanishes; infinite ones are ignored.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Tap:
 
 
 class Seen(NamedTuple):
-    """The values that one call of a network has shown.
+    """The values observed during one call of a network.
 
     units: inputs and outputs [R, units] of each tap, empty if it was not called. norms: the inputs [R, F] of
     each normalization with running statistics. activity: the sum of the penalties on activations.
@@ -82,15 +82,15 @@ def taps(module: nn.Module) -> list[Tap]:
 
 
 class LayerWatch:
-    """Keeps what the layers of a network see. The network must be the watcher's own.
+    """Stores the inputs and outputs of a network's layers. Nothing else may use the network.
 
-    example: inputs with which a user's network is called once, to learn how often it calls each layer; our
-    own call each of them once.
+    example: inputs for calling a user's network once, to count the calls of each layer; slipstream's own
+    networks call each layer once.
     """
 
     def __init__(self, module: nn.Module, example: Tensor | None = None) -> None:
         for inside in module.modules():
-            if getattr(inside, "inplace", False):  # it would overwrite what enters it
+            if getattr(inside, "inplace", False):  # it would overwrite its input
                 inside.inplace = False  # type: ignore[assignment]  # nn.Module types attributes as Tensor
         self.taps = taps(module)
         named = layers_with_statistics(module)
@@ -120,7 +120,7 @@ class LayerWatch:
                 inside.register_forward_hook(self._penalize)
 
     def _number_calls(self, module: nn.Module, example: Tensor) -> None:
-        """Let each call of a layer be a tap; layers that are not called have none."""
+        """Make each call of a layer a tap; layers that are not called have none."""
         with torch.no_grad():
             module(example)
         numbered = ((tap, range(self._calls[tap.module])) for tap in self.taps)
@@ -139,7 +139,7 @@ class LayerWatch:
         self._penalties.clear()
 
     def end(self, like: Tensor) -> Seen:
-        """Return what the call since `begin` has shown. like: of its device."""
+        """Return the values observed since `begin`. like: a tensor on the same device."""
         nothing = like.new_empty(0, 0)
         units = [self._units.get(place, (nothing, nothing)) for place in range(len(self.taps))]
         norms = [self._inputs.get(norm, nothing) for norm in self.norms.values()]
@@ -166,13 +166,13 @@ class LayerWatch:
         self._penalties.append(module.function(inputs[0], **module.settings()))
 
     def offsets(self, steps: int, rows: int, like: Tensor) -> list[Tensor]:
-        """Return zeros [T, N, C] for the inputs of each recurrent tap, to differentiate by."""
+        """Return zeros [T, N, C] to add to the inputs of each recurrent tap, for differentiation."""
         cells = [tap.module for tap in self.taps if isinstance(tap.module, Direction)]
         return [like.new_zeros(steps, rows, cell.features) for cell in cells]
 
 
 def _tensor(value: Tree) -> Tensor:
-    """Return the first tensor of what a layer takes or returns, such as an LSTM's outputs and state."""
+    """Return the first tensor of a layer's input or output, such as an LSTM's outputs and state."""
     while isinstance(value, tuple):
         value = value[0]
     assert isinstance(value, Tensor)
