@@ -136,6 +136,7 @@ def test_parameters_reach_the_run():
     assert (raw["optimizer"]["name"], raw["early_stopping"]["name"]) == ("sgd", "patience")
     assert (raw["regularizer"]["dropout"]["rate"], raw["scheduler"]["name"]) == (0.3, "cosine")
     assert (raw["model"]["width"], raw["model"]["depth"], raw["data"]["validation"]) == (8, 1, 0.2)
+    assert raw["trainer"]["observations"] is False  # they would be thrown away
     fits = [clone(network).set_params(random_state=seed).fit(X, y).predict_proba(X) for seed in (1, 1, None)]
     assert np.array_equal(fits[0], fits[1])
     assert not np.array_equal(fits[0], fits[2])

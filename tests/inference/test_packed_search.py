@@ -16,7 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from slipstream import PackedSearchCV, SlipstreamClassifier, SlipstreamRegressor
+from slipstream.config import validate
 from slipstream.inference import estimators, packed_training
+from slipstream.runs.prediction import model_of
 
 X, Y = load_iris(return_X_y=True)
 NET = SlipstreamClassifier(width=4, depth=1, max_epochs=3, random_state=0)
@@ -166,6 +168,20 @@ def test_regression_weights_groups_and_callables(paired):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [SlipstreamClassifier, SlipstreamRegressor])
+def test_fits_of_one_structure_share_what_is_built(kind):
+    """A network is built once for all rates of learning and dropout, and each predicts as its own would."""
+    specs = {}
+    for lr, rate in ((0.01, 0.1), (0.1, 0.5), (0.05, 0.3)):
+        settings = [f"regularizer.dropout.rate={rate}"]
+        net = kind(4, 1, max_epochs=2, lr=lr, regularizer=["dropout"], settings=settings, random_state=0)
+        held = net.fit(X, Y)._trained
+        own = model_of(held.raw, held.fitted, held.tensors)
+        shared = model_of(held.raw, held.fitted, held.tensors, validate(held.raw), specs)
+        assert np.array_equal(own.scores(own.inputs(X)), shared.scores(shared.inputs(X)))
+    assert len(specs) == 1
+
+
 def test_distributions_are_drawn_as_by_randomized_search(paired):
     """n_iter and random_state give the candidates of RandomizedSearchCV."""
     space = {"lr": scipy.stats.loguniform(1e-3, 0.1), "width": [4, 5]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_type_hints, overload
@@ -210,7 +211,8 @@ def components(group: Literal["logger"]) -> Mapping[str, Component[LoggerTraits]
 def components(group: str) -> Mapping[str, Component[Traits]]: ...
 def components(group: str) -> Mapping[str, Component[Traits]]:
     """Return all components of a group by name."""
-    importlib.import_module(MODULES[group])
+    if MODULES[group] not in sys.modules:  # asked 200 times for each configuration
+        importlib.import_module(MODULES[group])
     return _components[group]
 
 

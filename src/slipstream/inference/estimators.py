@@ -32,6 +32,7 @@ from slipstream.runs import checkpoints
 from slipstream.runs.prediction import Model, model_of, saved_config
 from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
+from slipstream.training.model_spec import ModelSpec
 
 LABEL_KINDS = {"b": "boolean", "i": "number", "u": "number", "f": "number"}  # by numpy's dtype.kind
 BATCH = 200  # rows per update, as in scikit-learn's MLPClassifier
@@ -45,6 +46,7 @@ QUIET = (
     "data.target_scaling=none",
     "logger=none",
     "trainer.compile=false",
+    "trainer.observations=false",  # an estimator has no place for them
 )
 
 
@@ -143,23 +145,26 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
             config = self._config(words, target)
             given = InMemory(inputs=scaled, targets=y, weights=weights)
 
-            def finish(result: Result, trained: Trained) -> None:
-                self._finish(result, trained, target, offset, scale)
+            def finish(result: Result, trained: Trained, specs: dict[str, ModelSpec]) -> None:
+                self._keep(self._in_original_units(result, trained, target, offset, scale), config, specs)
 
             words += [f"optimizer.lr={config.optimizer.settings['lr']}"] if self._sets_lr else []
             submit(PendingFit(config, given, words, finish))
         except UserError as error:
             raise ValueError(str(error)) from error
 
-    def _finish(
+    def _in_original_units(
         self,
         result: Result,
         trained: Trained,
         target: dict[str, Plain],
         offset: np.ndarray,
         scale: np.ndarray,
-    ) -> None:
-        """Keep the network in original units: inputs are scaled by offset and scale [C]."""
+    ) -> Trained:
+        """Return the network in original units: inputs are scaled by offset and scale [C].
+
+        Raises ValueError if no epoch was sound.
+        """
         if not result.best_epoch:
             raise ValueError(f"no epoch ended with finite weights ({result.reason}); lower lr")
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(len(offset))])
@@ -171,11 +176,13 @@ class SlipstreamEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         self.n_iter_ = len(result.records)
         self.loss_curve_ = [record["train/loss"] for record in result.records]
         # Indented only when saved: json indents in Python, which took a quarter of a search's time.
-        self._keep(replace(trained, fitted=json.dumps(fitted)))
+        return replace(trained, fitted=json.dumps(fitted))
 
-    def _keep(self, trained: Trained) -> None:
+    def _keep(
+        self, trained: Trained, config: Config | None = None, specs: dict[str, ModelSpec] | None = None
+    ) -> None:
         self._trained = trained
-        self._network: Model = model_of(trained.raw, trained.fitted, trained.tensors)
+        self._network: Model = model_of(trained.raw, trained.fitted, trained.tensors, config, specs)
         # In float64, the prediction of a row does not depend visibly on the other rows of the batch.
         self._network.networks = [in_float64(named) for named in self._network.networks]
 

@@ -24,6 +24,7 @@ from slipstream.runs.summary import Result
 from slipstream.runs.trained import Trained
 from slipstream.training.backend import memory
 from slipstream.training.member import INTERRUPTED
+from slipstream.training.model_spec import ModelSpec
 from slipstream.training.pack import HOST_GROUPS, OWN_KEYS, signature
 
 LARGEST = 256  # members of a pack; larger packs gain nothing
@@ -34,13 +35,14 @@ VARYING = 8  # the largest number of settings that a line about a pack names
 class PendingFit:
     """A fit whose rows are prepared and whose network is not trained yet.
 
-    given: the rows of data=memory. finish: called with the training's result; raises ValueError if it failed.
+    given: the rows of data=memory. finish: called with the training's result and the networks that other fits
+    have built, by structure; raises ValueError if it failed.
     """
 
     config: Config
     given: InMemory
     overrides: Sequence[str]
-    finish: Callable[[Result, Trained], None]
+    finish: Callable[[Result, Trained, dict[str, ModelSpec]], None]
 
 
 class TrainedFit(NamedTuple):
@@ -81,7 +83,7 @@ def submit(fit: PendingFit) -> None:
         return
     keep: list[Trained] = []
     (result,) = run_pack([fit.config], [None], [fit.overrides], quiet=True, given=fit.given, keep=keep)
-    fit.finish(result, keep[0])
+    fit.finish(result, keep[0], {})
 
 
 def train_all(fits: Sequence[PendingFit], say: Callable[[str], None]) -> list[TrainedFit]:
@@ -178,17 +180,19 @@ def _train(fits: Sequence[PendingFit], kind: _Kind, places: range) -> dict[int, 
         return ends | _train(fits[half:], kind, places[half:])
     if any(result.status == INTERRUPTED for result in results):
         raise KeyboardInterrupt
-    share = (time.perf_counter() - begun) / len(fits)
+    share, specs = (time.perf_counter() - begun) / len(fits), dict[str, ModelSpec]()
     return {
-        kind.fits[place]: _finished(fit, result, trained, share)
+        kind.fits[place]: _finished(fit, result, trained, share, specs)
         for place, fit, result, trained in zip(places, fits, results, keep, strict=True)
     }
 
 
-def _finished(fit: PendingFit, result: Result, trained: Trained, seconds: float) -> TrainedFit:
+def _finished(
+    fit: PendingFit, result: Result, trained: Trained, seconds: float, specs: dict[str, ModelSpec]
+) -> TrainedFit:
     begun = time.perf_counter()
     try:
-        fit.finish(result, trained)
+        fit.finish(result, trained, specs)
     except ValueError as error:
         return TrainedFit(seconds, error)
     return TrainedFit(seconds + time.perf_counter() - begun, None)

@@ -30,6 +30,7 @@ from slipstream.runs import checkpoints
 from slipstream.training.evaluate import chunk_of, side_by_side
 from slipstream.training.inputs import ready
 from slipstream.training.model_spec import ModelSpec, State
+from slipstream.training.pack import signature
 
 LARGEST = 100_000_000  # maximum bytes read of a run's configuration or preprocessing
 OFFSETS = ("inputs.standardize.offset", OFFSET)  # buffers of networks that scale images
@@ -256,25 +257,35 @@ def load(directory: str | Path) -> Model:
         ) from error
 
 
-def model_of(raw: Mapping[str, Plain], fitted: str, tensors: Mapping[str, dict[str, Tensor]]) -> Model:
+def model_of(
+    raw: Mapping[str, Plain],
+    fitted: str,
+    tensors: Mapping[str, dict[str, Tensor]],
+    config: Config | None = None,
+    specs: dict[str, ModelSpec] | None = None,
+) -> Model:
     """Return the network of a run that has no folder.
 
     raw: its configuration. fitted: the content of preprocessing.json. tensors: those of its last checkpoint.
+    config: the validated one, if there is one. specs: what was built for other runs, by structure; a model
+    that takes one of them shares its `module`, and has only `networks` of its own.
     """
     copies = {
         file: {k: v.detach().cpu().clone() for k, v in named.items()} for file, named in tensors.items()
     }
-    return _model(raw, *_described(raw, json.loads(fitted)), copies)
+    return _model(raw, *_described(raw, json.loads(fitted), config), copies, specs)
 
 
-def _described(raw: Mapping[str, Plain], fitted: Mapping[str, Plain]) -> tuple[Config, Target, Preprocessing]:
+def _described(
+    raw: Mapping[str, Plain], fitted: Mapping[str, Plain], config: Config | None = None
+) -> tuple[Config, Target, Preprocessing]:
     """Return the configuration, the target and the preprocessing from a run folder's content."""
     told: dict[str, Plain] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fitted["target"].items()
     }
     target = Target(**told)
-    config = for_target(validate({**raw, "data": _no_data(raw["data"], target)}), target)
-    return config, target, from_json(fitted["inputs"])
+    config = config or validate({**raw, "data": _no_data(raw["data"], target)})
+    return for_target(config, target), target, from_json(fitted["inputs"])
 
 
 def _model(
@@ -283,14 +294,21 @@ def _model(
     target: Target,
     preprocessing: Preprocessing,
     tensors: Mapping[str, dict[str, Tensor]],
+    specs: dict[str, ModelSpec] | None = None,
 ) -> Model:
     form = preprocessing.spec
     if not any(name in tensors["weights"] for name in OFFSETS):  # images were scaled before training
         form = replace(form, scaling=None)
-    program = ModelSpec(config, target, form)
+    key = f"{signature(config)} {target!r} {form!r}"
+    shared = None if specs is None else specs.get(key)
+    program = shared or ModelSpec(config, target, form)
     networks = _networks(program, _weights(config, program, tensors))
-    put_tensors(program.infer.module, networks[-1])
-    return Model(config, program, preprocessing, raw["data"], networks if len(networks) > 1 else ())
+    if shared is None:
+        put_tensors(program.infer.module, networks[-1])
+        networks = networks if len(networks) > 1 else []
+        if specs is not None:
+            specs[key] = program
+    return Model(config, program, preprocessing, raw["data"], networks)
 
 
 def saved_config(folder: Path) -> dict[str, Plain]:
