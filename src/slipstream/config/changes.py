@@ -50,9 +50,7 @@ def written(raw: Mapping[str, Plain]) -> list[str]:
     return found
 
 
-def _sections(
-    raw: Mapping[str, Plain],
-) -> Iterator[tuple[str, str, Mapping[str, Plain], Mapping[str, Plain]]]:
+def _sections(raw: Mapping[str, Plain]) -> Iterator[tuple[str, str, dict[str, Plain], dict[str, Plain]]]:
     """Yield each section's choice ("" if there is none to type), its key, its settings and their defaults."""
     for group in CHOICES:
         own = dict(raw[group])
