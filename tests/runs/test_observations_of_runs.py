@@ -59,14 +59,16 @@ def test_tensorboard_has_histograms_by_layer(logged):
     shown = set(events.PluginTagToContent("histograms"))
     expected = {f"{of}/{name}" for of in ("weights", "gradients", "last_update") for name in result.weights}
     expected |= {
-        f"{of}/{layer}" for of in ("activation_inputs", "activations") for layer in ("hidden.0", "hidden.1")
+        f"{of}/{layer}" for of in ("layer_inputs", "layer_outputs") for layer in ("hidden.0", "hidden.1")
     }
     assert shown == expected
+    curves = EventAccumulator(str(folder / "val")).Reload().Tags()["scalars"]
+    assert min(shown) > max(curves)  # TensorBoard sorts groups and opens the first
     for tag in expected:
         made = events.Tensors(tag)
         epochs = [12, 24] if tag.startswith("weights/") else [1, 24, 25]  # observed: 1, 12, 24, 25
         assert [e.step // 44 for e in made] == epochs
-    table = histogram(events, "activations/hidden.0", -1)
+    table = histogram(events, "layer_outputs/hidden.0", -1)
     assert table[:, 2].sum() == 2048
     assert table[0, 0] == 0  # relu
     name = "gradients/hidden.0.linear.weight"

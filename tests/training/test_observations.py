@@ -380,16 +380,18 @@ def test_the_rate_in_its_schedule():
 
 def test_samples_are_entries_of_the_tensors():
     """Gradients and last updates of each parameter, inputs and outputs of each layer; NaN fills them up."""
-    config = tiny({"model.width": 3000, "activation": "relu", "logger": ["tensorboard"]})
+    config = tiny({"model.width": 3000, "activation": "relu"})
     engine = engine_of([config, replace(config, seed=3)])
     state = engine.start()
     zero = torch.zeros(2)
-    found = engine.observe(state, state.params * 0.5, [StepOutput(zero, zero + 1, zero + 1)]).samples[1]
+    found = engine.observe(
+        state, state.params * 0.5, [StepOutput(zero, zero + 1, zero + 1)], samples=True
+    ).samples[1]
     named = dict(zip(engine.observer.sampled, found, strict=True))
     params = engine.program.layout.unflatten(state.params[1])
     assert list(named) == [
         *(f"{kind}/{name}" for kind in ("gradients", "last_update") for name in params),
-        *("activation_inputs/hidden.0", "activations/hidden.0"),
+        *("layer_inputs/hidden.0", "layer_outputs/hidden.0"),
     ]
     for name, weight in params.items():
         drawn = named[f"last_update/{name}"]
@@ -398,10 +400,9 @@ def test_samples_are_entries_of_the_tensors():
         assert torch.isin(drawn, weight * 0.5).all()
     columns = set((sample_places(3000 * 1024, torch.device("cpu")) % 1024).tolist())
     assert len(columns) > 600  # not the same few units again and again
-    made = named["activations/hidden.0"]
+    made = named["layer_outputs/hidden.0"]
     assert (made >= 0).all()
-    assert torch.equal(made, named["activation_inputs/hidden.0"].clamp(min=0))
-    assert engine_of([tiny()]).observer.sampled == []
+    assert torch.equal(made, named["layer_inputs/hidden.0"].clamp(min=0))
 
 
 def test_each_call_of_a_layer_is_observed():

@@ -134,7 +134,7 @@ class Recorder:
         if member.observations and member.observations[-1]["epoch"] == record["epoch"]:
             observed = {name: v for name, v in member.observations[-1].items() if name not in NO_SCALARS}
             logger.scalars(observed, record["step"])
-            if self.engine.draws(record["epoch"], times):
+            if member.samples:
                 logger.histograms(member.samples, record["step"])
         if times and member.epoch % max(self._trainer.max_epochs // times, 1) == 0:
             params = self.engine.pack.member(progress.state.params, k)

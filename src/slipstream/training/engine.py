@@ -313,9 +313,10 @@ class Engine:
         last = self.configs[0].trainer.max_epochs
         return self.observes and (epoch in (1, last) or epoch % self._apart == 0)
 
-    def draws(self, epoch: int, times: int) -> bool:
-        """Return True if an observation has histograms: the first, the last, and `times` in between."""
+    def draws(self, k: int, epoch: int) -> bool:
+        """Return True if member k's observation has histograms: the first, the last, and some in between."""
         last = self.configs[0].trainer.max_epochs
+        times = self.configs[k].loggers.get("tensorboard", {}).get("histograms", 0)
         return times > 0 and (
             epoch in (1, last) or epoch * times // last > (epoch - self._apart) * times // last
         )
@@ -323,9 +324,7 @@ class Engine:
     @cached_property
     def observer(self) -> LayerObserver:
         """The function that observes one member, with the names of its values."""
-        loggers = [config.loggers.get("tensorboard", {}) for config in self.configs]
-        samples = any(settings.get("histograms", 0) for settings in loggers)
-        return LayerObserver(self.program, alone=self.pack.single, samples=samples)
+        return LayerObserver(self.program, alone=self.pack.single)
 
     def _probe(self) -> Probe:
         """Return the training rows that are observed, with a pack axis if members have different folds."""
@@ -343,13 +342,15 @@ class Engine:
             probes.append(Probe(x.to(self.device), part.targets[at], part.weights[at]))
         return self.pack.stack(probes) if self._own == 0 else probes[0]
 
-    def observe(self, state: State, before: Tensor, seen: Sequence[StepOutput]) -> Observed:
+    def observe(
+        self, state: State, before: Tensor, seen: Sequence[StepOutput], *, samples: bool = False
+    ) -> Observed:
         """Return the observations of each member. before: the parameters before the last update."""
         _, norms, objectives = zip(*seen, strict=True)
         evaluated, buffers = self.evaluated(state)
         of_updates = torch.stack(norms, dim=-1), torch.stack(objectives, dim=-1)
         last = LastUpdate(state.params, before, evaluated, buffers, *of_updates)
-        observe = self.pack.vmap(self.observer, 0, 0, self._own, 0)
+        observe = self.pack.vmap(partial(self.observer, samples=samples), 0, 0, self._own, 0)
         result: Observed = observe(last, state.buffers, self.probe, self.numbers)
         return result
 

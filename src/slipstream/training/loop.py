@@ -216,16 +216,15 @@ def _observe(
     engine: Engine, members: Sequence[Member], due: Sequence[int], seen: Sequence[StepOutput], epoch: Epoch
 ) -> None:
     """Keep what the layers of some members look like after the epoch."""
-    observed = engine.observe(epoch.state, epoch.before, seen)
-    rows, names = engine.pack.rows(observed.values), engine.observer.sampled
-    samples = observed.samples.cpu().numpy() if names else None
+    drawn = [k for k in due if engine.draws(k, members[k].epoch + 1)]
+    observed, observer = engine.observe(epoch.state, epoch.before, seen, samples=bool(drawn)), engine.observer
+    rows = engine.pack.rows(observed.values)
     for k in due:
-        member, own = members[k], samples if engine.pack.single or samples is None else samples[k]
-        values = as_values(engine.observer.names, rows[k]) | {
-            "updates/lr_factor": member.lr_factor(epoch.rates[k])
-        }
-        drawn = {} if own is None else dict(zip(names, own, strict=True))
-        member.observe(values, engine.batching.steps, drawn)
+        values = as_values(observer.names, rows[k])
+        values["updates/lr_factor"] = members[k].lr_factor(epoch.rates[k])
+        own = engine.pack.member(observed.samples, k).cpu().numpy() if k in drawn else None
+        samples = {} if own is None else dict(zip(observer.sampled, own, strict=True))
+        members[k].observe(values, engine.batching.steps, samples)
 
 
 def _record_epoch(member: Member, record: Record, overseer: Overseer | None) -> bool:

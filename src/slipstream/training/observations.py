@@ -126,16 +126,16 @@ def penalty_of_update(
 class LayerObserver:
     """Observes a network. It is a function for one member, to be vectorized.
 
-    alone: True if it will not be vectorized. samples: True to also return samples for histograms.
+    alone: True if it will not be vectorized.
 
     Attributes:
         names: the names of the returned values, `layers/LAYER/QUANTITY`, `updates/...`, `probe/...`.
         sampled: the names of the sampled tensors, `gradients/WEIGHT`, `last_update/WEIGHT`,
-            `activation_inputs/LAYER`, `activations/LAYER`.
+            `layer_inputs/LAYER`, `layer_outputs/LAYER`.
     """
 
-    def __init__(self, program: ModelSpec, *, alone: bool, samples: bool = False) -> None:
-        self.program, self.alone, self.samples = program, alone, samples
+    def __init__(self, program: ModelSpec, *, alone: bool) -> None:
+        self.program, self.alone = program, alone
         module = copy.deepcopy(program.infer.module)
         example = examples(program.form, 2).to(torch.get_default_device()) if program.own else None
         self.watch = LayerWatch(module, example)
@@ -150,8 +150,8 @@ class LayerObserver:
         kept = [choice for choice in program.keeping if choice.place != "mask"]
         averages = bool(kept) or program.optimizer.part.traits.evaluate is not None
         self.averages = averages and all(choice.part.traits.start is None for choice in kept)
-        self.names, self.sampled = list(self._names()), list(self._sampled()) if samples else []
-        self._places = self._of_parameters() if samples else None
+        self.names, self.sampled = list(self._names()), list(self._sampled())
+        self._places: Tensor | None = None
 
     def _names(self) -> Iterator[str]:
         for name in self.weights:
@@ -172,7 +172,7 @@ class LayerObserver:
         for of in ("gradients", "last_update"):
             yield from (f"{of}/{name}" for name in self.program.layout.names)
         for tap in self.watch.taps:
-            yield from (f"{of}/{tap.name}" for of in ("activation_inputs", "activations"))
+            yield from (f"{of}/{tap.name}" for of in ("layer_inputs", "layer_outputs"))
 
     def _of_parameters(self) -> Tensor:
         """Return the indices of the samples of each parameter, [N, SAMPLE], with -1 for missing ones."""
@@ -184,9 +184,12 @@ class LayerObserver:
         return torch.stack(rows)
 
     def __call__(
-        self, last: LastUpdate, buffers: dict[str, Tensor], probe: Probe, numbers: Numbers
+        self, last: LastUpdate, buffers: dict[str, Tensor], probe: Probe, numbers: Numbers, *, samples: bool
     ) -> Observed:
-        """Return the values of `names`, NaN if they do not apply, and the samples of `sampled`."""
+        """Return the values of `names`, NaN if they do not apply, and the samples of `sampled`.
+
+        samples: False leaves out the latter, which take as long as an update of a small network.
+        """
         # Every other row, because rows are in the order of the file, whose halves may have different classes.
         first, second = (self._half(last.params, buffers, probe, start, numbers) for start in (0, 1))
         share = first.weight / (first.weight + second.weight + TINY)
@@ -213,8 +216,8 @@ class LayerObserver:
             targets = torch.cat([probe.targets[0::2], probe.targets[1::2]])
             found = right_by_class(self.program.scores(outputs, numbers).double(), targets)
             values += found[: len(OF_CLASSES) + CLASSES]
-        samples = self._samples(gradient, last, units)
-        return Observed(torch.stack([value.double() for value in values]), samples)
+        sampled = self._samples(gradient, last, units) if samples else gradient.new_empty(0, SAMPLE)
+        return Observed(torch.stack([value.double() for value in values]), sampled)
 
     def _half(
         self, params: Tensor, buffers: dict[str, Tensor], probe: Probe, start: int, numbers: Numbers
@@ -325,8 +328,8 @@ class LayerObserver:
 
     def _samples(self, gradient: Tensor, last: LastUpdate, units: list[tuple[Tensor, Tensor]]) -> Tensor:
         if self._places is None:
-            return gradient.new_empty(0, SAMPLE)
-        self._places = places = self._places.to(gradient.device)
+            self._places = self._of_parameters().to(gradient.device)
+        places = self._places
         flat = torch.stack([gradient, last.params - last.before])
         chosen = torch.where(places >= 0, flat[:, places.clamp(min=0)], torch.nan).flatten(0, 1)
         layers = [sample(values) for pair in units for values in pair]

@@ -141,7 +141,7 @@ def _train(engine: Engine, start: State) -> None:
     table = engine.table(seen[0])
     engine.report(plan, table, state, before)
     if engine.observes:
-        engine.observe(state, before, table)
+        engine.observe(state, before, table, samples=engine.draws(0, 1))
     best = engine.pack.where([True] * size, evaluated, best)
     del plan, base, seen, before, evaluated
     names = final_names(engine.program, engine.configs[0].trainer.metrics)
