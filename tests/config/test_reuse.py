@@ -50,6 +50,7 @@ def agrees(lines, mode=RunMode.RUN, one_fault=True):
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compat.defaults_list, "_create_interpolation_map", reuse.map_plainly)
+        patch.setattr(compat.ConfigLoaderImpl, "_compose_config_from_defaults_list", reuse.merge_defaults)
         expected = result(reuse.plain, list(lines), mode)
     for _ in range(2):
         found = result(reuse.load_configuration, list(lines), mode)
@@ -180,6 +181,24 @@ def test_choices_are_listed_only_for_defaults_that_refer_to_them(mine, monkeypat
     with pytest.raises(ConfigError, match="possible interpolation keys: experiment"):
         composition.screen(["experiment=refers"])
     assert asked
+
+
+def test_the_files_of_hydra_are_merged_once(monkeypatch):
+    """Other choices begin with what its own files gave, and add theirs."""
+    slipstream.compose("optimizer=sgd")
+    merged = []
+    plainly = reuse.merge_defaults
+    monkeypatch.setattr(reuse, "merge_defaults", lambda *given: merged.extend(given[1]) or plainly(*given))
+    assert slipstream.compose("optimizer=sgd", "model=perceptron")["model"]["name"] == "perceptron"
+    names = [default.config_path for default in merged]
+    assert "model/perceptron" in names
+    assert not [name for name in names if name.startswith("hydra/")]
+
+
+def test_a_wrong_section_of_hydra_is_named_with_its_file(shipped):
+    """What an experiment makes of Hydra's own settings is merged later, and its error is Hydra's."""
+    (shipped / "experiment" / "wrong.yaml").write_text("# @package _global_\nhydra:\n  job: 7\n")
+    agrees(["experiment=wrong"])
 
 
 def test_composing_again_reads_no_file(monkeypatch):

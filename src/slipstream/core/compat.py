@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
     apply_overrides = ConfigLoaderImpl._apply_overrides_to_config
+    merge_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
 
 Config = TypeVar("Config", bound="Container")
 
@@ -79,6 +80,12 @@ INTERNALS = {
         HYDRA,
         "sets values on a copy of an earlier composition",
         "hydra.core.config_loader:ConfigLoader.apply_overrides_to_config",
+    ),
+    "merge_defaults": Internal(
+        "hydra._internal.config_loader_impl:ConfigLoaderImpl._compose_config_from_defaults_list",
+        HYDRA,
+        "merges Hydra's own files only once per process",
+        "hydra.core.config_loader:ConfigLoader.compose_config_from_defaults_list",
     ),
     "get_overrides_dirname": Internal(
         "hydra._internal.config_loader_impl:get_overrides_dirname",
