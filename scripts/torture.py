@@ -20,6 +20,7 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
 
 from chains import torture  # noqa: E402
+
 from forking import Warm  # noqa: E402
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from forking import Warm
+
 # Workers and processes read what one has compiled, in __pycache__, also where the machine's owner has none
 # written: compiling the tests and the package again takes longer than most of the tests.
 sys.dont_write_bytecode = False
@@ -53,6 +55,14 @@ def cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """One process for all tests that has imported torch and forks others."""
+    made = Warm(tmp_path_factory.mktemp("warm"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

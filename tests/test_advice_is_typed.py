@@ -4,7 +4,6 @@ import csv
 import itertools
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -294,17 +293,17 @@ def test_what_is_advised_when_memory_runs_out(words):
 
 
 @pytest.mark.slow
-def test_the_commands_of_a_run_are_typed_as_printed(tmp_path):
+def test_the_commands_of_a_run_are_typed_as_printed(tmp_path, warm):
     """A run is refused when its data changed, and goes on when the advice stands behind the command."""
     table = tmp_path / "it's my table.csv"
     table.write_text("a,b,y\n" + ROWS)
     data_set = f"data=table {typed('data.path', table)} data.target=y logger=none trainer.progress=plain"
     folder = tmp_path / "läufe (2)" / "$1"
-    ours = f"{Path(sys.executable).parent}:$PATH"
 
     def bash(line):
-        set_up = f'cd "{Path(__file__).parents[1]}"; PATH="{ours}"; '
-        return subprocess.run(["bash", "-c", set_up + line], capture_output=True, text=True)
+        python, *words = in_bash(line)
+        assert python == "python"
+        return warm.python(*words, cwd=Path(__file__).parents[1])
 
     first = bash(f"python train.py {data_set} trainer.max_epochs=2 {typed('hydra.run.dir', folder)}")
     assert first.returncode == 0, first.stderr

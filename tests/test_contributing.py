@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,16 @@ OUTSIDE = TEXT[TEXT.index("## Your own component, outside the package") : TEXT.i
 FAST = ("trainer.max_epochs=2", "trainer.compile=false", "trainer.progress=none")
 
 
-def typed(tmp_path, line, *more):
-    """A command as it is printed, and more words, typed in the folder."""
-    words = shlex.split(line)
-    assert words[:2] == ["python", "train.py"]
-    return subprocess.run(
-        [sys.executable, *words[1:], *more], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def typed(warm):
+    """Types a command as it is printed, and more words, in a folder."""
+
+    def run(folder, line, *more):
+        words = shlex.split(line)
+        assert words[:2] == ["python", "train.py"]
+        return warm.python(*words[1:], *more, cwd=folder)
+
+    return run
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def commands(word):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", commands("loss=cauchy"))
-def test_a_loss_an_activation_and_a_model_train(written, line):
+def test_a_loss_an_activation_and_a_model_train(written, typed, line):
     """Each printed command trains with the loss, activation and model of the section."""
     (written / "train.py").write_text((written / "train.py").read_text().replace("sign_descent", "mine"))
     ended = typed(written, line, *FAST)
@@ -50,7 +51,7 @@ def test_a_loss_an_activation_and_a_model_train(written, line):
 
 
 @pytest.mark.slow
-def test_the_listing_shows_the_defaults_of_the_own_yaml(written):
+def test_the_listing_shows_the_defaults_of_the_own_yaml(written, typed):
     """`list` takes --config-dir in front and behind; without it, it says where defaults stand."""
     (line,) = commands(" list ")
     told = typed(written, line).stdout

@@ -36,7 +36,9 @@ def test_hydra_finds_both():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("packs", ["hydra/sweeper=space"]), ("packs", [])])
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"), exhaustive_after(1, [("packs", ["hydra/sweeper=space"]), ("packs", [])])
+)
 class TestPackLauncher(LauncherTestSuite):
     """Hydra's suite for launchers."""
 
@@ -44,10 +46,13 @@ class TestPackLauncher(LauncherTestSuite):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"),
-    [
-        ("packs", ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=space"]),
-        ("packs", ["hydra.sweeper.max_batch_size=2"]),
-    ],
+    exhaustive_after(
+        1,
+        [
+            ("packs", ["hydra.sweeper.max_batch_size=2", "hydra/sweeper=space"]),
+            ("packs", ["hydra.sweeper.max_batch_size=2"]),
+        ],
+    ),
 )
 class TestPackLauncherInBatches(BatchedSweeperTestSuite):
     """Hydra's suite for sweepers that launch a few jobs at a time."""

@@ -54,7 +54,7 @@ nested = st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(st
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(key=st.sampled_from(["seed", "optimizer", "regularizer", "trainer", "model", "data"]), value=nested)
 def test_whatever_stands_in_a_section_is_valid_or_reported(plain, key, value):
@@ -63,7 +63,7 @@ def test_whatever_stands_in_a_section_is_valid_or_reported(plain, key, value):
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data(), value=nested)
 def test_whatever_stands_in_a_setting_is_valid_or_reported(plain, data, value):

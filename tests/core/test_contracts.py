@@ -3,8 +3,6 @@
 import contextlib
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -240,7 +238,7 @@ def _as_foreign(function):
 
 
 @pytest.mark.slow
-def test_an_exception_in_own_code_is_its_authors(tmp_path):
+def test_an_exception_in_own_code_is_its_authors(tmp_path, warm):
     """It ends with 2, names file, line and exception, and does not speak of a bug of slipstream."""
     (tmp_path / "train.py").write_text(
         "from slipstream import register\nfrom slipstream.cli import main\n\n\n"
@@ -249,9 +247,9 @@ def test_an_exception_in_own_code_is_its_authors(tmp_path):
     folder = tmp_path / "options" / "activation"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("name: mine\n")
-    command = [sys.executable, "train.py", "--config-dir", "options", "data=iris", "activation=mine"]
+    command = ["train.py", "--config-dir", "options", "data=iris", "activation=mine"]
     for more in ([], ["-m", "seed=0,1"]):
-        ended = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        ended = warm.python(*command, *more, cwd=tmp_path)
         assert ended.returncode == 2, ended.stderr
         assert "train.py, line 7, in mine: return x + undefined" in ended.stderr
         assert "NameError: name 'undefined' is not defined" in ended.stderr

@@ -177,9 +177,9 @@ def test_portable_bits_are_those_of_every_processor_thread_count_and_pack(tmp_pa
 
 @pytest.mark.slow
 def test_other_bits_are_not(tmp_path):
-    """The same comparison can fail: without trainer.portable every configuration differs."""
-    one, other = (hashes(tmp_path, LINES, 1, ENVIRONMENTS[name]) for name in ("default", "usual"))
-    assert all(a != b for a, b in zip(one, other, strict=True))
+    """The same comparison can fail: without trainer.portable a configuration differs."""
+    one, other = (hashes(tmp_path, LINES[:1], 1, ENVIRONMENTS[name]) for name in ("default", "usual"))
+    assert one != other
 
 
 @pytest.mark.exhaustive  # that such code is for AVX2, training/test_compilation.py shows

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from forking import Command
 from ondisk import STEPS, bytes_of, last, newest, started, terminate, train_in
 from sampling import exhaustive_after
 from slipstream.training.backend.compilers import write_whole
@@ -112,7 +113,7 @@ def command(run: Path, *more: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *last(*RUN, f"hydra.run.dir={run}", *more)]
 
 
-def compiler_of(tmp_path: Path, process: subprocess.Popen) -> int:
+def compiler_of(tmp_path: Path, process: subprocess.Popen | Command) -> int:
     """The process id of a compiler that has begun to wait."""
     while not (tmp_path / "compiler").exists() or not (tmp_path / "compiler").read_text().endswith("\n"):
         assert process.poll() is None, process.communicate()
@@ -149,18 +150,18 @@ def test_a_signal_ends_a_compilation_and_its_compiler(tmp_path, number, code):
 
 @needs_compiler
 @pytest.mark.slow
-def test_a_second_signal_in_a_compilation_leaves_at_once(tmp_path):
+def test_a_second_signal_in_a_compilation_leaves_at_once(tmp_path, warm):
     """P7: a compiler that cannot be stopped is not waited for, and no summary is written."""
     run = tmp_path / "run"
     environment = fake(tmp_path, f"echo $$ > {tmp_path}/compiler; trap '' TERM; sleep 600; exit 1")
-    with started(command(run), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        compiler = compiler_of(tmp_path, process)
-        for _ in range(2):
-            process.send_signal(signal.SIGTERM)
-            time.sleep(0.01)
-        assert process.wait(300) == 143
-        with suppress(ProcessLookupError):
-            os.kill(compiler, signal.SIGKILL)
+    process = warm.command(*command(run)[2:], environment=environment)
+    compiler = compiler_of(tmp_path, process)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    assert process.wait(300) == 143
+    with suppress(ProcessLookupError):
+        os.kill(compiler, signal.SIGKILL)
     assert not (run / "summary.json").exists()
 
 
@@ -198,12 +199,10 @@ def test_what_a_compiler_writes_gets_its_name_when_it_is_whole(tmp_path, monkeyp
 
 @needs_compiler
 @pytest.mark.slow
-def test_a_compiler_that_fails_is_a_sentence(tmp_path):
+def test_a_compiler_that_fails_is_a_sentence(tmp_path, warm):
     """The compiler's own words, what to do instead, exit code 2."""
     environment = fake(tmp_path, "echo 'main.cpp:1:1: fatal error: Killed' >&2; exit 1")
-    done = subprocess.run(
-        command(tmp_path / "run"), env=environment, capture_output=True, text=True, check=False
-    )
+    done = warm.python(*command(tmp_path / "run")[1:], env=environment)
     assert done.returncode == 2, done.stderr
     assert "compilation failed (main.cpp:1:1: fatal error: Killed)" in done.stderr
     assert "trainer.compile=false" in done.stderr

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import Warm
 
+from forking import Warm
 from ondisk import (
     SWEPT,
     at_operation,

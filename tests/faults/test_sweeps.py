@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import Command, Warm
 
+from forking import Command, Warm
 from ondisk import bytes_of, last
 from sampling import exhaustive_after
 from slipstream.core.errors import UserError

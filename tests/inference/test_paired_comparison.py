@@ -107,7 +107,7 @@ def test_the_resampled_rows_are_the_same_for_all_runs(runs):
     y = (frame["y"] == "up").to_numpy().astype(int)
     scores = [slipstream.load(runs[name]).predict(frame).scores[:, 1] for name in ("good", "twin")]
     draw, differences = np.random.default_rng(5), []
-    for _ in range(2000):
+    for _ in range(500):
         rows = draw.integers(0, len(y), len(y))
         a, b = (sk.roc_auc_score(y[rows], each[rows]) for each in scores)
         differences.append(b - a)

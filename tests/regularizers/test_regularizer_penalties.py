@@ -41,10 +41,10 @@ def test_proximal_updates_minimize_what_they_stand_for():
     for name, settings in cases.items():
         proximal = regularizer(name).traits.proximal
         found = proximal(z, one, lr, **settings)
-        grid = torch.linspace(-1.5, 1.5, 300_001, dtype=torch.float64)[:, None]
+        grid = torch.linspace(-1.5, 1.5, 30_001, dtype=torch.float64)[:, None]
         terms = settings["strength"] * (settings.get("ratio", 0) * grid**2 + grid.abs())
         best = ((grid - z) ** 2 / (2 * lr) + terms).argmin(0)
-        torch.testing.assert_close(found, grid[best, 0], rtol=0, atol=2e-5)  # two steps of the grid
+        torch.testing.assert_close(found, grid[best, 0], rtol=0, atol=2e-4)  # two steps of the grid
         assert (found == 0).sum() > 10
         assert torch.equal(proximal(z, 0 * one, lr, **settings), z)
 

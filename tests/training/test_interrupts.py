@@ -58,7 +58,7 @@ def test_a_second_one_of_these_is_no_second_signal(number):
 
 
 @pytest.mark.slow
-def test_a_limit_of_the_processors_time_ends_a_run(tmp_path):
+def test_a_limit_of_the_processors_time_ends_a_run(tmp_path, warm):
     """The kernel's own SIGXCPU: the run is saved and says so, exit code 152."""
     program = """
 import sys, time
@@ -74,14 +74,12 @@ def step(self, *arguments):
     return plain(self, *arguments)
 Engine.step = step
 used = int(time.process_time())
-resource.setrlimit(resource.RLIMIT_CPU, (used + 2, used + 100))
+resource.setrlimit(resource.RLIMIT_CPU, (used + 1, used + 100))
 result = train_in(Path(sys.argv[1]), {"trainer.max_epochs": 1000})
 print(result.status, result.reason)
 sys.exit(result.exit_code)
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = warm.python("-c", program, tmp_path / "run")
     assert (done.returncode, done.stdout.split()[-2:]) == (152, ["interrupted", "SIGXCPU"]), done.stderr
 
 

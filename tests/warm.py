@@ -4,17 +4,23 @@ A job is a line of JSON on standard input; its process id is the answer. {"wait"
 by how that process ended, as subprocess has it: its exit code, or minus its signal; {"poll": pid} as well,
 or by null if it is still running. The job {"does": "command"} is a command of train.py, in the folder "cwd",
 with the variables "environment", on the terminal "terminal" (a path; its process leads a session).
+The job "python" is what stands behind `python`, in the folder "cwd", with the variables "environment" alone;
+its standard error goes to the file "errors".
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 import os
+import runpy
 import signal
 import sys
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -45,7 +51,7 @@ def terminate_twice() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 HAPPENS = {"kill": kill, "terminate_twice": terminate_twice}
 
 
@@ -84,6 +90,42 @@ def command(arguments: list[str]) -> int:
     raise AssertionError("a command ends with its exit code")
 
 
+def python(job: dict[str, Any]) -> int:
+    """Do what `python` does with these words: a file, or -c or -m with what they take."""
+    sys.stderr.flush()
+    os.dup2(os.open(job["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    atexit._clear()  # what the warm process has to do at its own end
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["cwd"])
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in named if path and path not in sys.path]
+    first, *rest = job["words"]
+    sys.argv[:] = job["words"]
+    code = 0
+    try:
+        if first == "-c":
+            sys.path[0], sys.argv[:] = "", ["-c", *rest[1:]]
+            sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
+        elif first == "-m":
+            sys.path[0], sys.argv[:] = os.getcwd(), rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = str(Path(first).resolve().parent)
+            runpy.run_path(first, run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    return code
+
+
 def perform(job: dict[str, Any], output: Any) -> int:
     directory = Path(job["directory"])
     with ExitStack() as stack:
@@ -96,6 +138,8 @@ def perform(job: dict[str, Any], output: Any) -> int:
         if "in_save" in job:
             call, number = job["in_save"]
             stack.enter_context(in_save(call, number, kill, directory))
+        if job["does"] == "python":
+            return python(job)
         if job["does"] == "command":
             surround(job)
             return command(job["arguments"])
@@ -133,6 +177,7 @@ def serve() -> None:
     sweep_in(folder / "warm-sweep")
     with redirect_stdout(io.StringIO()):
         command([*last(*SWEPT, "trainer.max_epochs=1"), f"hydra.run.dir={folder / 'warm-command'}"])
+    gc.freeze()  # children leave it where it is
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)

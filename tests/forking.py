@@ -51,7 +51,7 @@ class Warm:
     """Starts jobs in forks of one process that has imported torch."""
 
     def __init__(self, folder):
-        path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
         self.folder, self.commands = folder, []
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "warm.py"), str(folder)],
@@ -84,6 +84,19 @@ class Warm:
         message = {"does": "command", "arguments": arguments, "directory": "", "output": str(output), **job}
         self.commands.append(Command(self, self.ask(message), output))
         return self.commands[-1]
+
+    def python(self, *words, cwd=".", env=None):
+        """What subprocess.run gives for `python` and these words, but for the imports: only where a process
+        that begins is not what is tested."""
+        output, errors = self.folder / "python-output.txt", self.folder / "python-errors.txt"
+        words, place = [str(word) for word in words], os.path.abspath(cwd)
+        job = {"does": "python", "words": words, "cwd": place, "directory": ""}
+        job |= {"environment": dict(os.environ if env is None else env)}
+        pid = self.ask(job | {"output": str(output), "errors": str(errors)})
+        code = self.ask({"wait": pid})
+        return subprocess.CompletedProcess(
+            ["python", *words], code, output.read_text("utf-8"), errors.read_text("utf-8")
+        )
 
     def close(self):
         """End the commands that a failed test left, and let the process end."""
