@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -19,6 +19,26 @@ def exhaustive_after(count: int, cases: Iterable[Any]) -> list[Any]:
 def slow_after(count: int, cases: Iterable[Any]) -> list[Any]:
     """The same with the mark `slow`: the fast tests have the first cases, the README's line has all."""
     return _marked_after(count, cases, pytest.mark.slow)
+
+
+def scikit_learns_checks(
+    estimators: Iterable[Any], failing: Callable[[Any], dict[str, str]] = lambda _: {}
+) -> list[Any]:
+    """Cases of an estimator and a check, as `parametrize_with_checks` has them, with short names.
+
+    Its names have all settings of the estimators, which takes a second to write in each worker.
+    """
+    from sklearn.utils.estimator_checks import estimator_checks_generator
+
+    cases = []
+    for estimator in estimators:
+        for case in estimator_checks_generator(
+            estimator, expected_failed_checks=failing(estimator), mark="xfail"
+        ):
+            (made, check), marks = getattr(case, "values", case), getattr(case, "marks", ())
+            name = getattr(check, "func", check).__name__
+            cases.append(pytest.param(made, check, marks=marks, id=f"{type(estimator).__name__}-{name}"))
+    return cases
 
 
 def _marked_after(count: int, cases: Iterable[Any], mark: pytest.MarkDecorator) -> list[Any]:

@@ -174,7 +174,7 @@ def serve() -> None:
     torch.set_num_threads(1)  # a pool of threads would not survive a fork
     folder = Path(sys.argv[1])
     train_in(folder / "warm-up", {"logger": ["tensorboard"]})
-    sweep_in(folder / "warm-sweep")
+    small_sweep_in(folder / "warm-sweep")
     with redirect_stdout(io.StringIO()):
         command([*last(*SWEPT, "trainer.max_epochs=1"), f"hydra.run.dir={folder / 'warm-command'}"])
     gc.freeze()  # children leave it where it is

@@ -19,11 +19,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
     estimator_checks_generator,
-    parametrize_with_checks,
 )
 
 import slipstream
-from sampling import slow_after
+from sampling import scikit_learns_checks, slow_after
 from slipstream import SlipstreamClassifier, SlipstreamRegressor
 from slipstream.core.errors import UserError
 
@@ -41,7 +40,7 @@ ARRAY_API = "ignore:.*SCIPY_ARRAY_API.*"  # scikit-learn skips one check where i
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(ARRAY_API)
-@parametrize_with_checks(BOTH)
+@pytest.mark.parametrize(("estimator", "check"), scikit_learns_checks(BOTH))
 def test_scikit_learns_checks(estimator, check):
     """The whole list passes; nothing is expected to fail."""
     check(estimator)
