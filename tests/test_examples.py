@@ -24,7 +24,7 @@ SMALL = {"own_module": ("data.rows=120", "model.width=4"), "own_dataset": ("data
 
 @pytest.fixture
 def typed(tmp_path, warm):
-    """What a file of examples/ does with these words, typed in an empty folder. path: modules that come first."""
+    """What `python` does with these words in an empty folder. path: modules that come first."""
 
     def run(*words, path=None):
         env = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
