@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -22,22 +22,24 @@ def slow_after(count: int, cases: Iterable[Any]) -> list[Any]:
 
 
 def scikit_learns_checks(
-    estimators: Iterable[Any], failing: Callable[[Any], dict[str, str]] = lambda _: {}
+    estimators: Iterable[Any],
+    *,
+    failing: dict[str, str] | None = None,
+    marks: Iterable[pytest.MarkDecorator] = (),
 ) -> list[Any]:
     """Cases of an estimator and a check, as `parametrize_with_checks` has them, with short names.
 
     Its names have all settings of the estimators, which takes a second to write in each worker.
+    failing: names of checks that are expected to fail, and why.
     """
     from sklearn.utils.estimator_checks import estimator_checks_generator
 
     cases = []
     for estimator in estimators:
-        for case in estimator_checks_generator(
-            estimator, expected_failed_checks=failing(estimator), mark="xfail"
-        ):
-            (made, check), marks = getattr(case, "values", case), getattr(case, "marks", ())
-            name = getattr(check, "func", check).__name__
-            cases.append(pytest.param(made, check, marks=marks, id=f"{type(estimator).__name__}-{name}"))
+        for case in estimator_checks_generator(estimator, expected_failed_checks=failing, mark="xfail"):
+            made, check = getattr(case, "values", case)
+            name = f"{type(estimator).__name__}-{getattr(check, 'func', check).__name__}"
+            cases.append(pytest.param(made, check, marks=[*getattr(case, "marks", ()), *marks], id=name))
     return cases
 
 

@@ -297,7 +297,6 @@ def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
 def test_regularizers_act_inside_a_recurrent_network_in_a_pack(regularizer):
     """On two layers in both directions with a dense head: the same bytes in two packs, and near one alone."""
     changes = RNN | {"model.depth": 2, "model.bidirectional": True, "model.head": [4]}
-    changes |= {"trainer.max_epochs": 1}
     three = [tiny(changes | {"regularizer": [regularizer]}, seed=k) for k in range(3)]
     data = tiny_data(form="sequence")
     pack = train(three, data)
