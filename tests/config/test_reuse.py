@@ -195,6 +195,12 @@ def test_the_files_of_hydra_are_merged_once(monkeypatch):
     assert not [name for name in names if name.startswith("hydra/")]
 
 
+def test_other_files_of_hydra_are_another_beginning():
+    """What was merged for one launcher is not taken for another."""
+    slipstream.compose("optimizer=sgd")
+    agrees(["hydra/launcher=basic", "optimizer=adam"])
+
+
 def test_a_wrong_section_of_hydra_is_named_with_its_file(shipped):
     """What an experiment makes of Hydra's own settings is merged later, and its error is Hydra's."""
     (shipped / "experiment" / "wrong.yaml").write_text("# @package _global_\nhydra:\n  job: 7\n")
