@@ -16,7 +16,7 @@ from source_files import NAMES, SOURCE, tree
 # Rooms in which everything public has a docstring. A room is a module or a package below slipstream.
 ROOMS = {"core", "losses", "metrics", "optimizers", "regularizers", "augmentations", "models", "loggers"}
 ROOMS |= {"activations", "initializers", "schedulers", "early_stopping", "training", "runs", "cli"}
-ROOMS |= {"config", "data", "sweeps", "testing", "__main__"}
+ROOMS |= {"config", "data", "sweeps", "testing", "__main__", "inference"}
 
 QUESTIONS = {"What", "Whether", "How", "Which", "Who", "Where", "When", "Why"}
 # Words of ours for which the field has others, and phrases that sound translated.

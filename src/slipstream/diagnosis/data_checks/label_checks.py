@@ -1,4 +1,4 @@
-"""What is wrong with targets: no relation to the inputs, wrong labels, a class that is too rare."""
+"""Checks of targets: no relation to the inputs, wrong labels, a class that is too rare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How train, validation and test differ, and what they share."""
+"""Checks of splits: differences between train, validation and test, and rows that they share."""
 
 from __future__ import annotations
 

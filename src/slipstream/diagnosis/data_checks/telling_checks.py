@@ -1,4 +1,4 @@
-"""What columns tell of the target: one that tells too much, and many that tell nothing."""
+"""Checks of what columns reveal about the target: one that reveals too much, and many without signal."""
 
 from __future__ import annotations
 
