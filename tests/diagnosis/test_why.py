@@ -12,7 +12,7 @@ from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
 from slipstream.diagnosis.suspicion import suspect
 from slipstream.diagnosis.trials import TrainedChange
-from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict
+from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict, section
 from slipstream.diagnosis.why import _verdicts, why
 from slipstream.runs.summary import Result
 
@@ -109,11 +109,12 @@ def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeyp
     found = Diagnosis(tmp_path, ("the loss diverged",), (verdict,), (tried,), (), (), 7, 1.5)
     monkeypatch.setattr("slipstream.diagnosis.why.why", lambda run: found)
     assert code(["why", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines()[:5] == [
+    assert capsys.readouterr().out.splitlines()[:6] == [
         "seen: the loss diverged",
         "1. dead ReLU units: 100% are 0",
         "   better in 5 of 5",
         "   to fix it: activation=leaky_relu",
+        f"   more: {section('dead ReLU units')}",
         "explains less, or was not confirmed: linear network (a=1: val/accuracy 0.9 instead of 0.5)",
     ]
     assert code(["why", str(tmp_path), "--json"]) == 0

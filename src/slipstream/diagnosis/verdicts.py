@@ -12,6 +12,7 @@ from slipstream.diagnosis.judging import Gain
 from slipstream.diagnosis.paired_effects import Effect
 
 MATTERS = 0.8  # gain below which a change is called no cause
+PAGE = Path(__file__).parents[3] / "docs" / "causes.md"  # a section for each cause; not part of a wheel
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Diagnosis:
                 yield f"   {verdict.proof}"
             if verdict.remedy:
                 yield f"   to fix it: {' '.join(map(shell, verdict.remedy))}"
+            if PAGE.exists():
+                yield f"   more: {section(verdict.cause)}"
         yield from self._needed()
         yield from self._others()
         yield from (f"note: {remark}" for remark in self.remarks)
@@ -114,3 +117,10 @@ class Diagnosis:
                 values = f"{gain.metric} {gain.after:.4g} instead of {gain.before:.4g}"
                 said = "not the cause" if less else "explains less, or was not confirmed"
                 yield f"{said}: {cause.cause} ({cause.change}: {values})"
+
+
+def section(cause: str) -> str:
+    """Return the link to the section about a cause, from the working directory if the page is below it."""
+    here = Path.cwd()
+    page = PAGE.relative_to(here) if PAGE.is_relative_to(here) else PAGE
+    return f"{page.as_posix()}#{cause.lower().replace(' ', '-')}"
