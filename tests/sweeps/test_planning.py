@@ -480,7 +480,7 @@ def test_a_configuration_written_in_two_ways_is_trained_once(overrides, count, n
     made = plan(*overrides)
     assert len(made.jobs) == count
     assert [job.number for job in made.jobs] == list(range(count))
-    assert [text.partition("out: ")[2] for text in made.notes] == ([note] if note else [])
+    assert [text.partition("skipped: ")[2] for text in made.notes] == ([note] if note else [])
 
 
 def test_a_repeated_value_is_refused_where_hydra_makes_the_jobs():

@@ -393,7 +393,7 @@ def test_a_best_trial_that_improved_to_the_end_may_train_longer(tmp_path, best_e
         for o in sweep(2)
     ]
     text = shown(make(tmp_path, found, AXES, "val/loss", True))
-    assert ("more may help: trainer.max_epochs=10\n" in text) is said
+    assert ("more epochs may help: trainer.max_epochs=10\n" in text) is said
     one = [replace(o, best_epoch=1, epochs=1) for o in found]
     assert "may be better" not in shown(make(tmp_path, one, AXES, "val/loss", True))
 
