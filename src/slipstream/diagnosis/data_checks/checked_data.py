@@ -49,6 +49,15 @@ class RawColumn:
         scores = normal_scores(values)[:, None]
         return np.hstack([scores, missing[:, None]]) if missing.any() else scores
 
+    def plain(self, rows: np.ndarray) -> np.ndarray:
+        """Return some rows as float64 [rows, outputs] in units of the middle half of the values."""
+        if not self.numeric:
+            return self.features(rows)
+        low, middle, high = np.nanquantile(self.values, (0.25, 0.5, 0.75))
+        spread = (high - low) / 1.35 or float(np.nanstd(self.values)) or 1.0
+        near = np.clip(np.nan_to_num((self.values[rows] - middle) / spread), -5, 5)
+        return np.asarray(near[:, None])
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -31,7 +31,7 @@ def outliers(checked: CheckedData) -> Iterator[Finding]:
         what = f", all equal to {codes[0]}" if code is not None else ""
         evidence = (
             f"outliers: {counted(rows, 'training row')} of {columns([worst])}{what} "
-            f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as any other row, "
+            f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as all others, "
             f"so that scaling squeezes the others together"
         )
         if len(found) > 1:
@@ -77,7 +77,7 @@ def _certainty(rows: int, ratio: float) -> float:
 
 
 def isolated(values: np.ndarray) -> tuple[int, float, float | None] | None:
-    """Return how many values are outliers, how far they lie, and their value if they all have one.
+    """Return how many values are outliers, how far the farthest lies, and their value if they all have one.
 
     They lie FAR times as far from the median as all others. The distance is in multiples of the farthest
     of the others.
@@ -101,7 +101,7 @@ def isolated(values: np.ndarray) -> tuple[int, float, float | None] | None:
     if len(np.unique(near)) < VARIED:
         return None
     code = float(far[0]) if len(far) > 1 and (far == far[0]).all() else None
-    return len(far), round(float(away[cut] / away[cut - 1]), 1), code
+    return len(far), round(float(away[-1] / away[cut - 1]), 1), code
 
 
 def spelled(number: float) -> str:

@@ -11,7 +11,7 @@ from slipstream.core.lazy import torch
 from slipstream.data.dataset import PARTS
 from slipstream.data.loading import read
 from slipstream.data.tabular.columns import as_text
-from slipstream.diagnosis.data_checks.checked_data import CheckedData
+from slipstream.diagnosis.data_checks.checked_data import CheckedData, Sample
 from slipstream.diagnosis.data_checks.column_checks import given_out
 from slipstream.diagnosis.data_checks.finding import Finding, percent
 from slipstream.diagnosis.data_checks.smoothers import distances
@@ -140,7 +140,7 @@ def _near(checked: CheckedData) -> Pairs:
     for part in checked.samples[1:]:
         if len(part) < FEWEST:
             continue
-        far = np.sqrt(distances(part.x, train.x))
+        far = np.sqrt(distances(_plain(checked, part), _plain(checked, train)))
         ordered = np.sort(far, axis=1)
         outer = ordered[:, REACH - 1 : 2 * REACH : REACH].clip(1e-12)
         growth = np.log(outer[:, 1] / outer[:, 0])
@@ -152,6 +152,12 @@ def _near(checked: CheckedData) -> Pairs:
         if close.mean() > 3 * NEAR**dimension:
             found.append(np.stack([part.rows[close], train.rows[far[close].argmin(axis=1)]], axis=1))
     return np.concatenate(found)
+
+
+def _plain(checked: CheckedData, sample: Sample) -> np.ndarray:
+    """Return a sample's rows without ranks, which part copies that differ a little."""
+    used = [column for column in checked.columns if not given_out(column.values)]
+    return np.hstack([column.plain(sample.rows) for column in used]) if used else sample.x
 
 
 def _group(checked: CheckedData, pairs: Pairs) -> str | None:

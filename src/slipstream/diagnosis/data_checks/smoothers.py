@@ -178,8 +178,9 @@ def smoothers_of(x: np.ndarray) -> list[Smoother]:
 
 
 def nearest_of(values: np.ndarray) -> NeighborSmoother:
-    """Return the nearest neighbors by rank in one column [N]."""
-    x = normal_scores(values)[:, None]
+    """Return the nearest neighbors in one column [N], a missing value being the median."""
+    middle, spread = np.nanmedian(values), np.nanstd(values)
+    x = (np.where(np.isnan(values), middle, values) - middle)[:, None] / (spread or 1.0)
     return NeighborSmoother(x, distances(x, x))
 
 

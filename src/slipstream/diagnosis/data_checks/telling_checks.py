@@ -13,20 +13,23 @@ from slipstream.diagnosis.data_checks.column_checks import given_out
 from slipstream.diagnosis.data_checks.finding import Finding, columns, ignoring, percent
 from slipstream.diagnosis.data_checks.smoothers import nearest_of, smoothers_of
 
-FEWEST = 40  # training rows
+FEWEST = 50  # training rows
+EMPTY = 2.0  # space between two classes of a leaking column, in their deviations
 ALONE = 0.985  # skill of a column alone that is suspicious at once
 MOSTLY = 0.85  # skill of a column alone that is suspicious if all the others know much less
 BEHIND = 0.25  # by how much less
 MOST_COLUMNS = 200
 FOLDS = 5
 CLEAR = 3.3  # correlation times sqrt(rows) of a column with signal
-GAIN = 0.1  # skill
+IDLE = 15  # columns without signal, at least
+ROWS_EACH = 0.1  # columns without signal for each training row, at least
+GAIN = 0.06  # skill
 
 
 def leaks(checked: CheckedData) -> Iterator[Finding]:
     """Find a column that tells the target far better than all others."""
     sample = checked.samples[0]
-    several = 2 < len(checked.columns) <= MOST_COLUMNS
+    several = 3 < len(checked.columns) <= MOST_COLUMNS
     if not several or len(sample) < FEWEST or checked.task == "multilabel":
         return
     usable = [c for c in checked.columns if not (c.kind == "number" and given_out(c.values))]
@@ -76,7 +79,7 @@ def _suspicion(checked: CheckedData, column: RawColumn, alone: float, rest: floa
 
     rest: the skill of all other columns. If they tell nothing, the column may be the only signal there is.
     """
-    if rest < 0.05:
+    if rest < (0.25 if checked.labelled else 0.1):
         return None
     apart = not checked.labelled or column.kind == "category" or separated(column, checked)
     if alone >= ALONE and apart and (1 - rest) > 3 * (1 - alone) + 0.01:
@@ -94,7 +97,7 @@ def separated(column: RawColumn, checked: CheckedData) -> bool:
     groups = sorted((g for g in groups if len(g) > 1), key=lambda g: float(np.median(g)))
     for low, high in pairwise(groups):
         within = max((low.std() + high.std()) / 2, 1e-12)
-        if (np.quantile(high, 0.02) - np.quantile(low, 0.98)) / within < 1.0:
+        if (np.quantile(high, 0.02) - np.quantile(low, 0.98)) / within < EMPTY:
             return False
     return len(groups) > 1
 
@@ -109,12 +112,12 @@ def idle_columns(checked: CheckedData) -> Iterator[Finding]:
     owner = np.repeat(np.arange(count), [f.shape[1] for f in features])
     x = np.hstack(features)
     kept = _telling(x, sample.y, owner)
-    if not 0 < len(kept) <= count / 2:
+    if not kept or count - len(kept) < max(count / 2, IDLE, ROWS_EACH * len(sample)):
         return
     everything, chosen = _with_and_without(x, sample.y, owner)
     scores = [skill(sample.y, one, labelled=checked.labelled) for one in (everything, chosen)]
     clear = _paired(sample.y, everything, chosen, labelled=checked.labelled)
-    if scores[1] - scores[0] < GAIN or clear < 2.5:
+    if scores[1] - scores[0] < GAIN or clear < 2:
         return
     names = [checked.columns[i].name for i in kept]
     yield Finding(
