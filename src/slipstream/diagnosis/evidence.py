@@ -122,7 +122,8 @@ class Evidence:
     def layers(self, quantity: str, at: int = -1) -> dict[str, float]:
         """Return an observed quantity of each layer that has it, in order, by default the last."""
         line = self.observations[at] if self.observations else {}
-        named = {key.split("/")[1]: _float(line[key]) for key in line if key.endswith(f"/{quantity}")}
+        of_layers = [key.split("/") for key in line if key.startswith("layers/")]
+        named = {key[1]: _float(line["/".join(key)]) for key in of_layers if key[2] == quantity}
         return {name: value for name, value in named.items() if not math.isnan(value)}
 
     # The end.

@@ -103,7 +103,8 @@ def _units(facts: EndOfRun) -> Iterator[str]:
         ("dead", "of the units of {} are 0 for every row"),
         ("saturated", "of the outputs of {} are in the flat ends of the activation"),
     ):
-        found = {key.split("/")[1]: value for key, value in last.items() if key.endswith(f"/{quantity}")}
+        layers = [key.split("/") for key in last if key.startswith("layers/")]
+        found = {key[1]: last["/".join(key)] for key in layers if key[2] == quantity}
         known = {name: float(value) for name, value in found.items() if value is not None}
         if known and max(known.values()) > FLAT:
             name = max(known, key=lambda key: known[key])
