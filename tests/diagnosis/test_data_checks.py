@@ -59,6 +59,13 @@ def planted(name, columns, y):
         columns, y = {name: values[picked] for name, values in columns.items()}, y[picked]
     elif name == "features without signal":
         columns |= {f"n{i}": draw.standard_normal(len(y)) for i in range(150)}
+    elif name in ("label noise", "distribution shift"):
+        columns["part"] = np.repeat(["train", "validation", "test"], [120, 30, 90])
+        test = columns["part"] == "test"
+        if name == "label noise":
+            y = np.where((columns["c0"] > 0) ^ (~test & (draw.random(len(y)) < 0.3)), "yes", "no")
+        else:
+            columns |= {f"c{i}": columns[f"c{i}"] * np.where(test, 1.5, 1) + 2 * test for i in range(5)}
     elif name == "split in wrong order":
         order = np.argsort(y)
         columns, y = {name: values[order] for name, values in columns.items()}, y[order]
@@ -76,6 +83,8 @@ def planted(name, columns, y):
         ("duplicates across parts", (), ""),
         ("features without signal", (), "data.inputs=[c0"),
         ("split in wrong order", ("data.split=time",), "data.split=stratified"),
+        ("label noise", ("data.split_column=part",), ""),
+        ("distribution shift", ("data.split_column=part",), ""),
         ("inputs not scaled", ("data.scaling=none",), "data.scaling=standard"),
     ],
 )
@@ -89,3 +98,10 @@ def test_a_planted_fault_is_the_first_cause(clean, tmp_path, cause, words, remed
     again = slipstream.compose((*settings, *found[0].remedy))  # the remedy is accepted as it stands
     if found[0].remedy:
         assert cause not in [one.cause for one in data_findings(validate(again)) if one.sure]
+
+
+def test_a_target_far_from_1_is_named(clean, tmp_path):
+    columns, _ = clean
+    words = table(tmp_path, columns, 500 + 100 * columns["c0"])
+    assert causes(*words, "data.target_scaling=none") == ["target not scaled"]
+    assert causes(*words) == []
