@@ -22,7 +22,7 @@ from slipstream.core.errors import UserError
 from why_cases import files
 from why_cases.deepfd import programs
 from why_cases.healthy_runs import healthy
-from why_cases.measuring import Measured, Unknown, changed, clear, taken_back, typed
+from why_cases.measuring import Measured, Unknown, changed, clear, gain, margin, taken_back, typed
 from why_cases.panel import panel
 from why_cases.templates import KINDS, Base, Kind, Ladder, eligible, metric_of
 
@@ -31,7 +31,7 @@ COLUMNS = (
     *("id", "part", "data", "kind", "verdict", "also", "prepare", "arguments", "remedy", "metric", "faulty"),
     *("mended", "proof", "seconds"),
 )
-PER_PART, TRIES = 3, 6  # cases of a kind in a part; bases that are tried for them
+PER_PART, TRIES = 4, 6  # cases of a kind in a part; bases that are tried for them
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,17 @@ def planted(kind: Kind, one: Base, ladder: Sequence[tuple[str, str]], measured: 
         if not clear([measured.metric(faulty, metric, 0)], [measured.metric(mended, metric, 0)], metric):
             continue
         found = [measured.metrics(words, metric) for words in (faulty, mended)]
-        if clear(*found, metric):
+        sound = measured.metrics(one.words, one.metric) if None in found[0] else []
+        if clear(*found, metric) and near(found[1], sound, metric):
             seconds = measured.seconds(faulty)
             return Case(one.part, one, kind, faulty, remedy.strip(), metric, *found, seconds, kind.also)
     return None
+
+
+def near(mended: Sequence[float | None], sound: Sequence[float | None], metric: str) -> bool:
+    """Return True if a remedy comes near to the sound run: not to break is not enough."""
+    pairs = [(a, b) for a, b in zip(sound, mended, strict=False) if a is not None and b is not None]
+    return all(gain(a, b, metric) >= -3 * margin(metric, a) for a, b in pairs)
 
 
 def faults(part: str, measured: Measured, most: int, kinds: Sequence[Kind] = KINDS) -> Iterator[Case]:
@@ -170,6 +177,7 @@ def plant(asked: argparse.Namespace, measured: Measured) -> None:
     part = asked.part
     if asked.deepfd:
         head, rows = programs(measured)
+        (CASES / "deepfd.tsv").unlink(missing_ok=True)  # its lines are of both parts
         write(CASES / "deepfd.tsv", "d", head, COLUMNS, part, rows)
     elif asked.healthy:
         rows = [list(row) for row in healthy(part, measured)]

@@ -7,7 +7,7 @@ are ours, of the same kind.
 # ruff: noqa: E501 - a line of a table is a command line
 from __future__ import annotations
 
-from why_cases.measuring import Measured, changed, clear
+from why_cases.measuring import Measured, Unknown, changed, clear
 
 DIGITS = "data=digits model.width=32"
 IMAGES = "data=digits model=convnet model.channels=8"
@@ -81,46 +81,40 @@ LEFT_OUT = {
 
 def programs(measured: Measured) -> tuple[str, list[list[str]]]:
     """Return the head of the table, which says what was left out, and the columns after the id."""
-    rows, mild = measured_rows(measured)
+    rows, mild, unknown = measured_rows(measured)
     left = [f"#   {posts}: {why}" for posts, why in LEFT_OUT.items()]
     if mild:
         left.append(f"#   {', '.join(mild)}: do not hurt by the margin on data of ours, or are not mended")
+    if unknown:
+        left.append(f"#   {', '.join(unknown)}: not measured")
     return "\n".join([HEAD, *left]), rows
 
 
-def measured_rows(measured: Measured) -> tuple[list[list[str]], list[str]]:
-    """Return the lines of the programs that hurt, and the posts of those that do not."""
-    rows, mild = [], []
+def measured_rows(measured: Measured) -> tuple[list[list[str]], list[str], list[str]]:
+    """Return the lines of the programs that hurt, the posts of those that do not, and of those not measured."""
+    rows, mild, unknown = [], [], []
     for post, words, patch, verdict, also in PROGRAMS:
         number = any(
             f"data={name}" in words or f"{name}.csv" in words for name in ("sine", "linear", "peaks", "waves")
         )
         metric = "test/r2" if number else "test/accuracy"
         mended = changed(words, patch)
-        if measured.refuses(words) or measured.refuses(mended):
-            print(
-                f"{post}: refused: {measured.refused.get(words) or measured.refused.get(mended)}", flush=True
-            )
+        try:
+            refused = measured.refuses(words) or measured.refuses(mended)
+            found = [] if refused else [measured.metrics(line, metric) for line in (words, mended)]
+        except Unknown:
+            unknown.append(post)
+            continue
+        if refused:
+            print(f"{post}: refused", flush=True)
             mild.append(post)
             continue
-        found = [measured.metrics(line, metric) for line in (words, mended)]
         print(post, *found, flush=True)
         if not clear(*found, metric):
             mild.append(post)
             continue
         values = [",".join("diverged" if v is None else f"{v:.4g}" for v in x) for x in found]
-        row = [
-            f"d{len(rows) + 1:02d}",
-            "dev",
-            post,
-            "deepfd",
-            verdict,
-            also,
-            "-",
-            words,
-            patch,
-            metric,
-            *values,
-        ]
-        rows.append([*row, "rerun", f"{measured.seconds(words):.1f}"])
-    return rows, mild
+        part = "held" if "data=xor" in words else "dev"  # as in faults.tsv
+        head = [part, post, "deepfd", verdict, also, "-", words, patch, metric]
+        rows.append([*head, *values, "rerun", f"{measured.seconds(words):.1f}"])
+    return rows, mild, unknown

@@ -114,10 +114,12 @@ def measures(config: Mapping[str, Any] | Config, metric: str) -> dict[str, float
     run = slipstream.train(config)
     if run.status == "diverged" or not run.best_epoch:
         return {}
-    found = {k: _short(v) for k, v in run.best.items() if k.startswith("test/") and isinstance(v, float)}
+    raw = config.raw if isinstance(config, Config) else config
+    kept = run.best if raw["early_stopping"]["restore_best"] else run.last  # of the weights that are kept
+    found = {k: _short(v) for k, v in kept.items() if k.startswith("test/") and isinstance(v, float)}
     if not metric.startswith(("fresh/", "optimism/")):
         return found
-    path = (config.raw if isinstance(config, Config) else config)["data"]["path"]
+    path = raw["data"]["path"]
     told = slipstream.evaluate(run, f"data.path={path.replace('.csv', '_fresh.csv')}").whole.values
     for name, value in told.items():
         test = found.get(f"test/{name}")
