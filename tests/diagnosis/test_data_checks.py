@@ -105,3 +105,9 @@ def test_a_target_far_from_1_is_named(clean, tmp_path):
     words = table(tmp_path, columns, 500 + 100 * columns["c0"])
     assert causes(*words, "data.target_scaling=none") == ["target not scaled"]
     assert causes(*words) == []
+
+
+def test_rows_that_resemble_their_neighbors_leak_by_time(tmp_path):
+    x, y, _ = np.split(np.cumsum(np.random.default_rng(0).standard_normal((400, 5)), axis=0), [3, 4], axis=1)
+    words = table(tmp_path, {f"c{i}": column for i, column in enumerate(x.T)}, y[:, 0])
+    assert causes(*words)[:1] == ["leakage by time"]

@@ -21,7 +21,7 @@ FEWEST = 100  # rows
 BLOCKS = 10
 SORTED = 0.95  # rank correlation of targets with their place in the file
 GAP = 0.2  # skill
-CLEAR = 4.0  # standard errors
+CLEAR = 3.0  # standard errors
 LOST = 0.2  # share of the tokens or steps that are cut off
 
 
