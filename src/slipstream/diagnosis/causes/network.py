@@ -12,6 +12,7 @@ from slipstream.diagnosis.suspicion import Suspicion, suspect
 EQUAL = 0.9999  # cosine of two units' weights
 DEAD = SATURATED = 0.8  # share of a layer
 FAST = 3.0  # times the usual rate
+FAR_BIAS = 3.0  # of an output, for logits and scaled targets
 BOUNDED = ("sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign")
 LINEAR = ("identity",)
 STRUCTURES = {"image": ("convnet",), "sequence": ("convnet", "rnn"), "tokens": ("convnet", "rnn")}
@@ -41,7 +42,7 @@ def initial_weights(run: Evidence) -> Iterator[Suspicion]:
     if small or (scale is not None and scale < 0.02):
         yield suspect(
             "initialization too small",
-            0.8 if small and name not in ("zeros", "constant") else 0.4,
+            0.4 if name in ("zeros", "constant") else 0.8 if small else 0.6,
             f"the deviation before the activations is down to {min(stds.values(), default=0):.2g}",
             remedy,
         )
@@ -166,7 +167,7 @@ def prior(run: Evidence) -> Iterator[Suspicion]:
     if abs(bias) > 1:
         yield suspect(
             "bad prior of the output bias",
-            0.3,
+            0.6 if abs(bias) > FAR_BIAS else 0.3,
             f"initializer.bias={bias:g} is also the bias of the output",
             "initializer.bias=0",
         )

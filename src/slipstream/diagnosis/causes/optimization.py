@@ -30,7 +30,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     higher = [f"optimizer.lr={spell(rate)}" for rate in sorted(rates) if lr * 1.4 < rate <= usual * 30]
     rough = roughness(run.curve("train/loss"))
     if run.status == "diverged":
-        score, said = 0.75, f"the loss diverged at a rate of {lr:g}"
+        score, said = (0.75 if times > 3 else 0.55), f"the loss diverged at a rate of {lr:g}"
     elif times > 3:
         score, said = (
             min(0.5 + 0.12 * math.log10(times), 0.85),
@@ -97,7 +97,7 @@ def warm_up(run: Evidence) -> Iterator[Suspicion]:
     total = run.steps * int(run.setting("trainer.max_epochs"))
     yield suspect(
         "no warm-up",
-        0.3,
+        0.5 if run.status == "diverged" else 0.35,
         f"the training loss rises in {rough:.0%} of the epochs, and the first update has the full rate",
         f"scheduler.warmup_steps={max(round(0.1 * total), 1)}",
     )
