@@ -162,7 +162,7 @@ def strength(run, cause):
     return max([*scores, *strengths], default=0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @EACH
 def test_evidence_suggests_what_is_planted_and_not_what_is_mended(case, tables, trained, monkeypatch):
     """And the metrics differ as the page says: at least half as much, in the same direction."""
@@ -177,7 +177,7 @@ def test_evidence_suggests_what_is_planted_and_not_what_is_mended(case, tables, 
 
 
 @pytest.mark.exhaustive
-@EACH
+@pytest.mark.parametrize("case", SECTIONS[::7], ids=lambda case: case.cause)  # scripts/why_bench.py asks more
 def test_why_names_what_is_planted_among_its_first_two_verdicts(case, tables, trained, monkeypatch):
     monkeypatch.chdir(tables)
     found = why(trained(case.planted).folder)
