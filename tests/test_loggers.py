@@ -453,7 +453,9 @@ def test_tensorboards_backend_serves_it_all(run):
     assert [point[1] for point in curve] == [record["step"] for record in result.records]
     (category,) = ask("plugin/custom_scalars/layout")["category"]
     assert [chart["title"] for chart in category["chart"]] == ["loss", "accuracy", "f1_macro"]
-    assert len(ask("plugin/histograms/tags")["run"]) == len(result.weights)
+    drawn = ask("plugin/histograms/tags")["run"]
+    for group in ("weights", "gradients", "last_update"):
+        assert len([tag for tag in drawn if tag.startswith(f"{group}/")]) == len(result.weights), group
     assert list(ask("plugin/images/tags")["run"]) == ["val/confusion_matrix"]
     assert sorted(ask("plugin/text/tags")["run"]) == ["configuration", "data"]
     assert "run" in ask("plugin/graphs/info")
