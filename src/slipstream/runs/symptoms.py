@@ -10,6 +10,7 @@ import numpy as np
 
 from slipstream.config.files import defaults
 from slipstream.config.run_config import Config
+from slipstream.core.console import number
 from slipstream.core.types import Plain, Target
 from slipstream.core.wording import counted
 from slipstream.data import Data
@@ -88,7 +89,7 @@ def _settings(facts: EndOfRun) -> Iterator[str]:
     rate = facts.config.optimizer.settings.get("lr")
     usual = defaults("optimizer", facts.config.optimizer.name).get("lr")
     if rate and usual and not 1 / FAR < rate / usual < FAR and _poor(facts):
-        yield f"the learning rate {rate:g} is {rate / usual:.2g} x the usual {usual:g}"
+        yield f"the learning rate {rate:g} is {number(rate / usual, 2)} x the usual {usual:g}"
     stopping = facts.config.early_stopping.settings
     metric, mode = stopping["metric"], stopping["mode"]
     if direction(metric, mode) != direction(metric, "auto"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from slipstream.core.console import number
 from slipstream.core.registry import component
 from slipstream.core.wording import counted, spell
 from slipstream.diagnosis.evidence import Evidence
@@ -34,7 +35,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     elif times > 3:
         score, said = (
             min(0.5 + 0.12 * math.log10(times), 0.85),
-            f"the rate {lr:g} is {times:.3g} x the usual {usual:g}",
+            f"the rate {lr:g} is {number(times, 2)} x the usual {usual:g}",
         )
     else:
         score = 0.15 + 0.25 * rough
@@ -43,7 +44,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     if times < 1 / 3 and run.status != "diverged":
         score, said = (
             min(0.5 + 0.12 * math.log10(1 / times), 0.85),
-            f"the rate {lr:g} is {times:.2g} x the usual {usual:g}",
+            f"the rate {lr:g} is {number(times, 2)} x the usual {usual:g}",
         )
     else:
         score, said = 0.15, f"the rate is {lr:g}"
