@@ -63,6 +63,8 @@ def read_page():
 
 TABLES, SECTIONS = read_page()
 EACH = pytest.mark.parametrize("case", SECTIONS, ids=lambda case: case.cause)
+# One of each kind; scripts/why_bench.py asks about all.
+ASKED = ["inputs not scaled", "duplicates across parts", "dead ReLU units", "penalty too strong"]
 EXPERIENCED = {"lucky seed"}  # no evidence suggests them: other seeds are trained
 
 
@@ -177,8 +179,9 @@ def test_evidence_suggests_what_is_planted_and_not_what_is_mended(case, tables, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("case", SECTIONS[::7], ids=lambda case: case.cause)  # scripts/why_bench.py asks more
-def test_why_names_what_is_planted_among_its_first_two_verdicts(case, tables, trained, monkeypatch):
+@pytest.mark.parametrize("cause", ASKED)
+def test_why_names_what_is_planted_among_its_first_two_verdicts(cause, tables, trained, monkeypatch):
     monkeypatch.chdir(tables)
+    (case,) = [case for case in SECTIONS if case.cause == cause]
     found = why(trained(case.planted).folder)
     assert case.cause in [verdict.cause for verdict in found.verdicts[:2]]

@@ -7,13 +7,14 @@ from scipy import stats
 import slipstream
 from slipstream.core.errors import UserError
 from slipstream.diagnosis import why_files
+from slipstream.diagnosis.ablation import Ablation
 from slipstream.diagnosis.branches import NOTHING, Branch, Change
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
 from slipstream.diagnosis.suspicion import suspect
 from slipstream.diagnosis.trials import TrainedChange
 from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict, section
-from slipstream.diagnosis.why import _verdicts, why
+from slipstream.diagnosis.why import _lucky, _verdicts, why
 from slipstream.runs.summary import Result
 
 ACCURACY = Measure("val/accuracy", 0.5)
@@ -75,6 +76,14 @@ def test_what_fresh_seeds_do_not_confirm_is_no_verdict():
     fresh = [trained(branches_of(NOTHING, 0.5, 0.9, 0.6, 0.8, 0.7), change, 0.9, 0.5, 0.8, 0.6, 0.75)]
     gain = gain_of(branches_of(change, 0.9), branches_of(NOTHING, 0.5), [ACCURACY])
     assert list(_verdicts([TriedCause("luck", 0.9, "", change, gain)], fresh, [ACCURACY])) == []
+
+
+def test_a_run_far_above_its_other_seeds_is_a_lucky_one(tmp_path):
+    lucky = Ablation(tmp_path, "val/accuracy", False, (), (0.95, 0.70, 0.71, 0.69, 0.70))
+    (verdict,) = _lucky(lucky, ACCURACY)
+    assert verdict.evidence == "val/accuracy is 0.95, and 0.7 ± 0.0082 with 4 other seeds"
+    usual = Ablation(tmp_path, "val/accuracy", False, (), (0.95, 0.90, 0.97, 0.93, 0.96))
+    assert list(_lucky(usual, ACCURACY)) == []
 
 
 def test_a_suspicion_lists_alternative_changes():

@@ -80,7 +80,7 @@ def why(run: str | Path) -> Diagnosis:
     verdicts = tuple(sorted(proved, key=lambda one: -one.score)) or tuple(_likely(finalists))
     works = None if verdicts or evidence.seconds > SHORT else _ablated(evidence, judges[0].name)
     if works is not None and works.control:
-        verdicts = tuple(_lucky(evidence, works, judges[0]))
+        verdicts = tuple(_lucky(works, judges[0]))
     trained = [*first, *fresh]
     return Diagnosis(
         evidence.folder,
@@ -100,7 +100,7 @@ def _ablated(run: Evidence, metric: str) -> Ablation | None:
     return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED) if ingredients else None
 
 
-def _lucky(run: Evidence, found: Ablation, judge: Measure) -> Iterator[Verdict]:
+def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
     """Yield a verdict if the run is far better than the same run with other seeds."""
     own, *others = (judge.floor if value is None else value for value in found.control)
     seeds = counted(len(others), "other seed")
