@@ -19,7 +19,7 @@ from slipstream.data import Data
 from slipstream.diagnosis.branches import Origin
 from slipstream.runs import setup
 from slipstream.runs.summary import Result
-from slipstream.runs.symptoms import EndOfRun, class_shares, facts
+from slipstream.runs.symptoms import EndOfRun, class_shares, end_of_run, of_layers
 
 Record = Mapping[str, Plain]
 
@@ -45,12 +45,17 @@ class Evidence:
     @cached_property
     def config(self) -> Config:
         """The configuration, validated, with everything that its data decide."""
-        return setup.resolve(self.origin.composed(self.origin.typed()), self.data)
+        return setup.resolve(self._composed, self.data)
 
     @cached_property
     def data(self) -> Data:
         """The run's data, loaded again."""
-        return setup.load_all([self.origin.composed(self.origin.typed())])[0][0]
+        return setup.load_all([self._composed])[0][0]
+
+    @cached_property
+    def _composed(self) -> Config:
+        """The configuration as it was typed."""
+        return self.origin.composed(self.origin.typed())
 
     # Settings.
 
@@ -85,6 +90,14 @@ class Evidence:
         """The regularizers with their settings."""
         found: Mapping[str, Mapping[str, Plain]] = self.raw["regularizer"]
         return found
+
+    def without(self, group: str, name: str) -> str:
+        """Return the override that removes a regularizer or an augmentation."""
+        return f"{group}=[{','.join(other for other in self.raw[group] if other != name)}]"
+
+    def adding(self, name: str) -> str:
+        """Return the override that adds a regularizer."""
+        return f"regularizer=[{','.join([*self.regularizers, name])}]"
 
     # Sizes.
 
@@ -122,9 +135,7 @@ class Evidence:
     def layers(self, quantity: str, at: int = -1) -> dict[str, float]:
         """Return an observed quantity of each layer that has it, in order, by default the last."""
         line = self.observations[at] if self.observations else {}
-        of_layers = [key.split("/") for key in line if key.startswith("layers/")]
-        named = {key[1]: _float(line["/".join(key)]) for key in of_layers if key[2] == quantity}
-        return {name: value for name, value in named.items() if not math.isnan(value)}
+        return of_layers(line, quantity)
 
     # The end.
 
@@ -144,8 +155,8 @@ class Evidence:
         return bool(self.setting("early_stopping.restore_best", True))
 
     @cached_property
-    def facts(self) -> EndOfRun:
-        """The facts that symptoms are read from."""
+    def end(self) -> EndOfRun:
+        """The end of the run, from which symptoms are read."""
         said = self.summary
         result = Result(
             str(said["status"]),
@@ -157,7 +168,7 @@ class Evidence:
             {},
             observations=list(map(dict, self.observations)),
         )
-        return facts(self.config, self.data, result)
+        return end_of_run(self.config, self.data, result)
 
     @cached_property
     def final(self) -> Record:

@@ -10,6 +10,7 @@ import numpy as np
 
 from slipstream.diagnosis.branches import Branch
 from slipstream.diagnosis.evidence import Evidence
+from slipstream.diagnosis.paired_effects import student
 from slipstream.runs.summary import Result
 
 ACCURACY, BALANCED, R2 = 0.04, 0.08, 0.06  # the smallest gains that matter
@@ -119,13 +120,10 @@ def _measured(changed: Sequence[Branch], control: Sequence[Branch], judge: Measu
 
 
 def _p(gains: np.ndarray) -> float | None:
-    """Return the one-sided p of a paired t-test that the mean gain is above 0."""
-    from scipy.special import stdtr
-
-    n = len(gains)
-    if n < 2:
+    """Return the one-sided p of a paired t-test that the mean gain is above 0; None for a single pair."""
+    if len(gains) < 2:
         return None
-    error = float(gains.std(ddof=1)) / math.sqrt(n)
-    if error == 0:
-        return 0.0 if gains.mean() > 0 else 1.0
-    return float(stdtr(n - 1, -gains.mean() / error))
+    mean, _, p = student(gains)
+    if p is None or mean == 0 == np.ptp(gains):  # equal gains
+        return 0.0 if mean > 0 else 1.0
+    return p / 2 if mean > 0 else 1 - p / 2

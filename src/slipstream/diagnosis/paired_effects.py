@@ -72,7 +72,7 @@ def _measured(
     better = int((gain > 0).sum())
     if not np.isfinite(gain).all():
         return Effect(change, metric, tuple(values), tuple(usual), None, None, _sign_test(gain), better)
-    difference, interval, p = _student(b - a)
+    difference, interval, p = student(b - a)
     return Effect(change, metric, tuple(values), tuple(usual), difference, interval, p, better)
 
 
@@ -81,7 +81,7 @@ def _value(branch: Branch, metric: str) -> float | None:
     return None if branch.result.status == "diverged" else branch.result.best.get(metric)
 
 
-def _student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, float | None]:
+def student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, float | None]:
     """Return mean, interval and two-sided p of paired differences by Student's t."""
     from scipy.special import stdtr, stdtrit
 

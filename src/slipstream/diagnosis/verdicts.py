@@ -11,7 +11,7 @@ from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.judging import Gain
 from slipstream.diagnosis.paired_effects import Effect
 
-MATTERS = 0.8  # gain below which a change is called no cause
+MATTERS = 0.8  # gain on the run's own seed below which a change is no cause; from it on, fresh seeds decide
 PAGE = Path(__file__).parents[3] / "docs" / "causes.md"  # a section for each cause; not part of a wheel
 
 
@@ -66,7 +66,9 @@ class Diagnosis:
         tried: every suspected cause, the likeliest first.
         needs: for a run that works, the effect of removing each ingredient.
         remarks: sentences about what limits the answer.
-        trained: the number of branches that were trained for it, and the seconds it took.
+        trained: the number of branches with a suspected change; the unchanged ones beside them and those of
+            `needs` are not counted.
+        seconds: of wall time, of the whole answer.
     """
 
     folder: Path

@@ -18,7 +18,7 @@ from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, measures
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
-from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict
+from slipstream.diagnosis.verdicts import MATTERS, Diagnosis, TriedCause, Verdict
 from slipstream.runs.symptoms import symptoms
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
@@ -27,7 +27,6 @@ CONFIRMED = 5  # fresh seeds of each finalist
 TRIED = ("inputs not scaled", "target not scaled", "class imbalance", "outliers")
 MOST = 24  # causes that are tried
 FINALISTS = 3  # causes that are confirmed
-PROMISING = 0.8  # gain on the run's own seed that is worth fresh seeds
 HARM = -0.7  # gain on another measure below which a change is no remedy
 SAME = 0.7  # of the largest gain: a change that gains this much explains the same
 SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
@@ -84,11 +83,11 @@ def why(run: str | Path) -> Diagnosis:
     trained = [*first, *fresh]
     return Diagnosis(
         evidence.folder,
-        tuple(symptoms(evidence.facts)),
+        tuple(symptoms(evidence.end)),
         verdicts,
         tuple(tried),
         () if works is None else works.effects,
-        remarks(evidence, judges[0]),
+        remarks(evidence),
         trained=sum(len(change.branches) for change in trained),
         seconds=time.monotonic() - began,
     )
@@ -115,7 +114,7 @@ def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
         )
 
 
-def remarks(run: Evidence, judge: Measure) -> tuple[str, ...]:
+def remarks(run: Evidence) -> tuple[str, ...]:
     """Return sentences about what limits the answer."""
     rows = len(run.data.validation.inputs) if run.split == "val" else 0
     if not rows:
@@ -167,7 +166,7 @@ def _judges(measure: str, judges: Sequence[Measure]) -> Sequence[Measure]:
 
 
 def _promising(cause: TriedCause) -> bool:
-    return cause.gain.mean >= PROMISING and cause.gain.worst > HARM
+    return cause.gain.mean >= MATTERS and cause.gain.worst > HARM
 
 
 def _promise(cause: TriedCause) -> float:

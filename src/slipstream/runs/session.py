@@ -17,7 +17,7 @@ from slipstream.runs.pack_session import PackSession, Slot, opened, prepared, wi
 from slipstream.runs.progress import Screen
 from slipstream.runs.recorder import flat
 from slipstream.runs.summary import Result
-from slipstream.runs.symptoms import facts, symptoms
+from slipstream.runs.symptoms import end_of_run, symptoms
 from slipstream.runs.tracking import Tracking, require_installed
 from slipstream.runs.trained import Trained
 from slipstream.training.interrupts import Interrupts
@@ -239,7 +239,7 @@ def _suspect(screen: Screen, session: PackSession[Slot], k: int, result: Result)
     if screen.kind == "none" or result.status == INTERRUPTED:
         return
     slot = session.slots[k]
-    found = symptoms(facts(session.members[k].config, session.datas[slot.fold], result))
+    found = symptoms(end_of_run(session.members[k].config, session.datas[slot.fold], result))
     if found:
         ask = (
             ""

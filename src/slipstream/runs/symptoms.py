@@ -60,7 +60,7 @@ class EndOfRun:
         return 0.0 if self.shares is None else float(self.shares.max())
 
 
-def facts(config: Config, data: Data, result: Result) -> EndOfRun:
+def end_of_run(config: Config, data: Data, result: Result) -> EndOfRun:
     """Return a run at its end."""
     sizes = len(data.train), len(data.validation.inputs), len(data.test.inputs)
     classes = data.target.task in ("binary", "multiclass")
@@ -74,48 +74,53 @@ def class_shares(data: Data) -> np.ndarray:
     return shares
 
 
-def symptoms(facts: EndOfRun) -> list[str]:
+def of_layers(line: Mapping[str, Plain], quantity: str) -> dict[str, float]:
+    """Return a quantity of each layer that has it, in order. line: of observations.jsonl."""
+    named = [key.split("/") for key in line if key.startswith("layers/")]
+    values = {layer: line[f"layers/{layer}/{quantity}"] for _, layer, name in named if name == quantity}
+    return {layer: float(value) for layer, value in values.items() if value is not None}
+
+
+def symptoms(end: EndOfRun) -> list[str]:
     """Return a sentence for each symptom of a run that has ended, the gravest first."""
     found = [_divergence, _settings, _units, _updates, _chance, _gaps, _length]
-    return [sentence for symptom in found for sentence in symptom(facts)]
+    return [sentence for symptom in found for sentence in symptom(end)]
 
 
-def _divergence(facts: EndOfRun) -> Iterator[str]:
-    if facts.result.status == DIVERGED:
+def _divergence(end: EndOfRun) -> Iterator[str]:
+    if end.result.status == DIVERGED:
         yield "the loss diverged"
 
 
-def _settings(facts: EndOfRun) -> Iterator[str]:
-    rate = facts.config.optimizer.settings.get("lr")
-    usual = defaults("optimizer", facts.config.optimizer.name).get("lr")
-    if rate and usual and not 1 / FAR < rate / usual < FAR and _poor(facts):
+def _settings(end: EndOfRun) -> Iterator[str]:
+    rate = end.config.optimizer.settings.get("lr")
+    usual = defaults("optimizer", end.config.optimizer.name).get("lr")
+    if rate and usual and not 1 / FAR < rate / usual < FAR and _poor(end):
         yield f"the learning rate {rate:g} is {number(rate / usual, 2)} x the usual {usual:g}"
-    stopping = facts.config.early_stopping.settings
+    stopping = end.config.early_stopping.settings
     metric, mode = stopping["metric"], stopping["mode"]
     if direction(metric, mode) != direction(metric, "auto"):
         yield f"mode={mode} keeps the worst epoch by {metric}"
 
 
-def _units(facts: EndOfRun) -> Iterator[str]:
-    if not facts.result.observations:
+def _units(end: EndOfRun) -> Iterator[str]:
+    if not end.result.observations:
         return
-    last: Mapping[str, Plain] = facts.result.observations[-1]
+    last: Mapping[str, Plain] = end.result.observations[-1]
     for quantity, said in (
         ("dead", "of the units of {} are 0 for every row"),
         ("saturated", "of the outputs of {} are in the flat ends of the activation"),
     ):
-        layers = [key.split("/") for key in last if key.startswith("layers/")]
-        found = {key[1]: last["/".join(key)] for key in layers if key[2] == quantity}
-        known = {name: float(value) for name, value in found.items() if value is not None}
+        known = of_layers(last, quantity)
         if known and max(known.values()) > FLAT:
             name = max(known, key=lambda key: known[key])
             yield f"{known[name]:.0%} {said.format(name)}"
 
 
-def _updates(facts: EndOfRun) -> Iterator[str]:
-    if not facts.result.observations:
+def _updates(end: EndOfRun) -> Iterator[str]:
+    if not end.result.observations:
         return
-    last: Mapping[str, Plain] = facts.result.observations[-1]
+    last: Mapping[str, Plain] = end.result.observations[-1]
     share, left = last.get("probe/penalty_share"), last.get("updates/gradient_left_by_clipping")
     if share is not None and share > PENALTY:
         yield f"{share:.0%} of the objective is penalty"
@@ -123,47 +128,47 @@ def _updates(facts: EndOfRun) -> Iterator[str]:
         yield f"clipping leaves {left:.1%} of the gradient"
 
 
-def _chance(facts: EndOfRun) -> Iterator[str]:
-    value, chance = facts.scored("train"), facts.chance
+def _chance(end: EndOfRun) -> Iterator[str]:
+    value, chance = end.scored("train"), end.chance
     if math.isfinite(value) and value < chance + CHANCE and chance < 0.98:
-        yield f"train/{facts.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+        yield f"train/{end.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
         return
-    value = facts.scored("val")
+    value = end.scored("val")
     if math.isfinite(value) and value < chance - CHANCE:
-        yield f"val/{facts.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+        yield f"val/{end.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
 
 
-def _gaps(facts: EndOfRun) -> Iterator[str]:
+def _gaps(end: EndOfRun) -> Iterator[str]:
     """Yield a gap between train and validation, or validation and test, beyond chance."""
-    values = [facts.scored(split) for split in ("train", "val", "test")]
+    values = [end.scored(split) for split in ("train", "val", "test")]
     for a, b in ((0, 1), (1, 2)):
-        first, second, rows = values[a], values[b], facts.sizes[b]
+        first, second, rows = values[a], values[b], end.sizes[b]
         if not (math.isfinite(first) and math.isfinite(second) and rows):
             continue
-        error = math.sqrt(max(second * (1 - second), 0.05) / rows) if facts.shares is not None else 0.05
+        error = math.sqrt(max(second * (1 - second), 0.05) / rows) if end.shares is not None else 0.05
         if first - second > max(GAP, ERRORS * error):
             names = ("train", "val", "test")
-            yield f"{names[a]}/{facts.metric} is {first:.3g}, and {names[b]}/{facts.metric} is {second:.3g}"
+            yield f"{names[a]}/{end.metric} is {first:.3g}, and {names[b]}/{end.metric} is {second:.3g}"
 
 
-def _length(facts: EndOfRun) -> Iterator[str]:
-    records: Sequence[Mapping[str, Plain]] = facts.result.records
-    planned = facts.config.trainer.max_epochs
-    if facts.result.status == STOPPED and facts.result.best_epoch <= SOON and planned >= 10:
-        yield f"early stopping kept epoch {facts.result.best_epoch} of {planned}"
-    if facts.result.status != FINISHED or len(records) < 2:
+def _length(end: EndOfRun) -> Iterator[str]:
+    records: Sequence[Mapping[str, Plain]] = end.result.records
+    planned = end.config.trainer.max_epochs
+    if end.result.status == STOPPED and end.result.best_epoch <= SOON and planned >= 10:
+        yield f"early stopping kept epoch {end.result.best_epoch} of {planned}"
+    if end.result.status != FINISHED or len(records) < 2:
         return
     losses = [record.get("val/loss", record.get("train/loss")) for record in records]
     known = [float(loss) for loss in losses if loss is not None]
     part = max(len(known) // 10, 1)
-    if len(known) <= part or known[-1 - part] <= 0 or not _poor(facts):
+    if len(known) <= part or known[-1 - part] <= 0 or not _poor(end):
         return
     fall = (known[-1 - part] - known[-1]) / known[-1 - part]
     if fall > FALLING and known[-1] <= min(known):
         yield f"the loss still falls, by {fall:.0%} in the last {counted(part, 'epoch')}"
 
 
-def _poor(facts: EndOfRun) -> bool:
+def _poor(end: EndOfRun) -> bool:
     """Return True if there is room for more than noise."""
-    value = facts.scored("val") if facts.sizes[1] else facts.scored("train")
+    value = end.scored("val") if end.sizes[1] else end.scored("train")
     return not value > 0.95

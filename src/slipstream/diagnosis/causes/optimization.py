@@ -23,7 +23,7 @@ CLIPPED = 0.1  # factor that clipping leaves of the gradient
 def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     """A rate that is too high, or too low."""
     lr, usual = run.number("optimizer.lr"), run.usual("optimizer.lr")
-    if lr is None or not lr:
+    if not lr or not usual:
         return
     times = lr / usual
     rates = {_short(rate) for rate in (usual, lr / 100, lr / 10, lr * 10, lr * 100)}
@@ -118,13 +118,12 @@ def batch(run: Evidence) -> Iterator[Suspicion]:
     if size > TINY_BATCH:
         return
     if "batch_norm" in run.regularizers:
-        kept = ",".join(name for name in run.regularizers if name != "batch_norm")
         yield suspect(
             "batch norm with tiny batches",
             0.85,
             f"batch norm takes its mean and deviation from {counted(size, 'row')}",
             f"data.batch_size={BATCH}",
-            f"regularizer=[{kept}]",
+            run.without("regularizer", "batch_norm"),
         )
     yield suspect(
         "batch too small",
@@ -155,14 +154,13 @@ def clipping(run: Evidence) -> Iterator[Suspicion]:
     left = run.seen("updates/gradient_left_by_clipping")
     most = run.number("regularizer.gradient_clipping.max_norm") or 0.0
     tight = left < CLIPPED or (math.isnan(left) and most < 1e-3)
-    kept = ",".join(name for name in run.regularizers if name != "gradient_clipping")
     shown = "" if math.isnan(left) else f", which leaves {left:.2%} of the gradient"
     yield suspect(
         "gradient clipping too tight",
         0.85 if tight else 0.1,
         f"gradients are clipped to a norm of {most:g}{shown}",
         "regularizer.gradient_clipping.max_norm=5",
-        f"regularizer=[{kept}]",
+        run.without("regularizer", "gradient_clipping"),
     )
 
 

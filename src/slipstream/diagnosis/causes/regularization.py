@@ -43,13 +43,12 @@ def regularizers(run: Evidence) -> Iterator[Suspicion]:
         value = settings.get(key)
         if not isinstance(value, int | float):
             continue
-        kept = ",".join(other for other in run.regularizers if other != name)
         score = 0.85 if value >= much else 0.45 if value >= math.sqrt(much * mild) else 0.15
         said = f"regularizer.{name}.{key}={value:g}"
         if cause == "penalty too strong" and share > 0.3:
             score = max(score, 0.85)
             said += f", and {share:.0%} of the objective is penalty"
-        changes = [f"regularizer=[{kept}]"]
+        changes = [run.without("regularizer", name)]
         if value > mild:
             changes.insert(0, f"regularizer.{name}.{key}={spell(mild)}")
         yield suspect(cause, score, said, *changes)
@@ -67,12 +66,11 @@ def combinations(run: Evidence) -> Iterator[Suspicion]:
             (f"regularizer=[{','.join(decay)}]", "regularizer.weight_decay.strength=0.01"),
         )
     if "dropout" in names and "batch_norm" in names:
-        kept = ",".join(name for name in names if name != "dropout")
         yield suspect(
             "dropout before batch norm",
             0.4,
             "batch norm's variance is of dropped units in training, and of all units afterwards",
-            f"regularizer=[{kept}]",
+            run.without("regularizer", "dropout"),
         )
 
 
@@ -80,14 +78,13 @@ def augmentations(run: Evidence) -> Iterator[Suspicion]:
     """Each augmentation, which may turn an example into one of another class."""
     found = run.raw["augmentation"]
     for name in found:
-        kept = ",".join(other for other in found if other != name)
         gap = run.scored("accuracy", "train") - run.scored("accuracy")
         score = 0.35 if not gap > 0.05 else 0.2
         yield suspect(
             "augmentation destroys labels",
             score,
             f"augmentation={name} changes every training example",
-            f"augmentation=[{kept}]",
+            run.without("augmentation", name),
         )
 
 
@@ -98,10 +95,9 @@ def overfitting(run: Evidence) -> Iterator[Suspicion]:
     name = "accuracy" if run.classes else "r2"
     gap = run.scored(name, "train") - run.scored(name)
     rise = _rise(run.curve("val/loss"))
-    kept = bool(run.setting("early_stopping.restore_best", True))
     if not (gap > OVERFIT or rise > 0.2):
         return
-    delivered = not kept and rise > 0.2
+    delivered = not run.keeps_best and rise > 0.2
     score = min(0.3 + gap + (0.35 if delivered else 0.0), 0.85)
     said = f"train/{name} is {gap:.3g} above val/{name}"
     if rise > 0.2:
@@ -124,14 +120,13 @@ def _smaller(run: Evidence) -> Iterator[str]:
 
 
 def _restrained(run: Evidence) -> Iterator[str | tuple[str, ...]]:
-    others = list(run.regularizers)
-    if "l1" not in others:
-        yield f"regularizer=[{','.join([*others, 'l1'])}]", "regularizer.l1.strength=0.003"
-    if "l2" not in others:
-        yield f"regularizer=[{','.join([*others, 'l2'])}]", "regularizer.l2.strength=0.01"
-    if "dropout" not in others:
-        yield f"regularizer=[{','.join([*others, 'dropout'])}]"
-    if not run.setting("early_stopping.restore_best", True):
+    if "l1" not in run.regularizers:
+        yield run.adding("l1"), "regularizer.l1.strength=0.003"
+    if "l2" not in run.regularizers:
+        yield run.adding("l2"), "regularizer.l2.strength=0.01"
+    if "dropout" not in run.regularizers:
+        yield run.adding("dropout")
+    if not run.keeps_best:
         yield "early_stopping=patience", "early_stopping.restore_best=true"
 
 

@@ -96,7 +96,6 @@ def averages(run: Evidence) -> Iterator[Suspicion]:
     for name in ("ema", "swa", "lookahead"):
         if name not in run.regularizers:
             continue
-        kept = ",".join(other for other in run.regularizers if other != name)
         decay = run.number(f"regularizer.{name}.decay")
         length = 1 / max(1 - decay, 1e-9) if decay is not None else 0.0
         updates = run.steps * run.epochs
@@ -106,7 +105,7 @@ def averages(run: Evidence) -> Iterator[Suspicion]:
             f"{name} averages over about {counted(round(length), 'update')}, and the run has {updates:,}"
             if length
             else f"{name} averages the weights",
-            f"regularizer=[{kept}]",
+            run.without("regularizer", name),
         )
 
 
