@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 # Seconds that a compiled step saves over an eager one, and that compilation takes: measured with torch
 # 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
 SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
-# Updates for each observation, which takes as long as 3 to 7 eager ones (scripts/bench_observations.py).
+# Updates for each observation, which takes as long as 3 to 6 eager ones (scripts/bench_observations.py).
 OBSERVED_EVERY, OBSERVED_EVERY_COMPILED = 500, 2000
 COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
