@@ -11,14 +11,15 @@ from slipstream.cli.commands import CommandParser
 WHAT = """Find out why a run does not work. Its settings, curves, layers and data suggest causes. Each is
 tried as a branch of the run that differs in one thing, and confirmed with fresh seeds. A verdict says what
 was seen, what was measured, and what to type. Numbers and a plot are written beside the run, where
-`slipstream report` finds them."""
+`slipstream report` finds them. Of a sweep, the best trials are trained again with fresh seeds: the best of
+many was lucky, too."""
 EXAMPLES = ("slipstream why outputs/mine", "slipstream why outputs/mine --json")
 
 
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("why", WHAT, EXAMPLES)
-    made.add_argument("run", metavar="RUN", help="folder of a run that has ended")
+    made.add_argument("run", metavar="RUN", help="folder of a run, or of a sweep, that has ended")
     made.add_argument("--json", action="store_true", help="print the diagnosis as JSON")
     made.add_argument("-o", dest="output", metavar="DIR", help="folder of the files (RUN)")
     return made

@@ -69,6 +69,7 @@ class Diagnosis:
         trained: the number of branches with a suspected change; the unchanged ones beside them and those of
             `needs` are not counted.
         seconds: of wall time, of the whole answer.
+        nothing: the sentence that stands where there is no verdict.
     """
 
     folder: Path
@@ -79,13 +80,14 @@ class Diagnosis:
     remarks: tuple[str, ...]
     trained: int
     seconds: float
+    nothing: str = "no cause was found: nothing that was tried makes a difference that matters"
 
     def lines(self) -> Iterator[str]:
         """Yield the answer as text."""
         for symptom in self.symptoms:
             yield f"seen: {symptom}"
         if not self.verdicts:
-            yield "no cause was found: nothing that was tried makes a difference that matters"
+            yield self.nothing
         for number, verdict in enumerate(self.verdicts, 1):
             yield f"{number}. {verdict.cause}: {verdict.evidence}"
             if verdict.proof:

@@ -10,16 +10,19 @@ import numpy as np
 
 from slipstream.core.wording import counted
 from slipstream.diagnosis.ablation import Ablation, ablate, removals
+from slipstream.diagnosis.best_trials import best_trials
 from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.causes.known import suspicions
 from slipstream.diagnosis.data_checks.checking import data_findings
 from slipstream.diagnosis.data_checks.finding import SURE, Finding
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, measures
+from slipstream.diagnosis.remarks import more_rows, remarks
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
 from slipstream.diagnosis.verdicts import MATTERS, Diagnosis, TriedCause, Verdict
 from slipstream.runs.symptoms import symptoms
+from slipstream.sweeps.plan.store import holds_sweep
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
 CONFIRMED = 5  # fresh seeds of each finalist
@@ -32,7 +35,6 @@ SAME = 0.7  # of the largest gain: a change that gains this much explains the sa
 SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
 STRONG = 0.8  # score of evidence that is reported without a proof
 LUCK, LUCKY_SPREADS = 1.5, 4.0  # gain over other seeds: that matters, and in their deviations
-FEW_ROWS = 50  # of validation
 REPEAT = 0.3  # p up to which as many seeds again may decide
 LEAST_P = 0.0001  # that is shown
 
@@ -47,7 +49,8 @@ def why(run: str | Path) -> Diagnosis:
     is the root cause. Nothing is written to disk.
 
     Args:
-        run: the folder of a run that has ended.
+        run: the folder of a run that has ended. A sweep's best trials are trained again with fresh seeds, as
+            `best_trials` describes.
 
     Returns:
         The verdicts, the likeliest root cause first, and what was tried. For a run that works, also what it
@@ -63,6 +66,8 @@ def why(run: str | Path) -> Diagnosis:
         >>> slipstream.why("runs/slow").verdicts[0].cause
         'learning rate too low'
     """
+    if holds_sweep(Path(run)):
+        return best_trials(run)
     began = time.monotonic()
     evidence = Evidence(run)
     judges = measures(evidence)
@@ -80,6 +85,8 @@ def why(run: str | Path) -> Diagnosis:
     works = None if verdicts or evidence.seconds > SHORT else _ablated(evidence, judges[0].name)
     if works is not None and works.control:
         verdicts = tuple(_lucky(works, judges[0]))
+    kept = {verdict.cause for verdict in verdicts} <= {"overfitting"}
+    more = more_rows(evidence, judges, CONFIRMED) if kept else ()
     trained = [*first, *fresh]
     return Diagnosis(
         evidence.folder,
@@ -87,7 +94,7 @@ def why(run: str | Path) -> Diagnosis:
         verdicts,
         tuple(tried),
         () if works is None else works.effects,
-        remarks(evidence),
+        (*remarks(evidence, judges), *more),
         trained=sum(len(change.branches) for change in trained),
         seconds=time.monotonic() - began,
     )
@@ -112,17 +119,6 @@ def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
             (),
             True,
         )
-
-
-def remarks(run: Evidence) -> tuple[str, ...]:
-    """Return sentences about what limits the answer."""
-    rows = len(run.data.validation.inputs) if run.split == "val" else 0
-    if not rows:
-        return ("no rows validate: changes are judged on training rows, where overfitting looks good",)
-    if rows < FEW_ROWS and run.classes:
-        least = 2 / rows
-        return (f"{counted(rows, 'row')} validate: differences of accuracy below {least:.2g} are two rows",)
-    return ()
 
 
 def _is_tried(finding: Finding) -> bool:

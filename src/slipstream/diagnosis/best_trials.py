@@ -1,0 +1,167 @@
+"""The best trial of a sweep again with fresh seeds: is it the best, or was it lucky?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slipstream.core.types import Plain
+from slipstream.core.wording import counted, spell
+from slipstream.diagnosis.branches import NOTHING, Branch, Origin, branches
+from slipstream.diagnosis.paired_effects import student
+from slipstream.diagnosis.verdicts import Diagnosis, Verdict
+from slipstream.inference.sweep_section import read_report
+from slipstream.sweeps.report.comparisons import LEVEL, holm
+
+AGAIN = 3  # trials, the best first
+SEEDS = 9  # fresh ones of each
+
+
+@dataclass(frozen=True)
+class FreshTrial:
+    """A trial of a sweep, trained again.
+
+    number: of the trial. values: what the sweep set. folder: of its first member. reported: its mean in the
+    sweep. fresh: the metric with each fresh seed, NaN for one that diverged.
+    """
+
+    number: int
+    values: Mapping[str, Plain]
+    folder: Path
+    reported: float
+    fresh: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        """The metric of the fresh seeds that did not diverge."""
+        known: np.ndarray = self.fresh[np.isfinite(self.fresh)]
+        return known
+
+    @property
+    def mean(self) -> float:
+        """The mean over the fresh seeds that did not diverge; NaN if all did."""
+        return float(self.ended.mean()) if len(self.ended) else float("nan")
+
+    @property
+    def summary(self) -> str:
+        """The fresh seeds in words: "0.9 ± 0.02 with 5 fresh seeds"."""
+        lost, seeds = len(self.fresh) - len(self.ended), counted(len(self.fresh), "fresh seed")
+        if not len(self.ended):
+            return f"diverges with {seeds}"
+        spread = f" ± {self.ended.std(ddof=1):.2g}" if len(self.ended) > 1 else ""
+        return f"{self.mean:.4g}{spread} with {seeds}" + (f", of which {lost} diverged" if lost else "")
+
+    def __str__(self) -> str:
+        """Return "trial 3 (optimizer.lr=0.1)"."""
+        said = ", ".join(f"{key}={spell(value)}" for key, value in self.values.items())
+        return f"trial {self.number}" + (f" ({said})" if said else "")
+
+
+def best_trials(sweep: str | Path) -> Diagnosis:
+    """Train the best trials of a sweep again with fresh seeds and splits, and say whether the best one holds.
+
+    The best of many trials was lucky, too: its value in the sweep is above what it reaches again. The value
+    is called lucky if it lies outside the one-sided 95 % prediction interval of the fresh seeds. Other
+    trials are compared with the best one in pairs of seeds, by Student's t with Holm's correction.
+
+    Args:
+        sweep: the folder of a sweep that has ended.
+
+    Returns:
+        A verdict "lucky trial", with the overrides of a trial that is better; none if the best trial holds.
+
+    Raises:
+        UserError: a member's folder holds no run, or rows in memory trained it.
+    """
+    began = time.monotonic()
+    report = read_report(Path(sweep))
+    metric, minimize = str(report["metric"]), report["direction"] == "min"
+    known = [trial for trial in report["trials"] if trial["mean"] is not None]
+    again = [_again(Path(sweep), trial, metric) for trial in known[:AGAIN]]
+    best, others = again[0], again[1:]
+    verdict = _verdict(best, _better(best, others, minimize), metric, len(known), minimize)
+    said = [f"{one}: {one.reported:.4g} in the sweep, {one.summary}" for one in others]
+    return Diagnosis(
+        Path(sweep),
+        (),
+        () if verdict is None else (verdict,),
+        (),
+        (),
+        (*said, f"to ask about the best trial itself: slipstream why {best.folder}"),
+        trained=sum(len(one.fresh) for one in again),
+        seconds=time.monotonic() - began,
+        nothing=f"the best trial holds: {_compared(best, metric, len(known))}",
+    )
+
+
+def _again(sweep: Path, trial: Mapping[str, Plain], metric: str) -> FreshTrial:
+    """Train a trial again with seeds that none of its members had."""
+    numbers: Sequence[int] = trial["members"]
+    folder = sweep / str(numbers[0])
+    found = branches(Origin(folder), [NOTHING], seeds=SEEDS, first=len(numbers), split_again=True)
+    fresh = np.array([_value(branch, metric) for branch in found])
+    return FreshTrial(trial["trial"], trial["values"], folder, trial["mean"], fresh)
+
+
+def _value(branch: Branch, metric: str) -> float:
+    value = None if branch.result.status == "diverged" else branch.result.best.get(metric)
+    return float("nan") if value is None else value
+
+
+def _better(
+    best: FreshTrial, others: Sequence[FreshTrial], minimize: bool
+) -> Iterator[tuple[FreshTrial, float]]:
+    """Yield the trials that are better than the sweep's best one, each with its corrected p."""
+    sign = -1 if minimize else 1
+    apart = [sign * (other.fresh - best.fresh) for other in others]
+    apart = [gains[np.isfinite(gains)] for gains in apart]
+    others = [other for other, gains in zip(others, apart, strict=True) if len(gains) > 1]
+    apart = [gains for gains in apart if len(gains) > 1]
+    corrected = holm([student(gains)[2] for gains in apart])
+    for other, gains, p in zip(others, apart, corrected, strict=True):
+        if p is not None and p < LEVEL and gains.mean() > 0:
+            yield other, p
+
+
+def _verdict(
+    best: FreshTrial, better: Iterator[tuple[FreshTrial, float]], metric: str, trials: int, minimize: bool
+) -> Verdict | None:
+    """Return the verdict that the best trial was lucky, or None."""
+    first = max(better, key=lambda pair: -pair[0].mean if minimize else pair[0].mean, default=None)
+    if first is None and not lucky(best.reported, best.fresh, minimize):
+        return None
+    proof = "report the mean of several seeds of each trial: sweep.repeats=5"
+    remedy: tuple[str, ...] = ()
+    if first is not None:
+        other, p = first
+        proof = f"{other} is better: {other.summary}, the same ones (p = {p:.2g})"
+        remedy = tuple(f"{key}={spell(value)}" for key, value in other.values.items())
+    return Verdict("lucky trial", _compared(best, metric, trials), proof, remedy, True)
+
+
+def _compared(best: FreshTrial, metric: str, trials: int) -> str:
+    many = counted(trials, "trial")
+    return f"{metric} of {best} is {best.reported:.4g}, the best of {many}, and {best.summary}"
+
+
+def lucky(reported: float, fresh: np.ndarray, minimize: bool) -> bool:
+    """Return True if a value lies outside the one-sided 95 % prediction interval of fresh ones.
+
+    The interval's end is mean + t s sqrt(1 + 1/n), with the 95 % quantile t of Student's distribution with
+    n - 1 degrees of freedom and the deviation s. A seed that diverged makes the value lucky, too.
+
+    >>> lucky(0.95, np.array([0.90, 0.91, 0.89, 0.90, 0.90]), minimize=False)
+    True
+    """
+    from scipy.special import stdtrit
+
+    fresh, asked = fresh[np.isfinite(fresh)], len(fresh)
+    if len(fresh) < max(asked, 2):
+        return True
+    n, sign = len(fresh), -1 if minimize else 1
+    reach = float(stdtrit(n - 1, 1 - LEVEL)) * float(fresh.std(ddof=1)) * (1 + 1 / n) ** 0.5
+    return bool(sign * (reported - float(fresh.mean())) > reach)
