@@ -14,25 +14,31 @@ WORDS = ("data=xor", "optimizer=sgd", "model.width=8", "trainer.max_epochs=16") 
 
 @pytest.fixture(scope="module")
 def found():
-    """The rates of a small network; for 5, 20 and 40 updates."""
+    """The rates of a small network; for 10, 20 and 40 updates."""
     return slipstream.find_lr(*WORDS, "scheduler=cosine", "early_stopping.patience=1")
 
 
 @pytest.mark.slow
 def test_a_rate_is_a_run_that_differs_in_nothing_else(found):
-    """Each each has the losses of a run with this constant rate, to the byte."""
+    """A rate has the losses of a run with this constant rate, to the byte, and of one with the next seed."""
     few = [each for each in found.tried if each.lr in (0.064, 1.0)]
     usual = (*WORDS, "scheduler=constant", "early_stopping=none")
     runs = [slipstream.compose(*usual, f"optimizer.lr={each.lr}") for each in few]
     for each, result in zip(few, slipstream.train_pack(runs), strict=True):
         losses = {record["step"]: record["val/loss"] for record in result.records}
         assert dict(each.losses) == {updates: losses[updates] for updates in each.losses}
+    best = next(each for each in found.tried if each.lr == found.named)
+    seeds = [slipstream.compose(*usual, f"optimizer.lr={found.named}", f"seed={k}") for k in (1, 0)]
+    result, _ = slipstream.train_pack(seeds)
+    losses = {record["step"]: record["val/loss"] for record in result.records}
+    assert dict(best.again) == {updates: losses[updates] for updates in best.again}
+    assert best.lowest == (min(best.losses.values()) + min(best.again.values())) / 2
 
 
 def test_the_best_are_trained_for_longer(found):
     lengths = [each.updates for each in found.tried]
     assert [each.lr for each in found.tried] == list(RATES)
-    assert lengths.count(5) == len(RATES) - 8
+    assert lengths.count(10) == len(RATES) - 8
     assert found.updates == max(lengths)
     named = next(each for each in found.tried if each.lr == found.named)
     assert named.updates == found.updates

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import slipstream
 from slipstream.core.errors import UserError
@@ -105,6 +106,8 @@ def test_why_finds_a_rate_that_is_too_low(tmp_path, capsys, code):
     assert [file.name for file in files] == ["why.json", "why.csv", "why.png"]
     assert json.loads(files[0].read_text())["verdicts"][0]["cause"] == "learning rate too low"
     assert files[1].read_text().count("True") == 1
+    events = EventAccumulator(str(tmp_path / "run" / "why"), size_guidance={"tensors": 0}).Reload()
+    assert (events.Tags()["images"], events.Tags()["tensors"]) == (["why"], ["why"])
     assert code(["report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html")]) == 0
     assert "1. learning rate too low" in (tmp_path / "page.html").read_text()
 

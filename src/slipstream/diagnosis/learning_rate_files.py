@@ -16,7 +16,7 @@ from slipstream.core.console import number, print_table
 from slipstream.core.drawing import LINE, PALE, shortened, write
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted
-from slipstream.diagnosis.learning_rates import Rates, TriedRate
+from slipstream.diagnosis.learning_rates import Rates
 from slipstream.inference.result_files import write_result
 from slipstream.runs.plots import BLUE, COLORS, GRID, RED
 
@@ -59,6 +59,7 @@ def as_json(found: Rates) -> dict[str, Plain]:
             "lowest": None if each.lowest == math.inf else each.lowest,
             "look": each.look,
             "losses": {str(updates): loss for updates, loss in each.losses.items()},
+            "losses_with_the_next_seed": {str(updates): loss for updates, loss in each.again.items()},
         }
         for each in found.tried
     ]
@@ -87,7 +88,7 @@ def rate_picture(found: Rates) -> Image.Image:
     made = Image.new("RGB", (LEFT + WIDE + 3 * GAP, TOP + HIGH + BOTTOM + len(lengths) * ROW), "white")
     draw = ImageDraw.Draw(made)
     curves = [
-        [(each.lr, _until(each, length)) for each in found.tried if each.updates >= length]
+        [(each.lr, each.until(length)) for each in found.tried if each.updates >= length]
         for length in lengths
     ]
     axes = _Axes.of(found, [loss for points in curves for _, loss in points])
@@ -149,10 +150,3 @@ def _frame(draw: ImageDraw.ImageDraw, axes: _Axes) -> None:
         draw.line((LEFT, y, LEFT + WIDE, y), fill=GRID)
         write(draw, (LEFT - GAP, y), number(loss, 3), FONT - 2, anchor="rm")
     draw.rectangle((LEFT, TOP, LEFT + WIDE, TOP + HIGH), outline=LINE)
-
-
-def _until(each: TriedRate, updates: int) -> float:
-    """Return the lowest loss of the first updates."""
-    if each.diverged:
-        return math.inf
-    return min((loss for made, loss in each.losses.items() if made <= updates), default=math.inf)

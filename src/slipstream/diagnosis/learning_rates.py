@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from slipstream.config.files import defaults
@@ -15,19 +16,19 @@ from slipstream.config.validation import composed, validate
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.types import Plain
 from slipstream.data import Data
-from slipstream.diagnosis.branches import Change, Origin
+from slipstream.diagnosis.branches import SEEDS, Change, Origin
 from slipstream.runs import setup
 from slipstream.runs.grouped import Ended, train_grouped
 from slipstream.training.epoch_plan import Batching
 from slipstream.training.member import DIVERGED
+from slipstream.training.snapshot import Taken
 
 # A factor of two apart, from 1e-6 to 33, in two digits: 0.001, 0.002, 0.004, 0.008, 0.016, ...
 RATES = tuple(float(f"{0.001 * 2.0**k:.2g}") for k in range(-10, 16))
-# How long a rate must be trained was measured (docs/why.md): after a quarter of a run the lowest loss was
-# within a factor of 2 of the whole run's best rate in 12 of 16 cases, after a half in 14.
+# The numbers were chosen from the curves of 21 sweeps (docs/why.md).
 SHARE, FEWEST, MOST = 2, 40, 2000  # the best rates are trained for half the run, within these bounds
-EIGHTH, HALF = 8, 2  # all rates are trained for an eighth of this, the best for a half
-GO_ON, REMAIN = 8, 5  # that many go on after the eighth, and after the half
+FIRST, MIDDLE = 4, 2  # all rates are trained for a quarter of this, the best for a half
+GO_ON, REMAIN = 8, 5  # that many go on after the quarter, and after the half
 CLOSE = 0.5  # of the lowest loss: a rate farther above it does not go on after the half
 TRAINS, SWINGS = 0.5, 0.5  # share of the largest decrease of the loss; share of the falls that are rises
 
@@ -41,12 +42,14 @@ class TriedRate:
     Attributes:
         lr: the rate.
         losses: the loss by the number of updates before it, at the ends of epochs and of the training.
+        again: the same with the next seed; empty for a rate that did not go on.
         diverged: True if a value was not finite any more.
         look: best | trains | too low | too high | oscillates | diverges.
     """
 
     lr: float
     losses: Mapping[int, float]
+    again: Mapping[int, float] = field(default_factory=dict)
     diverged: bool = False
     look: Look = "trains"
 
@@ -57,8 +60,14 @@ class TriedRate:
 
     @property
     def lowest(self) -> float:
-        """The lowest loss; infinity after a divergence."""
-        return math.inf if self.diverged else min(self.losses.values(), default=math.inf)
+        """The lowest loss, the mean over both seeds if there are two; infinity after a divergence."""
+        return math.inf if self.diverged else self.until(self.updates)
+
+    def until(self, updates: int) -> float:
+        """Return the lowest loss of the first updates, the mean over the seeds; infinity without any."""
+        seeds = ([loss for made, loss in one.items() if made <= updates] for one in (self.losses, self.again))
+        lowest = [min(losses) for losses in seeds if losses]
+        return fmean(lowest) if lowest else math.inf
 
 
 @dataclass(frozen=True)
@@ -94,9 +103,10 @@ def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates
 
     Every rate of `RATES` that the optimizer allows begins with the same weights and sees the same batches and
     noise, at a constant rate (after the warm-up, if there is one), without early stopping. They train as one
-    pack for an eighth of `updates`. The best eight go on to a half, and those of them that are close to the
-    best to the end, at most five. The loss is the lowest so far on the validation rows, at the ends of
-    epochs, as that of a run's best epoch. Nothing is written to disk.
+    pack for a quarter of `updates`. The best eight go on to a half, and are trained with the next seed, too;
+    those of them that are close to the best go on to the end, at most five. The loss is the lowest so far on
+    the validation rows, at the ends of epochs, as that of a run's best epoch; of two seeds, the mean. Nothing
+    is written to disk.
 
     Args:
         run: the folder of a run, a configuration of `slipstream.compose`, or the first override.
@@ -128,7 +138,8 @@ def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates
         raise UserError(f"updates: found {updates}, but the run makes {whole}; add {longer}")
     wanted = updates or min(max(whole // SHARE, FEWEST), MOST, whole)
     metric = "val/loss" if len(data.validation) else "train/loss"
-    tried = _trained(configs, data, metric, wanted)
+    again = _configs({**raw, "seed": (int(raw["seed"]) + 1) % SEEDS})
+    tried = _trained(configs, again, data, metric, wanted)
     named = chosen(tried)
     return Rates(
         source,
@@ -176,32 +187,38 @@ def _configs(raw: Mapping[str, Plain]) -> list[Config]:
     return valid
 
 
-def _trained(configs: Sequence[Config], data: Data, metric: str, updates: int) -> list[TriedRate]:
-    """Train all rates for a while, and the best of them for longer."""
-    short, middle = max(updates // EIGHTH, 1), max(updates // HALF, 1)
+def _trained(
+    configs: Sequence[Config], again: Sequence[Config], data: Data, metric: str, updates: int
+) -> list[TriedRate]:
+    """Train all rates for a while, and the best of them for longer and with the other seed, too."""
+    short, middle = max(updates // FIRST, 1), max(updates // MIDDLE, 1)
     tried = [TriedRate(config.optimizer.settings["lr"], {}) for config in configs]
-    ended: dict[int, Ended] = {}
-    on = list(range(len(tried)))
+    on, first, second = list(range(len(tried))), dict[int, Taken](), dict[int, Taken]()
     for until, following in ((short, going_on), (middle, remaining), (updates, going_on)):
-        saved = [ended[k].trained.snapshot if ended else None for k in on]
-        found = train_grouped([configs[k] for k in on], saved, loaded=data, updates=until)
-        ended = dict(zip(on, found, strict=True))
-        for k, end in ended.items():
-            tried[k] = _longer(tried[k], end, metric)
+        for seed, saved in ((configs, first), (again, second)):
+            if seed is configs or until > short:
+                entries = [saved.get(k) for k in on]
+                ended = train_grouped([seed[k] for k in on], entries, loaded=data, updates=until)
+                for k, end in zip(on, ended, strict=True):
+                    saved[k] = end.trained.snapshot
+                    tried[k] = _longer(tried[k], end, metric, again=seed is again)
         on = following(tried, on)
         if not on:
             break
     return tried
 
 
-def _longer(each: TriedRate, ended: Ended, metric: str) -> TriedRate:
+def _longer(each: TriedRate, ended: Ended, metric: str, *, again: bool) -> TriedRate:
     """Return a rate with the losses of its training so far."""
-    result, losses = ended.result, dict(each.losses)
+    result, losses = ended.result, dict(each.again if again else each.losses)
     values = {int(record["step"]): record.get(metric) for record in result.records}
     if result.status != DIVERGED:
         values[ended.trained.step] = result.last.get(metric)
     losses |= {updates: value for updates, value in values.items() if value is not None}
-    return replace(each, losses=dict(sorted(losses.items())), diverged=result.status == DIVERGED)
+    losses, diverged = dict(sorted(losses.items())), each.diverged or result.status == DIVERGED
+    if again:
+        return replace(each, again=losses, diverged=diverged)
+    return replace(each, losses=losses, diverged=diverged)
 
 
 def going_on(tried: Sequence[TriedRate], on: Sequence[int]) -> list[int]:

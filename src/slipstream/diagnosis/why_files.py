@@ -1,4 +1,4 @@
-"""Files of a diagnosis: numbers, a table and a plot, beside the run."""
+"""Files of a diagnosis, beside the run: numbers, a table, a plot, and both in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipstream.core import folders
+from slipstream.core.storage import writing
 from slipstream.core.types import Plain
 from slipstream.diagnosis.verdicts import Diagnosis
 from slipstream.inference.result_files import write_result
@@ -17,11 +19,26 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 NAMES = ("why.json", "why.csv")  # `slipstream report` reads the first
+BOARD = "why"  # subfolder of the events, which TensorBoard shows as a run of its own
 
 
 def write(found: Diagnosis, folder: Path) -> list[Path]:
-    """Write why.json, why.csv and why.png and return them. Raises StorageError if one cannot be written."""
-    return write_result(folder, numbers(found), table(found), pictures(found), NAMES)
+    """Write why.json, why.csv and why.png and return them. Raises StorageError if one cannot be written.
+
+    Beside a run that logs to TensorBoard, the text and the plot appear there, too, as the run `NAME/why`.
+    """
+    made = write_result(folder, numbers(found), table(found), pictures(found), NAMES)
+    if any(folder.glob("events.out.tfevents.*")):
+        from slipstream.loggers.tensorboard import TensorBoard
+
+        with writing(folder):
+            folders.mkdir(folder / BOARD)
+            board = TensorBoard(folder / BOARD)
+            board.text("why", "\n".join(f"    {line}" for line in found.lines()))
+            for name, picture in pictures(found):
+                board.image(name, picture, 0)
+            board.close()
+    return made
 
 
 def numbers(found: Diagnosis) -> dict[str, Plain]:
