@@ -34,6 +34,24 @@ def pytest_collection():
         gc.enable()
 
 
+class Examples:
+    """Look for examples only in files that have some: the others (mlflow, wandb) need not be imported."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(self, file_path, parent):
+        option, chosen = parent.config.option, parent.config.option.doctestmodules
+        option.doctestmodules = chosen and file_path.suffix == ".py" and b">>> " in file_path.read_bytes()
+        try:
+            return (yield)
+        finally:
+            option.doctestmodules = chosen
+
+
+def pytest_configure(config):
+    """Also for src, which this file is not beside."""
+    config.pluginmanager.register(Examples())
+
+
 def pytest_xdist_auto_num_workers(config):
     """No workers where files or tests are named: they would take longer to start than they save."""
     if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
