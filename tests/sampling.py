@@ -44,6 +44,10 @@ def scikit_learns_checks(
 
 
 def _marked_after(count: int, cases: Iterable[Any], mark: pytest.MarkDecorator) -> list[Any]:
-    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
-    rest = [pytest.param(*case, marks=mark) for case in cases[count:]]
-    return [*(pytest.param(*case) for case in cases[:count]), *rest]
+    made = []
+    for number, case in enumerate(cases):
+        known = isinstance(case, type(pytest.param()))  # with marks and a name of its own
+        values = case.values if known else case if isinstance(case, tuple) else (case,)
+        marks = [*(case.marks if known else ()), *([mark] if number >= count else ())]
+        made.append(pytest.param(*values, marks=marks, id=case.id if known else None))
+    return made

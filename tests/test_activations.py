@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
+from sampling import slow_after
 from slipstream.core.registry import component, components
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -227,7 +228,7 @@ def test_integrated_gains_meet_closed_forms():
     assert gain("maxout", pieces=3) == pytest.approx((1 + 3**0.5 / (2 * math.pi)) ** -0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(components("activation")))
+@pytest.mark.parametrize("name", slow_after(3, sorted(components("activation"))))
 def test_the_gain_keeps_the_signals_size(name):
     """Ten layers deep, the mean square before the activation stays near 1, custom and outputs apart."""
     if name in ("sigmoid", "tanh", "hard_sigmoid", "softmax", "softmin"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sampling import slow_after
 from slipstream import data
 from slipstream.config import composed, validate
 from slipstream.core.errors import UserError
@@ -164,7 +165,7 @@ def unknown_in_arrays():
 UNKNOWN = {name: make for name, make in globals().items() if name.startswith("unknown_in_")}
 
 
-@pytest.mark.parametrize("case", UNKNOWN)
+@pytest.mark.parametrize("case", slow_after(1, UNKNOWN))
 def test_what_is_advised_about_a_label_that_training_lacks(case, tmp_path, monkeypatch):
     """The message begins with the label's own file and place, and what it prints takes the label in."""
     monkeypatch.chdir(tmp_path)
@@ -202,7 +203,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_after(2, NAMES))
 def test_a_column_of_any_name_gets_the_kind_that_is_advised(name, tmp_path, monkeypatch):
     """A word among its numbers is named with the setting that makes it a category, and that works."""
     monkeypatch.chdir(tmp_path)
@@ -329,7 +330,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("command", CONFIGURATIONS)
+@pytest.mark.parametrize("command", slow_after(2, CONFIGURATIONS))
 def test_what_is_advised_about_a_configuration(command):
     """What the advice sets takes the place of what was wrong, and the whole is accepted."""
     words = command.split()
@@ -345,11 +346,14 @@ def test_what_is_advised_about_a_configuration(command):
 
 @pytest.mark.parametrize(
     ("command", "pattern"),
-    [
-        ("sweep=tpe", r"add an axis: (.*)"),
-        ("sweep=tpe optimizer.lr=tag(lg,interval(1e-4,1))", r"is log: (.*)"),
-        ("sweep=tpe optimizer.lr=tag(log,choice(1,2))", r"are for intervals: (.*)"),
-    ],
+    slow_after(
+        1,
+        [
+            ("sweep=tpe", r"add an axis: (.*)"),
+            ("sweep=tpe optimizer.lr=tag(lg,interval(1e-4,1))", r"is log: (.*)"),
+            ("sweep=tpe optimizer.lr=tag(log,choice(1,2))", r"are for intervals: (.*)"),
+        ],
+    ),
 )
 def test_what_is_advised_about_a_sweep(command, pattern):
     """An interval is printed in the quotes that a shell needs around its parentheses."""
@@ -489,6 +493,7 @@ def test_the_padding_channel_is_named(tmp_path, monkeypatch):
     assert "sequences of 4 x 2 (the last marks padding)" in read(*words).card
 
 
+@pytest.mark.slow
 def test_an_experiment_for_other_data_asks_for_data():
     """experiment=realmlp alone meets the digits, whose images its scaling does not fit."""
     found = refused("experiment=realmlp")
@@ -496,6 +501,7 @@ def test_an_experiment_for_other_data_asks_for_data():
     assert composed(["experiment=realmlp", choice])
 
 
+@pytest.mark.slow
 def test_a_combination_of_a_grid_can_be_left_out():
     """Values that are sound one by one but not together are said to need commands of their own."""
     words = ["model.depth=0,1", "regularizer=[],[dropout]", "optimizer=sgd,adam"]

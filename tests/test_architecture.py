@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
+from sampling import slow_after
 from source_files import NAMES, SOURCE, nodes, tree
 
 # From the ground up. A floor imports itself and the floors below; all config groups stand on one.
@@ -77,6 +78,7 @@ def imported_by(name, types=False):
     return frozenset(imports(tree(NAMES[name]), types))
 
 
+@pytest.mark.slow
 def test_imports_run_one_way():
     """Every module stands in a room, and imports nothing of a higher floor, types included."""
     assert [f"{name} stands in no room of FLOORS" for name in NAMES if floor(name) is None] == []
@@ -103,6 +105,7 @@ def test_packages_only_hand_names_on():
         assert ast.get_docstring(ast.Module(body, [])), name
 
 
+@pytest.mark.slow
 def test_one_name_is_one_thing():
     """No two modules and no two classes of the package have one name, and none has a standard module's."""
     named, classes = Counter(name.split(".")[-1] for name in NAMES), Counter()
@@ -117,6 +120,7 @@ def _is_class(node):
     return isinstance(node, ast.ClassDef)
 
 
+@pytest.mark.slow
 def test_few_know_hydra_and_one_knows_tensorboard():
     """Components, models and engine see plain values and plain records."""
     for name in NAMES:
@@ -151,6 +155,7 @@ def unexplained(text, nodes):
     ]
 
 
+@pytest.mark.slow
 def test_any_has_a_reason():
     """Any stands only where a comment says why; what comes out of YAML or JSON is core.types.Plain."""
     for name, file in NAMES.items():
@@ -189,10 +194,19 @@ def test_no_array_is_ever_unpickled():
 
 @pytest.mark.parametrize(
     "line",
-    [
-        *("import pickle", "import joblib", "import marshal", "import torch\ntorch.load('x')", "eval('1')"),
-        *("exec('1')", "import yaml\nyaml.load('x', yaml.Loader)", "from hydra.utils import instantiate"),
-    ],
+    slow_after(
+        2,
+        [
+            *(
+                "import pickle",
+                "import joblib",
+                "import marshal",
+                "import torch\ntorch.load('x')",
+                "eval('1')",
+            ),
+            *("exec('1')", "import yaml\nyaml.load('x', yaml.Loader)", "from hydra.utils import instantiate"),
+        ],
+    ),
 )
 def test_the_linter_refuses_what_runs_code_from_files(line):
     """Each of them fails ruff with this project's settings, as a module of the package."""

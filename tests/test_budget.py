@@ -15,6 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import engine_of, small, tiny, train
+from sampling import slow_after
 from slipstream.config import validate
 from slipstream.core import compat
 from slipstream.runs.session import run
@@ -77,7 +78,7 @@ STEPS = {  # of a network with one hidden layer: changes, operations alone, in a
 
 
 @counted
-@pytest.mark.parametrize("case", STEPS)
+@pytest.mark.parametrize("case", slow_after(1, STEPS))
 def test_a_step_has_no_more_operations_than_it_had(case):
     """An eager update, alone and in a pack; in a pack they do not become more with its members."""
     changes, alone, packed = STEPS[case]
@@ -86,6 +87,7 @@ def test_a_step_has_no_more_operations_than_it_had(case):
     assert of_a_step(changes, 9).total() == of_a_step(changes, 3).total()
 
 
+@pytest.mark.slow
 @counted
 def test_an_epoch_has_no_more_operations_than_it_had():
     """With three updates in it, alone and in a pack."""
@@ -113,6 +115,7 @@ def test_a_run_is_two_graphs(monkeypatch):
     assert len(made) == 3
 
 
+@pytest.mark.slow
 def test_a_run_has_one_thread_and_two_events_an_epoch(tmp_path, monkeypatch):
     """What trains also logs: no thread of Python's besides. An epoch leaves one event for its curves and
     one for its histograms."""

@@ -49,6 +49,7 @@ def test_a_broken_link_is_found():
     assert list(broken(page, text)) == ["docs/none.md", "docs/design.md#none"]
 
 
+@pytest.mark.slow
 def test_every_document_that_the_code_names_exists():
     """A comment that sends its reader to docs/ names a page that is there."""
     for file in SOURCES:

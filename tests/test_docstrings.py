@@ -103,6 +103,7 @@ def comments(source):
             yield token.start[0], token.string
 
 
+@pytest.mark.slow
 def test_docstrings_and_comments_use_the_fields_words():
     """No docstring or comment has words that only we would use, and a summary ends on its line."""
     for name, file in FILES.items():
@@ -115,6 +116,7 @@ def test_docstrings_and_comments_use_the_fields_words():
         assert [text for text in summaries if not text[1].endswith((".", ":", ")", "?"))] == [], name
 
 
+@pytest.mark.slow
 def test_messages_use_the_fields_words():
     """No file has a phrase that sounds translated, in messages as in docstrings."""
     found = {

@@ -96,6 +96,7 @@ def test_checks_before_a_commit_have_the_pinned_versions():
             assert installed(hook["entry"].split()[0]), hook["id"]
 
 
+@pytest.mark.slow
 def test_no_line_ends_in_blanks():
     """The hook for trailing whitespace finds nothing in the files that git has."""
     pattern = HOOKS["trailing-whitespace"]["entry"]

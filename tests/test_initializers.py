@@ -96,6 +96,7 @@ def test_orthogonal_equals_torchs_for_the_same_normal_numbers(monkeypatch):
     torch.testing.assert_close(make("orthogonal", (9, 4)), theirs)
 
 
+@pytest.mark.slow
 def test_orthogonal_matrices_have_no_preferred_sign():
     """The signs are free: over 400 draws each corner is as often positive as negative, to 5 errors."""
     keys = [random.make_key(seed, random.INIT) for seed in range(400)]

@@ -52,6 +52,7 @@ def run(tmp_path_factory):
     return slipstream.train(config, directory), read(directory), directory
 
 
+@pytest.mark.slow
 def test_every_number_of_an_epoch_is_a_scalar(run):
     """train and validation of each metric, learning rate, gradient and update norm: each epoch's value
     at its step, as metrics.jsonl has it."""
@@ -85,6 +86,7 @@ def test_training_and_validation_share_a_chart_in_two_colours(run):
     assert charts == {name: [f"curves/{name}$"] for name in names}
 
 
+@pytest.mark.slow
 def test_metrics_of_the_best_epoch_stand_at_its_step_behind_all_others(tmp_path):
     """TensorBoard sorts tags and opens the first two groups: single points must not be what it opens with."""
     changes = ("trainer.max_epochs=6", "early_stopping.patience=6", "optimizer.lr=30")
@@ -167,6 +169,7 @@ def test_hyperparameters_are_in_the_same_run(run):
     assert end.session_end_info.status == 1  # STATUS_SUCCESS
 
 
+@pytest.mark.slow
 def test_seeds_share_a_row_and_other_changes_do_not(tmp_path):
     """Runs that differ in the seed alone have one group name in HParams, others another."""
     from tensorboard.plugins.hparams import plugin_data_pb2
@@ -181,6 +184,7 @@ def test_seeds_share_a_row_and_other_changes_do_not(tmp_path):
     assert group("a", "seed=1") == group("b", "seed=2") != group("c", "optimizer.lr=0.2")
 
 
+@pytest.mark.slow
 def test_the_hparams_table_of_single_runs_says_what_differs(tmp_path):
     """Each run names what it has changed from the defaults, in a column that is shown first, beside the
     metric that decides and others of the best epoch."""
@@ -208,6 +212,7 @@ def test_the_hparams_table_of_single_runs_says_what_differs(tmp_path):
     assert {tag for _, tag in titles} <= set(read(max(tmp_path.iterdir())).Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_predicted_against_true_is_an_image_for_regression(tmp_path):
     """A regression run has a scatter picture of its target in place of a confusion matrix."""
     slipstream.train(small("data=linear", "data.rows=40", "logger=tensorboard"), tmp_path / "run")
@@ -403,6 +408,7 @@ def test_a_run_that_was_killed_before_its_first_epoch_logs_its_start_anew(tmp_pa
     assert versions == ["brain.Event:2"]
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_in_its_events(tmp_path):
     """A finished run whose max_epochs is raised has every step of both parts once, in one file."""
     from pathlib import Path

@@ -308,7 +308,7 @@ def test_cosine_similarity_refuses_a_single_column():
 # Packs
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize(("name", "task"), slow_after(3, CASES))
 def test_a_pack_equals_its_members(name, task):
     """Members with different numbers have in a pack the losses and gradients they have alone."""
     part, settings = component("loss", name), yaml(name)
@@ -331,7 +331,7 @@ def test_a_pack_equals_its_members(name, task):
             torch.testing.assert_close(a[k], b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize(("name", "task"), slow_after(3, CASES))
 def test_a_members_bytes_depend_neither_on_the_pack_nor_on_its_place(name, task):
     """Losses, gradients and scores of two members are the same bytes in packs of 2 and 5, first or last."""
     part, settings = component("loss", name), yaml(name)

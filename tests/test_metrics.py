@@ -240,6 +240,7 @@ def test_all_compile_in_a_pack_as_one_graph():
         torch.testing.assert_close(compiled(pack), torch.vmap(member)(pack))
 
 
+@pytest.mark.slow
 def test_large_data_lose_no_digits():
     """With a million examples and targets far from 0, float64 sums agree with numpy's."""
     generator = torch.Generator().manual_seed(0)

@@ -36,6 +36,7 @@ def test_contract(name: str) -> None:
     check_optimizer(component("optimizer", name), **defaults(name))
 
 
+@pytest.mark.slow
 def test_contract_finds_faults() -> None:
     """The contract test fails for a rule that ascends, that changes its input, or that gives NaN."""
     faults = {
@@ -50,6 +51,7 @@ def test_contract_finds_faults() -> None:
             check_optimizer(Component("optimizer", "faulty", rule, OptimizerTraits(init=())), lr=0.01)
 
 
+@pytest.mark.slow
 def test_contract_finds_a_rule_that_branches_on_a_number() -> None:
     """The contract test fails for a rule that works alone and not in a pack."""
 
@@ -392,7 +394,7 @@ def test_every_rule_has_its_yaml() -> None:
         assert list(defaults(name)) == list(component("optimizer", name).settings), name
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", slow_after(3, RULES))
 def test_member_does_not_depend_on_its_pack(name: str) -> None:
     """Eagerly in float32 a member's bytes are the same at every place and in every size of a pack."""
     layout = Layout(("w", "b", "v"), ((23, 11), (7,), (3, 23)), (True, False, True))  # P is odd

@@ -83,6 +83,7 @@ def test_every_dependency_is_pinned_exactly():
             assert requirement == f"{name}=={pinned[name]}"
 
 
+@pytest.mark.slow
 def test_everything_imported_is_declared():
     """Each library that the package imports stands in pyproject.toml: none comes by another's grace."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -52,6 +52,7 @@ def config(*names, **changes):
 # The list
 
 
+@pytest.mark.slow
 def test_loggers_compose_as_a_list():
     """Any number of loggers, each with its settings below its own name; one alone needs no brackets."""
     found = small("logger=[tensorboard,csv]", "logger.tensorboard.graph=false")["logger"]
@@ -88,6 +89,7 @@ def old_form(folder):
     (folder / "overrides.yaml").write_text(yaml.safe_dump([*kept, *words]))
 
 
+@pytest.mark.slow
 def test_a_run_of_the_old_form_loads_and_resumes(tmp_path):
     """`logger` was one choice: such a folder predicts, and goes on with TensorBoard's settings."""
     words = ["data=iris", "trainer.max_epochs=1", "model.width=4", "trainer.compile=false"]
@@ -102,6 +104,7 @@ def test_a_run_of_the_old_form_loads_and_resumes(tmp_path):
     assert validate({**again.raw, "logger": {"name": "none"}}).loggers == {"none": {}}
 
 
+@pytest.mark.slow
 def test_a_package_that_is_missing_is_named_before_anything_is_made(tmp_path, monkeypatch):
     """The command that installs it; a folder that was trained elsewhere still loads."""
     monkeypatch.setattr("slipstream.runs.tracking.find_spec", lambda name: None)
@@ -116,6 +119,7 @@ def test_a_package_that_is_missing_is_named_before_anything_is_made(tmp_path, mo
 # What a logger gets
 
 
+@pytest.mark.slow
 def test_csv_has_what_metrics_jsonl_has(tmp_path):
     """metrics.csv: a row for each epoch; a resumed run's has every epoch once."""
     run(config("csv"), tmp_path / "r")
@@ -130,6 +134,7 @@ def test_csv_has_what_metrics_jsonl_has(tmp_path):
         }
 
 
+@pytest.mark.slow
 def test_a_logger_of_ones_own_is_a_function(tmp_path, logger):
     """It gets every epoch's metrics in order, with TensorBoard's tags, in a thread of its own."""
     got, told = [], []
@@ -155,6 +160,7 @@ def test_a_logger_of_ones_own_is_a_function(tmp_path, logger):
     assert any(text.startswith("trainer.max_epochs=3") for text in told[0].changed)
 
 
+@pytest.mark.slow
 def test_nothing_is_logged_without_a_folder(logger):
     """slipstream.train(config) without a directory calls no logger."""
     called = []
@@ -182,6 +188,7 @@ class Broken(Tracker):
         self.status = status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", ["begin", "log"])
 def test_a_logger_that_raises_costs_one_warning(tmp_path, capsys, logger, fails):
     """The run ends as without it, with the same bytes, and one sentence says what is missing."""
@@ -268,6 +275,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     assert "10 epochs" in delivery.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_metrics_csv_costs_a_warning(tmp_path, monkeypatch, capsys):
     """The file keeps its whole rows."""
     from slipstream.core import folders
@@ -300,6 +308,7 @@ def test_epochs_that_a_resumed_run_has_logged_are_not_logged_again():
         assert tracker.got == expected
 
 
+@pytest.mark.slow
 def test_members_of_a_pack_are_logged_each_for_itself(tmp_path, logger):
     """A pack's members share a thread, and every one gets its own epochs."""
     got = {}
@@ -309,6 +318,7 @@ def test_members_of_a_pack_are_logged_each_for_itself(tmp_path, logger):
     assert got == {str(k): [r["val/loss"] for r in records(tmp_path / str(k))] for k in range(4)}
 
 
+@pytest.mark.slow
 def test_a_sweep_over_loggers_gives_each_member_its_own(tmp_path):
     """Members of one pack may differ in their loggers: these are lists, as regularizers are."""
     words = (
@@ -336,6 +346,7 @@ def until(condition, seconds=20):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_the_logger_of_the_documents_prints(tmp_path, capsys):
     """docs/loggers.md: the function and the YAML, as they stand there."""
     page = (Path(__file__).resolve().parents[1] / "docs" / "loggers.md").read_text(encoding="utf-8")

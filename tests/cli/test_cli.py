@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from sampling import slow_after
 from slipstream.cli import early_signals
 from slipstream.core.errors import ConfigError, DataError
 
 # Running
 
 
+@pytest.mark.slow
 def test_a_run_gets_its_configuration_and_its_folder(slipstream, engine):
     """The engine is called once, with the typed configuration, an existing folder and what was typed."""
     result = slipstream("optimizer=sgd", "optimizer.lr=0.5", "name=mine")
@@ -25,6 +27,7 @@ def test_a_run_gets_its_configuration_and_its_folder(slipstream, engine):
     assert not call.resume
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_have_folders_of_their_own(slipstream, engine):
     """Two runs within a second do not share a folder."""
     slipstream()
@@ -46,6 +49,7 @@ def test_a_mistake_that_only_the_engine_sees(slipstream, engine):
     assert (result.code, result.err) == (2, "my.csv, row 7: found 'x'\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", ["", "outputs", "outputs/digits", "mine"])
 def test_a_mistake_in_the_data_leaves_no_folder(slipstream, engine, there):
     """What Hydra made for the run is removed up to what was there before, empty or not."""
@@ -58,6 +62,7 @@ def test_a_mistake_in_the_data_leaves_no_folder(slipstream, engine, there):
             assert sorted(Path().rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_mistake_that_only_the_data_tell_names_the_experiment(slipstream, engine):
     """Whether a table's target are classes is known late; who chose label smoothing is said all the same."""
     engine.outcome = ConfigError(["regularizer.label_smoothing: is for classes, the table is regression"])
@@ -65,6 +70,7 @@ def test_a_mistake_that_only_the_data_tell_names_the_experiment(slipstream, engi
     assert "(regularizer.label_smoothing comes from experiment=realmlp: take" in err
 
 
+@pytest.mark.slow
 def test_a_bug_is_called_a_bug(slipstream, monkeypatch):
     """Any other exception ends with 1, the traceback and the request to report it."""
     monkeypatch.setitem(sys.modules, "slipstream.runs.session", SimpleNamespace(run=None))
@@ -116,6 +122,7 @@ def test_a_signal_while_a_run_starts(number, slipstream, monkeypatch):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", [[], ["-m", "seed=0,1"]])
 @pytest.mark.parametrize(
     ("typed", "said"),
@@ -174,7 +181,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("mistake", slow_after(3, MISTAKES))
 def test_a_mistake_ends_with_2_one_message_and_nothing_on_disk(slipstream, engine, mistake):
     """Every user's mistake: exit code 2, the hint, no traceback, no engine and no folder."""
     arguments, hint = MISTAKES[mistake]
@@ -203,6 +210,7 @@ def test_p11_a_folder_that_cannot_be_made(slipstream, engine, key):
 BASIC = ("-m", "hydra/launcher=basic")
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engine):
     """hydra/launcher=basic calls the engine once a job, below one folder."""
     assert slipstream(*BASIC, "optimizer=sgd,adam", "seed=1,2").code == 0
@@ -215,6 +223,7 @@ def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(slipstream, engin
     assert engine[1].overrides == ["optimizer=sgd", "seed=2"]
 
 
+@pytest.mark.slow
 def test_a_sweep_says_which_job_is_which(slipstream, engine):
     """A heading stands above every job; a table at the end has each with its outcome."""
     out = slipstream(*BASIC, "data=iris", "optimizer=sgd,adam", "seed=1,2").out.splitlines()
@@ -225,17 +234,20 @@ def test_a_sweep_says_which_job_is_which(slipstream, engine):
     assert out[-1] == str(engine[0].directory.parent)
 
 
+@pytest.mark.slow
 def test_a_failed_job_stands_in_the_table(slipstream, engine):
     """A job that ended with an error has a row."""
     engine.outcome = DataError("bad")
     assert slipstream(*BASIC, "seed=1,2").out.count("  failed  ") == 2
 
 
+@pytest.mark.slow
 def test_a_silent_sweep(slipstream):
     """trainer.progress=none holds for headings and the table too."""
     assert slipstream(*BASIC, "seed=1,2", "trainer.progress=none").out == ""
 
 
+@pytest.mark.slow
 def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
     """Jobs that fail are named and let the others run; the sweep ends with 3."""
     engine.outcome = DataError("bad")
@@ -244,6 +256,7 @@ def test_a_failed_member_does_not_stop_a_sweep(slipstream, engine):
     assert (result.code, len(engine), result.err) == (3, 2, text)
 
 
+@pytest.mark.slow
 def test_a_signal_or_a_bug_stops_a_sweep(slipstream, engine, monkeypatch):
     """After Ctrl-C, and after a bug, no further job starts."""
     engine.outcome = 130
@@ -258,6 +271,7 @@ def test_a_signal_or_a_bug_stops_a_sweep(slipstream, engine, monkeypatch):
 # Resuming
 
 
+@pytest.mark.slow
 def test_resume_replays_in_the_same_folder(slipstream, engine):
     """resume=DIR runs what was typed then, what is typed now, in DIR, and says that it resumes."""
     slipstream("optimizer=sgd", "optimizer.lr=0.2")
@@ -273,6 +287,7 @@ def test_resume_replays_in_the_same_folder(slipstream, engine):
     assert engine[2].config.trainer.max_epochs == 99
 
 
+@pytest.mark.slow
 def test_resume_with_another_configuration_is_refused(slipstream, engine):
     """A frozen key is named with both values, and the folder stays as it was."""
     slipstream("seed=1")

@@ -34,6 +34,7 @@ def test_version(slipstream):
     assert slipstream("--version").out.startswith("slipstream 0.")
 
 
+@pytest.mark.slow
 def test_list_shows_groups_options_and_settings(slipstream):
     """Each level of the listing has what the next one needs, down to type, range, default and source."""
     assert "early_stopping" in slipstream("list").out
@@ -48,6 +49,7 @@ def test_list_shows_groups_options_and_settings(slipstream):
     assert "whole number >= 1 or null" in slipstream("list", "trainer", "default").out
 
 
+@pytest.mark.slow
 def test_list_finds_options_without_their_group(slipstream):
     """An option alone is looked up in every group; experiments are listed; --help says how."""
     assert slipstream("list", "adam").out == slipstream("list", "optimizer", "adam").out
@@ -140,6 +142,7 @@ def test_e04_to_e07_poor_surroundings(environment, shell):
     assert shell("$TRAIN optimizer=adm", **environment).returncode == 2
 
 
+@pytest.mark.slow
 def test_e03_a_user_without_a_passwd_entry(slipstream, monkeypatch):
     """A container's numeric user, whom no file knows, can run, ask and be corrected."""
 
@@ -164,6 +167,7 @@ def test_e08_a_reader_that_goes_away(command, shell):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_e08_stdout_closed_from_the_start(shell):
     """`>&-` is no error."""
     done = shell("$TRAIN list >&-")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from sampling import slow_after
 from slipstream.core.errors import UserError
 
 
@@ -14,6 +15,7 @@ def sweep_folder(engine):
     return engine.sweeps[-1].directory
 
 
+@pytest.mark.slow
 def test_a_sweep_is_handed_over_whole(slipstream, engine):
     """-m calls the runner once, with the plan and the sweep's folder, and trains nothing one by one."""
     result = slipstream("-m", "optimizer=sgd,adam", "seed=1,2", "name=mine")
@@ -39,13 +41,14 @@ def test_the_flag_stands_anywhere_among_the_settings(slipstream, engine, flag):
     ]
 
 
-@pytest.mark.parametrize("code", [0, 3, 130, 143])
+@pytest.mark.parametrize("code", slow_after(1, [0, 3, 130, 143]))
 def test_the_exit_code_is_the_runners(slipstream, engine, code):
     """Finished, some failed, interrupted: the command ends with what the runner says."""
     engine.outcome = code
     assert slipstream("-m", "seed=1,2").code == code
 
 
+@pytest.mark.slow
 def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine, monkeypatch):
     """A UserError is one message and 2; anything else is a bug and 1."""
     engine.outcome = UserError("no")
@@ -56,6 +59,7 @@ def test_a_mistake_and_a_bug_of_a_sweep(slipstream, engine, monkeypatch):
     assert "This is a bug in slipstream" in result.err
 
 
+@pytest.mark.slow
 def test_the_same_command_joins_and_another_does_not(slipstream, engine):
     """hydra.sweep.dir with an identical plan is joined; with another one the answer is 2."""
     place = "hydra.sweep.dir=here"
@@ -68,6 +72,7 @@ def test_the_same_command_joins_and_another_does_not(slipstream, engine):
     assert len(engine.sweeps) == 2
 
 
+@pytest.mark.slow
 def test_a_search(slipstream, engine):
     """A searcher's plan has a space and no jobs."""
     assert (
@@ -77,6 +82,7 @@ def test_a_search(slipstream, engine):
     assert [axis.key for axis in engine.sweeps[0].plan.space.axes] == ["optimizer.lr", "optimizer"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["-m"]])
 def test_a_whole_sweep_in_one_yaml(slipstream, engine, more):
     """An experiment with a space is a sweep without -m, and others may be added to it."""
@@ -87,6 +93,7 @@ def test_a_whole_sweep_in_one_yaml(slipstream, engine, more):
     assert call.directory.parent == Path.cwd() / "outputs" / "iris"
 
 
+@pytest.mark.slow
 def test_an_experiment_that_is_no_sweep_is_a_run(slipstream, engine):
     """Only a space makes one."""
     assert slipstream("experiment=xor").code == 0
@@ -94,6 +101,7 @@ def test_an_experiment_that_is_no_sweep_is_a_run(slipstream, engine):
     assert not engine.sweeps
 
 
+@pytest.mark.slow
 def test_conditional_keys_reach_hydra_only_where_they_apply(slipstream, engine):
     """What the default optimizer does not have is no fault of Hydra's first composition."""
     assert slipstream("-m", "optimizer=sgd,momentum", "optimizer.momentum=0.5").code == 0
@@ -103,6 +111,7 @@ def test_conditional_keys_reach_hydra_only_where_they_apply(slipstream, engine):
     ]
 
 
+@pytest.mark.slow
 def test_conditional_keys_job_by_job(slipstream, engine):
     """hydra/launcher=basic runs the same jobs."""
     assert (
@@ -114,6 +123,7 @@ def test_conditional_keys_job_by_job(slipstream, engine):
     ]
 
 
+@pytest.mark.slow
 def test_repeats_job_by_job(slipstream, engine):
     """Repeats are jobs for any launcher."""
     assert slipstream("-m", "hydra/launcher=basic", "sweep.repeats=2", "optimizer.lr=0.1,0.2").code == 0
@@ -122,6 +132,7 @@ def test_repeats_job_by_job(slipstream, engine):
     ]
 
 
+@pytest.mark.slow
 def test_hydras_own_sweeper_hands_its_jobs_to_packs(slipstream, engine):
     """hydra/sweeper=basic with our launcher gives the same plan."""
     assert slipstream("-m", "hydra/sweeper=basic", "seed=1,2").code == 0
@@ -130,6 +141,7 @@ def test_hydras_own_sweeper_hands_its_jobs_to_packs(slipstream, engine):
     assert [call.config.seed for call in engine] == [1, 2]
 
 
+@pytest.mark.slow
 def test_resume_goes_on_with_a_sweep(slipstream, engine):
     """resume=DIR of a sweep calls the runner with what may change, and nothing else is accepted."""
     slipstream("-m", "seed=1,2")
@@ -143,6 +155,7 @@ def test_resume_goes_on_with_a_sweep(slipstream, engine):
     assert len(engine.sweeps) == 2
 
 
+@pytest.mark.slow
 def test_a_member_is_resumed_as_a_run(slipstream, engine):
     """The overrides of a member of a whole YAML's sweep make one run, not the sweep again."""
     slipstream("experiment=learning_rate")
@@ -156,6 +169,7 @@ def test_a_member_is_resumed_as_a_run(slipstream, engine):
     assert len(engine.sweeps) == 1
 
 
+@pytest.mark.slow
 def test_what_a_sweep_would_run_can_be_printed(slipstream, engine):
     """--cfg job with -m prints the first job and the sweep's settings, and runs nothing."""
     result = slipstream("--cfg", "job", "-m", "seed=7,8", "sweep.pack=2")
@@ -165,6 +179,7 @@ def test_what_a_sweep_would_run_can_be_printed(slipstream, engine):
     assert not engine.sweeps
 
 
+@pytest.mark.slow
 def test_the_listing_and_the_completion_know_the_group(slipstream, engine, shell):
     """slipstream list sweep tpe explains the settings; files that options share are not offered."""
     listed = slipstream("list", "sweep", "tpe")

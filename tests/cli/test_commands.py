@@ -38,6 +38,7 @@ def run(tmp_path_factory):
     return folder / "run", folder / "t.csv"
 
 
+@pytest.mark.slow
 def test_the_help_of_a_command_has_examples_and_needs_no_torch():
     """Help is read before anything large is, of one command after the other."""
     code = f"""
@@ -110,6 +111,7 @@ def test_an_example_of_the_help_runs(command, example, workplace, tmp_path, monk
         assert code == 0, err
 
 
+@pytest.mark.slow
 def test_evaluate_prints_tables_and_writes_files(run, tmp_path, capsys):
     folder, table = run
     code, out, _ = typed(capsys, "evaluate", folder, f"data.path={table}", "--by", "c", "-o", tmp_path / "e")
@@ -125,6 +127,7 @@ def test_evaluate_prints_tables_and_writes_files(run, tmp_path, capsys):
     assert (code, "--by needs data to group" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_predict_writes_a_line_for_each_row(run, tmp_path, capsys):
     folder, table = run
     code, _, err = typed(capsys, "predict", folder, table, "-o", tmp_path / "p.csv")
@@ -132,6 +135,7 @@ def test_predict_writes_a_line_for_each_row(run, tmp_path, capsys):
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 91
 
 
+@pytest.mark.slow
 def test_importance_prints_a_table_and_writes_files(run, tmp_path, capsys):
     folder, table = run
     code, out, _ = typed(capsys, "importance", folder, f"data.path={table}", "-o", tmp_path / "i")
@@ -146,6 +150,7 @@ def test_importance_prints_a_table_and_writes_files(run, tmp_path, capsys):
     assert "-o DIR" in out
 
 
+@pytest.mark.slow
 def test_find_lr_names_a_rate_and_writes_files(tmp_path, capsys, monkeypatch):
     words = ("find-lr", "data=xor", "optimizer=sgd", "model.width=4", "trainer.max_epochs=8")
     code, out, _ = typed(capsys, *words, "-o", tmp_path / "rates")
@@ -162,6 +167,7 @@ def test_find_lr_names_a_rate_and_writes_files(tmp_path, capsys, monkeypatch):
     assert (code, "no rate lowers val/loss within 2 updates" in out) == (3, True)
 
 
+@pytest.mark.slow
 def test_compare_prints_tables_and_a_sentence(run, tmp_path, capsys):
     folder, table = run
     words = [f"data.path={table}", "data.target=y", "trainer.progress=none", "logger=none", "seed=5"]
@@ -178,6 +184,7 @@ def test_compare_prints_tables_and_a_sentence(run, tmp_path, capsys):
     assert "-o DIR" in out
 
 
+@pytest.mark.slow
 def test_report_writes_a_page(run, tmp_path, capsys):
     folder, _ = run
     code, out, _ = typed(capsys, "report", folder, "-o", tmp_path / "r.html")

@@ -53,6 +53,7 @@ def test_a_signal_ends_it_with_the_code_that_is_documented(run, number, code, na
     assert (process.returncode, out, err) == (code, f"ended by {name}: 1 answered\n", "")
 
 
+@pytest.mark.slow
 def test_a_port_in_use_says_how_to_take_another(run, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -19,6 +19,7 @@ def test_nothing_is_changed_in_the_defaults():
     assert set(CHOICES) <= set(chosen())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["optimizer", "scheduler", "early_stopping", "initializer"])
 def test_an_option_brings_its_own_defaults(group):
     """Another option is one change: its settings are the ones its file has."""
@@ -44,6 +45,7 @@ def test_settings_lists_and_files_are_named(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_differs_is_spelled_for_each():
     """A choice, its settings, a list and what one of them does not have; the seed; and nothing else."""
     one = slipstream.compose("optimizer=sgd", "optimizer.lr=0.3", "regularizer=[l2]", "model.width=[8,8]")
@@ -57,6 +59,7 @@ def test_what_differs_is_spelled_for_each():
     assert differing([one, one]) == {}
 
 
+@pytest.mark.slow
 def test_the_repeating_command_composes_the_run_again(tmp_path):
     """Words with blanks and quotes, lists, mappings and paths included."""
     file = tmp_path / "a b" / "$x.csv"

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from sampling import slow_after
 from slipstream.config import compose, composition, validate
 from slipstream.core import registry
 from slipstream.core.errors import ConfigError, UserError
@@ -11,26 +12,29 @@ from slipstream.core.errors import ConfigError, UserError
 
 @pytest.mark.parametrize(
     ("override", "hint"),
-    [
-        ("optimiser=adam", "did you mean optimizer=adam?"),
-        ("optimizer=adm", "did you mean adam?"),
-        ("experiment=xr", "did you mean xor?"),
-        ("optimzer.lr=1", "did you mean optimizer.lr=1?"),
-        ("optimizer=[adam,sgd]", "takes one option, found 2"),
-        ("optimizer=null", "not an option"),
-        ("adam", "expected key=value"),
-        ("optimizer.lr=0.1,0.2", "add -m"),
-        ("lst", "did you mean slipstream list?"),
-        ("optimizer.name=sgd", "select the option with optimizer=sgd"),
-        ("scheduler=none", "did you mean constant?"),
-        ("regularizer=none", "write regularizer=[]"),
-        ("regularizer=[l2,l2]", "appears twice in the list"),
-        ("+experiment=xor", "write it without +"),
-        ("data.decimal=,", "as \"data.decimal=','\""),
-        ("data.target=[a", "a bracket is not closed"),
-        ("early_stopping=true", "early_stopping=true: no such option"),
-        ("hydra.foo=1", "hydra.foo: Hydra has no such key"),
-    ],
+    slow_after(
+        3,
+        [
+            ("optimiser=adam", "did you mean optimizer=adam?"),
+            ("optimizer=adm", "did you mean adam?"),
+            ("experiment=xr", "did you mean xor?"),
+            ("optimzer.lr=1", "did you mean optimizer.lr=1?"),
+            ("optimizer=[adam,sgd]", "takes one option, found 2"),
+            ("optimizer=null", "not an option"),
+            ("adam", "expected key=value"),
+            ("optimizer.lr=0.1,0.2", "add -m"),
+            ("lst", "did you mean slipstream list?"),
+            ("optimizer.name=sgd", "select the option with optimizer=sgd"),
+            ("scheduler=none", "did you mean constant?"),
+            ("regularizer=none", "write regularizer=[]"),
+            ("regularizer=[l2,l2]", "appears twice in the list"),
+            ("+experiment=xor", "write it without +"),
+            ("data.decimal=,", "as \"data.decimal=','\""),
+            ("data.target=[a", "a bracket is not closed"),
+            ("early_stopping=true", "early_stopping=true: no such option"),
+            ("hydra.foo=1", "hydra.foo: Hydra has no such key"),
+        ],
+    ),
 )
 def test_c01_misspelled_group(override, hint, only_problem):
     """A group or option that does not exist is answered with the nearest name."""
@@ -111,6 +115,7 @@ def test_c02_settings_below_the_list_itself(overrides, hint, only_problem):
     assert hint in only_problem(*overrides)
 
 
+@pytest.mark.slow
 def test_what_an_experiment_brings_is_said_to_come_from_it(problems_of):
     """A problem over a choice that nobody typed names the experiment, and the one for such data."""
     (found,) = problems_of("experiment=realmlp", "data=diabetes")
@@ -182,27 +187,30 @@ def test_c07_unknown_option_in_a_list(only_problem):
 
 @pytest.mark.parametrize(
     ("overrides", "reason"),
-    [
-        (
-            ["loss=hinge", "data=diabetes"],
-            "loss=hinge: supports binary and multiclass, but data=diabetes is regression",
-        ),
-        (["loss=huber"], "data=digits is multiclass"),
-        (["activation=softmax"], "is meant for the output layer"),
-        (["model=perceptron", "activation=softmax"], "would be normalized twice"),
-        (["model.output_activation=softmax"], "would be normalized twice"),
-        (["model=perceptron", "activation=sigmoid", "data=xor"], "binary_cross_entropy expects logits"),
-        (["model.output_activation=relu"], "restricts their range"),
-        (["model=perceptron", "activation=tanh"], "restricts their range"),
-        (["model.output_activation=relu", "data=diabetes"], "targets are standardized"),
-        (["model.output_activation=sigmod"], "did you mean sigmoid?"),
-        (["model.output_activation=maxout", "loss=mse"], "cannot follow the output layer"),
-        (["model.output_activation=elu", "loss=mse"], "has settings; only an activation without"),
-        (["trainer.metrics=[rmse]"], "rmse does not support multiclass data"),
-        (["trainer.metrics=[acuracy]"], "did you mean accuracy?"),
-        (["trainer.monitor=loss"], "such as val/loss"),
-        (["early_stopping.metric=val/nothing"], "early_stopping.metric: found 'val/nothing'"),
-    ],
+    slow_after(
+        3,
+        [
+            (
+                ["loss=hinge", "data=diabetes"],
+                "loss=hinge: supports binary and multiclass, but data=diabetes is regression",
+            ),
+            (["loss=huber"], "data=digits is multiclass"),
+            (["activation=softmax"], "is meant for the output layer"),
+            (["model=perceptron", "activation=softmax"], "would be normalized twice"),
+            (["model.output_activation=softmax"], "would be normalized twice"),
+            (["model=perceptron", "activation=sigmoid", "data=xor"], "binary_cross_entropy expects logits"),
+            (["model.output_activation=relu"], "restricts their range"),
+            (["model=perceptron", "activation=tanh"], "restricts their range"),
+            (["model.output_activation=relu", "data=diabetes"], "targets are standardized"),
+            (["model.output_activation=sigmod"], "did you mean sigmoid?"),
+            (["model.output_activation=maxout", "loss=mse"], "cannot follow the output layer"),
+            (["model.output_activation=elu", "loss=mse"], "has settings; only an activation without"),
+            (["trainer.metrics=[rmse]"], "rmse does not support multiclass data"),
+            (["trainer.metrics=[acuracy]"], "did you mean accuracy?"),
+            (["trainer.monitor=loss"], "such as val/loss"),
+            (["early_stopping.metric=val/nothing"], "early_stopping.metric: found 'val/nothing'"),
+        ],
+    ),
 )
 def test_c08_loss_and_output_that_do_not_fit(overrides, reason, only_problem):
     """Parts that do not fit each other or the task are refused with the reason."""
@@ -211,30 +219,35 @@ def test_c08_loss_and_output_that_do_not_fit(overrides, reason, only_problem):
 
 @pytest.mark.parametrize(
     ("overrides", "reason"),
-    [
-        (["optimizer=gradient_descent", "data.batch_size=8"], "uses the whole training set"),
-        (["regularizer=label_smoothing", "loss=hinge"], "which loss=hinge does not support"),
-        (["regularizer=label_smoothing", "data=diabetes"], "diabetes is regression"),
-        (["regularizer=dropout", "model=perceptron"], "model=perceptron has none"),
-        (["regularizer=batch_norm", "model.depth=0"], "acts on hidden layers"),
-        (["regularizer=batch_norm", "data.batch_size=1"], "one example has no variance"),
-        (["data.validation=0"], "trainer.monitor: val/loss needs a validation split"),
-        (["optimizer=adamw", "regularizer=weight_decay"], "already decays the weights"),
-        (["model.depth=3", "model.width=[4,4]"], "2 widths for 3 hidden layers"),
-        (["data.validation=0.6", "data.test=0.6"], "expected a sum below 1"),
-    ],
+    slow_after(
+        3,
+        [
+            (["optimizer=gradient_descent", "data.batch_size=8"], "uses the whole training set"),
+            (["regularizer=label_smoothing", "loss=hinge"], "which loss=hinge does not support"),
+            (["regularizer=label_smoothing", "data=diabetes"], "diabetes is regression"),
+            (["regularizer=dropout", "model=perceptron"], "model=perceptron has none"),
+            (["regularizer=batch_norm", "model.depth=0"], "acts on hidden layers"),
+            (["regularizer=batch_norm", "data.batch_size=1"], "one example has no variance"),
+            (["data.validation=0"], "trainer.monitor: val/loss needs a validation split"),
+            (["optimizer=adamw", "regularizer=weight_decay"], "already decays the weights"),
+            (["model.depth=3", "model.width=[4,4]"], "2 widths for 3 hidden layers"),
+            (["data.validation=0.6", "data.test=0.6"], "expected a sum below 1"),
+        ],
+    ),
 )
 def test_c09_contradictions(overrides, reason, only_problem):
     """Settings that contradict each other are refused, with one sentence; none is ignored."""
     assert reason in only_problem(*overrides)
 
 
+@pytest.mark.slow
 def test_c10_a_duplicate_key(mine, only_problem):
     """A key that a YAML has twice is an error that names file and line."""
     file = mine("optimizer/twice.yaml", "name: sgd\nlr: 0.1\nlr: 0.2\n")
     assert only_problem("optimizer=twice") == f"{file}, line 3: found duplicate key lr"
 
 
+@pytest.mark.slow
 def test_c11_a_number_that_reads_as_text(mine, only_problem):
     """1e-3 is the number it looks like; in quotes it is text, and the message says so."""
     mine("optimizer/plain.yaml", "name: sgd\nlr: 1e-3\n")
@@ -244,6 +257,7 @@ def test_c11_a_number_that_reads_as_text(mine, only_problem):
     assert compose("optimizer.lr=1e-3")["optimizer"]["lr"] == 0.001
 
 
+@pytest.mark.slow
 def test_c12_unresolved_references_and_missing_values(mine, problems_of):
     """${nothing} and ??? are named with their key, together with all the rest."""
     mine("optimizer/open.yaml", "name: adam\nlr: ???\nbeta1: ${no.such}\nbeta2: 2\neps: 1e-8\n")
@@ -266,6 +280,7 @@ def test_all_problems_are_listed_at_once(problems_of):
     assert [text.partition(":")[0] for text in found] == starts
 
 
+@pytest.mark.slow
 def test_own_options_are_found_and_win_over_shipped_ones(mine):
     """--config-dir adds options, and a file of a shipped name takes its place."""
     mine("optimizer/mine.yaml", "name: sgd\nlr: 0.25\n")
@@ -276,16 +291,19 @@ def test_own_options_are_found_and_win_over_shipped_ones(mine):
 
 @pytest.mark.parametrize(
     ("content", "hint"),
-    [
-        (b"name: sgd\nlr: [", "broken.yaml, line 2"),
-        (b"\xff\xfe", "is not UTF-8 text"),
-        (b"- a\n", "no option is selected"),
-        (b"name: sgd\nlr: 0.1\n_target_: os.system\n", "has no such setting"),
-        (
-            b"# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.getcwd\n",
-            "cannot contain code",
-        ),
-    ],
+    slow_after(
+        1,
+        [
+            (b"name: sgd\nlr: [", "broken.yaml, line 2"),
+            (b"\xff\xfe", "is not UTF-8 text"),
+            (b"- a\n", "no option is selected"),
+            (b"name: sgd\nlr: 0.1\n_target_: os.system\n", "has no such setting"),
+            (
+                b"# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.getcwd\n",
+                "cannot contain code",
+            ),
+        ],
+    ),
 )
 def test_a_broken_file_is_named(mine, content, hint, problems_of):
     """YAML that cannot be read, or that names code, is refused."""

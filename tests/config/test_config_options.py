@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sampling import slow_after
 from slipstream.config import Config, compose, composition, for_target, validate
 from slipstream.config.files import defaults, folder
 from slipstream.config.schema import CHOICES, GROUPS, options, settings
@@ -15,7 +16,7 @@ from slipstream.core.types import Target
 OPTIONS = [(group, name) for group in (*GROUPS, "sweep") for name in options(group)]
 
 
-@pytest.mark.parametrize(("group", "name"), OPTIONS)
+@pytest.mark.parametrize(("group", "name"), slow_after(3, OPTIONS))
 def test_a_yaml_has_the_keys_of_its_function(group, name):
     """An option's YAML holds a value for every setting of its function and for nothing else."""
     assert defaults(group, name).keys() == settings(group, name).keys()
@@ -44,7 +45,7 @@ def rows():
         yield [f"{group}={value}" for group, value in zip(columns, values, strict=True) if value]
 
 
-@pytest.mark.parametrize("row", list(rows()), ids=str)
+@pytest.mark.parametrize("row", slow_after(1, list(rows())), ids=str)
 def test_every_option_composes(row):
     """Hydra accepts every option, and its values pass the schema; whether parts fit is another matter."""
     plain, problems = composition.screen(row)
@@ -79,7 +80,7 @@ FITTING = {
 }
 
 
-@pytest.mark.parametrize("choice", FITTING)
+@pytest.mark.parametrize("choice", slow_after(2, FITTING))
 def test_options_with_what_they_need_are_accepted(choice, tmp_path):
     """A choice with fitting companions validates."""
     (tmp_path / "x.csv").write_text("x,y\n1,0\n2,1\n")
@@ -107,6 +108,7 @@ def test_a_whole_number_is_a_fine_float():
     assert lr == 1.0
 
 
+@pytest.mark.slow
 def test_regularizers_compose_as_a_list():
     """Each regularizer keeps its settings under its own name."""
     config = validate(compose("regularizer=[dropout,l2]", "regularizer.l2.strength=0.5"))
@@ -114,6 +116,7 @@ def test_regularizers_compose_as_a_list():
     assert config.regularizers["l2"] == {"strength": 0.5}
 
 
+@pytest.mark.slow
 def test_the_perceptron_has_no_activation_unless_it_is_chosen():
     """model=perceptron chooses identity; the command line and an experiment still win."""
     assert validate(compose("model=perceptron")).activation.name == "identity"
@@ -122,6 +125,7 @@ def test_the_perceptron_has_no_activation_unless_it_is_chosen():
     assert validate(chosen).activation.name == "tanh"
 
 
+@pytest.mark.slow
 def test_gradient_descent_takes_all_data():
     """optimizer=gradient_descent sets data.batch_size, whatever data is chosen."""
     assert validate(compose("optimizer=gradient_descent", "data=iris")).data.settings["batch_size"] == "full"

@@ -53,6 +53,7 @@ values = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 nested = st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 
 
+@pytest.mark.slow
 @hypothesis_settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -62,6 +63,7 @@ def test_whatever_stands_in_a_section_is_valid_or_reported(plain, key, value):
     assert is_valid_or_reported(plain | {key: value})
 
 
+@pytest.mark.slow
 @hypothesis_settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

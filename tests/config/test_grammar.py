@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sampling import slow_after
 from slipstream.config import composition, grammar
 from slipstream.core.wording import spell, typed
 from slipstream.data.messages import kind_setting
@@ -27,7 +28,7 @@ def composed(*overrides):
     return plain["data"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_after(3, NAMES))
 def test_the_kind_of_any_column_can_be_set(name):
     """What messages advise names the column, whatever letters it has, after bash has taken its quotes."""
     if shutil.which("bash") is None:
@@ -37,6 +38,7 @@ def test_the_kind_of_any_column_can_be_set(name):
     assert composed(word)["kinds"] == {name: "category"}
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1), st.floats(1, 9)

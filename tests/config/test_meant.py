@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from sampling import slow_after
 from slipstream.config import composed, meant, schema
 from slipstream.config.synonyms import OPTIONS, SETTINGS, VALUES
 from slipstream.core.errors import ConfigError, did_you_mean, folded
@@ -67,13 +68,14 @@ def problem(*overrides):
     return sentence
 
 
-@pytest.mark.parametrize(("typed", "meant"), KEYS.items(), ids=KEYS)
+@pytest.mark.parametrize(("typed", "meant"), slow_after(3, KEYS.items()), ids=KEYS)
 def test_a_key_of_another_tool(typed, meant):
     """The answer is the full key with the value, and what it says can be typed in the shell."""
     assert problem(typed).endswith(f"did you mean {meant}?")
     composed(shlex.split(meant))
 
 
+@pytest.mark.slow
 def test_the_advice_keeps_what_is_chosen():
     """A regularizer is added to those that are chosen, and the setting of a chosen one needs no choice."""
     found = problem("regularizer=l2", "dropout=0.25")
@@ -221,7 +223,7 @@ TYPED = {
 }
 
 
-@pytest.mark.parametrize("case", TYPED)
+@pytest.mark.parametrize("case", slow_after(3, TYPED))
 def test_a_slip_of_typing_is_one_problem_with_its_cure(case, tmp_path, monkeypatch):
     """What cannot be read is not also reported as missing, and the answer is accepted."""
     monkeypatch.chdir(tmp_path)

@@ -23,6 +23,7 @@ def run_folder(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_resume_replays_the_run(run_folder):
     """resume=DIR alone gives the configuration that ran."""
     config = validate(composed([f"resume='{run_folder}'"]))
@@ -31,6 +32,7 @@ def test_resume_replays_the_run(run_folder):
     assert config.raw == yaml.safe_load((run_folder / "config.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_c13_what_a_resumed_run_may_change(run_folder, problems_of):
     """Logging is free, epochs may grow; the rest is refused with the difference."""
     resume = f"resume='{run_folder}'"
@@ -61,6 +63,7 @@ def test_what_resume_cannot_be_combined_with(run_folder, only_problem):
     )
 
 
+@pytest.mark.slow
 def test_a_relative_path_is_kept_as_it_was(tmp_path, monkeypatch):
     """A run on a relative path resumes from another folder: config.yaml has it absolute."""
     (tmp_path / "x.csv").write_text("x,y\n1,0\n2,1\n")
@@ -122,6 +125,7 @@ def test_check_resume_accepts_the_same(run_folder):
     check_resume(Path(run_folder), yaml.safe_load((run_folder / "config.yaml").read_text()))
 
 
+@pytest.mark.slow
 def test_a_run_from_before_a_setting_was_there_goes_on_with_its_default(run_folder):
     """What an option has got since has its default: the run is resumed, and only another value is refused."""
     saved = yaml.safe_load((run_folder / "config.yaml").read_text())

@@ -148,6 +148,7 @@ def shipped(tmp_path, monkeypatch):
     return copy
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_read_again(shipped):
     """A value, an option and a default that change between two compositions are seen by the second one."""
     read = lambda *lines: composition.screen(lines)[0]  # noqa: E731
@@ -162,6 +163,7 @@ def test_a_changed_file_is_read_again(shipped):
     assert problems[0].startswith("optimizer=sgd: is registered but has no YAML")
 
 
+@pytest.mark.slow
 def test_a_users_folder_keeps_nothing(mine):
     """With --config-dir each composition reads the files."""
     file = mine("optimizer/own.yaml", "name: own\nlr: 1\n")
@@ -170,6 +172,7 @@ def test_a_users_folder_keeps_nothing(mine):
     assert composition.screen(["optimizer=own"])[0]["optimizer"] == {"name": "own", "lr": 2}
 
 
+@pytest.mark.slow
 def test_choices_are_listed_only_for_defaults_that_refer_to_them(mine, monkeypatch):
     """Hydra lists them for every file, which takes a third of the time."""
     asked = []
@@ -195,12 +198,14 @@ def test_the_files_of_hydra_are_merged_once(monkeypatch):
     assert not [name for name in names if name.startswith("hydra/")]
 
 
+@pytest.mark.slow
 def test_other_files_of_hydra_are_another_beginning():
     """What was merged for one launcher is not taken for another."""
     slipstream.compose("optimizer=sgd")
     agrees(["hydra/launcher=basic", "optimizer=adam"])
 
 
+@pytest.mark.slow
 def test_a_wrong_section_of_hydra_is_named_with_its_file(shipped):
     """What an experiment makes of Hydra's own settings is merged later, and its error is Hydra's."""
     (shipped / "experiment" / "wrong.yaml").write_text("# @package _global_\nhydra:\n  job: 7\n")

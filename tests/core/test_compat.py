@@ -37,6 +37,7 @@ def private(nodes):
                 yield name
 
 
+@pytest.mark.slow
 def test_one_module_touches_the_insides_of_libraries():
     """Besides `core.compat` no module names what a library keeps to itself."""
     found = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sampling import slow_after
 from slipstream import compose, train
 from slipstream.cli import listing
 from slipstream.core import registry
@@ -187,6 +188,7 @@ def test_what_the_sentence_says_to_write_is_right():
     assert list(problems(Component("loss", "scaled", scaled, traits))) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_registration_breaks_no_other_option():
     """A class in place of a function, or a setting without type, leaves hints and listings as they are."""
     register("model", "own")(Two)
@@ -207,7 +209,7 @@ def test_a_wrong_registration_breaks_no_other_option():
         del registry._components["model"]["own"], registry._components["loss"]["own"]
 
 
-@pytest.mark.parametrize(("group", "function", "traits", "said"), BREACHES)
+@pytest.mark.parametrize(("group", "function", "traits", "said"), slow_after(1, BREACHES))
 def test_a_breach_is_named_with_what_is_expected(group, function, traits, said):
     """Wrong arguments and a wrong return each have a sentence with file and line."""
     found = made(group, function, **traits)

@@ -67,6 +67,7 @@ def test_moments():
     assert abs((z**4).mean() - 3) < 5 * (96 / 1e5) ** 0.5
 
 
+@pytest.mark.slow
 def test_permutation_is_a_permutation_and_even():
     """Every index occurs once, and the first place holds each of four indices equally often."""
     firsts = [int(random.permutation(random.make_key(seed, random.SHUFFLE), 4)[0]) for seed in range(2000)]

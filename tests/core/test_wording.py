@@ -189,6 +189,7 @@ NEVER_ONE = {
 }
 
 
+@pytest.mark.slow
 def test_numbers_in_messages_agree_with_their_nouns():
     """Before the plural of a noun that is counted anywhere stands no bare number that may be 1."""
     source = Path(slipstream.__file__).parent

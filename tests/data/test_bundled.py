@@ -24,6 +24,7 @@ def test_equals_scikit_learn(name):
     assert ours.target.task == component("data", name).traits.task
 
 
+@pytest.mark.slow
 def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():
     """Importing the data package and finding problems is fast: none of the heavy modules is loaded."""
     program = (
@@ -34,6 +35,7 @@ def test_validation_imports_neither_torch_nor_polars_nor_scikit_learn():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 def test_loading_digits_imports_neither_polars_nor_scikit_learn():
     """The default data cost no more memory than torch and the pixels."""
     program = (

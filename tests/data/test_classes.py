@@ -83,6 +83,7 @@ def test_a_label_of_a_split_column_is_refused_alike(load_table):
         load_table(table(["p", "n", "q", "x"] * 10, parts), split_column="part")
 
 
+@pytest.mark.slow
 def test_a_rare_class_that_chance_put_into_one_part_is_no_mistake(load_table):
     """Nobody has chosen that: it is said, and the run goes on."""
     labels = ["p", "n"] * 12 + ["rare"]

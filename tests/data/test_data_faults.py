@@ -99,6 +99,7 @@ def test_d02_mixed_types(load_table, row):
     assert "x is missing" in load_table(table, missing=["abc"], test=0.0, validation=0.0).input_names
 
 
+@pytest.mark.slow
 def test_d02_mixed_types_far_apart(load_table):
     """A word in a later block of the file than the numbers is found as well, with its row."""
     count = 400_000

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from sampling import slow_after
 from slipstream import data
 from slipstream.core.errors import ConfigError, DataError
 
@@ -42,7 +43,7 @@ def save(frame, path):
     return str(path)
 
 
-@pytest.mark.parametrize("file", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
+@pytest.mark.parametrize("file", slow_after(1, ["t.csv", "t.tsv", "t.jsonl", "t.parquet"]))
 def test_a_local_table_is_what_data_table_makes_of_it(hub, tmp_path, load, file):
     """Every format gives the tensors and the preprocessing of the same table read without the package."""
     frame = FRAME.drop("words")
@@ -83,6 +84,7 @@ def test_splits_that_were_saved_are_the_parts(hub, tmp_path, load):
         load("hub", path=str(tmp_path / "saved"), target="y", test_split="held")
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(hub, tmp_path, load):
     """A folder for each class gives raw images; other sizes need data.size; a broken file is named."""
     draw = np.random.default_rng(0)
@@ -130,6 +132,7 @@ def test_a_missing_target_is_an_error_or_left_out(hub, tmp_path, load):
     assert (found.target.classes, found.target.label_kind) == (("0", "1"), "number")
 
 
+@pytest.mark.slow
 def test_images_of_16_bits_are_rounded_to_8(hub, tmp_path, load):
     """Pillow's own way would make white of all above 255."""
     values = np.arange(20 * 36).reshape(20, 6, 6).astype(np.uint16) * 91
@@ -150,6 +153,7 @@ def test_without_a_connection_one_sentence_says_so(hub, load):
     assert "read local files with data.path" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named(hub, tmp_path, load):
     """A damaged file, a column that is not there and rows without target are errors with the place."""
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no table")

@@ -134,6 +134,7 @@ def test_two_names_that_are_one_in_normal_form_are_refused(load, tmp_path, file)
         load("table", path=str(write(frame, tmp_path / file)), target="y")
 
 
+@pytest.mark.slow
 def test_predict_refuses_a_used_name_that_stands_twice(train):
     """Which of two columns is meant is not guessed; of a column that is not used it does not matter."""
     model = train(pl.DataFrame({"café": [float(i) for i in range(40)], "b": range(40), "y": ["p", "n"] * 20}))
@@ -144,6 +145,7 @@ def test_predict_refuses_a_used_name_that_stands_twice(train):
     assert len(model.predict({"café": [1.0, 2.0], "b": [1, 2]} | unused).labels) == 2
 
 
+@pytest.mark.slow
 def test_a_category_is_the_same_as_a_word_and_as_a_number(train, tmp_path):
     """1.0 in a file, 1 and 1.0 in a frame are one category."""
     lines = ["code,x,y"] + [
@@ -162,6 +164,7 @@ def test_a_category_is_the_same_as_a_word_and_as_a_number(train, tmp_path):
     assert model.inputs(words)[:, :4].sum(1).eq(1).all()
 
 
+@pytest.mark.slow
 def test_words_that_spell_one_number_stay_apart(train):
     """Where training has 3.1 and 3.10, a number is neither by its value alone."""
     frame = pl.DataFrame({"c": [("3.1", "3.10", "3.2")[i % 3] for i in range(60)], "y": ["p", "n"] * 30})
@@ -315,6 +318,7 @@ def known(value):
     return None if isinstance(value, NA) or value is None or value != value else value
 
 
+@pytest.mark.slow
 def test_predict_takes_pandas_frames(train):
     """Numbers, dates, categories and labels of a frame of pandas are those of the same table in polars."""
     pandas = pytest.importorskip("pandas")
@@ -333,6 +337,7 @@ def test_predict_takes_pandas_frames(train):
         assert model.inputs(same.astype(changes)).equal(expected)
 
 
+@pytest.mark.slow
 def test_dates_of_numpy_are_dates(train):
     """Dates that an array holds in days, microseconds or nanoseconds are those of the file."""
     frame = pl.DataFrame({"d": [f"2026-01-{i % 28 + 1:02}" for i in range(60)], "y": ["p", "n"] * 30})
@@ -359,6 +364,7 @@ def test_labels_of_a_csv_file_are_what_its_words_say(load_table, words, expected
     assert back.tolist() == expected
 
 
+@pytest.mark.slow
 def test_predict_looks_at_used_columns_alone(train, tmp_path):
     """A column that training ignored may be absent or of any type; used ones that are absent are named."""
     frame = pl.DataFrame({"emb": [[1.0, 2.0]] * 40, "b": range(40), "y": ["p", "n"] * 20})
@@ -370,6 +376,7 @@ def test_predict_looks_at_used_columns_alone(train, tmp_path):
         model.predict(frame.drop("b"))
 
 
+@pytest.mark.slow
 def test_predict_takes_names_in_any_normal_form(train, tmp_path):
     """A frame whose names are decomposed has the columns of training, without blanks around them or with."""
     name = unicodedata.normalize("NFD", "café")
@@ -399,6 +406,7 @@ def test_groups_are_numbered_alike_everywhere(tmp_path, load, names):
 WORD = st.sampled_from(["1", "1.0", "01", "2", "2.50", "2.5", "-0", "0", "1e3", "a", "A", "é", "é", str(BIG)])
 
 
+@pytest.mark.slow
 @given(st.lists(WORD, min_size=1))
 def test_a_column_knows_its_own_words(words):
     """Every word of a column is found among its words, and two that are found at one place are one word."""

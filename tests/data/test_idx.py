@@ -129,6 +129,7 @@ def test_what_cannot_be_used_is_named(folder, load, content, words):
     assert words in str(caught.value), str(caught.value)
 
 
+@pytest.mark.slow
 @examples(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 40), byte=st.integers(0, 255), cut=st.integers(0, 1300))
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, place, byte, cut):

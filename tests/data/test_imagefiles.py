@@ -282,6 +282,7 @@ def test_a_file_that_is_cut_off_is_refused_at_any_length(tmp_path, form):
         read_images(paths, ImageFormat((96, 120), 3))
 
 
+@pytest.mark.slow
 @examples(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(form=st.sampled_from(["PNG", "JPEG", "WEBP"]), place=st.floats(0, 0.999), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_refused_or_gives_an_image_and_nothing_else(tmp_path, form, place, bit):
@@ -312,6 +313,7 @@ def test_large_photographs_are_decoded_small(tmp_path, monkeypatch):
     assert sizes == [(150, 120)]
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_paths(tmp_path):
     """However many threads read them."""
     paths = [tmp_path / f"{i}.png" for i in range(1200)]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sampling import slow_after
 from slipstream import data
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.data.image import cache as caches
@@ -515,18 +516,27 @@ def flip(path, place):
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [
-        (lambda c: flip(c / "images.bin", 0.5), "images.bin does not match"),
-        (lambda c: (c / "images.bin").write_bytes((c / "images.bin").read_bytes()[:-1]), "has 3,455 bytes"),
-        (lambda c: (c / "images.bin").write_bytes((c / "images.bin").read_bytes() + b"x"), "has 3,457 bytes"),
-        (lambda c: (c / "manifest.json").write_text("{"), "Expecting property name"),
-        (lambda c: (c / "manifest.json").write_text("[]"), "indices must be"),
-        (lambda c: (c / "manifest.json").write_text("[" * 100_000), "recursion"),
-        (lambda c: flip(c / "manifest.json", 0.5), ""),
-        (lambda c: ((c / "manifest.json").unlink(), (c / "manifest.json").mkdir()), "Is a directory"),
-        (lambda c: (c / "manifest.json").unlink(), None),
-        (lambda c: (c / "images.bin").unlink(), None),
-    ],
+    slow_after(
+        3,
+        [
+            (lambda c: flip(c / "images.bin", 0.5), "images.bin does not match"),
+            (
+                lambda c: (c / "images.bin").write_bytes((c / "images.bin").read_bytes()[:-1]),
+                "has 3,455 bytes",
+            ),
+            (
+                lambda c: (c / "images.bin").write_bytes((c / "images.bin").read_bytes() + b"x"),
+                "has 3,457 bytes",
+            ),
+            (lambda c: (c / "manifest.json").write_text("{"), "Expecting property name"),
+            (lambda c: (c / "manifest.json").write_text("[]"), "indices must be"),
+            (lambda c: (c / "manifest.json").write_text("[" * 100_000), "recursion"),
+            (lambda c: flip(c / "manifest.json", 0.5), ""),
+            (lambda c: ((c / "manifest.json").unlink(), (c / "manifest.json").mkdir()), "Is a directory"),
+            (lambda c: (c / "manifest.json").unlink(), None),
+            (lambda c: (c / "images.bin").unlink(), None),
+        ],
+    ),
 )
 def test_a_damaged_cache_is_made_again(tmp_path, read, spoil, words):
     """Torn, cut off, flipped or foreign: a warning, the right images, and a whole cache the next time."""
@@ -542,6 +552,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, read, spoil, words):
     assert read().warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["images.bin", "manifest.json"])
 def test_no_flipped_bit_passes(tmp_path, name):
     """In any byte: what is loaded is what was written, or nothing."""

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.class_weight import compute_class_weight
 
+from sampling import slow_after
 from slipstream import data
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component, components
@@ -26,7 +27,7 @@ READY = [
 ]
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", slow_after(3, SOURCES))
 def test_every_yaml_has_exactly_the_settings_of_its_source(name):
     """Hydra composes data=<name>, and its keys are `name` and the settings, own and common."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -35,7 +36,7 @@ def test_every_yaml_has_exactly_the_settings_of_its_source(name):
     assert set(composed) == set(component("data", name).settings)
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", slow_after(3, READY))
 def test_every_ready_source_loads_without_warnings(name, load):
     """Defaults, scaled, give three parts of finite float32 inputs (images raw), without a warning."""
     found = load(name, scaling="standard")

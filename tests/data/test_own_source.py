@@ -131,6 +131,7 @@ def test_more_than_fits_into_memory_is_refused(monkeypatch):
         own_source.as_raw(source(Items(X, Y)), Items(X, Y))
 
 
+@pytest.mark.slow
 def test_an_option_without_a_yaml_is_composed_from_its_signature():
     """data=NAME takes the defaults of the function and of all data, and loads what it returns."""
 

@@ -39,6 +39,7 @@ def trained(tmp_path_factory):
     return slipstream.load(folder / "run"), paths
 
 
+@pytest.mark.slow
 def test_files_pictures_and_arrays_are_the_same_images(trained):
     """Paths and Pillow's pictures get the size, the margins and the channels of training."""
     model, paths = trained
@@ -87,6 +88,7 @@ def test_pixels_from_0_to_1_are_warned_of(trained):
         trained[0].predict(np.full((2, 3, 6, 8), 0.5))
 
 
+@pytest.mark.slow
 def test_a_network_reads_as_many_bits_as_its_training(tmp_path):
     """Files and pictures of 12 bits are those of training; an old folder, which says nothing, means 16."""
     draw = np.random.default_rng(0)
@@ -111,6 +113,7 @@ def test_a_network_reads_as_many_bits_as_its_training(tmp_path):
     assert np.array_equal(old.predict(path).scores, model.predict((raw + 128)[None, None] // 257).scores)
 
 
+@pytest.mark.slow
 def test_grey_images_need_no_axis_for_their_channel(tmp_path):
     """[N, H, W], as MNIST's files have them."""
     slipstream.train(slipstream.compose(*CONVNET, "data=digits"), tmp_path / "run")

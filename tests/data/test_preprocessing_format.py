@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from sampling import slow_after
 from slipstream.data import from_json
 
 # Written by the version before a class for each kind of data; the text and the fingerprint of every case.
@@ -102,7 +103,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_after(3, CASES))
 def test_the_format_and_the_data_are_those_of_before(case, tmp_path, load):
     """The JSON text and the fingerprint over all tensors are the same; JSON makes the same object."""
     make, settings = CASES[case]

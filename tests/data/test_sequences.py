@@ -131,6 +131,7 @@ def test_words_become_channels_of_0_and_1(read):
     assert (words.sum(-1) == mask).all()
 
 
+@pytest.mark.slow
 def test_missing_values_are_filled_forward_in_their_own_sequence(read):
     """A gap is the value of the step before, and the median of train's steps where there is none."""
     frame = table(gaps=0.3)
@@ -160,6 +161,7 @@ def test_other_ways_to_fill_and_to_refuse(read):
         read(frame, inputs=["z"], impute="error")
 
 
+@pytest.mark.slow
 def test_formats_and_dates_agree(read):
     """Parquet with dates as times gives what CSV with numbers gives."""
     frame = table()
@@ -263,6 +265,7 @@ def test_a_misspelled_column_is_answered_with_the_nearest(read):
 CELL = st.sampled_from(["1", "2.5", "", "x", "-3", "1e400", "2026-01-31"])
 
 
+@pytest.mark.slow
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(rows=st.lists(st.tuples(st.sampled_from("pqrstu"), CELL, CELL, CELL), max_size=40))
 def test_random_tables_give_data_or_a_data_error(read, rows):
@@ -278,6 +281,7 @@ def test_random_tables_give_data_or_a_data_error(read, rows):
                 assert (part.inputs[part.inputs[..., -1] == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_trained_network_predicts_new_tables_as_it_was_measured(tmp_path):
     """Predictions for the table's own sequences have the accuracy of summary.json, from the saved folder."""
     frame = table()

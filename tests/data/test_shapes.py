@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sampling import slow_after
 from slipstream.core.registry import component, components
 from slipstream.data.sources.shapes import AREA, SHAPES
 
@@ -30,6 +31,7 @@ def test_shapes_are_raw_images_with_balanced_classes():
     assert np.bincount(raw.targets).tolist() == [10] * 8
 
 
+@pytest.mark.slow
 def test_all_shapes_have_one_area_and_fit_into_their_circle():
     """The mean brightness says nothing about the class, and no shape leaves the circle around it."""
     images = lit(draw(rows=16, size=96).inputs)
@@ -47,7 +49,9 @@ def large():
     return lit(draw(rows=8, size=128).inputs)
 
 
-@pytest.mark.parametrize(("name", "pieces", "holes"), [(n, 1, int(n == "ring")) for n in SHAPES])
+@pytest.mark.parametrize(
+    ("name", "pieces", "holes"), slow_after(1, [(n, 1, int(n == "ring")) for n in SHAPES])
+)
 def test_a_shape_is_one_piece_and_only_the_ring_has_a_hole(name, pieces, holes):
     """Counted by scipy: connected pieces of the shape, and of the ground beyond the outer one."""
     image = large()[list(SHAPES).index(name)] > 0.5
@@ -55,6 +59,7 @@ def test_a_shape_is_one_piece_and_only_the_ring_has_a_hole(name, pieces, holes):
     assert ndimage.label(~image)[1] == 1 + holes
 
 
+@pytest.mark.slow
 def test_rotation_turns_the_shape():
     """A bar that is turned by up to 180 degrees has its long axis in every direction."""
     raw = draw(rows=400, classes=7, rotation=180.0)
@@ -67,6 +72,7 @@ def test_rotation_turns_the_shape():
     assert spread.max(axis=0).min() > 0.95
 
 
+@pytest.mark.slow
 def test_a_shifted_shape_stays_within_the_image_and_reaches_its_edges():
     """With full shift the centres fill the room that there is, and nothing is cut off."""
     images = lit(draw(rows=800, shift=1.0, radius=0.5, scale=0.3).inputs)
@@ -79,6 +85,7 @@ def test_a_shifted_shape_stays_within_the_image_and_reaches_its_edges():
     assert (area > 0.9 * AREA * 0.35**2 / 4).all()
 
 
+@pytest.mark.slow
 def test_noise_has_the_deviation_asked_for():
     """Where nothing is clipped, the difference to the clean image is noise * normal."""
     noise = (draw(noise=0.05).inputs.astype(float) - draw().inputs) / 255

@@ -33,6 +33,7 @@ def cut(data, **changes):
     return splits.split_rows(data, BASE | changes)[1]
 
 
+@pytest.mark.slow
 @examples(max_examples=60, deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=40, max_size=120),

@@ -248,6 +248,7 @@ def test_shares_against_a_split_column_are_refused(load_table):
         load_table(csv(), split_column="part", test=0.2, inputs=["size"])
 
 
+@pytest.mark.slow
 @examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
@@ -393,6 +394,7 @@ def test_the_work_is_linear_in_the_columns(load_table):
     assert 0 < calls[1200] < 5 * calls[300]
 
 
+@pytest.mark.slow
 def test_messages_stay_short_whatever_the_values_are(load_table):
     """A description of kilobytes, with line ends in it, is quoted in part, on one line."""
     long = "much to tell\n" * 800

@@ -55,6 +55,7 @@ def words_of(data, part="train"):
     return [[names[i] for i in row if i] for row in getattr(data, part).inputs.tolist()]
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_same_texts(read, tmp_path, load):
     """Lines, gzip, CSV, TSV, Parquet and folders hold the same texts and give the same tokens."""
     import polars as pl
@@ -182,6 +183,7 @@ def test_padding_is_id_0_at_the_end(read):
     assert inputs.dtype == np.int16
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_has_wider_ids():
     """Past 32,767 ids rows are int32."""
     texts = Texts.of(
@@ -303,6 +305,7 @@ def test_a_numeric_target_is_regression(read):
     assert data.target.task == "regression"
 
 
+@pytest.mark.slow
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(
     content=st.one_of(
@@ -330,6 +333,7 @@ def test_a_combining_mark_alone_is_a_token():
     assert "".join(cut) == "\u0301\u1ea1\u0301b!"
 
 
+@pytest.mark.slow
 def test_a_trained_network_predicts_new_texts_as_it_was_measured(tmp_path):
     """The accuracy of predictions for the file's own texts is that of summary.json, from the saved folder."""
     path = tmp_path / "t.txt"

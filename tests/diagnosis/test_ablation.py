@@ -42,6 +42,7 @@ def test_ablate_measures_what_the_runs_give(small_run, capsys, code):
     assert "regularizer=[]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_unknown_ingredient_is_named(small_run):
     with pytest.raises(UserError, match="did you mean regularizer=dropout"):
         slipstream.ablate(small_run, ["regularizer=dropot"])

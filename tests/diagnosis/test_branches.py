@@ -3,6 +3,7 @@ import json
 import pytest
 
 import slipstream
+from sampling import slow_after
 from slipstream.config.changes import written
 from slipstream.config.replay import diff, remaining
 from slipstream.config.validation import validate
@@ -14,12 +15,14 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 2, 3])  # the start; an epoch that is not saved any more; a saved one
 def test_the_control_repeats_the_run_to_the_byte(small_run, at):
     (control,) = branches(Origin(small_run), [NOTHING], at=at)
     assert control.result.records == records(small_run)
 
 
+@pytest.mark.slow
 def test_branches_differ_in_their_change_alone(small_run):
     found = branches(Origin(small_run), [NOTHING, Change(("optimizer.lr=0.1",))], at=3, seeds=2)
     assert [(str(b.change), b.seed) for b in found] == [
@@ -30,6 +33,7 @@ def test_branches_differ_in_their_change_alone(small_run):
     assert len(set(last)) == 4
 
 
+@pytest.mark.slow
 def test_a_branch_takes_the_numbers_of_its_change_and_not_the_checkpoints(small_run):
     """Layers keep their numbers in buffers, which checkpoints hold."""
     without, none = branches(
@@ -42,6 +46,7 @@ def test_a_branch_takes_the_numbers_of_its_change_and_not_the_checkpoints(small_
     )
 
 
+@pytest.mark.slow
 def test_another_optimizer_goes_on_with_the_weights(small_run):
     still, moved = branches(
         Origin(small_run),
@@ -53,6 +58,7 @@ def test_another_optimizer_goes_on_with_the_weights(small_run):
     assert moved.result.records[3]["val/loss"] != after["val/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ema", "swa", "lookahead"])
 def test_what_a_new_regularizer_keeps_begins_at_the_present_weights(small_run, name):
     change = Change(("regularizer=[dropout," + name + "]", "optimizer=sgd", "optimizer.lr=1e-12"))
@@ -65,6 +71,7 @@ def test_another_network_cannot_go_on_from_an_epoch(small_run):
         branches(Origin(small_run), [Change(("model.width=16",))], at=3)
 
 
+@pytest.mark.slow
 def test_until_keeps_the_schedule_of_the_whole_run(small_run):
     change = Change(("scheduler=cosine",))
     (short,) = branches(Origin(small_run), [change], until=2)
@@ -103,12 +110,15 @@ def test_a_replaced_choice_takes_its_settings_along():
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        [],
-        ["data=iris", "regularizer=[dropout,l2]", "regularizer.dropout.rate=0.3", "seed=7"],
-        ["optimizer=sgd", "scheduler=cosine", "augmentation=[rotation]", "trainer.monitor=val/accuracy"],
-        ["experiment=realmlp", "data=iris"],
-    ],
+    slow_after(
+        1,
+        [
+            [],
+            ["data=iris", "regularizer=[dropout,l2]", "regularizer.dropout.rate=0.3", "seed=7"],
+            ["optimizer=sgd", "scheduler=cosine", "augmentation=[rotation]", "trainer.monitor=val/accuracy"],
+            ["experiment=realmlp", "data=iris"],
+        ],
+    ),
 )
 def test_a_command_line_is_written_for_any_configuration(overrides):
     raw = validate(slipstream.compose(overrides)).raw

@@ -103,6 +103,7 @@ def names(node, assigned, tables):
         yield from (row.elts[0].value for row in tables[node.value.id].values)
 
 
+@pytest.mark.slow
 def test_every_cause_has_a_section_and_every_section_a_cause():
     assert sorted(case.cause for case in SECTIONS) == sorted(causes_in_code())
 

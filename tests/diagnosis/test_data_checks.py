@@ -31,6 +31,7 @@ def clean():
     return {f"c{i}": column for i, column in enumerate(x.T)}, np.where(score > 0, "yes", "no")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["two_moons", "iris", "linear", "sine"])
 def test_clean_data_have_no_cause(data):
     assert causes(f"data={data}") == []
@@ -72,6 +73,7 @@ def planted(name, columns, y):
     return columns, y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cause", "words", "remedy"),
     [
@@ -100,6 +102,7 @@ def test_a_planted_fault_is_the_first_cause(clean, tmp_path, cause, words, remed
         assert cause not in [one.cause for one in data_findings(validate(again)) if one.sure]
 
 
+@pytest.mark.slow
 def test_a_target_far_from_1_is_named(clean, tmp_path):
     columns, _ = clean
     words = table(tmp_path, columns, 500 + 100 * columns["c0"])

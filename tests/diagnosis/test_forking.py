@@ -4,6 +4,7 @@ import slipstream
 from slipstream.core.errors import ConfigError, UserError
 
 
+@pytest.mark.slow
 def test_a_fork_trains_every_combination_and_keeps_run_folders(small_run, tmp_path, capsys, code):
     target = tmp_path / "futures"
     words = [
@@ -21,6 +22,7 @@ def test_a_fork_trains_every_combination_and_keeps_run_folders(small_run, tmp_pa
     assert slipstream.load(target / "1").predict([[5.0, 3.0, 1.0, 0.2]]).labels.shape == (1,)
 
 
+@pytest.mark.slow
 def test_without_an_epoch_it_begins_after_the_last_saved_one(small_run):
     assert slipstream.fork(small_run, "trainer.max_epochs=5").epoch == 4
 

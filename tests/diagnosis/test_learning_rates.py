@@ -35,6 +35,7 @@ def test_a_rate_is_a_run_that_differs_in_nothing_else(found):
     assert best.lowest == (min(best.losses.values()) + min(best.again.values())) / 2
 
 
+@pytest.mark.slow
 def test_the_best_are_trained_for_longer(found):
     lengths = [each.updates for each in found.tried]
     assert [each.lr for each in found.tried] == list(RATES)
@@ -55,6 +56,7 @@ def test_the_rate_of_a_run_with_a_change(small_run):
     assert sorted(small_run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked(small_run):
     with pytest.raises(ConfigError, match=r"optimizer\.lrr"):
         slipstream.find_lr("optimizer.lrr=1")

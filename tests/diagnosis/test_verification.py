@@ -49,6 +49,7 @@ def test_a_flipped_bit_is_named(copy):
     assert "weights.safetensors: is damaged: its SHA-256 differs from the manifest" in receipt.damaged[0]
 
 
+@pytest.mark.slow
 def test_a_changed_weight_with_a_manifest_that_fits_is_found(copy, capsys, code):
     rewritten(copy, other_weight)
     assert code(["verify", str(copy), "--json"]) == 1
@@ -66,6 +67,7 @@ def test_a_changed_record_is_found(copy):
     assert "metrics.jsonl: line 2 has changed since the run wrote it" in damaged
 
 
+@pytest.mark.slow
 def test_another_version_of_torch_is_named(copy):
     def change(tensors, state):
         other_weight(tensors, state)

@@ -17,7 +17,7 @@ import pytest
 
 from forking import Command
 from ondisk import STEPS, bytes_of, last, newest, started, terminate, train_in
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.training.backend.compilers import write_whole
 from slipstream.training.engine import Engine
 from slipstream.training.interrupts import Abandoned, Interrupts, abandonable
@@ -59,7 +59,7 @@ def compiling(method: str, call: int):
 
 @pytest.mark.parametrize(
     ("method", "call", "step"),
-    [("step", 1, 0), ("step", STEPS + 1, STEPS), ("report", 1, 0), ("report", 2, STEPS)],
+    slow_after(1, [("step", 1, 0), ("step", STEPS + 1, STEPS), ("report", 1, 0), ("report", 2, STEPS)]),
 )
 def test_a_signal_in_a_compilation_saves_what_was_before_it(whole, tmp_path, method, call, step):
     """The run is saved as it stood, 143, and goes on to the bytes of the undisturbed one."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ondisk import bytes_of, small_sweep_in, train_in, tree
+from sampling import slow_after
 from slipstream.cli import main
 from slipstream.core import folders, storage
 from slipstream.core.errors import UserError
@@ -95,7 +96,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @posix
-@pytest.mark.parametrize("name", IN_A_RUN)
+@pytest.mark.parametrize("name", slow_after(3, IN_A_RUN))
 def test_a_link_out_of_a_runs_folder_is_refused_before_anything_is_touched(run, tmp_path, capsys, name):
     """`resume=` of a folder with a link at any name: exit code 2, the link named, the file that it points to
     and the folder as they were."""
@@ -109,7 +110,7 @@ def test_a_link_out_of_a_runs_folder_is_refused_before_anything_is_touched(run, 
 
 
 @posix
-@pytest.mark.parametrize("name", IN_A_SWEEP)
+@pytest.mark.parametrize("name", slow_after(1, IN_A_SWEEP))
 def test_a_link_out_of_a_sweeps_folder_is_refused(sweep, tmp_path, capsys, name):
     """The same for every file of a sweep, and a member's folder."""
     (tmp_path / "bashrc").write_text(MINE)
@@ -142,6 +143,7 @@ def test_a_link_into_a_new_runs_folder_is_refused(tmp_path):
     assert os.listdir(tmp_path / "run") == [".holder"]
 
 
+@pytest.mark.slow
 @posix
 def test_a_folder_that_is_reached_through_the_users_own_link_works(run, tmp_path):
     """The user's outputs may be a link to another disk, and the run itself; so may what stays inside."""
@@ -371,6 +373,7 @@ def _mode(call: ast.Call) -> str | None:
     return given[0].value if isinstance(given[0], ast.Constant) else None
 
 
+@pytest.mark.slow
 def test_one_module_changes_files():
     """Every unlink, rmtree, replace, rename, mkdir and open for writing of the package stands in `folders`,
     but for those that are listed with their reason."""

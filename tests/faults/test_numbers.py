@@ -94,6 +94,7 @@ def test_n1_a_nan_loss(tmp_path, spoil):
     assert f"at step {step} " in result.reason
 
 
+@pytest.mark.slow
 def test_n2_an_infinite_loss(tmp_path, spoil):
     """A target whose square overflows: the loss was inf."""
     spoil(row=5, targets=1e30)
@@ -142,6 +143,7 @@ def test_n5_float16_is_refused():
         tiny({"trainer.dtype": "float16"})
 
 
+@pytest.mark.slow
 def test_n6_an_undefined_metric_is_null_with_one_warning(tmp_path, spoil, capsys):
     """A validation part of one class: its ROC AUC is null in every record, and is spoken of once."""
     spoil("validation", row=slice(None), targets=0)
@@ -157,6 +159,7 @@ def test_n6_an_undefined_metric_is_null_with_one_warning(tmp_path, spoil, capsys
     assert warnings == ["warning: epoch 1: undefined metrics, recorded as null: val/roc_auc"]
 
 
+@pytest.mark.slow
 def test_n6_a_validation_loss_that_is_not_finite_is_never_the_best(tmp_path, spoil, capsys):
     """NaN among the validation inputs: training goes on, the last epoch stands in for the best, with a word
     that is seen even where nothing else is shown."""
@@ -181,6 +184,7 @@ def table(tmp_path, rows, *overrides):
     )
 
 
+@pytest.mark.slow
 def test_n7_a_feature_without_variance_stays_finite(tmp_path):
     """A column of one value is scaled to zeros and not to NaN, also under batch norm."""
     rows = [f"{n % 7},5,{'ab'[n % 2]}" for n in range(40)]
@@ -208,6 +212,7 @@ def test_n8_n9_a_class_that_a_part_lacks(tmp_path, capsys, order, warning):
     assert all(tensor.isfinite().all() for tensor in result.weights.values())
 
 
+@pytest.mark.slow
 def test_n10_a_last_batch_of_one_under_batch_norm(tmp_path):
     """28 rows in batches of 9: the last is filled up at weight zero, so that its variance exists, and
     every row counts once."""
@@ -223,6 +228,7 @@ def test_n10_a_last_batch_of_one_under_batch_norm(tmp_path):
     assert all(tensor.isfinite().all() for tensor in result.weights.values())
 
 
+@pytest.mark.slow
 def test_d20_fewer_rows_than_a_batch(tmp_path, capsys):
     """One batch of all rows, with a warning that has both numbers; the bytes are those of batch_size=28."""
     changes = {"trainer.progress": "plain", "data.batch_size": 1000}
@@ -237,6 +243,7 @@ def test_d20_fewer_rows_than_a_batch(tmp_path, capsys):
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "exact")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_members_beside_one_that_diverges_keep_their_bytes(tmp_path, place):
     """S1, G3: the others' checkpoints and metrics are those of a pack in which nothing went wrong; the
@@ -256,6 +263,7 @@ def test_the_members_beside_one_that_diverges_keep_their_bytes(tmp_path, place):
             assert bytes_of(tmp_path / f"mixed-{k}") == bytes_of(tmp_path / f"good-{k}")
 
 
+@pytest.mark.slow
 def test_divergence_in_an_epoch_that_was_interrupted_is_found_after_it(tmp_path, spoil):
     """Interrupted at any step up to the one that breaks, and resumed: the same step is named."""
     spoil(row=3, inputs=float("nan"))

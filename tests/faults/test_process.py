@@ -16,7 +16,7 @@ import torch
 from chains import torture
 
 from ondisk import STEPS, at_operation, at_step, bytes_of, last, newest, started, terminate, train_in, tree
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints
 
@@ -126,7 +126,7 @@ def test_chains_of_kills_cost_nothing(warm, tmp_path, kind, kills):
     assert tally.equal == tally.chains
 
 
-@pytest.mark.parametrize("number", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS - 1])
+@pytest.mark.parametrize("number", slow_after(1, [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS - 1]))
 def test_sigterm_saves_at_the_next_step_and_ends_with_143(whole, tmp_path, number):
     """P5: exit code 143, a checkpoint of exactly that step, and resuming gives the same bytes."""
     run = tmp_path / "run"
@@ -139,6 +139,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_with_143(whole, tmp_path, numbe
     assert bytes_of(run) == bytes_of(whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_ends_with_130(whole, tmp_path):
     """P6: the same for SIGINT, with 130."""
     with at_step(4, lambda: os.kill(os.getpid(), signal.SIGINT)):
@@ -147,6 +148,7 @@ def test_ctrl_c_saves_and_ends_with_130(whole, tmp_path):
     assert bytes_of(tmp_path / "run") == bytes_of(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_of_all_changes_nothing(whole, tmp_path):
     """G4: what is finished is finished, exit code 0."""
     with at_step(3 * STEPS, terminate):
@@ -191,6 +193,7 @@ def test_a_full_disk_names_the_file_and_leaves_what_is_saved(whole, tmp_path, ev
         assert bytes_of(run) == bytes_of(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("for_ever", [False, True])
 @pytest.mark.parametrize("error", [28, 122, 5])
 def test_a_save_that_fails_removes_nothing_older(tmp_path, error, for_ever):
@@ -298,14 +301,17 @@ def test_signals_end_the_command_line_with_their_codes(warm, tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [
-        (
-            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-            "Tried to allocate 2.00 GiB",
-        ),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "9 bytes"),
-        (MemoryError(), "the system refused more"),
-    ],
+    slow_after(
+        1,
+        [
+            (
+                torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+                "Tried to allocate 2.00 GiB",
+            ),
+            (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "9 bytes"),
+            (MemoryError(), "the system refused more"),
+        ],
+    ),
 )
 def test_memory_that_runs_out_is_a_sentence(whole, tmp_path, error, words):
     """P9: whoever runs out, the message has the sizes and what to lower, exit code 2; what was saved is

@@ -39,6 +39,7 @@ def start(config, directory, *, resume):
         return run(config, directory)
 
 
+@pytest.mark.slow
 def test_d19_changed_data_are_refused_unless_allowed(tmp_path):
     """D19: one number of the file changed between start and resume: refused with exit code 2, nothing is
     touched; an explicit override goes on; with the old file the bytes are those of an undisturbed run."""
@@ -67,6 +68,7 @@ def test_d19_changed_data_are_refused_unless_allowed(tmp_path):
     assert start(allowed, other, resume=True).status == "finished"
 
 
+@pytest.mark.slow
 def test_k11_the_best_weights_belong_to_the_checkpoint_they_lie_in(tmp_path):
     """K11: after a fall-back to an older checkpoint the best epoch is one that it knows, and the best weights
     are that epoch's: no file beside the checkpoints could be newer or older."""

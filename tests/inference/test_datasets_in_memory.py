@@ -32,6 +32,7 @@ def rows(hub, count=60):
     return hub.Dataset.from_dict(made, features=kinds)
 
 
+@pytest.mark.slow
 def test_a_dataset_trains_and_predicts_as_its_table(hub):
     """Classes are their names; the scores are those of a frame with the same values, to the bit."""
     held = rows(hub)
@@ -76,6 +77,7 @@ def test_the_splits_of_a_dataset_are_the_runs(hub):
         slipstream.fit(held, "label", "data.dataset=mnist")
 
 
+@pytest.mark.slow
 def test_a_column_of_texts_or_of_images_is_the_input(hub, tmp_path):
     """As data=hub reads them from a file; new ones come as a dataset or a list."""
     words = [f"a {'fine' if i % 2 else 'poor'} film" for i in range(60)]

@@ -27,6 +27,7 @@ def test_a_date_with_a_time_is_said_as_in_the_file(hour):
     assert [told for _, told in levels_of(column, encoded.T)] == texts
 
 
+@pytest.mark.slow
 def test_the_minute_of_a_date_is_told_over_a_century():
     """A float32 of 90 years is minutes off; the time of day is read from its own cycle."""
     moments = pandas.date_range("1930-01-01 00:01", "2025-12-31 23:59", periods=2000).floor("min")

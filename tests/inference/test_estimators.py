@@ -103,6 +103,7 @@ def test_a_classifier_is_saved_and_loaded(tmp_path, labels):
         SlipstreamClassifier.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_regressor_keeps_units_and_shapes(tmp_path):
     """One target gives [N], several [N, D], in the units of y; saved and loaded the same."""
     draw = np.random.default_rng(0)
@@ -117,6 +118,7 @@ def test_a_regressor_keeps_units_and_shapes(tmp_path):
     assert np.allclose(slipstream.load(tmp_path / "saved").predict(X), pair.predict(X), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 3])
 def test_a_regressor_that_validates_keeps_its_units(seed):
     """Rows kept apart change neither the offset nor the scale of predictions: a line is learned."""
@@ -126,6 +128,7 @@ def test_a_regressor_that_validates_keeps_its_units(seed):
     assert network.fit(X, 100 * X[:, 0]).score(X, 100 * X[:, 0]) > 0.999
 
 
+@pytest.mark.slow
 def test_parameters_reach_the_run():
     """Optimizer, regularizer, early stopping and settings are those of the run; seeds repeat it."""
     X, y = load_iris(return_X_y=True)

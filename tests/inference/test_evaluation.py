@@ -64,6 +64,7 @@ def rows_of(found, folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_metrics_of_classes_are_those_of_scikit_learn(runs, task, tmp_path):
     """With weights, from the rows that are written; and each class, and the confusion matrix."""
@@ -101,6 +102,7 @@ def test_metrics_of_classes_are_those_of_scikit_learn(runs, task, tmp_path):
     assert found.worst(3) == list(np.argsort(-found.losses)[:3])
 
 
+@pytest.mark.slow
 def test_metrics_of_numbers_are_those_of_scikit_learn(runs, tmp_path):
     run, new = runs["regression"]
     found = evaluate(run, f"data.path={new}")
@@ -115,6 +117,7 @@ def test_metrics_of_numbers_are_those_of_scikit_learn(runs, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_several_labels(runs, tmp_path):
     run, new = runs["multilabel"]
     found = evaluate(run, f"data.path={new}")
@@ -127,6 +130,7 @@ def test_several_labels(runs, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_run_again_has_the_metrics_of_its_summary(runs):
     """To the last digit, on every split."""
     for run, _ in runs.values():
@@ -134,6 +138,7 @@ def test_a_run_again_has_the_metrics_of_its_summary(runs):
         assert again == json.loads((run / "summary.json").read_text())["best"]
 
 
+@pytest.mark.slow
 def test_an_interval_covers_what_scipy_gives(runs):
     """Percentiles of the accuracy under resampling, from another implementation."""
     from scipy.stats import bootstrap
@@ -149,6 +154,7 @@ def test_an_interval_covers_what_scipy_gives(runs):
     assert evaluate(run, f"data.path={new}", "data.weight_column=null").whole == found.whole
 
 
+@pytest.mark.slow
 def test_groups_are_evaluations_of_their_own_rows(runs, tmp_path):
     """By a column that is no input, by one that is, and by one that the run ignores."""
     run, new = runs["binary"]
@@ -164,6 +170,7 @@ def test_groups_are_evaluations_of_their_own_rows(runs, tmp_path):
             assert measured.values == pytest.approx(alone.values, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_dates_are_read_as_in_training(runs, tmp_path):
     """A file whose dates alone do not tell the order of day and month."""
     run, new = runs["binary"]
@@ -175,6 +182,7 @@ def test_dates_are_read_as_in_training(runs, tmp_path):
     np.testing.assert_allclose(part.scores, whole.scores[rows], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(runs, tmp_path):
     run, new = runs["binary"]
     frame = pl.read_csv(new)
@@ -203,6 +211,7 @@ def test_one_class_is_enough(runs, tmp_path):
     assert set(found.whole.intervals.values()) == {None}
 
 
+@pytest.mark.slow
 def test_the_files(runs, tmp_path):
     run, new = runs["multiclass"]
     files = write(evaluate(run, f"data.path={new}", by="place"), tmp_path / "out")

@@ -138,6 +138,7 @@ def test_a_row_is_explained_on_the_command_line(captum, tmp_path, capsys, monkey
     assert run.explain(row=3).name == "run"
 
 
+@pytest.mark.slow
 def test_without_captum_the_line_to_type_is_said(monkeypatch):
     """The package is named as pip takes it, and nothing of captum is needed before."""
     monkeypatch.setitem(sys.modules, "captum.attr", None)

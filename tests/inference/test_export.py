@@ -350,6 +350,7 @@ def test_other_scores_are_an_error_and_nothing_is_left(trained, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_the_packages_the_message_says_what_to_install(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs onnx, onnxscript, onnxruntime; install with: pip install"):
@@ -361,6 +362,7 @@ def test_an_existing_folder_is_not_touched(trained, tmp_path):
         export(open_run(trained("table")), "onnx", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_loader_is_one_file_without_slipstream():
     tree = ast.parse(standalone(loader))
     names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}

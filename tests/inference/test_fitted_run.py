@@ -64,6 +64,7 @@ def test_predictions_come_in_the_callers_library(run, frame):
     assert slipstream.predict_proba(run, frame).equals(scores)
 
 
+@pytest.mark.slow
 def test_numbers_labels_and_tensors_keep_their_kind():
     """Several numbers are a frame of their names, booleans stay booleans, a tensor gives a tensor."""
     x = np.random.default_rng(0).normal(size=(90, 3)).astype(np.float32)
@@ -78,6 +79,7 @@ def test_numbers_labels_and_tensors_keep_their_kind():
     assert tensors.predict_proba(torch.from_numpy(x)).shape == (90, 2)
 
 
+@pytest.mark.slow
 def test_metrics_are_scikit_learns(run, frame):
     """Of given rows with the run's weights; of its own test rows they are those of its end."""
     found = run.evaluate(frame)

@@ -41,7 +41,7 @@ ALIKE = {"rtol": 1e-3, "atol": 1e-3}  # a network in a pack is rounded different
 def searches():
     """As scikit-learn checks GridSearchCV: a classifier, a regressor, and pipelines that end in them."""
     nets = [
-        SlipstreamClassifier(max_epochs=20, random_state=0),
+        SlipstreamClassifier(max_epochs=6, random_state=0),
         SlipstreamRegressor(max_epochs=20, random_state=0),
     ]
     pipes = [Pipeline([("scaler", StandardScaler()), ("net", net)]) for net in nets]

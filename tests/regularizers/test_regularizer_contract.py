@@ -9,7 +9,7 @@ import torch
 import yaml
 from regularizing import CONFIGS, KEY, defaults, regularizer, sample
 
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.core.registry import component, components, keyword_only
 from slipstream.testing import LAYOUT
 
@@ -80,7 +80,7 @@ def test_pack_equals_alone(name):
         torch.testing.assert_close(found, alone, rtol=1e-6, atol=1e-6, check_dtype=False)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", slow_after(3, CALLS))
 def test_member_does_not_depend_on_its_pack(name):
     """Eagerly in float32 a member's bytes are the same at every place and in every size of a pack."""
     function, settings = regularizer(name), called_with(name)

@@ -9,6 +9,7 @@ from regularizing import KEY, regularizer, sample
 from harness import tiny, tiny_data, train
 
 
+@pytest.mark.slow
 def test_gradient_clipping_equals_torch() -> None:
     """Both modes are torch.nn.utils.clip_grad_*_ (whose norm has 1e-6 added), below and above the bound."""
     for scale in (0.01, 10.0):
@@ -45,6 +46,7 @@ def test_gradient_noise_fades():
     assert torch.equal(regularizer("gradient_noise")(g, KEY, 3, eta=0.0, gamma=0.55), g)
 
 
+@pytest.mark.slow
 def test_gradient_noise_is_new_in_every_update_and_for_every_seed():
     """With no gradient to speak of, two updates of a run, and the first of two runs, move otherwise."""
     changes = {"regularizer": ["gradient_noise"], "regularizer.gradient_noise.gamma": 0.0}

@@ -12,6 +12,7 @@ from slipstream.core.errors import ConfigError
 from slipstream.core.random import NOISE, make_key
 
 
+@pytest.mark.slow
 def test_dropout() -> None:
     """Units are zero at the given rate (5 standard errors), the others are scaled by 1 / (1 - rate)."""
     x = torch.ones(400, 500)
@@ -24,6 +25,7 @@ def test_dropout() -> None:
     assert 0.49 < (other == regularizer("dropout")(x, KEY, rate=0.5)).double().mean() < 0.51
 
 
+@pytest.mark.slow
 def test_alpha_dropout() -> None:
     """Kept and dropped units take torch's two values, and SELU's mean 0 and variance 1 stay (1 %)."""
     torch.manual_seed(0)
@@ -73,6 +75,7 @@ def test_spatial_dropout_of_a_dense_layer_is_dropout():
     assert torch.equal(found, regularizer("dropout")(x, KEY, rate=0.4))
 
 
+@pytest.mark.slow
 def test_drop_path_leaves_out_residual_branches():
     """In training a dropped example passes a block unchanged; in evaluation every branch counts in full."""
     changes = {"model.residual": True, "model.depth": 2, "regularizer": ["drop_path"]}

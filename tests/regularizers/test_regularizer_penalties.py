@@ -11,6 +11,7 @@ from sklearn.linear_model import ElasticNet
 from harness import tiny, tiny_data, train
 
 
+@pytest.mark.slow
 def test_penalties_and_their_gradients() -> None:
     """Values are the formulas, gradients by autograd are those of the lectures; l1's at zero is zero."""
     w = torch.tensor([1.0, -2.0, 0.0, 4.0], dtype=torch.float64)
@@ -33,6 +34,7 @@ def test_l2_is_weight_decay_of_twice_the_strength_for_sgd() -> None:
     torch.testing.assert_close(through_loss, beside)
 
 
+@pytest.mark.slow
 def test_proximal_updates_minimize_what_they_stand_for():
     """Each minimizes |w - z|^2 / (2 lr) + penalty, found by golden-section search; biases stay."""
     z, lr = torch.linspace(-1, 1, 41, dtype=torch.float64), 0.5
@@ -49,6 +51,7 @@ def test_proximal_updates_minimize_what_they_stand_for():
         assert torch.equal(proximal(z, 0 * one, lr, **settings), z)
 
 
+@pytest.mark.slow
 def test_proximal_descent_finds_scikit_learns_elastic_net():
     """Gradient steps with the proximal update end where coordinate descent does, with the same zeros."""
     draw = np.random.default_rng(0)
@@ -66,6 +69,7 @@ def test_proximal_descent_finds_scikit_learns_elastic_net():
     assert (w == 0).any()
 
 
+@pytest.mark.slow
 def test_a_run_with_proximal_l1_makes_zeros_and_logs_their_share():
     """More strength, more exact zeros; the record has their share, of all and by layer; no bias is one."""
     shares = []

@@ -78,6 +78,7 @@ def test_spectral_norm_finds_the_largest_singular_value():
     assert u.isfinite().all()
 
 
+@pytest.mark.slow
 def test_spectral_norm_acts_in_every_hidden_layer_and_not_in_the_last():
     """Networks have a vector u for each hidden layer, drawn from the seed, which moves in training."""
     config = tiny({"regularizer": ["spectral_norm"], "model.depth": 2})

@@ -10,6 +10,7 @@ import pytest
 
 import slipstream
 from harness import FORMS, tiny
+from sampling import slow_after
 from slipstream.core.registry import components
 from slipstream.runs.advice import advice
 
@@ -19,6 +20,7 @@ def told(changes, form="vector"):
     return "\n".join(advice(tiny(changes), FORMS[form]))
 
 
+@pytest.mark.slow
 def test_the_default_choices_need_no_advice():
     """Every regularizer with its shipped settings, one by one, is passed over in silence."""
     for name in components("regularizer"):
@@ -44,7 +46,7 @@ def test_an_average_of_one_epoch_is_none(epochs, start, due):
     assert ("averages only the last epoch" in told(changes)) == due
 
 
-@pytest.mark.parametrize("scheduler", sorted(components("scheduler")))
+@pytest.mark.parametrize("scheduler", slow_after(3, sorted(components("scheduler"))))
 def test_averages_and_cycles_beside_a_schedule(scheduler):
     """SWA is warned of where the schedule ends near zero, snapshots beside any but a constant one."""
     changes = {"scheduler": scheduler, "trainer.max_epochs": 20}

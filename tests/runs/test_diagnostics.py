@@ -67,6 +67,7 @@ def test_a_confusion_matrix_names_classes_whole_counts_whole_and_its_scale(writt
     assert all(size * 340 / max(picture.width, 340) > 8 for text, size in written if text in classes)
 
 
+@pytest.mark.slow
 def test_many_classes_make_small_cells():
     """Beyond what has room the cells shrink and go without numbers; the picture stays of a size."""
     names = [str(c) for c in range(100)]
@@ -133,6 +134,7 @@ def test_values_that_are_not_finite_are_left_out():
         assert scatter_picture(np.array(values), np.array(values), "y").size == plain.size
 
 
+@pytest.mark.slow
 def test_as_many_points_as_there_are_cost_little():
     """A million points are drawn as pixels, not as a million discs: the picture holds them all."""
     x = np.linspace(0, 1, 10**6)

@@ -9,6 +9,7 @@ import pytest
 
 import slipstream
 from harness import tiny
+from sampling import slow_after
 from slipstream.core.errors import ConfigError
 
 ROWS = 60
@@ -43,24 +44,27 @@ def table(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "changes", "words"),
-    [
-        (
-            ["kind"],
-            {"trainer.monitor": "val/roc_auc"},
-            "only 'usual' occurs in the 10 rows of the val",
-        ),
-        (["kind"], {"trainer.monitor": "val/mcc"}, "use trainer.monitor=val/loss, or change the split"),
-        (["r", "g"], {"trainer.monitor": "val/roc_auc"}, "no label is both 0 and 1 in the 10 rows"),
-        (["size"], {"trainer.monitor": "val/r2"}, "a target is constant in the 10 rows"),
-        (["size"], {"trainer.monitor": "val/spearman"}, "undefined for all predictions"),
-        (["kind"], {"early_stopping.metric": "val/mcc"}, "early_stopping.metric: val/mcc is undef"),
-        (
-            ["kind"],
-            {"trainer.monitor": "val/log_loss", "loss": "hinge"},
-            "needs probabilities, which loss=h",
-        ),
-        (["kind"], {"trainer.metrics": ["brier"], "loss": "hinge"}, "trainer.metrics: brier needs prob"),
-    ],
+    slow_after(
+        2,
+        [
+            (
+                ["kind"],
+                {"trainer.monitor": "val/roc_auc"},
+                "only 'usual' occurs in the 10 rows of the val",
+            ),
+            (["kind"], {"trainer.monitor": "val/mcc"}, "use trainer.monitor=val/loss, or change the split"),
+            (["r", "g"], {"trainer.monitor": "val/roc_auc"}, "no label is both 0 and 1 in the 10 rows"),
+            (["size"], {"trainer.monitor": "val/r2"}, "a target is constant in the 10 rows"),
+            (["size"], {"trainer.monitor": "val/spearman"}, "undefined for all predictions"),
+            (["kind"], {"early_stopping.metric": "val/mcc"}, "early_stopping.metric: val/mcc is undef"),
+            (
+                ["kind"],
+                {"trainer.monitor": "val/log_loss", "loss": "hinge"},
+                "needs probabilities, which loss=h",
+            ),
+            (["kind"], {"trainer.metrics": ["brier"], "loss": "hinge"}, "trainer.metrics: brier needs prob"),
+        ],
+    ),
 )
 def test_what_is_never_defined_is_refused_before_training(table, tmp_path, target, changes, words):
     """The sentence says which rows are to blame, and nothing is left of the run."""
@@ -79,6 +83,7 @@ def test_what_is_defined_is_not(table, target, metric):
     assert result.best_epoch > 0
 
 
+@pytest.mark.slow
 def test_without_a_value_in_any_epoch_the_last_one_is_kept(table, tmp_path, capsys):
     """Kappa has none where the only class is always predicted, which no one knows before."""
     changes = {"trainer.monitor": "val/kappa", "trainer.max_epochs": 3, "trainer.checkpoint_seconds": 0}

@@ -21,6 +21,7 @@ def config(*overrides, epochs=3):
     return validate(slipstream.compose(*SMALL, f"trainer.max_epochs={epochs}", *overrides))
 
 
+@pytest.mark.slow
 def test_the_first_the_last_and_every_so_many_epochs_are_observed(tmp_path):
     result = slipstream.train(config("data.batch_size=16", epochs=25), tmp_path / "run")  # 44 updates each
     assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 12, 24, 25]
@@ -43,6 +44,7 @@ def logged(tmp_path_factory):
     return result, folder, EventAccumulator(str(folder), size_guidance=everything).Reload()
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_them_by_layer(logged):
     """Each value that is a number, at its step."""
     _, folder, events = logged
@@ -97,6 +99,7 @@ def test_loss_and_penalty_are_separate_curves(logged):
     assert "train/penalty" not in result.records[0]
 
 
+@pytest.mark.slow
 def test_the_penalty_on_activations_is_in_the_curve(tmp_path):
     """Alone and in a pack, and a run without a penalty has no such curve."""
     words = ("logger=tensorboard", "model.depth=1")
@@ -112,6 +115,7 @@ def test_the_penalty_on_activations_is_in_the_curve(tmp_path):
     assert "train/penalty" not in read["none"].Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_lines(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(config(epochs=6), whole)
@@ -121,6 +125,7 @@ def test_a_resumed_run_keeps_its_lines(tmp_path):
     assert [line for line in lines(parts) if line["epoch"] != 3] == lines(whole)
 
 
+@pytest.mark.slow
 def test_lines_after_the_checkpoint_and_torn_ones_are_dropped_by_a_resume(tmp_path):
     run(config(epochs=3), tmp_path / "run")
     path = tmp_path / "run" / "observations.jsonl"
@@ -131,6 +136,7 @@ def test_lines_after_the_checkpoint_and_torn_ones_are_dropped_by_a_resume(tmp_pa
     assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 3, 4]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_run_depends_on_them(tmp_path):
     """Bytes are equal, and false leaves no file."""
     seen, unseen = tmp_path / "seen", tmp_path / "unseen"
@@ -142,6 +148,7 @@ def test_nothing_of_a_run_depends_on_them(tmp_path):
     assert not (unseen / "observations.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_members_of_a_pack_are_observed_each(tmp_path):
     configs = [config(f"seed={seed}") for seed in (1, 2)]
     results = slipstream.train_pack(configs, [tmp_path / "1", tmp_path / "2"])
@@ -151,6 +158,7 @@ def test_members_of_a_pack_are_observed_each(tmp_path):
         assert mine["probe/loss"] == pytest.approx(other["probe/loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "there"), [("auto", False), ("true", True)])
 def test_a_sweep_observes_its_members_only_if_asked(tmp_path, asked, there):
     words = (*SMALL, "trainer.max_epochs=1", f"trainer.observations={asked}")

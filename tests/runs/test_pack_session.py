@@ -52,6 +52,7 @@ def numbers(result):
     return result.status, result.last, result.records, weights
 
 
+@pytest.mark.slow
 def test_a_member_in_a_freed_slot_is_the_one_that_began_with_its_pack():
     """Another size, other companions, another place, begun later: the same bytes."""
     session = session_of(slot_of(0), slot_of(1), slot_of(2))
@@ -62,6 +63,7 @@ def test_a_member_in_a_freed_slot_is_the_one_that_began_with_its_pack():
     assert numbers(session.conclude([1])[0]) == trained(*with_idle([slot_of(7, max_epochs=5)]))
 
 
+@pytest.mark.slow
 def test_members_that_move_to_a_smaller_engine_go_on_with_the_same_bytes():
     session = session_of(*(slot_of(seed, max_epochs=4) for seed in range(5)))
     session.advance([], Interrupts(), PauseAfter(2))

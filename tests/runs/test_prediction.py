@@ -72,6 +72,7 @@ def test_classes_are_those_that_the_summary_measured(tmp_path, changes):
         np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_are_in_original_units(tmp_path):
     """The error of the predicted values on the test part is the rmse of summary.json."""
     config, _, summary = trained(tmp_path, {"data": "diabetes"})
@@ -83,6 +84,7 @@ def test_numbers_are_in_original_units(tmp_path):
     assert rmse == pytest.approx(summary["best"]["test/rmse"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_module_is_the_network_alone(tmp_path):
     """`module` of `inputs` gives the logits whose softmax are the probabilities."""
     config, *_ = trained(tmp_path, {"data": "iris"})
@@ -95,6 +97,7 @@ def test_the_module_is_the_network_alone(tmp_path):
     np.testing.assert_allclose(torch.softmax(logits, 1).numpy(), found, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_arrays_frames_and_mappings_are_the_same_examples(tmp_path):
     """Columns by name, in whatever order, give what the array in the order of training gives."""
     trained(tmp_path, {"data": "iris"})
@@ -165,6 +168,7 @@ def town(tmp_path):
     return slipstream.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_table_is_encoded_as_in_training(town):
     """Further columns are left alone, words for missing values are missing, new categories are warned of."""
     frame = pl.DataFrame({"y": ["0", "1"], "town": ["a", "c"], "size": ["3", "NA"]})
@@ -176,6 +180,7 @@ def test_a_table_is_encoded_as_in_training(town):
         town.predict({"size": [3], "town": ["z"]})
 
 
+@pytest.mark.slow
 def test_single_values_are_one_row(town):
     """A mapping of scalars, of Python or numpy, with or without further columns, is one example."""
     right = town.predict({"size": [3.0], "town": ["a"]}).scores
@@ -187,14 +192,17 @@ def test_single_values_are_one_row(town):
 
 @pytest.mark.parametrize(
     ("x", "words"),
-    [
-        ({"size": 1.0, "town": ["a", "b"]}, "'size' is a single value but column 'town' is a list"),
-        ({"size": [1.0]}, "lacks columns of the training data: town"),
-        ({"size": [1.0], "town": ["a", "b"]}, "columns of different lengths: 1, 2"),
-        (np.zeros((2, 3)), r"expected \[N, 2\]: size, town"),
-        (np.array([["1", "a"]]), "expected numbers"),
-        ("t.csv", "expected an array"),
-    ],
+    slow_after(
+        1,
+        [
+            ({"size": 1.0, "town": ["a", "b"]}, "'size' is a single value but column 'town' is a list"),
+            ({"size": [1.0]}, "lacks columns of the training data: town"),
+            ({"size": [1.0], "town": ["a", "b"]}, "columns of different lengths: 1, 2"),
+            (np.zeros((2, 3)), r"expected \[N, 2\]: size, town"),
+            (np.array([["1", "a"]]), "expected numbers"),
+            ("t.csv", "expected an array"),
+        ],
+    ),
 )
 def test_what_does_not_fit_is_an_error(town, x, words):
     """A missing column, another width, words in an array, something else."""
@@ -202,6 +210,7 @@ def test_what_does_not_fit_is_an_error(town, x, words):
         town.predict(x)
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_exclude_each_other(tmp_path):
     """Multilabel: a truth value a label, where its probability is above one half."""
     draw = np.random.default_rng(0)
@@ -217,6 +226,7 @@ def test_labels_that_do_not_exclude_each_other(tmp_path):
     assert found.classes == ("targets_0", "targets_1")
 
 
+@pytest.mark.slow
 def test_what_is_no_run_or_is_damaged_is_an_error(tmp_path):
     """An empty folder, no checkpoint, broken JSON, weights of another network: a UserError that names it."""
     with pytest.raises(UserError, match="not a run"):
@@ -291,6 +301,7 @@ def test_a_component_that_is_not_registered_here_is_named(tmp_path):
     assert "did you mean" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_one_example_without_its_axis_is_told_so():
     """A vector given to a network of vectors is not taken for N numbers."""
     run = slipstream.fit(np.eye(40, 4), np.arange(40.0) + 0.5, "trainer.max_epochs=1")

@@ -14,6 +14,7 @@ from slipstream.core.errors import UserError
 from slipstream.runs import run_folder
 
 
+@pytest.mark.slow
 @needs_namespaces
 def test_two_containers_never_share_a_directory(tmp_path):
     """The lock is the system's: numbers of processes, which containers count for themselves, matter not."""
@@ -61,6 +62,7 @@ def test_the_refused_claim_leaves_the_holders_note(tmp_path):
         assert (tmp_path / run_folder.HOLDER).exists()
 
 
+@pytest.mark.slow
 def test_a_holder_that_was_killed_holds_nothing(tmp_path):
     """The lock dies with its process, whatever files it left."""
     program = (

@@ -43,6 +43,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_directory_holds_what_is_documented(tmp_path):
     """Configuration, overrides, preprocessing, metrics, timings, summary, verified checkpoints, events, and
     curves for the charts that training and validation share."""
@@ -75,6 +76,7 @@ def test_a_run_directory_holds_what_is_documented(tmp_path):
     assert {key.partition("/")[0] for key in summary["best"]} == {"train", "val", "test"}
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_repeats_the_run(tmp_path):
     """config.yaml, read back and trained, gives the same records and weights to the bit."""
     from omegaconf import OmegaConf
@@ -86,6 +88,7 @@ def test_the_saved_configuration_repeats_the_run(tmp_path):
     assert all(torch.equal(again.weights[name], first.weights[name]) for name in first.weights)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_the_results_weights(tmp_path):
     """`best` of the last checkpoint is what the result gives with restore_best, `weights` without."""
     overrides = ("optimizer.lr=20", "trainer.max_epochs=6", "early_stopping=none")
@@ -108,6 +111,7 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_directory_is_never_overwritten(tmp_path):
     """A second run in one directory is refused, and not a byte of the first changes."""
     slipstream.train(small(), tmp_path / "run")
@@ -119,6 +123,7 @@ def test_a_directory_is_never_overwritten(tmp_path):
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_pack_of_runs_gives_each_its_own_directory_and_bytes(tmp_path):
     """Members of a pack: each directory has its own files; weights and metrics do not depend on the
     companions, and equal those of the run alone within float32."""
@@ -195,6 +200,7 @@ def test_a_task_ends_with_five_metrics_and_those_asked_for(task, asked):
     assert [k for k in result.records[0] if k.startswith("val/")] == [f"val/{n}" for n in ("loss", *others)]
 
 
+@pytest.mark.slow
 def test_the_loss_in_the_table_is_called_what_it_is(tmp_path, capsys):
     """Which loss, on what scale, of what; a fold without a test part is said to be optimistic."""
     for overrides, words in (
@@ -212,6 +218,7 @@ def test_the_loss_in_the_table_is_called_what_it_is(tmp_path, capsys):
         assert words in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_run_that_improved_to_the_end_may_train_longer(tmp_path, capsys):
     """Said where the best epoch is the last one of several, with what to type; not where it stopped early."""
     for folder, epochs, more in (
@@ -235,6 +242,7 @@ def test_curves_are_pointed_to_where_there_are_any(tmp_path, capsys, logger):
     assert (f"curves: tensorboard --logdir {tmp_path / 'runs'}" in said) == (logger == "tensorboard")
 
 
+@pytest.mark.slow
 def test_curves_of_ones_own_file_are_those_of_the_run_alone(tmp_path, capsys):
     """All tables go to outputs/table: the command that is printed does not mix them."""
     (tmp_path / "my.csv").write_text(
@@ -252,6 +260,7 @@ def test_accuracy_of_several_labels_is_called_so():
         assert row_labels(tiny(), tiny_data(task).target).get("accuracy") == label
 
 
+@pytest.mark.slow
 def test_arrays_and_frames_are_trained_on_through_a_file(tmp_path):
     """README: savez and write_parquet, as they are; with a directory the run can be loaded."""
     draw = np.random.default_rng(0)
@@ -286,6 +295,7 @@ def test_a_loss_far_above_log_loss_is_explained():
     assert unlike(tiny({"loss": "hinge"}), {"test/loss": 325.0, "test/log_loss": 2.4}) is None
 
 
+@pytest.mark.slow
 def test_a_network_too_large_is_refused_before_it_is_built_and_leaves_nothing(tmp_path):
     """The parameters are counted without storage; the message has their number, and no folder stays."""
     for width, said in (

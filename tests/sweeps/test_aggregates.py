@@ -116,6 +116,7 @@ def test_what_was_trained_twice_counts_once():
     assert (group.mean, group.n, group.std) == (3.0, 3, pytest.approx(stats.tstd([1, 2, 6])))
 
 
+@pytest.mark.slow
 def test_importance_follows_what_the_values_depend_on():
     """A key with a large part in the value comes first, one without is not told from nothing."""
     axes = {"lr": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3], "act": ["relu", "tanh", "gelu"], "dead": [1, 2, 3]}
@@ -134,6 +135,7 @@ def test_importance_follows_what_the_values_depend_on():
     assert not found[2].clear or found[2].share < 0.03
 
 
+@pytest.mark.slow
 def test_a_key_that_matters_only_together_with_another_counts():
     """The best rate of one optimizer is the worst of the other: the rate's own means are all equal."""
     axes = {"opt": ["a", "b"], "lr": [1, 2, 3, 4, 5, 6, 7, 8], "dead": [0, 1]}
@@ -179,6 +181,7 @@ def analysis_of_variance(keys, values):
     return [stats.f.sf((part**2).sum() / degrees / error, degrees, free) for degrees, part in parts]
 
 
+@pytest.mark.slow
 def test_chance_tells_what_the_f_test_tells():
     """Of effects far above and far below the noise, in 24 trials: the same keys, at the same level."""
     rows = list(itertools.product([1, 2, 3], "ab", [4, 16], "rt"))
@@ -214,6 +217,7 @@ def plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
+@pytest.mark.slow
 def test_null_is_a_value_that_can_matter():
     """A key whose values are null and a number applies to all trials."""
     axes = {"clip": [None, 1.0], "lr": list(range(12))}
@@ -221,6 +225,7 @@ def test_null_is_a_value_that_can_matter():
     assert {entry.key: entry.clear for entry in found}["clip"]
 
 
+@pytest.mark.slow
 def test_diverged_trials_are_the_worst_and_count():
     """Where a rate makes all diverge and nothing else matters, the rate is what matters."""
     rows = [(lr, dead) for lr in (0.1, 0.2, 9.0, 10.0) for dead in range(5)]
@@ -233,6 +238,7 @@ def test_diverged_trials_are_the_worst_and_count():
     assert found[0].share > 0.9
 
 
+@pytest.mark.slow
 def test_a_conditional_key_has_its_part(monkeypatch):
     """A key that only half of the trials have is found where it decides among them."""
     monkeypatch.setattr(aggregates, "FORESTS", 20)
@@ -253,6 +259,7 @@ def test_too_few_trials_say_nothing_and_how_many_would():
     assert found == ([], "9 trials are too few to tell which of 3 keys are important: about 18 are needed")
 
 
+@pytest.mark.slow
 def test_noise_is_said_to_be_noise():
     """Where nothing depends on what was swept, no key gets a share."""
     found, reason = importance(many(lambda draw, **keys: draw.normal(), {"a": range(8), "b": range(8)}), True)
@@ -265,6 +272,7 @@ def test_one_key_needs_no_importance():
     assert importance(many(lambda draw, a: a, {"a": range(20)}), True) == ([], "")
 
 
+@pytest.mark.slow
 def test_importance_repeats():
     """The same outcomes have the same importance."""
     found = many(lambda draw, a, b: a + draw.normal(), {"a": range(6), "b": range(6)})

@@ -27,6 +27,7 @@ def found(folder):
     return slipstream.sweep(SPACE, *TINY, directory=folder, repeats=3)
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_its_best_trial_all_runs_and_a_frame(found, folder):
     """Six runs in their folders, two trials, the better one first."""
     assert found.exit_code == 0
@@ -41,6 +42,7 @@ def test_a_sweep_gives_its_best_trial_all_runs_and_a_frame(found, folder):
     assert found.best.mean == pytest.approx(sum(best) / 3)
 
 
+@pytest.mark.slow
 def test_the_same_call_joins_what_was_done(found, folder, monkeypatch):
     """Called again it trains nothing; with another plan the folder is refused."""
     monkeypatch.setattr(
@@ -52,6 +54,7 @@ def test_the_same_call_joins_what_was_done(found, folder, monkeypatch):
         slipstream.sweep({"optimizer.lr": [1e-5, 0.06]}, *TINY, directory=folder, repeats=3)
 
 
+@pytest.mark.slow
 def test_a_search_has_its_space_from_python(tmp_path):
     """An interval as a mapping, a searcher and its settings as keywords."""
     pytest.importorskip("optuna")
@@ -70,6 +73,7 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_test_scores_are_in_nobodys_sight_but_the_members_own(tmp_path):
     """Neither TensorBoard's files nor the frame nor what ranks has one; summaries do, and the best one's
     stand in the report."""

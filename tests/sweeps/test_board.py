@@ -81,6 +81,7 @@ def read(directory):
     return EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0, "images": 0}).Reload()
 
 
+@pytest.mark.slow
 def test_best_median_and_worst_are_on_one_chart(sweep):
     """Every epoch's mean over the seeds, each trial's in a folder of its own, as TensorBoard colours folders,
     under one tag that comes before all others; and a chart with all three."""
@@ -98,6 +99,7 @@ def test_best_median_and_worst_are_on_one_chart(sweep):
     assert list(chart.multiline.tag) == ["curves/val/loss_by_epoch$"]
 
 
+@pytest.mark.slow
 def test_a_member_that_has_stopped_stays_in_its_trials_curve(sweep):
     """With its last value: the curve does not jump to those of the members that go on."""
     jobs, report = sweep
@@ -113,6 +115,7 @@ def columns(report):
     return plugin_data_pb2.HParamsPluginData.FromString(content).experiment
 
 
+@pytest.mark.slow
 def test_the_columns_are_what_was_swept_and_every_row_has(sweep):
     """A key that applies to some would hide the rows that lack it; the deciding metric is first."""
     jobs, report = sweep
@@ -126,6 +129,7 @@ def test_the_columns_are_what_was_swept_and_every_row_has(sweep):
     ]
 
 
+@pytest.mark.slow
 def test_what_members_do_not_write_is_no_column(sweep):
     """A swept key that is not among a member's hyperparameters would hide every row."""
     jobs, report = sweep
@@ -137,6 +141,7 @@ def test_what_members_do_not_write_is_no_column(sweep):
     assert "data.path" not in [info.name for info in columns(other).hparam_infos]
 
 
+@pytest.mark.slow
 def test_writing_again_replaces(sweep):
     """One file, each curve once, after a second report of a sweep that went on."""
     jobs, report = sweep
@@ -146,6 +151,7 @@ def test_writing_again_replaces(sweep):
     assert len(read(report.directory / "trials/best").Scalars("curves/val/loss_by_epoch")) == 3
 
 
+@pytest.mark.slow
 def test_the_report_and_the_picture_are_there(sweep):
     """The text as on the screen; a PNG of parallel coordinates."""
     jobs, report = sweep

@@ -108,6 +108,7 @@ def test_timing_is_bounded():
     assert set(chosen(slow, 300).measured) == {"1", "8"}
 
 
+@pytest.mark.slow
 def test_real_steps_are_timed():
     """A real network is timed at a few sizes of packs, each above 0."""
     config, data = tiny(), tiny_data()

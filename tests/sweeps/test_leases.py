@@ -78,6 +78,7 @@ def test_a_member_has_one_worker(tmp_path):
         assert (one.mine(), two.mine()) == ({1, 2, 3}, {0})
 
 
+@pytest.mark.slow
 def test_a_race_has_one_winner(tmp_path):
     """Eight workers that want the same 200 members at the same time get each of them once."""
     with ExitStack() as leases:
@@ -98,6 +99,7 @@ def test_a_race_has_one_winner(tmp_path):
         assert sorted(taken) == list(range(200))
 
 
+@pytest.mark.slow
 def test_a_thousand_claims_take_no_time(tmp_path):
     """1,000 members are claimed within half a second of this process's time."""
     with Leases(tmp_path) as claims:
@@ -129,6 +131,7 @@ def test_leaving_gives_everything_back(tmp_path):
         assert two.take(range(3), 3) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path, holder):
     """A killed worker's members are free without waiting for its lease of 30 seconds."""
     process = holder(30.0)
@@ -143,6 +146,7 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path, holder):
         assert claims.take(range(4), 4) == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no process")
 @needs_namespaces
 def test_workers_whose_processes_have_numbers_of_their_own(tmp_path):
@@ -163,6 +167,7 @@ def test_workers_whose_processes_have_numbers_of_their_own(tmp_path):
         assert again.stdout.endswith(" []\n")
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_loses_its_members(tmp_path, holder):
     """One that gives no sign of life keeps its members for the length of its lease and no longer."""
     process = holder(LEASE)

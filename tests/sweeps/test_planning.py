@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.config import composed, composition, validate
 from slipstream.core.errors import ConfigError
 from slipstream.sweeps.plan import planning
@@ -89,6 +89,7 @@ QUICK = ("values", "conditions", "references", "a reach that is hidden by an equ
 ALL = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.exhaustive]) for name in SWEEPS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_job_is_what_composing_its_command_line_gives(name):
     """Whatever is swept, a job's configuration is that of its overrides alone, all references filled in."""
@@ -129,6 +130,7 @@ def test_own_options_are_composed_by_hydra(mine):
         assert job.config == validate(composed(job.overrides))
 
 
+@pytest.mark.slow
 def test_values_are_not_composed(monkeypatch):
     """However many values are swept, Hydra composes once for them all, and once for the settings."""
     calls = []
@@ -138,6 +140,7 @@ def test_values_are_not_composed(monkeypatch):
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_structures_are_composed_and_not_members(monkeypatch):
     """1,008 members of 24 structures: what is composed does not grow with the values of a number."""
     calls = []
@@ -158,18 +161,21 @@ def test_structures_are_composed_and_not_members(monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "values"),
-    [
-        ("model.depth=1,2,3", (1, 2, 3)),
-        ("model.depth=choice(1,2)", (1, 2)),
-        ("model.depth=range(1,4)", (1, 2, 3)),
-        ("optimizer.lr=range(0.5,2,0.5)", (0.5, 1.0, 1.5)),
-        ("model.depth=sort(3,1,2)", (1, 2, 3)),
-        ("model.depth=sort(1,3,2,reverse=true)", (3, 2, 1)),
-        ("regularizer=[],[dropout],[dropout,l2]", ([], ["dropout"], ["dropout", "l2"])),
-        ("name='a,b',c", ("a,b", "c")),
-        ("optimizer=glob(ad*,exclude=adam*)", ("adadelta", "adafactor", "adagrad")),
-        ("optimizer.lr=1e-3,1e-5", (0.001, 0.00001)),
-    ],
+    slow_after(
+        2,
+        [
+            ("model.depth=1,2,3", (1, 2, 3)),
+            ("model.depth=choice(1,2)", (1, 2)),
+            ("model.depth=range(1,4)", (1, 2, 3)),
+            ("optimizer.lr=range(0.5,2,0.5)", (0.5, 1.0, 1.5)),
+            ("model.depth=sort(3,1,2)", (1, 2, 3)),
+            ("model.depth=sort(1,3,2,reverse=true)", (3, 2, 1)),
+            ("regularizer=[],[dropout],[dropout,l2]", ([], ["dropout"], ["dropout", "l2"])),
+            ("name='a,b',c", ("a,b", "c")),
+            ("optimizer=glob(ad*,exclude=adam*)", ("adadelta", "adafactor", "adagrad")),
+            ("optimizer.lr=1e-3,1e-5", (0.001, 0.00001)),
+        ],
+    ),
 )
 def test_the_syntax_of_choices(text, values):
     """Every way in which Hydra writes several values is read as the values."""
@@ -178,6 +184,7 @@ def test_the_syntax_of_choices(text, values):
     assert [tuple(job.values.values()) for job in made.jobs] == [(value,) for value in values]
 
 
+@pytest.mark.slow
 def test_shuffled_values_are_shuffled_alike():
     """shuffle() changes the order, and the same command has the same one, so that it can be joined."""
     text = "seed=shuffle(range(20))"
@@ -203,6 +210,7 @@ def test_the_syntax_of_intervals(text, interval):
     assert plan("sweep=random", "regularizer=dropout", text).space.axes == (interval,)
 
 
+@pytest.mark.slow
 def test_a_space_in_yaml(mine):
     """An experiment may hold the whole sweep: texts as typed, lists, mappings, and single values."""
     mine(
@@ -228,6 +236,7 @@ def test_a_space_in_yaml(mine):
     assert [axis.key for axis in typed.space.axes] == ["regularizer", "model.width"]
 
 
+@pytest.mark.slow
 def test_the_params_of_hydras_sweeper(mine):
     """hydra.sweeper.params in YAML are axes too."""
     mine(
@@ -238,6 +247,7 @@ def test_the_params_of_hydras_sweeper(mine):
     assert [job.values for job in plan("experiment=mine").jobs][1] == {"optimizer": "sgd", "seed": 1}
 
 
+@pytest.mark.slow
 def test_a_space_from_python():
     """Axes may be given as values; choices of a searcher come back as the values they were."""
     made = plan("sweep=random", space={"optimizer.lr": {"low": 0.1, "high": 1}, "regularizer": [[], ["l2"]]})
@@ -263,6 +273,7 @@ def test_a_swept_key_applies_where_it_is_a_setting():
     assert made.notes == ("optimizer.momentum applies only to optimizer=momentum",)
 
 
+@pytest.mark.slow
 def test_a_regularizers_setting_applies_where_it_is_in_the_list():
     """The rate of dropout is swept only with dropout."""
     assert swept("regularizer=[],[l2],[l2,dropout]", "regularizer.dropout.rate=0.1,0.2") == [
@@ -273,6 +284,7 @@ def test_a_regularizers_setting_applies_where_it_is_in_the_list():
     ]
 
 
+@pytest.mark.slow
 def test_a_group_that_another_chooses():
     """model=perceptron chooses its activation: what belongs to another activation does not apply to it."""
     assert swept("model=mlp,perceptron", "model.width=4,8") == [
@@ -328,7 +340,7 @@ def test_a_searchers_members_have_their_numbers():
 
 @pytest.mark.parametrize(
     ("overrides", "hint"),
-    [
+    slow_after(3, [
         (["optimizer.lr=interval(0.1,1)"], "use sweep=random"),
         (["sweep=tpe"], "nothing to search"),
         (["sweep=tpe", "seed=1,2"], "use sweep.repeats=N to repeat every trial"),
@@ -359,7 +371,7 @@ def test_a_searchers_members_have_their_numbers():
         (["+optimizer.lr=1,2"], "the key exists; write it without +"),
         (["foo=1,2"], "no such group or key"),
         (["model.depth.x=1,2"], "model.depth is 2; set model.depth itself"),
-    ],
+    ]),
 )  # fmt: skip
 def test_what_cannot_be_is_refused(overrides, hint):
     """Contradictions and settings that would be ignored are answered with what to do instead."""
@@ -378,12 +390,14 @@ def test_s4_all_problems_of_all_jobs():
     ]
 
 
+@pytest.mark.slow
 def test_a_mistake_that_only_one_option_shows():
     """Rules between parts are held for every job, and the job is named."""
     (found,) = problems("activation=relu,softmax", "seed=1,2")
     assert found.endswith("(in activation=softmax seed=1, and 1 more)")
 
 
+@pytest.mark.slow
 def test_a_searchers_ends_are_tried_before_it_starts():
     """Both ends of an interval and every choice are validated, those under a condition too."""
     found = problems("sweep=tpe", "optimizer=sgd,momentum", "optimizer.momentum=interval(0.5,1.5)")
@@ -403,6 +417,7 @@ def test_a_wide_interval_that_is_linear_is_mentioned():
 # Kept as JSON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conditions", "references", "mappings", "experiments"])
 def test_a_plan_survives_json_without_another_look_at_yaml(name, monkeypatch):
     """What was frozen makes the same jobs, without Hydra."""
@@ -434,18 +449,21 @@ def test_a_plan_from_before_a_setting_was_there_has_its_default():
 
 @pytest.mark.parametrize(
     ("typed", "single", "said"),
-    [
-        ("optimizer.lr=0.1,0.1,0.01", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears twice"),
-        ("optimizer.lr=0.1,1e-1,0.01,0.10", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears 3 times"),
-        ("optimizer.lr=1,0.5,1.0", "optimizer.lr=1,0.5", "optimizer.lr=1: appears twice"),
-        ("optimizer=adam,sgd,adam", "optimizer=adam,sgd", "optimizer=adam: appears twice"),
-        ("regularizer=[l2],[],[l2]", "regularizer=[l2],[]", "regularizer=[l2]: appears twice"),
-        ("model.width=[3,4],8,[3,4]", "model.width=[3,4],8", "model.width=[3,4]: appears twice"),
-        ("seed=range(3),1", "seed=0,1,2", "seed=1: appears twice"),
-        ("seed=4,range(3,6)", "seed=4,3,5", "seed=4: appears twice"),
-        ("data.folds=3,3,4", "data.folds=3,4", "data.folds=3: appears twice"),
-        ("scheduler=cosine,constant,cosine", "scheduler=cosine,constant", "scheduler=cosine: appears"),
-    ],
+    slow_after(
+        1,
+        [
+            ("optimizer.lr=0.1,0.1,0.01", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears twice"),
+            ("optimizer.lr=0.1,1e-1,0.01,0.10", "optimizer.lr=0.1,0.01", "optimizer.lr=0.1: appears 3 times"),
+            ("optimizer.lr=1,0.5,1.0", "optimizer.lr=1,0.5", "optimizer.lr=1: appears twice"),
+            ("optimizer=adam,sgd,adam", "optimizer=adam,sgd", "optimizer=adam: appears twice"),
+            ("regularizer=[l2],[],[l2]", "regularizer=[l2],[]", "regularizer=[l2]: appears twice"),
+            ("model.width=[3,4],8,[3,4]", "model.width=[3,4],8", "model.width=[3,4]: appears twice"),
+            ("seed=range(3),1", "seed=0,1,2", "seed=1: appears twice"),
+            ("seed=4,range(3,6)", "seed=4,3,5", "seed=4: appears twice"),
+            ("data.folds=3,3,4", "data.folds=3,4", "data.folds=3: appears twice"),
+            ("scheduler=cosine,constant,cosine", "scheduler=cosine,constant", "scheduler=cosine: appears"),
+        ],
+    ),
 )
 def test_a_value_named_twice_counts_once(typed, single, said):
     """Members, trials and axes are those of the command without the repetition, which is mentioned."""
@@ -468,12 +486,19 @@ def test_values_that_are_alike_and_not_the_same_stay():
 
 @pytest.mark.parametrize(
     ("overrides", "count", "note"),
-    [
-        (("data.split_seed='${seed}',7", "seed=7"), 1, "data.split_seed=7 equals data.split_seed='${seed}'"),
-        (("regularizer=[l2],l2,[]", "sweep.repeats=2"), 4, "regularizer=l2 equals regularizer=[l2]"),
-        (("data=iris,wine", "scheduler=constant", "name=a,b"), 4, None),
-        (("data.split_seed='${seed}',7", "seed=7,8"), 4, None),  # one of two seeds is no repetition
-    ],
+    slow_after(
+        1,
+        [
+            (
+                ("data.split_seed='${seed}',7", "seed=7"),
+                1,
+                "data.split_seed=7 equals data.split_seed='${seed}'",
+            ),
+            (("regularizer=[l2],l2,[]", "sweep.repeats=2"), 4, "regularizer=l2 equals regularizer=[l2]"),
+            (("data=iris,wine", "scheduler=constant", "name=a,b"), 4, None),
+            (("data.split_seed='${seed}',7", "seed=7,8"), 4, None),  # one of two seeds is no repetition
+        ],
+    ),
 )
 def test_a_configuration_written_in_two_ways_is_trained_once(overrides, count, note):
     """References and options that come to the same settings are one trial, and it is said."""
@@ -489,12 +514,14 @@ def test_a_repeated_value_is_refused_where_hydra_makes_the_jobs():
     assert "optimizer.lr=0.1: appears twice" in problem
 
 
+@pytest.mark.slow
 def test_a_searcher_has_every_value_once():
     """A value named twice would be drawn twice as often, and be two choices to learn about."""
     made = plan("sweep=random", "optimizer.lr=0.1,0.1,0.01", "optimizer=adam,sgd")
     assert made.space.axes[0] == Choices("optimizer.lr", (0.1, 0.01))
 
 
+@pytest.mark.slow
 def test_no_experiment_is_a_choice_like_the_others():
     """experiment=null,realmlp compares the default with a preset, and null alone is what nothing is."""
     made = plan("data=iris", "experiment=null,realmlp")

@@ -109,6 +109,7 @@ def until(condition, seconds=20.0):
     return False
 
 
+@pytest.mark.slow
 def test_two_processes_drain_a_sweep(sweep, stub, monkeypatch):
     """Both work, every member is trained once, and what they need to know is in their environment."""
     monkeypatch.delenv("OMP_NUM_THREADS")
@@ -125,6 +126,7 @@ def test_two_processes_drain_a_sweep(sweep, stub, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
 def test_a_killed_worker_leaves_its_members(sweep, stub):
     """Members of a worker killed in the middle go to the other one, and all get done, once."""
@@ -139,6 +141,7 @@ def test_a_killed_worker_leaves_its_members(sweep, stub):
     assert helpers.fallen() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="POSIX signals")
 def test_a_stopped_worker_wakes_up_and_stops(sweep, stub):
     """One that slept through its lease finds its members lost, touches none of them, and ends."""
@@ -155,6 +158,7 @@ def test_a_stopped_worker_wakes_up_and_stops(sweep, stub):
     assert sum(begun(sweep, number) for number in range(MEMBERS)) == MEMBERS + 1
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_bug_is_reported(sweep, stub):
     """What fell is told once, with the end of its log; the others go on."""
     (sweep / "bug").touch()
@@ -168,6 +172,7 @@ def test_a_worker_with_a_bug_is_reported(sweep, stub):
     assert helpers.fallen() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_passed_on(sweep, stub, number):
@@ -188,6 +193,7 @@ def test_signals_are_passed_on(sweep, stub, number):
     assert not list((sweep / WORKERS).glob("*.lease"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_an_error_stops_the_workers(sweep, stub):
     """When the parent falls, its workers are told to stop, and the error is what is seen."""
@@ -272,6 +278,7 @@ def test_cores_are_shared():
     assert processes.share(10 * cores) == 1
 
 
+@pytest.mark.slow
 def test_the_program_is_what_was_started(tmp_path):
     """A script is named by its path and a module by its name; code from elsewhere is slipstream itself."""
     code = "from slipstream.sweeps.work.processes import program\nprint(program())\n"
@@ -286,6 +293,7 @@ def test_the_program_is_what_was_started(tmp_path):
     assert run("-c", code) == str(processes.MODULE)
 
 
+@pytest.mark.slow
 def test_a_cluster_drains_a_sweep(sweep, stub):
     """Jobs of submitit do what workers of this machine do; what is pickled are plain values."""
     pytest.importorskip("submitit")
@@ -298,6 +306,7 @@ def test_a_cluster_drains_a_sweep(sweep, stub):
     assert b"slipstream.sweeps.work.processes" in pickled
 
 
+@pytest.mark.slow
 def test_a_job_with_a_bug_fails(sweep, stub):
     """A worker that falls fails its job, with the bug in the job's log."""
     submitit = pytest.importorskip("submitit")

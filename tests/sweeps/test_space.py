@@ -74,6 +74,7 @@ axes = st.builds(Choices, st.text(), st.lists(plain, min_size=1).map(tuple)) | s
 )
 
 
+@pytest.mark.slow
 @given(st.lists(axes), st.dictionaries(st.text(), st.just(Condition(("a", "b"), (("x", []), (1, None))))))
 def test_a_space_survives_json(axes, conditions):
     """What is written and read is the same space."""

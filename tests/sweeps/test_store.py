@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sampling import slow_after
 from slipstream.config import composition
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.sweeps.plan import planning, store
@@ -23,6 +24,7 @@ def refused(function, *arguments):
     return caught.value.problems
 
 
+@pytest.mark.slow
 def test_a_plan_is_written_once_and_joined_afterwards(folder):
     """The first writes sweep.json; the same command joins, with workers of its own, and writes nothing."""
     first = store.freeze(planning.plan(GRID), folder)
@@ -36,18 +38,21 @@ def test_a_plan_is_written_once_and_joined_afterwards(folder):
 
 @pytest.mark.parametrize(
     ("other", "hint"),
-    [
-        (
-            ("optimizer=sgd,adam", "optimizer.lr=0.1,0.3", "seed=3"),
-            "optimizer.lr: was 0.1, 0.2, now 0.1, 0.3",
-        ),
-        (("optimizer=sgd,adam", "optimizer.lr=0.1,0.2", "seed=4"), "seed: was 3, now 4"),
-        (("optimizer.lr=0.1,0.2", "optimizer=sgd,adam", "seed=3"), "had another order"),
-        ((*GRID, "sweep.repeats=2"), "sweep.repeats: was 1, now 2"),
-        ((*GRID, "trainer.max_epochs=3"), "trainer.max_epochs: was 50, now 3"),
-        ((*GRID, "model.width=7,8"), "model.width: was not swept, now 7, 8"),
-        (SEARCH, "sweep: was grid"),
-    ],
+    slow_after(
+        1,
+        [
+            (
+                ("optimizer=sgd,adam", "optimizer.lr=0.1,0.3", "seed=3"),
+                "optimizer.lr: was 0.1, 0.2, now 0.1, 0.3",
+            ),
+            (("optimizer=sgd,adam", "optimizer.lr=0.1,0.2", "seed=4"), "seed: was 3, now 4"),
+            (("optimizer.lr=0.1,0.2", "optimizer=sgd,adam", "seed=3"), "had another order"),
+            ((*GRID, "sweep.repeats=2"), "sweep.repeats: was 1, now 2"),
+            ((*GRID, "trainer.max_epochs=3"), "trainer.max_epochs: was 50, now 3"),
+            ((*GRID, "model.width=7,8"), "model.width: was not swept, now 7, 8"),
+            (SEARCH, "sweep: was grid"),
+        ],
+    ),
 )
 def test_another_plan_does_not_get_the_folder(folder, other, hint):
     """Whatever differs is named, with what it was, and the folder stays as it is."""
@@ -58,6 +63,7 @@ def test_another_plan_does_not_get_the_folder(folder, other, hint):
     assert (folder / "sweep.json").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_a_changed_yaml_is_another_plan(folder, mine):
     """The same command with other files behind it is not the same sweep; the frozen one goes on as it was."""
     mine("optimizer/mine.yaml", "name: sgd\nlr: 0.5\n")
@@ -99,6 +105,7 @@ def test_half_a_plan_is_named(folder):
         assert "is damaged" in refused(store.load, folder)[0]
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_edited_is_refused(folder):
     """A value changed by hand would train some members otherwise than others: its checksum tells."""
     store.freeze(planning.plan(GRID), folder)
@@ -113,6 +120,7 @@ def test_a_plan_that_was_edited_is_refused(folder):
     assert store.load(folder).to_json() == planning.plan(GRID).to_json()
 
 
+@pytest.mark.slow
 def test_what_a_resumed_sweep_may_change(folder):
     """Logging, the device and the workers are free, trials may be raised, and what lasts is written."""
     store.freeze(planning.plan(SEARCH), folder)
@@ -128,6 +136,7 @@ def test_what_a_resumed_sweep_may_change(folder):
     assert again.example.config == config
 
 
+@pytest.mark.slow
 def test_what_was_typed_before_may_be_typed_again(folder):
     """A value that is the same is no change."""
     store.freeze(planning.plan(GRID), folder)
@@ -140,21 +149,24 @@ def test_what_was_typed_before_may_be_typed_again(folder):
 
 @pytest.mark.parametrize(
     ("override", "hint"),
-    [
-        ("seed=4", "seed: was 3"),
-        ("optimizer.lr=0.1", "optimizer.lr: is swept"),
-        ("model.width=7", "model.width: was 128"),
-        ("model=perceptron", "model: was 'mlp'"),
-        ("regularizer=[l2]", "regularizer: was []"),
-        ("model.depth=1,2", "cannot get more values"),
-        ("sweep.repeats=2", "sweep.repeats: was 1"),
-        ("sweep.trials=2", "has no such setting"),
-        ("hydra.sweep.dir=x", "keeps its folder"),
-        ("trainer.keep=0", "expected whole number >= 2"),
-        ("logger=tensorbord", "did you mean tensorboard?"),
-        ("sweep.workers=0", "expected whole number >= 1"),
-        ("seed=[1", "a bracket is not closed"),
-    ],
+    slow_after(
+        2,
+        [
+            ("seed=4", "seed: was 3"),
+            ("optimizer.lr=0.1", "optimizer.lr: is swept"),
+            ("model.width=7", "model.width: was 128"),
+            ("model=perceptron", "model: was 'mlp'"),
+            ("regularizer=[l2]", "regularizer: was []"),
+            ("model.depth=1,2", "cannot get more values"),
+            ("sweep.repeats=2", "sweep.repeats: was 1"),
+            ("sweep.trials=2", "has no such setting"),
+            ("hydra.sweep.dir=x", "keeps its folder"),
+            ("trainer.keep=0", "expected whole number >= 2"),
+            ("logger=tensorbord", "did you mean tensorboard?"),
+            ("sweep.workers=0", "expected whole number >= 1"),
+            ("seed=[1", "a bracket is not closed"),
+        ],
+    ),
 )
 def test_c13_what_a_resumed_sweep_may_not_change(folder, override, hint):
     """Everything else is refused with the difference, and nothing is written."""
@@ -172,6 +184,7 @@ def test_trials_may_not_be_lowered(folder):
     assert problem.endswith("now 2; it can only be increased")
 
 
+@pytest.mark.slow
 def test_a_thousand_jobs_are_a_small_file(folder):
     """The values of a thousand members take a few hundred kilobytes, not a configuration each."""
     store.freeze(planning.plan(["optimizer.lr=range(1,101)", "seed=range(10)"]), folder)

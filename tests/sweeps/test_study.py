@@ -97,6 +97,7 @@ def test_values_are_those_of_the_space(name):
     assert [trial.number for trial in seen] == list(range(len(seen)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH)
 def test_asking_goes_on_where_it_stopped(tmp_path, name):
     """Ask 19 at once, or in parts by studies opened anew: the same trials, with what was told between."""
@@ -120,6 +121,7 @@ def test_asking_goes_on_where_it_stopped(tmp_path, name):
     assert len({repr(trial.values) for trial in whole}) == 19
 
 
+@pytest.mark.slow
 def test_asking_all_at_once_or_in_parts_is_the_same(tmp_path):
     """How many are asked in one call changes nothing, even where running trials count."""
     for name in ("random", "quasi_random", "tpe", "cma_es"):
@@ -144,6 +146,7 @@ def test_learning_samplers_learn(name):
     assert off < 0.2  # a uniform draw is off by 0.34
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.parametrize("minimize", [True, False])
 def test_divergence_is_avoided(name, minimize):
@@ -331,6 +334,7 @@ def test_half_an_ask_never_was(tmp_path, every):
         assert again.ask(2) == asked
 
 
+@pytest.mark.slow
 def test_the_first_transaction_may_be_torn(tmp_path):
     """Killed while the study was made: it is made again."""
     path = tmp_path / "j"
@@ -398,7 +402,7 @@ def test_optuna_reads_values_names_and_the_best_trial(tmp_path, name):
     assert read.trials[0].distributions["width"].choices == (16, 32, 64)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", slow_after(1, EACH))
 def test_a_study_of_indices_goes_on(tmp_path, monkeypatch, name):
     """A study that holds indices, as earlier versions wrote them, is read and asks what it would have."""
 
@@ -461,6 +465,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     assert [trial.number for trial in made.ask(1)] == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_whoever_lost_the_lock_does_not_write(tmp_path):
     """A process that stood still while another took the journal over leaves it alone."""
@@ -515,6 +520,7 @@ def _drain(path, name, out):
             out.put(trial.number)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_workers_share_the_trials(tmp_path):
     """Three processes that ask at once get all numbers, each once, and no more than `trials`."""
@@ -648,6 +654,7 @@ def test_hyperband_deals_out_brackets():
     assert 30 < len(gone) < 60
 
 
+@pytest.mark.slow
 def test_median_is_optunas():
     """The same trials are pruned as in Optuna's own loop, and none before min_epochs."""
     values = np.random.default_rng(0).uniform(0, 1, 30).tolist()
@@ -781,7 +788,7 @@ def test_no_configuration_is_tried_twice(name, space, size, seed):
     assert made.left() == 0
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", slow_after(1, SAMPLERS))
 def test_what_was_not_tried_is_asked_alike_by_a_study_that_is_opened_again(tmp_path, name):
     """Redrawing depends on the seed and the study alone."""
 
@@ -800,6 +807,7 @@ def test_what_was_not_tried_is_asked_alike_by_a_study_that_is_opened_again(tmp_p
     assert len({repr(trial.values) for trial in whole}) == 6
 
 
+@pytest.mark.slow
 def test_where_values_cannot_be_counted_a_branch_without_any_is_tried_once():
     """sgd has nothing to vary: however good it is, the other trials are of the branch that has."""
     conditions = {"optimizer.momentum": Condition(("optimizer",), (("momentum",),))}

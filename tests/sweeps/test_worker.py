@@ -101,6 +101,7 @@ def as_pack(directory: Path, jobs: Sequence[Job]) -> list[dict[str, bytes]]:
 SEEDS = [{"seed": seed, "optimizer.lr": 0.1 * (seed + 1)} for seed in range(7)]
 
 
+@pytest.mark.slow
 def test_members_that_take_free_places_are_as_in_a_pack_of_all(tmp_path):
     """Seven members in four places, some of which stop early, dropout, batch norm and averages within:
     tensors and histories have the bytes of the pack of seven."""
@@ -116,6 +117,7 @@ def test_members_that_take_free_places_are_as_in_a_pack_of_all(tmp_path):
     assert log.sizes[-1][0] == 2
 
 
+@pytest.mark.slow
 def test_what_was_read_is_shown_once_for_each_source(tmp_path):
     """The card of a single run, once for all folds, settings and kinds; another data set has its own."""
     changes = [{"data.folds": 4, "data.fold": 0}, {"data.folds": 4, "data.fold": 1}, {"model.width": 4}]
@@ -126,6 +128,7 @@ def test_what_was_read_is_shown_once_for_each_source(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_kinds_are_trained_one_after_another(tmp_path):
     """Two widths and two losses: each member has the bytes of a pack of its own kind."""
     jobs = jobs_of([each | {"model.width": 4 + each["seed"] % 2} for each in SEEDS])
@@ -136,6 +139,7 @@ def test_kinds_are_trained_one_after_another(tmp_path):
             assert bytes_of(tmp_path / "sweep" / str(job.number)) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 4])
 def test_what_a_member_costs_beside_its_training(tmp_path, monkeypatch, size):
     """The files of one that ended, what waits for the disk, and what is asked again of all that wait."""
@@ -157,6 +161,7 @@ def test_what_a_member_costs_beside_its_training(tmp_path, monkeypatch, size):
     assert len(asked) <= 6 * len(jobs)  # not those that wait times those that end
 
 
+@pytest.mark.slow
 def test_members_one_after_another_are_runs_alone(tmp_path):
     """Without packing every member has the bytes of a run of its own."""
     jobs = jobs_of(SEEDS[:3])
@@ -212,6 +217,7 @@ def test_a_member_goes_on_as_it_was_begun(tmp_path, packed):
         assert bytes_of(tmp_path / "sweep" / str(job.number)) == bytes_of(expected)
 
 
+@pytest.mark.slow
 def test_members_that_another_worker_has_moved_on_are_looked_at_again(tmp_path):
     """It stopped at different places of their epochs, after this one had seen that they had not begun."""
     jobs, here = jobs_of(SEEDS[:4]), tmp_path / "sweep"
@@ -235,6 +241,7 @@ def test_members_that_another_worker_has_moved_on_are_looked_at_again(tmp_path):
         assert bytes_of(here / str(number)) == bytes_of(tmp_path / "whole" / str(number))
 
 
+@pytest.mark.slow
 def test_folds_share_a_pack(tmp_path):
     """Four folds of equal size and two seeds, in six places: each member has the bytes of its pack, and
     its own fold's examples."""
@@ -251,6 +258,7 @@ def test_folds_share_a_pack(tmp_path):
     assert len({bytes_of(tmp_path / "sweep" / str(n))["metrics"] for n in range(8)}) == 8
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_changes_no_byte_of_the_others(tmp_path):
     """S1: three of seven explode at their first step; the rest is as in a pack without them."""
     jobs = jobs_of([each | ({"optimizer.lr": 1e39} if each["seed"] in (1, 2, 5) else {}) for each in SEEDS])
@@ -261,6 +269,7 @@ def test_a_member_that_diverges_changes_no_byte_of_the_others(tmp_path):
         assert bytes_of(tmp_path / "sweep" / str(job.number)) == found
 
 
+@pytest.mark.slow
 def test_what_is_legal_and_not_meant_is_said_once(tmp_path):
     """A warning that all members of two kinds share comes once."""
     common = {"scheduler.warmup_steps": 1000}
@@ -280,6 +289,7 @@ def broken_at(numbers, error=RuntimeError("boom")):
     return at_epoch
 
 
+@pytest.mark.slow
 def test_one_broken_member_is_found_and_the_others_end(tmp_path):
     """A bug that only one member brings out ends that one, with its reason, and costs no other."""
     jobs = jobs_of(SEEDS)
@@ -312,6 +322,7 @@ def test_how_many_failed_alike_is_said_in_the_right_number(count, said):
         runner._all_alike(SameMistake(UserError("no such file"), count), Mock())
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_halved_until_the_culprit_stands_alone(tmp_path, monkeypatch):
     """S3: memory runs out in the second epoch for more than three members together, and at once for
     number 5: that one fails with its reason, the others end with their bytes."""

@@ -68,6 +68,7 @@ def test_a_member_has_the_same_bytes_in_any_block(in_blocks, size, compiled):
         assert cut.bytes(k) == whole.bytes(k)
 
 
+@pytest.mark.slow
 def test_an_interrupted_epoch_goes_on_where_it_was(in_blocks, monkeypatch):
     """A signal waits for the updates of all blocks; after it the bytes are those of a run without one."""
     monkeypatch.setattr(engine, "UPDATES", 2)
@@ -79,6 +80,7 @@ def test_an_interrupted_epoch_goes_on_where_it_was(in_blocks, monkeypatch):
         assert resumed.bytes(k) == whole.bytes(k)
 
 
+@pytest.mark.slow
 def test_the_state_before_an_update_is_kept(in_blocks):
     """Updates are written over a copy: what diverges can go back, and an update's length is known."""
     one = in_blocks(2, range(3)).engine
@@ -95,6 +97,7 @@ def test_the_state_before_an_update_is_kept(in_blocks):
     assert seen[0].outputs.shape[0] == 3
 
 
+@pytest.mark.slow
 def test_a_member_that_breaks_leaves_the_others_alone(in_blocks):
     """It diverges in a block with another member: that one and the rest end as without it."""
     whole, cut = in_blocks(3, range(3)), in_blocks(2, [0, 10**42, 1, 2])  # by its learning rate

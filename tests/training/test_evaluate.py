@@ -27,6 +27,7 @@ def test_regression_is_measured_in_original_units():
     assert record["val/loss"] == pytest.approx(sk.mean_squared_error(metric_targets, outputs), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_has_no_noise_and_uses_running_statistics():
     """Dropout, input noise and batch statistics act in training only: predictions repeat, and a row's
     prediction does not depend on the rows beside it."""

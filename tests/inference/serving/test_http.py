@@ -35,6 +35,7 @@ def raw(url, *parts, wait=5.0, pause=0.0):
         return found
 
 
+@pytest.mark.slow
 def test_a_row_and_a_list_of_rows_are_predicted_as_the_run_predicts_them(url, run, row):
     """One row alone has the run's own scores to the bit."""
     model = slipstream.load(run)
@@ -65,6 +66,7 @@ def test_a_csv_file_is_predicted_as_json_is(url, row):
     assert [one["prediction"] for one in again] == [one["prediction"] for one in found]
 
 
+@pytest.mark.slow
 def test_requests_together_are_one_computation_and_answer_as_alone(url, application, row):
     """64 clients at once: fewer batches than requests, and each has the scores that it has by itself."""
     rows = [row | {"age": 18 + i, "city": ("Oslo", "Rome", "Kyiv")[i % 3]} for i in range(64)]
@@ -231,6 +233,7 @@ def test_too_much_is_refused_before_it_is_read(url, row, monkeypatch):
     assert ask(url, body=row).status == 200
 
 
+@pytest.mark.slow
 def test_clients_that_are_slow_or_speak_no_http_block_nobody(url, row, monkeypatch):
     """300 silent connections: others are answered, and of the silent ones the oldest give way."""
     netloc = urlsplit(url).netloc.split(":")
