@@ -14,6 +14,7 @@ import pytest
 
 from asking import ask, trained
 from ondisk import started
+from sampling import exhaustive_after
 from slipstream.cli import main
 
 COMMAND = [sys.executable, "-c", "from slipstream.cli import main; main()", "serve"]
@@ -34,7 +35,8 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are others there")
 @pytest.mark.parametrize(
-    ("number", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
+    ("number", "code", "name"),
+    exhaustive_after(1, [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]),
 )
 def test_a_signal_ends_it_with_the_code_that_is_documented(run, number, code, name):
     """Its page is named, it answers, and it says how much it answered."""

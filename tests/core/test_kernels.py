@@ -12,7 +12,7 @@ import pytest
 
 import slipstream
 from harness import small, tiny, train
-from sampling import exhaustive_after, slow_after
+from sampling import exhaustive_after
 from slipstream.core import kernels
 from slipstream.core.errors import ConfigError
 from slipstream.runs import resuming, setup
@@ -87,7 +87,8 @@ def test_a_folder_chooses_a_mode_and_nothing_else(monkeypatch):
         assert kernels.asked() == expected
 
 
-@pytest.mark.parametrize("width", slow_after(2, [7, 25, 5, 10, 23, 30, 50]))
+@pytest.mark.slow
+@pytest.mark.parametrize("width", exhaustive_after(2, [7, 25, 5, 10, 23, 30, 50]))
 def test_a_members_bytes_do_not_depend_on_where_its_matrices_lie(width):
     """Real sizes whose P is no multiple of a vector register: in every other place of a pack a layer's
     matrix has another alignment, by which MKL chose another kernel."""

@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 import slipstream
-from sampling import scikit_learns_checks, slow_after
+from sampling import scikit_learns_checks
 from slipstream import SlipstreamClassifier, SlipstreamRegressor
 from slipstream.core.errors import UserError
 
@@ -46,7 +46,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", slow_after(1, BOTH), ids=lambda estimator: type(estimator).__name__)
+@pytest.mark.parametrize("estimator", BOTH[:1], ids=lambda estimator: type(estimator).__name__)
 def test_some_of_scikit_learns_checks(estimator):
     """Weights, pickling, gaps, names and repeats, without waiting for all."""
     run = set()

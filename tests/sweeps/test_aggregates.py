@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sampling import slow_after
+from sampling import exhaustive_after, slow_after
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Choices, Interval
 from slipstream.sweeps.report import aggregates
@@ -196,7 +196,7 @@ def test_chance_tells_what_the_f_test_tells():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("design", ["grid", "random", "conditional"])
+@pytest.mark.parametrize("design", exhaustive_after(1, ["grid", "random", "conditional"]))
 def test_chance_makes_a_key_clear_in_one_sweep_of_twenty(design):
     """Where nothing matters, some key is told from chance in 5 % of the sweeps at most."""
     draw, wrong = np.random.default_rng(0), 0
