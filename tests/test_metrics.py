@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from references import REFERENCES
+from sampling import slow_after
 from slipstream.core.registry import component, components
 from slipstream.metrics import confusion_matrix, defaults, every, final
 
@@ -207,7 +208,7 @@ def test_a_probability_of_zero_costs_a_finite_log_loss():
     assert float(component("metric", "log_loss")(scores, targets, torch.ones(2))) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("k", [2, 3, 8])
+@pytest.mark.parametrize("k", slow_after(1, [3, 2, 8]))
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_a_pack_gives_each_member_its_own_bytes(name, task, k):
     """Under vmap a member's value is its own to the last digits, and its bytes those of a pack of 2."""

@@ -30,7 +30,7 @@ def defaults(name: str) -> dict:
     return content
 
 
-@pytest.mark.parametrize("name", slow_after(6, RULES))
+@pytest.mark.parametrize("name", slow_after(1, RULES))
 def test_contract(name: str) -> None:
     """With the settings of its YAML every rule keeps the contract that users' rules are held to."""
     check_optimizer(component("optimizer", name), **defaults(name))

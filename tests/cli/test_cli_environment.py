@@ -100,6 +100,7 @@ def test_completion_offers_options(slipstream, monkeypatch):
 # The environment, in processes of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     slow_after(1, [["optimizer=adm"], ["--help"], ["list", "activation", "softmax"], ["-sc", "query=bash"]]),

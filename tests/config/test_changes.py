@@ -30,6 +30,7 @@ def test_an_option_brings_its_own_defaults(group):
         assert sorted(set(found) - set(usual)) == sorted(set(expected) - set(usual)), name
 
 
+@pytest.mark.slow
 def test_settings_lists_and_files_are_named(tmp_path):
     """Values as they are typed, files by their names, neither seed nor what no result depends on."""
     (tmp_path / "my.csv").write_text("a,y\n1,2\n3,4\n")

@@ -95,6 +95,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "name"), exhaustive_after(4, random.Random(1).sample(CHOICES, len(CHOICES)))
 )
@@ -103,6 +104,7 @@ def test_every_option_composes_as_hydra_composes_it(group, name):
     agrees([f"{group}=[{name}]" if group in LISTS else f"{group}={name}", "seed=5", "trainer.max_epochs=3"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", exhaustive_after(10, random.Random(1).sample(VALUES, len(VALUES))))
 def test_every_kind_of_override_composes_as_hydra_composes_it(line):
     """Whatever can be typed: values, additions, deletions, packages, Hydra's own, and mistakes."""

@@ -49,6 +49,7 @@ def large():
     return lit(draw(rows=8, size=128).inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pieces", "holes"), slow_after(1, [(n, 1, int(n == "ring")) for n in SHAPES])
 )

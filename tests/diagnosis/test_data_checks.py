@@ -37,6 +37,7 @@ def test_clean_data_have_no_cause(data):
     assert causes(f"data={data}") == []
 
 
+@pytest.mark.slow
 def test_a_clean_table_has_no_cause(clean, tmp_path):
     assert causes(*table(tmp_path, *clean)) == []
 

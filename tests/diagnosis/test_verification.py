@@ -39,6 +39,7 @@ def test_a_sound_run_is_verified(small_run, capsys, code):
     assert "epoch 4: trained again, same bytes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_named(copy):
     newest = checkpoints.steps(copy / "checkpoints")[0] / "weights.safetensors"
     content = bytearray(newest.read_bytes())

@@ -109,6 +109,7 @@ def test_a_link_out_of_a_runs_folder_is_refused_before_anything_is_touched(run, 
     assert (tmp_path / "bashrc").read_text() == MINE
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("name", slow_after(1, IN_A_SWEEP))
 def test_a_link_out_of_a_sweeps_folder_is_refused(sweep, tmp_path, capsys, name):

@@ -89,6 +89,7 @@ def test_k11_the_best_weights_belong_to_the_checkpoint_they_lie_in(tmp_path):
     assert not list(directory.glob("best*"))
 
 
+@pytest.mark.slow
 def test_e2_a_driver_that_torch_cannot_use_is_no_cuda(tmp_path, monkeypatch):
     """E2: with a driver too old torch warns and finds no device: cuda is refused with what to choose, and
     auto trains on the processor."""

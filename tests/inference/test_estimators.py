@@ -46,6 +46,7 @@ def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", BOTH[:1], ids=lambda estimator: type(estimator).__name__)
 def test_some_of_scikit_learns_checks(estimator):
     """Weights, pickling, gaps, names and repeats, without waiting for all."""
@@ -80,6 +81,7 @@ def test_they_work_inside_scikit_learns_tools():
     assert make_pipeline(columns, network).fit(frame, y).score(frame, y) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "labels", [["b", "a", "c"], [7, 3, 1000], [False, True, True]], ids=["words", "integers", "booleans"]
 )

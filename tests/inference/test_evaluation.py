@@ -224,6 +224,7 @@ def test_the_files(runs, tmp_path):
     assert told["metrics"]["accuracy"]["interval"][0] < told["metrics"]["accuracy"]["value"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_after(1, ["sequences", "text"]))
 def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind):
     """Gaps between steps are filled from the step before; words are those of training."""

@@ -43,6 +43,7 @@ def run(frame):
     return slipstream.fit(frame, "y", "data.weight_column=w", *FEW)
 
 
+@pytest.mark.slow
 def test_predictions_come_in_the_callers_library(run, frame):
     """A column or a frame of it, with pandas' index; arrays for mappings; the same values everywhere."""
     labels, scores = run.predict(frame), run.predict_proba(frame)
@@ -99,6 +100,7 @@ def test_metrics_are_scikit_learns(run, frame):
     assert given == found.whole.values
 
 
+@pytest.mark.slow
 def test_a_run_on_a_file_and_its_member_of_a_pack_are_the_same_object(tmp_path):
     """`train` and `train_pack` return runs with every method; a folder gives the same; save copies."""
     table = pl.DataFrame(columns())
@@ -119,6 +121,7 @@ def test_a_run_on_a_file_and_its_member_of_a_pack_are_the_same_object(tmp_path):
         slipstream.train(slipstream.compose(words), data=table)
 
 
+@pytest.mark.slow
 def test_everything_else_takes_a_run_in_memory(run, frame, tmp_path, monkeypatch):
     """Importance, comparison, report and export of a run that has no folder."""
     assert run.importance().features[0].name == "age"
@@ -159,6 +162,7 @@ def test_a_sweep_on_rows_in_memory(frame, tmp_path):
         slipstream.sweep({"optimizer.lr": [0.01]}, "data=iris", **common)
 
 
+@pytest.mark.slow
 def test_a_run_prints_as_a_table_and_shows_its_curve(run):
     """In a terminal and, with a drawing that loads nothing, in a notebook; words are escaped."""
     said = repr(run)
@@ -175,6 +179,7 @@ def test_a_run_prints_as_a_table_and_shows_its_curve(run):
     assert "-&gt; classes" in page
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_curve_that_ends_as_the_table(frame, monkeypatch):
     """IPython's display is used only inside its kernel: one place, drawn again, and no bar."""
     shown = []
@@ -224,6 +229,7 @@ def test_mistakes_are_answered_in_a_sentence(run, frame, asked, said):
         asked(run, frame)
 
 
+@pytest.mark.slow
 def test_classes_may_be_given_by_number():
     """Of a run whose classes have names; a label that is neither is refused."""
     from sklearn.datasets import load_iris
@@ -272,6 +278,7 @@ def test_nothing_is_written_where_no_directory_is_given(tmp_path):
     assert [path for name in ("home", "here", "tmp") for path in (tmp_path / name).rglob("*")] == []
 
 
+@pytest.mark.slow
 def test_results_print_short_without_their_rows(run, frame):
     """What a prompt shows of an evaluation, importances or a comparison is what they say."""
     found = run.evaluate(frame)

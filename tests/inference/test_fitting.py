@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import slipstream
+from sampling import slow_after
 from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.data.in_memory import raw_columns
 from slipstream.data.tabular.columns import as_text
@@ -62,7 +63,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("made", TABLES)
+@pytest.mark.parametrize("made", slow_after(1, TABLES))
 def test_a_table_in_memory_trains_as_its_file_does(made, from_file):
     """Predictions are those of a run on the CSV, to the bit, and no file is written."""
     table, before = TABLES[made](columns()), sorted(os.listdir())
@@ -72,6 +73,7 @@ def test_a_table_in_memory_trains_as_its_file_does(made, from_file):
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.slow
 def test_targets_may_be_given_beside_the_table(from_file):
     """A series, a list and a column's name are one."""
     table = pd.DataFrame(columns())
@@ -105,6 +107,7 @@ def test_types_tell_kinds():
         assert values["size"].tolist() == codes
 
 
+@pytest.mark.slow
 def test_arrays_and_tensors_train():
     """Classes keep their type, values their units, several targets their number; images and sequences too."""
     draw = np.random.default_rng(0)
@@ -126,6 +129,7 @@ def test_arrays_and_tensors_train():
     assert pictures.predict(images).shape == (40,)
 
 
+@pytest.mark.slow
 def test_a_run_is_saved_loaded_and_goes_on(tmp_path):
     """The saved folder predicts the same; it resumes with the rows given again, and says so without them."""
     table = pl.DataFrame(columns())
@@ -155,6 +159,7 @@ def test_a_run_is_saved_loaded_and_goes_on(tmp_path):
         slipstream.fit(table, "y", *FEW, directory=folder, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_and_its_groups(tmp_path):
     """With a directory the run is an ordinary one; evaluate measures groups, and the repr tells the end."""
     table = pl.DataFrame(columns())

@@ -60,6 +60,7 @@ def run(tmp_path_factory):
     return slipstream.train(slipstream.compose(*words, "optimizer.lr=0.01"), folder / "run").directory
 
 
+@pytest.mark.slow
 def test_a_report_is_one_page_that_loads_nothing(run):
     text = report(run)
     page = Page(text)
@@ -78,6 +79,7 @@ def test_a_report_is_one_page_that_loads_nothing(run):
         Image.open(io.BytesIO(base64.b64decode(picture))).verify()
 
 
+@pytest.mark.slow
 def test_its_metrics_are_those_of_the_summary(run):
     best = json.loads((run / "summary.json").read_text())["best"]
     accuracy = re.search(r"<td>accuracy</td><td>([\d.]+)</td>", report(run))[1]
@@ -95,6 +97,7 @@ def test_the_command_trains_the_run_again(run):
     assert again["trainer"]["max_epochs"] == 3
 
 
+@pytest.mark.slow
 def test_a_report_of_numbers_of_a_sweep(tmp_path):
     space = {"optimizer.lr": [0.01, 1e-6]}
     found = slipstream.sweep(space, "data=diabetes", *QUIET, directory=tmp_path / "s", repeats=2)

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, RandomizedS
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sampling import scikit_learns_checks
+from sampling import scikit_learns_checks, slow_after
 from slipstream import PackedSearchCV, SlipstreamClassifier, SlipstreamRegressor
 from slipstream.config import validate
 from slipstream.inference import estimators, packed_training
@@ -119,6 +119,7 @@ def test_results_are_those_of_grid_search(paired):
     assert (ours.classes_.tolist(), ours.n_features_in_) == ([0, 1, 2], 4)
 
 
+@pytest.mark.slow
 def test_fits_alone_are_alike():
     """A network in a pack is rounded differently from one alone, and by no more."""
     words = {"cv": 2, "scoring": "neg_log_loss", "refit": False}
@@ -126,6 +127,7 @@ def test_fits_alone_are_alike():
     same(*(search.fit(X, Y) for search in searches), exact=False)
 
 
+@pytest.mark.slow
 def test_a_fit_does_not_depend_on_other_candidates():
     """The scores of a candidate are the same bytes whatever else is searched."""
     words = {"cv": 2, "scoring": "neg_log_loss", "refit": False}
@@ -171,6 +173,7 @@ def test_fits_of_one_structure_share_what_is_built(kind):
     assert len(specs) == 1
 
 
+@pytest.mark.slow
 def test_distributions_are_drawn_as_by_randomized_search(paired):
     """n_iter and random_state give the candidates of RandomizedSearchCV."""
     space = {"lr": scipy.stats.loguniform(1e-3, 0.1), "width": [4, 5]}
@@ -206,6 +209,7 @@ def test_it_works_inside_cross_validation():
     assert "estimator__width" in clone(fitted).get_params()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
 def test_a_failing_fit_fails_alone():
     """What diverges or cannot be fitted scores error_score, or raises; the others are as without it."""
@@ -250,7 +254,7 @@ class Curious(SlipstreamClassifier):
 
 
 @pytest.mark.parametrize(
-    "net", [Curious(4, 1, max_epochs=3, random_state=0), LogisticRegression(max_iter=1000)]
+    "net", slow_after(1, [Curious(4, 1, max_epochs=3, random_state=0), LogisticRegression(max_iter=1000)])
 )
 def test_others_are_fitted_one_by_one(net):
     """Estimators whose fit predicts, and those of other packages, are fitted as by GridSearchCV."""

@@ -65,6 +65,7 @@ def test_mcnemar_is_the_binomial_test_of_scipy(a, b, both):
     assert found.p == pytest.approx(binomtest(a, a + b).pvalue if a + b else 1.0, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_classes_are_compared_as_scipy_compares_them(runs):
     """Values, McNemar's test, and the paired bootstrap of accuracy and log loss."""
     new = runs["new"]
@@ -99,6 +100,7 @@ def test_classes_are_compared_as_scipy_compares_them(runs):
         assert (each.p < 0.05) == (not each.interval[0] <= 0 <= each.interval[1])
 
 
+@pytest.mark.slow
 def test_the_resampled_rows_are_the_same_for_all_runs(runs):
     """An interval of a difference in ROC AUC, from a loop over scikit-learn's on the same rows of both."""
     new = runs["new"]
@@ -120,6 +122,7 @@ def test_the_resampled_rows_are_the_same_for_all_runs(runs):
     )
 
 
+@pytest.mark.slow
 def test_verdicts_and_holms_correction(runs):
     """Better and worse are said, the metric's direction counts, and several runs share the error."""
     names = ["bad", "good", "half"]
@@ -139,6 +142,7 @@ def test_verdicts_and_holms_correction(runs):
     assert (same.verdict, same.p, same.differences["loss"].difference) == ("inconclusive", 1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_settings_that_differ_are_named(runs):
     found = compare([runs["good"], runs["bad"]])
     assert dict(found.settings) == {
@@ -149,6 +153,7 @@ def test_settings_that_differ_are_named(runs):
     assert compare([runs["good"], runs["twin"]]).settings == {"seed": ["0", "1"]}
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_whatever_the_inputs_are(runs):
     """Test rows of other columns and scaling are the same rows; those of another split are not."""
     own = compare([runs["good"], runs["half"]])
@@ -160,6 +165,7 @@ def test_rows_are_the_same_whatever_the_inputs_are(runs):
     assert compare([runs["good"], runs["other"]], f"data.path={runs['new']}").rows == 150
 
 
+@pytest.mark.slow
 def test_numbers_and_losses_of_other_kinds(runs):
     """Losses that are not one are not compared, and then the usual metric of the task decides."""
     found = compare([runs["mse"], runs["mae"]], f"data.path={runs['new']}")
@@ -182,6 +188,7 @@ def test_weights_count(runs):
     assert found.others[0].test == "the paired bootstrap"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_named(runs, tmp_path):
     with pytest.raises(UserError, match=r"mse predicts regression z \(numbers\), and .*good binary y \(2"):
         compare([runs["good"], runs["mse"]])
@@ -198,6 +205,7 @@ def test_what_cannot_be_compared_is_named(runs, tmp_path):
     assert few.others[0].verdict == "inconclusive"
 
 
+@pytest.mark.slow
 def test_the_files(runs, tmp_path):
     found = compare([runs["good"], runs["bad"], runs["half"]], metric="accuracy")
     files = write(found, tmp_path / "out")
@@ -213,6 +221,7 @@ def test_the_files(runs, tmp_path):
     assert len({color for _, color in colors} & {(31, 119, 180), (255, 127, 14), (44, 160, 44)}) == 3
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_best_trial(runs, tmp_path):
     path = runs["new"].parent / "old.csv"
     words = ["data=table", f"data.path={path}", "data.target=y", "data.kinds={w: ignore, z: ignore}", *QUIET]

@@ -77,6 +77,7 @@ def loss(model, x, y, sample_weight=None):
     return np.average(p, weights=sample_weight)  # scikit-learn's scores are better when they are higher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "scorer"), [("accuracy", accuracy), ("loss", loss)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_table_has_the_importances_of_scikit_learn(run, metric, scorer, weighted):
@@ -104,6 +105,7 @@ def test_a_table_has_the_importances_of_scikit_learn(run, metric, scorer, weight
     assert found.features[0].interval[0] > 0
 
 
+@pytest.mark.slow
 def test_an_interval_is_that_of_resampled_rows(run):
     """The accuracy's, from another implementation: each row's loss of right answers, resampled."""
     from scipy.stats import bootstrap
@@ -142,6 +144,7 @@ def test_dependence_is_the_mean_prediction_with_one_value_everywhere(run):
     assert {int(v) for v in ages} <= set(frame["age"].drop_nulls())
 
 
+@pytest.mark.slow
 def test_the_runs_own_test_rows_are_used_and_said(run, tmp_path):
     folder, _ = run
     found = importance(folder)
@@ -161,6 +164,7 @@ def test_the_runs_own_test_rows_are_used_and_said(run, tmp_path):
     assert importance(folder) == found
 
 
+@pytest.mark.slow
 def test_the_region_of_an_image_is_filled_with_the_mean(tmp_path):
     """And a channel moves between images; against a loop over raw arrays."""
     draw = np.random.default_rng(0)
@@ -190,6 +194,7 @@ def test_the_region_of_an_image_is_filled_with_the_mean(tmp_path):
     assert "importance_regions.png" in [file.name for file in write(found, tmp_path / "out")]
 
 
+@pytest.mark.slow
 def test_a_word_is_removed_from_the_texts_that_have_it(tmp_path):
     draw = np.random.default_rng(0)
     texts, labels = [], []
@@ -228,6 +233,7 @@ def test_a_word_is_removed_from_the_texts_that_have_it(tmp_path):
     assert len(importance(folder, words=2).features) == 2
 
 
+@pytest.mark.slow
 def test_whole_sequences_of_a_column_are_exchanged(tmp_path):
     """Of sequences of one length as in the raw table; of several lengths the padding stays 0."""
     draw = np.random.default_rng(0)
@@ -266,6 +272,7 @@ def test_whole_sequences_of_a_column_are_exchanged(tmp_path):
     assert importance(tmp_path / "ragged").features[0].name == "a"
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_best_trial(run, tmp_path):
     """Seeds and folds share their test rows, each with its own preprocessing."""
     folder, _ = run
@@ -278,6 +285,7 @@ def test_a_sweep_is_its_best_trial(run, tmp_path):
     assert len(found.features) == 5
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(run, tmp_path):
     folder, new = run
     with pytest.raises(ConfigError, match=r"--metric acuracy: not a metric of this run, did you mean accu"):

@@ -106,6 +106,7 @@ def test_what_cannot_be_predicted_is_named_and_nothing_is_left(run, tmp_path):
     assert target.read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_images_texts_and_sequences(tmp_path):
     """A folder of images, lines of text, a table of steps."""
     draw = np.random.default_rng(0)
@@ -160,6 +161,7 @@ def test_images_texts_and_sequences(tmp_path):
     assert [row["prediction"] for row in found["images"]] == expected
 
 
+@pytest.mark.slow
 def test_a_sweep_predicts_with_its_best_trial(tmp_path):
     """The mean of the probabilities of the best trial's seeds; a member is a run."""
     found = slipstream.sweep(

@@ -192,6 +192,7 @@ def test_a_residual_convolution_adds_its_input():
     torch.testing.assert_close(outputs(program, state, x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resnet_has_the_papers_layers():
     """6 n + 2 weight layers of the published sizes: ResNet-20 on CIFAR has 0.27 million parameters."""
     program, _ = network(model="resnet", model__channels=16, regularizer=["batch_norm"])
@@ -284,6 +285,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", slow_after(1, VARIANTS))
 def test_a_members_bytes_do_not_depend_on_the_packs_size(changes):
     """Of packs of 2, 3 and 16: kernels may choose by the number of channels or groups, and must not."""
@@ -326,6 +328,7 @@ def same_in_packs(base, sizes=(2, 3, 16)):
     return packs[-1]
 
 
+@pytest.mark.slow
 def test_half_precision_trains_packs_as_well():
     """Under bfloat16 a pack's convolutions run and stay near a member's own."""
     configs = [tiny(IMAGE | {"trainer.dtype": "bfloat16"}, seed=seed) for seed in (0, 1)]

@@ -135,6 +135,7 @@ def test_the_mask_of_a_sequence_is_no_number():
     assert numeric_places(InputSpec("sequence", (2, 3), masked=True)) == [0, 1, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding", [PIECES, WAVES], ids=["bins", "waves"])
 @pytest.mark.parametrize("model", slow_after(1, ["tabm", "mlp"]))
 def test_an_embedding_trains_alike_alone_and_in_every_pack(model, embedding):
@@ -150,6 +151,7 @@ def test_an_embedding_trains_alike_alone_and_in_every_pack(model, embedding):
     assert not torch.equal(alone.progress.state.params, alone.engine.start().params)
 
 
+@pytest.mark.slow
 def test_the_edges_come_from_the_training_part():
     """The first edge is the least value in train, whatever the other parts hold."""
     data = tiny_data()

@@ -73,6 +73,7 @@ def own(model, **changes):
     return tiny({"model": model, "activation": "relu", **changes})
 
 
+@pytest.mark.slow
 def test_training_is_that_of_a_plain_loop():
     """Without dropout, each update is torch's own: gradient through both tied places, running statistics."""
     trained = train(config(0.0, **{"trainer.max_epochs": 1, "optimizer.lr": 0.1}))
@@ -105,6 +106,7 @@ def test_a_network_that_torch_cannot_transform_is_observed():
     assert member.observations[0]["layers/weight/gradient_norm"] > 0
 
 
+@pytest.mark.slow
 def test_branches_of_a_network_that_cannot_be_vectorized_train_one_by_one():
     configs = [replace(own("test_branching"), seed=seed) for seed in (1, 2)]
     ended = train_grouped(configs)
@@ -112,6 +114,7 @@ def test_branches_of_a_network_that_cannot_be_vectorized_train_one_by_one():
     assert not ended[0].trained.state["packed"]
 
 
+@pytest.mark.slow
 def test_runs_repeat_and_resume_to_the_byte():
     """Dropout is counted and statistics are saved: two runs, and one interrupted in an epoch, are equal."""
     whole = train(config()).bytes()

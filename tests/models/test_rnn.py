@@ -97,6 +97,7 @@ def test_a_loops_gradient_is_that_of_finite_differences(cell, way):
     assert torch.autograd.gradcheck(lambda x, *p: way(cell, x, p), (x, *parameters))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [at_once, over_projection])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_members_gradient_has_the_same_bytes_in_every_pack(cell, way):
@@ -142,8 +143,8 @@ def padded(steps, kind):
 
 
 @pytest.mark.parametrize("kind", ["sequence", "tokens"])
-@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", slow_after(1, ["last", "mean", "max"]))
+@pytest.mark.parametrize("bidirectional", slow_after(1, [True, False]))
 @pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
 def test_padding_never_changes_an_examples_output(cell, bidirectional, pooling, kind):
     """The same examples padded to 5 and to 8 steps, and each for itself without padding."""
@@ -225,6 +226,7 @@ def start(**changes):
     return engine.program.layout.unflatten(engine.start().params)
 
 
+@pytest.mark.slow
 def test_every_gate_has_a_matrix_of_its_own():
     """Recurrent blocks are orthogonal each for itself, input blocks as the initializer has them."""
     named = start(initializer="xavier_uniform", activation="tanh")
@@ -283,6 +285,7 @@ def test_a_tokens_vector_is_learned_and_drawn_by_the_seed():
     assert not torch.equal(other.inputs.table, made.inputs.table[:, :5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", slow_after(1, ["gru", "simple", "lstm"]))
 @pytest.mark.parametrize("activation", ["relu", "prelu", "maxout"])
 def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
@@ -293,6 +296,7 @@ def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
     assert train([three[2], three[0]], data).bytes(0) == train(three, data).bytes(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", slow_after(1, ["dropout", "layer_norm", "gaussian_noise"]))
 def test_regularizers_act_inside_a_recurrent_network_in_a_pack(regularizer):
     """On two layers in both directions with a dense head: the same bytes in two packs, and near one alone."""
@@ -328,6 +332,7 @@ def test_lsuv_leaves_recurrent_weights_alone():
     torch.testing.assert_close(block @ block.t(), torch.eye(5), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
 def test_bfloat16_trains_near_float32(cell):
     """The loop itself computes in float32."""
@@ -340,6 +345,7 @@ def test_bfloat16_trains_near_float32(cell):
             torch.testing.assert_close(half[name], tensor, rtol=0.05, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", slow_after(1, [3, 1]))
 def test_what_a_run_will_need_of_memory_is_known_before(members):
     """The count of memory goes through the time loop; a longer sequence needs more."""

@@ -84,6 +84,7 @@ def test_first_values_are_the_papers():
     }
 
 
+@pytest.mark.slow
 def test_with_an_embedding_the_first_factors_are_alike_in_a_column():
     """Normal, one number for each member and column."""
     engine, state, _ = start("mini", **{"model.embedding": {"bins": 3, "size": 4}})

@@ -45,6 +45,7 @@ def saved(tmp_path):
     return str(path), named
 
 
+@pytest.mark.slow
 def test_a_network_starts_from_the_file(saved):
     """Parameters, running statistics and the count of batches, and a tied weight under either name."""
     path, named = saved
@@ -66,6 +67,7 @@ def test_16_bits_become_float32(saved, tmp_path, kind):
     assert torch.equal(head, named["head.weight"].to(kind).float())
 
 
+@pytest.mark.slow
 def test_members_of_a_pack_start_from_it(saved):
     """All from one file, with bytes that depend on no other member."""
     path, _ = saved
@@ -76,6 +78,7 @@ def test_members_of_a_pack_start_from_it(saved):
     assert three.bytes(2)["weights/head.weight"] == two.bytes(0)["weights/head.weight"]
 
 
+@pytest.mark.slow
 def test_our_models_start_from_a_runs_file(tmp_path):
     """From weights.safetensors of another run; its keys and rates stay those of this configuration."""
     before = train(tiny({"regularizer": ["batch_norm", "dropout"]}))
@@ -110,6 +113,7 @@ def changed(saved, tmp_path, **changes):
     return path
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named_and_can_be_left_out(saved, tmp_path):
     """Missing and unexpected names with the nearest one; the printed setting works as it is printed."""
     path = changed(saved, tmp_path, head__weight="heads.weight", head__bias="heads.bias")
@@ -163,6 +167,7 @@ def test_files_that_are_none_are_refused(tmp_path):
         engine_of(config(**{"model.weights": str(tmp_path / "missing.safetensors")}))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_file_it_began_with(saved, tmp_path):
     """The hash is kept beside the checkpoint's conditions; another file is refused."""
     path, named = saved

@@ -83,6 +83,7 @@ def test_the_rate_falls_in_every_cycle():
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
     """The report's loss is the mean of the members' losses; every member has its own running statistics."""
     changes = {"regularizer": ["batch_norm", "snapshot_ensemble"], "trainer.max_epochs": 4}
@@ -106,6 +107,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities():
     assert abs(run.members[0].records[-1]["val/log_loss"] - float(expected)) < 1e-5
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_ensembles_is_a_larger_one():
     """Snapshots of TabM, which is one by itself, give the outputs of all its networks at all times."""
     changes = {"regularizer": ["snapshot_ensemble"], "regularizer.snapshot_ensemble.cycles": 2}
@@ -118,6 +120,7 @@ def test_an_ensemble_of_ensembles_is_a_larger_one():
         assert torch.equal(outputs[:, 3 * e : 3 * e + 3], alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restore_best", [True, False])
 def test_a_saved_ensemble_predicts_as_it_was_measured(tmp_path, restore_best):
     """Loaded from its folder it has all members, and the accuracy of summary.json on the same rows."""
@@ -139,6 +142,7 @@ def test_a_saved_ensemble_predicts_as_it_was_measured(tmp_path, restore_best):
     assert torch.equal(model.module.state_dict()[name], weights[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ema", "swa"])
 def test_running_statistics_are_averaged_along(name):
     """With batch normalization the evaluated running mean is the same average of the trained ones."""

@@ -15,6 +15,7 @@ def configs(rates=RATES):
     return [validate(slipstream.compose(*WORDS, f"optimizer.lr={rate}")) for rate in rates]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "updates", slow_after(1, [10, 14])
 )  # of 7 in an epoch: within the second, and at its end

@@ -73,6 +73,7 @@ def test_members_that_move_to_a_smaller_engine_go_on_with_the_same_bytes():
     assert numbers(session.conclude([1])[0]) == trained(*with_idle([slot_of(4, max_epochs=4)]))
 
 
+@pytest.mark.slow
 def test_what_a_member_of_a_pack_leaves_is_what_a_run_leaves(tmp_path):
     """The files of a session with folders, whether it is alone or beside others."""
     for name, count in (("alone", 1), ("pack", 3)):

@@ -155,6 +155,7 @@ def factorial(effects, noise, seed):
     return many(value, axes, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "effects",
     slow_after(1, [((2, 1.5, 0, 0),), ((2, 2, 0, 0),), ((2, 1, 0.7, 0),), ((1, 1, 1, 1),), ((0, 2, 0, 0),)]),

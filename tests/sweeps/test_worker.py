@@ -188,6 +188,7 @@ def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> 
     return log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", slow_after(1, [6, 1, 4, 11]))
 def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
     """A signal in the middle of an epoch, with members at different epochs: drained again, all have
@@ -203,6 +204,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
     assert found == as_pack(tmp_path / "pack", jobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", slow_after(1, [True, False]))
 def test_a_member_goes_on_as_it_was_begun(tmp_path, packed):
     """One that was begun alone is not packed with those that are now, nor the other way round."""

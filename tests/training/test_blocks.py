@@ -58,6 +58,7 @@ def in_blocks(monkeypatch):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("size", slow_after(1, [3, 2, 4]))
 def test_a_member_has_the_same_bytes_in_any_block(in_blocks, size, compiled):

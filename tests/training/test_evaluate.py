@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as sk
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import slow_after
 from slipstream.training import evaluate
 
 
@@ -82,7 +83,7 @@ def test_weights_count_in_metrics_and_loss():
         *(("multiclass", "tabm", "mixup"), ("multiclass", "convnet", "cutmix")),
     ],
 )
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", slow_after(1, [2, 1]))
 def test_mixed_examples_are_reported_with_their_mixed_targets(task, model, augmentation, size):
     """The training loss of an epoch is the mean of what its updates minimized, for any task, alone and in a
     pack; the validation loss is that of whole examples."""

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import slow_after
 from slipstream.models.layers import Noise
 from slipstream.training.interrupts import Interrupts
 from slipstream.training.loop import Progress, train_pack
@@ -48,6 +49,7 @@ def test_no_step_waits_for_the_device(size):
     assert transfers.count == 1  # the counter counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("observes", "reads"), [(False, 4), (True, 6)])  # after the first and the last epoch
 def test_an_epoch_reads_its_results_once(monkeypatch, observes, reads):
     """All metrics of all members leave the device in one transfer an epoch, and observations in another."""
@@ -65,6 +67,7 @@ def test_an_epoch_reads_its_results_once(monkeypatch, observes, reads):
     assert transfers.count == 0  # none besides
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_those_of_the_best_epoch():
     """With a rate that overshoots, the best epoch is not the last: the weights kept for it are those
     with which a run of exactly so many epochs ends, and its record is the smallest."""
@@ -87,6 +90,7 @@ def test_patience_stops_a_run_after_its_epochs_without_improvement():
     assert "no improvement" in member.reason
 
 
+@pytest.mark.slow
 def test_a_member_that_stopped_stays_as_it_was():
     """In a pack with one that goes on, a member that stops early keeps its bytes: the last weights, the
     average, what its optimizer evaluates with, and the best."""
@@ -137,6 +141,7 @@ def test_a_rate_that_overflows_the_weights_stops_the_run():
     assert torch.equal(run.progress.state.params, run.engine.start().params)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_leaves_its_companions_alone():
     """The others' bytes are those of a pack without it, and it ends as it does among others."""
     good = [tiny({"trainer.max_epochs": 3}, seed=k) for k in (1, 2)]
@@ -173,7 +178,7 @@ def test_the_schedule_reaches_the_step(scheduler):
     assert len({round(rate, 12) for rate in rates}) > 1
 
 
-@pytest.mark.parametrize("after", [1, 3, 4, 5])
+@pytest.mark.parametrize("after", slow_after(1, [1, 3, 4, 5]))
 def test_a_signal_ends_the_run_where_it_stands(after):
     """Interrupted in the middle of an epoch, or with its last step, and resumed: the same bytes."""
     config = tiny({"optimizer": "adam", "regularizer": ["dropout"], "trainer.max_epochs": 3})
@@ -183,6 +188,7 @@ def test_a_signal_ends_the_run_where_it_stands(after):
     assert train(config, resume=stopped).bytes() == train(config).bytes()
 
 
+@pytest.mark.slow
 def test_a_pack_is_resumed_as_a_run_is():
     """Three members interrupted together go on together to the bytes of the uninterrupted pack."""
     configs = [tiny({"regularizer": ["dropout"], "optimizer.lr": 0.1 + 0.1 * k}, seed=k) for k in range(3)]

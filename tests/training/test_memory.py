@@ -86,6 +86,7 @@ def test_alive_counts_storages_once_and_only_while_they_are_there():
     assert alive(allocate) == 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "folds", "members"),
     slow_after(
@@ -118,6 +119,7 @@ def test_a_pack_costs_as_many_bytes_as_its_real_steps_have_alive(changes, folds,
     assert real * 0.98 <= predict(config, data, members) <= real * 1.07
 
 
+@pytest.mark.slow
 def test_what_the_engine_does_is_what_is_counted(monkeypatch):
     """An engine that keeps another tensor needs it in the prediction, without a change of the count."""
     data, advance, kept = tiny_data(), Engine.advance, []
@@ -143,6 +145,7 @@ def test_members_add_up(regularizer):
     assert needs[1] > needs[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", slow_after(1, [2, 1]))
 @pytest.mark.parametrize(
     ("form", "changes"),
@@ -172,6 +175,7 @@ def test_folds_cost_their_copies():
     assert predict(config, [data, data], 64) > predict(config, [data], 64)
 
 
+@pytest.mark.slow
 def test_nothing_is_allocated_to_predict(monkeypatch):
     """A network that no machine could train has a prediction all the same."""
     monkeypatch.setattr("slipstream.training.model_spec.require_memory", lambda *_: None)
@@ -240,6 +244,7 @@ def test_prediction_is_near_the_peak(overrides, members, folds, tmp_path):
     assert 0.7 * measured < predicted < 1.6 * measured, (measured >> 20, predicted >> 20)
 
 
+@pytest.mark.slow
 def test_what_is_called_small_is_far_below_what_is_free():
     """Nothing that needs all that is free is small, nor anything where nothing is known."""
     config, data = for_target(tiny(), tiny_data().target), tiny_data()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import slow_after
 from slipstream.core import registry
 from slipstream.core.registry import register
 from slipstream.models.functional import put_tensors
@@ -102,7 +103,7 @@ MODELS = {
     "tokens": ("tokens", {"model": "rnn", "model.cell": "lstm"}),
     "own": ("vector", {"model": "test_own", "activation": "relu"}),
 }
-every_model = pytest.mark.parametrize("name", MODELS)
+every_model = pytest.mark.parametrize("name", slow_after(2, MODELS))
 
 
 def of(name, **more):
@@ -207,6 +208,7 @@ def cosine(w):
     return cosines.max()
 
 
+@pytest.mark.slow
 @every_model
 def test_a_member_of_a_pack_is_observed_as_alone(name):
     """The same names in the same order, and values up to the rounding of vectorized products."""
@@ -222,6 +224,7 @@ def test_a_member_of_a_pack_is_observed_as_alone(name):
             assert float(packed[quantity][k]) == same, quantity
 
 
+@pytest.mark.slow
 @every_model
 def test_a_resumed_run_observes_the_same(name):
     """Interrupted within the second epoch: that epoch's observation is the same to the bit."""
@@ -286,7 +289,7 @@ def test_the_course_of_objectives():
     assert [float(v) for v in course(torch.tensor([1.0, 3.0]))] == [2, 0, 0]
 
 
-@pytest.mark.parametrize("cell", ["simple", "lstm", "gru"])
+@pytest.mark.parametrize("cell", slow_after(1, ["simple", "lstm", "gru"]))
 def test_how_much_gradient_reaches_the_first_step(cell):
     """Of the loss by the inputs of each step, by autograd: at the first over at each example's last."""
     config, data = (
@@ -317,6 +320,7 @@ def test_running_statistics_are_held_against_the_probe():
     assert float(statistics_gap(x, x.mean(0), x.var(0, unbiased=False))) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_updates_that_rounding_removes_and_weights_that_stay():
     """With a rate of 1e-12 no weight moves; a frozen one is counted too."""
     changes = {"model.depth": 2, "optimizer.lr": 1e-12, "trainer.freeze": ["hidden.0.*"]}
@@ -378,6 +382,7 @@ def test_the_rate_in_its_schedule():
     assert 1 > factors[0] > factors[-1] > 0
 
 
+@pytest.mark.slow
 def test_samples_are_entries_of_the_tensors():
     """Gradients and last updates of each parameter, inputs and outputs of each layer; NaN fills them up."""
     config = tiny({"model.width": 3000, "activation": "relu"})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data, train
-from sampling import exhaustive_after
+from sampling import exhaustive_after, slow_after
 from slipstream.config.files import defaults
 from slipstream.core.registry import component, components
 from slipstream.data import load
@@ -41,7 +41,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("changes", STRUCTURE, ids=str)
+@pytest.mark.parametrize("changes", slow_after(3, STRUCTURE), ids=str)
 def test_structure_separates(changes):
     """Whatever shapes the computation keeps two runs out of one pack."""
     assert signature(tiny(changes)) != signature(tiny())
@@ -53,6 +53,7 @@ def test_numbers_seeds_and_what_the_host_does_do_not(changes):
     assert signature(tiny(changes)) == signature(tiny())
 
 
+@pytest.mark.slow
 def test_the_order_of_regularizers_does_not_matter():
     """[a, b] and [b, a] are one structure and train to one result."""
     one, other = (tiny({"regularizer": names}) for names in (["l2", "dropout"], ["dropout", "l2"]))
@@ -95,7 +96,7 @@ def values_and_gradients(function, x):
     return y.detach(), slopes
 
 
-@pytest.mark.parametrize("name", components("activation"))
+@pytest.mark.parametrize("name", slow_after(2, components("activation")))
 def test_an_activation_rounds_a_number_the_same_wherever_it_stands(name):
     """A row's values and gradients are the same bytes in a tensor of 512 rows and in one of its own,
     whose 18 numbers leave elements behind the last whole vector register."""
@@ -116,6 +117,7 @@ def test_an_activation_rounds_a_number_the_same_wherever_it_stands(name):
         assert torch.equal(whole, torch.cat(pieces))
 
 
+@pytest.mark.slow
 def test_powers_round_a_number_the_same_wherever_it_stands():
     """beta^t of 40 members is beta^t of 2, over 2000 steps, and near the power itself."""
     betas = torch.full((40,), 0.999)

@@ -29,6 +29,7 @@ PLATEAU = {"scheduler": "reduce_on_plateau", "scheduler.patience": 0, "trainer.m
 SMALL_BATCHES = {"data.batch_size": 4, "trainer.accumulate": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -55,6 +56,7 @@ def test_interrupted_at_any_step_and_resumed_gives_the_same_bytes(changes):
         assert train(config, resume=stopped).bytes() == whole.bytes(), f"interrupted in step {number}"
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_again_and_again_gives_the_same_bytes():
     """One step at a time, every step in an engine of its own."""
     config = tiny(NOISY)
@@ -64,6 +66,7 @@ def test_a_run_interrupted_again_and_again_gives_the_same_bytes():
     assert part.bytes() == whole.bytes()
 
 
+@pytest.mark.slow
 def test_a_pack_interrupted_at_any_step_and_resumed_gives_the_same_bytes():
     """The same for members of a pack, of which one stops early and is not trained further."""
     changes = NOISY | {"early_stopping": "patience", "early_stopping.patience": 1, "trainer.max_epochs": 5}
@@ -85,6 +88,7 @@ def whole(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -120,6 +124,7 @@ def test_metrics_repeat_to_the_byte_and_seconds_stand_elsewhere(whole, tmp_path)
     ]
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_so_and_touches_nothing(tmp_path, capsys):
     """Nothing left to do: exit code 0, the same result, every byte of the directory as it was."""
     changes = {"trainer.progress": "plain", "logger": ["tensorboard"]}
@@ -134,6 +139,7 @@ def test_resuming_a_finished_run_says_so_and_touches_nothing(tmp_path, capsys):
     assert tree(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_summary_gets_it_on_resume(tmp_path):
     """The last checkpoint is saved, the summary is not: resuming trains nothing and writes it."""
     train_in(tmp_path / "run")
@@ -144,6 +150,7 @@ def test_a_run_killed_before_its_summary_gets_it_on_resume(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_a_finished_run(tmp_path):
     """With a constant rate, 3 epochs and then 2 more are the bytes of 5."""
     train_in(tmp_path / "whole", NOISY | {"trainer.max_epochs": 5})
@@ -153,6 +160,7 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
     assert bytes_of(tmp_path / "run") == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     """More epochs do not wake it, and nothing in its directory changes."""
     changes = {"early_stopping": "patience", "early_stopping.patience": 1, "early_stopping.min_delta": 100.0}
@@ -163,6 +171,7 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     assert tree(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_a_resumed_run_begins_at_its_start(whole, tmp_path):
     """Killed before its first save, a run has lost nothing but time."""
     with pytest.raises(ZeroDivisionError), at_step(2, lambda: 1 / 0):
@@ -172,6 +181,7 @@ def test_without_a_checkpoint_a_resumed_run_begins_at_its_start(whole, tmp_path)
     assert bytes_of(tmp_path / "run") == bytes_of(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, STEPS, STEPS + 2])
 def test_tensorboard_has_every_step_once_after_a_resume(tmp_path, number):
     """Scalars of the interrupted and resumed run: those of the whole one, no step twice."""
@@ -188,6 +198,7 @@ def test_tensorboard_has_every_step_once_after_a_resume(tmp_path, number):
     assert scalars(tmp_path / "run") == scalars(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_torn_event_file_is_read_up_to_its_tear(tmp_path):
     """A kill in the middle of writing an event leaves a part of one, which resuming drops."""
     changes = {
@@ -211,6 +222,7 @@ def scalars(directory):
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+@pytest.mark.slow
 def test_threads_and_compile_mode_are_those_the_run_began_with(tmp_path):
     """What bytes depend on is taken from the checkpoint, whatever this machine would choose."""
     with at_step(4, terminate):
@@ -221,6 +233,7 @@ def test_threads_and_compile_mode_are_those_the_run_began_with(tmp_path):
     assert (again["threads"], again["compile"]) == (saved["threads"], saved["compile"])
 
 
+@pytest.mark.slow
 def test_a_diverged_run_stays_diverged(tmp_path):
     """Resuming it trains nothing, keeps its reason and ends with 3 again."""
     changes = {"optimizer.lr": 1e39}
@@ -239,6 +252,7 @@ def test_a_pack_with_directories_writes_what_its_members_would():
         train_pack([one, validate(other.raw)])
 
 
+@pytest.mark.slow
 def test_a_pack_that_was_killed_while_it_saved_is_resumed_together(tmp_path, monkeypatch):
     """One member is a save ahead of the others, one has ended: each goes on from its own, and all end
     with the bytes of the uninterrupted pack."""
@@ -277,6 +291,7 @@ def limited(function, calls):
     return call
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_refused_with_the_difference_and_nothing_is_touched(whole, capsys):
     """C13: `resume=DIR seed=1` and a smaller number of epochs: exit code 2, both values, no change."""
     typed = [f"{key}={value}" for key, value in SAVING.items()]
@@ -290,6 +305,7 @@ def test_a_changed_setting_is_refused_with_the_difference_and_nothing_is_touched
     assert tree(whole) == before
 
 
+@pytest.mark.slow
 def test_a_signal_during_an_evaluation_saves_at_the_epochs_end(whole, tmp_path):
     """P5: the epoch that was being measured is kept whole; resuming gives the same bytes."""
     plain, calls = Engine.report, iter(range(2))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness import engine_of, tiny, tiny_data, train
+from sampling import slow_after
 from slipstream.training.engine import Engine
 
 OPTIMIZERS = {
@@ -53,7 +54,7 @@ def descend(module: nn.Module, rule, engine: Engine, data, epochs: int, l2: floa
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.03])
+@pytest.mark.parametrize("l2", slow_after(1, [0.03, 0.0]))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_equals_a_plain_pytorch_loop(optimizer, l2):
     """30 steps of an MLP from the same weights on the same batches end at the same parameters."""
@@ -69,6 +70,7 @@ def test_a_run_equals_a_plain_pytorch_loop(optimizer, l2):
     torch.testing.assert_close(run.progress.state.params, expected, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_adamw_decays_weights_and_leaves_biases_alone():
     """AdamW is torch's with two parameter groups: weights decay, biases do not."""
     data = tiny_data()
@@ -128,6 +130,7 @@ def test_gradient_and_update_norms_are_what_they_say():
     assert record["train/update_norm"] == pytest.approx(0.5 * 0.01, rel=1e-3)  # a difference of weights
 
 
+@pytest.mark.slow
 def test_dropout_counts_its_masks_by_seed_and_step():
     """Two runs of one seed drop the same units, another seed others, and no two steps the same."""
     changes = {"regularizer": ["dropout"], "optimizer.lr": 1e-12, "trainer.max_epochs": 1}

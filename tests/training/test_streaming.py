@@ -121,7 +121,7 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("changes", slow_after(3, ALONE.values()), ids=ALONE)
+@pytest.mark.parametrize("changes", slow_after(1, ALONE.values()), ids=ALONE)
 def test_one_run_has_the_same_bytes(images, changes):
     """Weights, optimizer, history and every metric do not depend on where the images are."""
     same(config(**changes), images)
@@ -135,6 +135,7 @@ def test_a_pack_has_the_same_bytes(images, seeds):
     same(configs, images)
 
 
+@pytest.mark.slow
 def test_an_order_is_read_once_for_all_that_share_it(images):
     """Members of one seed cost no more reading than one."""
     engine = train([config(seed=seed) for seed in (4, 7, 4)], images[1]).engine
@@ -143,6 +144,7 @@ def test_an_order_is_read_once_for_all_that_share_it(images):
     assert batch.indices[0].tolist() == [[*range(32)], [*range(32, 64)], [*range(32)]]
 
 
+@pytest.mark.slow
 def test_folds_have_the_same_bytes(path):
     """Members that train on different folds of one file, each with its own validation part."""
     order = np.random.default_rng(1).permutation(CUTS[-1])
@@ -179,6 +181,7 @@ def test_a_resumed_run_has_the_same_bytes(images, number):
         assert ends(train(configs, second, resume=begun)) == ends(whole)
 
 
+@pytest.mark.slow
 def test_members_at_different_epochs_have_the_same_bytes(images):
     """One that stops early leaves the others' batches as they are."""
     # At a rate of 1e-9 losses still fall by a few last digits, on some processors.
@@ -189,6 +192,7 @@ def test_members_at_different_epochs_have_the_same_bytes(images):
     assert len({len(member.records) for member in streamed.members}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [1, 3])
 def test_what_diverges_is_said_alike(images, members):
     """The update that breaks a member is found among streamed batches, and named by what broke."""
@@ -198,6 +202,7 @@ def test_what_diverges_is_said_alike(images, members):
     assert "step" in streamed.members[0].reason
 
 
+@pytest.mark.slow
 def test_small_parts_do_not_stay_in_the_file(images):
     """What is evaluated at once is held: 64 rows."""
     part = images[1].validation
@@ -205,6 +210,7 @@ def test_small_parts_do_not_stay_in_the_file(images):
     assert set(train(config(), replace(images[1], validation=few)).engine.splits.files) == {"train", "test"}
 
 
+@pytest.mark.slow
 def test_the_graph_the_strip_and_the_start_see_the_same_examples(images):
     """What looks at some examples gets them from the file."""
     flipping = config(augmentation=["horizontal_flip"], data="digits", model="mlp")
