@@ -59,11 +59,14 @@ def pytest_xdist_auto_num_workers(config):
     return None  # one for each core, which is pytest-xdist's own answer
 
 
+TRAIN = ("src/slipstream/diagnosis/", "src/slipstream/inference/")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """Whatever is exhaustive is slow."""
+    """Whatever is exhaustive is slow, and so are the examples of docstrings that train."""
     for item in items:
-        if item.get_closest_marker("exhaustive"):
+        if item.get_closest_marker("exhaustive") or item.nodeid.startswith(TRAIN):
             item.add_marker("slow")
 
 
