@@ -24,12 +24,12 @@ SMALL = {"width": 5, "channels": 4}
 
 
 def variants() -> list[Any]:
-    """Every option with its YAML's settings: of each group one is fast, every third one slow, the others
+    """Every option with its YAML's settings: of each group one is fast, every sixth one slow, the others
     exhaustive; and exhaustively with each other choice of a bool or a Literal."""
     made = []
     for group in GROUPS:
         for number, (name, part) in enumerate(components(group).items()):
-            marks = () if number == 0 else pytest.mark.exhaustive if number % 3 else pytest.mark.slow
+            marks = () if number == 0 else pytest.mark.exhaustive if number % 6 else pytest.mark.slow
             made.append(pytest.param(group, name, {}, id=f"{group}={name}", marks=marks))
             usual = defaults(group, name)
             for setting, annotation in part.own_settings.items():

@@ -103,7 +103,7 @@ def test_completion_offers_options(slipstream, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    slow_after(1, [["optimizer=adm"], ["--help"], ["list", "activation", "softmax"], ["-sc", "query=bash"]]),
+    [["optimizer=adm"], ["--help"], ["list", "activation", "softmax"], ["-sc", "query=bash"]],
 )
 def test_what_answers_at_once_imports_no_torch(arguments, tmp_path, shell):
     """Help, listing, completion and mistakes do not pay for torch, polars or scikit-learn."""

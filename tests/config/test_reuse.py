@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from copy import deepcopy
+from itertools import zip_longest
 
 import pytest
 from hydra.types import RunMode
@@ -58,6 +59,13 @@ def agrees(lines, mode=RunMode.RUN, one_fault=True):
             assert found[0] is expected[0]
         else:
             assert found == expected
+    return expected
+
+
+def typed(choice):
+    """How an option is chosen."""
+    group, name = choice
+    return f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
 
 
 CHOICES = [
@@ -95,13 +103,19 @@ VALUES = [
 ]
 
 
+def one_of_each_group():
+    """Choices of an option of each group, in which every option comes once; before them, single ones."""
+    mixed = random.Random(1).sample(CHOICES, len(CHOICES))
+    groups = [[choice for choice in mixed if choice[0] == group] for group in dict(mixed)]
+    return [[choice] for choice in mixed[:4]] + [list(filter(None, row)) for row in zip_longest(*groups)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("group", "name"), exhaustive_after(4, random.Random(1).sample(CHOICES, len(CHOICES)))
-)
-def test_every_option_composes_as_hydra_composes_it(group, name):
-    """An option and a value, of it and of another group."""
-    agrees([f"{group}=[{name}]" if group in LISTS else f"{group}={name}", "seed=5", "trainer.max_epochs=3"])
+@pytest.mark.parametrize("chosen", exhaustive_after(4, one_of_each_group()))
+def test_every_option_composes_as_hydra_composes_it(chosen):
+    """Options of several groups and two values."""
+    made = agrees([*map(typed, chosen), "seed=5", "trainer.max_epochs=3"])
+    assert not issubclass(made[0], Exception), made
 
 
 @pytest.mark.slow
@@ -114,7 +128,7 @@ def test_every_kind_of_override_composes_as_hydra_composes_it(line):
 def random_line(draw):
     """A command line of up to nine overrides, of which some may be mistakes."""
     chosen = draw.sample(CHOICES, draw.randint(0, 5))
-    lines = [f"{group}=[{name}]" if group in LISTS else f"{group}={name}" for group, name in chosen]
+    lines = [typed(choice) for choice in chosen]
     lines += draw.sample(VALUES, draw.randint(0, 4))
     draw.shuffle(lines)
     return lines

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sampling import slow_after
 from slipstream.core.registry import component, components
 from slipstream.data.sources.shapes import AREA, SHAPES
 
@@ -50,9 +49,7 @@ def large():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "pieces", "holes"), slow_after(1, [(n, 1, int(n == "ring")) for n in SHAPES])
-)
+@pytest.mark.parametrize(("name", "pieces", "holes"), [(n, 1, int(n == "ring")) for n in SHAPES])
 def test_a_shape_is_one_piece_and_only_the_ring_has_a_hole(name, pieces, holes):
     """Counted by scipy: connected pieces of the shape, and of the ground beyond the outer one."""
     image = large()[list(SHAPES).index(name)] > 0.5

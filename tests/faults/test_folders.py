@@ -111,7 +111,7 @@ def test_a_link_out_of_a_runs_folder_is_refused_before_anything_is_touched(run, 
 
 @pytest.mark.slow
 @posix
-@pytest.mark.parametrize("name", slow_after(1, IN_A_SWEEP))
+@pytest.mark.parametrize("name", IN_A_SWEEP)
 def test_a_link_out_of_a_sweeps_folder_is_refused(sweep, tmp_path, capsys, name):
     """The same for every file of a sweep, and a member's folder."""
     (tmp_path / "bashrc").write_text(MINE)

@@ -12,7 +12,6 @@ import pytest
 import sklearn.metrics as sk
 
 import slipstream
-from sampling import slow_after
 from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.inference import own_data
 from slipstream.inference.asked_data import predicted_again
@@ -225,7 +224,7 @@ def test_the_files(runs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_after(1, ["sequences", "text"]))
+@pytest.mark.parametrize("kind", ["sequences", "text"])
 def test_sequences_and_texts_are_evaluated_as_they_are_predicted(tmp_path, kind):
     """Gaps between steps are filled from the step before; words are those of training."""
     draw = np.random.default_rng(1)

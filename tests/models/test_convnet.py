@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness import engine_of, tiny, tiny_data, train
-from sampling import slow_after
+from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
 from slipstream.models.convolution import Convolution, Pooling, TokenEmbedding, one_by_one
 from slipstream.runs.setup import warnings
@@ -286,7 +286,7 @@ VARIANTS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", slow_after(1, VARIANTS))
+@pytest.mark.parametrize("changes", exhaustive_after(2, VARIANTS))
 def test_a_members_bytes_do_not_depend_on_the_packs_size(changes):
     """Of packs of 2, 3 and 16: kernels may choose by the number of channels or groups, and must not."""
     same_in_packs(changed(IMAGE, changes))

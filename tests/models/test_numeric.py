@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
-from sampling import slow_after
+from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import InputSpec
 from slipstream.models.layers import LayerFactory
@@ -137,7 +137,7 @@ def test_the_mask_of_a_sequence_is_no_number():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("embedding", [PIECES, WAVES], ids=["bins", "waves"])
-@pytest.mark.parametrize("model", slow_after(1, ["tabm", "mlp"]))
+@pytest.mark.parametrize("model", exhaustive_after(1, ["tabm", "mlp"]))
 def test_an_embedding_trains_alike_alone_and_in_every_pack(model, embedding):
     """Members with an embedding have the same bytes in every pack, and equal themselves alone."""
     changes = {"model": model, "model.width": 5, "model.depth": 1, "model.embedding": embedding}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from harness import engine_of, tiny, tiny_data, train
-from sampling import slow_after
+from sampling import exhaustive_after, slow_after
 from slipstream.config import for_target
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
@@ -286,7 +286,7 @@ def test_a_tokens_vector_is_learned_and_drawn_by_the_seed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", slow_after(1, ["gru", "simple", "lstm"]))
+@pytest.mark.parametrize("cell", exhaustive_after(1, ["gru", "simple", "lstm"]))
 @pytest.mark.parametrize("activation", ["relu", "prelu", "maxout"])
 def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
     """Also one with a learned slope and one that joins features: the same bytes in two packs."""
@@ -297,7 +297,7 @@ def test_every_cell_takes_any_activation_in_a_pack(cell, activation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regularizer", slow_after(1, ["dropout", "layer_norm", "gaussian_noise"]))
+@pytest.mark.parametrize("regularizer", exhaustive_after(1, ["dropout", "layer_norm", "gaussian_noise"]))
 def test_regularizers_act_inside_a_recurrent_network_in_a_pack(regularizer):
     """On two layers in both directions with a dense head: the same bytes in two packs, and near one alone."""
     changes = RNN | {"model.depth": 2, "model.bidirectional": True, "model.head": [4]}
@@ -346,7 +346,7 @@ def test_bfloat16_trains_near_float32(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("members", slow_after(1, [3, 1]))
+@pytest.mark.parametrize("members", exhaustive_after(1, [3, 1]))
 def test_what_a_run_will_need_of_memory_is_known_before(members):
     """The count of memory goes through the time loop; a longer sequence needs more."""
     config, data = tiny(RNN | {"model.width": 64}), tiny_data(form="sequence")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sampling import exhaustive_after, slow_after
+from sampling import exhaustive_after
 from slipstream.sweeps.plan.job import Outcome
 from slipstream.sweeps.plan.space import Choices, Interval
 from slipstream.sweeps.report import aggregates
@@ -158,7 +158,9 @@ def factorial(effects, noise, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "effects",
-    slow_after(1, [((2, 1.5, 0, 0),), ((2, 2, 0, 0),), ((2, 1, 0.7, 0),), ((1, 1, 1, 1),), ((0, 2, 0, 0),)]),
+    exhaustive_after(
+        2, [((2, 1.5, 0, 0),), ((2, 2, 0, 0),), ((2, 1, 0.7, 0),), ((1, 1, 1, 1),), ((0, 2, 0, 0),)]
+    ),
 )
 def test_what_matters_in_a_factorial_is_told_from_chance(effects):
     """As the F test of an analysis of variance tells it, in 24 trials with noise of a tenth."""

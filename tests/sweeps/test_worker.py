@@ -13,7 +13,7 @@ import pytest
 
 from harness import tiny
 from ondisk import bytes_of
-from sampling import slow_after
+from sampling import exhaustive_after
 from slipstream.core.errors import UserError
 from slipstream.runs import checkpoints, setup
 from slipstream.runs.session import run_pack
@@ -189,7 +189,7 @@ def stopped(directory: Path, jobs: Sequence[Job], number: int, **named: Any) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", slow_after(1, [6, 1, 4, 11]))
+@pytest.mark.parametrize("number", exhaustive_after(2, [6, 1, 4, 11]))
 def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
     """A signal in the middle of an epoch, with members at different epochs: drained again, all have
     their bytes, and what was finished is not trained again."""
@@ -205,7 +205,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(tmp_path, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packed", slow_after(1, [True, False]))
+@pytest.mark.parametrize("packed", [True, False])
 def test_a_member_goes_on_as_it_was_begun(tmp_path, packed):
     """One that was begun alone is not packed with those that are now, nor the other way round."""
     jobs = jobs_of(SEEDS[:4])

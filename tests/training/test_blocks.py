@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data, train
-from sampling import slow_after
+from sampling import exhaustive_after
 from slipstream.training import engine
 from slipstream.training.backend.blocks import MOST, Blocks, block_size
 from slipstream.training.member import DIVERGED
@@ -60,7 +60,7 @@ def in_blocks(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("size", slow_after(1, [3, 2, 4]))
+@pytest.mark.parametrize("size", exhaustive_after(1, [3, 2, 4]))
 def test_a_member_has_the_same_bytes_in_any_block(in_blocks, size, compiled):
     """Five members: one block; blocks of two, three and four, of which the last is filled up."""
     whole, cut = in_blocks(5, range(5), compiled), in_blocks(size, range(5), compiled)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import tiny, tiny_data
-from sampling import exhaustive_after, slow_after
+from sampling import exhaustive_after
 from slipstream.config import for_target
 from slipstream.runs.summary import results
 from slipstream.training.backend import memory
@@ -89,7 +89,7 @@ def test_alive_counts_storages_once_and_only_while_they_are_there():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "folds", "members"),
-    slow_after(
+    exhaustive_after(
         2,
         [
             ({"regularizer": ["ema"], "optimizer": "adam"}, 1, 24),
@@ -146,10 +146,10 @@ def test_members_add_up(regularizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("members", slow_after(1, [2, 1]))
+@pytest.mark.parametrize("members", exhaustive_after(1, [2, 1]))
 @pytest.mark.parametrize(
     ("form", "changes"),
-    slow_after(
+    exhaustive_after(
         1,
         [
             ("image", {"data": "digits", "augmentation": ["translation", "mixup"], "regularizer": ["ema"]}),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness import engine_of, tiny, tiny_data, train
-from sampling import slow_after
+from sampling import exhaustive_after, slow_after
 from slipstream.core import registry
 from slipstream.core.registry import register
 from slipstream.models.functional import put_tensors
@@ -103,7 +103,7 @@ MODELS = {
     "tokens": ("tokens", {"model": "rnn", "model.cell": "lstm"}),
     "own": ("vector", {"model": "test_own", "activation": "relu"}),
 }
-every_model = pytest.mark.parametrize("name", slow_after(2, MODELS))
+every_model = pytest.mark.parametrize("name", slow_after(2, exhaustive_after(6, MODELS)))
 
 
 def of(name, **more):
