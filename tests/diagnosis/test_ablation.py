@@ -49,7 +49,7 @@ def test_an_unknown_ingredient_is_named(small_run):
 
 
 def branch(change, seed, value, status="finished"):
-    result = Result(status, "", 1, {"val/loss": value}, {}, [], {})
+    result = Result(status, "", 1, {"val/loss": value, "val/accuracy": value}, {}, [], {})
     return Branch(change, seed, result)
 
 
@@ -74,6 +74,17 @@ def test_effects_are_corrected_judged_and_know_divergence():
     assert lower.p == pytest.approx(3 * plain)
     higher, *_ = effects(rows, "val/loss", minimize=False)
     assert higher.verdict == "worse"
+
+
+def test_differences_that_are_equal_up_to_rounding_have_no_p():
+    """Two of 30 rows in every pair: the differences vary in their last digits, which are no noise."""
+    change, right = Change(("seed=1",)), (20, 22, 25, 19, 27)
+    rows = [branch(NOTHING, k, n / 30) for k, n in enumerate(right)]
+    rows += [branch(change, k, (n + 2) / 30) for k, n in enumerate(right)]
+    assert len({(n + 2) / 30 - n / 30 for n in right}) > 1
+    (found,) = effects(rows, "val/accuracy", minimize=False)
+    assert (found.difference, found.p, found.verdict) == (pytest.approx(1 / 15), None, "inconclusive")
+    assert found.interval == (found.difference, found.difference)
 
 
 @pytest.mark.parametrize(("seeds", "tied"), [(4, False), (5, True)])

@@ -2,17 +2,23 @@
 
 import ast
 import contextlib
+import math
 import re
 import shlex
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import slipstream
 from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.causes.known import suspicions
+from slipstream.diagnosis.causes.network import signal
+from slipstream.diagnosis.causes.regularization import overfitting
+from slipstream.diagnosis.causes.stopping import epochs
 from slipstream.diagnosis.data_checks.checking import data_findings
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.verdicts import Diagnosis, Verdict
@@ -164,6 +170,47 @@ def strength(run, cause):
     scores = [one.score for one in suspicions(run) if one.cause == cause]
     strengths = [one.strength for one in data_findings(run.config, run.data) if one.cause == cause]
     return max([*scores, *strengths], default=0.0)
+
+
+def run_of(**told):
+    """What causes ask a run about, with the usual answers for what is not told."""
+    usual = {
+        "split": "val",
+        "classes": 2,
+        "keeps_best": True,
+        "epochs": 50,
+        "status": "finished",
+        "seconds": 1.0,
+        "regularizers": {},
+        "scored": lambda name, split="val": math.nan,
+        "setting": {"trainer.max_epochs": 50}.get,
+        "adding": "regularizer=[{}]".format,
+        "curve": lambda name: np.array([1.0, 0.5, 0.9]),
+        "layers": lambda quantity, at=-1: {},
+        "seen": lambda quantity, at=-1: math.nan,
+        "raw": {"model": {"name": "mlp"}, "activation": {"name": "relu"}},
+    }
+    return SimpleNamespace(**usual | told)
+
+
+def test_evidence_has_only_numbers_that_are_known():
+    """Labels have no accuracy; a run may diverge before it is observed; one epoch has no slope."""
+    (found,) = overfitting(run_of(classes=0))
+    assert (found.evidence, found.score) == ("val/loss ends 80% above its minimum", 0.3)
+    (found,) = overfitting(run_of(scored=lambda name, split="val": 0.7 if split == "train" else 0.75))
+    assert found.evidence == "val/loss ends 80% above its minimum"
+    (found,) = signal(run_of(status="diverged"))
+    assert found.evidence == "the loss diverged before the gradient's norm was observed"
+    (found,) = epochs(run_of())
+    assert found.evidence == "the run ends after 50 epochs"
+    (found,) = epochs(run_of(epochs=1, setting={"trainer.max_epochs": 1}.get, curve=lambda name: np.ones(1)))
+    assert found.evidence == "the run ends after 1 epoch"
+
+
+def test_updates_are_counted_as_they_are_made():
+    """The last one may have fewer batches than `accumulate`."""
+    run = SimpleNamespace(rows=100, batch=10, setting=lambda key, default=None: 4)
+    assert Evidence.steps.func(run) == 3
 
 
 @pytest.mark.exhaustive

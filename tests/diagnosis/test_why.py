@@ -53,6 +53,22 @@ def test_a_branch_that_diverged_counts_as_one_that_knows_nothing():
     assert gain_of([branch(Change(("a=1",)), 0.7)], control, [ACCURACY]).mean == pytest.approx(5)
 
 
+@pytest.mark.parametrize(
+    ("measure", "before", "after"),
+    [(Measure("val/log_loss", 0.693), 25.0, 0.1), (Measure("val/r2", 0.0), -40.0, 0.9)],
+)
+def test_a_metric_far_below_chance_is_shown_as_it_is(measure, before, after):
+    """The gain over it is bounded."""
+
+    def at(value):
+        values = {measure.name: value}
+        return Branch(NOTHING, 0, Result("finished", "", 1, values, values, [], {}))
+
+    gain, worse = (gain_of([at(after)], [at(value)], [measure]) for value in (before, 10 * before))
+    assert (gain.before, gain.after) == (before, after)
+    assert gain.mean == worse.mean
+
+
 def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
     control = branches_of(NOTHING, 0.50, 0.52, 0.49, 0.51, 0.50)
     good, equal, weak = Change(("a=1",)), Change(("b=1",)), Change(("c=1",))

@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 import slipstream
 from slipstream.config.validation import validate
 from slipstream.core.types import Target
+from slipstream.data import Split
 from slipstream.runs.summary import Result
-from slipstream.runs.symptoms import EndOfRun, symptoms
+from slipstream.runs.symptoms import EndOfRun, class_shares, symptoms
 
 TARGET = Target("binary", ("kind",), classes=("a", "b"))
 GOOD = {"train/accuracy": 0.93, "val/accuracy": 0.9, "test/accuracy": 0.9}
@@ -22,6 +26,16 @@ def ended(config, status="finished", best=10, observed=LAYER, losses=(0.5, 0.3, 
     records = [{"val/loss": loss} for loss in losses]
     result = Result(status, "", best, metrics, metrics, records, {}, observations=[observed])
     return EndOfRun(config, TARGET, result, (700, 150, 150), np.array([0.5, 0.5]))
+
+
+def test_a_constant_prediction_is_weighted_as_the_accuracy_is():
+    """Class weights apply only in updates."""
+    targets, weights = torch.tensor([0, 0, 0, 1]), torch.tensor([0.1, 0.1, 0.2, 0.4])
+    for train in (
+        Split(targets, targets, weights),
+        Split(targets, targets, weights * torch.tensor([1, 1, 1, 9.0]), counts=weights),
+    ):
+        assert class_shares(SimpleNamespace(train=train, target=TARGET)) == pytest.approx([0.5, 0.5])
 
 
 def test_a_healthy_run_is_silent(usual):

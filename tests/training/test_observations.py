@@ -17,9 +17,11 @@ from slipstream.models.functional import put_tensors
 from slipstream.models.layers import Activity
 from slipstream.training.observations import probe_rows
 from slipstream.training.quantities import (
+    at_ends,
     by_unit,
     course,
     lost,
+    norm_of,
     rank,
     sample_places,
     saturated,
@@ -287,6 +289,18 @@ def test_the_course_of_objectives():
     assert float(course(noise)[0]) == pytest.approx(fitted, abs=1e-4)
     assert [float(v) for v in course(torch.ones(1))] == [0, 0, 0]
     assert [float(v) for v in course(torch.tensor([1.0, 3.0]))] == [2, 0, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-25, 1e-35])
+def test_vanishing_values_keep_their_ratios(scale):
+    """Their squares are 0 in float32."""
+    values = torch.randn(12, 5, 3, generator=torch.Generator().manual_seed(0))
+    outputs = values.flatten(1)
+    assert float(rank(outputs * scale)) == pytest.approx(float(rank(outputs)), rel=1e-4)
+    assert float(norm_of(outputs * scale)) == pytest.approx(scale * float(outputs.norm()), rel=1e-4)
+    begin, end = at_ends(values * scale)
+    assert float((begin / end).sqrt()) == pytest.approx(float(values[0].norm() / values[-1].norm()), rel=1e-4)
+    assert rank(torch.full((7, 5), 0.1) * scale) == 0
 
 
 @pytest.mark.parametrize("cell", slow_after(1, ["simple", "lstm", "gru"]))

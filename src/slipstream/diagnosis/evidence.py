@@ -20,6 +20,7 @@ from slipstream.diagnosis.branches import Origin
 from slipstream.runs import setup
 from slipstream.runs.summary import Result
 from slipstream.runs.symptoms import EndOfRun, class_shares, end_of_run, of_layers
+from slipstream.training.epoch_plan import Batching
 
 Record = Mapping[str, Plain]
 
@@ -115,7 +116,7 @@ class Evidence:
     @cached_property
     def steps(self) -> int:
         """The updates of an epoch."""
-        return max(-(-self.rows // self.batch) // int(self.setting("trainer.accumulate", 1)), 1)
+        return Batching(self.rows, self.batch, int(self.setting("trainer.accumulate", 1))).steps
 
     @property
     def epochs(self) -> int:

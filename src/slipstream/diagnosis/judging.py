@@ -35,14 +35,19 @@ class Measure:
         return self.name.endswith("loss")
 
     def value(self, result: Result, *, kept: bool) -> float:
-        """Return the metric of the weights that a run delivers, no worse than three times the floor."""
+        """Return the metric of the weights that a run delivers; the floor if there is none."""
         found = (result.best if kept else result.last).get(self.name)
         if found is None or result.status == "diverged" or not math.isfinite(found):
             return self.floor
-        return min(found, 3 * self.floor) if self.minimize else max(found, -1.0)
+        return found
+
+    def bounded(self, value: float) -> float:
+        """Return a value, but none worse than three times the floor, so that a hopeless run is no scale."""
+        return min(value, 3 * self.floor) if self.minimize else max(value, -1.0)
 
     def gain(self, before: float, after: float) -> float:
         """Return the gain of a change, where 1 is the smallest that matters."""
+        before, after = self.bounded(before), self.bounded(after)
         metric = self.name.partition("/")[2]
         if metric == "accuracy":
             return (after - before) / ACCURACY

@@ -14,6 +14,7 @@ from slipstream.sweeps.report.comparisons import DOUBT, LEAST_PAIRS, LEVEL, holm
 
 Verdict = Literal["better", "worse", "tie", "inconclusive"]
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of the mean: differences that vary less are equal, up to their last digits
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, 
         return mean, None, None
     error = float(difference.std(ddof=1)) / math.sqrt(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    if error == 0:
+    if error <= ROUNDING * abs(mean):
         return mean, (mean, mean), 1.0 if mean == 0 else None
     return mean, (mean - half, mean + half), float(2 * stdtr(n - 1, -abs(mean) / error))
 

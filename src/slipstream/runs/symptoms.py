@@ -68,9 +68,11 @@ def end_of_run(config: Config, data: Data, result: Result) -> EndOfRun:
 
 
 def class_shares(data: Data) -> np.ndarray:
-    """Return the share of each class among the training rows, float64 [classes]."""
-    counts = np.bincount(data.train.targets.numpy().reshape(-1), minlength=len(data.target.classes))
-    shares: np.ndarray = counts / max(counts.sum(), 1)
+    """Return the share of each class among the training rows, by their weights in metrics: [classes]."""
+    weights = data.train.weights if data.train.counts is None else data.train.counts
+    classes = data.train.targets.numpy().reshape(-1)
+    counts = np.bincount(classes, weights.numpy(), minlength=len(data.target.classes))
+    shares: np.ndarray = counts / (counts.sum() or 1.0)
     return shares
 
 

@@ -22,8 +22,8 @@ def by_unit(values: Tensor) -> Tensor:
 
 
 def norm_of(vector: Tensor) -> Tensor:
-    """Return the two-norm."""
-    norm: Tensor = torch.linalg.vector_norm(vector)
+    """Return the two-norm, float64, because the squares of a vanishing gradient are 0 in float32."""
+    norm: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
     return norm
 
 
@@ -41,7 +41,9 @@ def rank(outputs: Tensor) -> Tensor:
     use. 0 for constant outputs. Rows and units are thinned out to at most ROWS and UNITS.
     """
     thin = outputs[:: -(-outputs.shape[0] // ROWS), :: -(-outputs.shape[1] // UNITS)]
-    centered = thin - thin.mean(0)
+    centered = thin - thin.mean(0, dtype=torch.float64)  # exactly 0 for constant outputs
+    # The fourth powers of small outputs are 0 in float32.
+    centered = (centered / (centered.abs().amax() + TINY)).to(outputs.dtype)
     small = centered.t() @ centered if thin.shape[1] <= thin.shape[0] else centered @ centered.t()
     ratio: Tensor = small.diagonal().sum().square() / (small.square().sum() + TINY)
     return ratio / min(thin.shape)
@@ -118,7 +120,7 @@ def at_ends(gradient: Tensor) -> Tensor:
 
     Padding has no gradient. If a cell forgets, the gradient reaches the last step, but not the first.
     """
-    squares = gradient.square().sum(-1)
+    squares = gradient.double().square().sum(-1)
     step = torch.arange(len(squares), device=squares.device)[:, None]
     final = (step * (squares > 0)).amax(0)
     return torch.stack([squares[0].sum(), ((step == final) * squares).sum()])

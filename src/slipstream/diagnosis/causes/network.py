@@ -105,7 +105,9 @@ def signal(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "exploding gradients",
             0.7 if model == "rnn" else 0.4,
-            f"the gradient's norm reaches {largest:.3g}",
+            f"the gradient's norm reaches {largest:.3g}"
+            if math.isfinite(largest)
+            else "the loss diverged before the gradient's norm was observed",
             run.adding("gradient_clipping"),
         )
     if model == "rnn" and run.setting("model.cell") == "simple":

@@ -98,11 +98,12 @@ def overfitting(run: Evidence) -> Iterator[Suspicion]:
     if not (gap > OVERFIT or rise > 0.2):
         return
     delivered = not run.keeps_best and rise > 0.2
-    score = min(0.3 + gap + (0.35 if delivered else 0.0), 0.85)
-    said = f"train/{name} is {gap:.3g} above val/{name}"
+    # Labels have neither accuracy nor R2 here, and a better one on validation rows is no evidence.
+    score = min(0.3 + (0.0 if math.isnan(gap) else gap) + (0.35 if delivered else 0.0), 0.85)
+    said = [f"train/{name} is {gap:.3g} above val/{name}"] if gap > 0 else []
     if rise > 0.2:
-        said += f", and val/loss ends {rise:.0%} above its minimum"
-    yield suspect("overfitting", score, said, *_smaller(run), *_restrained(run))
+        said.append(f"val/loss ends {rise:.0%} above its minimum")
+    yield suspect("overfitting", score, ", and ".join(said), *_smaller(run), *_restrained(run))
 
 
 def _rise(curve: np.ndarray) -> float:

@@ -29,7 +29,9 @@ def epochs(run: Evidence) -> Iterator[Suspicion]:
     yield suspect(
         "too few epochs",
         score,
-        f"the loss still falls after {counted(planned, 'epoch')} ({slope:.1%} over the last tenth)",
+        f"the loss still falls after {counted(planned, 'epoch')} ({slope:.1%} over the last tenth)"
+        if slope > 0 and run.epochs > 1
+        else f"the run ends after {counted(planned, 'epoch')}",
         f"trainer.max_epochs={max(LEAST_EPOCHS, (5 if run.seconds < LONG else 2) * planned)}",
     )
 
