@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -348,7 +349,8 @@ def main() -> None:
 def _all(todo: Sequence[Case], data: Path, asked: argparse.Namespace, rules_alone: bool) -> Iterable[Found]:
     """Yield what is found of each case, with a line for each on the way."""
     search = not asked.no_search
-    with ProcessPoolExecutor(asked.jobs) as pool:
+    fresh = get_context("spawn")  # a fork may inherit a lock of polars, and wait for ever
+    with ProcessPoolExecutor(asked.jobs, mp_context=fresh) as pool:
         futures = [pool.submit(work, case, data, search, rules_alone) for case in todo]
         for case, future in zip(todo, futures, strict=True):
             one = future.result()

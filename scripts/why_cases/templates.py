@@ -346,10 +346,10 @@ KINDS = (
     Kind("frozen", "frozen parameters", only(hidden, lambda b: [(f"trainer.freeze=[{names}]", "trainer.freeze=[]") for names in ("*.weight", "*.weight*")])),
     Kind("wrong_structure", "wrong structure for the data", only(lambda b: b.model == "convnet" and b.data != "digits", lambda b: [("~model.channels model=mlp model.width=48" + (" data.shift=1" if b.data == "shapes" else ""), "model=convnet ~model.width model.channels=8")])),
     Kind("vanishing", "vanishing gradients", only(lambda b: b.dense, lambda b: [(f"model.depth={d} activation=sigmoid optimizer=sgd optimizer.lr=0.05", "activation=relu") for d in (5, 7)])),
-    Kind("bias_large", "bad prior of the output bias", only(lambda b: b.model in ("mlp", "perceptron") and number(b), lambda b: [(f"model=mlp ~model.width model.width=48 model.depth=0 initializer.bias={v} optimizer=sgd optimizer.lr=0.002", "initializer.bias=0") for v in (8, 30)])),
+    Kind("bias_large", "bad prior of the output bias", only(lambda b: b.model in ("mlp", "perceptron") and number(b), lambda b: [(f"model=mlp ~model.width model.width=48 model.depth=0 initializer.bias={v} optimizer=sgd optimizer.lr=0.002", "initializer.bias=0") for v in (8, 30)]), also="learning rate too low"),
     Kind("warmup_missing", "no warm-up", only(lambda b: b.dense, lambda b: [(f"model.depth=4 {how} optimizer.lr={r}", "scheduler.warmup_steps=100") for how, r in (("optimizer=sgd", 0.2), ("optimizer=momentum", 0.1), ("optimizer=sgd", 0.5), ("optimizer=adam", 0.03))]), also="learning rate too high"),
     Kind("l2_adam", "L2 inside Adam", lambda b: [(f"optimizer=adam regularizer=[l2] regularizer.l2.strength={s}", f"regularizer=[weight_decay] ~regularizer.l2 regularizer.weight_decay.strength={s}") for s in (0.03, 0.1)] if b.model != "resnet" else [], also="penalty too strong"),
-    Kind("dropout_norm", "dropout before batch norm", only(lambda b: b.dense, lambda b: [(f"model.width={w} regularizer=[dropout,batch_norm] regularizer.dropout.rate=0.5", "regularizer=[batch_norm] ~regularizer.dropout") for w in (16, 8)]), also="dropout too strong"),
+    Kind("dropout_norm", "dropout before batch norm", only(lambda b: b.dense, lambda b: [(f"model.width={w} regularizer=[dropout,batch_norm] regularizer.dropout.rate=0.5", "regularizer=[batch_norm] ~regularizer.dropout") for w in (16, 8)]), also="dropout too strong;network too small"),
 )  # fmt: skip
 
 
