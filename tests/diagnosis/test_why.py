@@ -12,10 +12,11 @@ from slipstream.diagnosis.ablation import Ablation
 from slipstream.diagnosis.branches import NOTHING, Branch, Change
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
+from slipstream.diagnosis.paired_effects import Effect
 from slipstream.diagnosis.suspicion import suspect
 from slipstream.diagnosis.trials import TrainedChange
-from slipstream.diagnosis.verdicts import Diagnosis, TriedCause, Verdict, section
-from slipstream.diagnosis.why import _lucky, _verdicts, why
+from slipstream.diagnosis.verdicts import NOTHING_FOUND, Diagnosis, TriedCause, Verdict, section
+from slipstream.diagnosis.why import _lucky, _nothing, _verdicts, why
 from slipstream.runs.summary import Result
 
 ACCURACY = Measure("val/accuracy", 0.5)
@@ -101,6 +102,20 @@ def test_a_run_far_above_its_other_seeds_is_a_lucky_one(tmp_path):
     assert verdict.evidence == "val/accuracy is 0.95, and 0.7 ± 0.0082 with 4 other seeds"
     usual = Ablation(tmp_path, "val/accuracy", False, (), (0.95, 0.90, 0.97, 0.93, 0.96))
     assert list(_lucky(usual, ACCURACY)) == []
+
+
+def test_no_verdict_names_an_ingredient_without_which_the_run_is_far_better():
+    def effect(change, values, verdict):
+        return Effect(Change((change,)), "val/accuracy", values, (0.5, 0.0), 0.1, None, 0.01, 2, verdict)
+
+    far, near = effect("activation=relu", (0.9, 0.8), "better"), effect("a=1", (0.51, 0.01), "better")
+    found = Ablation("run", "val/accuracy", False, (near, far, effect("b=1", (1.0, 1.0), "worse")), ())
+    assert _nothing(found, ACCURACY) == (
+        "no known cause was found, but the run is better with activation=relu: val/accuracy is 0.85 "
+        "instead of 0.25, better in 2 of 2 seeds"
+    )
+    assert _nothing(Ablation("run", "val/accuracy", False, (near,), ()), ACCURACY) == NOTHING_FOUND
+    assert _nothing(None, ACCURACY) == NOTHING_FOUND
 
 
 def test_a_suspicion_lists_alternative_changes():

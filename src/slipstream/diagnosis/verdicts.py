@@ -12,6 +12,7 @@ from slipstream.diagnosis.judging import Gain
 from slipstream.diagnosis.paired_effects import Effect
 
 MATTERS = 0.8  # gain on the run's own seed below which a change is no cause; from it on, fresh seeds decide
+NOTHING_FOUND = "no cause was found: nothing that was tried makes a difference that matters"
 PAGE = Path(__file__).parents[3] / "docs" / "causes.md"  # a section for each cause; not part of a wheel
 
 
@@ -80,7 +81,7 @@ class Diagnosis:
     remarks: tuple[str, ...]
     trained: int
     seconds: float
-    nothing: str = "no cause was found: nothing that was tried makes a difference that matters"
+    nothing: str = NOTHING_FOUND
 
     def lines(self) -> Iterator[str]:
         """Yield the answer as text."""

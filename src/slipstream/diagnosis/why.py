@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from slipstream.diagnosis.judging import Gain, Measure, measures
 from slipstream.diagnosis.remarks import more_rows, remarks
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
-from slipstream.diagnosis.verdicts import MATTERS, Diagnosis, TriedCause, Verdict
+from slipstream.diagnosis.verdicts import MATTERS, NOTHING_FOUND, Diagnosis, TriedCause, Verdict
 from slipstream.runs.symptoms import symptoms
 from slipstream.sweeps.plan.store import holds_sweep
 from slipstream.sweeps.report.comparisons import LEVEL, holm
@@ -97,6 +98,7 @@ def why(run: str | Path) -> Diagnosis:
         (*remarks(evidence, judges), *more),
         trained=sum(len(change.branches) for change in trained),
         seconds=time.monotonic() - began,
+        nothing=_nothing(works, judges[0]),
     )
 
 
@@ -119,6 +121,24 @@ def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
             (),
             True,
         )
+
+
+def _nothing(works: Ablation | None, judge: Measure) -> str:
+    """Return the sentence for no verdict, which names an ingredient without which the run is far better."""
+    better = [e for e in works.effects if e.verdict == "better"] if works else []
+    means = [(judge.gain(_mean(e.control), _mean(e.values)), e) for e in better if e.difference is not None]
+    gain, effect = max(means, key=lambda pair: pair[0], default=(0.0, None))
+    if effect is None or gain < 1:
+        return NOTHING_FOUND
+    return (
+        f"no known cause was found, but the run is better with {effect.change}: {judge.name} is "
+        f"{_mean(effect.values):.4g} instead of {_mean(effect.control):.4g}, better in {effect.better} of "
+        f"{counted(len(effect.values), 'seed')}"
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return fmean(value for value in values if value is not None)
 
 
 def _is_tried(finding: Finding) -> bool:

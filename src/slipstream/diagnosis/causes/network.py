@@ -92,10 +92,10 @@ def signal(run: Evidence) -> Iterator[Suspicion]:
     depth = run.setting("model.depth")
     if len(norms) > 2 and activation in BOUNDED and isinstance(depth, int) and depth >= 3:
         ratio = min(norms) / max(norms)
-        if ratio < 1e-2:
+        if ratio < 0.1:
             yield suspect(
                 "vanishing gradients",
-                0.7 if ratio < 1e-4 else 0.4,
+                0.7 if ratio < 1e-4 else 0.4 if ratio < 1e-2 else 0.25,
                 f"the smallest gradient norm of a layer is {ratio:.1e} of the largest",
                 "activation=relu",
                 "model.residual=true",
