@@ -1,14 +1,15 @@
-"""Benchmark: the rate that find-lr names beside the full sweep of all rates.
+"""Benchmark: the rate that find-lr names, compared with a full sweep of all rates.
 
     python scripts/bench_find_lr.py FOLDER                   # the ten cases of docs/why.md
     python scripts/bench_find_lr.py FOLDER --developed       # the cases that find-lr was developed on
     python scripts/bench_find_lr.py FOLDER wine sine         # some of them
 
-For each case it prints the best rate of the full sweep (every rate of the grid to the last epoch, seeds 0 to
-2, the mean of val/loss at the best epoch), the rates that cannot be told from it, what find-lr names with
-seed 0, what a learning rate range test names (an exponential ramp over as many updates as find-lr's longest
-branch, steepest slope, as in Lightning's and fastai's finders), and the processor time of both. The sweep
-trains as packs in memory, without files. One thread, eager. FOLDER keeps the sweeps, which take longest.
+For each case, it prints the best rate of the full sweep (every rate of the grid to the last epoch, seeds 0 to
+2, by the mean val/loss at the best epoch), the rates indistinguishable from it, the rate that find-lr
+names with seed 0, the rate that a learning rate range test names (an exponential ramp over as many updates as
+find-lr's longest branch, steepest slope, as in Lightning's and fastai's finders), and the processor time of
+both. The sweep trains as packs in memory, without files. One thread, eager. FOLDER keeps the sweeps, which
+take longest.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def swept(words: Sequence[str], file: Path) -> tuple[np.ndarray, float]:
 
 
 def tied(losses: np.ndarray, best: int) -> list[float]:
-    """Return the rates whose losses cannot be told from the best rate's, in pairs of seeds."""
+    """Return the rates whose losses do not differ significantly from the best rate's in pairs of seeds."""
     found = []
     for lr, own in zip(RATES, losses, strict=True):
         apart = own - losses[best]
@@ -246,7 +247,7 @@ def main() -> None:
         "case",
         "updates",
         "best of the sweep",
-        "not told from it",
+        "indistinguishable",
         "find-lr",
         "in a step",
         "against the best",
@@ -271,7 +272,7 @@ def main() -> None:
         cells += [
             f"{found.named:g}",
             ["no", "yes"][good[0]],
-            ["worse", "not told apart"][found.named in equal],
+            ["worse", "indistinguishable"][found.named in equal],
         ]
         cells += [f"{ramp:.2g}", f"{took:.1f} of {sweep:.0f} s, 1/{sweep / took:.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
@@ -279,7 +280,7 @@ def main() -> None:
     print(
         f"{len(shown)} cases: at most a step from the best: find-lr {counts[0]}, ramp {counts[2]};", end=" "
     )
-    print(f"that or not told apart: {counts[1]}; {took:.0f} of {sweep:.0f} s, 1/{sweep / took:.0f}")
+    print(f"that or indistinguishable: {counts[1]}; {took:.0f} of {sweep:.0f} s, 1/{sweep / took:.0f}")
 
 
 if __name__ == "__main__":

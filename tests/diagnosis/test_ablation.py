@@ -33,6 +33,7 @@ def test_ablate_measures_what_the_runs_give(small_run, capsys, code):
     (effect,) = found.effects
     assert found.metric == "val/loss"
     assert len(effect.values) == len(found.control) == 3
+    assert found.trained == 6
     apart = np.subtract(effect.values, effect.control)
     assert effect.difference == pytest.approx(apart.mean())
     low, high = stats.t.interval(0.95, 2, apart.mean(), stats.sem(apart))

@@ -57,7 +57,7 @@ def test_the_best_of_many_splits_was_lucky(splits):
     first = report["trials"][0]
     assert (verdict.cause, verdict.remedy) == ("lucky trial", ())
     said = f"val/accuracy of trial {first['trial']} (data.split_seed={first['values']['data.split_seed']})"
-    assert verdict.evidence.startswith(f"{said} is {first['mean']:.4g}, the best of 30 trials, and 0.")
+    assert verdict.evidence.startswith(f"{said} is {first['mean']:.4g}, the best of 30 trials, but 0.")
     assert (len(found.remarks), found.trained) == (3, 27)
 
 

@@ -24,7 +24,9 @@ def test_the_control_repeats_the_run_to_the_byte(small_run, at):
 
 @pytest.mark.slow
 def test_branches_differ_in_their_change_alone(small_run):
-    found = branches(Origin(small_run), [NOTHING, Change(("optimizer.lr=0.1",))], at=3, seeds=2)
+    origin = Origin(small_run)
+    found = branches(origin, [NOTHING, Change(("optimizer.lr=0.1",))], at=3, seeds=2)
+    assert origin.trained == 4
     assert [(str(b.change), b.seed) for b in found] == [
         *(("unchanged", 0), ("unchanged", 1), ("optimizer.lr=0.1", 0), ("optimizer.lr=0.1", 1)),
     ]
@@ -80,7 +82,7 @@ def test_until_keeps_the_schedule_of_the_whole_run(small_run):
 
 
 def test_an_epoch_that_the_run_does_not_have(small_run):
-    with pytest.raises(UserError, match="has no epoch 9; it was saved up to epoch 4"):
+    with pytest.raises(UserError, match="has no epoch 9; its last saved epoch is 4"):
         Origin(small_run).at(9)
 
 

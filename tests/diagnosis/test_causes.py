@@ -1,4 +1,4 @@
-"""docs/causes.md has a section for each cause, whose commands plant and mend it as printed."""
+"""docs/causes.md has a section for each cause, whose commands cause and fix it as printed."""
 
 import ast
 import contextlib
@@ -39,7 +39,7 @@ class Planted:
     cause: str
     text: str
     planted: tuple[str, ...]
-    mended: tuple[str, ...]
+    fixed: tuple[str, ...]
     metric: str
     before: float
     after: float
@@ -47,7 +47,7 @@ class Planted:
     @property
     def advised(self) -> list[tuple[str, ...]]:
         """Overrides to type."""
-        advice = self.text.partition("**Do**")[2].partition("**Source**")[0]
+        advice = self.text.partition("**Fix**")[2].partition("**Source**")[0]
         spans = [span for span in re.findall(r"`([^`]+)`", advice) if OVERRIDE.fullmatch(span)]
         return [tuple(shlex.split(span)) for span in spans]
 
@@ -60,9 +60,9 @@ def read_page():
     for part in page.split("\n## ")[1:]:
         name, _, body = part.partition("\n")
         text = re.sub(r"^```.*?^```|^# .*", "", body, flags=re.M | re.S)
-        (planted, metric, before), (mended, same, after) = COMMAND.findall(body)
+        (planted, metric, before), (fixed, same, after) = COMMAND.findall(body)
         assert metric == same, name
-        words = tuple(shlex.split(planted)), tuple(shlex.split(mended))
+        words = tuple(shlex.split(planted)), tuple(shlex.split(fixed))
         found.append(Planted(name, text, *words, metric, float(before), float(after)))
     return block, found
 
@@ -124,8 +124,8 @@ def test_names_are_found_as_words_alternatives_variables_and_in_tables():
 
 
 @EACH
-def test_a_section_says_how_a_cause_looks_what_to_do_and_where_to_read_more(case):
-    parts = re.split(r"\*\*(?:Seen|Do|Source)\*\*", case.text)
+def test_a_section_has_symptoms_a_fix_and_a_source(case):
+    parts = re.split(r"\*\*(?:Symptoms|Fix|Source)\*\*", case.text)
     assert len(parts) == 4
     assert 40 <= len(case.text.split()) <= 120
     assert re.search(r'"[^"]+",\s(?:19|20)\d\d', parts[3])
@@ -172,8 +172,8 @@ def strength(run, cause):
     return max([*scores, *strengths], default=0.0)
 
 
-def run_of(**told):
-    """What causes ask a run about, with the usual answers for what is not told."""
+def run_of(**given):
+    """Return evidence as causes read it, with usual values for everything that is not given."""
     usual = {
         "split": "val",
         "classes": 2,
@@ -187,10 +187,10 @@ def run_of(**told):
         "adding": "regularizer=[{}]".format,
         "curve": lambda name: np.array([1.0, 0.5, 0.9]),
         "layers": lambda quantity, at=-1: {},
-        "seen": lambda quantity, at=-1: math.nan,
+        "observed": lambda quantity, at=-1: math.nan,
         "raw": {"model": {"name": "mlp"}, "activation": {"name": "relu"}},
     }
-    return SimpleNamespace(**usual | told)
+    return SimpleNamespace(**usual | given)
 
 
 def test_evidence_has_only_numbers_that_are_known():
@@ -200,9 +200,13 @@ def test_evidence_has_only_numbers_that_are_known():
     (found,) = overfitting(run_of(scored=lambda name, split="val": 0.7 if split == "train" else 0.75))
     assert found.evidence == "val/loss ends 80% above its minimum"
     (found,) = signal(run_of(status="diverged"))
-    assert found.evidence == "the loss diverged before the gradient's norm was observed"
+    assert found.evidence == "the loss diverged before the gradient norm was observed"
     (found,) = epochs(run_of())
     assert found.evidence == "the run ends after 50 epochs"
+    (found,) = epochs(run_of(curve=lambda name: np.array([1.0, 0.5, 0.25])))
+    assert (
+        found.evidence == "the run ends after 50 epochs, and the loss still falls: by 50.0% in the last epoch"
+    )
     (found,) = epochs(run_of(epochs=1, setting={"trainer.max_epochs": 1}.get, curve=lambda name: np.ones(1)))
     assert found.evidence == "the run ends after 1 epoch"
 
@@ -215,13 +219,13 @@ def test_updates_are_counted_as_they_are_made():
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("case", [c for c in SECTIONS if c.cause not in SWEPT], ids=lambda case: case.cause)
-def test_evidence_suggests_what_is_planted_and_not_what_is_mended(case, tables, trained, monkeypatch):
+def test_evidence_suggests_what_is_planted_and_not_what_is_fixed(case, tables, trained, monkeypatch):
     """And the metrics differ as the page says: at least half as much, in the same direction."""
     monkeypatch.chdir(tables)
-    planted, mended = trained(case.planted), trained(case.mended)
+    planted, fixed = trained(case.planted), trained(case.fixed)
     if case.cause not in EXPERIENCED:
-        assert strength(planted, case.cause) >= SUSPECTED > strength(mended, case.cause)
-    apart = float(mended.final[case.metric]) - float(planted.final[case.metric])
+        assert strength(planted, case.cause) >= SUSPECTED > strength(fixed, case.cause)
+    apart = float(fixed.final[case.metric]) - float(planted.final[case.metric])
     assert apart / (case.after - case.before) > 0.5
     for advice in case.advised:
         planted.origin.composed(planted.origin.typed(Change(advice)))

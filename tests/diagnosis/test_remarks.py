@@ -51,8 +51,8 @@ def test_a_run_that_repeats_is_silent_and_one_with_its_own_noise_is_not(tmp_path
     run.records[0] = {**run.records[0], "val/loss": before * 1.01}
     (said,) = _not_repeated(run)
     assert said == (
-        f"the run does not repeat: val/loss of epoch 1 was {before * 1.01:.6g}, and is {before:.6g} when "
-        f"it is trained again; see slipstream verify {tmp_path / 'fine'}"
+        f"the run does not repeat: val/loss of epoch 1 was {before * 1.01:.6g}, but is {before:.6g} when "
+        f"trained again; to find out why: slipstream verify {tmp_path / 'fine'}"
     )
 
 
@@ -75,5 +75,5 @@ def test_half_of_the_training_rows_are_left_by_a_larger_share_of_validation(tmp_
 def test_few_rows_that_validate_are_said(tmp_path):
     run = trained(tmp_path / "small", "data=iris", "trainer.max_epochs=1", "data.validation=0.1")
     assert next(iter(remarks(run, measures(run)))).startswith(
-        "15 rows validate: differences of accuracy below 0.13"
+        "15 validation rows: a difference in accuracy of less than 0.13"
     )

@@ -85,7 +85,7 @@ def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
     found = list(_verdicts(finalists, fresh, [ACCURACY]))
     assert [verdict.cause for verdict in found] == ["b=1 cause", "a=1 cause"]
     assert found[0].proof.startswith(
-        "with b=1 val/accuracy is 0.856 instead of 0.504, better in 5 of 5 fresh seeds"
+        "with b=1, val/accuracy is 0.856 instead of 0.504, better for 5 of 5 fresh seeds"
     )
 
 
@@ -112,7 +112,7 @@ def test_no_verdict_names_an_ingredient_without_which_the_run_is_far_better():
     found = Ablation("run", "val/accuracy", False, (near, far, effect("b=1", (1.0, 1.0), "worse")), ())
     assert _nothing(found, ACCURACY) == (
         "no known cause was found, but the run is better with activation=relu: val/accuracy is 0.85 "
-        "instead of 0.25, better in 2 of 2 seeds"
+        "instead of 0.25, better for 2 of 2 seeds"
     )
     assert _nothing(Ablation("run", "val/accuracy", False, (near,), ()), ACCURACY) == NOTHING_FOUND
     assert _nothing(None, ACCURACY) == NOTHING_FOUND
@@ -153,7 +153,7 @@ def test_the_command_shows_and_writes_the_answer(tmp_path, capsys, code, monkeyp
     monkeypatch.setattr("slipstream.diagnosis.why.why", lambda run: found)
     assert code(["why", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[:6] == [
-        "seen: the loss diverged",
+        "symptom: the loss diverged",
         "1. dead ReLU units: 100% are 0",
         "   better in 5 of 5",
         "   to fix it: activation=leaky_relu",

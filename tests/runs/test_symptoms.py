@@ -54,19 +54,19 @@ def test_a_healthy_run_is_silent(usual):
         ),
         (
             {"observed": {"layers/hidden.0/saturated": 0.9}},
-            "90% of the outputs of hidden.0 are in the flat ends of the activation",
+            "90% of the outputs of hidden.0 are saturated",
         ),
-        ({"observed": {"probe/penalty_share": 0.7}}, "70% of the objective is penalty"),
+        ({"observed": {"probe/penalty_share": 0.7}}, "70% of the objective is the penalty"),
         ({"observed": {"updates/gradient_left_by_clipping": 0.01}}, "clipping leaves 1.0% of the gradient"),
         (
             {"train": 0.51, "val": 0.5},
-            "train/accuracy is 0.51, and a constant prediction has 0.5",
+            "train/accuracy is 0.51; a constant prediction scores 0.5",
         ),
-        ({"val": 0.3, "test": 0.3}, "val/accuracy is 0.3, and a constant prediction has 0.5"),
-        ({"train": 0.99, "val": 0.7, "test": 0.7}, "train/accuracy is 0.99, and val/accuracy is 0.7"),
-        ({"val": 0.9, "test": 0.6}, "val/accuracy is 0.9, and test/accuracy is 0.6"),
+        ({"val": 0.3, "test": 0.3}, "val/accuracy is 0.3; a constant prediction scores 0.5"),
+        ({"train": 0.99, "val": 0.7, "test": 0.7}, "train/accuracy is 0.99, but val/accuracy is 0.7"),
+        ({"val": 0.9, "test": 0.6}, "val/accuracy is 0.9, but test/accuracy is 0.6"),
         ({"status": "stopped_early", "best": 2}, "early stopping kept epoch 2 of 50"),
-        ({"losses": (1.0, 0.8, 0.6)}, "the loss still falls, by 25% in the last 1 epoch"),
+        ({"losses": (1.0, 0.8, 0.6)}, "the loss still falls: by 25% in the last epoch"),
     ],
 )
 def test_each_symptom_is_said_with_its_number(usual, changes, expected):
@@ -77,6 +77,6 @@ def test_a_rate_far_from_the_usual_and_a_wrong_direction_are_symptoms():
     config = validate(slipstream.compose("data=two_moons", "optimizer.lr=1e-6", "trainer.mode=max"))
     found = symptoms(ended(config))
     assert found == [
-        "the learning rate 1e-06 is 0.001 x the usual 0.001",
+        "the learning rate 1e-06 is 0.001 times the usual 0.001",
         "mode=max keeps the worst epoch by val/loss",
     ]

@@ -8,7 +8,7 @@ from slipstream.cli.commands import CommandParser
 
 WHAT = """Remove each ingredient of a run in turn and train the run again with several seeds. Ingredients are
 the settings that differ from the defaults, the regularizers and the augmentations. Differences are paired by
-seed; p is corrected for the number of ingredients (Holm)."""
+seed; p has Holm's correction for the number of ingredients."""
 EXAMPLES = (
     "slipstream ablate outputs/mine",
     "slipstream ablate outputs/mine --only trainer.max_epochs=2 --seeds 8",
@@ -21,7 +21,11 @@ def parser() -> CommandParser:
     made = CommandParser("ablate", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN", help="folder of a run")
     made.add_argument(
-        "--only", metavar="INGREDIENT", action="append", default=[], help="remove only this one"
+        "--only",
+        metavar="INGREDIENT",
+        action="append",
+        default=[],
+        help="remove only this ingredient; repeat for several",
     )
     made.add_count("--seeds", 5, "runs per ingredient (5)")
     made.add_argument(

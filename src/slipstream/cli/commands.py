@@ -50,6 +50,14 @@ class CommandParser(ArgumentParser):
         """Add an option whose value is a positive integer."""
         self.add_argument(flag, metavar="N", type=_count, default=usual, help=what)
 
+    def add_output(self, what: str) -> None:
+        """Add the option for the folder to write to."""
+        self.add_argument("-o", "--output", metavar="DIR", help=what)
+
+    def add_json(self, what: str) -> None:
+        """Add the option that prints the result as JSON."""
+        self.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
     def add_run(self) -> None:
         """Add the argument RUN and the data settings to change."""
         self.add_argument("run", metavar="RUN", help="folder of a run or a sweep")

@@ -27,9 +27,7 @@ def parser() -> CommandParser:
         "words", metavar="RUN|data.KEY=VALUE", nargs="+", help="run folders, and data settings to change"
     )
     made.add_argument("--metric", metavar="NAME", help="the metric to decide by, or loss")
-    made.add_argument(
-        "-o", "--output", metavar="DIR", help="write comparison.json, comparison.csv and curves"
-    )
+    made.add_output("write comparison.json, comparison.csv and curves")
     return made
 
 

@@ -25,7 +25,7 @@ def parser() -> CommandParser:
     made = CommandParser("evaluate", WHAT, EXAMPLES)
     made.add_run()
     made.add_argument("--by", metavar="COLUMN", help="also evaluate each group of this column")
-    made.add_argument("-o", "--output", metavar="DIR", help="write evaluation.json, rows.csv and plots")
+    made.add_output("write evaluation.json, rows.csv and plots")
     return made
 
 

@@ -28,7 +28,7 @@ def parser() -> CommandParser:
     made.add_argument(
         "--to", choices=FORMATS, default="onnx", help="onnx (default), or torch for a .pt2 file"
     )
-    made.add_argument("-o", "--output", metavar="DIR", help="a new folder; exported/NAME-onnx by default")
+    made.add_output("a new folder; exported/NAME-onnx by default")
     return made
 
 

@@ -1,4 +1,4 @@
-"""`slipstream find-lr RUN` and `slipstream find-lr WORDS...`: the learning rate to take."""
+"""`slipstream find-lr RUN` and `slipstream find-lr KEY=VALUE...`: the learning rate to use."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from pathlib import Path
 
 from slipstream.cli.commands import CommandParser, keep
 
-WHAT = """Name the learning rate of a run, or of a command line of train.py. Rates from 1e-06 to 33, a factor
-of 2 apart, begin with the same weights and see the same batches, each at a constant rate. The best eight are
-trained for longer, and up to five of them for half the run. Nothing is kept of them.
+WHAT = """Find the learning rate for a run, or for a command line of train.py. Rates from 1e-06 to 33, a
+factor of 2 apart, begin with the same weights and see the same batches, each at a constant rate. The best
+eight are also trained for longer and with a second seed, and up to five of them for half the run. Their
+weights are not kept.
 
-Settings behind RUN change it. Exit code 0: a rate is named. 3: none lowers the loss."""
+Settings after RUN change the run. Exit code 0: a rate is named. 3: no rate lowers the loss."""
 EXAMPLES = (
     "slipstream find-lr outputs/mine",
     "slipstream find-lr data=digits optimizer=sgd model.depth=3",
     "slipstream find-lr outputs/mine optimizer=momentum trainer.max_epochs=40 --updates 40 -o rates",
 )
-USUAL = "updates of the best rates (half the run's, at least 40 and at most 2,000)"
+USUAL = "updates of the best rates (default: half the run's, at least 40 and at most 2,000)"
 
 
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("find-lr", WHAT, EXAMPLES)
     made.add_argument(
-        "words", metavar="RUN | KEY=VALUE", nargs="+", help="folder of a run, or settings as of train.py"
+        "words", metavar="RUN | KEY=VALUE", nargs="+", help="folder of a run, or settings of train.py"
     )
     made.add_count("--updates", None, USUAL)
-    made.add_argument("--json", action="store_true", help="print the rates as JSON")
-    made.add_argument(
-        "-o", "--output", metavar="DIR", help="write learning_rates.json, learning_rates.csv and a picture"
-    )
+    made.add_json("the rates")
+    made.add_output("write learning_rates.json, learning_rates.csv and a plot")
     return made
 
 
@@ -51,5 +50,5 @@ def run(arguments: Sequence[str]) -> int:
             write_rates(found, Path(given.output))
     else:
         show_rates(screen, found)
-        keep(screen, given.output, partial(write_rates, found), "this and a picture")
+        keep(screen, given.output, partial(write_rates, found), "this and a plot")
     return 0 if found.named is not None else 3

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from slipstream.cli.commands import CommandParser
 
-WHAT = """Train alternative futures of a run from one of its epochs, next to the unchanged one: with the same
-weights, order of examples and noise, except for the change. Each value of a setting is one future.
+WHAT = """Train alternative futures of a run from one of its epochs, along with the unchanged run. They have
+the same weights, order of examples and noise, except for the change. Each value of a setting is one future.
 
-Without @EPOCH they begin after the last saved epoch; @0 is the start of the run. An epoch that is not saved
+Without @EPOCH, they begin after the last saved epoch; @0 is the start of the run. An epoch that is not saved
 is trained again, to the same bytes."""
 EXAMPLES = (
     "slipstream fork outputs/mine@2 optimizer.lr=0.1,0.01",
@@ -21,10 +21,10 @@ EXAMPLES = (
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("fork", WHAT, EXAMPLES)
-    made.add_argument("run", metavar="RUN[@EPOCH]", help="folder of a run, and an epoch")
+    made.add_argument("run", metavar="RUN[@EPOCH]", help="folder of a run, and the epoch to begin after")
     made.add_argument("overrides", metavar="KEY=VALUE[,VALUE...]", nargs="+", help="settings to change")
     made.add_count("--seeds", 1, "futures per change, with different orders and noise (1)")
-    made.add_argument("-o", "--output", metavar="DIR", help="keep each future as a run folder in DIR")
+    made.add_output("keep each future as a run folder in DIR")
     return made
 
 

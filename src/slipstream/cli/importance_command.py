@@ -39,7 +39,7 @@ def parser() -> CommandParser:
     made.add_count("--words", 200, "the number of most frequent words to try (200)")
     made.add_count("--row", None, "explain the prediction of this row, from 1 (needs the extra explain)")
     made.add_argument("--of", metavar="CLASS", help="with --row: the class, or target, to explain")
-    made.add_argument("-o", "--output", metavar="DIR", help="write importance.json, importance.csv and plots")
+    made.add_output("write importance.json, importance.csv and plots")
     return made
 
 

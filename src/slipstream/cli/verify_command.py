@@ -19,7 +19,7 @@ def parser() -> CommandParser:
     made = CommandParser("verify", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN", help="folder of a run")
     made.add_argument("--whole", action="store_true", help="train again from the start of the run")
-    made.add_argument("--json", action="store_true", help="print the receipt as JSON")
+    made.add_json("the receipt")
     return made
 
 

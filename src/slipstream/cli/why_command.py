@@ -1,4 +1,4 @@
-"""`slipstream why RUN`: what keeps a run from working, or what it needs."""
+"""`slipstream why RUN`: why a run does not work, or what makes it work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from slipstream.cli.commands import CommandParser
 
 WHAT = """Find out why a run does not work. Its settings, curves, layers and data suggest causes. Each is
-tried as a branch of the run that differs in one thing, and confirmed with fresh seeds. A verdict says what
-was seen, what was measured, and what to type. Numbers and a plot are written beside the run, where
-`slipstream report` finds them. Of a sweep, the best trials are trained again with fresh seeds: the best of
-many was lucky, too."""
+tried as a branch of the run that differs in one thing, and confirmed with fresh seeds. A verdict states the
+evidence, the measured effect, and the overrides that fix the run. why.json, why.csv and why.png are written
+to the run's folder, where `slipstream report` finds them.
+
+If no cause is found, shows what each ingredient of the run contributes. For a sweep, its best trials are
+trained again with fresh seeds, because the best of many trials was also lucky."""
 EXAMPLES = ("slipstream why outputs/mine", "slipstream why outputs/mine --json")
 
 
@@ -20,8 +22,8 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("why", WHAT, EXAMPLES)
     made.add_argument("run", metavar="RUN", help="folder of a run, or of a sweep, that has ended")
-    made.add_argument("--json", action="store_true", help="print the diagnosis as JSON")
-    made.add_argument("-o", dest="output", metavar="DIR", help="folder of the files (RUN)")
+    made.add_json("the diagnosis")
+    made.add_output("write the files to this folder instead of RUN")
     return made
 
 

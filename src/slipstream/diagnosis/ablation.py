@@ -1,4 +1,4 @@
-"""Ablation: each ingredient of a run is removed in turn, and its effect is measured in pairs of seeds."""
+"""Ablation: each ingredient of a run is removed in turn, and its effect is measured in pairs of runs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Ablation:
     effects: tuple[Effect, ...]
     control: tuple[float | None, ...]
 
+    @property
+    def trained(self) -> int:
+        """The number of branches that were trained."""
+        return (len(self.effects) + 1) * len(self.control)
+
 
 def removals(raw: Mapping[str, Plain]) -> dict[str, Change]:
     """Return the change that removes each ingredient of a configuration, by the ingredient as typed.
@@ -67,7 +72,7 @@ def removals(raw: Mapping[str, Plain]) -> dict[str, Change]:
 
 
 def _usual(raw: Mapping[str, Plain], parts: Sequence[str]) -> Plain:
-    """Return the default of a setting, given the chosen option."""
+    """Return the default of a setting of the chosen option. parts: of its key, such as optimizer, lr."""
     group, key = parts[0], parts[-1]
     option = parts[1] if group in LISTS else "default" if group == "trainer" else raw[group]["name"]
     return defaults(group, option).get(key)
@@ -105,7 +110,7 @@ def ablate(
     known = removals(origin.raw)
     asked = list(_asked(known, only))
     if not asked:
-        raise UserError(f"{origin.folder}: all settings have their defaults; there is nothing to remove")
+        raise UserError(f"{origin.folder}: all settings have their defaults, so there is nothing to remove")
     name = metric or str(origin.raw["early_stopping"]["metric"])
     minimize = direction(name, "auto") > 0
     found = branches(origin, [NOTHING, *(known[text] for text in asked)], seeds=seeds)
@@ -119,6 +124,7 @@ def ablate(
 
 
 def _asked(known: Mapping[str, Change], only: Sequence[str]) -> Iterator[str]:
+    """Yield the ingredients to remove: all if `only` is empty. Raises UserError for an unknown one."""
     for text in only:
         if text not in known:
             raise UserError(f"{text}: not an ingredient of this run, {did_you_mean(text, list(known))}")
@@ -126,6 +132,7 @@ def _asked(known: Mapping[str, Change], only: Sequence[str]) -> Iterator[str]:
 
 
 def _order(effect: Effect, minimize: bool) -> float:
+    """Return a number that is lowest for the ingredient whose removal harms most, a divergence first."""
     if effect.difference is None:
         return -float("inf")
     return -effect.difference if minimize else effect.difference

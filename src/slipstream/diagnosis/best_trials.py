@@ -1,4 +1,4 @@
-"""The best trial of a sweep again with fresh seeds: is it the best, or was it lucky?"""
+"""The best trials of a sweep, trained again with fresh seeds: is the best one good, or was it lucky?"""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from slipstream.diagnosis.verdicts import Diagnosis, Verdict
 from slipstream.inference.sweep_section import read_report
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
-AGAIN = 3  # trials, the best first
-SEEDS = 9  # fresh ones of each
+AGAIN = 3  # trials that are trained again, the best first
+SEEDS = 9  # fresh seeds of each
 
 
 @dataclass(frozen=True)
 class FreshTrial:
-    """A trial of a sweep, trained again.
+    """A trial of a sweep that was trained again.
 
-    number: of the trial. values: what the sweep set. folder: of its first member. reported: its mean in the
-    sweep. fresh: the metric with each fresh seed, NaN for one that diverged.
+    number: of the trial. values: the settings of the sweep. folder: of its first member. reported: its mean
+    in the sweep. fresh: the metric with each fresh seed, [seeds], NaN for one that diverged.
     """
 
     number: int
@@ -62,20 +62,21 @@ class FreshTrial:
 
 
 def best_trials(sweep: str | Path) -> Diagnosis:
-    """Train the best trials of a sweep again with fresh seeds and splits, and say whether the best one holds.
+    """Train the best trials of a sweep again with fresh seeds and splits, and check the best one.
 
-    The best of many trials was lucky, too: its value in the sweep is above what it reaches again. The value
-    is called lucky if it lies outside the one-sided 95 % prediction interval of the fresh seeds. Other
-    trials are compared with the best one in pairs of seeds, by Student's t with Holm's correction.
+    The best of many trials was also lucky: its value in the sweep is better than the values that it reaches
+    again. It is called lucky if it lies outside the one-sided 95 % prediction interval of the fresh seeds.
+    Other trials are compared with the best one in pairs of seeds, by Student's t with Holm's correction.
 
     Args:
         sweep: the folder of a sweep that has ended.
 
     Returns:
-        A verdict "lucky trial", with the overrides of a trial that is better; none if the best trial holds.
+        A verdict "lucky trial", with the overrides of a better trial if there is one; no verdict if the best
+        trial holds.
 
     Raises:
-        UserError: a member's folder holds no run, or rows in memory trained it.
+        UserError: a member's folder holds no run, or a run that was trained on rows in memory.
     """
     began = time.monotonic()
     report = read_report(Path(sweep))
@@ -91,15 +92,15 @@ def best_trials(sweep: str | Path) -> Diagnosis:
         () if verdict is None else (verdict,),
         (),
         (),
-        (*said, f"to ask about the best trial itself: slipstream why {best.folder}"),
+        (*said, f"to diagnose the best trial itself: slipstream why {best.folder}"),
         trained=sum(len(one.fresh) for one in again),
         seconds=time.monotonic() - began,
-        nothing=f"the best trial holds: {_compared(best, metric, len(known))}",
+        nothing=f"the best trial holds: {_compared(best, metric, len(known))}, and {best.summary}",
     )
 
 
 def _again(sweep: Path, trial: Mapping[str, Plain], metric: str) -> FreshTrial:
-    """Train a trial again with seeds that none of its members had."""
+    """Train a trial again with seeds that none of its members used."""
     numbers: Sequence[int] = trial["members"]
     folder = sweep / str(numbers[0])
     found = branches(Origin(folder), [NOTHING], seeds=SEEDS, first=len(numbers), split_again=True)
@@ -115,7 +116,7 @@ def _value(branch: Branch, metric: str) -> float:
 def _better(
     best: FreshTrial, others: Sequence[FreshTrial], minimize: bool
 ) -> Iterator[tuple[FreshTrial, float]]:
-    """Yield the trials that are better than the sweep's best one, each with its corrected p."""
+    """Yield the trials that are better with fresh seeds than the sweep's best one, each with its p."""
     sign = -1 if minimize else 1
     apart = [sign * (other.fresh - best.fresh) for other in others]
     apart = [gains[np.isfinite(gains)] for gains in apart]
@@ -138,21 +139,23 @@ def _verdict(
     remedy: tuple[str, ...] = ()
     if first is not None:
         other, p = first
-        proof = f"{other} is better: {other.summary}, the same ones (p = {p:.2g})"
+        proof = f"{other} is better: {other.summary}, the same seeds (p = {p:.2g})"
         remedy = tuple(f"{key}={spell(value)}" for key, value in other.values.items())
-    return Verdict("lucky trial", _compared(best, metric, trials), proof, remedy, True)
+    evidence = f"{_compared(best, metric, trials)}, but {best.summary}"
+    return Verdict("lucky trial", evidence, proof, remedy, True)
 
 
 def _compared(best: FreshTrial, metric: str, trials: int) -> str:
     many = counted(trials, "trial")
-    return f"{metric} of {best} is {best.reported:.4g}, the best of {many}, and {best.summary}"
+    return f"{metric} of {best} is {best.reported:.4g}, the best of {many}"
 
 
 def lucky(reported: float, fresh: np.ndarray, minimize: bool) -> bool:
-    """Return True if a value lies outside the one-sided 95 % prediction interval of fresh ones.
+    """Return True if a value lies outside the one-sided 95 % prediction interval of fresh values [seeds].
 
-    The interval's end is mean + t s sqrt(1 + 1/n), with the 95 % quantile t of Student's distribution with
-    n - 1 degrees of freedom and the deviation s. A seed that diverged makes the value lucky, too.
+    The interval ends at mean + t s sqrt(1 + 1/n), or at mean - ... to minimize, with the 95 % quantile t of
+    Student's distribution with n - 1 degrees of freedom and the standard deviation s. If a fresh seed
+    diverged, the value was lucky, too.
 
     >>> lucky(0.95, np.array([0.90, 0.91, 0.89, 0.90, 0.90]), minimize=False)
     True

@@ -20,7 +20,7 @@ SHOWN = 4  # metrics of a fork
 
 
 def show_fork(screen: Console, found: Fork) -> None:
-    """Show each future's end, its best epoch and the metrics there."""
+    """Show how each future ends, its best epoch and the metrics there."""
     results = [branch.result for branch in found.branches]
     split = found.metric.partition("/")[0]
     named = dict.fromkeys(name for result in results for name in result.best if name.startswith(f"{split}/"))

@@ -30,7 +30,7 @@ SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a run. overrides: as typed on the command line; without any, the run is unchanged.
+    """A change of a run. overrides: as typed on the command line; none leave the run unchanged.
 
     >>> str(Change(("optimizer.lr=0.1", "optimizer=sgd")))
     'optimizer.lr=0.1 optimizer=sgd'
@@ -49,8 +49,8 @@ NOTHING = Change()
 class Branch:
     """A trained branch.
 
-    seed: of its weights, order and noise, equal for the branches of a pair. kept: whether it delivers the
-    weights of its best epoch; otherwise it delivers the last.
+    seed: of its weights, order of examples and noise; the branches of a pair share it. kept: True if it
+    delivers the weights of its best epoch, not of its last.
     """
 
     change: Change
@@ -62,14 +62,16 @@ class Branch:
 class Origin:
     """A run that branches begin from.
 
-    folder: the run's. Raises UserError if it holds no run, or one that was trained on rows in memory.
+    folder: the run's. trained: the number of its branches that were trained so far. Raises UserError if the
+    folder holds no run, or one that was trained on rows in memory.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.raw: Mapping[str, Plain] = saved_config(self.folder)
         if self.raw["data"]["name"] == "memory":
-            raise UserError(f"{self.folder}: was trained on rows in memory, which no longer exist")
+            raise UserError(f"{self.folder}: the run was trained on rows in memory, which no longer exist")
+        self.trained = 0
         self._composed: dict[Change, Mapping[str, Plain]] = {}
 
     @cached_property
@@ -102,7 +104,7 @@ class Origin:
         return validate({key: value for key, value in composed(words).items() if key != "resume"})
 
     def with_change(self, change: Change) -> Mapping[str, Plain]:
-        """Return a branch's configuration, which is composed once. Raises ConfigError if it does not fit."""
+        """Return a branch's configuration, composed only once. Raises ConfigError if it is invalid."""
         if change not in self._composed:
             self._composed[change] = self.composed(self.typed(change)).raw
         return self._composed[change]
@@ -134,7 +136,7 @@ class Origin:
             return None
         last = max(self.saved, default=0)
         if not 0 < epoch <= last:
-            raise UserError(f"{self.folder}: has no epoch {epoch}; it was saved up to epoch {last}")
+            raise UserError(f"{self.folder}: has no epoch {epoch}; its last saved epoch is {last}")
         before = max((e for e in self.saved if e <= epoch), default=0)
         taken = checkpoints.load(self.saved[before]) if before else None
         if before == epoch:
@@ -201,6 +203,7 @@ def branches(
         raise ConfigError(
             [f"a change makes a different network, which cannot continue from epoch {at}: {error}"]
         ) from error
+    origin.trained += len(ended)
     kept = [bool(config.early_stopping.settings["restore_best"]) for config in configs]
     return [
         Branch(*pair, one.result, restored) for pair, one, restored in zip(asked, ended, kept, strict=True)
@@ -208,7 +211,7 @@ def branches(
 
 
 def _seeded(raw: Mapping[str, Plain], seed: int, split_seed: int) -> Config:
-    """Return a configuration with another seed; composing takes most of the time, so it is done once."""
+    """Return a configuration with other seeds, without composing again, which would take most of the time."""
     return validate({**raw, "seed": seed, "data": {**raw["data"], "split_seed": split_seed}})
 
 

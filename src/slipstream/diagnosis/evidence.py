@@ -1,4 +1,4 @@
-"""Evidence about a run before anything is tried: settings, curves, observations and data."""
+"""The evidence about a run before anything is tried: settings, curves, observations and data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ Record = Mapping[str, Plain]
 
 
 class Evidence:
-    """A run's files, and its data once they are asked for.
+    """A run's files, and its data, which are loaded when first needed.
 
-    folder: of a run that has ended. Raises UserError if it holds none, or has not finished an epoch and did
-    not diverge either.
+    folder: of a run that has ended. Raises UserError if it holds no such run.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -45,7 +44,7 @@ class Evidence:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration, validated, with everything that its data decide."""
+        """The validated configuration, with the settings that depend on the data filled in."""
         return setup.resolve(self._composed, self.data)
 
     @cached_property
@@ -55,13 +54,13 @@ class Evidence:
 
     @cached_property
     def _composed(self) -> Config:
-        """The configuration as it was typed."""
+        """The validated configuration, before the data fill in settings."""
         return self.origin.composed(self.origin.typed())
 
     # Settings.
 
     def setting(self, key: str, default: Plain = None) -> Plain:
-        """Return a setting such as `optimizer.lr`, or the default if the run has none of this name."""
+        """Return a setting such as `optimizer.lr`, or `default` if the run has no such setting."""
         value: Plain = self.raw
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
@@ -76,7 +75,7 @@ class Evidence:
         return defaults(group, name).get(rest)
 
     def changed(self, key: str) -> bool:
-        """Return True if a setting or a choice differs from its default."""
+        """Return True if a setting or an option differs from its default."""
         if "." not in key:
             return bool(self.raw[key]["name"] != chosen()[key])
         return bool(self.setting(key) != self.usual(key))
@@ -104,23 +103,23 @@ class Evidence:
 
     @cached_property
     def rows(self) -> int:
-        """The rows of the training split."""
+        """The number of training rows."""
         return len(self.data.train)
 
     @cached_property
     def batch(self) -> int:
-        """The rows of a batch."""
+        """The number of rows per batch."""
         size = self.setting("data.batch_size")
         return self.rows if size == "full" else min(int(size), self.rows)
 
     @cached_property
     def steps(self) -> int:
-        """The updates of an epoch."""
+        """The number of updates per epoch."""
         return Batching(self.rows, self.batch, int(self.setting("trainer.accumulate", 1))).steps
 
     @property
     def epochs(self) -> int:
-        """The epochs that were trained."""
+        """The number of epochs that were trained."""
         return len(self.records)
 
     # Curves and observations.
@@ -129,12 +128,12 @@ class Evidence:
         """Return a metric of every epoch, NaN where it is undefined, float64 [epochs]."""
         return np.array([_float(record.get(name)) for record in self.records])
 
-    def seen(self, name: str, at: int = -1) -> float:
-        """Return an observation of a whole network, by default the last; NaN if there is none."""
+    def observed(self, name: str, at: int = -1) -> float:
+        """Return an observed quantity of the whole network, by default the last; NaN if there is none."""
         return _float(self.observations[at].get(name)) if self.observations else math.nan
 
     def layers(self, quantity: str, at: int = -1) -> dict[str, float]:
-        """Return an observed quantity of each layer that has it, in order, by default the last."""
+        """Return an observed quantity by layer, in order, by default the last."""
         line = self.observations[at] if self.observations else {}
         return of_layers(line, quantity)
 
@@ -157,7 +156,7 @@ class Evidence:
 
     @cached_property
     def end(self) -> EndOfRun:
-        """The end of the run, from which symptoms are read."""
+        """The end of the run, which symptoms are read from."""
         said = self.summary
         result = Result(
             str(said["status"]),
@@ -183,7 +182,7 @@ class Evidence:
         return "val" if len(self.data.validation.inputs) else "train"
 
     def scored(self, metric: str, split: str | None = None) -> float:
-        """Return a metric of the delivered weights, on the split that judges by default."""
+        """Return a metric of the delivered weights, by default on the split that judges changes."""
         return _float(self.final.get(f"{split or self.split}/{metric}"))
 
     @cached_property

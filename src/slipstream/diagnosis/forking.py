@@ -31,7 +31,7 @@ class Fork:
 def fork(
     run: str | Path, *overrides: str, epoch: int | None = None, seeds: int = 1, into: str | Path | None = None
 ) -> Fork:
-    """Train alternative futures of a run from one of its epochs, as packs, next to the unchanged one.
+    """Train alternative futures of a run from one of its epochs, as packs, with the unchanged run.
 
     Args:
         run: the folder of a run, or FOLDER@EPOCH.

@@ -1,4 +1,4 @@
-"""Gains of changes, in units of what matters and paired by seed."""
+"""Gains of changes, paired by seed, in units of the smallest gain that matters."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from slipstream.runs.summary import Result
 ACCURACY, BALANCED, R2 = 0.04, 0.08, 0.06  # the smallest gains that matter
 RATIO = math.log(1.6)  # of losses
 LEAST_LOSS = 0.1  # gain of a log loss, in nats
-RESIDUAL = math.log(3.0)  # of root mean squared errors, where R2 is near 1 already
+RESIDUAL = math.log(3.0)  # ratio of root mean squared errors, where R2 is already near 1
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric that judges, and the gain on it that matters.
+    """A metric that judges changes, with the gains that matter.
 
-    name: `split/metric`. floor: the value of a prediction that knows nothing, also of a branch that diverged.
+    name: `split/metric`. floor: the value of a constant prediction, which a branch that diverged also gets.
     """
 
     name: str
@@ -35,7 +35,10 @@ class Measure:
         return self.name.endswith("loss")
 
     def value(self, result: Result, *, kept: bool) -> float:
-        """Return the metric of the weights that a run delivers; the floor if there is none."""
+        """Return the metric of the weights that a run delivers; the floor if there is none.
+
+        kept: True if the run delivers the weights of its best epoch, not of its last.
+        """
         found = (result.best if kept else result.last).get(self.name)
         if found is None or result.status == "diverged" or not math.isfinite(found):
             return self.floor
@@ -62,7 +65,7 @@ class Measure:
 
 
 def measures(evidence: Evidence) -> list[Measure]:
-    """Return the measures that judge a run's changes, by its task."""
+    """Return the measures that judge changes of a run, by its task."""
     split, task = evidence.split, evidence.data.target.task
     if task == "regression":
         return [Measure(f"{split}/r2", 0.0)]
@@ -82,9 +85,9 @@ def measures(evidence: Evidence) -> list[Measure]:
 class Gain:
     """The gain of a change on the measure where it gains most, over pairs of seeds.
 
-    before, after: means of the metric. mean: in units of what matters. better: pairs in which it is better.
-    p: one-sided, of the paired t-test over gains; None for a single pair. worst: the lowest mean gain over
-    all measures.
+    before, after: means of the metric. mean: the mean gain, where 1 is the smallest that matters. better: the
+    number of pairs in which the change is better. p: of the one-sided paired t-test over gains; None for a
+    single pair. worst: the lowest mean gain over all measures but balanced accuracy.
     """
 
     metric: str
@@ -114,6 +117,7 @@ def gain_on(
 
 
 def _measured(changed: Sequence[Branch], control: Sequence[Branch], judge: Measure) -> Gain:
+    """Return the gain on one measure; its own mean stands for `worst`."""
     before = np.array([judge.value(branch.result, kept=branch.kept) for branch in control])
     after = np.array([judge.value(branch.result, kept=branch.kept) for branch in changed])
     gains = np.array([judge.gain(a, b) for a, b in zip(before, after, strict=True)])

@@ -45,13 +45,13 @@ def show_rates(screen: Console, found: Rates) -> None:
             f"no rate lowers {found.metric} within {within}: the rate is not the cause", soft_wrap=True
         )
     elif found.named == found.before:
-        screen.print(f"{found.line}, as it is", soft_wrap=True)
+        screen.print(f"{found.line}, unchanged", soft_wrap=True)
     else:
         screen.print(f"{found.line} instead of {found.before:g}", soft_wrap=True)
 
 
 def as_json(found: Rates) -> dict[str, Plain]:
-    """Return the rates and what they are of as plain values."""
+    """Return the rates, their run and the named rate as plain values."""
     tried = [
         {
             "lr": each.lr,

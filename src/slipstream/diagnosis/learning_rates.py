@@ -1,4 +1,4 @@
-"""The learning rate of a run: many rates, each trained at a constant rate for a while, as one pack."""
+"""The learning rate of a run, found by training many constant rates for a while, as one pack."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ RATES = tuple(float(f"{0.001 * 2.0**k:.2g}") for k in range(-10, 16))
 # The numbers were chosen from the curves of 21 sweeps (docs/why.md).
 SHARE, FEWEST, MOST = 2, 40, 2000  # the best rates are trained for half the run, within these bounds
 FIRST, MIDDLE = 4, 2  # all rates are trained for a quarter of this, the best for a half
-GO_ON, REMAIN = 8, 5  # that many go on after the quarter, and after the half
-CLOSE = 0.5  # of the lowest loss: a rate farther above it does not go on after the half
-TRAINS, SWINGS = 0.5, 0.5  # share of the largest decrease of the loss; share of the falls that are rises
+GO_ON, REMAIN = 8, 5  # rates that go on after the quarter, and after the half
+CLOSE = 0.5  # excess over the lowest loss, relative to it, above which a rate stops after the half
+TRAINS = 0.5  # share of the largest decrease of the loss from which a rate trains
+SWINGS = 0.5  # ratio of rises to falls of the loss from which a rate oscillates
 
 Look = Literal["best", "trains", "too low", "too high", "oscillates", "diverges"]
 
@@ -41,9 +42,9 @@ class TriedRate:
 
     Attributes:
         lr: the rate.
-        losses: the loss by the number of updates before it, at the ends of epochs and of the training.
+        losses: the loss by the number of updates made, at the ends of epochs and of the training.
         again: the same with the next seed; empty for a rate that did not go on.
-        diverged: True if a value was not finite any more.
+        diverged: True if a value became non-finite.
         look: best | trains | too low | too high | oscillates | diverges.
     """
 
@@ -77,7 +78,7 @@ class Rates:
     Attributes:
         source: the run's folder, or the words of the command line.
         metric: the loss that is compared: val/loss, or train/loss without validation rows.
-        updates: how many the best rates were trained for; the others for fewer.
+        updates: the number of updates that the best rates were trained for; the others got fewer.
         optimizer: its name.
         before: the rate of the configuration.
         named: the rate to take, None if no rate lowers the loss.
@@ -99,19 +100,20 @@ class Rates:
 
 
 def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates: int | None = None) -> Rates:
-    """Name the learning rate with the lowest loss, after trying many at once.
+    """Find the learning rate with the lowest loss by training many at once.
 
     Every rate of `RATES` that the optimizer allows begins with the same weights and sees the same batches and
     noise, at a constant rate (after the warm-up, if there is one), without early stopping. They train as one
-    pack for a quarter of `updates`. The best eight go on to a half, and are trained with the next seed, too;
-    those of them that are close to the best go on to the end, at most five. The loss is the lowest so far on
-    the validation rows, at the ends of epochs, as that of a run's best epoch; of two seeds, the mean. Nothing
-    is written to disk.
+    pack for a quarter of `updates`. The best eight go on to a half, and are also trained with the next seed;
+    then those close to the best, at most five, go on to the end. A rate is judged by its lowest validation
+    loss so far at the end of an epoch, as the best epoch of a run is; with two seeds, by the mean. Nothing is
+    written to disk.
 
     Args:
         run: the folder of a run, a configuration of `slipstream.compose`, or the first override.
         overrides: settings as on the command line, such as "optimizer=sgd".
-        updates: of the best rates; by default half of the run's, at least 40 and at most 2,000.
+        updates: the number of updates of the best rates; by default half of the run's, at least 40 and at
+            most 2,000.
 
     Returns:
         The rate, and the losses of all rates.
@@ -155,7 +157,7 @@ def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates
 def _asked(
     run: str | Path | Mapping[str, Plain], overrides: Sequence[str]
 ) -> tuple[str, Mapping[str, Plain]]:
-    """Return what is asked about, in words, and its configuration."""
+    """Return the run in words, such as its folder, and its configuration."""
     if isinstance(run, Mapping):
         if overrides:
             raise ConfigError(["find_lr: a configuration takes no overrides; compose it with them"])
@@ -222,13 +224,16 @@ def _longer(each: TriedRate, ended: Ended, metric: str, *, again: bool) -> Tried
 
 
 def going_on(tried: Sequence[TriedRate], on: Sequence[int]) -> list[int]:
-    """Return which of the rates go on after the short training: those with the lowest losses."""
+    """Return the indices of the rates that go on after the quarter: those with the lowest losses."""
     ranked = sorted(on, key=lambda k: tried[k].lowest)
     return sorted(k for k in ranked[:GO_ON] if not tried[k].diverged)
 
 
 def remaining(tried: Sequence[TriedRate], on: Sequence[int]) -> list[int]:
-    """Return which go on after half the training: those near the best; none if all are its neighbours."""
+    """Return the indices of the rates that go on after the half: those near the best in loss.
+
+    None go on if all of them are the best rate's neighbors: the best is then known to a step of the grid.
+    """
     best, *others = sorted(on, key=lambda k: tried[k].lowest)
     bound = tried[best].lowest + CLOSE * abs(tried[best].lowest)
     close = [best, *(k for k in others[: REMAIN - 1] if tried[k].lowest <= bound)]
@@ -247,7 +252,7 @@ def chosen(tried: Sequence[TriedRate]) -> TriedRate | None:
 
 
 def described(tried: Sequence[TriedRate], named: TriedRate | None) -> Iterator[TriedRate]:
-    """Yield the rates with how each looks beside the named one."""
+    """Yield the rates, each with how it looks compared with the named one."""
     start = next(iter(tried[0].losses.values()), math.inf)
     lowest = min(each.lowest for each in tried)
     for each in tried:
@@ -267,7 +272,7 @@ def described(tried: Sequence[TriedRate], named: TriedRate | None) -> Iterator[T
 
 
 def _swings(each: TriedRate) -> bool:
-    """Return True if the loss rises nearly as much as it falls."""
+    """Return True if the loss rises at least `SWINGS` times as much as it falls."""
     steps = [after - before for before, after in pairwise(each.losses.values())]
     rises, falls = sum(s for s in steps if s > 0), -sum(s for s in steps if s < 0)
     return falls > 0 and rises >= SWINGS * falls

@@ -46,7 +46,7 @@ class Effect:
 
 
 def effects(found: Sequence[Branch], metric: str, *, minimize: bool) -> list[Effect]:
-    """Return the effect of every change but `NOTHING`, the control, which must be among the branches.
+    """Return the effect of every change. The branches must include those of `NOTHING`, the control.
 
     metric: `split/name`. minimize: True if smaller is better.
     """
@@ -65,6 +65,7 @@ def effects(found: Sequence[Branch], metric: str, *, minimize: bool) -> list[Eff
 def _measured(
     change: Change, branches: Sequence[Branch], control: Sequence[Branch], metric: str, minimize: bool
 ) -> Effect:
+    """Return the effect of a change, before Holm's correction and without a verdict."""
     values, usual = [_value(b, metric) for b in branches], [_value(b, metric) for b in control]
     worst = math.inf if minimize else -math.inf
     a = np.array([worst if v is None else v for v in usual])
@@ -83,7 +84,10 @@ def _value(branch: Branch, metric: str) -> float | None:
 
 
 def student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, float | None]:
-    """Return mean, interval and two-sided p of paired differences by Student's t."""
+    """Return mean, 95 % interval and two-sided p of paired differences [N] by Student's t.
+
+    The interval is None for one pair; p also if all differences are the same and not 0.
+    """
     from scipy.special import stdtr, stdtrit
 
     n, mean = len(difference), float(difference.mean())
@@ -97,7 +101,7 @@ def student(difference: np.ndarray) -> tuple[float, tuple[float, float] | None, 
 
 
 def _sign_test(gain: np.ndarray) -> float | None:
-    """Return the two-sided p of the sign test, without the pairs that are equal.
+    """Return the two-sided p of the sign test over the pairs that differ, None if there are none.
 
     >>> _sign_test(np.array([1.0, 2.0, np.inf, 1.0, 3.0, np.inf]))
     0.03125
@@ -110,6 +114,7 @@ def _sign_test(gain: np.ndarray) -> float | None:
 
 
 def _judged(effect: Effect, p: float | None, minimize: bool, *, uncorrected: float | None) -> Effect:
+    """Return an effect with its corrected p and its verdict; a tie is judged by the uncorrected p."""
     n = len(effect.values)
     improves = effect.better > n / 2
     if effect.difference is not None:

@@ -14,7 +14,7 @@ class Suspicion:
     Attributes:
         cause: its name, such as "learning rate too high".
         score: from 0 to 1, how strongly the evidence suggests it.
-        evidence: a sentence with a number.
+        evidence: a sentence, with a number where there is one.
         measure: the only metric that judges its changes, such as "balanced_accuracy"; empty for all.
         changes: alternative remedies; the cause is proved where one of them improves the run.
     """

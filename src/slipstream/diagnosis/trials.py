@@ -1,4 +1,4 @@
-"""Trials of changes: branches with each, beside the control, for as long as the budget allows."""
+"""Trials of changes: branches with and without each, trained for as long as the budget allows."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, gain_of, gain_on
 from slipstream.runs.summary import Result
 
-BUDGET = 3.0  # times the run, of all that is trained
+BUDGET = 3.0  # cost of all branches, in times the run
 START = 4.0  # seconds of a run besides its training
-RUNS = 10.0  # runs that a diagnosis costs if all branches are trained to their end: packs are cheaper
-LEAST_EPOCHS = 8  # of a branch that is left early
-PACKED = 3  # branches of one structure: a pack is faster than one by one
-# Changes that are seen only at the end of a run.
+RUNS = 10.0  # cost of all branches if they train to their end, in times the run: packs are cheaper than runs
+LEAST_EPOCHS = 8  # of a branch that stops early
+PACKED = 3  # branches of one structure from which a pack is faster than single runs
+# Changes whose effect shows only at the end of a run.
 OF_LENGTH = ("trainer.max_epochs", "trainer.mode", "trainer.monitor", "early_stopping")
 
 
 @dataclass(frozen=True)
 class TrainedChange:
-    """The branches with a change, and as many without, seed by seed."""
+    """The branches with a change, and the unchanged ones of the same seeds."""
 
     change: Change
     branches: tuple[Branch, ...]
     control: tuple[Branch, ...]
 
     def after(self, other: TrainedChange) -> TrainedChange:
-        """Return the branches of both."""
+        """Return the branches of both trials, the other's first."""
         return TrainedChange(self.change, other.branches + self.branches, other.control + self.control)
 
     def gain(self, judges: Sequence[Measure]) -> Gain:
@@ -53,7 +53,7 @@ def repeated(
 ) -> list[TrainedChange]:
     """Train each change with fresh seeds, each with its own random split.
 
-    before: the same changes with earlier seeds, which are joined to them.
+    before: the same changes with earlier seeds, which the result includes.
     """
     used = max((len(one.branches) for one in before), default=0)
     found = _trained(run, list(dict.fromkeys(changes)), seeds=seeds, first=1 + used)
@@ -70,9 +70,10 @@ def _fits(run: Evidence, change: Change) -> bool:
 
 
 def _trained(run: Evidence, changes: Sequence[Change], *, seeds: int, first: int) -> list[TrainedChange]:
-    """Train branches; those whose change is seen only at the end, and all of a short run, to the end.
+    """Train branches with each change and without, `seeds` seeds each, of which `first` are skipped.
 
-    The control always ends as the run does: a branch that is left early and still better is not just faster.
+    Branches of a short run, and those whose change shows only at the end, train to the end. So does the
+    control: a branch that stops early and is still better is not merely faster.
     """
     until = horizon(run)
     long = [change for change in changes if until is None or _is_seen_late(change)]
@@ -97,13 +98,13 @@ def _is_seen_late(change: Change) -> bool:
 
 
 def _itself(run: Evidence) -> Branch:
-    """Return the run as a branch without a change."""
+    """Return the run itself as an unchanged branch."""
     result = Result(run.status, "", 0, run.summary["best"], run.summary["last"], [], {})
     return Branch(NOTHING, int(run.raw["seed"]), result, run.keeps_best)
 
 
 def horizon(run: Evidence) -> int | None:
-    """Return the epoch at which branches are left; None trains them to their end."""
+    """Return the epoch after which branches stop; None trains them to their end."""
     planned = int(run.setting("trainer.max_epochs"))
     whole = run.seconds / max(run.epochs, 1) * planned
     share = BUDGET * (run.seconds + START) / (RUNS * max(whole, 1e-9))

@@ -1,4 +1,4 @@
-"""Verdicts on a run: causes with their proof, and what was tried."""
+"""Verdicts on a run: causes with their proof, and every cause that was tried."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slipstream.diagnosis.branches import Change
 from slipstream.diagnosis.judging import Gain
 from slipstream.diagnosis.paired_effects import Effect
 
-MATTERS = 0.8  # gain on the run's own seed below which a change is no cause; from it on, fresh seeds decide
+MATTERS = 0.8  # smallest gain on the run's own seed for which fresh seeds decide; below, it is not the cause
 NOTHING_FOUND = "no cause was found: nothing that was tried makes a difference that matters"
 PAGE = Path(__file__).parents[3] / "docs" / "causes.md"  # a section for each cause; not part of a wheel
 
@@ -23,11 +23,11 @@ class Verdict:
     Attributes:
         cause: its name, such as "learning rate too high".
         evidence: what was seen, with a number.
-        proof: what was measured: with which change, on fresh seeds, how much better.
+        proof: the measured effect: which change, on fresh seeds, improves the run by how much.
         remedy: overrides of train.py to paste; empty if only the data can be repaired.
         confirmed: True if fresh seeds, or a test of the data, confirm the cause.
         score: from 0 to 1, how strongly the evidence suggests the cause.
-        gain: of the remedy over the unchanged run; None for a cause that its own test shows.
+        gain: of the remedy over the unchanged run; None for a cause that a test of the data shows.
     """
 
     cause: str
@@ -46,7 +46,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class TriedCause:
-    """A suspected cause that was tried: its best change, and what that gained on the run's own seed."""
+    """A suspected cause that was tried: its best change, and the gain of that on the run's own seed."""
 
     cause: str
     score: float
@@ -63,14 +63,13 @@ class Diagnosis:
     Attributes:
         folder: the run.
         symptoms: sentences about what is suspicious.
-        verdicts: the causes that were proved, the likeliest root first.
+        verdicts: the causes that were proved, the likeliest root cause first.
         tried: every suspected cause, the likeliest first.
         needs: for a run that works, the effect of removing each ingredient.
         remarks: sentences about what limits the answer.
-        trained: the number of branches with a suspected change; the unchanged ones beside them and those of
-            `needs` are not counted.
-        seconds: of wall time, of the whole answer.
-        nothing: the sentence that stands where there is no verdict.
+        trained: the number of branches that were trained.
+        seconds: the wall time of the whole diagnosis.
+        nothing: the sentence to print if there is no verdict.
     """
 
     folder: Path
@@ -86,7 +85,7 @@ class Diagnosis:
     def lines(self) -> Iterator[str]:
         """Yield the answer as text."""
         for symptom in self.symptoms:
-            yield f"seen: {symptom}"
+            yield f"symptom: {symptom}"
         if not self.verdicts:
             yield self.nothing
         for number, verdict in enumerate(self.verdicts, 1):
@@ -105,14 +104,14 @@ class Diagnosis:
     def _needed(self) -> Iterator[str]:
         if self.needs:
             seeds = counted(len(self.needs[0].values), "seed")
-            yield f"what the run needs ({self.needs[0].metric}, {seeds}):"
+            yield f"what each ingredient contributes ({self.needs[0].metric}, {seeds}):"
         for effect in self.needs:
             if effect.difference is None or effect.interval is None:
                 size = "diverges"
             else:
                 low, high = effect.interval
                 size = f"{effect.difference:+.3g} ± {(high - low) / 2:.2g}"
-            yield f"   with {effect.change} instead: {size} ({effect.verdict})"
+            yield f"   with {effect.change}: {size} ({effect.verdict})"
 
     def _others(self) -> Iterator[str]:
         found = {verdict.cause for verdict in self.verdicts}
@@ -125,7 +124,7 @@ class Diagnosis:
 
 
 def section(cause: str) -> str:
-    """Return the link to the section about a cause, from the working directory if the page is below it."""
+    """Return the link to a cause's section, relative to the working directory if the page is below it."""
     here = Path.cwd()
     page = PAGE.relative_to(here) if PAGE.is_relative_to(here) else PAGE
     return f"{page.as_posix()}#{cause.lower().replace(' ', '-')}"

@@ -1,4 +1,4 @@
-"""Verification of a run: stretches of epochs are trained again, and their bytes compared."""
+"""Verification of a run: ranges of epochs are trained again, and their bytes are compared."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Receipt:
 
 
 def verify(run: str | Path, *, whole: bool = False) -> Receipt:
-    """Train stretches of a run again and compare their bytes with what the run saved.
+    """Train epochs of a run again and compare their bytes with those that the run saved.
 
     Args:
         run: the folder of a run.
@@ -120,7 +120,7 @@ def verify(run: str | Path, *, whole: bool = False) -> Receipt:
 
 
 def _again(origin: Origin, begin: int, end: int, threads: int | None = None) -> Stretch:
-    """Train a stretch again and compare its end with the saved one."""
+    """Train the epochs after `begin` up to `end` again and compare the result with the saved checkpoint."""
     taken = checkpoints.load(origin.saved[begin]) if begin else None
     tensors, state = checkpoints.load(origin.saved[end])
     how = state if threads is None else {**state, "threads": threads}
@@ -144,6 +144,7 @@ def _differing(saved: Taken, again: Taken) -> Iterator[str]:
 
 
 def _tensors(saved: Tensors, again: Tensors) -> Iterator[tuple[str, str]]:
+    """Yield file and name of each saved tensor that is missing or has other bytes."""
     for file, named in saved.items():
         for name, tensor in named.items():
             other = again[file].get(name)
@@ -152,6 +153,7 @@ def _tensors(saved: Tensors, again: Tensors) -> Iterator[tuple[str, str]]:
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of a tensor, uint8 [bytes]: NaNs are equal where their bits are."""
     return tensor.contiguous().flatten().view(torch.uint8)
 
 
@@ -182,7 +184,7 @@ def _conditions(folder: Path, state: Mapping[str, Plain]) -> Iterator[str]:
 
 
 def _threads(origin: Origin, begin: int, end: int) -> str | None:
-    """Return a different number of threads that reproduces the saved bytes, or None."""
+    """Return words about another number of threads that reproduces the saved bytes, None without one."""
     recorded = checkpoints.load(origin.saved[end])[1]["threads"]
     for threads in THREADS:
         if threads != recorded and not _again(origin, begin, end, threads).differing:

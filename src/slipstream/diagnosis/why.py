@@ -1,4 +1,4 @@
-"""Causes of a run that does not work, tried as branches and confirmed on fresh seeds."""
+"""The causes of a run that does not work, tried as branches and confirmed with fresh seeds."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ from slipstream.sweeps.plan.store import holds_sweep
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
 CONFIRMED = 5  # fresh seeds of each finalist
-# Causes in the data that a branch proves. What others are worth does not show on the run's own rows.
+# Causes in the data that a branch can prove. The remedies of others do not show on the run's own rows.
 TRIED = ("inputs not scaled", "target not scaled", "class imbalance", "outliers")
 MOST = 24  # causes that are tried
 FINALISTS = 3  # causes that are confirmed
-HARM = -0.7  # gain on another measure below which a change is no remedy
-SAME = 0.7  # of the largest gain: a change that gains this much explains the same
-SHORT = 10.0  # seconds of a run whose ingredients are removed in turn
-STRONG = 0.8  # score of evidence that is reported without a proof
-LUCK, LUCKY_SPREADS = 1.5, 4.0  # gain over other seeds: that matters, and in their deviations
-REPEAT = 0.3  # p up to which as many seeds again may decide
-LEAST_P = 0.0001  # that is shown
+HARM = -0.7  # mean gain on any other measure below which a change is no remedy
+SAME = 0.7  # share of the largest gain from which a change counts as equally good
+SHORT = 10.0  # longest run, in seconds, whose ingredients are removed in turn
+STRONG = 0.8  # score of evidence that is reported without proof
+LUCK, LUCKY_SPREADS = 1.5, 4.0  # lead over other seeds: as a gain, and in their standard deviations
+REPEAT = 0.3  # p below which as many seeds again may decide
+LEAST_P = 0.0001  # smallest p that is printed
 
 
 def why(run: str | Path) -> Diagnosis:
-    """Find the causes that keep a run from working, with a proof of each.
+    """Find and prove the causes that keep a run from working.
 
-    The evidence - settings, curves, observations, data - suggests causes. Each is tried as a branch of the
-    run that differs in one thing and has the run's own seed. The most promising are trained again with fresh
-    seeds, and each seed with its own random split; differences are paired, p is of a one-sided paired t-test
-    with Holm's correction. Of the changes that improve the run equally, the one with the strongest evidence
-    is the root cause. Nothing is written to disk.
+    The evidence (settings, curves, observations and data) suggests causes. Each is tried as a branch that
+    differs from the run in one thing and has the run's own seed. The most promising are trained again with
+    fresh seeds, each with its own random split. Differences are paired by seed; p is that of a one-sided
+    paired t-test with Holm's correction. Of the changes that improve the run equally, the one with the
+    strongest evidence is named as the root cause. Nothing is written to disk.
 
     Args:
-        run: the folder of a run that has ended. A sweep's best trials are trained again with fresh seeds, as
-            `best_trials` describes.
+        run: the folder of a run that has ended, or of a sweep, whose best trials are trained again with fresh
+            seeds (see `best_trials`).
 
     Returns:
-        The verdicts, the likeliest root cause first, and what was tried. For a run that works, also what it
-        loses without each of its ingredients.
+        The verdicts, the likeliest root cause first, and the causes that were tried. For a run that works,
+        also the effect of removing each of its ingredients.
 
     Raises:
-        UserError: the folder holds no run that has ended, or rows in memory trained it.
+        UserError: the folder holds no run that has ended, or the run was trained on rows in memory.
 
     Example:
         >>> import slipstream
@@ -86,9 +86,8 @@ def why(run: str | Path) -> Diagnosis:
     works = None if verdicts or evidence.seconds > SHORT else _ablated(evidence, judges[0].name)
     if works is not None and works.control:
         verdicts = tuple(_lucky(works, judges[0]))
-    kept = {verdict.cause for verdict in verdicts} <= {"overfitting"}
-    more = more_rows(evidence, judges, CONFIRMED) if kept else ()
-    trained = [*first, *fresh]
+    overfits = all(verdict.cause == "overfitting" for verdict in verdicts)  # or nothing was found
+    more = more_rows(evidence, judges, CONFIRMED) if overfits else ()
     return Diagnosis(
         evidence.folder,
         tuple(symptoms(evidence.end)),
@@ -96,20 +95,20 @@ def why(run: str | Path) -> Diagnosis:
         tuple(tried),
         () if works is None else works.effects,
         (*remarks(evidence, judges), *more),
-        trained=sum(len(change.branches) for change in trained),
+        trained=evidence.origin.trained + (0 if works is None else works.trained),
         seconds=time.monotonic() - began,
         nothing=_nothing(works, judges[0]),
     )
 
 
 def _ablated(run: Evidence, metric: str) -> Ablation | None:
-    """Return what the run loses without each of its ingredients; None if all are the defaults."""
+    """Return the effects of removing the run's ingredients; None if all settings have their defaults."""
     ingredients = [text for text in removals(run.raw) if not text.startswith("data.")]
     return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED) if ingredients else None
 
 
 def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
-    """Yield a verdict if the run is far better than the same run with other seeds."""
+    """Yield a verdict if the run is far better than with other seeds."""
     own, *others = (judge.floor if value is None else value for value in found.control)
     seeds = counted(len(others), "other seed")
     usual, spread = float(np.mean(others)), float(np.std(others, ddof=1))
@@ -124,7 +123,7 @@ def _lucky(found: Ablation, judge: Measure) -> Iterator[Verdict]:
 
 
 def _nothing(works: Ablation | None, judge: Measure) -> str:
-    """Return the sentence for no verdict, which names an ingredient without which the run is far better."""
+    """Return the sentence to print without verdicts; it names an ingredient that harms the run, if any."""
     better = [e for e in works.effects if e.verdict == "better"] if works else []
     means = [(judge.gain(_mean(e.control), _mean(e.values)), e) for e in better if e.difference is not None]
     gain, effect = max(means, key=lambda pair: pair[0], default=(0.0, None))
@@ -132,7 +131,7 @@ def _nothing(works: Ablation | None, judge: Measure) -> str:
         return NOTHING_FOUND
     return (
         f"no known cause was found, but the run is better with {effect.change}: {judge.name} is "
-        f"{_mean(effect.values):.4g} instead of {_mean(effect.control):.4g}, better in {effect.better} of "
+        f"{_mean(effect.values):.4g} instead of {_mean(effect.control):.4g}, better for {effect.better} of "
         f"{counted(len(effect.values), 'seed')}"
     )
 
@@ -146,19 +145,19 @@ def _is_tried(finding: Finding) -> bool:
 
 
 def _of_data(finding: Finding) -> Suspicion:
-    """Return the suspicion that a test of the data raises, for training to prove."""
+    """Return the suspicion that a data check raises, for training to prove."""
     measure = "balanced_accuracy" if finding.cause == "class imbalance" else ""
     change = Change(finding.remedy)
     return Suspicion(finding.cause, finding.strength, _said(finding), (change,), measure)
 
 
 def _said(finding: Finding) -> str:
-    """Return the evidence without the name of the cause, which a verdict begins with."""
+    """Return the evidence without its cause, with which a verdict begins."""
     return finding.evidence.removeprefix(f"{finding.cause}: ")
 
 
 def _shown(finding: Finding) -> Verdict:
-    """Return the verdict of a test of the data, which is its own proof."""
+    """Return the verdict of a data check, which is its own proof."""
     return Verdict(finding.cause, _said(finding), finding.advice, finding.remedy, True, finding.strength)
 
 
@@ -177,7 +176,7 @@ def _tried(
 
 
 def _judges(measure: str, judges: Sequence[Measure]) -> Sequence[Measure]:
-    """Return the measures that judge a cause."""
+    """Return the measures that judge a cause: the named one if the run has it, otherwise all."""
     return [judge for judge in judges if judge.name.endswith(f"/{measure}")] or judges
 
 
@@ -186,14 +185,14 @@ def _promising(cause: TriedCause) -> bool:
 
 
 def _promise(cause: TriedCause) -> float:
-    """Return the order of causes: evidence, and a gain up to three times what matters."""
+    """Return the rank of a cause: its score times its gain, of which at most 3 counts."""
     return cause.score * min(cause.gain.mean, 3.0)
 
 
 def _verdicts(
     finalists: Sequence[TriedCause], fresh: Sequence[TrainedChange], judges: Sequence[Measure]
 ) -> Iterator[Verdict]:
-    """Yield the finalists that fresh seeds confirm and that explain the same, the likeliest root first."""
+    """Yield the finalists that fresh seeds confirm and that gain about the same, the likeliest root first."""
     trained = {one.change: one for one in fresh}
     gains = [trained[cause.change].gain(_judges(cause.measure, judges)) for cause in finalists]
     corrected = holm([gain.p for gain in gains])
@@ -219,8 +218,8 @@ def _likely(finalists: Sequence[TriedCause]) -> Iterator[Verdict]:
         if cause.score >= STRONG and cause.gain.mean >= 1:
             gain = cause.gain
             proof = (
-                f"not proved: with {cause.change} {gain.metric} is {gain.after:.4g} instead of "
-                f"{gain.before:.4g} for the run's own seed, and fresh seeds do not confirm it"
+                f"not proved: with {cause.change}, {gain.metric} is {gain.after:.4g} instead of "
+                f"{gain.before:.4g} for the run's own seed, but fresh seeds do not confirm it"
             )
             yield Verdict(cause.cause, cause.evidence, proof, cause.change.overrides, False, cause.score)
 
@@ -236,6 +235,6 @@ def _helps(gain: Gain) -> bool:
 def _proof(cause: TriedCause, gain: Gain, p: float) -> str:
     chance = f"p = {p:.2g}" if p >= LEAST_P else f"p < {LEAST_P:g}"
     return (
-        f"with {cause.change} {gain.metric} is {gain.after:.4g} instead of {gain.before:.4g}, better in "
+        f"with {cause.change}, {gain.metric} is {gain.after:.4g} instead of {gain.before:.4g}, better for "
         f"{gain.better} of {gain.pairs} fresh seeds ({chance})"
     )

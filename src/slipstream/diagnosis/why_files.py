@@ -1,4 +1,4 @@
-"""Files of a diagnosis, beside the run: numbers, a table, a plot, and both in TensorBoard."""
+"""The files of a diagnosis: numbers, a table, a plot, and both in TensorBoard."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ def pictures(found: Diagnosis) -> Iterator[tuple[str, Image]]:
     gains = {str(tried.change): (tried.gain.mean, None) for tried in found.tried}
     if gains:
         largest = sorted(gains.items(), key=lambda pair: -pair[1][0])
-        title = f"gain of each change of {found.folder.name}: from 1 on it matters"
+        title = f"gain of each change of {found.folder.name}: 1 is the smallest that matters"
         yield "why", bars_picture(dict(largest), title)

@@ -1,4 +1,4 @@
-"""Symptoms of a run that does not work, from what was logged anyway. A healthy run has none."""
+"""Symptoms of a run that does not work, read from its logs. A healthy run has none."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from slipstream.config.files import defaults
 from slipstream.config.run_config import Config
 from slipstream.core.console import number
 from slipstream.core.types import Plain, Target
-from slipstream.core.wording import counted
 from slipstream.data import Data
 from slipstream.early_stopping import direction
 from slipstream.runs.summary import Result
 from slipstream.training.member import DIVERGED, FINISHED, STOPPED
 
 FLAT = 0.8  # share of a layer's units that are dead or saturated
-PENALTY = 0.6  # share of the objective
-CLIPPED = 0.05  # factor that clipping leaves of the gradient
+PENALTY = 0.6  # largest share of the objective
+CLIPPED = 0.05  # smallest share of the gradient that clipping may leave
 FAR = 30.0  # ratio of a rate to the usual one
-CHANCE = 0.02  # above the accuracy, or R2, of a constant prediction
-GAP, ERRORS = 0.12, 4.0  # of a metric between splits: at least, and in standard errors of the smaller split
-SOON = 4  # epochs within which early stopping ends few runs that work
+CHANCE = 0.02  # margin around the accuracy, or R2, of a constant prediction
+GAP, ERRORS = (
+    0.12,
+    4.0,
+)  # smallest gap between splits: of the metric, and in standard errors of the later split
+EARLY = 4  # early stopping rarely keeps one of the first 4 epochs of a run that works
 FALLING = 0.1  # relative fall of the loss over the last tenth of the epochs
+ROOM = 0.95  # accuracy or R2 above which little is left to gain
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,10 @@ def class_shares(data: Data) -> np.ndarray:
 
 
 def of_layers(line: Mapping[str, Plain], quantity: str) -> dict[str, float]:
-    """Return a quantity of each layer that has it, in order. line: of observations.jsonl."""
+    """Return an observed quantity by layer, in order, without the layers that lack it.
+
+    line: a line of observations.jsonl.
+    """
     named = [key.split("/") for key in line if key.startswith("layers/")]
     values = {layer: line[f"layers/{layer}/{quantity}"] for _, layer, name in named if name == quantity}
     return {layer: float(value) for layer, value in values.items() if value is not None}
@@ -98,7 +104,7 @@ def _settings(end: EndOfRun) -> Iterator[str]:
     rate = end.config.optimizer.settings.get("lr")
     usual = defaults("optimizer", end.config.optimizer.name).get("lr")
     if rate and usual and not 1 / FAR < rate / usual < FAR and _poor(end):
-        yield f"the learning rate {rate:g} is {number(rate / usual, 2)} x the usual {usual:g}"
+        yield f"the learning rate {rate:g} is {number(rate / usual, 2)} times the usual {usual:g}"
     stopping = end.config.early_stopping.settings
     metric, mode = stopping["metric"], stopping["mode"]
     if direction(metric, mode) != direction(metric, "auto"):
@@ -111,7 +117,7 @@ def _units(end: EndOfRun) -> Iterator[str]:
     last: Mapping[str, Plain] = end.result.observations[-1]
     for quantity, said in (
         ("dead", "of the units of {} are 0 for every row"),
-        ("saturated", "of the outputs of {} are in the flat ends of the activation"),
+        ("saturated", "of the outputs of {} are saturated"),
     ):
         known = of_layers(last, quantity)
         if known and max(known.values()) > FLAT:
@@ -125,7 +131,7 @@ def _updates(end: EndOfRun) -> Iterator[str]:
     last: Mapping[str, Plain] = end.result.observations[-1]
     share, left = last.get("probe/penalty_share"), last.get("updates/gradient_left_by_clipping")
     if share is not None and share > PENALTY:
-        yield f"{share:.0%} of the objective is penalty"
+        yield f"{share:.0%} of the objective is the penalty"
     if left is not None and left < CLIPPED:
         yield f"clipping leaves {left:.1%} of the gradient"
 
@@ -133,15 +139,15 @@ def _updates(end: EndOfRun) -> Iterator[str]:
 def _chance(end: EndOfRun) -> Iterator[str]:
     value, chance = end.scored("train"), end.chance
     if math.isfinite(value) and value < chance + CHANCE and chance < 0.98:
-        yield f"train/{end.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+        yield f"train/{end.metric} is {value:.3g}; a constant prediction scores {chance:.3g}"
         return
     value = end.scored("val")
     if math.isfinite(value) and value < chance - CHANCE:
-        yield f"val/{end.metric} is {value:.3g}, and a constant prediction has {chance:.3g}"
+        yield f"val/{end.metric} is {value:.3g}; a constant prediction scores {chance:.3g}"
 
 
 def _gaps(end: EndOfRun) -> Iterator[str]:
-    """Yield a gap between train and validation, or validation and test, beyond chance."""
+    """Yield a gap between train and validation, or validation and test, that exceeds chance."""
     values = [end.scored(split) for split in ("train", "val", "test")]
     for a, b in ((0, 1), (1, 2)):
         first, second, rows = values[a], values[b], end.sizes[b]
@@ -150,27 +156,41 @@ def _gaps(end: EndOfRun) -> Iterator[str]:
         error = math.sqrt(max(second * (1 - second), 0.05) / rows) if end.shares is not None else 0.05
         if first - second > max(GAP, ERRORS * error):
             names = ("train", "val", "test")
-            yield f"{names[a]}/{end.metric} is {first:.3g}, and {names[b]}/{end.metric} is {second:.3g}"
+            yield f"{names[a]}/{end.metric} is {first:.3g}, but {names[b]}/{end.metric} is {second:.3g}"
 
 
 def _length(end: EndOfRun) -> Iterator[str]:
     records: Sequence[Mapping[str, Plain]] = end.result.records
     planned = end.config.trainer.max_epochs
-    if end.result.status == STOPPED and end.result.best_epoch <= SOON and planned >= 10:
+    if end.result.status == STOPPED and end.result.best_epoch <= EARLY and planned >= 10:
         yield f"early stopping kept epoch {end.result.best_epoch} of {planned}"
     if end.result.status != FINISHED or len(records) < 2:
         return
     losses = [record.get("val/loss", record.get("train/loss")) for record in records]
-    known = [float(loss) for loss in losses if loss is not None]
-    part = max(len(known) // 10, 1)
-    if len(known) <= part or known[-1 - part] <= 0 or not _poor(end):
-        return
-    fall = (known[-1 - part] - known[-1]) / known[-1 - part]
-    if fall > FALLING and known[-1] <= min(known):
-        yield f"the loss still falls, by {fall:.0%} in the last {counted(part, 'epoch')}"
+    known = np.array([float(loss) for loss in losses if loss is not None])
+    fall, epochs = fall_at_end(known)
+    if fall > FALLING and known[-1] <= known.min() and _poor(end):
+        last = "last epoch" if epochs == 1 else f"last {epochs} epochs"
+        yield f"the loss still falls: by {fall:.0%} in the {last}"
+
+
+def fall_at_end(curve: np.ndarray) -> tuple[float, int]:
+    """Return the relative fall of a curve over its last tenth, and the epochs of this tenth, at least one.
+
+    curve: one value per epoch, [epochs]; values that are not finite are left out. NaN for fewer than two.
+
+    >>> fall_at_end(np.array([1.0, 0.5, np.nan, 0.25]))
+    (0.5, 1)
+    """
+    known = curve[np.isfinite(curve)]
+    epochs = max(len(known) // 10, 1)
+    if len(known) < 2:
+        return math.nan, epochs
+    before, after = float(known[-1 - epochs]), float(known[-1])
+    return (before - after) / (abs(before) or 1e-12), epochs
 
 
 def _poor(end: EndOfRun) -> bool:
-    """Return True if there is room for more than noise."""
+    """Return True if the run could still improve by more than noise."""
     value = end.scored("val") if end.sizes[1] else end.scored("train")
-    return not value > 0.95
+    return not value > ROOM

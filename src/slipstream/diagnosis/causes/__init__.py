@@ -1,1 +1,1 @@
-"""Causes that `why` knows: what suggests each, and the change that proves it."""
+"""The causes that `why` knows: the evidence that suggests each, and the change that proves it."""

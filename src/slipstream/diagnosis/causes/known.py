@@ -1,4 +1,4 @@
-"""All causes that training proves."""
+"""All causes that training can prove."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from slipstream.diagnosis.suspicion import Suspicion
 
 
 def suspicions(run: Evidence) -> list[Suspicion]:
-    """Return what the evidence suggests, the likeliest first."""
+    """Return the causes that the evidence suggests, the likeliest first."""
     modules = (objective, network, optimization, regularization, stopping)
     found = [one for module in modules for cause in module.CAUSES for one in cause(run) if one.changes]
     return sorted(found, key=lambda one: -one.score)

@@ -29,8 +29,8 @@ def initial_weights(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "symmetric initialization",
             0.9,
-            f"initializer={name} makes the units of a layer equal, and equal they remain "
-            f"(cosine of two units' weights {max(equal.values(), default=1):.4f})",
+            f"initializer={name} makes the units of a layer equal, and they stay equal "
+            f"(cosine of two units' weights: {max(equal.values(), default=1):.4f})",
             remedy,
         )
     if not run.changed("initializer") and not run.setting("initializer.gain"):
@@ -43,20 +43,20 @@ def initial_weights(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "initialization too small",
             0.4 if name in ("zeros", "constant") else 0.8 if small else 0.6,
-            f"the deviation before the activations is down to {min(stds.values(), default=0):.2g}",
+            f"the standard deviation of the activations' inputs falls to {min(stds.values(), default=0):.2g}",
             remedy,
         )
     if large or (scale is not None and scale > 1):
         yield suspect(
             "initialization too large",
             0.85 if large else 0.5,
-            f"the deviation before the activations is up to {max(stds.values(), default=0):.3g}",
+            f"the standard deviation of the activations' inputs rises to {max(stds.values(), default=0):.3g}",
             remedy,
         )
 
 
 def units(run: Evidence) -> Iterator[Suspicion]:
-    """Units that are 0 for every row, or in the flat ends of their activation."""
+    """Units that are 0 for every row, or saturated."""
     bias = run.number("initializer.bias") or 0.0
     dead = run.layers("dead")
     activation = str(run.raw["activation"]["name"])
@@ -66,7 +66,7 @@ def units(run: Evidence) -> Iterator[Suspicion]:
     if worst > 0.5 and activation in ("relu", "relu6"):
         yield suspect(
             "dead ReLU units",
-            # Large updates kill units, too: then the rate is the root.
+            # Large updates also kill units; then the rate is the root cause.
             0.9 if bias < 0 else 0.4 if fast or worst < DEAD else 0.75,
             f"{worst:.0%} of a layer's units are 0 for every row of the probe",
             *back,
@@ -79,7 +79,7 @@ def units(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "saturated units",
             0.88 if flat > SATURATED else 0.5,
-            f"{flat:.0%} of a layer's outputs are in the flat ends of {activation}",
+            f"{flat:.0%} of a layer's {activation} outputs are saturated",
             *remedy,
             *([] if bias else ["activation=relu"]),
         )
@@ -100,14 +100,14 @@ def signal(run: Evidence) -> Iterator[Suspicion]:
                 "activation=relu",
                 "model.residual=true",
             )
-    largest = run.seen("updates/largest_gradient_norm", 0)
+    largest = run.observed("updates/largest_gradient_norm", 0)
     if (run.status == "diverged" or largest > 100) and "gradient_clipping" not in run.regularizers:
         yield suspect(
             "exploding gradients",
             0.7 if model == "rnn" else 0.4,
-            f"the gradient's norm reaches {largest:.3g}"
+            f"the gradient norm reaches {largest:.3g}"
             if math.isfinite(largest)
-            else "the loss diverged before the gradient's norm was observed",
+            else "the loss diverged before the gradient norm was observed",
             run.adding("gradient_clipping"),
         )
     if model == "rnn" and run.setting("model.cell") == "simple":
@@ -144,7 +144,7 @@ def size(run: Evidence) -> Iterator[Suspicion]:
                 yield suspect(
                     cause,
                     score,
-                    f"{key}={value} is {_parameters(run)}",
+                    f"{key}={value} gives {_parameters(run)}",
                     f"{key}={usual}" if key == "model.width" else f"{key}={max(usual, 4 * least)}",
                 )
 
@@ -156,13 +156,13 @@ def structure(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "wrong structure for the data",
             0.35,
-            f"model={model} does not know the order of {NOUNS[kind]}",
+            f"model={model} ignores the order of {NOUNS[kind]}",
             *(f"model={name}" for name in STRUCTURES[kind]),
         )
 
 
 def prior(run: Evidence) -> Iterator[Suspicion]:
-    """Biases that make the first predictions surely wrong."""
+    """Biases that make the first predictions confident and wrong."""
     bias = run.number("initializer.bias") or 0.0
     if abs(bias) > 1:
         yield suspect(

@@ -26,7 +26,7 @@ def output(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "bounded output",
             0.75,
-            f"model.output_activation={name} bounds what the network can say",
+            f"model.output_activation={name} bounds the network's outputs",
             "model.output_activation=identity",
         )
 

@@ -35,7 +35,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     elif times > 3:
         score, said = (
             min(0.5 + 0.12 * math.log10(times), 0.85),
-            f"the rate {lr:g} is {number(times, 2)} x the usual {usual:g}",
+            f"the rate {lr:g} is {number(times, 2)} times the usual {usual:g}",
         )
     else:
         score = 0.15 + 0.25 * rough
@@ -44,7 +44,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
     if times < 1 / 3 and run.status != "diverged":
         score, said = (
             min(0.5 + 0.12 * math.log10(1 / times), 0.85),
-            f"the rate {lr:g} is {number(times, 2)} x the usual {usual:g}",
+            f"the rate {lr:g} is {number(times, 2)} times the usual {usual:g}",
         )
     else:
         score, said = 0.15, f"the rate is {lr:g}"
@@ -53,7 +53,7 @@ def learning_rate(run: Evidence) -> Iterator[Suspicion]:
 
 
 def schedule(run: Evidence) -> Iterator[Suspicion]:
-    """A schedule that is at its end before the run is, or a warm-up that never ends."""
+    """A schedule that ends long before the run, or a warm-up that takes most of it."""
     total = run.steps * int(run.setting("trainer.max_epochs"))
     warm_up = run.number("scheduler.warmup_steps") or 0.0
     if warm_up > 0.15 * total:
@@ -105,14 +105,14 @@ def warm_up(run: Evidence) -> Iterator[Suspicion]:
 
 
 def batch(run: Evidence) -> Iterator[Suspicion]:
-    """A batch that leaves too few updates, one that is all noise, or too few rows for batch norm."""
+    """A batch that gives too few updates, too much noise, or too few rows for batch norm."""
     size = run.batch
     if size > BATCH:
         score = 0.75 if run.steps <= FEW_UPDATES else 0.3 if run.steps <= 3 * FEW_UPDATES else 0.1
         yield suspect(
             "batch too large",
             score,
-            f"batches of {counted(size, 'row')} leave {counted(run.steps, 'update')} an epoch",
+            f"batches of {counted(size, 'row')} give {counted(run.steps, 'update')} per epoch",
             f"data.batch_size={BATCH}",
         )
     if size > TINY_BATCH:
@@ -128,13 +128,13 @@ def batch(run: Evidence) -> Iterator[Suspicion]:
     yield suspect(
         "batch too small",
         0.7,
-        f"batches of {counted(size, 'row')} make noisy gradients",
+        f"batches of {counted(size, 'row')} give noisy gradients",
         f"data.batch_size={BATCH}",
     )
 
 
 def momentum(run: Evidence) -> Iterator[Suspicion]:
-    """Momentum that averages over more updates than the run can follow."""
+    """Momentum that averages over too many updates."""
     for key in ("optimizer.momentum", "optimizer.beta1"):
         value, usual = run.number(key), run.usual(key)
         if value is not None and value > 0.93:
@@ -148,10 +148,10 @@ def momentum(run: Evidence) -> Iterator[Suspicion]:
 
 
 def clipping(run: Evidence) -> Iterator[Suspicion]:
-    """Clipping that takes nearly all of the gradient."""
+    """Clipping that removes nearly all of the gradient."""
     if "gradient_clipping" not in run.regularizers:
         return
-    left = run.seen("updates/gradient_left_by_clipping")
+    left = run.observed("updates/gradient_left_by_clipping")
     most = run.number("regularizer.gradient_clipping.max_norm") or 0.0
     tight = left < CLIPPED or (math.isnan(left) and most < 1e-3)
     shown = "" if math.isnan(left) else f", which leaves {left:.2%} of the gradient"
@@ -165,9 +165,11 @@ def clipping(run: Evidence) -> Iterator[Suspicion]:
 
 
 def precision(run: Evidence) -> Iterator[Suspicion]:
-    """Bfloat16, whose 8 bits round away what is finer."""
+    """Bfloat16, whose 8 significant bits round small differences away."""
     if run.setting("trainer.dtype") == "bfloat16":
-        yield suspect("bfloat16 too coarse", 0.6, "products are rounded to 8 bits", "trainer.dtype=float32")
+        yield suspect(
+            "bfloat16 too coarse", 0.6, "products are rounded to 8 significant bits", "trainer.dtype=float32"
+        )
 
 
 def frozen(run: Evidence) -> Iterator[Suspicion]:

@@ -12,7 +12,7 @@ from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.suspicion import Suspicion, suspect
 from slipstream.runs.advice import ADAPTIVE
 
-# regularizer -> cause, its setting, the strength that is surely too much, and a mild one
+# regularizer -> cause, its setting, a strength that is almost certainly too much, and a mild one
 STRENGTHS = {
     "l1": ("penalty too strong", "strength", 3e-3, 1e-5),
     "l2": ("penalty too strong", "strength", 1e-2, 1e-4),
@@ -34,7 +34,7 @@ OVERFIT = 0.1
 
 def regularizers(run: Evidence) -> Iterator[Suspicion]:
     """Each regularizer, by how strong it is."""
-    share = run.seen("probe/penalty_share")
+    share = run.observed("probe/penalty_share")
     for name, settings in run.regularizers.items():
         if name not in STRENGTHS:
             continue
@@ -47,7 +47,7 @@ def regularizers(run: Evidence) -> Iterator[Suspicion]:
         said = f"regularizer.{name}.{key}={value:g}"
         if cause == "penalty too strong" and share > 0.3:
             score = max(score, 0.85)
-            said += f", and {share:.0%} of the objective is penalty"
+            said += f", and {share:.0%} of the objective is the penalty"
         changes = [run.without("regularizer", name)]
         if value > mild:
             changes.insert(0, f"regularizer.{name}.{key}={spell(mild)}")
@@ -62,20 +62,20 @@ def combinations(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "L2 inside Adam",
             0.4,
-            f"the penalty's gradient, of strength {strength:g}, is divided by Adam's scale as well",
+            f"Adam also rescales the gradient of the penalty, whose strength is {strength:g}",
             (f"regularizer=[{','.join(decay)}]", "regularizer.weight_decay.strength=0.01"),
         )
     if "dropout" in names and "batch_norm" in names:
         yield suspect(
             "dropout before batch norm",
             0.4,
-            "batch norm's variance is of dropped units in training, and of all units afterwards",
+            "batch norm measures the variance with units dropped, and is then evaluated with all units",
             run.without("regularizer", "dropout"),
         )
 
 
 def augmentations(run: Evidence) -> Iterator[Suspicion]:
-    """Each augmentation, which may turn an example into one of another class."""
+    """Each augmentation, as it may turn an example into one of another class."""
     found = run.raw["augmentation"]
     for name in found:
         gap = run.scored("accuracy", "train") - run.scored("accuracy")
@@ -89,7 +89,7 @@ def augmentations(run: Evidence) -> Iterator[Suspicion]:
 
 
 def overfitting(run: Evidence) -> Iterator[Suspicion]:
-    """Training rows fitted better than others, and more of it with every epoch."""
+    """A gap between training and validation rows, or one that grows with every epoch."""
     if run.split != "val":
         return
     name = "accuracy" if run.classes else "r2"

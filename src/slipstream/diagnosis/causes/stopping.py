@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from slipstream.core.wording import counted
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.suspicion import Suspicion, suspect
 from slipstream.early_stopping import direction
+from slipstream.runs.symptoms import fall_at_end
 
 LEAST_EPOCHS = 25
 PATIENT = 30
@@ -21,7 +23,10 @@ def epochs(run: Evidence) -> Iterator[Suspicion]:
     planned = int(run.setting("trainer.max_epochs"))
     if run.status != "finished" or run.epochs < planned:
         return
-    slope = falling(run.curve(f"{run.split}/loss"))
+    fall, tenth = fall_at_end(run.curve(f"{run.split}/loss"))
+    slope = 1.0 if math.isnan(fall) else fall
+    last = "the last epoch" if tenth == 1 else f"the last {tenth} epochs"
+    said = f", and the loss still falls: by {fall:.1%} in {last}" if fall > 0 else ""
     score = 0.8 if planned <= 5 else 0.45 if planned <= 15 else 0.15
     score = min(score + (0.15 if slope > 0.05 else 0.0), 0.9)
     if planned > 5 and slope <= 0:
@@ -29,25 +34,13 @@ def epochs(run: Evidence) -> Iterator[Suspicion]:
     yield suspect(
         "too few epochs",
         score,
-        f"the loss still falls after {counted(planned, 'epoch')} ({slope:.1%} over the last tenth)"
-        if slope > 0 and run.epochs > 1
-        else f"the run ends after {counted(planned, 'epoch')}",
+        f"the run ends after {counted(planned, 'epoch')}{said}",
         f"trainer.max_epochs={max(LEAST_EPOCHS, (5 if run.seconds < LONG else 2) * planned)}",
     )
 
 
-def falling(curve: np.ndarray) -> float:
-    """Return the relative fall of a curve over its last tenth, at least one epoch."""
-    known = curve[np.isfinite(curve)]
-    if len(known) < 2:
-        return 1.0
-    part = max(len(known) // 10, 1)
-    before = abs(float(known[-1 - part])) or 1e-12
-    return float((known[-1 - part] - known[-1]) / before)
-
-
 def patience(run: Evidence) -> Iterator[Suspicion]:
-    """Early stopping that gives up too soon, or that counts no improvement."""
+    """Early stopping that gives up too soon, or ignores small improvements."""
     if run.raw["early_stopping"]["name"] != "patience" or run.status != "stopped_early":
         return
     waits, least = run.number("early_stopping.patience") or 0.0, run.number("early_stopping.min_delta") or 0.0
@@ -58,7 +51,7 @@ def patience(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "min_delta too high",
             score,
-            f"only improvements above {least:g} count; over the whole run the metric moved by {span:.3g}",
+            f"only improvements above {least:g} count; over the whole run the metric changes by {span:.3g}",
             "early_stopping.min_delta=0",
         )
     score = 0.8 if waits <= 3 else 0.25 if waits <= 10 else 0.1
@@ -72,7 +65,7 @@ def patience(run: Evidence) -> Iterator[Suspicion]:
 
 
 def monitor(run: Evidence) -> Iterator[Suspicion]:
-    """A monitored metric, or a direction, that is not the goal."""
+    """A monitored metric or a direction that does not match the goal."""
     metric = str(run.setting("early_stopping.metric"))
     mode = str(run.setting("early_stopping.mode", "auto"))
     if mode != "auto" and (direction(metric, mode) > 0) != (direction(metric, "auto") > 0):
@@ -104,7 +97,7 @@ def averages(run: Evidence) -> Iterator[Suspicion]:
         yield suspect(
             "average lags",
             0.85 if length > 0.5 * updates else 0.15,
-            f"{name} averages over about {counted(round(length), 'update')}, and the run has {updates:,}"
+            f"{name} averages over about {counted(round(length), 'update')}; the run has {updates:,}"
             if length
             else f"{name} averages the weights",
             run.without("regularizer", name),

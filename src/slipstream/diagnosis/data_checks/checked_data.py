@@ -1,4 +1,4 @@
-"""The data of a run as the checks see them: raw columns, and a sample of rows as numbers on one scale."""
+"""The data of a run as the checks see them: raw columns, and a sample of rows on a common scale."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from slipstream.diagnosis.data_checks.smoothers import Smoother, normal_scores, 
 if TYPE_CHECKING:
     from slipstream.config.run_config import Config
 
-MOST = 500  # rows of the training part that models see
-MOST_OTHER = 300  # of the other parts
-WIDEST = 400  # numbers of an example that models see
-CATEGORIES = 20  # of a column
+MOST = 500  # training rows that the quick models see
+MOST_OTHER = 300  # rows of validation, and of test
+WIDEST = 400  # features that the quick models see
+CATEGORIES = 20  # the most frequent of a column, which are one-hot encoded
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class RawColumn:
         return self.kind in ("number", "date")
 
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """Return some rows as float64 [rows, outputs] on a common scale."""
+        """Return rows as float64 features [rows, features]: one-hot categories, or normal scores.
+
+        Numbers with missing values have a second feature, 1 where the value is missing.
+        """
         values = self.values[rows]
         if self.kind == "category":
             found, counts = np.unique(values, return_counts=True)
@@ -50,7 +53,7 @@ class RawColumn:
         return np.hstack([scores, missing[:, None]]) if missing.any() else scores
 
     def plain(self, rows: np.ndarray) -> np.ndarray:
-        """Return some rows as float64 [rows, outputs] in units of the middle half of the values."""
+        """Return rows as float64 [rows, features]; numbers are robustly scaled and clipped to -5 ... 5."""
         if not self.numeric:
             return self.features(rows)
         low, middle, high = np.nanquantile(self.values, (0.25, 0.5, 0.75))
@@ -61,7 +64,7 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some rows of a part. rows: their numbers in the data. x: [N, D]. y: [N, K], the targets for models."""
+    """Some rows of a split. rows: their numbers in the data. x: features [N, D]. y: targets [N, K]."""
 
     rows: np.ndarray
     x: np.ndarray
@@ -75,14 +78,14 @@ class Sample:
 class CheckedData:
     """Everything that checks look at.
 
-    how: the method of the split, "" if it is unknown. parts: the row numbers of train, validation and test.
-    raw: as read; None for rows in memory. columns: of a table or an array of vectors, otherwise empty.
-    targets: of all rows, as in RawData, indexed by row number.
+    split_method: such as random; "" if the data came with their splits or it is unknown. parts: the row
+    numbers of train, validation and test. raw: as read; None for rows in memory. columns: of a table or an
+    array of vectors, otherwise empty. targets: of all rows, as in RawData, indexed by row number.
     """
 
     config: Config
     data: Data
-    how: str
+    split_method: str
     parts: tuple[np.ndarray, ...]
     raw: RawData | None
     columns: tuple[RawColumn, ...]
@@ -109,7 +112,7 @@ class CheckedData:
         return self.data.target.classes
 
     def setting(self, name: str) -> Plain:
-        """Return a setting of the data, None if the source has no such setting."""
+        """Return a setting of the data, None if the data source lacks it."""
         return self.settings.get(name)
 
     @cached_property
@@ -126,13 +129,13 @@ class CheckedData:
         if self.columns:
             together = np.concatenate(numbers)
             wide = np.hstack([column.features(together) for column in self.columns])
-            x = np.split(narrow(wide), np.cumsum([len(one) for one in numbers])[:-1])
+            x = np.split(projected(wide), np.cumsum([len(one) for one in numbers])[:-1])
         else:
             x = examples(splits, chosen, self.data.form.kind)
         return tuple(Sample(rows, part, self.y_of(rows)) for rows, part in zip(numbers, x, strict=True))
 
     def y_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return targets for models, float64 [rows, K]: classes as 0 and 1, numbers by rank."""
+        """Return targets for the quick models, float64 [rows, K]: one-hot classes, or normal scores."""
         if self.labelled:
             return one_hot(self.targets[rows], len(self.classes))
         if self.task == "multilabel":
@@ -146,25 +149,29 @@ class CheckedData:
 
     @cached_property
     def smoothers(self) -> list[Smoother]:
-        """The quick models on the sample of the training rows."""
+        """The quick models of the sampled training rows."""
         return smoothers_of(self.samples[0].x)
 
     @cached_property
     def predictions(self) -> list[np.ndarray]:
-        """For each quick model, each training row's prediction from the others, [N, K]."""
+        """The leave-one-out predictions of the sampled training rows by each quick model, [N, K]."""
         return [smoother.predict(self.samples[0].y) for smoother in self.smoothers]
 
-    def transferred(self, part: Sample) -> list[np.ndarray]:
-        """Return, for each quick model of the training rows, its predictions of another part, [N, K]."""
-        return [smoother.transfer(self.samples[0].y, part.x) for smoother in self.smoothers]
+    def predicted_new(self, part: Sample) -> list[np.ndarray]:
+        """Return the predictions of another split by each quick model of the training rows, [N, K]."""
+        return [smoother.predict_new(self.samples[0].y, part.x) for smoother in self.smoothers]
 
     def score(self, y: np.ndarray, predicted: np.ndarray) -> float:
-        """Return the skill of predictions [N, K], see `skill`."""
+        """Return the skill of predictions [N, K]; see `skill`."""
         return skill(y, predicted, labelled=self.labelled)
 
 
 def skill(y: np.ndarray, predicted: np.ndarray, *, labelled: bool) -> float:
-    """Return accuracy or explained variance, from 0 for a constant prediction to 1."""
+    """Return the skill of predictions [N, K] of targets [N, K]: 0 for a constant prediction, 1 if perfect.
+
+    For classes (`labelled`), (accuracy - c) / (1 - c), where c is the share of the most frequent class;
+    otherwise the explained variance. Below 0, the predictions are worse than a constant.
+    """
     if labelled:
         right = float((predicted.argmax(axis=1) == y.argmax(axis=1)).mean())
         most = float(y.mean(axis=0).max())
@@ -173,8 +180,8 @@ def skill(y: np.ndarray, predicted: np.ndarray, *, labelled: bool) -> float:
     return float(1 - ((y - predicted) ** 2).sum() / max(spread, 1e-12))
 
 
-def narrow(x: np.ndarray) -> np.ndarray:
-    """Return at most WIDEST columns, by a random projection with a fixed seed if there are more."""
+def projected(x: np.ndarray) -> np.ndarray:
+    """Return features [N, D] randomly projected to WIDEST, with a fixed seed, if there are more."""
     if x.shape[1] <= WIDEST:
         return x
     draw = np.random.default_rng(0).standard_normal((x.shape[1], WIDEST)) / np.sqrt(WIDEST)
@@ -182,7 +189,10 @@ def narrow(x: np.ndarray) -> np.ndarray:
 
 
 def examples(splits: tuple[Split, ...], chosen: list[np.ndarray], kind: str) -> list[np.ndarray]:
-    """Return the chosen examples of each split as float64 [N, D], each column of deviation 1."""
+    """Return the chosen examples of each split as float64 features [N, D] of mean 0 and deviation 1.
+
+    kind: of the inputs. Tokens become logarithms of word counts.
+    """
     wide = [_flat(split, rows, kind) for split, rows in zip(splits, chosen, strict=True)]
     if kind == "tokens":
         together = np.concatenate([one.astype(np.int64) for one in wide])
@@ -191,14 +201,14 @@ def examples(splits: tuple[Split, ...], chosen: list[np.ndarray], kind: str) -> 
         words = words[words > 1][:WIDEST]
         found = np.log1p(counts[:, words].astype(np.float64))
     else:
-        found = narrow(np.concatenate(wide).astype(np.float64))
+        found = projected(np.concatenate(wide).astype(np.float64))
     deviation = found.std(axis=0)
     found = (found - found.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1.0)
     return np.split(found, np.cumsum([len(one) for one in wide])[:-1])
 
 
 def _flat(split: Split, rows: np.ndarray, kind: str) -> np.ndarray:
-    """Return some inputs as [rows, D], images and sequences coarsened."""
+    """Return inputs as [rows, D]; large images are pooled to 8 x 8 and long sequences to 32 steps."""
     inputs = split.inputs
     tensor = (
         inputs[torch.from_numpy(rows)] if isinstance(inputs, torch.Tensor) else inputs.part(rows).tensor()

@@ -21,13 +21,13 @@ from slipstream.diagnosis.data_checks.label_checks import imbalance, label_noise
 from slipstream.diagnosis.data_checks.order_checks import cut_off, leakage_by_time
 from slipstream.diagnosis.data_checks.part_checks import shift, wrong_order
 from slipstream.diagnosis.data_checks.scale_checks import inputs_not_scaled, target_not_scaled
-from slipstream.diagnosis.data_checks.telling_checks import idle_columns, leaks
+from slipstream.diagnosis.data_checks.signal_checks import leaks, uninformative
 
 CHECKS: tuple[Callable[[CheckedData], Iterator[Finding]], ...] = (
-    *(inputs_not_scaled, target_not_scaled, outliers, constants, identifiers, leaks, idle_columns),
+    *(inputs_not_scaled, target_not_scaled, outliers, constants, identifiers, leaks, uninformative),
     *(duplicates, wrong_order, shift, leakage_by_time, no_signal, label_noise, imbalance, cut_off),
 )
-# A cause explains others: what is found of them besides is its consequence.
+# What a cause explains: findings of these are its consequences and are left out.
 EXPLAINS = {
     "split in wrong order": ("distribution shift", "label noise", "class imbalance"),
     "no signal": ("features without signal", "label noise", "class imbalance"),
@@ -38,17 +38,17 @@ EXPLAINS = {
 
 
 def data_findings(config: Config, data: Data | None = None) -> list[Finding]:
-    """Return the causes of bad results that lie in the data of a run, the strongest first.
+    """Return the causes of poor results that lie in the data of a run, the strongest first.
 
-    Findings of strength 0.5 and more are causes; weaker ones are remarks. Models look at 500 training rows at
-    most, drawn with a fixed seed.
+    Findings of strength 0.5 and more are causes; weaker ones are remarks. The quick models use at most 500
+    training rows, drawn with a fixed seed.
 
     Args:
         config: the run's configuration.
         data: its data; None loads them.
 
     Returns:
-        Findings, none for data that cannot be read again as they were.
+        The findings. Data that cannot be read again get only the checks that need no raw columns.
 
     Raises:
         ConfigError, DataError: the data cannot be loaded.
@@ -74,7 +74,7 @@ def checked_data(config: Config, data: Data | None) -> CheckedData:
 
 
 def _raw(settings: Settings) -> RawData | None:
-    """Return the data as read; None for rows that only the caller had."""
+    """Return the data as read, None if they were in memory or cannot be read again."""
     if component("data", settings["name"]).traits.in_memory:
         return None
     try:
@@ -84,6 +84,7 @@ def _raw(settings: Settings) -> RawData | None:
 
 
 def _from_tensors(config: Config, data: Data) -> CheckedData:
+    """Return what is known without the raw data; rows are numbered through train, validation and test."""
     splits = (data.train, data.validation, data.test)
     ends = np.cumsum([0, *map(len, splits)])
     parts = tuple(np.arange(a, b) for a, b in pairwise(ends))

@@ -1,4 +1,4 @@
-"""Columns that harm by their values alone: outliers, constants and identifiers."""
+"""Checks of each column by itself: outliers, constants and identifiers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from slipstream.diagnosis.data_checks.checked_data import CheckedData, RawColumn
 from slipstream.diagnosis.data_checks.finding import Finding, columns, ignoring, percent
 from slipstream.diagnosis.data_checks.smoothers import nearest_of
 
-FEWEST = 20  # rows of a column for its values to be judged
-FAR = 5.0  # distance from the median, in multiples of the farthest of the other rows
-RARE = 0.05  # the largest share of rows that are outliers and not a second group
-VARIED = 8  # distinct values of the other rows
-UNLIKELY = 1e-5  # the probability of so few equal numbers, unless they were given out one by one
-ORDERED = 0.4  # what an identifier tells of the target: skill, from 0 to 1
+FEWEST = 20  # smallest number of rows for which values are judged
+FAR = 5.0  # smallest distance of an outlier from the median, in multiples of the farthest of the other rows
+RARE = 0.05  # largest share of rows that are outliers rather than a second group
+VARIED = 8  # smallest number of distinct values of the other rows
+UNLIKELY = 1e-5  # probability of so few repeats, below which numbers were assigned in sequence
+ORDERED = 0.4  # smallest skill with which an identifier predicts the target and is harmful
 
 
 def outliers(checked: CheckedData) -> Iterator[Finding]:
-    """Find columns and targets in which a few values lie so far away that they decide the scale."""
+    """Find columns and targets in which a few values are so far away that they determine the scale."""
     train = checked.parts[0]
-    found = {c.name: far for c in checked.columns if c.numeric if (far := isolated(c.values[train]))}
+    found = {c.name: far for c in checked.columns if c.numeric if (far := far_values(c.values[train]))}
     if found and checked.setting("scaling") != "robust":
         worst = max(found, key=lambda name: found[name][1])
         rows, ratio, code = found[worst]
-        codes = list(dict.fromkeys(spelled(one[2]) for one in found.values() if one[2] is not None))
-        what = f", all equal to {codes[0]}" if code is not None else ""
+        codes = list(dict.fromkeys(as_typed(one[2]) for one in found.values() if one[2] is not None))
+        what = f", all equal to {codes[0]}," if code is not None else ""
         evidence = (
-            f"outliers: {counted(rows, 'training row')} of {columns([worst])}{what} "
-            f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as all others, "
-            f"so that scaling squeezes the others together"
+            f"outliers: {counted(rows, 'training value')} of {columns([worst])}{what} "
+            f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as any other, "
+            f"so scaling squeezes the others together"
         )
         if len(found) > 1:
             evidence += f"; {len(found)} of {counted(len(checked.columns), 'column')} have such values"
@@ -42,7 +42,7 @@ def outliers(checked: CheckedData) -> Iterator[Finding]:
 
 
 def _repair(checked: CheckedData, codes: list[str]) -> tuple[tuple[str, ...], str]:
-    """Return the override and the advice for outliers; codes: values that appear several times."""
+    """Return the override and the advice for outliers. codes: values that all outliers of a column have."""
     missing = checked.setting("missing")
     if codes and missing is not None:
         words = list(dict.fromkeys([*map(str, missing), *codes]))
@@ -57,32 +57,32 @@ def _repair(checked: CheckedData, codes: list[str]) -> tuple[tuple[str, ...], st
 def _far_targets(checked: CheckedData) -> Iterator[Finding]:
     targets = checked.targets.reshape(len(checked.targets), -1)[checked.parts[0]]
     for name, values in zip(checked.data.target.names, targets.T, strict=True):
-        if far := isolated(values):
+        if far := far_values(values):
             rows, ratio, _ = far
             yield Finding(
                 "outliers",
-                f"outliers: {counted(rows, 'training row')} of the target {name!r} "
-                f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as all "
-                "others, and their errors outweigh the rest",
+                f"outliers: {counted(rows, 'training value')} of the target {name!r} "
+                f"{'lies' if rows == 1 else 'lie'} {ratio:.3g} times as far from the median as any "
+                "other, so their errors outweigh the rest",
                 _certainty(rows, ratio),
                 ("loss=mae",),
-                "correct these targets or, if they are right, use a loss that outliers hardly move: loss=mae",
+                "correct these targets or, if they are right, use a robust loss: loss=mae",
             )
 
 
 def _certainty(rows: int, ratio: float) -> float:
-    """Return the strength. One row that is a little far is no proof: some distributions have long tails."""
+    """Return the strength. A single value that is not very far is no proof: some tails are long."""
     sure = ratio > 10 or (ratio > 7 and rows > 1)
     return min(0.95, 0.8 + ratio / 1000) if sure else 0.45
 
 
-def isolated(values: np.ndarray) -> tuple[int, float, float | None] | None:
-    """Return how many values are outliers, how far the farthest lies, and their value if they all have one.
+def far_values(values: np.ndarray) -> tuple[int, float, float | None] | None:
+    """Return the number of outliers, the distance of the farthest, and the value that all share, or None.
 
-    They lie FAR times as far from the median as all others. The distance is in multiples of the farthest
-    of the others.
+    Outliers lie at least FAR times as far from the median as any other value. The distance from the median
+    is in multiples of that of the farthest other value. values: [N], NaN for missing.
 
-    >>> isolated(np.array([*range(50), 999, 999.0]))
+    >>> far_values(np.array([*range(50), 999, 999.0]))
     (2, 38.2, 999.0)
     """
     present = values[~np.isnan(values)]
@@ -104,17 +104,17 @@ def isolated(values: np.ndarray) -> tuple[int, float, float | None] | None:
     return len(far), round(float(away[-1] / away[cut - 1]), 1), code
 
 
-def spelled(number: float) -> str:
-    """Return a number as it stands in a file.
+def as_typed(number: float) -> str:
+    """Return a number as it is written in a file.
 
-    >>> spelled(999999.0), spelled(-1.5)
+    >>> as_typed(999999.0), as_typed(-1.5)
     ('999999', '-1.5')
     """
     return str(int(number)) if float(number).is_integer() else repr(number)
 
 
 def constants(checked: CheckedData) -> Iterator[Finding]:
-    """Find out whether a large share of the columns has one value in all training rows."""
+    """Find columns with a single value in all training rows, which harm if they are a large share."""
     train = checked.parts[0]
     names = [c.name for c in checked.columns if len(np.unique(c.values[train])) == 1]
     share = len(names) / max(len(checked.columns), 1)
@@ -125,7 +125,8 @@ def constants(checked: CheckedData) -> Iterator[Finding]:
     yield Finding(
         "constant features",
         f"constant features: {len(names)} of {counted(len(checked.columns), 'column')} have the same value "
-        f"in all training rows ({columns(names)}); the others tell {percent(max(known, 0))} of the target",
+        f"in all training rows ({columns(names)}); a quick model of the others explains "
+        f"{percent(max(known, 0))} of the target",
         min(0.95, 0.5 + share / 2) if harmful else 0.3,
         (),
         "read these columns again from their source, or remove them; check that the right ones were exported",
@@ -133,33 +134,34 @@ def constants(checked: CheckedData) -> Iterator[Finding]:
 
 
 def identifiers(checked: CheckedData) -> Iterator[Finding]:
-    """Find columns of whole numbers that were given out one by one."""
+    """Find columns of integers that were assigned in sequence."""
     rows, y = checked.samples[0].rows, checked.samples[0].y
     for column in checked.columns:
-        if column.kind == "number" and given_out(column.values):
-            told = checked.score(y, nearest_of(column.values[rows]).predict(y))
-            yield _identifier(column, told)
+        if column.kind == "number" and is_serial(column.values):
+            explained = checked.score(y, nearest_of(column.values[rows]).predict(y))
+            yield _identifier(column, explained)
 
 
-def _identifier(column: RawColumn, told: float) -> Finding:
+def _identifier(column: RawColumn, explained: float) -> Finding:
+    """Return the finding. explained: the skill with which the order of the numbers predicts the target."""
     values, span = column.values, int(np.ptp(column.values)) + 1
     evidence = (
-        f"identifier column: {columns([column.name])} has {len(np.unique(values)):,} different whole numbers "
-        f"in {counted(len(values), 'row')}, drawn from only {span:,}, as numbers given out one by one have"
+        f"identifier column: {columns([column.name])} has {len(np.unique(values)):,} distinct integers "
+        f"in {counted(len(values), 'row')}, from a range of only {span:,}, as serial numbers have"
     )
-    if told > ORDERED:
-        evidence += f"; its order alone tells {percent(told)} of the target, which new rows will not repeat"
+    if explained > ORDERED:
+        evidence += f"; their order alone explains {percent(explained)} of the target, but not for new rows"
     remedy = ignoring([column.name])
-    advice = "leave the column out: it numbers the rows and will be different for new ones"
-    return Finding("identifier column", evidence, 0.92 if told > ORDERED else 0.4, remedy, advice)
+    advice = "leave the column out: it numbers the rows, and new rows have other numbers"
+    return Finding("identifier column", evidence, 0.92 if explained > ORDERED else 0.4, remedy, advice)
 
 
-def given_out(values: np.ndarray) -> bool:
-    """Return True for whole numbers of which nearly none repeats although there are few to choose from.
+def is_serial(values: np.ndarray) -> bool:
+    """Return True for integers that hardly ever repeat although their range is small: serial numbers.
 
-    Numbers drawn at random from R would give n^2 / 2R equal pairs; unevenly drawn ones give more.
+    n numbers drawn uniformly from a range of R would give n^2 / 2R equal pairs; other draws give more.
 
-    >>> given_out(np.arange(100, 300.0)), given_out(np.arange(0, 2e6, 1e4))
+    >>> is_serial(np.arange(100, 300.0)), is_serial(np.arange(0, 2e6, 1e4))
     (True, False)
     """
     if len(values) < FEWEST or np.isnan(values).any() or (values % 1 != 0).any():

@@ -1,4 +1,4 @@
-"""Rows of validation and test that are, exactly or nearly, also in train."""
+"""Checks for rows of validation and test that are also in train, exactly or nearly."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from slipstream.data.dataset import PARTS
 from slipstream.data.loading import read
 from slipstream.data.tabular.columns import as_text
 from slipstream.diagnosis.data_checks.checked_data import CheckedData, Sample
-from slipstream.diagnosis.data_checks.column_checks import given_out
+from slipstream.diagnosis.data_checks.column_checks import is_serial
 from slipstream.diagnosis.data_checks.finding import Finding, percent
 from slipstream.diagnosis.data_checks.smoothers import distances
 
-FEWEST = 10  # rows of a part
-SHARE = 0.05  # of a part's rows that are also in train
-MANY = 0.15
-MOST_COLUMNS = 64  # that are left out in turn
-NEAR = 0.1  # distance to the nearest row, relative to what is usual at this density
-REACH = 20  # neighbors that tell the density
-MOST_ROWS = 20_000  # of a part that is not a table
+FEWEST = 10  # smallest number of rows of a split
+SHARE = 0.05  # smallest share of a split's rows that equal training rows
+MANY = 0.15  # smallest share that nearly equal training rows
+MOST_COLUMNS = 64  # columns that are left out in turn
+NEAR = 0.1  # distance of a near copy, relative to that of the nearest row at this density
+REACH = 20  # neighbors from which the density is estimated
+MOST_ROWS = 20_000  # of a split that is not a table
 
-Pairs = np.ndarray  # [P, 2]: a row of validation or test, and the row of train that it repeats
+Pairs = np.ndarray  # int64 [P, 2]: a row of validation or test, and the training row that it repeats
 
 
 def duplicates(checked: CheckedData) -> Iterator[Finding]:
@@ -43,17 +43,19 @@ def duplicates(checked: CheckedData) -> Iterator[Finding]:
 
 
 def _share(pairs: Pairs, rows: np.ndarray) -> float:
+    """Return the share of rows that stand first in a pair, 0 if there are too few rows to judge."""
     return float(np.isin(rows, pairs[:, 0]).mean()) if len(rows) >= FEWEST else 0.0
 
 
-def _finding(checked: CheckedData, name: str, share: float, pairs: Pairs, how: str) -> Finding:
+def _finding(checked: CheckedData, name: str, share: float, pairs: Pairs, likeness: str) -> Finding:
+    """Return the finding. likeness: "equal to" or "nearly equal to"."""
     group = _group(checked, pairs)
     evidence = (
-        f"duplicates across parts: {percent(share)} of the {name} rows are {how} a training row, so scores "
-        "on them show what was memorized"
+        f"duplicates across parts: {percent(share)} of the {name} rows are {likeness} a training row, so "
+        "scores on them reward memorization"
     )
     if group is not None:
-        evidence += f"; such rows have the same {group!r}"
+        evidence += f"; both have the same {group!r}"
         remedy: tuple[str, ...] = (f"data.group_column={group}",)
         if group in (checked.setting("kinds") or {}):
             remedy = (*remedy, f"~data.kinds.{group}")
@@ -62,7 +64,7 @@ def _finding(checked: CheckedData, name: str, share: float, pairs: Pairs, how: s
             evidence,
             0.95,
             remedy,
-            f"keep the rows of one {group!r} in one part: data.group_column={group}",
+            f"keep rows with the same {group!r} in one split: data.group_column={group}",
         )
     return Finding(
         "duplicates across parts",
@@ -74,9 +76,9 @@ def _finding(checked: CheckedData, name: str, share: float, pairs: Pairs, how: s
 
 
 def _exact(checked: CheckedData) -> Pairs:
-    """Return equal rows, unless rows of so few values are often equal by chance.
+    """Return equal rows, none if chance explains them because columns have few distinct values.
 
-    By chance, rows that differ in one column only are as frequent as equal ones.
+    By chance, rows that differ in just one column would be about as frequent as equal ones.
     """
     hashed = _hashes(checked)
     if hashed is None:
@@ -100,10 +102,13 @@ def _exact(checked: CheckedData) -> Pairs:
 
 
 def _hashes(checked: CheckedData) -> tuple[np.ndarray, list[np.ndarray]] | None:
-    """Return a hash of each value of each row of train, validation and test, and their row numbers."""
+    """Return hashes of the values of train, validation and test, uint64 [rows, columns], and row numbers.
+
+    None if there are no columns to compare, or the inputs stay in their file.
+    """
     draw = np.random.default_rng(0)
     if checked.columns:
-        values = [c.values for c in checked.columns if not given_out(c.values)]
+        values = [c.values for c in checked.columns if not is_serial(c.values)]
         rows = list(checked.parts)
         if not values:
             return None
@@ -113,10 +118,10 @@ def _hashes(checked: CheckedData) -> tuple[np.ndarray, list[np.ndarray]] | None:
         rows = [part[:MOST_ROWS] for part in checked.parts]
         tensors = [s.inputs for s in splits if isinstance(s.inputs, torch.Tensor) and len(s)]
         if len(tensors) < sum(len(split) > 0 for split in splits):
-            return None  # they stay in their file
+            return None  # inputs that stay in their file
         flat = [one[:MOST_ROWS].reshape(min(len(one), MOST_ROWS), -1).numpy() for one in tensors]
         wide = np.concatenate(flat).astype(np.float64)
-        if wide.shape[1] > 1024:  # hashes of single values are only needed for leaving some out
+        if wide.shape[1] > 1024:  # a projection will do: single values matter only where columns are left out
             wide = wide @ draw.standard_normal((wide.shape[1], 256))
     bits = np.ascontiguousarray(wide + 0.0).view(np.uint64)
     mixed = (bits ^ (bits >> np.uint64(29))) * draw.integers(1, 1 << 62, wide.shape[1], np.uint64)
@@ -124,6 +129,7 @@ def _hashes(checked: CheckedData) -> tuple[np.ndarray, list[np.ndarray]] | None:
 
 
 def _equal(codes: np.ndarray, train: np.ndarray, rows: np.ndarray, train_rows: np.ndarray) -> Pairs:
+    """Return the pairs of rows whose hashes [N] and [M] are equal."""
     known, first = np.unique(train, return_index=True)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
     same = known[place] == codes
@@ -131,7 +137,7 @@ def _equal(codes: np.ndarray, train: np.ndarray, rows: np.ndarray, train_rows: n
 
 
 def _near(checked: CheckedData) -> Pairs:
-    """Return rows of the samples that lie much nearer to a row of train than its density explains."""
+    """Return sampled rows that lie much nearer to a training row than the density there explains."""
     train = checked.samples[0]
     none = np.empty((0, 2), np.int64)
     if len(train) < 3 * REACH or checked.data.form.kind == "tokens":
@@ -155,13 +161,13 @@ def _near(checked: CheckedData) -> Pairs:
 
 
 def _plain(checked: CheckedData, sample: Sample) -> np.ndarray:
-    """Return a sample's rows without ranks, which part copies that differ a little."""
-    used = [column for column in checked.columns if not given_out(column.values)]
+    """Return a sample's features without ranks, which would move near copies apart."""
+    used = [column for column in checked.columns if not is_serial(column.values)]
     return np.hstack([column.plain(sample.rows) for column in used]) if used else sample.x
 
 
 def _group(checked: CheckedData, pairs: Pairs) -> str | None:
-    """Return the unused column of a table that has one value in each pair, and many values in all."""
+    """Return the unused column of a table that is equal within pairs and has many values, or None."""
     names = list(checked.raw.left_out) if checked.raw is not None else []
     if checked.config.data.name != "table" or not names:
         return None

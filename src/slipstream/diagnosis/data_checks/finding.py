@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from slipstream.core.wording import KEY, spell
 from slipstream.data.messages import brief, phrase
 
-SURE = 0.5  # findings from this strength on are shown as a cause
+SURE = 0.5  # smallest strength of a finding that is shown as a cause
 
 
 @dataclass(frozen=True)
 class Finding:
     """A cause that lies in the data.
 
-    cause: its name. evidence: one sentence with numbers, which names the cause. strength: from 0 to 1, how
-    certain and how harmful it is. remedy: overrides that repair it, as arguments of train.py without a
-    shell's quotes; empty if only the data can be repaired. advice: what to do, in words.
+    Attributes:
+        cause: its name.
+        evidence: one sentence with numbers, which begins with the cause.
+        strength: from 0 to 1, how certain and how harmful the cause is.
+        remedy: overrides that remove the cause, as arguments of train.py without shell quotes; empty if only
+            the data can be repaired.
+        advice: the remedy in words.
 
-    >>> Finding("no signal", "no signal: ...", 0.8, (), "check that rows and targets belong together").sure
-    True
+    Example:
+        >>> Finding("no signal", "no signal: ...", 0.8, (), "check that the rows match").sure
+        True
     """
 
     cause: str
@@ -48,7 +53,7 @@ def ignoring(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def columns(names: Sequence[str]) -> str:
-    """Name columns in a sentence.
+    """Return words that name columns, at most four of them.
 
     >>> columns(["age"]), columns(["a", "b"])
     ("column 'age'", "columns 'a', 'b'")
@@ -57,7 +62,7 @@ def columns(names: Sequence[str]) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent.
+    """Return a share as a percentage.
 
     >>> percent(0.034), percent(0.5)
     ('3.4 %', '50 %')

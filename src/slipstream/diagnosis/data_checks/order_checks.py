@@ -1,4 +1,4 @@
-"""Rows that depend on their neighbors in the file, and inputs that are cut off."""
+"""Checks for rows that depend on their neighbors in the file, and for inputs that are cut off."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from slipstream.data.loading import read
 from slipstream.data.quality import window_step
 from slipstream.data.sequence.long_table import Sequences
 from slipstream.data.text.vocabulary import Texts
-from slipstream.diagnosis.data_checks.checked_data import MOST, CheckedData, narrow, skill
+from slipstream.diagnosis.data_checks.checked_data import MOST, CheckedData, projected, skill
 from slipstream.diagnosis.data_checks.finding import Finding, percent
 from slipstream.diagnosis.data_checks.smoothers import NEIGHBORS, distances, smoothers_of
 
-FEWEST = 100  # rows
-BLOCKS = 10
-SORTED = 0.95  # rank correlation of targets with their place in the file
-GAP = 0.2  # skill
-CLEAR = 3.0  # standard errors
-LOST = 0.2  # share of the tokens or steps that are cut off
+FEWEST = 100  # smallest number of rows
+BLOCKS = 10  # stretches of the file that are held out in turn
+SORTED = 0.95  # rank correlation of targets and places in the file from which they are sorted
+GAP = 0.2  # smallest difference in skill
+CLEAR = 3.0  # the same, in standard errors
+LOST = 0.2  # smallest share of tokens or steps that are cut off
 
 
 def leakage_by_time(checked: CheckedData) -> Iterator[Finding]:
-    """Find rows that are predicted from their neighbors in the file, which a random split puts into train."""
+    """Find rows that their neighbors in the file predict, which a random split puts into train."""
     raw = checked.raw
-    if checked.how not in ("random", "stratified") or raw is None or not raw.sources:
+    if checked.split_method not in ("random", "stratified") or raw is None or not raw.sources:
         return
     by_time = "time" in component("data", checked.config.data.name).traits.splits
     remedy = ("data.split=time",) if by_time else ()
@@ -40,8 +40,8 @@ def leakage_by_time(checked: CheckedData) -> Iterator[Finding]:
         yield Finding(
             "leakage by time",
             f"leakage by time: each window of {raw.inputs.shape[1]} steps begins {counted(step, 'step')} "
-            f"after the previous one, so they overlap, and data.split={checked.how} puts neighbors into "
-            "different parts",
+            f"after the previous one, so they overlap, and data.split={checked.split_method} puts neighbors "
+            "into different splits",
             0.93,
             remedy,
             advice,
@@ -50,7 +50,7 @@ def leakage_by_time(checked: CheckedData) -> Iterator[Finding]:
     if not checked.columns or len(raw) < FEWEST or checked.task == "multilabel":
         return
     rows = np.arange(min(len(raw), MOST)) + max(0, (len(raw) - MOST) // 2)
-    x = narrow(np.hstack([column.features(rows) for column in checked.columns]))
+    x = projected(np.hstack([column.features(rows) for column in checked.columns]))
     y = checked.y_of(rows)
     order = np.arange(len(rows))
     if not checked.labelled and _is_sorted(y[:, 0]):
@@ -67,9 +67,9 @@ def leakage_by_time(checked: CheckedData) -> Iterator[Finding]:
         return
     yield Finding(
         "leakage by time",
-        f"leakage by time: the rows are ordered and neighbors are alike; nearest neighbors tell "
-        f"{percent(scores[0])} of the target when rows are held out at random, as with "
-        f"data.split={checked.how}, and {percent(max(scores[1], 0))} when whole stretches of the file are",
+        f"leakage by time: the rows are ordered and neighbors are alike; a nearest-neighbor model explains "
+        f"{percent(scores[0])} of the target when rows are held out at random, as by "
+        f"data.split={checked.split_method}, but {percent(max(scores[1], 0))} when contiguous blocks are",
         0.8 if scores[0] - max(scores[1], 0) > 0.3 else 0.55,
         remedy,
         advice,
@@ -82,7 +82,7 @@ def _is_sorted(values: np.ndarray) -> bool:
 
 
 def _within_class(y: np.ndarray) -> np.ndarray:
-    """Return each row's place among the rows of its class, from 0 to 1."""
+    """Return the relative place of each row among those of its class, from 0 to 1, [N]."""
     out = np.zeros(len(y))
     labels = y.argmax(axis=1)
     for label in np.unique(labels):
@@ -92,7 +92,7 @@ def _within_class(y: np.ndarray) -> np.ndarray:
 
 
 def _held_out(x: np.ndarray, y: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Return the mean of the nearest rows of other blocks."""
+    """Return the mean target [N, K] of the nearest rows of other blocks; blocks: [N]."""
     far = distances(x, x)
     far[blocks[:, None] == blocks] = np.inf
     nearest = np.argpartition(far, NEIGHBORS, axis=1)[:, :NEIGHBORS]
@@ -100,13 +100,14 @@ def _held_out(x: np.ndarray, y: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 
 def _errors(y: np.ndarray, predicted: np.ndarray, *, labelled: bool) -> np.ndarray:
+    """Return the error of each row [N]: 0 or 1 for classes, otherwise squared."""
     if labelled:
         return np.asarray(predicted.argmax(axis=1) != y.argmax(axis=1), float)
     return np.asarray(((predicted - y) ** 2).sum(axis=1))
 
 
 def cut_off(checked: CheckedData) -> Iterator[Finding]:
-    """Find texts and sequences of which the limit of the length cuts off what tells the target."""
+    """Find texts and sequences whose maximum length cuts off what predicts the target."""
     most = checked.setting("max_length")
     raw = checked.raw
     if raw is None or most is None or not isinstance(raw.inputs, Texts | Sequences):
@@ -130,10 +131,11 @@ def cut_off(checked: CheckedData) -> Iterator[Finding]:
     yield Finding(
         "input cut off",
         f"input cut off: data.max_length={most} removes {percent(float(lost))} of all {unit}s; a quick model "
-        f"of what is left tells {percent(max(before, 0))} of the target, of all {percent(max(after, 0))}",
+        f"explains {percent(max(before, 0))} of the target from the rest and {percent(max(after, 0))} from "
+        "everything",
         0.92 if harmful else 0.35,
         (f"data.max_length={int(lengths.max())}",),
-        f"keep more: the longest has {counted(int(lengths.max()), unit)}, half have at most "
+        f"keep more: the longest has {counted(int(lengths.max()), unit)}, and half have at most "
         f"{int(np.median(lengths))}",
     )
 
@@ -143,7 +145,7 @@ def _lengths(inputs: Texts | Sequences) -> np.ndarray:
 
 
 def _summary(inputs: Texts | Sequences, rows: np.ndarray) -> np.ndarray:
-    """Return features of whole texts or sequences: words, or the distribution and both ends of a channel."""
+    """Return features [rows, D] of whole texts (word counts) or sequences (statistics of each channel)."""
     starts = np.cumsum(inputs.lengths) - inputs.lengths
     if isinstance(inputs, Texts):
         words = np.argsort(-np.bincount(inputs.tokens), kind="stable")[:400]

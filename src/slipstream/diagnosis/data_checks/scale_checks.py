@@ -1,4 +1,4 @@
-"""Inputs and targets in units that a network does not train well with."""
+"""Checks of the scale of inputs and targets, with which a network may train poorly."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from slipstream.core.registry import component
 from slipstream.diagnosis.data_checks.checked_data import CheckedData
 from slipstream.diagnosis.data_checks.finding import Finding, columns
 
-LARGE = 20.0  # root mean square of an input
-SPREAD = 300.0  # between the deviations of two inputs
-SMALL = 1e-3
-TARGET = 8.0  # mean or deviation of a target
-TINY = 0.02
+LARGE = 20.0  # root mean square of an input that is too large
+SPREAD = 300.0  # ratio of the standard deviations of two inputs that is too large
+SMALL = 1e-3  # root mean square of an input that is too small
+TARGET = 8.0  # mean or standard deviation of a target that is too large
+TINY = 0.02  # standard deviation of a target that is too small
 
 
 def inputs_not_scaled(checked: CheckedData) -> Iterator[Finding]:
-    """Find columns of very different scale that nothing scales."""
+    """Find unscaled columns of very different scales."""
     if checked.setting("scaling") != "none" or checked.data.form.kind not in ("vector", "sequence"):
         return
     x = np.asarray(checked.data.train.inputs, np.float64)
@@ -37,16 +37,16 @@ def inputs_not_scaled(checked: CheckedData) -> Iterator[Finding]:
     yield Finding(
         "inputs not scaled",
         f"inputs not scaled: {columns([names[large]])} has a root mean square of {sizes[large]:.3g} and "
-        f"{columns([names[small]])} a deviation of {deviations[small]:.3g}, and data.scaling=none keeps "
-        "them so",
+        f"{columns([names[small]])} a standard deviation of {deviations[small]:.3g}, and data.scaling=none "
+        "leaves them unscaled",
         0.9 if strong else 0.6,
         ("data.scaling=standard",),
-        "scale every column to deviation 1: data.scaling=standard",
+        "scale every column to a standard deviation of 1: data.scaling=standard",
     )
 
 
 def target_not_scaled(checked: CheckedData) -> Iterator[Finding]:
-    """Find targets whose mean or deviation is far from 1 and that nothing scales."""
+    """Find unscaled targets with a large mean, or with a standard deviation far from 1."""
     loss = component("loss", checked.config.loss.name) if checked.config.loss.name != "auto" else None
     counts = loss is not None and loss.traits.unscaled
     if checked.task != "regression" or checked.setting("target_scaling") != "none" or counts:
@@ -59,9 +59,9 @@ def target_not_scaled(checked: CheckedData) -> Iterator[Finding]:
         return
     yield Finding(
         "target not scaled",
-        f"target not scaled: {checked.data.target.names[worst]!r} has mean {mean[worst]:.3g} and deviation "
-        f"{deviation[worst]:.3g}, and data.target_scaling=none keeps them so; outputs begin near 0, and "
-        "losses expect deviation 1",
+        f"target not scaled: {checked.data.target.names[worst]!r} has mean {mean[worst]:.3g} and standard "
+        f"deviation {deviation[worst]:.3g}, and data.target_scaling=none leaves it unscaled; outputs begin "
+        "near 0, and losses expect a standard deviation of 1",
         0.92 if size > 2 * TARGET else 0.6,
         ("data.target_scaling=auto",),
         "scale the target to mean 0 and deviation 1: data.target_scaling=auto; metrics keep its units",

@@ -1,7 +1,7 @@
-"""Quick predictors in closed form: each row's prediction from all the others, for many targets at once.
+"""Quick models in closed form, with leave-one-out predictions for many targets at once.
 
-A smoother predicts H y. Without row i it would predict (H y - h y)_i / (1 - h_i), where h is the diagonal of
-H; so predictions for the true targets and for any number of permuted ones cost one product of matrices.
+A linear smoother predicts H y. Without row i, it would predict (H y - h y)_i / (1 - h_i), where h is the
+diagonal of H. Predictions of the true targets and of any number of permuted ones cost one matrix product.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ REACH = 0.5  # width of the kernel, relative to the median distance
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Return values [N] mapped by rank to a standard normal distribution; missing ones to 0.
+    """Return values [N] mapped by rank to a standard normal distribution, and NaN to 0.
 
-    So neither outliers nor units matter.
+    The result depends neither on outliers nor on units.
     """
     there = ~np.isnan(values)
     out = np.zeros(len(values))
@@ -40,29 +40,29 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 class Smoother(ABC):
-    """A family of linear smoothers of one form, one for each penalty; each target takes the best.
+    """Linear smoothers of one kind, one for each penalty, of which each target takes the best.
 
-    x: the rows to learn from, [N, D], of deviation about 1.
+    x: the training rows, [N, D], of standard deviation about 1.
     """
 
     name: ClassVar[str]  # in words
 
     @abstractmethod
-    def out_of_sample(self, y: np.ndarray) -> list[np.ndarray]:
-        """Return, for each penalty, the prediction of each row's targets [N, K] from all other rows."""
+    def leave_one_out(self, y: np.ndarray) -> list[np.ndarray]:
+        """Return the leave-one-out predictions [N, K] of targets [N, K] for each penalty."""
 
     @abstractmethod
-    def transfer(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Return predictions [M, K] for new rows [M, D], by the penalty that is best for `y` [N, K]."""
+    def predict_new(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """Return predictions [M, K] for new rows [M, D] with the penalty that is best for `y` [N, K]."""
 
     def predict(self, y: np.ndarray) -> np.ndarray:
-        """Return each row's prediction from the others, [N, K], by the penalty with the smallest error."""
-        found = self.out_of_sample(y)
+        """Return the leave-one-out predictions [N, K] with the penalty whose squared error is smallest."""
+        found = self.leave_one_out(y)
         return found[_best(y, found)]
 
     def predict_each(self, ys: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Predict several targets [N, K], each with its own penalty."""
-        wide = self.out_of_sample(np.concatenate(ys, axis=1))
+        """Return `predict` of several targets [N, K], each with its own penalty."""
+        wide = self.leave_one_out(np.concatenate(ys, axis=1))
         result, start = [], 0
         for y in ys:
             cut = [one[:, start : start + y.shape[1]] for one in wide]
@@ -77,18 +77,21 @@ def _best(y: np.ndarray, predictions: Sequence[np.ndarray]) -> int:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Ridge smoothers with an intercept. vectors [N, R], values [R]: of the centered Gram matrix."""
+    """Ridge regression with an intercept, in the eigenvectors of the centered Gram matrix.
+
+    vectors: [N, R]. values: the eigenvalues, [R].
+    """
 
     vectors: np.ndarray
     values: np.ndarray
 
     def penalties(self) -> list[float]:
-        """Return the penalties in the unit of the eigenvalues."""
+        """Return the penalties in units of the eigenvalues."""
         mean = float(self.values.sum()) / len(self.vectors)
         return [ridge * (mean or 1.0) for ridge in RIDGES]
 
-    def out_of_sample(self, y: np.ndarray) -> list[np.ndarray]:
-        """Return each row's prediction from the others for each penalty."""
+    def leave_one_out(self, y: np.ndarray) -> list[np.ndarray]:
+        """Return the leave-one-out predictions [N, K] for each penalty."""
         mean = y.mean(axis=0)
         inside = self.vectors.T @ (y - mean)
         found = []
@@ -99,8 +102,8 @@ class Spectrum:
         return found
 
     def dual(self, y: np.ndarray) -> np.ndarray:
-        """Return the coefficients [N, K] of the rows, so that the fit is Gram @ coefficients + mean of y."""
-        ridge = self.penalties()[_best(y, self.out_of_sample(y))]
+        """Return the dual coefficients [N, K]: the fit is Gram @ coefficients + mean of y."""
+        ridge = self.penalties()[_best(y, self.leave_one_out(y))]
         centered = y - y.mean(axis=0)
         return np.asarray(self.vectors @ ((self.vectors.T @ centered) / (self.values + ridge)[:, None]))
 
@@ -116,10 +119,10 @@ class LinearSmoother(Smoother):
         left, values, _ = np.linalg.svd(self.x, full_matrices=False)
         self.spectrum = Spectrum(left, values**2)
 
-    def out_of_sample(self, y: np.ndarray) -> list[np.ndarray]:
-        return self.spectrum.out_of_sample(y)
+    def leave_one_out(self, y: np.ndarray) -> list[np.ndarray]:
+        return self.spectrum.leave_one_out(y)
 
-    def transfer(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def predict_new(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
         weights = self.x.T @ self.spectrum.dual(y)
         return np.asarray((new - self.middle) @ weights + y.mean(axis=0))
 
@@ -143,10 +146,10 @@ class KernelSmoother(Smoother):
         values, vectors = np.linalg.eigh(self.gram)
         return Spectrum(vectors, np.maximum(values, 0))
 
-    def out_of_sample(self, y: np.ndarray) -> list[np.ndarray]:
-        return self.spectrum.out_of_sample(y)
+    def leave_one_out(self, y: np.ndarray) -> list[np.ndarray]:
+        return self.spectrum.leave_one_out(y)
 
-    def transfer(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def predict_new(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
         across = np.exp(-distances(new, self.x) / self.width)
         centered = across - self.shift - across.mean(axis=1, keepdims=True) + self.mean
         return np.asarray(centered @ self.spectrum.dual(y) + y.mean(axis=0))
@@ -163,10 +166,10 @@ class NeighborSmoother(Smoother):
         np.fill_diagonal(others, np.inf)
         self.nearest = np.argpartition(others, self.count - 1, axis=1)[:, : self.count]
 
-    def out_of_sample(self, y: np.ndarray) -> list[np.ndarray]:
+    def leave_one_out(self, y: np.ndarray) -> list[np.ndarray]:
         return [y[self.nearest].mean(axis=1)]
 
-    def transfer(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def predict_new(self, y: np.ndarray, new: np.ndarray) -> np.ndarray:
         far = distances(new, self.x)
         return np.asarray(y[np.argpartition(far, self.count - 1, axis=1)[:, : self.count]].mean(axis=1))
 
@@ -178,7 +181,7 @@ def smoothers_of(x: np.ndarray) -> list[Smoother]:
 
 
 def nearest_of(values: np.ndarray) -> NeighborSmoother:
-    """Return the nearest neighbors in one column [N], a missing value being the median."""
+    """Return the nearest-neighbor smoother of one column [N]; missing values become the median."""
     middle, spread = np.nanmedian(values), np.nanstd(values)
     x = (np.where(np.isnan(values), middle, values) - middle)[:, None] / (spread or 1.0)
     return NeighborSmoother(x, distances(x, x))

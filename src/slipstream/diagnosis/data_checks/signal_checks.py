@@ -1,4 +1,4 @@
-"""Checks of what columns reveal about the target: one that reveals too much, and many without signal."""
+"""Checks of the signal in columns: one that reveals the target, and many that are uninformative."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 
 from slipstream.core.wording import counted, spell
 from slipstream.diagnosis.data_checks.checked_data import CheckedData, RawColumn, Sample, skill
-from slipstream.diagnosis.data_checks.column_checks import given_out
+from slipstream.diagnosis.data_checks.column_checks import is_serial
 from slipstream.diagnosis.data_checks.finding import Finding, columns, ignoring, percent
 from slipstream.diagnosis.data_checks.smoothers import nearest_of, smoothers_of
 
-FEWEST = 50  # training rows
-EMPTY = 2.0  # space between two classes of a leaking column, in their deviations
-ALONE = 0.985  # skill of a column alone that is suspicious at once
-MOSTLY = 0.85  # skill of a column alone that is suspicious if all the others know much less
-BEHIND = 0.25  # by how much less
-MOST_COLUMNS = 200
+FEWEST = 50  # smallest number of training rows
+EMPTY = 2.0  # smallest gap between two classes in a leaking column, in their standard deviations
+ALONE = 0.985  # skill of a single column that is always suspicious
+MOSTLY = 0.85  # skill of a single column that is suspicious if all others together have much less
+BEHIND = 0.25  # smallest difference in skill that is much less
+MOST_COLUMNS = 200  # largest number of columns of which each is tried alone
 FOLDS = 5
-CLEAR = 3.3  # correlation times sqrt(rows) of a column with signal
-IDLE = 15  # columns without signal, at least
-ROWS_EACH = 0.1  # columns without signal for each training row, at least
-GAIN = 0.06  # skill
+CLEAR = 3.3  # smallest correlation times sqrt(rows) of a column with signal
+IDLE = 15  # smallest number of columns without signal
+ROWS_EACH = 0.1  # smallest number of columns without signal per training row
+GAIN = 0.06  # smallest gain in skill without these columns
 
 
 def leaks(checked: CheckedData) -> Iterator[Finding]:
-    """Find a column that tells the target far better than all others."""
+    """Find a column that predicts the target far better than all others together."""
     sample = checked.samples[0]
     several = 3 < len(checked.columns) <= MOST_COLUMNS
     if not several or len(sample) < FEWEST or checked.task == "multilabel":
         return
-    usable = [c for c in checked.columns if not (c.kind == "number" and given_out(c.values))]
-    alone = {column.name: told(checked, column, sample) for column in usable}
+    usable = [c for c in checked.columns if not (c.kind == "number" and is_serial(c.values))]
+    alone = {column.name: skill_of(checked, column, sample) for column in usable}
     if len(alone) < 2:
         return
     *_, second, first = sorted(alone, key=alone.__getitem__)
@@ -47,17 +47,17 @@ def leaks(checked: CheckedData) -> Iterator[Finding]:
         return
     yield Finding(
         "leaking feature",
-        f"leaking feature: {columns([first])} alone tells {percent(alone[first])} of the target, the next "
-        f"best column {percent(max(alone[second], 0))} and all others together {percent(max(rest, 0))}: so "
-        "does a column that was made from the target",
+        f"leaking feature: {columns([first])} alone explains {percent(alone[first])} of the target, the next "
+        f"best column {percent(max(alone[second], 0))} and all others together {percent(max(rest, 0))}, as "
+        "for a column derived from the target",
         strength,
         ignoring([first]),
         f"leave {first!r} out unless its value is known before the target is",
     )
 
 
-def told(checked: CheckedData, column: RawColumn, sample: Sample) -> float:
-    """Return the skill of a column alone, each row predicted from the others."""
+def skill_of(checked: CheckedData, column: RawColumn, sample: Sample) -> float:
+    """Return the skill of a single column, each row predicted from the others."""
     values = column.values[sample.rows]
     if column.kind == "category" or len(np.unique(values)) < 10:
         return checked.score(sample.y, _same_value(values, sample.y))
@@ -65,7 +65,7 @@ def told(checked: CheckedData, column: RawColumn, sample: Sample) -> float:
 
 
 def _same_value(values: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the mean of the other rows with the same value, [N, K]; of all rows where there are none."""
+    """Return the mean target [N, K] of the other rows with the same value; of all rows if there are none."""
     _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), y.shape[1]))
     np.add.at(sums, codes, y)
@@ -75,9 +75,9 @@ def _same_value(values: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _suspicion(checked: CheckedData, column: RawColumn, alone: float, rest: float) -> float | None:
-    """Return the strength of the suspicion, None if there is none.
+    """Return the strength of the suspicion that a column leaks the target, None if there is none.
 
-    rest: the skill of all other columns. If they tell nothing, the column may be the only signal there is.
+    alone: the skill of the column. rest: that of all others; near 0, the column may be the only signal.
     """
     if rest < (0.25 if checked.labelled else 0.1):
         return None
@@ -90,7 +90,7 @@ def _suspicion(checked: CheckedData, column: RawColumn, alone: float, rest: floa
 
 
 def separated(column: RawColumn, checked: CheckedData) -> bool:
-    """Return True if the classes lie apart in a column with empty space between them."""
+    """Return True if a gap separates the classes in a column."""
     rows = checked.parts[0]
     values, labels = column.values[rows], checked.targets[rows]
     groups = [values[(labels == k) & ~np.isnan(values)] for k in np.unique(labels)]
@@ -102,8 +102,8 @@ def separated(column: RawColumn, checked: CheckedData) -> bool:
     return len(groups) > 1
 
 
-def idle_columns(checked: CheckedData) -> Iterator[Finding]:
-    """Find out whether most columns only add noise: models without them predict better."""
+def uninformative(checked: CheckedData) -> Iterator[Finding]:
+    """Check whether most columns only add noise: quick models without them predict better."""
     sample = checked.samples[0]
     count = len(checked.columns)
     if count < 10 or len(sample) < FEWEST or count > 4000:
@@ -111,7 +111,7 @@ def idle_columns(checked: CheckedData) -> Iterator[Finding]:
     features = [column.features(sample.rows) for column in checked.columns]
     owner = np.repeat(np.arange(count), [f.shape[1] for f in features])
     x = np.hstack(features)
-    kept = _telling(x, sample.y, owner)
+    kept = _correlated(x, sample.y, owner)
     if not kept or count - len(kept) < max(count / 2, IDLE, ROWS_EACH * len(sample)):
         return
     everything, chosen = _with_and_without(x, sample.y, owner)
@@ -123,15 +123,15 @@ def idle_columns(checked: CheckedData) -> Iterator[Finding]:
     yield Finding(
         "features without signal",
         f"features without signal: {count - len(names)} of {counted(count, 'column')} show no relation to "
-        f"the target in {counted(len(sample), 'training row')}; a quick model of the other {len(names)} "
-        f"alone tells {percent(max(scores[1], 0))} of the target instead of {percent(max(scores[0], 0))}",
+        f"the target in {counted(len(sample), 'training row')}; a quick model of just the other {len(names)} "
+        f"explains {percent(max(scores[1], 0))} of the target instead of {percent(max(scores[0], 0))}",
         min(0.9, 0.6 + scores[1] - scores[0]),
         *_without(checked, names),
     )
 
 
 def _without(checked: CheckedData, names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """Return the override that keeps only some columns, and the advice."""
+    """Return the override that keeps only the named columns, and the advice."""
     advice = f"keep only the columns with signal ({columns(names)}), or add regularizer=[l1]"
     inputs = checked.setting("inputs")
     if checked.config.data.name == "table":
@@ -142,8 +142,11 @@ def _without(checked: CheckedData, names: Sequence[str]) -> tuple[tuple[str, ...
     return (), advice
 
 
-def _telling(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> list[int]:
-    """Return the columns of which a feature is clearly correlated with a target."""
+def _correlated(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> list[int]:
+    """Return the columns with a feature that is clearly correlated with a target.
+
+    owner: the column of each feature, [D].
+    """
     a, b = x - x.mean(axis=0), y - y.mean(axis=0)
     norms = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(b, axis=0)
     correlation = np.abs(a.T @ b) / np.where(norms > 0, norms, np.inf)
@@ -158,21 +161,22 @@ def _with_and_without(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> tuple[
     few = [np.zeros(y.shape) for _ in range(3)]
     for number in range(FOLDS):
         out = fold == number
-        kept = np.isin(owner, _telling(x[~out], y[~out], owner))
+        kept = np.isin(owner, _correlated(x[~out], y[~out], owner))
         for into, chosen in ((full, np.ones(len(owner), bool)), (few, kept)):
             models = smoothers_of(x[~out][:, chosen]) if chosen.any() else []
-            found = [model.transfer(y[~out], x[out][:, chosen]) for model in models]
+            found = [model.predict_new(y[~out], x[out][:, chosen]) for model in models]
             for i, into_one in enumerate(into):
                 into_one[out] = found[i] if found else y[~out].mean(axis=0)
     return _best(y, full), _best(y, few)
 
 
 def _best(y: np.ndarray, predictions: list[np.ndarray]) -> np.ndarray:
+    """Return the predictions with the smallest squared error."""
     return min(predictions, key=lambda one: float(((y - one) ** 2).sum()))
 
 
 def _paired(y: np.ndarray, first: np.ndarray, second: np.ndarray, *, labelled: bool) -> float:
-    """Return by how many standard errors the second predictions are better than the first, row by row."""
+    """Return the mean improvement of the second predictions over the first, in standard errors over rows."""
     if labelled:
         wrong = [(one.argmax(axis=1) != y.argmax(axis=1)).astype(float) for one in (first, second)]
     else:
