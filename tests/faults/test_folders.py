@@ -313,7 +313,7 @@ ALLOWED = {
     "inference.result_files": {"picture.save"},  # into a file that folders opened
     "inference.html_report": {"picture.save"},  # into memory
     # Methods of that name, which write by folders.
-    "inference.estimators": {"readable.save"},
+    "inference.estimator_base": {"readable.save"},
     "inference.fitted_run": {"self.origin.trained.save"},
     # The system's own, for a sweep without a folder.
     "inference.fitting": {"tempfile.mkdtemp", "shutil.rmtree"},

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sampling import scikit_learns_checks, slow_after
 from slipstream import PackedSearchCV, SlipstreamClassifier, SlipstreamRegressor
 from slipstream.config import validate
-from slipstream.inference import estimators, packed_training
+from slipstream.inference import estimator_base, packed_training
 from slipstream.runs.prediction import model_of
 
 X, Y = load_iris(return_X_y=True)
@@ -76,7 +76,7 @@ def paired(monkeypatch):
 
     def fitted(search, *arguments, **words):
         with monkeypatch.context() as patch:
-            patch.setattr(estimators, "submit", submit)
+            patch.setattr(estimator_base, "submit", submit)
             return search.fit(*arguments, **words)
 
     return fitted

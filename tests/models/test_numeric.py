@@ -13,7 +13,7 @@ from harness import engine_of, tiny, tiny_data, train
 from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
 from slipstream.core.types import InputSpec
-from slipstream.models.layers import LayerFactory
+from slipstream.models.layer_factory import LayerFactory
 from slipstream.models.numeric import (
     Columns,
     Periodic,

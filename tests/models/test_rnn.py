@@ -13,7 +13,7 @@ from slipstream.config import for_target
 from slipstream.core.errors import ConfigError
 from slipstream.core.registry import component
 from slipstream.core.types import InputSpec
-from slipstream.models.layers import LayerFactory
+from slipstream.models.layer_factory import LayerFactory
 from slipstream.models.recurrence import recur, recur_over
 from slipstream.models.recurrent import _unrolled
 from slipstream.training.backend.memory import predict

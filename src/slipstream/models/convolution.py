@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from slipstream.core import random
 from slipstream.core.types import AutogradContext, InputSpec, Tree
-from slipstream.models.layers import LayerFactory, Make
+from slipstream.models.layer_factory import LayerFactory, Make
 
 Size = tuple[int, int]  # vertical, horizontal
 Arguments = tuple[Tree, ...]

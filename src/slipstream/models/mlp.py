@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slipstream.core.types import InputSpec
-    from slipstream.models.layers import LayerFactory
+    from slipstream.models.layer_factory import LayerFactory
 
 FLAT = ("vector", "sequence", "image")  # kinds that can be flattened to one row of numbers
 

@@ -19,7 +19,7 @@ from slipstream.core.types import InputSpec
 
 if TYPE_CHECKING:
     from slipstream.models.embedding import Embedding
-    from slipstream.models.layers import LayerFactory
+    from slipstream.models.layer_factory import LayerFactory
 
 HUGE = torch.finfo(torch.float32).max
 

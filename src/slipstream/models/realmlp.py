@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slipstream.core.types import InputSpec
-    from slipstream.models.layers import LayerFactory, Make
+    from slipstream.models.layer_factory import LayerFactory, Make
 
 # Factors on the learning rate, as in the paper.
 SCALE, BIAS, ACTIVATION, EMBEDDING = 6.0, 0.1, 0.1, 0.1

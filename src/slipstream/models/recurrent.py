@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from slipstream.activations import sigmoid
 from slipstream.core import random
 from slipstream.core.registry import component
-from slipstream.models.layers import LayerFactory
+from slipstream.models.layer_factory import LayerFactory
 from slipstream.models.layers import linear as dense
 from slipstream.models.recurrence import recur, recur_over
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from slipstream.models.convolution import convolution
-from slipstream.models.layers import LayerFactory, Make
+from slipstream.models.layer_factory import LayerFactory, Make
 
 THREE = (3, 3)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slipstream.core.types import InputSpec
-    from slipstream.models.layers import LayerFactory
+    from slipstream.models.layer_factory import LayerFactory
 
 
 def _problems(settings: Mapping[str, Plain]) -> list[str]:

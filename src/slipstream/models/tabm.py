@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slipstream.core.types import InputSpec
-    from slipstream.models.layers import LayerFactory, Make
+    from slipstream.models.layer_factory import LayerFactory, Make
     from slipstream.models.numeric import Columns
 
 

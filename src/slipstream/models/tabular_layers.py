@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slipstream.core import random
-from slipstream.models.layers import LayerFactory
+from slipstream.models.layer_factory import LayerFactory
 from slipstream.models.numeric import own
 
 SIMPLEX = 5  # outputs that are mixed into an initial bias

@@ -23,7 +23,8 @@ from slipstream.core.types import InputSpec, Layout, Numbers, Plain, Scalar, Tar
 from slipstream.core.wording import sizes
 from slipstream.models.functional import Functional, Nature, fit, split_tensors
 from slipstream.models.initialize import gain_of, initialize, layout_of
-from slipstream.models.layers import Activity, LayerFactory, unit
+from slipstream.models.layer_factory import LayerFactory
+from slipstream.models.layers import Activity, unit
 from slipstream.models.own_network import build, complete, layers_with_statistics, require_float32
 from slipstream.models.parameter_patterns import mark, rest
 from slipstream.models.weights_file import load_weights
