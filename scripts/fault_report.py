@@ -1,10 +1,10 @@
-"""The catalogue of faults, row by row, with what its tests say today.
+"""The catalogue of faults, row by row, with the outcomes of its tests.
 
     python scripts/fault_report.py [--table]
 
-docs/reliability.md names the tests of every row. They are run, each once, and the table is printed with
-their outcomes. Exit code 1 where a test fails or is missing, or a row has none. --table: only the rows
-and their tests, without running anything.
+Runs the tests that docs/reliability.md names, each once, and prints the table with their outcomes. Exit code
+1 if a test fails or is missing, or if a row has none. --table prints the rows and their tests without running
+anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = [f"{letter}{number}" for letter, count in COUNTS.items() for number in ra
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the document: its numbers in the catalogue, the fault, its tests as file::name."""
+    """A row of the document: its numbers in the catalogue, the fault, and its tests as file::name."""
 
     numbers: tuple[str, ...]
     fault: str
@@ -33,7 +33,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """The rows of the tables in docs/reliability.md that name tests."""
+    """Return the rows of the tables in docs/reliability.md that name tests."""
     found = []
     for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -44,7 +44,7 @@ def rows() -> list[Row]:
 
 
 def tests_of(cell: str) -> list[str]:
-    """The tests that a cell names: `file.py: `a`, `b`; other.py: `c``, or a file alone."""
+    """Return the tests that a cell names: `file.py: `a`, `b`; other.py: `c``, or a file alone."""
     found, file = [], ""
     for word in re.findall(r"[\w/]+\.py|`test_\w+`", cell):
         if word.startswith("`"):
@@ -57,7 +57,7 @@ def tests_of(cell: str) -> list[str]:
 
 
 def run(tests: list[str]) -> dict[str, list[str]]:
-    """Outcomes by test: of all its parameters."""
+    """Run tests and return the outcomes of each, one for each of its parameters."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests]
@@ -75,7 +75,7 @@ def run(tests: list[str]) -> dict[str, list[str]]:
 
 
 def said(outcomes: list[str] | None) -> str:
-    """How often a test passed, or what else happened."""
+    """Return how often a test passed, or what else happened."""
     if not outcomes:
         return "missing"
     bad = [outcome for outcome in outcomes if outcome != "passed"]
@@ -83,7 +83,7 @@ def said(outcomes: list[str] | None) -> str:
 
 
 def main() -> int:
-    """Print the table; whether all is well is the exit code."""
+    """Print the table and return the exit code, 0 if all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--table", action="store_true")
     asked, document = parser.parse_args(), rows()

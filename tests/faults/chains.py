@@ -27,7 +27,7 @@ JOBS: dict[str, dict[str, Any]] = {"single": {"does": "train", "changes": SINGLE
 
 @dataclass
 class Tally:
-    """What happened: chains, the fewest kills of one, kills, those in saves, chains with the right bytes."""
+    """The counts: chains, the fewest kills of one, kills, those in saves, chains with the right bytes."""
 
     chains: int = 0
     shortest: int = 1 << 30
@@ -37,14 +37,14 @@ class Tally:
 
 
 def results(kind: str, folder: Path) -> list[dict[str, bytes]]:
-    """What must be the same to the byte: of the run, or of every member of the sweep."""
+    """Return the bytes that must not change: those of the run, or of every member of the sweep."""
     if kind == "single":
         return [bytes_of(folder)]
     return [bytes_of(folder / str(k)) for k in range(len(list(folder.glob("*/config.yaml"))))]
 
 
 def begin(warm: Any, kind: str, folder: Path, in_save: list[int] | None = None) -> int:
-    """Start the job, or go on with it; its process id."""
+    """Start or resume the job and return its process ID."""
     job = dict(JOBS[kind])
     if in_save is not None:
         job["in_save"] = in_save
@@ -52,7 +52,7 @@ def begin(warm: Any, kind: str, folder: Path, in_save: list[int] | None = None) 
 
 
 def chain(warm: Any, kind: str, folder: Path, kills: int, seconds: float, tally: Tally) -> None:
-    """Kill a job `kills` times, let it come to its end, and count.
+    """Kill a job `kills` times, let it finish, and count.
 
     seconds: what the job takes undisturbed; instants are drawn from so little of it that it seldom ends
     before its last kill. About every other kill waits for an operation of a save.
@@ -80,7 +80,7 @@ def chain(warm: Any, kind: str, folder: Path, kills: int, seconds: float, tally:
 
 
 def torture(warm: Any, kind: str, folder: Path, kills: int, each: int = 6) -> Tally:
-    """Chains of `each` kills until there are `kills` of them; every result against the undisturbed one."""
+    """Run chains of `each` kills until there are `kills`, and compare each with the undisturbed result."""
     whole, tally = folder / "whole", Tally()
     began = time.perf_counter()
     code, output = warm.wait(begin(warm, kind, whole))

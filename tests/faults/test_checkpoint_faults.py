@@ -1,4 +1,4 @@
-"""Faults of checkpoints: K1-K10. Resuming passes over what is damaged and says so, or refuses."""
+"""Faults of checkpoints: K1-K10. Resuming skips damaged checkpoints with a warning, or refuses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ OPENED = []
 
 
 def note(what):
-    """What a pickle would call."""
+    """Stand for the code that a pickle would call."""
     OPENED.append(what)
 
 
 class Payload:
-    """Tells on whoever unpickles it."""
+    """An object that reports that it was unpickled."""
 
     def __reduce__(self):
         return note, ("unpickled",)
@@ -56,7 +56,7 @@ def run(stopped, tmp_path):
 
 
 def sign(checkpoint):
-    """Write a manifest that fits whatever is in the checkpoint now."""
+    """Write a manifest that matches the present files of the checkpoint."""
     contents = {name: (checkpoint / name).read_bytes() for name in FILES}
     files = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     (checkpoint / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
@@ -103,7 +103,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(run, whole, c
 
 @pytest.mark.parametrize("flips", exhaustive_after(1, [300, 10_000]))
 def test_no_single_bit_can_flip_in_silence(run, flips):
-    """K2: of so many random single bits, over all files and the manifest, none is taken."""
+    """K2: no flipped bit is accepted, of many random ones in all files and the manifest."""
     checkpoint = newest(run)
     before = load(checkpoint)[1]
     draw = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_when_all_are_damaged_resuming_refuses_and_touches_nothing(run):
 
 @pytest.mark.parametrize("found", [2, 0, "1", None])
 def test_another_format_is_named(run, found):
-    """K4, K5: a newer format is told from an unknown one, before anything else is read."""
+    """K4, K5: a newer format is distinguished from an unknown one before anything else is read."""
     word = "newer" if found == 2 else "unknown"
     checkpoint = newest(run)
     manifest = json.loads((checkpoint / "manifest.json").read_text())
@@ -164,7 +164,7 @@ def test_another_format_is_named(run, found):
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_a_pickle_is_never_opened(run, name):
-    """K6: not even where the manifest vouches for it."""
+    """K6: not even if the manifest lists it."""
     checkpoint = newest(run)
     pickled(checkpoint / name)
     sign(checkpoint)

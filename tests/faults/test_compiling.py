@@ -1,4 +1,4 @@
-"""P5, P7, P1, P10 during a compilation: the compiler is a real process, made slow, killed or without room."""
+"""P5, P7, P1, P10 while compiling: the compiler is a real process that is slow, killed or lacks space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUN = (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbed."""
+    """An undisturbed run."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     train_in(directory)
     return directory
@@ -42,7 +42,7 @@ def whole(tmp_path_factory):
 
 @contextmanager
 def compiling(method: str, call: int):
-    """At this call of an engine's method something abandonable is going on when SIGTERM comes."""
+    """SIGTERM arrives at this call of an engine's method, during work that can be abandoned."""
     plain, made = getattr(Engine, method), []
 
     def compiled(self, *arguments):
@@ -73,7 +73,7 @@ def test_a_signal_in_a_compilation_saves_what_was_before_it(whole, tmp_path, met
 
 
 def test_what_is_abandonable_is_not_begun_after_a_signal():
-    """Nor is an error of its own told then: the signal that reached a compiler, too, made it."""
+    """Nor is the compiler's error reported: the signal, which also reached the compiler, caused it."""
     with Interrupts():
         with abandonable():
             pass
@@ -93,7 +93,7 @@ def test_what_is_abandonable_is_not_begun_after_a_signal():
 
 
 def fake(tmp_path: Path, does: str) -> dict[str, str]:
-    """An environment whose g++ does this in place of compiling; $TARGET is what it should write."""
+    """Return an environment whose g++ runs this instead of compiling; $TARGET is the file it should write."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "g++").write_text(
@@ -114,7 +114,7 @@ def command(run: Path, *more: str) -> list[str]:
 
 
 def compiler_of(tmp_path: Path, process: subprocess.Popen | Command) -> int:
-    """The process id of a compiler that has begun to wait."""
+    """Return the process ID of a compiler that has begun to wait."""
     while not (tmp_path / "compiler").exists() or not (tmp_path / "compiler").read_text().endswith("\n"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -122,7 +122,7 @@ def compiler_of(tmp_path: Path, process: subprocess.Popen | Command) -> int:
 
 
 def ended(process: int) -> bool:
-    """Whether a process is gone, or a zombie that nobody waits for."""
+    """Return True if a process has ended, or is a zombie that nobody waits for."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -200,7 +200,7 @@ def test_what_a_compiler_writes_gets_its_name_when_it_is_whole(tmp_path, monkeyp
 @needs_compiler
 @pytest.mark.slow
 def test_a_compiler_that_fails_is_a_sentence(tmp_path, warm):
-    """The compiler's own words, what to do instead, exit code 2."""
+    """The compiler's message, the advice, and exit code 2."""
     environment = fake(tmp_path, "echo 'main.cpp:1:1: fatal error: Killed' >&2; exit 1")
     done = warm.python(*command(tmp_path / "run")[1:], env=environment)
     assert done.returncode == 2, done.stderr
@@ -213,7 +213,7 @@ def test_a_compiler_that_fails_is_a_sentence(tmp_path, warm):
 
 
 def mounts() -> bool:
-    """Whether a small disk can be mounted here."""
+    """Return True if a small disk can be mounted here."""
     try:
         return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

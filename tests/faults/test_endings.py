@@ -49,7 +49,7 @@ def words(*arguments: str) -> list[str]:
 
 
 def ended(warm: Warm, *arguments: str, code: int) -> str:
-    """What a command of train.py prints until its end, which has this exit code."""
+    """Return the output of a command of train.py, which ends with this exit code."""
     process = warm.command(*last(*arguments))
     shown, _ = process.communicate()
     assert process.returncode == code, shown
@@ -58,13 +58,13 @@ def ended(warm: Warm, *arguments: str, code: int) -> str:
 
 
 def members(folder: Path) -> list[dict[str, bytes]]:
-    """What every member of the sweep of three must have to the byte."""
+    """Return the bytes that every member of the sweep of three must have."""
     return [bytes_of(folder / str(number)) for number in range(3)]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The sweep of three members that nothing disturbs."""
+    """The undisturbed sweep of three members."""
     folder = tmp_path_factory.mktemp("whole") / "sweep"
     assert small_sweep_in(folder) == 0
     return folder
@@ -257,7 +257,7 @@ def test_a_kill_at_any_operation_of_a_sweep_costs_nothing(warm, tmp_path, every)
 
 
 def _ends(folder: Path) -> list[tuple[Any, ...]]:
-    """How each of two members ended: what its summary says, its history and its newest checkpoint."""
+    """Return the summary, the history and the newest checkpoint of each of two members."""
     found = []
     for number in range(2):
         summary = json.loads((folder / str(number) / "summary.json").read_text())

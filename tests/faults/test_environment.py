@@ -37,7 +37,7 @@ def command(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The directory of a run whose screen nobody disturbed."""
+    """The directory of a run with an undisturbed screen."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     train_in(directory)
     return directory
@@ -111,7 +111,7 @@ def test_e7_a_dumb_terminal_gets_plain_lines(warm, tmp_path, whole, term, moves)
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", exhaustive_after(1, ["head -1", "true", "cat > /dev/full"]))
 def test_e8_a_reader_that_goes_away_costs_nothing(tmp_path, whole, reader):
-    """`| head -1`, and a reader that is gone at once: the run finishes, exit code 0, without a word."""
+    """`| head -1`, and a reader that disappears at once: the run finishes silently, exit code 0."""
     line = " ".join(f"'{word}'" for word in command(tmp_path / "run"))
     shell = ["bash", "-c", f"{line} 2> '{tmp_path}/errors' | {reader} 2> /dev/null; exit ${{PIPESTATUS[0]}}"]
     ended = subprocess.run(shell, stdout=subprocess.DEVNULL, check=False)

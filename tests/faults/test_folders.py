@@ -1,4 +1,4 @@
-"""Nothing outside a run is written, removed or obeyed: folders that somebody prepared, with links in them."""
+"""Folders that an attacker prepared, with links: nothing outside a run is written, removed or obeyed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IN_A_SWEEP = (
 
 
 def test_a_lock_that_goes_away_while_one_looks_is_no_mistake(tmp_path, monkeypatch):
-    """A process lets go of it between the list of the folder's names and the look at this one."""
+    """A process releases it between listing the folder's names and looking at this one."""
     (tmp_path / ".lock").touch()
     plain = os.scandir
 
@@ -86,7 +86,7 @@ def planted(made: Path, folder: Path, name: str, target: Path) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command line says, which ends with 2 and no traceback."""
+    """Return the message of the command line, which ends with 2 and no traceback."""
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     shown = capsys.readouterr()
@@ -134,7 +134,7 @@ def test_what_a_linked_folder_points_to_is_not_pruned(run, tmp_path, capsys, nam
 
 @posix
 def test_a_link_into_a_new_runs_folder_is_refused(tmp_path):
-    """A folder that somebody prepared for a run that begins."""
+    """A folder that an attacker prepared for a new run."""
     (tmp_path / "bashrc").write_text(MINE)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".holder").symlink_to(tmp_path / "bashrc")
@@ -160,7 +160,7 @@ def test_a_folder_that_is_reached_through_the_users_own_link_works(run, tmp_path
 @posix
 @pytest.mark.parametrize("kind", ["fifo", "socket"])
 def test_a_pipe_in_a_runs_folder_is_refused(run, tmp_path, capsys, kind):
-    """Where reading or writing would wait for ever."""
+    """Reading or writing there would wait forever."""
     import socket
 
     shutil.copytree(run, tmp_path / "run")
@@ -238,7 +238,7 @@ def test_no_operation_follows_a_link_on_its_way(tmp_path):
 
 @posix
 def test_a_held_folder_that_is_swapped_for_a_link_is_still_the_one_that_was_opened(tmp_path):
-    """What was opened once is meant, whatever its name means by then."""
+    """A folder that was opened once is used, whatever its name refers to by then."""
     run, others = tmp_path / "run", tmp_path / "others"
     run.mkdir()
     others.mkdir()
@@ -334,7 +334,7 @@ ALLOWED = {
 
 
 def changes(nodes: Iterable[ast.AST]):
-    """(name, line) of every call that changes a file or a folder, or may."""
+    """Yield (name, line) of every call that changes a file or a folder, or may."""
     for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr not in ("rmtree", "remove", "unlink"):
             continue  # unparsing takes long
@@ -364,7 +364,7 @@ def changes(nodes: Iterable[ast.AST]):
 
 
 def _mode(call: ast.Call) -> str | None:
-    """The mode of an open, None where it cannot be read off."""
+    """Return the mode of an `open`, None if it is no constant."""
     given = [word.value for word in call.keywords if word.arg == "mode"]
     method = isinstance(call.func, ast.Attribute) and ast.unparse(call.func) not in ("gzip.open", "io.open")
     place = 0 if method else 1

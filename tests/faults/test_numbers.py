@@ -1,4 +1,4 @@
-"""Faults of numbers: N1-N10, and D20. What breaks stops before the update, by name; nothing else changes."""
+"""Faults of numbers: N1-N10, and D20. A broken run stops before the update, by name; nothing else changes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def load_for(config):
 
 
 def assert_stopped_before(directory, result, reason, tmp_path, config):
-    """Diverged, exit code 3, at a named step; what is kept is finite and has not made that update."""
+    """Check for status diverged, exit code 3, a named step, and saved weights from before that update."""
     assert (result.status, result.exit_code) == ("diverged", 3)
     what, _, place = result.reason.partition(" at step ")
     assert reason in what
@@ -145,7 +145,7 @@ def test_n5_float16_is_refused():
 
 @pytest.mark.slow
 def test_n6_an_undefined_metric_is_null_with_one_warning(tmp_path, spoil, capsys):
-    """A validation part of one class: its ROC AUC is null in every record, and is spoken of once."""
+    """A validation split of one class: its ROC AUC is null in every record, with a single warning."""
     spoil("validation", row=slice(None), targets=0)
     changes = {"trainer.metrics": ["accuracy", "roc_auc"], "trainer.progress": "plain"}
     with at_step(4, terminate):

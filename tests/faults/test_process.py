@@ -1,4 +1,4 @@
-"""Faults of the process: P1-P7, P10, P11, P13. Every one of them is made to happen."""
+"""Faults of the process: P1-P7, P10, P11, P13. Each is caused for real."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """The directory of a run that nothing disturbed."""
+    """The directory of an undisturbed run."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     assert train_in(directory).exit_code == 0
     return directory
@@ -150,7 +150,7 @@ def test_ctrl_c_saves_and_ends_with_130(whole, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_in_the_last_step_of_all_changes_nothing(whole, tmp_path):
-    """G4: what is finished is finished, exit code 0."""
+    """G4: a finished run stays finished, exit code 0."""
     with at_step(3 * STEPS, terminate):
         result = train_in(tmp_path / "run")
     assert (result.status, result.exit_code) == ("finished", 0)
@@ -332,7 +332,7 @@ def test_memory_that_runs_out_is_a_sentence(whole, tmp_path, error, words):
 
 
 def test_memory_really_runs_out(tmp_path):
-    """P9 on a processor: an allocation of petabytes is refused by the system, and told as a sentence."""
+    """P9 on the CPU: the system refuses an allocation of petabytes, and the message is a sentence."""
 
     def hoard():
         torch.empty(2**50, dtype=torch.uint8)

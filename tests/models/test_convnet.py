@@ -14,7 +14,7 @@ from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
 from slipstream.models.convolution import Convolution, Pooling, TokenEmbedding, one_by_one
 from slipstream.runs.setup import warnings
-from slipstream.training.engine import can_compile, compile_pays
+from slipstream.training.backend.compile_choice import can_compile, compile_pays
 from slipstream.training.pack import Pack
 
 IMAGE = {"data": "digits", "data.batch_size": 12, "model": "convnet", "model.channels": 4}

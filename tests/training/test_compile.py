@@ -8,7 +8,7 @@ import torch
 from harness import engine_of, tiny, tiny_data, train
 from sampling import exhaustive_after
 from slipstream.core.errors import ConfigError
-from slipstream.training.engine import compile_pays
+from slipstream.training.backend.compile_choice import compile_pays
 from slipstream.training.pack import Pack
 
 CASES = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
@@ -15,12 +13,11 @@ from torch import Tensor
 from slipstream.core import random
 from slipstream.core.compat import pytree
 from slipstream.core.errors import ConfigError
-from slipstream.core.registry import component
 from slipstream.core.types import Function, Scalar
 from slipstream.models.weights_file import digest
-from slipstream.training.backend import compilers
 from slipstream.training.backend.blocks import UPDATES, UPDATES_EAGER, Blocks, block_size, in_place
 from slipstream.training.backend.compilation import Compiled
+from slipstream.training.backend.compile_choice import COMPILATION, COMPILED_BEFORE, can_compile, compile_pays
 from slipstream.training.backend.streaming import BatchSource, Resident, Streamed
 from slipstream.training.device_splits import Splits
 from slipstream.training.epoch_plan import Batching, EpochPlan, Planner
@@ -58,45 +55,11 @@ if TYPE_CHECKING:
     from slipstream.config.run_config import Config
     from slipstream.data import Data
 
-# Seconds that a compiled step saves over an eager one, and that compilation takes: measured with torch
-# 2.13 on 2 cores (docs/performance.md). Only their order of magnitude matters.
-SAVED_ALONE, SAVED_PACKED, COMPILATION = 2e-4, 2e-3, 12.0
 # Updates for each observation, which takes as long as 3 to 6 eager ones (scripts/bench_observations.py).
 OBSERVED_EVERY, OBSERVED_EVERY_COMPILED = 500, 2000
-COMPILED_BEFORE = 3.0  # the same from inductor's cache
 STARTS = 2**22  # parameters of initial states kept for members that start equal: about 64 MB
 TOGETHER = 32  # members whose final metrics are computed at once, since sorting rows needs memory
 LARGE = 2**18  # if an update's inputs exceed this many bytes, step outputs are kept in a table
-
-
-def can_compile(config: Config, pack: Pack) -> bool:
-    """Return True if the model can be compiled, in a pack without changing a member's bytes."""
-    able = component("model", config.model.name).traits.compiles
-    return pack.single if able == "alone" else able
-
-
-def compile_pays(setting: bool | str, updates: int, pack: Pack, *, able: bool = True) -> bool:
-    """Return True if the planned updates repay a compilation. Decided before the run, never during it.
-
-    able: `can_compile`. If compilation is requested but impossible, raises ConfigError, or StorageError if
-    the disk is full.
-    """
-    compiler = any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
-    if setting is True and not able:
-        where = "" if pack.single else " in a pack"
-        raise ConfigError(
-            [f"trainer.compile: this model cannot be compiled{where}; use trainer.compile=auto or false"]
-        )
-    if setting is True and not compiler:
-        raise ConfigError(
-            ["trainer.compile: needs a C++ compiler, but g++ is not installed; use trainer.compile=false"]
-        )
-    if setting is True:
-        compilers.require_room()
-    if setting != "auto":
-        return bool(setting)
-    pays = updates * (SAVED_ALONE if pack.single else SAVED_PACKED) > COMPILATION
-    return able and compiler and pays and compilers.no_room() is None
 
 
 Best = tuple[Tensor, dict[str, Tensor]]  # parameters and buffers to evaluate with

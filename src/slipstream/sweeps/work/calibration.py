@@ -30,7 +30,8 @@ from slipstream.core.wording import sizes
 from slipstream.runs import resuming, run_folder, setup
 from slipstream.runs.checkpoints import CheckpointError
 from slipstream.training.backend import memory
-from slipstream.training.engine import COMPILED_BEFORE, Engine, can_compile, compile_pays
+from slipstream.training.backend.compile_choice import COMPILED_BEFORE, can_compile, compile_pays
+from slipstream.training.engine import Engine
 from slipstream.training.epoch_plan import Batching
 from slipstream.training.lifting import why_alone, why_eager
 from slipstream.training.pack import Pack, signature
