@@ -22,10 +22,8 @@ PENALTY = 0.6  # largest share of the objective
 CLIPPED = 0.05  # smallest share of the gradient that clipping may leave
 FAR = 30.0  # ratio of a rate to the usual one
 CHANCE = 0.02  # margin around the accuracy, or R2, of a constant prediction
-GAP, ERRORS = (
-    0.12,
-    4.0,
-)  # smallest gap between splits: of the metric, and in standard errors of the later split
+GAP = 0.12  # smallest gap of the metric between two splits
+ERRORS = 4.0  # the same, in standard errors of the later split
 EARLY = 4  # early stopping rarely keeps one of the first 4 epochs of a run that works
 FALLING = 0.1  # relative fall of the loss over the last tenth of the epochs
 ROOM = 0.95  # accuracy or R2 above which little is left to gain
