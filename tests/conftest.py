@@ -59,12 +59,20 @@ def pytest_xdist_auto_num_workers(config):
     return None  # one for each core, which is pytest-xdist's own answer
 
 
+LONG = (
+    *("tests/core/test_kernels.py", "tests/faults/test_compiling.py", "tests/test_notebook.py"),
+    *("tests/training/test_compil", "tests/training/test_memory.py", "tests/training/test_streaming.py"),
+)
 TRAIN = ("src/slipstream/diagnosis/", "src/slipstream/inference/")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    """Whatever is exhaustive is slow, and so are the examples of docstrings that train."""
+    """Whatever is exhaustive is slow, and so are the examples of docstrings that train.
+
+    The longest tests come first: at the end no worker has one left that the others would wait for.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     for item in items:
         if item.get_closest_marker("exhaustive") or item.nodeid.startswith(TRAIN):
             item.add_marker("slow")
