@@ -50,6 +50,17 @@ def test_a_flipped_bit_is_named(copy):
     assert "weights.safetensors: is damaged: its SHA-256 differs from the manifest" in receipt.damaged[0]
 
 
+def test_a_flipped_bit_in_every_checkpoint_is_not_verified(copy, capsys, code):
+    for step in checkpoints.steps(copy / "checkpoints"):
+        content = bytearray((step / "weights.safetensors").read_bytes())
+        content[-1] ^= 1
+        (step / "weights.safetensors").write_bytes(bytes(content))
+    assert code(["verify", str(copy)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("weights.safetensors: is damaged") >= 1
+    assert printed.endswith("not verified\n")
+
+
 @pytest.mark.slow
 def test_a_changed_weight_with_a_manifest_that_fits_is_found(copy, capsys, code):
     rewritten(copy, other_weight)

@@ -89,6 +89,15 @@ def test_the_strongest_evidence_among_equal_remedies_is_the_root_cause():
     )
 
 
+def test_gains_that_are_all_equal_have_no_p():
+    """Student's t would be infinite, and five seeds never make a p of 0."""
+    change = Change(("a=1",))
+    fresh = [trained(branches_of(NOTHING, *[0.5] * 5), change, *[1.0] * 5)]
+    gain = gain_of(branches_of(change, 1.0), branches_of(NOTHING, 0.5), [ACCURACY])
+    (found,) = _verdicts([TriedCause("dead", 0.9, "", change, gain)], fresh, [ACCURACY])
+    assert found.proof.endswith("better for 5 of 5 fresh seeds (each by the same)")
+
+
 def test_what_fresh_seeds_do_not_confirm_is_no_verdict():
     change = Change(("a=1",))
     fresh = [trained(branches_of(NOTHING, 0.5, 0.9, 0.6, 0.8, 0.7), change, 0.9, 0.5, 0.8, 0.6, 0.75)]

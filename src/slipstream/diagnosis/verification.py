@@ -91,7 +91,7 @@ def verify(run: str | Path, *, whole: bool = False) -> Receipt:
         damaged file, another version of torch, other kernels, another number of threads, or other data.
 
     Raises:
-        UserError: the folder holds no run, or no checkpoint of a whole epoch.
+        UserError: the folder holds no run, or no checkpoint of a whole epoch, not even a damaged one.
 
     Example:
         >>> import slipstream
@@ -102,10 +102,10 @@ def verify(run: str | Path, *, whole: bool = False) -> Receipt:
     """
     origin = Origin(run)
     saved, damaged = origin.saved, list(origin.damaged)
+    if not saved and not damaged:
+        raise UserError(f"{origin.folder}: has no checkpoint of a whole epoch to compare")
     if not saved:
-        raise UserError(
-            "\n".join([f"{origin.folder}: has no checkpoint of a whole epoch to compare", *damaged])
-        )
+        return Receipt(origin.folder, (), tuple(damaged))
     begins = [0, *saved] if whole or len(saved) == 1 else [*saved]
     pairs = list(pairwise(begins))
     stretches = [_again(origin, *pair) for pair in pairs]

@@ -233,7 +233,7 @@ def _helps(gain: Gain) -> bool:
 
 
 def _proof(cause: TriedCause, gain: Gain, p: float) -> str:
-    chance = f"p = {p:.2g}" if p >= LEAST_P else f"p < {LEAST_P:g}"
+    chance = f"p = {p:.2g}" if p >= LEAST_P else f"p < {LEAST_P:g}" if p else "each by the same"
     return (
         f"with {cause.change}, {gain.metric} is {gain.after:.4g} instead of {gain.before:.4g}, better for "
         f"{gain.better} of {gain.pairs} fresh seeds ({chance})"
