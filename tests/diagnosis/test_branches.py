@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from slipstream.config.replay import diff, remaining
 from slipstream.config.validation import validate
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.diagnosis.branches import NOTHING, Change, Origin, branches
+from slipstream.runs.summary import Result
 
 
 def records(folder):
@@ -125,3 +127,17 @@ def test_a_replaced_choice_takes_its_settings_along():
 def test_a_command_line_is_written_for_any_configuration(overrides):
     raw = validate(slipstream.compose(overrides)).raw
     assert diff(raw, validate(slipstream.compose(written(raw))).raw) == []
+
+
+@pytest.mark.parametrize("name", ["why", "verify", "ablate", "find_lr", "fork"])
+def test_a_result_stands_for_its_folder(name, tmp_path):
+    """What slipstream.train returns; without a folder, the sentence names the way to one."""
+    ask = getattr(slipstream, name)
+    held = Result("finished", "", 1, {}, {}, [], {}, directory=tmp_path / "gone")
+    with pytest.raises(UserError, match="gone: no such folder"):
+        ask(held)
+    with pytest.raises(UserError, match="has no folder to begin from: train it on a file"):
+        ask(Result("finished", "", 1, {}, {}, [], {}))
+    if name != "find_lr":
+        with pytest.raises(UserError, match="run: found SimpleNamespace, expected the folder of a run"):
+            ask(SimpleNamespace())

@@ -15,6 +15,7 @@ from slipstream.core.wording import spell
 from slipstream.diagnosis.branches import NOTHING, Change, Origin, branches
 from slipstream.diagnosis.paired_effects import Effect, effects
 from slipstream.early_stopping import direction
+from slipstream.runs.summary import Result
 
 SEEDS = 5  # per change, the fewest that can show a tie (sweeps/report/comparisons.py)
 # These keys define the task and the folder, and are not ingredients.
@@ -79,7 +80,7 @@ def _usual(raw: Mapping[str, Plain], parts: Sequence[str]) -> Plain:
 
 
 def ablate(
-    run: str | Path, only: Sequence[str] = (), *, seeds: int = SEEDS, metric: str | None = None
+    run: str | Path | Result, only: Sequence[str] = (), *, seeds: int = SEEDS, metric: str | None = None
 ) -> Ablation:
     """Measure what each ingredient of a run contributes.
 
@@ -87,7 +88,7 @@ def ablate(
     Differences are paired by seed; Holm's correction applies over all ingredients.
 
     Args:
-        run: the folder of a run.
+        run: the folder of a run, or the result of `slipstream.train` with a folder.
         only: ingredients to remove, such as "regularizer=dropout"; all by default.
         seeds: runs per ingredient, the run's own seed first. At least 5 are needed to show a tie.
         metric: `split/name`; by default the one that chose the run's best epoch.

@@ -59,18 +59,41 @@ class Branch:
     kept: bool = True
 
 
+def folder_of(run: str | Path | Result) -> Path:
+    """Return the folder of a run, which is named or was returned by `slipstream.train`.
+
+    Raises UserError if the run was trained without one, or if this is no run.
+    """
+    if isinstance(run, str | Path):
+        return Path(run)
+    if not isinstance(run, Result):
+        raise UserError(
+            f"run: found {type(run).__name__}, expected the folder of a run, or the result of "
+            "slipstream.train"
+        )
+    if run.directory is None:
+        raise UserError(
+            "the run has no folder to begin from: train it on a file or a bundled data set, "
+            'with a folder, as in slipstream.train(slipstream.compose("data=wine"), "runs/wine")'
+        )
+    return run.directory
+
+
 class Origin:
     """A run that branches begin from.
 
-    folder: the run's. trained: the number of its branches that were trained so far. Raises UserError if the
-    folder holds no run, or one that was trained on rows in memory.
+    run: its folder, or the result of its training. trained: the number of its branches that were trained so
+    far. Raises UserError if there is no run, or if it was trained without a folder or on rows in memory.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, run: str | Path | Result) -> None:
+        self.folder = folder_of(run)
         self.raw: Mapping[str, Plain] = saved_config(self.folder)
         if self.raw["data"]["name"] == "memory":
-            raise UserError(f"{self.folder}: the run was trained on rows in memory, which no longer exist")
+            raise UserError(
+                f"{self.folder}: the run was trained on rows in memory, which no longer exist; "
+                "write them to a file and train on it, as in data=table data.path=my.parquet data.target=y"
+            )
         self.trained = 0
         self._composed: dict[Change, Mapping[str, Plain]] = {}
 

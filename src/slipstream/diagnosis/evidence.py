@@ -28,16 +28,18 @@ Record = Mapping[str, Plain]
 class Evidence:
     """A run's files, and its data, which are loaded when first needed.
 
-    folder: of a run that has ended. Raises UserError if it holds no such run.
+    run: one that has ended, as `Origin` takes it. Raises UserError if there is none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.origin = Origin(folder)
+    def __init__(self, run: str | Path | Result) -> None:
+        self.origin = Origin(run)
         self.folder = self.origin.folder
         self.raw = self.origin.raw
         summary = self.folder / "summary.json"
         if not summary.exists():
-            raise UserError(f"{folder}: has not ended; continue it with: python train.py resume={folder}")
+            raise UserError(
+                f"{self.folder}: has not ended; continue it with: python train.py resume={self.folder}"
+            )
         self.summary: Record = json.loads(summary.read_text())
         self.records: list[Record] = _lines(self.folder / "metrics.jsonl")
         self.observations: list[Record] = _lines(self.folder / "observations.jsonl")

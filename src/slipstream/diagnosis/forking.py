@@ -9,7 +9,8 @@ from pathlib import Path
 
 from slipstream.config.grammar import parsed
 from slipstream.core.errors import ConfigError, UserError
-from slipstream.diagnosis.branches import NOTHING, Branch, Change, Origin, branches
+from slipstream.diagnosis.branches import NOTHING, Branch, Change, Origin, branches, folder_of
+from slipstream.runs.summary import Result
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class Fork:
 
 
 def fork(
-    run: str | Path, *overrides: str, epoch: int | None = None, seeds: int = 1, into: str | Path | None = None
+    run: str | Path | Result,
+    *overrides: str,
+    epoch: int | None = None,
+    seeds: int = 1,
+    into: str | Path | None = None,
 ) -> Fork:
     """Train alternative futures of a run from one of its epochs, as packs, with the unchanged run.
 
     Args:
-        run: the folder of a run, or FOLDER@EPOCH.
+        run: the folder of a run, FOLDER@EPOCH, or the result of `slipstream.train` with a folder.
         overrides: the changes, such as "optimizer.lr=0.1,0.01". Each value is a future; several settings
             with several values give all combinations.
         epoch: the epoch after which they begin; 0 is the run's start. An epoch that is not saved is trained
@@ -58,7 +63,7 @@ def fork(
         >>> found.branches[0].result.records[:2] == result.records[:2]
         True
     """
-    folder, at = _split(str(run))
+    folder, at = _split(str(folder_of(run)))
     origin = Origin(folder)
     chosen = epoch if epoch is not None else at
     if chosen is None:

@@ -19,6 +19,7 @@ from slipstream.data import Data
 from slipstream.diagnosis.branches import SEEDS, Change, Origin
 from slipstream.runs import setup
 from slipstream.runs.grouped import Ended, train_grouped
+from slipstream.runs.summary import Result
 from slipstream.training.epoch_plan import Batching
 from slipstream.training.member import DIVERGED
 from slipstream.training.snapshot import Taken
@@ -99,7 +100,9 @@ class Rates:
         return "" if self.named is None else f"optimizer.lr={self.named:g}"
 
 
-def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates: int | None = None) -> Rates:
+def find_lr(
+    run: str | Path | Mapping[str, Plain] | Result = "", *overrides: str, updates: int | None = None
+) -> Rates:
     """Find the learning rate with the lowest loss by training many at once.
 
     Every rate of `RATES` that the optimizer allows begins with the same weights and sees the same batches and
@@ -110,7 +113,8 @@ def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates
     written to disk.
 
     Args:
-        run: the folder of a run, a configuration of `slipstream.compose`, or the first override.
+        run: the folder of a run, the result of `slipstream.train` with a folder, a configuration of
+            `slipstream.compose`, or the first override.
         overrides: settings as on the command line, such as "optimizer=sgd".
         updates: the number of updates of the best rates; by default half of the run's, at least 40 and at
             most 2,000.
@@ -155,7 +159,7 @@ def find_lr(run: str | Path | Mapping[str, Plain] = "", *overrides: str, updates
 
 
 def _asked(
-    run: str | Path | Mapping[str, Plain], overrides: Sequence[str]
+    run: str | Path | Mapping[str, Plain] | Result, overrides: Sequence[str]
 ) -> tuple[str, Mapping[str, Plain]]:
     """Return the run in words, such as its folder, and its configuration."""
     if isinstance(run, Mapping):

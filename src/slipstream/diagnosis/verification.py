@@ -18,6 +18,7 @@ from slipstream.core.wording import counted
 from slipstream.diagnosis.branches import Origin
 from slipstream.runs import checkpoints, resuming
 from slipstream.runs.grouped import Ended
+from slipstream.runs.summary import Result
 from slipstream.training.member import METRICS
 from slipstream.training.snapshot import Taken, Tensors
 
@@ -78,11 +79,11 @@ class Receipt:
             yield "no recorded condition has changed: the files were modified, or the machine makes errors"
 
 
-def verify(run: str | Path, *, whole: bool = False) -> Receipt:
+def verify(run: str | Path | Result, *, whole: bool = False) -> Receipt:
     """Train epochs of a run again and compare their bytes with those that the run saved.
 
     Args:
-        run: the folder of a run.
+        run: the folder of a run, or the result of `slipstream.train` with a folder.
         whole: True begins at the start of the run. Otherwise only the epochs between its saved checkpoints
             are trained again, or all if there is just one checkpoint.
 

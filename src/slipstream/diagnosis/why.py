@@ -12,7 +12,7 @@ import numpy as np
 from slipstream.core.wording import counted
 from slipstream.diagnosis.ablation import Ablation, ablate, removals
 from slipstream.diagnosis.best_trials import best_trials
-from slipstream.diagnosis.branches import Change
+from slipstream.diagnosis.branches import Change, folder_of
 from slipstream.diagnosis.causes.known import suspicions
 from slipstream.diagnosis.data_checks.checking import data_findings
 from slipstream.diagnosis.data_checks.finding import SURE, Finding
@@ -22,6 +22,7 @@ from slipstream.diagnosis.remarks import more_rows, remarks
 from slipstream.diagnosis.suspicion import Suspicion
 from slipstream.diagnosis.trials import TrainedChange, explored, repeated
 from slipstream.diagnosis.verdicts import MATTERS, NOTHING_FOUND, Diagnosis, TriedCause, Verdict
+from slipstream.runs.summary import Result
 from slipstream.runs.symptoms import symptoms
 from slipstream.sweeps.plan.store import holds_sweep
 from slipstream.sweeps.report.comparisons import LEVEL, holm
@@ -40,7 +41,7 @@ REPEAT = 0.3  # p below which as many seeds again may decide
 LEAST_P = 0.0001  # smallest p that is printed
 
 
-def why(run: str | Path) -> Diagnosis:
+def why(run: str | Path | Result) -> Diagnosis:
     """Find and prove the causes that keep a run from working.
 
     The evidence (settings, curves, observations and data) suggests causes. Each is tried as a branch that
@@ -50,8 +51,8 @@ def why(run: str | Path) -> Diagnosis:
     strongest evidence is named as the root cause. Nothing is written to disk.
 
     Args:
-        run: the folder of a run that has ended, or of a sweep, whose best trials are trained again with fresh
-            seeds (see `best_trials`).
+        run: the folder of a run that has ended, or the result of `slipstream.train` with a folder; or the
+            folder of a sweep, whose best trials are trained again with fresh seeds (see `best_trials`).
 
     Returns:
         The verdicts, the likeliest root cause first, and the causes that were tried. For a run that works,
@@ -67,10 +68,11 @@ def why(run: str | Path) -> Diagnosis:
         >>> slipstream.why("runs/slow").verdicts[0].cause
         'learning rate too low'
     """
-    if holds_sweep(Path(run)):
-        return best_trials(run)
+    folder = folder_of(run)
+    if holds_sweep(folder):
+        return best_trials(folder)
     began = time.monotonic()
-    evidence = Evidence(run)
+    evidence = Evidence(folder)
     judges = measures(evidence)
     findings = data_findings(evidence.config, evidence.data)
     suspected = [*map(_of_data, filter(_is_tried, findings)), *suspicions(evidence)][:MOST]
