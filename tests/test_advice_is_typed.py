@@ -435,6 +435,14 @@ def test_dates_in_several_ways_and_a_target_far_away_are_said(tmp_path, monkeypa
     assert "such as 1e+06 (t.csv: row 8)" in said
 
 
+def test_a_misspelt_file_is_answered_with_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my rooms.csv").write_text("a,b,y\n" + "1,2.5,up\n2,1.5,down\n" * 20, encoding="utf-8")
+    found = refused("data=table", "data.path='my room.csv'", "data.target=y")
+    words = advised(found, r"is not a file, did you mean (.*)\?")
+    assert len(read("data=table", *words, "data.target=y").train) == 28
+
+
 def test_a_target_of_words_is_no_regression(tmp_path, monkeypatch):
     """The advice is to leave the task out; kinds are for inputs alone."""
     monkeypatch.chdir(tmp_path)
@@ -446,7 +454,8 @@ def test_a_target_of_words_is_no_regression(tmp_path, monkeypatch):
     Path("t.csv").write_text("a,b,y\n" + "1,2.5,3.25\n2,1.5,2.5\n" * 20 + "1,1,x\n", encoding="utf-8")
     found = refused(*command)
     assert "data.kinds" not in found
-    assert found.endswith("Correct it, or add it to data.missing if it means a missing value")
+    words = advised(found, r"Correct it, or add it to data\.missing \((.*)\) if it means a missing value$")
+    assert len(read(*command, "data.missing_target=drop", *words).train) == 28
 
 
 def test_only_settings_that_the_source_has_are_advised(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 
@@ -106,6 +107,51 @@ def test_what_cannot_be_predicted_is_named_and_nothing_is_left(run, tmp_path):
     assert target.read_text() == "kept"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_value_that_does_not_fit_is_found_in_its_row(run, tmp_path, monkeypatch, suffix):
+    """Of the file, not of the block; and the advice names no setting, which a trained run does not take."""
+    monkeypatch.setattr(prediction_files, "ROWS", 7)
+    monkeypatch.setattr("slipstream.data.tabular.csv_records.BLOCK", 500)
+    new, source = frame(60, 2).with_columns(pl.col("size").cast(pl.String)), tmp_path / f"new{suffix}"
+    new[42, "size"] = "big"
+    new.write_parquet(source) if suffix == ".parquet" else new.write_csv(source)
+    with pytest.raises(DataError) as told:
+        predict_file(run, str(source), str(tmp_path / "out.csv"))
+    assert str(told.value).startswith(f"{source}: column 'size', row 43: found 'big', expected a number")
+    assert str(told.value).endswith("Correct it")
+
+
+def test_a_file_without_rows_needs_no_three(run, tmp_path):
+    (tmp_path / "new.csv").write_text("size,city,day\n")
+    with pytest.raises(DataError, match=r"found no rows below the header \(size, city, day\)$"):
+        predict_file(run, str(tmp_path / "new.csv"), str(tmp_path / "out.csv"))
+
+
+class TextRun:
+    """The part of a run on texts that `_texts` reads."""
+
+    def __init__(self):
+        self.first, self.data = self, {"text": "review", "separator": None}
+
+
+def test_texts_are_read_as_in_training(tmp_path):
+    """From gzip, with another separator, as the only column, as lines; a line of Latin-1 is named."""
+    texts, rows = prediction_files._texts, "review;stars\ngood word;1\nbad one;2\n"
+    for name, content in {
+        "semicolons.csv": rows.encode(),
+        "packed.csv.gz": gzip.compress(rows.encode()),
+        "alone.csv": b"review\ngood word\nbad one\n",
+        "lines.txt": b"good word\r\nbad one\n",
+        "lines.txt.gz": gzip.compress(b"good word\nbad one"),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        found = [text for _, block in texts(TextRun(), tmp_path / name, "all") for text in block]
+        assert found == ["good word", "bad one"], name
+    (tmp_path / "latin.txt").write_bytes("good\ncafé\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.txt: line 2 holds byte 0xe9, .* Latin-1: 'café'\): save it"):
+        list(texts(TextRun(), tmp_path / "latin.txt", "all"))
+
+
 @pytest.mark.slow
 def test_images_texts_and_sequences(tmp_path):
     """A folder of images, lines of text, a table of steps."""
@@ -148,6 +194,11 @@ def test_images_texts_and_sequences(tmp_path):
     for name, words in lines.items():
         slipstream.train(slipstream.compose(*words, *QUIET), tmp_path / "runs" / name)
     (tmp_path / "lines.txt").write_text("good word\nbad word\n")
+    steps_run = open_run(tmp_path / "runs" / "steps")
+    predict_file(steps_run, str(tmp_path / "steps.csv"), str(tmp_path / "commas.csv"))
+    (tmp_path / "semicolons.csv").write_text((tmp_path / "steps.csv").read_text().replace(",", ";"))
+    predict_file(steps_run, str(tmp_path / "semicolons.csv"), str(tmp_path / "same.csv"))
+    assert (tmp_path / "same.csv").read_text() == (tmp_path / "commas.csv").read_text()
     found = {}
     for name, source in (("images", "images"), ("texts", "lines.txt"), ("steps", "steps.csv")):
         target = tmp_path / f"{name}.jsonl"

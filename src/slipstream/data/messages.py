@@ -10,9 +10,10 @@ import numpy as np
 
 from slipstream.core.errors import DataError
 from slipstream.core.types import DataLike, Plain
-from slipstream.core.wording import counted, entry
+from slipstream.core.wording import counted, entry, typed
 
 Where = Callable[[int], str]  # row number -> location
+FEW_WORDS, SHORT_WORD = 4, 20  # values in a setting to type, and their characters
 
 
 def brief(value: DataLike, most: int = 60) -> str:
@@ -47,8 +48,35 @@ def advising(settings: Mapping[str, Plain], targets: Iterable[str], roles: Itera
         _read_by.reset(token)
 
 
-def cures(name: str, many: bool, words: bool = False) -> str:
-    """Return advice about values that do not fit their column. words: True if no value fits.
+_first_row: ContextVar[int] = ContextVar("first_row", default=0)
+
+
+@contextmanager
+def predicting(place: str, first: int) -> Iterator[None]:
+    """Locate the values of a block of new examples: by their file and the number of its first row, from 0.
+
+    Advice about them names no settings, which a trained network no longer takes.
+    """
+    token = _first_row.set(first)
+    try:
+        with advising({}, (), ()):
+            yield
+    except DataError as error:
+        text = str(error).removeprefix("the table: ")
+        raise DataError(text if place in text else f"{place}: {text}") from error
+    finally:
+        _first_row.reset(token)
+
+
+def row_number(row: int) -> int:
+    """Return the number, from 1, of a row in its file. row: from 0, in the block that is read."""
+    return _first_row.get() + row + 1
+
+
+def cures(name: str, many: bool, words: bool = False, found: Sequence[str] = ()) -> str:
+    """Return advice about values that do not fit their column.
+
+    words: True if no value fits. found: the values, for the setting to type.
 
     >>> cures("a", many=True)
     'Correct them, add them to data.missing if they mean a missing value, or set data.kinds.a=category'
@@ -60,7 +88,10 @@ def cures(name: str, many: bool, words: bool = False) -> str:
     them, they = ("them", "they mean") if many else ("it", "it means")
     ways = [f"Correct {them}"]
     if "missing" in settings:
-        ways.append(f"add {them} to data.missing if {they} a missing value")
+        setting = typed("data.missing", [*settings["missing"], *found])
+        short = all(len(word) <= SHORT_WORD and word.isprintable() for word in found)
+        added = f" ({setting})" if 0 < len(found) <= FEW_WORDS and short else ""
+        ways.append(f"add {them} to data.missing{added} if {they} a missing value")
     if "kinds" in settings and not target and name not in roles:
         ways.append(f"set {kind_setting(name, 'category')}")
     return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"

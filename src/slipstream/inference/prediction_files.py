@@ -5,10 +5,12 @@ Memory use does not depend on the number of rows, except for sequences, whose ro
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, TYPE_CHECKING
@@ -20,8 +22,9 @@ from slipstream.core.errors import DataError, UserError, did_you_mean
 from slipstream.core.storage import writing
 from slipstream.core.types import DataLike, Plain
 from slipstream.data.identity import missing_words, name_of
+from slipstream.data.messages import predicting
 from slipstream.data.tabular.csv_file import Parser
-from slipstream.data.tabular.csv_records import records, survey
+from slipstream.data.tabular.csv_records import not_utf8, open_bytes, records, survey
 from slipstream.inference.ensemble import Ensemble
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+NO_LINES = tuple(ending for ending in TABLES if not ending.startswith(".txt"))
 WRITTEN = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 ROWS, IMAGES, LINES = 65_536, 256, 4_096  # examples predicted at a time
 ALL, NO_COLUMNS = "all", "none"
@@ -72,7 +76,8 @@ def predict_file(
         write = stack.enter_context(_writer(output))
         done = 0
         for kept, examples in blocks:
-            frame = prediction_columns(ensemble, examples)
+            with predicting("standard input" if source == "-" else source, done):
+                frame = prediction_columns(ensemble, examples)
             write(kept.hstack(_without_clash(frame, kept.columns)) if kept.columns else frame)
             done += len(frame)
             if progress is not None:
@@ -104,6 +109,7 @@ def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
 
     columns = ensemble.first.preprocessing.columns
     wanted = [column.name for column in columns]
+    settings = ensemble.first.data
     if path.suffix in (".parquet", ".pq"):
         scanned = pl.scan_parquet(path)
         _require(path, scanned.collect_schema().names(), wanted)
@@ -111,20 +117,36 @@ def _table(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
             frame = scanned.slice(start, ROWS).collect()
             yield _kept(path, frame, keep), frame
         return
-    settings = ensemble.first.data
-    header = survey(str(path), settings.get("separator"), settings.get("header", True))
-    _require(path, header.names, wanted)
     plain = [c.name for c in columns if c.kind == "number" and c.format in ("", ".")]
     decimal = settings.get("decimal", ".")
     absent = sorted(missing_words(settings.get("missing", ())))
-    parser, row = Parser(str(path), header, decimal, frozenset()), 0
-    for block, count in _larger(records(str(path), header)):
-        words = parser.words(block, count, row)
+    for words in _words(ensemble, path, wanted):
         yield (
             _kept(path, words, keep),
             words.select(wanted).with_columns(_numbers(words, plain, absent, decimal)),
         )
+
+
+def _words(ensemble: Ensemble, path: Path, wanted: Sequence[str]) -> Iterator[polars.DataFrame]:
+    """Yield the rows of a CSV file in blocks, as text, read with the settings of the run's data."""
+    settings = ensemble.first.data
+    header = survey(str(path), settings.get("separator"), settings.get("header", True), wanted)
+    _require(path, header.names, wanted)
+    parser, row = Parser(str(path), header, settings.get("decimal", "."), frozenset()), 0
+    for block, count in _larger(records(str(path), header)):
+        yield parser.words(block, count, row)
         row += count
+
+
+def _rows(ensemble: Ensemble, path: Path, wanted: Sequence[str]) -> polars.DataFrame:
+    """Return all rows of a table."""
+    import polars as pl
+
+    if path.suffix not in (".parquet", ".pq"):
+        return pl.concat(_words(ensemble, path, wanted))
+    frame = pl.read_parquet(path)
+    _require(path, frame.columns, wanted)
+    return frame
 
 
 def _larger(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
@@ -179,12 +201,7 @@ def _sequences(ensemble: Ensemble, path: Path) -> Iterator[Block]:
     import polars as pl
 
     steps = ensemble.first.preprocessing.to_json()["steps"]
-    frame = (
-        pl.read_parquet(path)
-        if path.suffix in (".parquet", ".pq")
-        else pl.read_csv(path, separator=ensemble.first.data.get("separator") or ",", infer_schema=False)
-    )
-    _require(path, frame.columns, [steps["id"], steps["time"]])
+    frame = _rows(ensemble, path, [steps["id"], steps["time"]])
     yield frame.select(pl.col(steps["id"]).unique(maintain_order=True)), frame
 
 
@@ -207,24 +224,18 @@ def _texts(ensemble: Ensemble, path: Path, keep: str) -> Iterator[Block]:
     import polars as pl
 
     column = ensemble.first.data.get("text")
-    if column is not None and path.suffix in (".csv", ".tsv", ".parquet", ".pq"):
-        frame = (
-            pl.read_parquet(path)
-            if path.suffix in (".parquet", ".pq")
-            else pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
-        )
-        _require(path, frame.columns, [column])
-        for part in frame.iter_slices(LINES):
+    if column is not None and path.name.lower().endswith(NO_LINES):
+        for part in _rows(ensemble, path, [column]).iter_slices(LINES):
             yield _kept(path, part, keep), part[column].fill_null("").to_list()
         return
-    with open(path, encoding="utf-8", errors="strict") as file:
-        lines: list[str] = []
-        for line in file:
-            lines.append(line.rstrip("\r\n"))
-            if len(lines) == LINES:
-                yield pl.DataFrame({"text": lines}), lines
-                lines = []
-        if lines:
+    with open_bytes(str(path)) as opened, TextIOWrapper(opened, "utf-8", "surrogateescape") as file:
+        for start in itertools.count(0, LINES):
+            lines = [line.rstrip("\r\n") for line in itertools.islice(file, LINES)]
+            if not lines:
+                return
+            for number, line in enumerate(lines, start + 1):
+                if found := not_utf8(line.encode("utf-8", "surrogateescape")):
+                    raise DataError(f"{path}: line {number} holds {found[1]}")
             yield pl.DataFrame({"text": lines}), lines
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +12,10 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from slipstream.core.errors import DataError
+from slipstream.core.errors import DataError, nearest
 from slipstream.core.registry import register
 from slipstream.core.types import Plain, Word
+from slipstream.core.wording import typed
 from slipstream.data.dataset import RawData
 from slipstream.data.identity import name_of, names_of, numbered, words_of
 from slipstream.data.messages import naming
@@ -92,7 +95,12 @@ def no_file(key: str, path: str) -> str:
     """Return the sentence for a path that is not a file."""
     if Path(path).is_dir():
         return f"data.{key}: {path} is a folder, expected a file ({', '.join(ENDINGS)})"
-    return f"data.{key}: {path} is not a file"
+    there: list[str] = []
+    with suppress(OSError):
+        there = [name for name in os.listdir(Path(path).parent) if name.endswith(ENDINGS)]
+    near = nearest(Path(path).name, there)
+    hint = near and f", did you mean {typed(f'data.{key}', str(Path(path).with_name(near)))}?"
+    return f"data.{key}: {path} is not a file{hint or ''}"
 
 
 def header_problems(settings: Mapping[str, Plain], keys: tuple[str, ...]) -> list[str]:

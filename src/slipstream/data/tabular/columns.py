@@ -11,7 +11,7 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.wording import counted, typed
 from slipstream.data.identity import merged, spell
-from slipstream.data.messages import brief, cures, has_missing, phrase
+from slipstream.data.messages import brief, cures, has_missing, phrase, row_number
 from slipstream.data.tabular.spelling import (
     CLOCK,
     NUMBER,
@@ -109,11 +109,11 @@ def _read(name: str, text: Text, reader: Reader, expected: str, format: str = ""
         word = text.values[text.codes[row]]
         words = phrase([brief(text.values[i]) for i in wrong], 4)
         verb = "is" if rows.sum() == 1 else "are"
-        cure = cures(name, rows.sum() > 1, words=bool((text.codes[~rows] < 0).all()))
         wrongs = [text.values[i] for i in wrong]
+        cure = cures(name, rows.sum() > 1, bool((text.codes[~rows] < 0).all()), wrongs)
         hint = _order_hint(wrongs, format) if format in ORDERS else _decimal_hint(wrongs, format)
         raise DataError(
-            f"column {name!r}, row {row + 1}: found {brief(word)}, expected {expected}{hint}; "
+            f"column {name!r}, row {row_number(row)}: found {brief(word)}, expected {expected}{hint}; "
             f"{rows.sum():,} of {counted((text.codes >= 0).sum(), 'value')} {verb} not ({words}). {cure}"
         )
     table = np.array([np.nan if value is None else value for value in found] + [np.nan], np.float64)
@@ -152,7 +152,7 @@ def check_finite(what: str, values: np.ndarray, missing: bool = False) -> None:
             index = np.unravel_index(int(np.argmax(wrong)), block.shape)
             row = start + int(index[0])
             rest = "".join(f", {int(i)}" for i in index[1:])
-            place = f"{what}, row {row + 1}" if missing else f"{what}[{row}{rest}]"
+            place = f"{what}, row {row_number(row)}" if missing else f"{what}[{row}{rest}]"
             raise DataError(
                 f"{place}: found {block[index]:g}, expected a finite number within ±3.4e38 (float32): "
                 + (

@@ -171,7 +171,7 @@ class Parser:
                 row = int(np.argmax(wrong))
                 raise DataError(
                     f"{self.path}: column {name!r}, row {start + row + 1}: found {brief(plain[row])}, "
-                    f"expected a number as in earlier rows. {cures(name, many=False)}"
+                    f"expected a number as in earlier rows. {cures(name, many=False, found=[plain[row]])}"
                 )
             frame = frame.with_columns(numbers.alias(name))
         if respelled:

@@ -12,7 +12,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -39,9 +39,11 @@ class CsvHeader:
     plain: bool
 
 
-def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
-    """Make the first pass over a file. header: True if the first row contains the column names.
+def survey(path: str, separator: str | None, header: bool = True, wanted: Collection[str] = ()) -> CsvHeader:
+    """Make the first pass over a file.
 
+    header: True if the first row contains the column names. wanted: the columns of new examples, which may
+    be the only one of the file.
     Raises DataError for a file that is not a table.
     """
     names: list[str] = []
@@ -57,6 +59,8 @@ def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
             text = block[:size].decode("utf-8", errors="replace")
             separator = separator or max(SEPARATORS, key=_unquoted(text).count)
             names = _names(path, text, separator, header)
+            if len(names) == 1 and names[0] not in wanted:
+                _refuse_single(path, text, separator, names[0])
             start = size = size if header else 0
         body = block[start:]
         ends, fields, blank = shape(body, separator or ",")
@@ -82,9 +86,7 @@ def survey(path: str, separator: str | None, header: bool = True) -> CsvHeader:
     if not names:
         raise DataError(f"{path}: the file is empty, expected a header and rows")
     if rows == 0:
-        raise DataError(
-            f"{path}: found no rows below the header ({', '.join(names[:5])}), expected at least 3"
-        )
+        raise DataError(f"{path}: found no rows below the header ({', '.join(names[:5])})")
     return CsvHeader(names, separator or ",", rows, size, plain)
 
 
@@ -115,19 +117,17 @@ def _names(path: str, text: str, separator: str, header: bool) -> list[str]:
             f"{path}: the header has {twice[0]!r} more than once (columns {', '.join(map(str, places))}): "
             "give every column a unique name, or set data.header=false if the file has no header"
         )
-    other = max(SEPARATORS, key=_unquoted(text).count)
-    if len(names) == 1:
-        hint = (
-            f"; the header has {other!r}: set {typed('data.separator', other)}"
-            if other in _unquoted(text)
-            else ""
-        )
-        raise DataError(
-            f"{path}: found only one column ({names[0]!r}), separated by {separator!r}; expected "
-            f"a target and at "
-            f"least one input{hint}"
-        )
     return names
+
+
+def _refuse_single(path: str, text: str, separator: str, name: str) -> None:
+    other = max(SEPARATORS, key=_unquoted(text).count)
+    there = other in _unquoted(text)
+    hint = f"; the header has {other!r}: set {typed('data.separator', other)}" if there else ""
+    raise DataError(
+        f"{path}: found only one column ({name!r}), separated by {separator!r}; expected a target and at "
+        f"least one input{hint}"
+    )
 
 
 def _check_bytes(path: str, body: bytes, where: str | Callable[[int], str]) -> None:
