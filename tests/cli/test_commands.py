@@ -244,7 +244,10 @@ def test_a_word_before_a_run_is_no_setting(capsys, tmp_path):
     """A word that is like no command is one where a run's folder follows, and a setting's name elsewhere."""
     (tmp_path / "config.yaml").touch()
     assert typed(capsys, "infer", tmp_path)[2].startswith("infer: no such command, one of: ablate, compare, ")
-    assert "expected key=value" in typed(capsys, "infer", "nowhere")[2]
+    assert typed(capsys, "foo")[2].startswith("foo: no such command, one of: ablate, compare, ")
+    assert (
+        "optimizer.lr: has no value, expected optimizer.lr=VALUE" in typed(capsys, "train", "optimizer.lr")[2]
+    )
     assert "expected key=value, did you mean trainer.metrics?" in typed(capsys, "score")[2]
 
 

@@ -107,12 +107,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _require_command(word: str, *rest: str) -> None:
-    """Raise UserError for a first word that is nearly a command, or that a run's folder follows."""
+    """Raise UserError for a first word that no setting explains, or that a run's folder follows."""
     from slipstream.config.hints import bare
 
     known = (*commands.COMMANDS, "train", "list")
     near = nearest(word, known)
-    if not (rest and Path(rest[0], "config.yaml").exists()) and (bare(word) or not near):
+    if not (rest and Path(rest[0], "config.yaml").exists()) and bare(word):
         return
     hint = f"did you mean {' '.join(map(shell, ['slipstream', near, *rest]))}?" if near else ""
     raise UserError(f"{word}: no such command, {hint or did_you_mean(word, known)}")

@@ -126,6 +126,8 @@ def unreadable(text: str) -> str:
     key, equals, value = text.partition("=")
     if not equals or not key:
         hint = bare(text)
+        if hint == f"did you mean {text}?":
+            return f"{text}: has no value, expected {text}=VALUE"
         return f"{text}: expected key=value{hint and f', {hint}'}"
     if key != key.strip() and grammar.parsed(right := f"{key.strip()}={value.strip()}"):
         return _blank_beside(text, right)

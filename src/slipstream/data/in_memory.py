@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from slipstream.core.errors import DataError
 from slipstream.core.lazy import torch
 from slipstream.core.types import DataLike
-from slipstream.core.wording import counted
+from slipstream.core.wording import counted, spell
 from slipstream.data.dataset_rows import is_dataset, splits_of
 from slipstream.data.identity import name_of
 from slipstream.data.messages import brief, naming, phrase
@@ -47,6 +48,11 @@ class InMemory:
         if not is_table(data):
             return cls._of_arrays(data, target), ["target"]
         names = names_in(data)
+        if isinstance(target, str) and "=" in target and name_of(target) not in map(name_of, names):
+            raise DataError(
+                f"target: found the setting {target!r}, expected the name of a column "
+                f"({phrase(names)}) or the values of all rows; settings follow it"
+            )
         if isinstance(target, str | int):
             _refuse_index(data, names, target)
             return cls(table=data), [str(target)]
@@ -64,6 +70,12 @@ class InMemory:
 
     @classmethod
     def _of_arrays(cls, data: DataLike, target: DataLike) -> InMemory:
+        if isinstance(data, str | os.PathLike):
+            file = f"data.path={spell(str(data))}"
+            raise DataError(
+                f"inputs: found {str(data)!r}, expected data in memory; read the file first, or train "
+                f'on it with slipstream.train(slipstream.compose("data=table", "{file}", "data.target=..."))'
+            )
         if isinstance(target, str):
             raise DataError(
                 f"target: found {target!r}, but the inputs are an array without column names; pass the "
@@ -74,7 +86,20 @@ class InMemory:
                 f"inputs: found {type(data).__name__}, a torch dataset, expected an array, a tensor, a "
                 "data frame, a mapping of names to columns, or a Hugging Face Dataset"
             )
-        return cls(inputs=as_array("inputs", data), targets=as_array("targets", target))
+        inputs, targets = as_array("inputs", data), as_array("targets", target)
+        if len(inputs) != len(targets):
+            raise DataError(
+                f"targets: found {counted(len(targets), 'row')}, expected {len(inputs):,} as in the inputs"
+            )
+        if inputs.ndim > 1 and inputs.dtype.kind in "OUS":
+            try:
+                inputs = inputs.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"inputs: found an array of {inputs.dtype}, expected numbers ({error}); pass words as "
+                    "columns of a data frame"
+                ) from error
+        return cls(inputs=inputs, targets=targets)
 
 
 def given_again(what: str) -> str:

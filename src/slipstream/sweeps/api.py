@@ -50,7 +50,7 @@ class SweepResult:
         told = "no trial succeeded"
         if best is not None:
             values = " ".join(f"{key}={spell(value)}" for key, value in best.values.items())
-            told = f"best {metric} {best.mean:.6g} with {values}"
+            told = f"best {metric} {best.mean:.6g}" + (f" with {values}" if values else "")
         trials, runs = counted(len(self.report.groups), "trial"), counted(len(self.runs), "member")
         return f"<sweep of {trials}, {runs}: {told}; {self.directory}>"
 
