@@ -115,3 +115,24 @@ def test_rows_that_resemble_their_neighbors_leak_by_time(tmp_path):
     x, y, _ = np.split(np.cumsum(np.random.default_rng(0).standard_normal((400, 5)), axis=0), [3, 4], axis=1)
     words = table(tmp_path, {f"c{i}": column for i, column in enumerate(x.T)}, y[:, 0])
     assert causes(*words)[:1] == ["leakage by time"]
+
+
+def test_rows_of_equal_categories_are_no_near_copies(tmp_path):
+    """One number beside categories: some training row of the same categories is always near."""
+    draw = np.random.default_rng(3)
+    columns = {
+        "district": draw.choice(["north", "south", "old", "port"], 480),
+        "heated": draw.choice(["gas", "wood"], 480),
+        "area": draw.uniform(20, 140, 480).round(1),
+        "floor": draw.integers(0, 8, 480),
+    }
+    words = table(tmp_path, columns, columns["area"] * 11 + draw.normal(size=480) * 25)
+    assert "duplicates across parts" not in causes(*words)
+
+
+def test_copies_with_noise_are_found(tmp_path):
+    draw = np.random.default_rng(4)
+    whole = np.tile(draw.normal(size=(160, 6)), (3, 1)) + draw.normal(size=(480, 6)) * 1e-3
+    columns = {f"x{k}": column for k, column in enumerate(whole.T)}
+    columns["kind"] = np.tile(draw.choice(["a", "b"], 160), 3)
+    assert "duplicates across parts" in causes(*table(tmp_path, columns, np.tile(draw.normal(size=160), 3)))
