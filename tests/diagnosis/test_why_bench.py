@@ -24,7 +24,8 @@ batch norm with tiny batches; exploding gradients; forgetting recurrent cell; wr
 wrong monitor; augmentation destroys labels; inputs not scaled; target not scaled; outliers; no signal;
 features without signal; constant features; label noise; class imbalance; leaking feature; identifier
 column; duplicates across parts; distribution shift; split in wrong order; leakage by time; input cut
-off; average lags; bfloat16 too coarse; wrong structure for the data; frozen parameters; bottleneck
+off; average lags; bfloat16 too coarse; wrong structure for the data; frozen parameters; bottleneck;
+vanishing gradients; bad prior of the output bias; no warm-up; L2 inside Adam; dropout before batch norm
 """
 VERDICTS = {" ".join(word.split()) for word in WORDS.split(";")}
 
