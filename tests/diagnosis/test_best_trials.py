@@ -50,6 +50,7 @@ def splits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_best_of_many_splits_was_lucky(splits):
     found = why(splits)
     (verdict,) = found.verdicts
@@ -61,6 +62,7 @@ def test_the_best_of_many_splits_was_lucky(splits):
     assert (len(found.remarks), found.trained) == (3, 27)
 
 
+@pytest.mark.slow
 def test_fresh_seeds_are_those_of_single_runs(splits):
     """The value of a fresh seed is that of the run that has its seed and split."""
     found = best_trials(splits)

@@ -56,6 +56,7 @@ def test_a_run_that_repeats_is_silent_and_one_with_its_own_noise_is_not(tmp_path
     )
 
 
+@pytest.mark.slow
 def test_half_of_the_training_rows_are_left_by_a_larger_share_of_validation(tmp_path):
     words = (
         "data=digits",
