@@ -12,6 +12,7 @@ import pytest
 import sklearn.metrics as sk
 
 import slipstream
+from slipstream.cli import evaluate_command
 from slipstream.core.errors import ConfigError, DataError, UserError
 from slipstream.inference import own_data
 from slipstream.inference.asked_data import predicted_again
@@ -258,3 +259,16 @@ def test_a_folder_that_was_trained_on_is_called_a_folder(tmp_path):
     said = f"{tmp_path}: the run was trained on examples of this folder, so it does better"
     (found,) = predicted_again(configs, str(tmp_path))
     assert found.startswith(said)
+
+
+def test_the_largest_losses_of_own_rows_are_found_in_the_file(runs, capsys):
+    folder, _ = runs["regression"]
+    found = evaluate(folder)
+    worst = found.worst(1)[0]
+    place = found.data.where(worst)
+    assert place.endswith(f"(row {worst + 1} of test)")
+    frame = pl.read_csv(folder.parent / "regression1.csv")
+    number = int(place.split("row ")[1].split()[0])
+    assert frame["y"][number - 1] == pytest.approx(found.data.raw.targets[worst, 0])
+    assert evaluate_command.run([str(folder)]) == 0
+    assert f"row {number} (row {worst + 1} of test)" in " ".join(capsys.readouterr().out.split())

@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
                 )
             values, data = own_data.repeated(ensemble.folders[0])
             screen.print(metrics_table(values, f"{ensemble}, recomputed"))
-            name, examples = own_data.shown(ensemble.first, data)
+            name, examples = own_data.shown(ensemble.first, data, ensemble.origins[0])
             found = replace(evaluated(ensemble, examples), name=f"{ensemble}, {name} split")
     show(screen, found)
     keep(screen, given.output, partial(write, found), "these results with every row and plots")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from slipstream.core.errors import UserError
 from slipstream.data import Data, Split
 from slipstream.data.dataset import PARTS, RawData
 from slipstream.data.image.stored import Stored
+from slipstream.data.loading import read
+from slipstream.data.messages import Where
+from slipstream.data.splits import split_rows
 from slipstream.inference.ensemble import Ensemble, RunOrigin
 from slipstream.inference.new_data import NewData
 from slipstream.runs import setup, summary
@@ -41,11 +45,13 @@ def repeated(folder: Path) -> tuple[Mapping[str, float | None], Data]:
     return result.best, data
 
 
-def shown(model: Model, data: Data) -> tuple[str, NewData]:
+def shown(model: Model, data: Data, origin: RunOrigin) -> tuple[str, NewData]:
     """Return the name and the examples of the test split, or of validation or train if it has no rows."""
     splits = {"test": data.test, "validation": data.validation, "train": data.train}
     name = next(name for name, split in splits.items() if len(split))
-    return name, examples(model, data, name, splits[name])
+    found = examples(model, data, name, splits[name])
+    found.raw.where = _location(origin, name, found.raw.unit)
+    return name, found
 
 
 def _loaded(origin: RunOrigin) -> tuple[Config, Data, Taken]:
@@ -86,9 +92,26 @@ def unseen_rows(ensemble: Ensemble) -> OwnRows:
 def _unseen(model: Model, origin: RunOrigin) -> OwnRows:
     config, data, saved = _loaded(origin)
     require_same_data(config, data, saved)
-    name, found = shown(model, data)
+    name, found = shown(model, data, origin)
     key = dict(zip(PARTS, data.rows_keys, strict=True))[name]
     return OwnRows(found, name, key, data.card, data.warnings)
+
+
+def _location(origin: RunOrigin, name: str, unit: str) -> Where:
+    """Return a function that locates a row of a split, in its file, which is read again, and in the split."""
+
+    @cache
+    def read_again() -> tuple[RawData, np.ndarray]:
+        config = validate(origin.config)
+        settings = {"name": config.data.name, **config.data.settings}
+        raw = read(settings, origin.given)
+        return raw, split_rows(raw, settings)[1][PARTS.index(name)]
+
+    def where(row: int) -> str:
+        (raw, rows), inside = read_again(), f"{unit} {row + 1} of {name}"
+        return inside if raw.where is None else f"{raw.where(int(rows[row]))} ({inside})"
+
+    return where
 
 
 def examples(model: Model, data: Data, name: str, split: Split) -> NewData:
