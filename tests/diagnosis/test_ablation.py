@@ -96,3 +96,16 @@ def test_few_seeds_are_never_a_tie(seeds, tied):
     rows += [branch(change, k, 1.0 + noise[k]) for k in range(seeds)]
     (found,) = effects(rows, "val/loss", minimize=True)
     assert (found.verdict == "tie") == tied
+
+
+def test_an_ingredient_that_the_others_need_is_named_and_stays(tmp_path, capsys, code):
+    """Cross entropy, the default, does not take the outputs of a ReLU."""
+    words = ("data=iris", "loss=hinge", "model.output_activation=relu", "trainer.max_epochs=1", "logger=none")
+    slipstream.train(slipstream.compose(*words), tmp_path / "run")
+    found = slipstream.ablate(tmp_path / "run", seeds=2, metric="val/accuracy")
+    changed = [str(effect.change) for effect in found.effects]
+    assert sorted(changed) == ["model.output_activation=identity", "trainer.max_epochs=50"]
+    (needed,) = found.needed
+    assert needed.startswith("loss=hinge: needed, since model.output_activation=relu: the loss cross_entropy")
+    assert code(["ablate", str(tmp_path / "run"), "--seeds", "2"]) == 0
+    assert "loss=hinge: needed" in capsys.readouterr().out

@@ -34,6 +34,7 @@ class Ablation:
         metric: the metric that is compared, at the best epoch; `minimize` is True if smaller is better.
         effects: the effect of each removal, the largest loss first. `effect.change` has the overrides.
         control: the metric of the unchanged run, one value per seed.
+        needed: a sentence about each ingredient without which the configuration is not valid.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Ablation:
     minimize: bool
     effects: tuple[Effect, ...]
     control: tuple[float | None, ...]
+    needed: tuple[str, ...] = ()
 
     @property
     def trained(self) -> int:
@@ -114,14 +116,26 @@ def ablate(
         raise UserError(f"{origin.folder}: all settings have their defaults, so there is nothing to remove")
     name = metric or str(origin.raw["early_stopping"]["metric"])
     minimize = direction(name, "auto") > 0
-    found = branches(origin, [NOTHING, *(known[text] for text in asked)], seeds=seeds)
+    needed = {} if only else {text: why for text in asked if (why := _refused(origin, known[text]))}
+    removed = [known[text] for text in asked if text not in needed]
+    found = branches(origin, [NOTHING, *removed], seeds=seeds)
     if not any(name in branch.result.best for branch in found):
         names = sorted({key for branch in found for key in branch.result.best})
         raise ConfigError([f"metric {name}: no such metric of this run, {did_you_mean(name, names)}"])
     measured = effects(found, name, minimize=minimize)
     control = tuple(branch.result.best.get(name) for branch in found if branch.change == NOTHING)
     worst_first = sorted(measured, key=lambda effect: _order(effect, minimize))
-    return Ablation(origin.folder, name, minimize, tuple(worst_first), control)
+    said = tuple(f"{text}: needed, since {why}" for text, why in needed.items())
+    return Ablation(origin.folder, name, minimize, tuple(worst_first), control, said)
+
+
+def _refused(origin: Origin, change: Change) -> str:
+    """Return why a configuration without an ingredient is not valid; empty if it is."""
+    try:
+        origin.with_change(change)
+    except ConfigError as error:
+        return error.problems[0]
+    return ""
 
 
 def _asked(known: Mapping[str, Change], only: Sequence[str]) -> Iterator[str]:

@@ -48,6 +48,8 @@ def show_ablation(screen: Console, found: Ablation) -> None:
     for effect in found.effects:
         table.add_row(str(effect.change), number(_mean(effect.values)), *_described(effect))
     print_table(screen, table)
+    for sentence in found.needed:
+        screen.print(sentence, soft_wrap=True)
 
 
 def _described(effect: Effect) -> tuple[str, str, str, str]:
