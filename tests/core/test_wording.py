@@ -187,6 +187,7 @@ NEVER_ONE = {
     ("diagnosis/data_checks/duplicate_checks.py", "name"),
     ("diagnosis/data_checks/column_checks.py", "ratio"),  # "5 times as far"
     ("diagnosis/data_checks/order_checks.py", "raw.inputs.shape[1]"),  # at least 4
+    ("diagnosis/causes/stopping.py", "tenth"),  # 1 is "the last epoch"
 }
 
 

@@ -62,7 +62,7 @@ class Branch:
 def folder_of(run: str | Path | Result) -> Path:
     """Return the folder of a run, which is named or was returned by `slipstream.train`.
 
-    Raises UserError if the run was trained without one, or if this is no run.
+    Raises UserError if the run was trained without one, or if this is not a run.
     """
     if isinstance(run, str | Path):
         return Path(run)
@@ -83,7 +83,7 @@ class Origin:
     """A run that branches begin from.
 
     run: its folder, or the result of its training. trained: the number of its branches that were trained so
-    far. Raises UserError if there is no run, or if it was trained without a folder or on rows in memory.
+    far. Raises UserError if the folder holds no run, or if it was trained without a folder or on rows in memory.
     """
 
     def __init__(self, run: str | Path | Result) -> None:
