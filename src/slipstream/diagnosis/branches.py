@@ -83,7 +83,8 @@ class Origin:
     """A run that branches begin from.
 
     run: its folder, or the result of its training. trained: the number of its branches that were trained so
-    far. Raises UserError if the folder holds no run, or if it was trained without a folder or on rows in memory.
+    far. Raises UserError if the folder holds no run, or if the run was trained without a folder or on rows in
+    memory.
     """
 
     def __init__(self, run: str | Path | Result) -> None:
