@@ -46,7 +46,7 @@ def splits(tmp_path_factory):
     """A sweep over splits, of which the best has luck alone."""
     folder = tmp_path_factory.mktemp("splits") / "sweep"
     space = {"data.split_seed": list(range(30))}
-    slipstream.sweep(space, *WORDS, "trainer.monitor=val/accuracy", "logger=none", directory=folder)
+    slipstream.sweep(space, *WORDS, "trainer.monitor=val/accuracy", "logger=none", directory=folder, pack=30)
     return folder
 
 
