@@ -170,6 +170,11 @@ TYPED = {
         "größe must be in quotes, did you mean \"data.kinds={'größe':category}\"?",
         [*TABLE, "data.kinds={'größe':category}"],
     ),
+    "an empty item": (
+        ["data.missing=[n/a,unknown,]"],
+        "an item is empty; did you mean \"data.missing=[n/a,unknown,'']\", with an empty text?",
+        [*TABLE, "data.missing=[n/a,unknown,'']"],
+    ),
     "a bracket": (
         ["model.width=[1,2"],
         'a bracket is not closed, did you mean "model.width=[1,2]"?',

@@ -190,6 +190,11 @@ def test_what_does_not_fit_is_named(runs, tmp_path):
     frame.with_columns(y=pl.lit("maybe")).write_csv(tmp_path / "labels.csv")
     with pytest.raises(DataError, match="'city'"):
         evaluate(run, f"data.path={tmp_path / 'lacks.csv'}")
+    frame.drop("y").write_csv(tmp_path / "new.csv")
+    with pytest.raises(
+        DataError, match=rf"rows without targets: slipstream predict {run} {tmp_path / 'new.csv'}$"
+    ):
+        evaluate(run, f"data.path={tmp_path / 'new.csv'}")
     with pytest.raises(DataError, match="maybe"):
         evaluate(run, f"data.path={tmp_path / 'labels.csv'}")
     with pytest.raises(ConfigError, match=r"data\.pth: data=table has no such setting, did you mean path"):

@@ -306,6 +306,16 @@ def test_the_loader_takes_columns_single_rows_and_frames(trained, exported):
 
 
 @SLOW
+def test_the_loader_names_the_file_that_it_cannot_read(trained, exported, tmp_path, monkeypatch):
+    loader = self_check._loaded(exported("table").folder / "predict.py")
+    (tmp_path / "two.csv").write_text("price,rooms\n1,2\n")
+    for name, said in (("none.csv", "No such file or directory"), ("two.csv", "missing the columns size")):
+        monkeypatch.setattr("sys.argv", ["predict.py", str(tmp_path / name)])
+        with pytest.raises(SystemExit, match=re.escape(f"{tmp_path / name}: {said}")):
+            loader.main()
+
+
+@SLOW
 def test_one_sweep_is_the_mean_of_its_best_trials_folds(tmp_path, monkeypatch):
     """Folds have other scales and other categories; each is inside the graph."""
     monkeypatch.chdir(tmp_path)

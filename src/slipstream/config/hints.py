@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +26,7 @@ NOTHING = {
 
 
 QUOTES = "'\""
+EMPTY_ITEM = re.compile(r"(?<=[\[,])(?=[,\]])")  # of a list, which Hydra does not read
 ENDINGS = (".csv", ".tsv", ".gz", ".parquet", ".txt")  # file names that data=table reads
 
 
@@ -140,6 +142,9 @@ def unreadable(text: str) -> str:
     ends, quoted = grammar.left_open(value), typed(key, value.strip(QUOTES))
     if ends and grammar.parsed(text + ends):
         return f"{text}: a bracket is not closed, did you mean {shell(text + ends)}?"
+    whole = EMPTY_ITEM.sub("''", value)
+    if whole != value and grammar.parsed(f"{key}={whole}"):
+        return f"{text}: an item is empty; did you mean {shell(f'{key}={whole}')}, with an empty text?"
     if not ends and (wrong := _unreadable_signs(value)):
         return f"{text}: {' '.join(wrong)} must be in quotes, did you mean {quoted}?"
     what = "a bracket is not closed" if ends else "the value cannot be parsed"

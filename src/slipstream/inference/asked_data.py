@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slipstream.core.errors import ConfigError, DataError
 from slipstream.core.types import DataLike, Plain
+from slipstream.core.wording import shell
 from slipstream.inference import new_data, own_data
 from slipstream.inference.ensemble import Ensemble
 from slipstream.inference.given_data import given_data
@@ -36,7 +37,14 @@ def asked_data(
     if target is not None:
         raise DataError("target: only for examples in memory, but none are given; files have target columns")
     if texts:
-        return new_data.read_as(ensemble.models, configs, texts, by), " ".join(texts)
+        try:
+            return new_data.read_as(ensemble.models, configs, texts, by), " ".join(texts)
+        except DataError as error:
+            if "data.target names" not in str(error):
+                raise
+            paths = [text.removeprefix("data.path=") for text in texts if text.startswith("data.path=")]
+            words = " ".join(map(shell, [str(ensemble.path), *paths[-1:]]))
+            raise DataError(f"{error}; to predict rows without targets: slipstream predict {words}") from None
     if by is not None:
         raise ConfigError([f"by={by!r}: names a column of new data; add data.path=FILE, or pass a table"])
     own = own_data.unseen_rows(ensemble)

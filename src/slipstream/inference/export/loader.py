@@ -331,8 +331,10 @@ def main() -> None:
     try:
         examples = read(given.file, predictor.about)
         found = predictor.predict(examples)
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{given.file}: {error.strerror or error}")
+    except ValueError as error:
+        sys.exit(str(error) if str(error).startswith(given.file) else f"{given.file}: {error}")
     files = names(given.file, examples) if predictor.about["kind"] == "image" else []
     try:
         with open(given.output, "w", encoding="utf-8", newline="") if given.output else sys.stdout as file:
