@@ -16,7 +16,7 @@ from slipstream.diagnosis.paired_effects import Effect
 from slipstream.diagnosis.suspicion import suspect
 from slipstream.diagnosis.trials import TrainedChange
 from slipstream.diagnosis.verdicts import NOTHING_FOUND, Diagnosis, TriedCause, Verdict, section
-from slipstream.diagnosis.why import _lucky, _nothing, _verdicts, why
+from slipstream.diagnosis.why import _ablated, _lucky, _nothing, _verdicts, why
 from slipstream.runs.summary import Result
 
 ACCURACY = Measure("val/accuracy", 0.5)
@@ -125,6 +125,14 @@ def test_no_verdict_names_an_ingredient_without_which_the_run_is_far_better():
     )
     assert _nothing(Ablation("run", "val/accuracy", False, (near,), ()), ACCURACY) == NOTHING_FOUND
     assert _nothing(None, ACCURACY) == NOTHING_FOUND
+
+
+@pytest.mark.slow
+def test_an_ingredient_that_others_need_stays_in_a_run_that_works(tmp_path):
+    words = ("data=iris", "model=perceptron", "trainer.max_epochs=1", "logger=none")
+    slipstream.train(slipstream.compose(*words), tmp_path / "run")
+    found = _ablated(Evidence(tmp_path / "run"), "val/accuracy")
+    assert {str(effect.change) for effect in found.effects} == {"model=mlp", "trainer.max_epochs=50"}
 
 
 def test_a_suspicion_lists_alternative_changes():

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from slipstream.core.wording import counted
-from slipstream.diagnosis.ablation import Ablation, ablate, removals
+from slipstream.diagnosis.ablation import Ablation, ablate, refusal, removals
 from slipstream.diagnosis.best_trials import best_trials
 from slipstream.diagnosis.branches import Change, folder_of
 from slipstream.diagnosis.causes.known import suspicions
@@ -105,7 +105,11 @@ def why(run: str | Path | Result) -> Diagnosis:
 
 def _ablated(run: Evidence, metric: str) -> Ablation | None:
     """Return the effects of removing the run's ingredients; None if all settings have their defaults."""
-    ingredients = [text for text in removals(run.raw) if not text.startswith("data.")]
+    ingredients = [
+        text
+        for text, change in removals(run.raw).items()
+        if not text.startswith("data.") and not refusal(run.origin, change)
+    ]
     return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED) if ingredients else None
 
 
