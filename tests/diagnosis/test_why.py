@@ -14,7 +14,7 @@ from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure, gain_of
 from slipstream.diagnosis.paired_effects import Effect
 from slipstream.diagnosis.suspicion import suspect
-from slipstream.diagnosis.trials import TrainedChange
+from slipstream.diagnosis.trials import TrainedChange, explored
 from slipstream.diagnosis.verdicts import NOTHING_FOUND, Diagnosis, TriedCause, Verdict, section
 from slipstream.diagnosis.why import _ablated, _lucky, _nothing, _verdicts, why
 from slipstream.runs.summary import Result
@@ -125,6 +125,13 @@ def test_no_verdict_names_an_ingredient_without_which_the_run_is_far_better():
     )
     assert _nothing(Ablation("run", "val/accuracy", False, (near,), ()), ACCURACY) == NOTHING_FOUND
     assert _nothing(None, ACCURACY) == NOTHING_FOUND
+
+
+def test_a_change_that_does_not_fit_the_data_is_not_tried(tmp_path):
+    """Cross entropy does not take the outputs of a ReLU, which shows only with the classes of the data."""
+    words = ("data=iris", "loss=hinge", "model.output_activation=relu", "trainer.max_epochs=1", "logger=none")
+    slipstream.train(slipstream.compose(*words), tmp_path / "run")
+    assert explored(Evidence(tmp_path / "run"), [Change(("loss=auto",)), Change(("optimizer.lrr=1",))]) == []
 
 
 @pytest.mark.slow

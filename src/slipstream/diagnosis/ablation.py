@@ -116,7 +116,7 @@ def ablate(
         raise UserError(f"{origin.folder}: all settings have their defaults, so there is nothing to remove")
     name = metric or str(origin.raw["early_stopping"]["metric"])
     minimize = direction(name, "auto") > 0
-    needed = {} if only else {text: why for text in asked if (why := refusal(origin, known[text]))}
+    needed = {} if only else {text: why for text in asked if (why := origin.refusal(known[text]))}
     removed = [known[text] for text in asked if text not in needed]
     found = branches(origin, [NOTHING, *removed], seeds=seeds)
     if not any(name in branch.result.best for branch in found):
@@ -127,15 +127,6 @@ def ablate(
     worst_first = sorted(measured, key=lambda effect: _order(effect, minimize))
     said = tuple(f"{text}: needed, since {why}" for text, why in needed.items())
     return Ablation(origin.folder, name, minimize, tuple(worst_first), control, said)
-
-
-def refusal(origin: Origin, change: Change) -> str:
-    """Return why a configuration without an ingredient is not valid; empty if it is."""
-    try:
-        origin.with_change(change)
-    except ConfigError as error:
-        return error.problems[0]
-    return ""
 
 
 def _asked(known: Mapping[str, Change], only: Sequence[str]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from slipstream.core import kernels
 from slipstream.core.errors import ConfigError, UserError
 from slipstream.core.storage import CheckpointError
 from slipstream.core.types import Plain
+from slipstream.data import Data
 from slipstream.runs import checkpoints, setup
 from slipstream.runs.grouped import Ended, train_grouped
 from slipstream.runs.prediction import saved_config
@@ -132,6 +133,23 @@ class Origin:
         if change not in self._composed:
             self._composed[change] = self.composed(self.typed(change)).raw
         return self._composed[change]
+
+    @cached_property
+    def data(self) -> Data:
+        """The run's data, loaded again."""
+        return setup.load_all([self.composed(self.typed())])[0][0]
+
+    def refusal(self, change: Change) -> str:
+        """Return why a change does not fit the run's configuration or its data; empty if it does."""
+        try:
+            config = validate(self.with_change(change))
+            if not any(text.startswith("data") for text in change.overrides):
+                setup.resolve(config, self.data)
+        except ConfigError as error:
+            return error.problems[0]
+        except UserError as error:
+            return str(error)
+        return ""
 
     def typed(self, change: Change = NOTHING, seed: int | None = None) -> list[str]:
         """Return the command line of a branch."""

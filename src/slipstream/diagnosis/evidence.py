@@ -47,17 +47,12 @@ class Evidence:
     @cached_property
     def config(self) -> Config:
         """The validated configuration, with the settings that depend on the data filled in."""
-        return setup.resolve(self._composed, self.data)
+        return setup.resolve(self.origin.composed(self.origin.typed()), self.data)
 
-    @cached_property
+    @property
     def data(self) -> Data:
         """The run's data, loaded again."""
-        return setup.load_all([self._composed])[0][0]
-
-    @cached_property
-    def _composed(self) -> Config:
-        """The validated configuration, before the data fill in settings."""
-        return self.origin.composed(self.origin.typed())
+        return self.origin.data
 
     # Settings.
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slipstream.core.errors import UserError
 from slipstream.diagnosis.branches import NOTHING, Branch, Change, branches, with_change
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Gain, Measure, gain_of, gain_on
@@ -44,7 +43,7 @@ class TrainedChange:
 
 def explored(run: Evidence, changes: Sequence[Change]) -> list[TrainedChange]:
     """Train each change that makes a valid configuration, with the run's own seed."""
-    possible = [change for change in dict.fromkeys(changes) if _fits(run, change)]
+    possible = [change for change in dict.fromkeys(changes) if not run.origin.refusal(change)]
     return _trained(run, possible, seeds=1, first=0)
 
 
@@ -59,14 +58,6 @@ def repeated(
     found = _trained(run, list(dict.fromkeys(changes)), seeds=seeds, first=1 + used)
     earlier = {one.change: one for one in before}
     return [one.after(earlier[one.change]) if before else one for one in found]
-
-
-def _fits(run: Evidence, change: Change) -> bool:
-    try:
-        run.origin.with_change(change)
-    except UserError:
-        return False
-    return True
 
 
 def _trained(run: Evidence, changes: Sequence[Change], *, seeds: int, first: int) -> list[TrainedChange]:

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from slipstream.core.wording import counted
-from slipstream.diagnosis.ablation import Ablation, ablate, refusal, removals
+from slipstream.diagnosis.ablation import Ablation, ablate, removals
 from slipstream.diagnosis.best_trials import best_trials
 from slipstream.diagnosis.branches import Change, folder_of
 from slipstream.diagnosis.causes.known import suspicions
@@ -108,7 +108,7 @@ def _ablated(run: Evidence, metric: str) -> Ablation | None:
     ingredients = [
         text
         for text, change in removals(run.raw).items()
-        if not text.startswith("data.") and not refusal(run.origin, change)
+        if not text.startswith("data.") and not run.origin.refusal(change)
     ]
     return ablate(run.folder, ingredients, metric=metric, seeds=CONFIRMED) if ingredients else None
 
