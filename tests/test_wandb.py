@@ -93,7 +93,7 @@ def test_members_of_a_sweep_are_a_group(tmp_path):
     space = {"seed": [0, 1, 2]}
     slipstream.sweep(space, *words, "logger=wandb", "trainer.max_epochs=2", directory=tmp_path / "s", pack=3)
     for number in range(3):
-        own, _, history, _ = read(tmp_path / "s" / str(number))
+        own, _, history, _ = whole(tmp_path / "s" / str(number), 2)
         assert {(one.run_group, one.display_name) for one in own} == {("s", f"s/{number}")}
         assert [line["_step"] for line in history] == [1, 2]
 
