@@ -134,7 +134,7 @@ def random_line(draw):
     return lines
 
 
-@pytest.mark.parametrize("seed", exhaustive_after(1, range(38)))
+@pytest.mark.parametrize("seed", exhaustive_after(1, range(75)))
 def test_random_command_lines_compose_as_hydra_composes_them(seed):
     """Four random command lines each, for a run and for a sweep."""
     draw = random.Random(seed)

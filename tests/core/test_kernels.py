@@ -88,7 +88,6 @@ def test_a_folder_chooses_a_mode_and_nothing_else(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("width", exhaustive_after(2, [7, 25, 5, 10, 23, 30, 50]))
 def test_a_members_bytes_do_not_depend_on_where_its_matrices_lie(width):
     """Real sizes whose P is no multiple of a vector register: in every other place of a pack a layer's

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 import slipstream
+from slipstream.core.errors import UserError
 from slipstream.diagnosis.best_trials import FreshTrial, _better, best_trials, lucky
 from slipstream.diagnosis.why import why
 
@@ -83,3 +84,8 @@ def test_fresh_seeds_are_those_of_single_runs(splits):
     values = [run.best["val/accuracy"] for run in runs]
     said = f"{np.mean(values):.4g} ± {np.std(values, ddof=1):.2g} with 9 fresh seeds"
     assert said in found.verdicts[0].evidence
+
+
+def test_a_sweep_without_a_report_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="the sweep has no report yet; finish it with python"):
+        best_trials(tmp_path)

@@ -220,7 +220,7 @@ def test_free_memory_is_known_on_linux():
             (["model.width=16"], 256, None),
             (["model.width=128"], 64, None),
             (["model.width=1024"], 2, None),
-            (["model.width=512", "data.batch_size=512"], 32, None),
+            (["model.width=512", "data.batch_size=512"], 64, None),
             (["model.width=256", "model.depth=1", "optimizer=sgd"], 32, None),
             (["data=spirals", "data.rows=50000", "data.batch_size=1000", "model.width=32"], 64, None),
             (["model.width=128", "trainer.compile=true"], 32, None),

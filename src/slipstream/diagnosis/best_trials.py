@@ -11,10 +11,11 @@ import numpy as np
 
 from slipstream.core.types import Plain
 from slipstream.core.wording import counted, spell
-from slipstream.diagnosis.branches import NOTHING, Branch, Origin, branches
-from slipstream.diagnosis.paired_effects import student
+from slipstream.diagnosis.branches import NOTHING, Origin, branches
+from slipstream.diagnosis.paired_effects import student, value_of
 from slipstream.diagnosis.verdicts import Diagnosis, Verdict
-from slipstream.inference.sweep_section import read_report
+from slipstream.inference.ensemble import reported_trials
+from slipstream.runs.prediction import saved_config
 from slipstream.sweeps.report.comparisons import LEVEL, holm
 
 AGAIN = 3  # trials that are trained again, the best first
@@ -76,12 +77,12 @@ def best_trials(sweep: str | Path) -> Diagnosis:
         trial holds.
 
     Raises:
-        UserError: a member's folder holds no run, or a run that was trained on rows in memory.
+        UserError: the sweep has no report or no trial that succeeded, or a member's folder holds no run, or a
+            run that was trained on rows in memory.
     """
     began = time.monotonic()
-    report = read_report(Path(sweep))
+    report, known = reported_trials(Path(sweep))
     metric, minimize = str(report["metric"]), report["direction"] == "min"
-    known = [trial for trial in report["trials"] if trial["mean"] is not None]
     again = [_again(Path(sweep), trial, metric) for trial in known[:AGAIN]]
     best, others = again[0], again[1:]
     verdict = _verdict(best, _better(best, others, minimize), metric, len(known), minimize)
@@ -101,16 +102,12 @@ def best_trials(sweep: str | Path) -> Diagnosis:
 
 def _again(sweep: Path, trial: Mapping[str, Plain], metric: str) -> FreshTrial:
     """Train a trial again with seeds that none of its members used."""
-    numbers: Sequence[int] = trial["members"]
-    folder = sweep / str(numbers[0])
-    found = branches(Origin(folder), [NOTHING], seeds=SEEDS, first=len(numbers), split_again=True)
-    fresh = np.array([_value(branch, metric) for branch in found])
-    return FreshTrial(trial["trial"], trial["values"], folder, trial["mean"], fresh)
-
-
-def _value(branch: Branch, metric: str) -> float:
-    value = None if branch.result.status == "diverged" else branch.result.best.get(metric)
-    return float("nan") if value is None else value
+    folders = [sweep / str(number) for number in trial["members"]]
+    origin = Origin(folders[0])
+    unused = max(int(saved_config(folder)["seed"]) for folder in folders) + 1 - int(origin.raw["seed"])
+    found = branches(origin, [NOTHING], seeds=SEEDS, first=unused, split_again=True)
+    fresh = np.array([value_of(branch, metric) for branch in found], float)  # None becomes NaN
+    return FreshTrial(trial["trial"], trial["values"], folders[0], trial["mean"], fresh)
 
 
 def _better(
@@ -118,12 +115,11 @@ def _better(
 ) -> Iterator[tuple[FreshTrial, float]]:
     """Yield the trials that are better with fresh seeds than the sweep's best one, each with its p."""
     sign = -1 if minimize else 1
-    apart = [sign * (other.fresh - best.fresh) for other in others]
-    apart = [gains[np.isfinite(gains)] for gains in apart]
-    others = [other for other, gains in zip(others, apart, strict=True) if len(gains) > 1]
-    apart = [gains for gains in apart if len(gains) > 1]
-    corrected = holm([student(gains)[2] for gains in apart])
-    for other, gains, p in zip(others, apart, corrected, strict=True):
+    differences = [(other, sign * (other.fresh - best.fresh)) for other in others]
+    known = [(other, gains[np.isfinite(gains)]) for other, gains in differences]
+    paired = [(other, gains) for other, gains in known if len(gains) > 1]
+    corrected = holm([student(gains)[2] for _, gains in paired])
+    for (other, gains), p in zip(paired, corrected, strict=True):
         if p is not None and p < LEVEL and gains.mean() > 0:
             yield other, p
 

@@ -66,7 +66,7 @@ def _measured(
     change: Change, branches: Sequence[Branch], control: Sequence[Branch], metric: str, minimize: bool
 ) -> Effect:
     """Return the effect of a change, before Holm's correction and without a verdict."""
-    values, usual = [_value(b, metric) for b in branches], [_value(b, metric) for b in control]
+    values, usual = [value_of(b, metric) for b in branches], [value_of(b, metric) for b in control]
     worst = math.inf if minimize else -math.inf
     a = np.array([worst if v is None else v for v in usual])
     b = np.array([worst if v is None else v for v in values])
@@ -78,7 +78,7 @@ def _measured(
     return Effect(change, metric, tuple(values), tuple(usual), difference, interval, p, better)
 
 
-def _value(branch: Branch, metric: str) -> float | None:
+def value_of(branch: Branch, metric: str) -> float | None:
     """Return the metric at the branch's best epoch, None if it diverged or the metric is undefined."""
     return None if branch.result.status == "diverged" else branch.result.best.get(metric)
 

@@ -11,13 +11,11 @@ from slipstream.core.wording import counted
 from slipstream.diagnosis.branches import NOTHING, Change, branches
 from slipstream.diagnosis.evidence import Evidence
 from slipstream.diagnosis.judging import Measure
-from slipstream.diagnosis.trials import repeated
+from slipstream.diagnosis.trials import TrainedChange, repeated
 from slipstream.sweeps.report.comparisons import LEVEL
 
 FEW_ROWS = 50  # validation rows below which a remark says what one difference means
-CHANCE = (
-    2.0  # smallest gain of the best epoch over its neighbors that is called chance; 1 is one that matters
-)
+CHANCE = 2.0  # smallest gain of the best epoch over its neighbors that is called chance; 1 matters
 BESIDE = 2  # neighboring epochs on either side
 REPEATS = 1e-3  # largest relative difference of a repeated loss: other processors round differently
 GAP = 2.0  # smallest gain of training rows over validation rows with which more rows may help
@@ -92,7 +90,7 @@ def more_rows(run: Evidence, judges: Sequence[Measure], seeds: int) -> Iterator[
     if part is None or not any(_gap(run, judge) >= GAP for judge in judges):
         return
     half = repeated(run, [Change((f"data.validation={part:.4g}",))], seeds)[0]
-    swapped = type(half)(half.change, half.control, half.branches).gain(judges)
+    swapped = TrainedChange(half.change, half.control, half.branches).gain(judges)
     if swapped.mean >= 1 and swapped.p is not None and swapped.p < LEVEL:
         yield (
             f"too few rows: {swapped.metric} is {swapped.after:.4g} with "

@@ -160,20 +160,29 @@ def open_run(run: RunLike) -> Ensemble:
     return Ensemble(path, tuple(models), tuple(folders), tuple(origins))
 
 
-def _best_trial(sweep: Path) -> list[Path]:
-    """Return the folders of the best trial's members that have a network."""
+def reported_trials(sweep: Path) -> tuple[Mapping[str, Plain], list[Mapping[str, Plain]]]:
+    """Return a sweep's report.json and its trials that have a value, the best first.
+
+    Raises UserError, with advice, if there is no report, a damaged one, or no such trial.
+    """
     try:
         report = json.loads((sweep / REPORT).read_text("utf-8"))
-        numbers: Sequence[int] = next(t["members"] for t in report["trials"] if t["mean"] is not None)
+        found = [trial for trial in report["trials"] if trial["mean"] is not None]
     except OSError as error:
         go_on = f"python train.py {typed('resume', sweep)}"
         raise UserError(f"{sweep}: the sweep has no report yet; finish it with {go_on}") from error
-    except StopIteration as error:
-        raise UserError(f"{sweep}: no trial of this sweep succeeded, so there is no best one") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{sweep / REPORT}: is damaged ({error!r}); resume the sweep to write it again"
         ) from error
+    if not found:
+        raise UserError(f"{sweep}: no trial of this sweep succeeded, so there is no best one")
+    return report, found
+
+
+def _best_trial(sweep: Path) -> list[Path]:
+    """Return the folders of the best trial's members that have a network."""
+    numbers: Sequence[int] = reported_trials(sweep)[1][0]["members"]
     folders = [sweep / str(number) for number in numbers]
     there = [folder for folder in folders if folder.is_dir()]
     if not there:
